@@ -1,0 +1,1 @@
+"""Certified bounds on the outputs of neural networks."""
