@@ -1,0 +1,62 @@
+# Everything a person or CI runs. `make` builds .venv with gamma in it, the C kernels included.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Worker processes of the test run; raise it on a larger machine.
+JOBS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: all install demo test nightly mutation check lint types imports c-warnings size bench clean
+
+all: $(STAMP)
+install: $(STAMP)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(BIN)/python pyproject.toml csrc/builder.py $(wildcard csrc/simd/*)
+	$(BIN)/python -m pip install -q "setuptools>=77" "cffi>=1.17"
+	$(BIN)/python -m pip install -q --no-build-isolation -e ".[dev]"
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) tests
+
+nightly: $(STAMP)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m nightly tests
+
+mutation: $(STAMP)
+	$(BIN)/python -m scripts.mutation
+
+bench: $(STAMP)
+	$(BIN)/python -m benches
+
+check: lint types imports c-warnings size
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@if command -v clang-format >/dev/null; then \
+	    clang-format --dry-run --Werror csrc/simd/*.c csrc/simd/*.h csrc/simd/*.inc; \
+	else echo "clang-format not found: C layout not checked"; fi
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+c-warnings:
+	$(BIN)/python csrc/builder.py --warnings
+
+size:
+	$(BIN)/python scripts/size_report.py
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output
+	rm -f gamma/tensor/_simd*.so
+	find gamma tests csrc scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,194 @@
+"""The kernels in NumPy: what runs without the compiled library, and what the C code is tested with.
+
+Contracts, shapes and rounding are those of gamma.tensor.kernels, which checks the arguments. Work
+arrays are bounded: rows are taken in chunks of about CHUNK float64 entries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+CHUNK = 1 << 20
+
+
+def _chunks(rows: int, columns: int) -> Iterator[slice]:
+    step = max(1, CHUNK // max(columns, 1))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def _of_box(table: Array, box: npt.NDArray[np.int64], part: slice) -> Array:
+    """Rows of ``table`` (B, n) for the boxes of ``part``; a view when there is one box."""
+    return table if table.shape[0] == 1 else table[box[part]]
+
+
+def relax_rows(
+    A: Array,
+    d: Float64,
+    box: npt.NDArray[np.int64],
+    lower_slope: Array,
+    upper_slope: Array,
+    lower_const: Float64,
+    upper_const: Float64,
+) -> None:
+    with np.errstate(all="ignore"):
+        for part in _chunks(*A.shape):
+            rows = A[part]
+            positive = rows >= 0
+            const = np.where(
+                positive, _of_box(lower_const, box, part), _of_box(upper_const, box, part)
+            )
+            d[part] += np.einsum("ij,ij->i", rows.astype(np.float64), const)
+            rows *= np.where(
+                positive, _of_box(lower_slope, box, part), _of_box(upper_slope, box, part)
+            )
+
+
+def abs_dot_rows(A: Array, d: Float64, box: npt.NDArray[np.int64], weight: Float64) -> None:
+    with np.errstate(all="ignore"):
+        for part in _chunks(*A.shape):
+            rows = np.abs(A[part]).astype(np.float64)
+            d[part] -= _row_dots(rows, _of_box(weight, box, part))
+
+
+def dot_rows(A: Array, d: Float64, box: npt.NDArray[np.int64], vector: Float64) -> None:
+    with np.errstate(all="ignore"):
+        for part in _chunks(*A.shape):
+            d[part] += _row_dots(A[part].astype(np.float64), _of_box(vector, box, part))
+
+
+def _row_dots(rows: Float64, table: Float64) -> Float64:
+    if table.shape[0] == 1:
+        return rows @ table[0]
+    result: Float64 = np.einsum("ij,ij->i", rows, table)
+    return result
+
+
+def interval_affine(W: Array, centre: Float64, radius: Float64, z: Float64, spread: Float64) -> None:
+    with np.errstate(all="ignore"):
+        for part in _chunks(*W.shape):
+            rows = W[part].astype(np.float64)
+            z[:, part] = centre @ rows.T
+            spread[:, part] = radius @ np.abs(rows).T
+
+
+def col2im(
+    cols: Array,
+    out: Array,
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    pads: tuple[int, int],
+    dilations: tuple[int, int],
+    windows: tuple[int, int],
+) -> None:
+    N, C, H, W = out.shape
+    (kh, kw), (sh, sw), (top, left), (dh, dw) = kernel, strides, pads, dilations
+    high, wide = windows
+    source = cols.reshape(N, C, kh, kw, high, wide)
+    with np.errstate(all="ignore"):
+        for i in range(kh):
+            for j in range(kw):
+                y, rows = _clipped(i * dh - top, sh, high, H)
+                x, columns = _clipped(j * dw - left, sw, wide, W)
+                out[:, :, y, x] += source[:, :, i, j, rows, columns]
+
+
+def _clipped(offset: int, stride: int, count: int, size: int) -> tuple[slice, slice]:
+    """Places offset + stride·k in [0, size) as a slice of the frame, and those k."""
+    first = max(0, -(offset // stride))
+    last = min(count, (size - 1 - offset) // stride + 1)
+    if last <= first:
+        return slice(0, 0), slice(0, 0)
+    start = offset + stride * first
+    return slice(start, start + stride * (last - first - 1) + 1, stride), slice(first, last)
+
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+
+
+def erf(x: Float64) -> Float64:
+    return np.asarray(_erf(x), dtype=np.float64)
+
+
+def erfc(x: Float64) -> Float64:
+    return np.asarray(_erfc(x), dtype=np.float64)
+
+
+def _outward(lower: Array, upper: Array) -> None:
+    """One step outward in place; NaN becomes the infinite end."""
+    np.nextafter(lower, lower.dtype.type(-np.inf), out=lower)
+    np.nextafter(upper, upper.dtype.type(np.inf), out=upper)
+    lower[np.isnan(lower)] = -np.inf
+    upper[np.isnan(upper)] = np.inf
+
+
+def interval_mul(al: Array, au: Array, bl: Array, bu: Array, lower: Array, upper: Array) -> None:
+    with np.errstate(all="ignore"):
+        products = (al * bl, al * bu, au * bl, au * bu)
+        # np.minimum carries a NaN (0·inf) through, and _outward turns it into "unknown".
+        low = np.minimum(np.minimum(*products[:2]), np.minimum(*products[2:]))
+        high = np.maximum(np.maximum(*products[:2]), np.maximum(*products[2:]))
+        _outward(low, high)
+    lower[...] = low
+    upper[...] = high
+
+
+def safe_mul_add(
+    al: Array, au: Array, bl: Array, bu: Array, cl: Array, cu: Array, lower: Array, upper: Array
+) -> None:
+    interval_mul(al, au, bl, bu, lower, upper)
+    with np.errstate(all="ignore"):
+        lower += cl
+        upper += cu
+        _outward(lower, upper)
+
+
+def pos_neg_split(x: Array, positive: Array, negative: Array) -> None:
+    zero = x.dtype.type(0)
+    positive[...] = np.where(x < zero, zero, x)
+    negative[...] = np.where(x > zero, zero, x)
+
+
+def dot(x: Array, y: Array) -> float:
+    with np.errstate(all="ignore"):
+        return float(
+            sum(
+                float(x[part].astype(np.float64) @ y[part].astype(np.float64))
+                for part in _chunks(x.size, 1)
+            )
+        )
+
+
+def sum(x: Array) -> float:
+    with np.errstate(all="ignore"):
+        return float(np.sum(x, dtype=np.float64))
+
+
+def f16_down(x: npt.NDArray[np.float32], out: npt.NDArray[np.uint16]) -> None:
+    _to_half(x, out, -np.inf)
+
+
+def f16_up(x: npt.NDArray[np.float32], out: npt.NDArray[np.uint16]) -> None:
+    _to_half(x, out, np.inf)
+
+
+def _to_half(x: npt.NDArray[np.float32], out: npt.NDArray[np.uint16], direction: float) -> None:
+    with np.errstate(all="ignore"):
+        half = x.astype(np.float16)
+        back = half.astype(np.float32)
+        wrong = back > x if direction < 0 else back < x
+        half = np.where(wrong, np.nextafter(half, np.float16(direction)), half)
+    half[np.isnan(half)] = direction
+    out[...] = half.view(np.uint16)
+
+
+def f16_to_f32(x: npt.NDArray[np.uint16], out: npt.NDArray[np.float32]) -> None:
+    out[...] = x.view(np.float16)

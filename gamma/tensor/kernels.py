@@ -1,0 +1,301 @@
+"""The kernels the walks call: compiled C when it is there, NumPy otherwise, one face for both.
+
+Contract of every kernel
+    * arrays are C-contiguous, native byte order, float32 or float64 ("f": the dtype of the first
+      array); anything else is a UsageError that names the argument;
+    * elementwise results have the same bits on every instruction set and in NumPy;
+    * sums are accumulated in float64 in an unspecified order: |error| <= g64_k Σ|terms|, k the
+      number of terms (plus two for the fused ones), which the caller charges;
+    * NaN goes in, NaN (or the infinite end of an interval) comes out; nothing is raised or warned.
+
+``isa`` names what is in use: "avx512", "avx2", "neon", "scalar" or "numpy". The environment variable
+GAMMA_ISA pins it when gamma is imported; a name this machine cannot run is a UsageError.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.tensor import fallback
+
+try:
+    from gamma.tensor import native
+except ImportError:  # installed without a compiler: correct, and slower
+    native = None  # type: ignore[assignment]
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Pair = tuple[int, int]
+
+NAMES = ("avx512", "avx2", "neon", "scalar", "numpy")
+isa: str = "numpy"
+_backend: Any = fallback
+
+
+def available() -> tuple[str, ...]:
+    """Instruction sets this process can run, best first; "numpy" is always the last."""
+    return (*(native.available() if native is not None else ()), "numpy")
+
+
+def use(name: str | None = None) -> None:
+    """Run on ``name`` from now on, or on the best available set when None.
+
+    Raises UsageError when this machine, or this installation, cannot run ``name``.
+    """
+    global isa, _backend
+    able = available()
+    if name is None:
+        name = able[0]
+    if name not in able:
+        known = "not an instruction set gamma knows" if name not in NAMES else "not available here"
+        raise UsageError(f"GAMMA_ISA={name}: {known}; choose one of {', '.join(able)}")
+    if name != "numpy":
+        native.select(name)
+    isa, _backend = name, (fallback if name == "numpy" else native)
+
+
+@contextmanager
+def pinned(name: str) -> Iterator[None]:
+    """Run on ``name`` inside the block (process-wide; for tests and benches)."""
+    before = isa
+    use(name)
+    try:
+        yield
+    finally:
+        use(before)
+
+
+def _refuse(what: str, found: object, expected: object) -> UsageError:
+    return UsageError(f"kernel argument {what}: found {found}, expected {expected}")
+
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_F64 = np.dtype(np.float64)
+_I64 = np.dtype(np.int64)
+
+
+def _check(what: str, array: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """The shape and type half of the checks; native._pointer adds contiguity."""
+    if array.dtype != dtype:
+        raise _refuse(what, f"dtype {array.dtype}", dtype)
+    if array.shape != shape:
+        raise _refuse(what, f"shape {array.shape}", shape)
+    if not array.flags.c_contiguous:
+        raise _refuse(what, f"strides {array.strides}", "a C-contiguous array")
+
+
+def _rows(A: Array, d: Float64, box: Int64) -> tuple[int, int]:
+    if A.dtype not in _FLOATS or A.ndim != 2:
+        raise _refuse("A", f"{A.dtype} {A.shape}", "float32 or float64 of shape (rows, n)")
+    N, n = A.shape
+    _check("A", A, A.dtype, (N, n))
+    _check("d", d, _F64, (N,))
+    _check("box", box, _I64, (N,))
+    return N, n
+
+
+def _boxes(box: Int64, B: int) -> None:
+    if box.size and (int(box.min()) < 0 or int(box.max()) >= B):
+        raise _refuse("box", f"indices {box.min()}..{box.max()}", f"0..{B - 1}")
+
+
+def relax_rows(
+    A: Array,
+    d: Float64,
+    box: Int64,
+    lower_slope: Array,
+    upper_slope: Array,
+    lower_const: Float64,
+    upper_const: Float64,
+) -> None:
+    """Replace linear rows over an activation's output by rows over its input, in place.
+
+    Per entry a of A: where a >= 0, d += a·lower_const and a becomes a·lower_slope; otherwise
+    d += a·upper_const and a becomes a·upper_slope. One rounding in A's dtype per entry; d sums in
+    float64 with error <= g64_{n+2} Σ|a||const|, which the caller charges. Constants are finite.
+
+    Args:
+        A: f (N, n), overwritten. d: float64 (N,), overwritten. box: int64 (N,), row of the tables.
+        lower_slope, upper_slope: f (B, n). lower_const, upper_const: float64 (B, n).
+    """
+    _, n = _rows(A, d, box)
+    B = lower_slope.shape[0]
+    _check("lower_slope", lower_slope, A.dtype, (B, n))
+    _check("upper_slope", upper_slope, A.dtype, (B, n))
+    _check("lower_const", lower_const, _F64, (B, n))
+    _check("upper_const", upper_const, _F64, (B, n))
+    _boxes(box, B)
+    _backend.relax_rows(A, d, box, lower_slope, upper_slope, lower_const, upper_const)
+
+
+def abs_dot_rows(A: Array, d: Float64, box: Int64, weight: Float64) -> None:
+    """d -= Σ_j |A_j|·weight_j in float64; A f (N, n), d (N,), box (N,), weight float64 (B, n)."""
+    _, n = _rows(A, d, box)
+    _check("weight", weight, _F64, (weight.shape[0], n))
+    _boxes(box, weight.shape[0])
+    _backend.abs_dot_rows(A, d, box, weight)
+
+
+def dot_rows(A: Array, d: Float64, box: Int64, vector: Float64) -> None:
+    """d += Σ_j A_j·vector_j in float64; A f (N, n), d (N,), box (N,), vector float64 (B, n)."""
+    _, n = _rows(A, d, box)
+    _check("vector", vector, _F64, (vector.shape[0], n))
+    _boxes(box, vector.shape[0])
+    _backend.dot_rows(A, d, box, vector)
+
+
+def interval_affine(W: Array, centre: Float64, radius: Float64) -> tuple[Float64, Float64]:
+    """(W·centre, |W|·radius) with W read once, plain float64 sums (charge g64_n for each).
+
+    W f (m, n); centre, radius float64 (B, n); both results float64 (B, m). For large B a BLAS
+    product is faster.
+    """
+    if W.dtype not in _FLOATS or W.ndim != 2:
+        raise _refuse("W", f"{W.dtype} {W.shape}", "float32 or float64 of shape (m, n)")
+    m, n = W.shape
+    B = centre.shape[0]
+    _check("W", W, W.dtype, (m, n))
+    _check("centre", centre, _F64, (B, n))
+    _check("radius", radius, _F64, (B, n))
+    z, spread = np.empty((B, m)), np.empty((B, m))
+    _backend.interval_affine(W, centre, radius, z, spread)
+    return z, spread
+
+
+def col2im(
+    cols: Array,
+    out: Array,
+    kernel: Pair,
+    strides: Pair = (1, 1),
+    pads: Pair = (0, 0),
+    dilations: Pair = (1, 1),
+    windows: Pair | None = None,
+) -> None:
+    """Add windows back into frames: the adjoint of im2col, out += scatter(cols), in place.
+
+    Per pixel the terms are added in ascending (kh, kw), in f, so the bits do not depend on the
+    instruction set. Places of a window outside the frame are dropped.
+
+    Args:
+        cols: f (N, C·kh·kw, Ho·Wo) or (N, C·kh·kw, Ho, Wo).
+        out: f (N, C, H, W), zero-filled by the caller.
+        pads: (top, left). windows: (Ho, Wo); when absent it is the shape of a four-axis ``cols``,
+            or what symmetric padding gives, and a size that does not fit is refused.
+    """
+    if out.dtype not in _FLOATS or out.ndim != 4:
+        raise _refuse("out", f"{out.dtype} {out.shape}", "float32 or float64 of shape (N, C, H, W)")
+    N, C, H, W = out.shape
+    (kh, kw), (sh, sw), (top, left), (dh, dw) = kernel, strides, pads, dilations
+    if min(kh, kw, sh, sw, dh, dw) < 1:
+        raise _refuse("kernel, strides, dilations", (kernel, strides, dilations), "all positive")
+    if windows is None:
+        if cols.ndim == 4:
+            windows = (cols.shape[2], cols.shape[3])
+        else:
+            windows = (
+                (H + 2 * top - dh * (kh - 1) - 1) // sh + 1,
+                (W + 2 * left - dw * (kw - 1) - 1) // sw + 1,
+            )
+    high, wide = windows
+    _check("out", out, out.dtype, out.shape)
+    flat = (N, C * kh * kw, high * wide)
+    _check("cols", cols, out.dtype, flat if cols.ndim == 3 else (*flat[:2], high, wide))
+    _backend.col2im(cols, out, kernel, strides, pads, dilations, windows)
+
+
+def _map64(name: str, x: npt.ArrayLike) -> Float64:
+    values = np.ascontiguousarray(x, dtype=np.float64)
+    out: Float64 = getattr(_backend, name)(values.reshape(-1)).reshape(np.shape(x))
+    return out
+
+
+def erf(x: npt.ArrayLike) -> Float64:
+    """Error function of each entry in float64, by the C library (error under 2 ulp there)."""
+    return _map64("erf", x)
+
+
+def erfc(x: npt.ArrayLike) -> Float64:
+    """1 − erf of each entry in float64, accurate in the right tail, by the C library."""
+    return _map64("erfc", x)
+
+
+def _same(names: tuple[str, ...], arrays: tuple[Array, ...]) -> None:
+    first = arrays[0]
+    if first.dtype not in _FLOATS:
+        raise _refuse(names[0], f"dtype {first.dtype}", "float32 or float64")
+    for name, array in zip(names, arrays, strict=True):
+        _check(name, array, first.dtype, first.shape)
+
+
+def interval_mul(al: Array, au: Array, bl: Array, bu: Array) -> tuple[Array, Array]:
+    """[al, au]·[bl, bu] entry by entry, one step outward; a NaN product gives (-inf, inf)."""
+    _same(("al", "au", "bl", "bu"), (al, au, bl, bu))
+    lower, upper = np.empty_like(al), np.empty_like(al)
+    _backend.interval_mul(al, au, bl, bu, lower, upper)
+    return lower, upper
+
+
+def safe_mul_add(
+    al: Array, au: Array, bl: Array, bu: Array, cl: Array, cu: Array
+) -> tuple[Array, Array]:
+    """[al, au]·[bl, bu] + [cl, cu] entry by entry, one step outward after each operation."""
+    _same(("al", "au", "bl", "bu", "cl", "cu"), (al, au, bl, bu, cl, cu))
+    lower, upper = np.empty_like(al), np.empty_like(al)
+    _backend.safe_mul_add(al, au, bl, bu, cl, cu, lower, upper)
+    return lower, upper
+
+
+def pos_neg_split(x: Array) -> tuple[Array, Array]:
+    """(max(x, 0), min(x, 0)) exactly; their sum is x, a NaN goes to both."""
+    _same(("x",), (x,))
+    positive, negative = np.empty_like(x), np.empty_like(x)
+    _backend.pos_neg_split(x, positive, negative)
+    return positive, negative
+
+
+def dot(x: Array, y: Array) -> float:
+    """Σ x·y in float64 (charge g64_n Σ|x||y|); x and y of one shape, f."""
+    _same(("x", "y"), (x, y))
+    return float(_backend.dot(x.reshape(-1), y.reshape(-1)))
+
+
+def sum(x: Array) -> float:
+    """Σ x in float64 (charge g64_n Σ|x|)."""
+    _same(("x",), (x,))
+    return float(_backend.sum(x.reshape(-1)))
+
+
+def _half(name: str, x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    _check("x", x, _FLOATS[0], x.shape)
+    out = np.empty(x.shape, np.uint16)
+    getattr(_backend, name)(x, out)
+    return out
+
+
+def f16_down(x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """Bits of the greatest float16 <= x; NaN becomes -inf, overflow the last finite one or -inf."""
+    return _half("f16_down", x)
+
+
+def f16_up(x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """Bits of the least float16 >= x; NaN becomes +inf, overflow +inf or the last finite one."""
+    return _half("f16_up", x)
+
+
+def f16_to_f32(x: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """The float32 value of float16 bits, exact."""
+    _check("x", x, np.dtype(np.uint16), x.shape)
+    out = np.empty(x.shape, np.float32)
+    _backend.f16_to_f32(x, out)
+    return out
+
+
+use(os.environ.get("GAMMA_ISA") or None)
