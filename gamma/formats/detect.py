@@ -1,0 +1,110 @@
+"""One door for every network file: told apart by content first, by suffix only to explain."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import Any
+
+from gamma.errors import FormatError, UnsupportedError, UsageError
+from gamma.network.graph import Network
+
+SNIFFED = 512  # bytes that tell the formats apart
+
+ONNX_OPTIONS = frozenset({"input_shape", "output"})
+STATE_DICT_OPTIONS = frozenset({"activation", "input_shape", "strides", "pads", "order"})
+
+
+def load(path: str | Path, **options: Any) -> Network:
+    """Read a network file: ``.onnx``, ``.onnx.gz`` or ``.safetensors``.
+
+    The content decides which reader runs. Options that are None count as not given:
+    ``activation``, ``input_shape``, ``strides``, ``pads`` and ``order`` tell what a safetensors
+    file without a graph leaves open; ``output`` names one of several outputs of an ONNX file.
+
+    Raises:
+        FormatError: unreadable, damaged, or a format that can run code (pickle).
+        UnsupportedError: a known format or an operator that gamma does not read.
+        UsageError: an option that this file does not take, or one that is missing.
+    """
+    path = Path(path)
+    given = {name: value for name, value in options.items() if value is not None}
+    unknown = set(given) - ONNX_OPTIONS - STATE_DICT_OPTIONS
+    if unknown:
+        raise UsageError(f"unknown option {', '.join(sorted(unknown))}")
+    kind = sniff(path)
+    if kind == "onnx":
+        from gamma.formats.onnx import load_onnx
+
+        _only(path, given, ONNX_OPTIONS, "an ONNX file")
+        return load_onnx(path, **given)
+    from gamma.formats.safetensors import load_safetensors
+
+    _only(path, given, STATE_DICT_OPTIONS, "a safetensors file")
+    return load_safetensors(path, **given)
+
+
+def _only(path: Path, given: dict[str, Any], allowed: frozenset[str], what: str) -> None:
+    wrong = sorted(set(given) - allowed)
+    if wrong:
+        raise UsageError(f"{path}: {what} says this itself, {', '.join(wrong)} cannot be given")
+
+
+def sniff(path: Path) -> str:
+    """``"onnx"`` or ``"safetensors"`` by content; every other format is refused by name."""
+    head, compressed = _head(path)
+    refused = _refused(head)
+    if refused:
+        raise FormatError.at(path, "", refused)
+    if head.startswith(b"GGUF"):
+        raise UnsupportedError.at(path, "", "GGUF networks are not read yet, expected ONNX or "
+                                  "safetensors")  # fmt: skip
+    if head[8:9] == b"{" or (path.suffix == ".safetensors" and not compressed):
+        if compressed:
+            raise FormatError.at(
+                path, "", "a compressed safetensors file cannot be mapped; decompress it first"
+            )
+        return "safetensors"
+    return "onnx"  # protobuf has no signature: the ONNX reader checks everything else
+
+
+def _head(path: Path) -> tuple[bytes, bool]:
+    """First bytes of the file, decompressed when it is gzip, and whether it was."""
+    if path.is_dir():
+        raise UnsupportedError.at(path, "", "folders of weights are not read yet, give a file")
+    if not path.exists() and path.with_name(path.name + ".gz").exists():
+        path = path.with_name(path.name + ".gz")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(SNIFFED)
+        if not head.startswith(b"\x1f\x8b"):
+            return head, False
+        with gzip.open(path) as expanded:
+            return expanded.read(SNIFFED), True
+    except FileNotFoundError:
+        raise FormatError.at(path, "", "no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FormatError.at(path, "", f"cannot be read: {reason}") from None
+
+
+def _refused(head: bytes) -> str | None:
+    """Why a file of this content is refused, or None."""
+    if not head:
+        return "the file is empty"
+    if head[:1] == b"\x80" and head[1:2] in b"\x01\x02\x03\x04\x05":
+        return (
+            "this is a pickle, which can run code when read; save the weights as safetensors or "
+            "export the network to ONNX"
+        )
+    if head.startswith(b"PK\x03\x04"):
+        return (
+            "this is a zip archive (a PyTorch checkpoint holds a pickle, which can run code); "
+            "save the weights as safetensors or export the network to ONNX"
+        )
+    if head.startswith(b"\x93NUMPY"):
+        return "this is an array, expected a network; give arrays as inputs"
+    if head.startswith(b"\x89HDF\r\n"):
+        return "HDF5 networks are not read; export the network to ONNX"
+    return None
