@@ -1,1 +1,90 @@
-"""Certified bounds on the outputs of neural networks."""
+"""Certified bounds on the outputs of neural networks.
+
+    net = gamma.load("model.onnx")                      a network, from the file people have
+    box = gamma.Box.linf(x, 0.01, clip=(0, 1))          a set of inputs (also .l2, .l1, Box(lo, hi))
+    out = gamma.bounds(net, box, method="crown")        a BoundedTensor that encloses every output
+    prop = gamma.read_vnnlib("prop.vnnlib")             a property; or gamma.robustness(box, label=3)
+    res = gamma.verify(net, prop, timeout=60)           a Result with a three-valued verdict
+    gamma.save(net, "model.safetensors")
+
+Every bound is sound in floating point. Names are imported on first use: ``import gamma`` is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gamma.errors import FormatError as FormatError
+    from gamma.errors import GammaError as GammaError
+    from gamma.errors import InternalError as InternalError
+    from gamma.errors import PropertyError as PropertyError
+    from gamma.errors import ResourceError as ResourceError
+    from gamma.errors import UnsupportedError as UnsupportedError
+    from gamma.errors import UsageError as UsageError
+    from gamma.formats.load import load as load
+    from gamma.formats.save import save as save
+    from gamma.formats.vnnlib import read_vnnlib as read_vnnlib
+    from gamma.network.graph import Network as Network
+    from gamma.network.property import LinearConstraint as LinearConstraint
+    from gamma.network.property import Property as Property
+    from gamma.network.property import Region as Region
+    from gamma.network.property import robustness as robustness
+    from gamma.propagate import bounds as bounds
+    from gamma.tensor.bounded import BoundedTensor as BoundedTensor
+    from gamma.tensor.box import Box as Box
+    from gamma.verify.result import Counterexample as Counterexample
+    from gamma.verify.result import Result as Result
+
+_HOME = {
+    "load": "gamma.formats.load",
+    "save": "gamma.formats.save",
+    "read_vnnlib": "gamma.formats.vnnlib",
+    "Network": "gamma.network.graph",
+    "LinearConstraint": "gamma.network.property",
+    "Property": "gamma.network.property",
+    "Region": "gamma.network.property",
+    "robustness": "gamma.network.property",
+    "bounds": "gamma.propagate",
+    "BoundedTensor": "gamma.tensor.bounded",
+    "Box": "gamma.tensor.box",
+    "Counterexample": "gamma.verify.result",
+    "Result": "gamma.verify.result",
+    **dict.fromkeys(
+        (
+            "FormatError",
+            "GammaError",
+            "InternalError",
+            "PropertyError",
+            "ResourceError",
+            "UnsupportedError",
+            "UsageError",
+        ),
+        "gamma.errors",
+    ),
+}
+
+# ``gamma.verify`` is a package that can be called, see its docstring; ``gamma.errors``, ``network``,
+# ``ops``, ``propagate``, ``tensor``, ``formats`` are the other layers.
+_LAYERS = ("verify", "errors", "network", "ops", "propagate", "tensor", "formats", "architectures")
+
+__all__ = [*sorted(_HOME), "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    if name in _LAYERS:
+        return importlib.import_module(f"gamma.{name}")
+    if name == "__version__":
+        from gamma.verify.environment import gamma_version
+
+        return gamma_version()
+    raise AttributeError(f"module 'gamma' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_LAYERS, "__version__"})

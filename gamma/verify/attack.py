@@ -1,0 +1,316 @@
+"""The search for a witness: corners, samples and batched gradient descent with restarts.
+
+Nothing here decides: a candidate counts only after its replay. All points are float32 numbers
+inside the exact region.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.network.graph import Network
+from gamma.network.property import Ball, Property
+from gamma.verify.objective import Float32, Float64, Objective
+from gamma.verify.result import Counterexample
+from gamma.verify.targets import Int64, Targets
+
+Accept = Callable[[int, Float32], Counterexample | None]
+
+LOW_DIMENSION = 16
+"""Up to so many free inputs, sampling covers the region and is worth thousands of points."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to try: samples per region, restarts per target and steps per restart."""
+
+    samples: int
+    restarts: int
+    steps: int
+    rounds: int
+
+
+QUICK = Effort(samples=1 << 11, restarts=4, steps=15, rounds=1)
+LONG = Effort(samples=1 << 15, restarts=16, steps=60, rounds=12)
+
+
+class Attack:
+    """One attack on a property; it keeps the best points found, so that efforts build up.
+
+    The search is deterministic for a seed, as long as ``deadline`` does not cut it.
+    """
+
+    def __init__(
+        self, net: Network, prop: Property, targets: Targets, accept: Accept, seed: int = 0
+    ) -> None:
+        self.net, self.prop, self.targets, self.accept = net, prop, targets, accept
+        self.random = np.random.default_rng(seed)
+        self.neurons = sum(node.size for node in net.nodes)
+        self._boxes: dict[int, tuple[Float32, Float32]] = {}
+        self.best: dict[int, tuple[float, Float32]] = {}
+        self.tried = 0
+
+    def run(
+        self, active: Int64, effort: Effort, deadline: float = np.inf
+    ) -> Counterexample | None:
+        """Search the unsafe sets of the targets ``active``, most promising first."""
+        for group in self._groups(active):
+            objective = Objective.of(self.net, self.targets, group)
+            found = self._sample(objective, effort, deadline)
+            for number in range(effort.rounds):
+                if found is not None or time.perf_counter() > deadline:
+                    break
+                found = self._descend(objective, effort, number, deadline)
+                if found is None and self._free(group) <= LOW_DIMENSION:
+                    found = self._refine(objective, effort, deadline)
+            if found is not None or time.perf_counter() > deadline:
+                return found
+        return None
+
+    def _groups(self, active: Int64) -> Iterator[Int64]:
+        """Targets in groups whose arrays stay small."""
+        width = max(self.targets.inputs, self.targets.outputs, self.neurons // 8, 1)
+        size = int(np.clip((1 << 22) // width, 4, 256))
+        for start in range(0, len(active), size):
+            yield active[start : start + size]
+
+    def _free(self, group: Int64) -> int:
+        """Number of inputs that can move in the first region of the group."""
+        low, high = self._box(int(self.targets.region[group[0]]))
+        return int((high > low).sum())
+
+    def _box(self, region: int) -> tuple[Float32, Float32]:
+        if region not in self._boxes:
+            low, high, _ = self.prop.inner_float32(region)
+            if len(self._boxes) > 4096:
+                self._boxes.clear()
+            self._boxes[region] = low, high
+        return self._boxes[region]
+
+    def _batch(self) -> int:
+        """Points evaluated at once, so that the largest arrays stay in tens of megabytes."""
+        return int(np.clip((1 << 23) // max(self.neurons, 1), 16, 1 << 14))
+
+    # --- sampling -------------------------------------------------------------------------------
+
+    def _sample(
+        self, objective: Objective, effort: Effort, deadline: float
+    ) -> Counterexample | None:
+        """Centre, corners and random points of each region, against all its targets."""
+        regions = self.targets.region[objective.targets]
+        distinct = np.unique(regions)
+        for region in distinct:
+            positions = np.flatnonzero(regions == region).astype(np.int64)
+            low, high = self._box(int(region))
+            free = int((high > low).sum())
+            count = effort.samples if free <= LOW_DIMENSION else 64
+            count = int(max(16, count // len(distinct))) if free else 1
+            while count > 0:
+                batch = min(count, self._batch())
+                x = self._points(low, high, batch)
+                x = self._inside(int(region), x)
+                found = self._judge_all(objective, positions, x)
+                count -= batch
+                if found is not None or time.perf_counter() > deadline:
+                    return found
+        return None
+
+    def _points(self, low: Float32, high: Float32, count: int) -> Float32:
+        """A mix of the centre, corners, points on faces and points inside: (count, inputs)."""
+        share = self.random.random((count, len(low)), dtype=np.float32)
+        kind = np.arange(count) % 4
+        corner = np.round(share)
+        part = self.random.random((count, len(low)), dtype=np.float32) < 0.5
+        share = np.where((kind == 1)[:, None], corner, share)
+        share = np.where((kind == 2)[:, None] & part, corner, share)
+        share[0] = 0.5
+        return (low + share * (high - low)).astype(np.float32)
+
+    def _judge_all(
+        self, objective: Objective, positions: Int64, x: Float32
+    ) -> Counterexample | None:
+        """Judge points of one region against every target of that region."""
+        y = objective.outputs(x)
+        for position in positions:
+            which = np.full(len(x), position, dtype=np.int64)
+            found = self._judge(objective, which, x, objective.value(which, x, y))
+            if found is not None:
+                return found
+        return None
+
+    def _judge(
+        self, objective: Objective, which: Int64, x: Float32, values: Float64
+    ) -> Counterexample | None:
+        """Replay the candidates among these points and remember the best point of each target."""
+        self.tried += len(x)
+        order = np.argsort(values, kind="stable")
+        for i in order[:4]:
+            target = int(objective.targets[which[i]])
+            if values[i] <= self._slack(objective, which[i]):
+                found = self.accept(int(self.targets.region[target]), x[i])
+                if found is not None:
+                    return found
+        seen: set[int] = set()
+        for i in order[:512]:
+            target = int(objective.targets[which[i]])
+            if target in seen:
+                continue
+            seen.add(target)
+            if target not in self.best or values[i] < self.best[target][0]:
+                self.best[target] = float(values[i]), x[i].copy()
+        return None
+
+    @staticmethod
+    def _slack(objective: Objective, position: int) -> float:
+        """Float32 evaluation may miss a touching point by so much; the replay decides."""
+        bound = np.abs(objective.constant[position])
+        return 1e-6 * (1.0 + float(bound[np.isfinite(bound)].max(initial=0.0)))
+
+    # --- gradient descent -----------------------------------------------------------------------
+
+    def _descend(
+        self, objective: Objective, effort: Effort, number: int, deadline: float
+    ) -> Counterexample | None:
+        """One round of restarts on every target: sign steps, or Adam in odd rounds."""
+        restarts = effort.restarts
+        count = len(objective.targets)
+        if count * restarts > 8 * self._batch():
+            restarts = max(2, 8 * self._batch() // count)
+        which = np.repeat(np.arange(count, dtype=np.int64), restarts)
+        for start in range(0, len(which), self._batch()):
+            part = which[start : start + self._batch()]
+            found = self._walk(objective, part, effort.steps, number, deadline)
+            if found is not None or time.perf_counter() > deadline:
+                return found
+        return None
+
+    def _walk(
+        self, objective: Objective, which: Int64, steps: int, number: int, deadline: float
+    ) -> Counterexample | None:
+        low, high = self._ends(objective, which)
+        x = self._starts(objective, which, low, high)
+        width = (high - low).astype(np.float64)
+        mover = Mover(x.shape, adaptive=number % 2 == 1)
+        first, last = ((0.25, 0.004), (0.1, 0.002), (0.5, 0.01), (0.03, 0.0005))[number % 4]
+        for step in range(steps):
+            values, slope, _ = objective.descend(which, x, soft=number % 3 != 0)
+            found = self._judge(objective, which, x, values)
+            if found is not None or time.perf_counter() > deadline:
+                return found
+            rate = first * (last / first) ** (step / max(steps - 1, 1))
+            move = mover.direction(slope * width, self.random)
+            x = np.clip((x + rate * width * move).astype(np.float32), low, high)
+            x = self._project(objective, which, x)
+        return self._judge(objective, which, x, objective.value(which, x, objective.outputs(x)))
+
+    def _ends(self, objective: Objective, which: Int64) -> tuple[Float32, Float32]:
+        """Region ends (points, inputs) of each point's target."""
+        regions = self.targets.region[objective.targets[which]]
+        boxes = {int(r): self._box(int(r)) for r in np.unique(regions)}
+        low = np.stack([boxes[int(r)][0] for r in regions])
+        return low, np.stack([boxes[int(r)][1] for r in regions])
+
+    def _starts(self, objective: Objective, which: Int64, low: Float32, high: Float32) -> Float32:
+        """Random points, corners, and for the first restart of a target its best point so far."""
+        share = self.random.random(low.shape, dtype=np.float32)
+        corners = self.random.random(len(which)) < 0.25
+        share = np.where(corners[:, None], np.round(share), share)
+        x = (low + share * (high - low)).astype(np.float32)
+        fresh = np.r_[True, which[1:] != which[:-1]]
+        for i in np.flatnonzero(fresh):
+            known = self.best.get(int(objective.targets[which[i]]))
+            if known is not None:
+                x[i] = known[1]
+        return self._project(objective, which, np.clip(x, low, high))
+
+    def _refine(
+        self, objective: Objective, effort: Effort, deadline: float
+    ) -> Counterexample | None:
+        """Random steps around the best points, shrinking while they do not help (few inputs)."""
+        which = np.arange(len(objective.targets), dtype=np.int64)
+        low, high = self._ends(objective, which)
+        width = high - low
+        each = int(np.clip(self._batch() // len(which), 8, 256))
+        radius = 0.1
+        for _ in range(effort.steps // 2):
+            known = [self.best.get(int(t)) for t in objective.targets]
+            if any(k is None for k in known) or time.perf_counter() > deadline:
+                return None
+            base = np.stack([k[1] for k in known if k is not None])
+            before = sum(k[0] for k in known if k is not None)
+            repeated = np.repeat(which, each)
+            step = self.random.standard_normal((len(repeated), base.shape[1]))
+            keep = self.random.random(step.shape) < self.random.random((len(step), 1))
+            x = base[repeated] + (radius * step * keep * width[repeated]).astype(np.float32)
+            x = np.clip(x, low[repeated], high[repeated])
+            x = self._project(objective, repeated, x)
+            y = objective.outputs(x)
+            found = self._judge(objective, repeated, x, objective.value(repeated, x, y))
+            if found is not None:
+                return found
+            after = sum(self.best[int(t)][0] for t in objective.targets)
+            radius *= 1.3 if after < before else 0.7
+            radius = float(np.clip(radius, 1e-6, 0.3))
+        return None
+
+    # --- regions that are not boxes -------------------------------------------------------------
+
+    def _project(self, objective: Objective, which: Int64, x: Float32) -> Float32:
+        """Move points into norm balls and to whole numbers, where the property has them."""
+        if not self.prop.balls and not self.prop.integers:
+            return x
+        regions = self.targets.region[objective.targets[which]]
+        for region in np.unique(regions):
+            mine = regions == region
+            x[mine] = self._inside(int(region), x[mine])
+        return x
+
+    def _inside(self, region: int, x: Float32) -> Float32:
+        if self.prop.balls:
+            x = into_ball(self.prop.balls[region], x)
+        for i in self.prop.integers:
+            low, high = self._box(region)
+            x[:, i] = np.clip(np.round(x[:, i]), np.ceil(low[i]), np.floor(high[i]))
+        return x
+
+
+class Mover:
+    """Turns gradients into steps of length up to 1 per input: their signs, or Adam's."""
+
+    def __init__(self, shape: tuple[int, ...], adaptive: bool) -> None:
+        self.adaptive, self.age = adaptive, 0
+        self.mean = np.zeros(shape) if adaptive else None
+        self.square = np.zeros(shape) if adaptive else None
+
+    def direction(self, slope: Float64, random: np.random.Generator) -> Float64:
+        """The step that lowers the objective; random signs where the gradient vanishes."""
+        slope = np.where(np.isfinite(slope), slope, 0.0)
+        flat = ~slope.any(axis=1)
+        if flat.any():
+            slope[flat] = random.choice((-1.0, 1.0), size=(int(flat.sum()), slope.shape[1]))
+        if self.mean is None or self.square is None:
+            return -np.sign(slope)
+        self.age += 1
+        slope = slope / np.abs(slope).max(axis=1, keepdims=True)
+        self.mean = 0.9 * self.mean + 0.1 * slope
+        self.square = 0.99 * self.square + 0.01 * slope * slope
+        mean = self.mean / (1 - 0.9**self.age)
+        spread = np.sqrt(self.square / (1 - 0.99**self.age))
+        result: Float64 = np.clip(-mean / (spread + 1e-8), -1.0, 1.0)
+        return result
+
+
+def into_ball(ball: Ball, x: npt.NDArray[np.float32]) -> Float32:
+    """Points (points, inputs) pulled straight to the ball's centre until they lie inside."""
+    center = np.array([float(c) for c in ball.center])
+    step = x.astype(np.float64) - center
+    length = np.abs(step).sum(axis=1) if ball.norm == "1" else np.sqrt((step * step).sum(axis=1))
+    # A little short of the border, so that rounding to float32 does not leave the ball.
+    allowed = float(ball.radius) * (1 - 1e-5)
+    factor = np.where(length > allowed, allowed / np.maximum(length, 1e-300), 1.0)
+    return (center + step * factor[:, None]).astype(np.float32)

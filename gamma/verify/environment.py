@@ -1,0 +1,86 @@
+"""What a result was computed with: versions, instruction set, BLAS, threads, memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any
+
+OPTIONAL = ("onnx", "onnxruntime", "safetensors", "gguf", "vnnlib", "rich", "matplotlib", "shtab")
+
+
+def gamma_version() -> str:
+    """The installed version, or "0+source" when gamma runs from a bare checkout."""
+    try:
+        return metadata.version("gamma-verify")
+    except metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def blas() -> tuple[str, int]:
+    """The BLAS NumPy uses and its threads, ("unknown", 1) when it cannot be asked."""
+    import numpy  # noqa: F401  (loads the BLAS that is asked about)
+
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return "unknown", 1
+    for pool in threadpool_info():
+        if pool.get("user_api") == "blas":
+            name = f"{pool['internal_api']} {pool.get('version') or ''}".strip()
+            kernel = pool.get("architecture")
+            return (f"{name} ({kernel})" if kernel else name), int(pool["num_threads"])
+    return "unknown", 1
+
+
+def environment() -> dict[str, Any]:
+    """The JSON contract's ``environment`` object."""
+    from gamma.tensor import kernels
+
+    name, threads = blas()
+    return {"gamma": gamma_version(), "isa": kernels.isa, "blas": name, "threads": threads}
+
+
+def peak_bytes() -> int | None:
+    """Largest resident memory of this process so far, None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def details() -> dict[str, Any]:
+    """Everything ``gamma info`` prints: the head of a bug report."""
+    import numpy
+
+    from gamma.tensor import kernels
+    from gamma.tensor.probe import check_arithmetic
+
+    failed = check_arithmetic()
+    return {
+        **environment(),
+        "kernels": "NumPy fallback (slow: no compiled library)"
+        if kernels.isa == "numpy"
+        else "compiled",
+        "isa_available": list(kernels.available()),
+        "arithmetic": "ok" if not failed else "failed: " + ", ".join(failed),
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count() or 1,
+        "optional": {name: _version(name) for name in OPTIONAL},
+    }
+
+
+def _version(name: str) -> str | None:
+    if find_spec(name) is None:
+        return None
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "installed"

@@ -1,0 +1,177 @@
+"""Witnesses are replayed by an independent forward pass before ``violated`` is said.
+
+onnxruntime runs the file itself when it is installed and the model is ONNX; otherwise a certified
+float64 enclosure of the real network decides. Every comparison is in fractions, without tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import FormatError, UnsupportedError
+from gamma.network.graph import Network, Source
+from gamma.network.property import LinearConstraint, Property, Region
+from gamma.verify.result import Counterexample
+
+Array = npt.NDArray[Any]
+Exact = Sequence[Fraction]
+Runner = Callable[[Array], Array]
+
+
+class Replay:
+    """Judges candidate inputs of one property.
+
+    ``by`` names the independent pass. Under the guarantee "real" a witness which the float64
+    enclosure of the real network certainly disproves is rejected, even when float32 agrees.
+    """
+
+    def __init__(self, net: Network, prop: Property, guarantee: str = "real") -> None:
+        self.net, self.prop, self.guarantee = net, prop, guarantee
+        self._runner: Runner | None = None
+        self.by = "float64 enclosure"
+        if net.source is not None and net.source.kind == "onnx" and find_spec("onnxruntime"):
+            self._runner = onnxruntime_runner(net.source, net)
+            self.by = "onnxruntime"
+
+    def __call__(self, region: int, x: Array) -> Counterexample | None:
+        """The counterexample at ``x`` (flat float32) of this region, None when it is none."""
+        asked = self.prop.regions[region]
+        outside = _outside(asked, x)
+        if outside is None or not self._belongs(region, x):
+            return None
+        shaped = x.reshape(self.net.input_shape)
+        enclosure = None
+        if self._runner is None or self.guarantee == "real":
+            enclosure = self._enclose(shaped)
+        if self._runner is None:
+            if enclosure is None:
+                return None
+            low, high = enclosure
+            disjunct = certainly_unsafe(asked, x, low, high)
+            y = (low + high) / 2
+        else:
+            y = self._runner(shaped)
+            disjunct = certainly_unsafe(asked, x, y, y)
+            if enclosure is not None and certainly_safe(asked, x, *enclosure):
+                return None
+        if disjunct is None:
+            return None
+        y = y.reshape(self.net.output_shape)
+        return Counterexample(shaped, y, self.by, region, disjunct, outside)
+
+    def _belongs(self, region: int, x: Array) -> bool:
+        """The point meets what a box cannot say: a norm ball, whole numbers."""
+        if any(float(x[i]) != int(x[i]) for i in self.prop.integers):
+            return False
+        return not self.prop.balls or self.prop.balls[region].holds(x.astype(np.float64))
+
+    def _enclose(self, x: Array) -> tuple[Array, Array] | None:
+        from gamma.propagate import enclose
+
+        low, high = enclose(self.net, x[None].astype(np.float64))
+        low, high = np.ravel(low), np.ravel(high)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            return None
+        return low, high
+
+
+def onnxruntime_runner(source: Source, net: Network) -> Runner:
+    """A function from one input (*input shape) to the outputs (flat), run by onnxruntime.
+
+    The file's own bytes are run (decompressed where it is gzip), on one thread of the CPU.
+    Raises FormatError when the file changed since it was read, UnsupportedError when onnxruntime
+    refuses it.
+    """
+    import onnxruntime
+
+    from gamma.formats.compressed import read_bytes
+
+    content = read_bytes(source.path)
+    if content.sha256 != source.sha256:
+        raise FormatError.at(source.path, "", "changed since the network was read; load it again")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # A model whose weights lie in files beside it can only be opened by its path.
+    model: Any = str(source.path) if net.metadata.get("external_data") else content.data
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own kinds, none of them documented
+        line = str(error).splitlines()[0][:200]
+        raise UnsupportedError(f"{source.path}: onnxruntime cannot run it: {line}") from error
+    weights = {i.name for i in session.get_overridable_initializers()}
+    (entry,) = [i for i in session.get_inputs() if i.name not in weights]
+    shape = [d if isinstance(d, int) and d > 0 else 1 for d in entry.shape]
+    if int(np.prod(shape)) != int(np.prod(net.input_shape)):
+        shape = [1, *net.input_shape]
+    dtype = np.float64 if entry.type == "tensor(double)" else np.float32
+    wanted = net.metadata.get("output")
+    names = [wanted] if wanted else [session.get_outputs()[0].name]
+
+    def run(x: Array) -> Array:
+        feed = {entry.name: np.ascontiguousarray(x.reshape(shape), dtype=dtype)}
+        return np.ravel(session.run(names, feed)[0])
+
+    return run
+
+
+def certainly_unsafe(region: Region, x: Array, low: Array, high: Array) -> int | None:
+    """The first disjunct that holds for every output in [low, high], None when there is none."""
+    xs, lows, highs = _fractions(x), _fractions(low), _fractions(high)
+    for index, conjunction in enumerate(region.unsafe):
+        if all(_meets(c, _extreme(c, xs, highs, lows)) for c in conjunction):
+            return index
+    return None
+
+
+def certainly_safe(region: Region, x: Array, low: Array, high: Array) -> bool:
+    """No disjunct holds for any output in [low, high]."""
+    xs, lows, highs = _fractions(x), _fractions(low), _fractions(high)
+    return all(
+        any(not _meets(c, _extreme(c, xs, lows, highs)) for c in conjunction)
+        for conjunction in region.unsafe
+    )
+
+
+def _extreme(constraint: LinearConstraint, x: Exact, positive: Exact, negative: Exact) -> Fraction:
+    """The constraint's left side with ``positive`` where c > 0 and ``negative`` where c < 0."""
+    total = sum((c * x[j] for j, c in constraint.x), start=Fraction(0))
+    return total + sum(
+        (c * (positive[i] if c > 0 else negative[i]) for i, c in constraint.y), start=Fraction(0)
+    )
+
+
+def _meets(constraint: LinearConstraint, value: Fraction) -> bool:
+    return value < constraint.bound if constraint.strict else value <= constraint.bound
+
+
+def _fractions(values: Array) -> list[Fraction]:
+    return [Fraction(v) for v in np.ravel(values).astype(np.float64).tolist()]
+
+
+def _outside(region: Region, x: Array) -> int | None:
+    """How many coordinates lie outside only because their interval holds no float32 number.
+
+    None when a coordinate lies outside for any other reason: then x is no point of the region.
+    """
+    count = 0
+    for value, low, high in zip(x, region.lower, region.upper, strict=True):
+        exact = Fraction(float(value))
+        if low <= exact <= high:
+            continue
+        step = np.float32(value)
+        beyond = np.nextafter(step, np.float32(np.inf if exact < low else -np.inf))
+        neighbour = Fraction(float(beyond))
+        crossed = neighbour > high if exact < low else neighbour < low
+        if x.dtype != np.float32 or not crossed:
+            return None
+        count += 1
+    return count
+
+

@@ -1,0 +1,133 @@
+"""What a verification run says: the verdict, its witness and everything needed to judge it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Verdict = Literal["verified", "violated", "unknown", "timeout", "none"]
+
+SCHEMA = "gamma.result/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Counterexample:
+    """An input in the region whose replayed output is unsafe.
+
+    Attributes:
+        x: float32 or float64 (*input shape), the exact values that were replayed.
+        y: (*output shape), the outputs of the replay.
+        replayed_by: "onnxruntime" or "float64 enclosure".
+        region, disjunct: which unsafe conjunction holds.
+        outside: number of coordinates where the exact interval holds no float32 number, so that
+            x has the nearest one.
+    """
+
+    x: npt.NDArray[Any]
+    y: npt.NDArray[Any]
+    replayed_by: str
+    region: int = 0
+    disjunct: int = 0
+    outside: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; floats keep full precision."""
+        record: dict[str, Any] = {
+            "x": [float(v) for v in self.x.ravel()],
+            "y": [float(v) for v in self.y.ravel()],
+            "replayed_by": self.replayed_by,
+            "region": self.region,
+            "disjunct": self.disjunct,
+        }
+        if self.outside:
+            record["coordinates_without_float32"] = self.outside
+        return record
+
+
+@dataclass(frozen=True)
+class Margin:
+    """A sound lower bound of one unsafe conjunction's distance from being met.
+
+    The conjunction cannot hold when ``lower`` > 0 (>= 0 when the constraint is strict).
+    """
+
+    label: str
+    lower: float
+    proved: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The outcome of ``gamma.verify``. It has no truth value: verdicts are three-valued."""
+
+    verdict: Verdict
+    guarantee: str
+    asked: str
+    used: tuple[str, ...] = ()
+    counterexample: Counterexample | None = None
+    bounds: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+    margins: tuple[Margin, ...] = ()
+    proved: int = 0
+    conjunctions: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, int | None] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    property: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    explain: dict[str, Any] | None = None
+    dtype: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "a Result has no truth value: verdicts are three-valued; compare result.verdict with "
+            '"verified", "violated", "unknown" or "timeout"'
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract's object, schema ``gamma.result/1``."""
+        return {
+            "schema": SCHEMA,
+            "verdict": self.verdict,
+            "guarantee": self.guarantee,
+            "method": {"asked": self.asked, "used": list(self.used)},
+            "bounds": None if self.bounds is None else _bounds(*self.bounds),
+            "counterexample": None
+            if self.counterexample is None
+            else self.counterexample.to_dict(),
+            "margins": [
+                {"label": m.label, "lower": _number(m.lower), "proved": m.proved}
+                for m in self.margins
+            ],
+            "conjunctions": {"proved": self.proved, "total": self.conjunctions},
+            "seconds": self.seconds,
+            "memory": self.memory,
+            "model": self.model,
+            "property": self.property,
+            "environment": self.environment,
+            "dtype": self.dtype,
+            "notes": list(self.notes),
+            "explain": self.explain,
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The result as one JSON object (strict JSON: infinities are the strings "inf", "-inf")."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+
+def _number(value: float) -> float | str:
+    number = float(value)
+    return number if math.isfinite(number) else repr(number)
+
+
+def _bounds(lower: npt.NDArray[Any], upper: npt.NDArray[Any]) -> dict[str, Any]:
+    return {
+        "lower": [_number(v) for v in np.ravel(lower)],
+        "upper": [_number(v) for v in np.ravel(upper)],
+        "shape": list(lower.shape),
+    }

@@ -1,0 +1,334 @@
+"""From a network and a property to a verdict: quick attack, bounds, long attack."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import PropertyError, ResourceError, UsageError
+from gamma.network.graph import Network
+from gamma.network.property import LinearConstraint, Property
+from gamma.propagate import Specification, lower_bounds
+from gamma.tensor.box import Box
+from gamma.verify.attack import LONG, QUICK, Attack, Effort
+from gamma.verify.environment import environment, peak_bytes
+from gamma.verify.replay import Replay
+from gamma.verify.result import Counterexample, Margin, Result, Verdict
+from gamma.verify.targets import Float64, Int64, Targets
+
+METHODS = ("ibp", "crown-ibp", "crown")
+GUARANTEES = ("real", "float32")
+DTYPES = ("auto", "float32", "float64")
+
+MARGINS_KEPT = 1000
+"""A result lists so many conjunctions at most; the counts always cover all."""
+
+Progress = Callable[[str], None]
+
+
+def verify(
+    net: Network,
+    prop: Property,
+    *,
+    method: str = "crown",
+    guarantee: str = "real",
+    dtype: str = "auto",
+    timeout: float | None = None,
+    attack: bool = True,
+    explain: bool = False,
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Decide whether any input of the property's regions reaches its unsafe set.
+
+    "verified" needs a sound, finite bound for every unsafe conjunction; "violated" needs a
+    witness that an independent forward pass confirms without tolerance; everything else is
+    "unknown", or "timeout" when ``timeout`` (seconds) cut the work short.
+
+    Raises:
+        PropertyError: the property does not fit the network.
+        UsageError: an option that does not exist.
+    """
+    check_options(method, guarantee, dtype, timeout, threads)
+    start = time.perf_counter()
+    prop = prop.resolve(math.prod(net.output_shape))
+    if prop.inputs != math.prod(net.input_shape):
+        raise PropertyError.at(
+            prop.source,
+            "",
+            f"the property declares {prop.inputs} inputs, the network has "
+            f"{math.prod(net.input_shape)}: give the property written for this network",
+        )
+    with limited_threads(threads):
+        run = _Run(net, prop, method, guarantee, dtype, timeout, start, progress)
+        return run.decide(attack, explain, seed)
+
+
+def check_options(
+    method: str, guarantee: str, dtype: str, timeout: float | None, threads: int | None
+) -> None:
+    """Raise UsageError for an option value that does not exist."""
+    for name, value, known in (
+        ("method", method, METHODS),
+        ("guarantee", guarantee, GUARANTEES),
+        ("dtype", dtype, DTYPES),
+    ):
+        if value not in known:
+            raise UsageError(f"{name} {value!r}: expected one of {', '.join(known)}")
+    if timeout is not None and not timeout > 0:
+        raise UsageError(f"timeout {timeout}: expected a positive number of seconds")
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads {threads}: expected at least 1")
+
+
+@contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Limit the BLAS threads of this process inside the block."""
+    if threads is None:
+        limit: Any = nullcontext()
+    else:
+        from threadpoolctl import threadpool_limits
+
+        limit = threadpool_limits(threads)
+    with limit:
+        yield
+
+
+class _Run:
+    """One verification: what is proved so far and where the time went."""
+
+    def __init__(
+        self,
+        net: Network,
+        prop: Property,
+        method: str,
+        guarantee: str,
+        dtype: str,
+        timeout: float | None,
+        start: float,
+        progress: Progress | None,
+    ) -> None:
+        self.net, self.prop = net, prop
+        self.method, self.guarantee, self.dtype = method, guarantee, dtype
+        self.start, self.timeout = start, timeout
+        self.deadline = start + timeout if timeout is not None else math.inf
+        self.progress = progress or (lambda _: None)
+        self.targets = Targets.of(prop)
+        self.lower = np.full(len(self.targets), -np.inf)
+        self.proved = self.targets.excluded.copy()
+        self.seconds: dict[str, float] = {}
+        self.used: list[str] = []
+        self.dtype_used = ""
+        self.explained: list[dict[str, Any]] = []
+        self.bounds: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+        self.seconds["property"] = time.perf_counter() - start
+
+    def decide(self, attack: bool, explain: bool, seed: int) -> Result:
+        found = None
+        search = Attack(
+            self.net, self.prop, self.targets, Replay(self.net, self.prop, self.guarantee), seed
+        )
+        attackable = self.targets.attackable()
+        if attack and len(attackable):
+            limit = math.inf if self.timeout is None else 0.2 * self.timeout
+            found = self._attack(search, attackable, QUICK, limit)
+        cut = False
+        if found is None:
+            try:
+                self._bound(explain)
+            except ResourceError:
+                if time.perf_counter() < self.deadline:
+                    raise
+                cut = True
+        if found is None and attack and not self.proved.all() and not cut:
+            remaining = attackable[~self.proved[attackable]]
+            order = np.argsort(self.lower[remaining], kind="stable")
+            found = self._attack(search, remaining[order], LONG, math.inf)
+        return self._result(found, search.tried)
+
+    def _attack(
+        self, search: Attack, active: Int64, effort: Effort, limit: float
+    ) -> Counterexample | None:
+        begin = time.perf_counter()
+        self.progress(f"attack: {len(active)} unsafe sets")
+        found = search.run(active, effort, min(self.deadline, begin + limit))
+        self._spent("attack", begin)
+        return found
+
+    def _spent(self, phase: str, begin: float) -> None:
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
+
+    # --- bounds ---------------------------------------------------------------------------------
+
+    def _bound(self, explain: bool) -> None:
+        """Bound the rows of all open targets, a chunk of regions at a time."""
+        begin = time.perf_counter()
+        rows = self.targets.provable()
+        rows = rows[~self.proved[self.targets.owner[rows]]]
+        regions = self.targets.region[self.targets.owner[rows]]
+        box = self.prop.box()
+        try:
+            for start, stop in self._chunks(regions):
+                self.progress(f"{self.method}: {start} of {len(rows)} rows bounded")
+                self._bound_chunk(rows[start:stop], regions[start:stop], box, explain)
+        finally:
+            self._spent("bounds", begin)
+
+    def _chunks(self, regions: Int64) -> Iterator[tuple[int, int]]:
+        """Row ranges that cover whole regions, few enough for the arrays to stay small."""
+        neurons = sum(node.size for node in self.net.nodes)
+        most = max(1, (1 << 21) // max(neurons, 1))
+        changes = np.flatnonzero(np.diff(regions)) + 1
+        starts = np.r_[0, changes][::most] if len(regions) else np.zeros(0, dtype=np.int64)
+        stops = np.r_[starts[1:], len(regions)]
+        yield from zip(starts.tolist(), stops.tolist(), strict=True)
+
+    def _bound_chunk(self, rows: Int64, regions: Int64, box: Box, explain: bool) -> None:
+        distinct, index = np.unique(regions, return_inverse=True)
+        forms = self.targets.rows(rows)
+        specification = Specification(
+            output_rows=forms.rows_y,
+            input_rows=forms.rows_x,
+            constant=forms.constant,
+            box=index.astype(np.int64).ravel(),
+            exact=forms.exact,
+        )
+        deadline = None if math.isinf(self.deadline) else self.deadline
+        analysis = lower_bounds(
+            self.net,
+            select(box, distinct).batched(self.net.input_shape),
+            specification,
+            method=self.method,
+            guarantee=self.guarantee,
+            dtype=self.dtype,
+            deadline=deadline,
+        )
+        self._record(rows, analysis.lower, forms.strict)
+        self.used += [name for name in analysis.used if name not in self.used]
+        self.dtype_used = str(analysis.dtype)
+        for phase, seconds in analysis.seconds.items():
+            self.seconds[f"bounds.{phase}"] = self.seconds.get(f"bounds.{phase}", 0.0) + seconds
+        if explain and not self.explained:
+            self.explained = analysis.explain()
+
+    def _record(self, rows: Int64, lower: Float64, strict: npt.NDArray[np.bool_]) -> None:
+        """One excluded constraint excludes its conjunction."""
+        owner = self.targets.owner[rows]
+        excluded = np.isfinite(lower) & np.where(strict, lower >= 0, lower > 0)
+        np.maximum.at(self.lower, owner, lower)
+        self.proved[owner[excluded]] = True
+
+    # --- the outcome ----------------------------------------------------------------------------
+
+    def _result(self, found: Counterexample | None, tried: int) -> Result:
+        late = time.perf_counter() > self.deadline
+        verdict: Verdict
+        if found is not None:
+            verdict = "violated"
+        elif self.proved.all():
+            verdict = "verified"
+        else:
+            verdict = "timeout" if late else "unknown"
+        explain = None
+        if self.explained:
+            explain = {"nodes": self.explained, "attack_points": tried}
+        self.seconds["total"] = time.perf_counter() - self.start
+        return Result(
+            verdict=verdict,
+            guarantee=self.guarantee,
+            asked=self.method,
+            used=tuple(self.used),
+            counterexample=found,
+            bounds=self.bounds,
+            margins=self._margins(),
+            proved=int(self.proved.sum()),
+            conjunctions=len(self.targets),
+            seconds=self.seconds,
+            memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
+            model=model_record(self.net),
+            property=property_record(self.prop),
+            environment=environment(),
+            explain=explain,
+            dtype=self.dtype_used,
+            notes=self._notes(found),
+        )
+
+    def _margins(self) -> tuple[Margin, ...]:
+        if not self.used:
+            return ()
+        ends = np.searchsorted(self.targets.owner, np.arange(len(self.targets) + 1))
+        many = len(self.prop.regions) > 1
+        margins = []
+        for t in range(min(len(self.targets), MARGINS_KEPT)):
+            members = self.targets.constraints[ends[t] : ends[t + 1]]
+            label = " or ".join(describe_safe(c) for c in members[:3])
+            label += f" or {len(members) - 3} more" if len(members) > 3 else ""
+            prefix = f"box {self.targets.region[t]}: " if many else ""
+            margins.append(Margin(prefix + label, float(self.lower[t]), bool(self.proved[t])))
+        return tuple(margins)
+
+    def _notes(self, found: Counterexample | None) -> tuple[str, ...]:
+        if found is None or not found.outside:
+            return ()
+        return (
+            f"{found.outside} input intervals hold no float32 number: the witness has the nearest "
+            "float32 there",
+        )
+
+
+def select(box: Box, which: Int64) -> Box:
+    """The boxes ``which`` of a batched set."""
+    centre = None if box.center is None else box.center[which]
+    return Box(box.lower[which], box.upper[which], box.norm, centre, box.radius)
+
+
+def model_record(net: Network) -> dict[str, Any]:
+    """The JSON contract's ``model`` object."""
+    source = net.source
+    return {
+        "path": str(source.path) if source else None,
+        "sha256": source.sha256 if source else None,
+        "parameters": net.parameters,
+    }
+
+
+def property_record(prop: Property | None) -> dict[str, Any]:
+    """The JSON contract's ``property`` object."""
+    if prop is None:
+        return {"path": None, "sha256": None}
+    record: dict[str, Any] = {
+        "path": str(prop.source) if prop.source else None,
+        "sha256": prop.sha256,
+        "regions": len(prop.regions),
+    }
+    if prop.label is not None:
+        record["label"] = prop.label
+    return record
+
+
+def describe_safe(constraint: LinearConstraint) -> str:
+    """The complement of a constraint in a few characters: what has to be true to be safe."""
+    terms = [(f"Y_{i}", c) for i, c in constraint.y] + [(f"X_{i}", c) for i, c in constraint.x]
+    flip = bool(terms) and all(c < 0 for _, c in terms)
+    sign = ("<=" if constraint.strict else "<") if flip else (">=" if constraint.strict else ">")
+    bound = -constraint.bound if flip else constraint.bound
+    terms = [(name, -c if flip else c) for name, c in terms]
+    positive = [(name, c) for name, c in terms if c > 0]
+    negative = [(name, -c) for name, c in terms if c < 0]
+    left = _sum(positive)
+    if len(positive) == len(negative) == 1 and bound == 0:
+        return f"{left} {sign} {_sum(negative)}"
+    right = f"{float(bound):.6g}"
+    return f"{left} - {_sum(negative)} {sign} {right}" if negative else f"{left} {sign} {right}"
+
+
+def _sum(terms: list[tuple[str, Any]]) -> str:
+    shown = [name if c == 1 else f"{float(c):.6g}·{name}" for name, c in terms[:4]]
+    return " + ".join(shown) + (f" + {len(terms) - 4} more" if len(terms) > 4 else "")
