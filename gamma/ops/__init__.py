@@ -1,0 +1,44 @@
+"""One record per operator. `TABLE` lists them all; an operator that is not in it is refused."""
+
+from gamma.ops.base import Input, Linear, Operator
+from gamma.ops.convolution import Conv, ConvTranspose
+from gamma.ops.elementwise import (
+    Abs,
+    Clip,
+    Elementwise,
+    Elu,
+    Erf,
+    Exp,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Log,
+    Pow,
+    PRelu,
+    Reciprocal,
+    Relu,
+    Sigmoid,
+    Sign,
+    Silu,
+    Softplus,
+    Sqrt,
+    Tanh,
+)
+from gamma.ops.linear import Add, Concat, Gemm, ReduceSum, Scale
+from gamma.ops.movement import Gather, Reshape, Transpose
+from gamma.ops.periodic import Cos, Sin
+from gamma.ops.pooling import ReduceMax
+
+TABLE: dict[str, type[Operator]] = {
+    record.__name__: record
+    for record in (
+        *(Input, Gemm, Conv, ConvTranspose, Scale, Add, Concat, ReduceSum),
+        *(Reshape, Transpose, Gather, ReduceMax),
+        *(Relu, LeakyRelu, PRelu, Clip, Abs, Sign, HardSigmoid, HardSwish),
+        *(Sigmoid, Tanh, Elu, Softplus, Exp, Log, Sqrt, Reciprocal, Pow, Erf, Gelu, Silu),
+        *(Sin, Cos),
+    )
+}
+
+__all__ = ["TABLE", "Elementwise", "Linear", "Operator", *TABLE]

@@ -1,0 +1,154 @@
+"""What every operator record provides, and the two families that share their rules.
+
+`Linear` operators are a forward map and its adjoint; the walks own the one rule for their
+rounding. Everything else brings a relaxation (`gamma.ops.relaxation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.network.graph import Operator as OperatorProtocol
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """Base of the records: a frozen value that holds weights and attributes, never a bound."""
+
+    @property
+    def name(self) -> str:
+        """The operator's ONNX name."""
+        return type(self).__name__
+
+    @property
+    def parameters(self) -> int:
+        """Number of stored weights."""
+        values = (getattr(self, f.name) for f in fields(self))
+        return sum(v.size for v in values if isinstance(v, np.ndarray) and v.dtype.kind == "f")
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Output shape for these input shapes."""
+        raise UsageError(f"{self.name} does not say its shape")
+
+    def forward(self, *inputs: Array) -> Array:
+        """Evaluate on (batch, *shape) arrays in their dtype."""
+        raise UsageError(f"{self.name} cannot be evaluated")
+
+    def vjp(self, gradient: Array, inputs: Sequence[Array], output: Array) -> tuple[Array, ...]:
+        """Gradient with respect to each input, for one (batch, *shape) of the output."""
+        raise UsageError(f"{self.name} has no gradient")
+
+    def after(self, previous: OperatorProtocol) -> OperatorProtocol | None:
+        """The one operator equal to this one applied to ``previous`` in real arithmetic."""
+        return None
+
+    def cached(self, key: str, make: Any) -> Any:
+        """A derived constant (a cast or absolute copy of a weight), computed once per record."""
+        store = self.__dict__.setdefault("_derived", {})
+        if key not in store:
+            store[key] = make()
+        return store[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Operator):
+    """The network's input."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        raise UsageError("the input has no operator to infer its shape")
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Operator):
+    """y = L x + offset with L fixed; x may be several inputs.
+
+    ``terms``: the longest sum behind one output entry (products of a row of L).
+    ``adjoint_terms``: the longest sum behind one entry of the adjoint's result.
+    ``uncertainty``: relative error of the float64 coefficients against the real operator.
+    ``independent``: each output entry reads one input entry and none is read twice, so the
+    interval image of a box is exact coordinate by coordinate.
+    """
+
+    @property
+    def terms(self) -> int:
+        return 1
+
+    def terms_for(self, shape: Shape) -> int:
+        """`terms` where it depends on the (first) input's shape."""
+        return self.terms
+
+    @property
+    def adjoint_terms(self) -> int:
+        return 1
+
+    @property
+    def unit(self) -> bool:
+        """All coefficients are 0 or ±1: products are exact."""
+        return False
+
+    @property
+    def uncertainty(self) -> float:
+        return 0.0
+
+    @property
+    def offset_uncertainty(self) -> Float64 | float:
+        """Absolute error of ``offset`` against the real operator, per entry."""
+        return 0.0
+
+    @property
+    def independent(self) -> bool:
+        return False
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        """L x, or |L| x when ``absolute``: (batch, *in) -> (batch, *out) in the inputs' dtype."""
+        raise UsageError(f"{self.name} has no forward map")
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        """rows (N, *out) times L: one (N, *in) per input, in the rows' dtype."""
+        raise UsageError(f"{self.name} has no adjoint")
+
+    def offset(self) -> Array | None:
+        """The constant part, broadcastable to the output shape, as stored; None when zero."""
+        return None
+
+    def stored(self) -> Array | None:
+        """The coefficients as stored (None when they are 0 and ±1)."""
+        return None
+
+    def exact_in(self, dtype: npt.DTypeLike) -> bool:
+        """Whether every coefficient is a number of ``dtype``."""
+        weights = self.stored()
+        if weights is None or weights.dtype == dtype or np.dtype(dtype) == np.float64:
+            return True
+        return bool(
+            self.cached("exact32", lambda: (weights.astype(np.float32) == weights).all())
+        )
+
+    def forward(self, *inputs: Array) -> Array:
+        result = self.linear(inputs)
+        offset = self.offset()
+        return result if offset is None else result + offset.astype(result.dtype)
+
+    def vjp(self, gradient: Array, inputs: Sequence[Array], output: Array) -> tuple[Array, ...]:
+        return self.adjoint(gradient, [x.shape[1:] for x in inputs])
+
+
+def cast_weight(op: Operator, weight: Array, key: str, dtype: npt.DTypeLike, absolute: bool) -> Array:
+    """``weight`` in ``dtype``, its absolute value when asked; computed once per record."""
+    wanted = np.dtype(dtype)
+    if weight.dtype == wanted and not absolute:
+        return weight
+    name = f"{key}.{wanted.char}{'.abs' if absolute else ''}"
+    return op.cached(  # type: ignore[no-any-return]
+        name, lambda: np.ascontiguousarray((abs(weight) if absolute else weight).astype(wanted))
+    )

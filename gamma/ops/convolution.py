@@ -1,0 +1,260 @@
+"""Convolution and its transpose, on (channels, height, width) or (channels, length)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gamma.errors import UsageError
+from gamma.ops.base import Array, Linear, Shape, cast_weight
+from gamma.tensor import kernels
+
+# Rows of one block of the adjoint: the unfolded columns stay in the second-level cache.
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry of a 2-d window: image (H, W), kernel, strides, pads, dilations, positions."""
+
+    image: tuple[int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]  # top, left, bottom, right
+    dilations: tuple[int, int]
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Number of window positions along each axis."""
+        counts = []
+        for axis in range(2):
+            span = (self.kernel[axis] - 1) * self.dilations[axis] + 1
+            room = self.image[axis] + self.pads[axis] + self.pads[axis + 2] - span
+            counts.append(room // self.strides[axis] + 1 if room >= 0 else 0)
+        return counts[0], counts[1]
+
+
+def unfold(x: Array, window: Window) -> Array:
+    """im2col: (N, C, H, W) -> (N, C·kh·kw, Ho·Wo), zeros in the padding."""
+    top, left, bottom, right = window.pads
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right))) if any(window.pads) else x
+    n, c = x.shape[:2]
+    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilations
+    ho, wo = window.positions
+    step = padded.strides
+    view = np.lib.stride_tricks.as_strided(
+        padded,
+        (n, c, kh, kw, ho, wo),
+        (step[0], step[1], dh * step[2], dw * step[3], sh * step[2], sw * step[3]),
+        writeable=False,
+    )
+    return view.reshape(n, c * kh * kw, ho * wo)
+
+
+def fold(columns: Array, channels: int, window: Window) -> Array:
+    """Adjoint of `unfold`: adds (N, C·kh·kw, Ho·Wo) back into (N, C, H, W)."""
+    image = np.zeros((columns.shape[0], channels, *window.image), columns.dtype)
+    top, left = window.pads[:2]
+    kernels.col2im(columns, image, window.kernel, window.strides, (top, left), window.dilations)
+    return image
+
+
+def _pair(values: Sequence[int], fill: int) -> tuple[int, int]:
+    """A 1-d attribute as a 2-d one: the length axis is the second."""
+    return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def _quad(pads: Sequence[int]) -> tuple[int, int, int, int]:
+    return (0, pads[0], 0, pads[1]) if len(pads) == 2 else (pads[0], pads[1], pads[2], pads[3])
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Linear):
+    """Cross-correlation; weight (out, in/group, *kernel), pads (begins..., ends...)."""
+
+    weight: Array
+    bias: Array | None = None
+    strides: tuple[int, ...] = (1, 1)
+    pads: tuple[int, ...] = (0, 0, 0, 0)
+    dilations: tuple[int, ...] = (1, 1)
+    group: int = 1
+
+    @property
+    def terms(self) -> int:
+        return math.prod(self.weight.shape[1:])
+
+    @property
+    def adjoint_terms(self) -> int:
+        return int(self.weight.shape[0]) // self.group * math.prod(self.weight.shape[2:])
+
+    def window(self, shape: Shape) -> Window:
+        """The 2-d geometry on an input of ``shape`` (channels, *image)."""
+        kernel = _pair(self.weight.shape[2:], 1)
+        image = (1, shape[1]) if len(shape) == 2 else (shape[1], shape[2])
+        pads = _quad(self.pads)
+        return Window(image, kernel, _pair(self.strides, 1), pads, _pair(self.dilations, 1))
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        rank = self.weight.ndim - 2
+        if rank not in (1, 2) or len(shape) != rank + 1:
+            raise UsageError(f"Conv: kernel of rank {rank} on {shape}; 1-d and 2-d are supported")
+        if shape[0] != self.weight.shape[1] * self.group or self.weight.shape[0] % self.group:
+            raise UsageError(
+                f"Conv: weight {self.weight.shape} with {self.group} groups needs "
+                f"{self.weight.shape[1] * self.group} channels, the input has shape {shape}"
+            )
+        counts = self.window(shape).positions
+        if min(counts) < 1:
+            raise UsageError(f"Conv: the kernel does not fit into the padded input {shape}")
+        return (int(self.weight.shape[0]), *counts[2 - rank :])
+
+    def stored(self) -> Array:
+        return self.weight
+
+    def offset(self) -> Array | None:
+        if self.bias is None:
+            return None
+        return self.bias.reshape(-1, *(1,) * (self.weight.ndim - 2))
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        (x,) = inputs
+        weight = cast_weight(self, self.weight, "weight", x.dtype, absolute)
+        window = self.window(x.shape[1:])
+        image = x.reshape(x.shape[0], x.shape[1], *window.image)
+        result = self._correlate(image, weight, window)
+        return result.reshape(x.shape[0], *self.shape(x.shape[1:]))
+
+    def _correlate(self, image: Array, weight: Array, window: Window) -> Array:
+        groups, out = self.group, weight.shape[0] // self.group
+        columns = unfold(image, window)
+        n, depth, positions = columns.shape
+        flat = weight.reshape(groups, out, -1)
+        product = np.matmul(flat, columns.reshape(n, groups, depth // groups, positions))
+        return product
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        (shape,) = shapes
+        window = self.window(shape)
+        weight = cast_weight(self, self.weight, "weight", rows.dtype, False)
+        image = self._spread(rows.reshape(rows.shape[0], rows.shape[1], -1), weight, window, shape[0])
+        return (image.reshape(rows.shape[0], *shape),)
+
+    def _spread(self, rows: Array, weight: Array, window: Window, channels: int) -> Array:
+        """Rows (N, out, positions) back onto images (N, channels, H, W), block by block."""
+        groups, out = self.group, weight.shape[0] // self.group
+        flat = weight.reshape(groups, out, -1).transpose(0, 2, 1)
+        n, _, positions = rows.shape
+        image = np.zeros((n, channels, *window.image), rows.dtype)
+        depth = flat.shape[1] * groups
+        block = max(1, _BLOCK_BYTES // (depth * positions * rows.itemsize))
+        columns = np.empty((min(block, n), groups, flat.shape[1], positions), rows.dtype)
+        top, left = window.pads[:2]
+        for start in range(0, n, block):
+            part = rows[start : start + block]
+            target = columns[: len(part)]
+            np.matmul(flat, part.reshape(len(part), groups, out, positions), out=target)
+            kernels.col2im(
+                target.reshape(len(part), depth, positions),
+                image[start : start + block],
+                window.kernel,
+                window.strides,
+                (top, left),
+                window.dilations,
+            )
+        return image
+
+
+@dataclass(frozen=True, eq=False)
+class ConvTranspose(Linear):
+    """Adjoint of a convolution; weight (in, out/group, *kernel) as in ONNX."""
+
+    weight: Array
+    bias: Array | None = None
+    strides: tuple[int, ...] = (1, 1)
+    pads: tuple[int, ...] = (0, 0, 0, 0)
+    dilations: tuple[int, ...] = (1, 1)
+    group: int = 1
+    output_padding: tuple[int, ...] = (0, 0)
+
+    @property
+    def terms(self) -> int:
+        return int(self.weight.shape[0]) // self.group * math.prod(self.weight.shape[2:])
+
+    @property
+    def adjoint_terms(self) -> int:
+        return math.prod(self.weight.shape[1:])
+
+    @property
+    def _conv(self) -> Conv:
+        """The convolution this one transposes; its weight (in, out/group, *kernel) is the same."""
+        conv = Conv(self.weight, None, self.strides, self.pads, self.dilations, self.group)
+        return self.cached("conv", lambda: conv)  # type: ignore[no-any-return]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        rank = self.weight.ndim - 2
+        if rank not in (1, 2) or len(shape) != rank + 1 or shape[0] != self.weight.shape[0]:
+            raise UsageError(f"ConvTranspose: weight {self.weight.shape} does not fit {shape}")
+        image = []
+        for axis in range(rank):
+            span = (self.weight.shape[axis + 2] - 1) * self.dilations[axis] + 1
+            padding = self.pads[axis] + self.pads[axis + rank] - self.output_padding[axis]
+            image.append((shape[axis + 1] - 1) * self.strides[axis] + span - padding)
+        if min(image) < 1:
+            raise UsageError(f"ConvTranspose: nothing is left of {shape} after the pads")
+        return (int(self.weight.shape[1]) * self.group, *image)
+
+    def stored(self) -> Array:
+        return self.weight
+
+    def offset(self) -> Array | None:
+        if self.bias is None:
+            return None
+        return self.bias.reshape(-1, *(1,) * (self.weight.ndim - 2))
+
+    def _full_window(self, out: Shape, positions: Shape) -> Window:
+        """Geometry whose window positions are the input's pixels, whatever the output padding."""
+        window = self._conv.window(out)
+        need = []
+        for axis, count in enumerate((1, positions[0]) if len(positions) == 1 else positions):
+            span = (window.kernel[axis] - 1) * window.dilations[axis] + 1
+            begin, size = window.pads[axis], window.image[axis]
+            need.append((count - 1) * window.strides[axis] + span - size - begin)
+        pads = (*window.pads[:2], max(need[0], 0), max(need[1], 0))
+        # A surplus of output pixels (output_padding) gives positions past the input: none is kept.
+        return Window(window.image, window.kernel, window.strides, pads, window.dilations)
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        (x,) = inputs
+        out = self.shape(x.shape[1:])
+        weight = cast_weight(self, self.weight, "weight", x.dtype, absolute)
+        window = self._full_window(out, x.shape[2:])
+        rows, counts = self._as_positions(x, window)
+        image = self._conv._spread(rows, weight, window, out[0])
+        return image.reshape(x.shape[0], *out)
+
+    def _as_positions(self, x: Array, window: Window) -> tuple[Array, tuple[int, int]]:
+        """Pixels laid onto the window positions, zeros where there are more positions."""
+        counts = window.positions
+        height, width = (1, x.shape[2]) if x.ndim == 3 else (x.shape[2], x.shape[3])
+        image = x.reshape(x.shape[0], x.shape[1], height, width)
+        if counts != (height, width):
+            grown = np.zeros((*image.shape[:2], *counts), x.dtype)
+            grown[:, :, :height, :width] = image
+            image = grown
+        return np.ascontiguousarray(image).reshape(*x.shape[:2], -1), counts
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        (shape,) = shapes
+        window = self._full_window(rows.shape[1:], shape[1:])
+        image = rows.reshape(rows.shape[0], rows.shape[1], *window.image)
+        weight = cast_weight(self, self.weight, "weight", rows.dtype, False)
+        result = self._conv._correlate(image, weight, window)
+        result = result.reshape(rows.shape[0], shape[0], *window.positions)
+        height, width = (1, shape[1]) if len(shape) == 2 else (shape[1], shape[2])
+        kept = result[:, :, :height, :width]
+        return (np.ascontiguousarray(kept).reshape(rows.shape[0], *shape),)

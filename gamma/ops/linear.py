@@ -1,0 +1,221 @@
+"""Dense layers, elementwise affine maps, sums, concatenation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gamma.errors import UsageError
+from gamma.ops.base import Array, Float64, Linear, Shape, cast_weight
+
+
+@dataclass(frozen=True, eq=False)
+class Gemm(Linear):
+    """y = x Wᵀ + b on the last axis; weight (out, in), bias (out,) or None."""
+
+    weight: Array
+    bias: Array | None = None
+
+    @property
+    def terms(self) -> int:
+        return int(self.weight.shape[1])
+
+    @property
+    def adjoint_terms(self) -> int:
+        return int(self.weight.shape[0])
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if not shape or shape[-1] != self.weight.shape[1]:
+            raise UsageError(
+                f"Gemm: weight {self.weight.shape} needs a last axis of {self.weight.shape[1]}, "
+                f"the input has shape {shape}"
+            )
+        return (*shape[:-1], int(self.weight.shape[0]))
+
+    def stored(self) -> Array:
+        return self.weight
+
+    def offset(self) -> Array | None:
+        return self.bias
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        (x,) = inputs
+        weight = cast_weight(self, self.weight, "weight", x.dtype, absolute)
+        return np.matmul(x, weight.T)
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        return (np.matmul(rows, cast_weight(self, self.weight, "weight", rows.dtype, False)),)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Linear):
+    """y = scale · x + shift, entry by entry; both broadcast to the node's shape.
+
+    ``scale_error`` bounds the relative error of ``scale``, ``shift_error`` the absolute error of
+    ``shift`` (a number or an array like it), against the real operator: a division by 3 or a
+    batch normalisation has no exact float64 coefficients. ``magnitude`` bounds the largest number
+    that a float32 execution of the original operators adds up on the way to ``shift`` (a batch
+    normalisation forms shift from terms that may cancel); None when shift is a stored constant.
+    """
+
+    scale: Array
+    shift: Array | None = None
+    scale_error: float = 0.0
+    shift_error: Float64 | float = 0.0
+    magnitude: Array | None = None
+
+    @property
+    def unit(self) -> bool:
+        return bool(self.cached("unit", lambda: np.isin(self.scale, (-1.0, 0.0, 1.0)).all()))
+
+    @property
+    def independent(self) -> bool:
+        return True
+
+    @property
+    def uncertainty(self) -> float:
+        return self.scale_error
+
+    @property
+    def offset_uncertainty(self) -> Float64 | float:
+        return self.shift_error
+
+    @property
+    def terms(self) -> int:
+        # A batch normalisation is executed as subtract, divide, multiply, add.
+        return 1 if self.magnitude is None else 6
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        shift = () if self.shift is None else self.shift.shape
+        try:
+            result = np.broadcast_shapes(shape, self.scale.shape, shift)
+        except ValueError:
+            result = ()
+        if result != shape:
+            raise UsageError(
+                f"Scale: constants {self.scale.shape} and {shift} do not broadcast to the input's "
+                f"shape {shape}"
+            )
+        return shape
+
+    def stored(self) -> Array:
+        return self.scale
+
+    def offset(self) -> Array | None:
+        return self.shift
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        (x,) = inputs
+        result: Array = x * cast_weight(self, self.scale, "scale", x.dtype, absolute)
+        return result
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        return (rows * cast_weight(self, self.scale, "scale", rows.dtype, False),)
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Linear):
+    """y = Σ ±x_i of inputs of one shape; ``signs`` holds ±1 per input (Sub is (1, -1))."""
+
+    signs: tuple[int, ...] = (1, 1)
+
+    @property
+    def terms(self) -> int:
+        return len(self.signs)
+
+    @property
+    def unit(self) -> bool:
+        return True
+
+    def shape(self, *inputs: Shape) -> Shape:
+        if len(inputs) != len(self.signs) or len(set(inputs)) != 1:
+            raise UsageError(f"Add: inputs have shapes {inputs}, expected {len(self.signs)} equal")
+        return inputs[0]
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        total = inputs[0].copy() if absolute or self.signs[0] > 0 else -inputs[0]
+        for sign, x in zip(self.signs[1:], inputs[1:], strict=True):
+            if absolute or sign > 0:
+                total += x
+            else:
+                total -= x
+        return total
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        return tuple(rows if sign > 0 else -rows for sign in self.signs)
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Linear):
+    """Joins its inputs along ``axis`` of the shapes without the batch axis."""
+
+    axis: int
+
+    @property
+    def unit(self) -> bool:
+        return True
+
+    def shape(self, *inputs: Shape) -> Shape:
+        rest = {(s[: self.axis], s[self.axis + 1 :]) for s in inputs}
+        if len(rest) != 1 or not all(0 <= self.axis < len(s) for s in inputs):
+            raise UsageError(f"Concat: inputs {inputs} do not join along axis {self.axis}")
+        first = inputs[0]
+        length = sum(s[self.axis] for s in inputs)
+        return (*first[: self.axis], length, *first[self.axis + 1 :])
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        return np.concatenate(inputs, axis=self.axis + 1)
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        ends = np.cumsum([s[self.axis] for s in shapes])[:-1]
+        return tuple(np.ascontiguousarray(p) for p in np.split(rows, ends, axis=self.axis + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class ReduceSum(Linear):
+    """Sums over ``axes``, times ``scale``; a mean has scale 1/k with its relative error."""
+
+    axes: tuple[int, ...]
+    keepdims: bool = True
+    scale: float = 1.0
+    scale_error: float = 0.0
+
+    def terms_for(self, shape: Shape) -> int:
+        return math.prod(shape[a] for a in self.axes) + 1
+
+    @property
+    def unit(self) -> bool:
+        return self.scale == 1.0
+
+    @property
+    def uncertainty(self) -> float:
+        return self.scale_error
+
+    def exact_in(self, dtype: object) -> bool:
+        return float(np.dtype(dtype).type(self.scale)) == self.scale  # type: ignore[call-overload,no-any-return]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if any(not 0 <= a < len(shape) for a in self.axes):
+            raise UsageError(f"ReduceSum: axes {self.axes} are not axes of {shape}")
+        if self.keepdims:
+            return tuple(1 if a in self.axes else n for a, n in enumerate(shape))
+        return tuple(n for a, n in enumerate(shape) if a not in self.axes)
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        (x,) = inputs
+        total = x.sum(axis=tuple(a + 1 for a in self.axes), keepdims=self.keepdims)
+        factor = abs(self.scale) if absolute else self.scale
+        result: Array = total * x.dtype.type(factor)
+        return result
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        (shape,) = shapes
+        kept = tuple(1 if a in self.axes else n for a, n in enumerate(shape))
+        spread = rows.reshape(rows.shape[0], *kept) * rows.dtype.type(self.scale)
+        return (np.ascontiguousarray(np.broadcast_to(spread, (rows.shape[0], *shape))),)

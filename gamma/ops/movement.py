@@ -1,0 +1,141 @@
+"""Operators that move entries and compute nothing: exact in both directions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.ops.base import Array, Linear, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Linear):
+    """The same entries in row-major order under another shape (also Flatten, Squeeze...)."""
+
+    target: Shape
+
+    @property
+    def unit(self) -> bool:
+        return True
+
+    @property
+    def independent(self) -> bool:
+        return True
+
+    def shape(self, *inputs: Shape) -> Shape:
+        if math.prod(inputs[0]) != math.prod(self.target):
+            raise UsageError(f"Reshape: {inputs[0]} does not hold the entries of {self.target}")
+        return self.target
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        return inputs[0].reshape(inputs[0].shape[0], *self.target)
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        return (rows.reshape(rows.shape[0], *shapes[0]),)
+
+
+@dataclass(frozen=True, eq=False)
+class Transpose(Linear):
+    """Axes in another order; ``perm`` counts axes without the batch axis."""
+
+    perm: tuple[int, ...]
+
+    @property
+    def unit(self) -> bool:
+        return True
+
+    @property
+    def independent(self) -> bool:
+        return True
+
+    def shape(self, *inputs: Shape) -> Shape:
+        if sorted(self.perm) != list(range(len(inputs[0]))):
+            raise UsageError(f"Transpose: {self.perm} does not order the axes of {inputs[0]}")
+        return tuple(inputs[0][p] for p in self.perm)
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        return np.ascontiguousarray(inputs[0].transpose(0, *(p + 1 for p in self.perm)))
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        back = np.argsort(self.perm)
+        return (np.ascontiguousarray(rows.transpose(0, *(int(p) + 1 for p in back))),)
+
+
+@dataclass(frozen=True, eq=False)
+class Gather(Linear):
+    """y.flat[i] = x.flat[index[i]], or ``fill`` where the index is -1; any pure movement.
+
+    Slice, Pad, Expand, Tile, Split, Resize (nearest) and Gather with constant indices are all
+    this one record.
+    """
+
+    index: npt.NDArray[np.int64]
+    target: Shape
+    fill: float = 0.0
+
+    @property
+    def unit(self) -> bool:
+        return True
+
+    @property
+    def independent(self) -> bool:
+        return self.adjoint_terms <= 1
+
+    @property
+    def adjoint_terms(self) -> int:
+        def most() -> int:
+            used = self.index[self.index >= 0]
+            return int(np.bincount(used).max()) if used.size else 1
+
+        return int(self.cached("adjoint_terms", most))
+
+    def shape(self, *inputs: Shape) -> Shape:
+        size = math.prod(inputs[0])
+        if self.index.size != math.prod(self.target):
+            raise UsageError(f"Gather: {self.index.size} indices for the shape {self.target}")
+        if self.index.size and (self.index.max() >= size or self.index.min() < -1):
+            raise UsageError(f"Gather: an index is outside the {size} entries of {inputs[0]}")
+        return self.target
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        flat = inputs[0].reshape(inputs[0].shape[0], -1)
+        index = self.index.reshape(-1)
+        result = np.where(index >= 0, flat[:, index], flat.dtype.type(0))
+        return np.ascontiguousarray(result).reshape(flat.shape[0], *self.target)
+
+    def offset(self) -> Array | None:
+        if self.fill == 0.0 or (self.index >= 0).all():
+            return None
+        where = np.where(self.index.reshape(self.target) >= 0, 0.0, self.fill)
+        return where.astype(np.float64)
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        (shape,) = shapes
+        flat = rows.reshape(rows.shape[0], -1)
+        result = np.zeros((rows.shape[0], math.prod(shape)), rows.dtype)
+        # Uses of one entry are added in rounds, so that each round is a plain assignment.
+        for source, target in self._rounds():
+            result[:, target] += flat[:, source]
+        return (result.reshape(rows.shape[0], *shape),)
+
+    def _rounds(self) -> list[tuple[Array, Array]]:
+        """Pairs (output entries, input entries), no input entry twice within a pair."""
+
+        def split() -> list[tuple[Array, Array]]:
+            index = self.index.reshape(-1)
+            outputs = np.flatnonzero(index >= 0)
+            order = outputs[np.argsort(index[outputs], kind="stable")]
+            targets = index[order]
+            first = np.concatenate(([0], np.flatnonzero(np.diff(targets)) + 1)) if targets.size else []
+            starts = np.zeros(targets.size, np.int64)
+            starts[first] = first
+            rank = np.arange(targets.size) - np.maximum.accumulate(starts)
+            rounds = int(rank.max()) + 1 if rank.size else 0
+            return [(order[rank == k], targets[rank == k]) for k in range(rounds)]
+
+        return self.cached("rounds", split)  # type: ignore[no-any-return]

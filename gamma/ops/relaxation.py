@@ -1,0 +1,271 @@
+"""One relaxation engine for every elementwise function.
+
+Any slope is a valid slope; only the intercept is proved. A line s·x + t lies below f on [l, u]
+when t <= min f(x) - s·x. The engine splits [l, u] into pieces on which f is convex, concave or
+linear. On a concave or linear piece the minimum sits at an end; on a convex piece every tangent
+f(t) + f'(t)(x - t) lies below f, and the line's distance to a tangent is again least at an end.
+So no equation has to be solved exactly: a bad tangent point costs tightness, never soundness.
+
+Among valid lines the one highest at the midpoint has the smallest area between line and
+function; the engine tries the chord, tangents, and tangents through the ends, and keeps the
+best per neuron (for a convex f: the tangent at the midpoint, for ReLU: the adaptive slope).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+
+# Bisection steps for a tangent through an end point; the error enters quadratically.
+_TANGENT_STEPS = 28
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part [low, high] of each neuron's interval with one curvature (1 convex, -1 concave, 0)."""
+
+    low: Float64
+    high: Float64
+    curvature: Float64
+
+
+@dataclass(frozen=True)
+class Lines:
+    """lower_slope·x + lower_intercept <= f(x) <= upper_slope·x + upper_intercept on [l, u].
+
+    All float64 (batch, *shape); the slopes are numbers of the dtype the caller asked for.
+    """
+
+    lower_slope: Float64
+    lower_intercept: Float64
+    upper_slope: Float64
+    upper_intercept: Float64
+
+
+class Curve(Protocol):
+    """What the engine reads of a function; errors are those of the float64 evaluation."""
+
+    @property
+    def absolute_error(self) -> float: ...
+
+    @property
+    def slope_error(self) -> float: ...
+
+    def function(self, x: Float64) -> Float64: ...
+
+    def derivative(self, x: Float64) -> Float64: ...
+
+    def pieces(self, lower: Float64, upper: Float64) -> list[Piece]: ...
+
+    def interval(self, lower: Float64, upper: Float64) -> tuple[Float64, Float64]: ...
+
+
+# Relative errors of the float64 evaluation of a function and of its derivative.
+VALUE_ERROR = 2.0**-43
+SLOPE_ERROR = 2.0**-37
+TINY = 2.0**-1000
+
+
+def relax(curve: Curve, lower: Float64, upper: Float64, dtype: npt.DTypeLike) -> Lines:
+    """Lines for every neuron; infinite intervals get the constant interval image."""
+    floor, ceiling = curve.interval(lower, upper)
+    # Where an end is infinite the engine works on the point 1 (inside every domain) instead.
+    low, high = np.where(usable, lower, 1.0), np.where(usable, upper, 1.0)
+    with np.errstate(all="ignore"):
+        below = _best_line(curve, low, high, 1.0, dtype)
+        above = _best_line(curve, low, high, -1.0, dtype)
+    return Lines(
+        *_or_constant(below[0], below[1], floor, usable, low, high, 1.0),
+        *_or_constant(-above[0], -above[1], ceiling, usable, low, high, -1.0),
+    )
+
+
+def _or_constant(
+    slope: Float64,
+    intercept: Float64,
+    image: Float64,
+    usable: npt.NDArray[np.bool_],
+    low: Float64,
+    high: Float64,
+    sign: float,
+) -> tuple[Float64, Float64]:
+    """The line, or the constant interval bound where that is nowhere worse or the line failed."""
+    useless = ~(usable & np.isfinite(slope) & np.isfinite(intercept))
+    # A line that is nowhere above the constant is dominated by it.
+    peak = np.maximum(sign * slope * low, sign * slope * high) + sign * intercept
+    useless |= peak <= sign * image
+    return np.where(useless, 0.0, slope), np.where(useless, image, intercept)
+
+
+def _best_line(
+    curve: Curve, low: Float64, high: Float64, sign: float, dtype: npt.DTypeLike
+) -> tuple[Float64, Float64]:
+    """Slope and intercept of the line below sign·f with the highest midpoint."""
+    pieces = curve.pieces(low, high)
+    values = _Signed(curve, sign)
+    middle = 0.5 * low + 0.5 * high
+    corners = [_Corner.at(values, p) for p in pieces]
+    best_slope = np.zeros_like(low)
+    best_intercept = np.full_like(low, -np.inf)
+    best_value = np.full_like(low, -np.inf)
+    for slope, touch in _candidates(values, low, high, middle, corners):
+        slope = _representable(slope, dtype)
+        intercept = _intercept(values, slope, touch, corners)
+        value = slope * middle + intercept
+        better = value > best_value
+        best_slope = np.where(better, slope, best_slope)
+        best_intercept = np.where(better, intercept, best_intercept)
+        best_value = np.where(better, value, best_value)
+    return best_slope, best_intercept
+
+
+def _representable(slope: Float64, dtype: npt.DTypeLike) -> Float64:
+    """The slope rounded to ``dtype``: any number is a valid slope, its intercept is proved after."""
+    return np.where(np.isfinite(slope), slope, 0.0).astype(dtype).astype(np.float64)
+
+
+class _Signed:
+    """sign·f with its derivative and the error of an evaluation."""
+
+    def __init__(self, curve: Curve, sign: float) -> None:
+        self.curve, self.sign = curve, sign
+
+    def value(self, x: Float64) -> Float64:
+        return self.sign * self.curve.function(x)
+
+    def slope(self, x: Float64) -> Float64:
+        return self.sign * self.curve.derivative(x)
+
+
+@dataclass(frozen=True)
+class _Corner:
+    """A piece with sign·f and its curvature at both ends."""
+
+    low: Float64
+    high: Float64
+    convex: npt.NDArray[np.bool_]
+    exists: npt.NDArray[np.bool_]
+    value_low: Float64
+    value_high: Float64
+    slope_low: Float64
+    slope_high: Float64
+
+    @classmethod
+    def at(cls, values: _Signed, piece: Piece) -> _Corner:
+        low, high = piece.low, piece.high
+        return cls(
+            low,
+            high,
+            piece.curvature * values.sign > 0,
+            low <= high,
+            values.value(low),
+            values.value(high),
+            values.slope(low),
+            values.slope(high),
+        )
+
+
+Candidate = tuple[Float64, Float64]
+
+
+def _candidates(
+    values: _Signed, low: Float64, high: Float64, middle: Float64, corners: list[_Corner]
+) -> list[Candidate]:
+    """Slopes worth trying, each with the point where the line is meant to touch."""
+    value_low, value_high = values.value(low), values.value(high)
+    width = high - low
+    chord = np.where(width > 0, (value_high - value_low) / np.where(width > 0, width, 1.0), 0.0)
+    found: list[Candidate] = [(values.slope(middle), middle), (chord, middle)]
+    for corner in corners:
+        inside = corner.exists & (width > 0)
+        if len(corners) > 1 and inside.any():
+            found.append((values.slope(low), low))
+            found.append((values.slope(high), high))
+            # Chords from an end to a break: the envelope of piecewise linear functions.
+            for point, value in ((corner.low, corner.value_low), (corner.high, corner.value_high)):
+                found.append((_secant(point, value, low, value_low), low))
+                found.append((_secant(point, value, high, value_high), high))
+        if len(corners) > 1 and (corner.convex & inside).any():
+            for anchor, value in ((high, value_high), (low, value_low)):
+                touch = _tangent_through(values, corner, anchor, value)
+                found.append((values.slope(touch), touch))
+    return found
+
+
+def _secant(point: Float64, value: Float64, end: Float64, end_value: Float64) -> Float64:
+    run = point - end
+    return np.where(run != 0, (value - end_value) / np.where(run != 0, run, 1.0), 0.0)
+
+
+def _tangent_through(
+    values: _Signed, corner: _Corner, anchor: Float64, anchor_value: Float64
+) -> Float64:
+    """The point of a convex piece whose tangent passes through (anchor, anchor_value), or an end."""
+    left, right = corner.low, np.maximum(corner.low, corner.high)
+    forward = anchor >= right  # the anchor lies to the right: the tangent's height there grows
+    for _ in range(_TANGENT_STEPS):
+        point = 0.5 * left + 0.5 * right
+        height = values.value(point) + values.slope(point) * (anchor - point) - anchor_value
+        move_right = np.where(forward, height < 0, height > 0)
+        left, right = np.where(move_right, point, left), np.where(move_right, right, point)
+    return 0.5 * left + 0.5 * right
+
+
+def _intercept(
+    values: _Signed, slope: Float64, touch: Float64, corners: list[_Corner]
+) -> Float64:
+    """A proved lower bound of min sign·f(x) - slope·x over all pieces."""
+    result = np.full_like(slope, np.inf)
+    for corner in corners:
+        ends = np.minimum(
+            _gap(values, corner.low, corner.value_low, slope),
+            _gap(values, corner.high, corner.value_high, slope),
+        )
+        if corner.convex.any():
+            point = np.clip(touch, corner.low, np.maximum(corner.low, corner.high))
+            tangent = _below_tangent(
+                values, corner, slope, point, values.value(point), values.slope(point)
+            )
+            for at, value, steep in (
+                (corner.low, corner.value_low, corner.slope_low),
+                (corner.high, corner.value_high, corner.slope_high),
+            ):
+                tangent = np.fmax(tangent, _below_tangent(values, corner, slope, at, value, steep))
+            ends = np.where(corner.convex, np.minimum(ends, tangent), ends)
+        result = np.where(corner.exists, np.minimum(result, ends), result)
+    return result
+
+
+def _gap(values: _Signed, x: Float64, value: Float64, slope: Float64) -> Float64:
+    """A lower bound of sign·f(x) - slope·x at one float64 point."""
+    error = VALUE_ERROR * abs(value) + values.curve.absolute_error + 2.0**-50 * abs(slope * x)
+    return value - slope * x - error - TINY
+
+
+def _below_tangent(
+    values: _Signed,
+    corner: _Corner,
+    slope: Float64,
+    point: Float64,
+    value: Float64,
+    steep: Float64,
+) -> Float64:
+    """A lower bound of (tangent at ``point``) - slope·x over the piece."""
+    result: Any = None
+    for end in (corner.low, corner.high):
+        run = end - point
+        error = (
+            VALUE_ERROR * abs(value)
+            + values.curve.absolute_error
+            + (SLOPE_ERROR * abs(steep) + values.curve.slope_error) * abs(run)
+            + 2.0**-50 * (abs(slope * end) + abs(steep * run))
+        )
+        height = value + steep * run - slope * end - error - TINY
+        result = height if result is None else np.minimum(result, height)
+    return result  # type: ignore[no-any-return]
+
