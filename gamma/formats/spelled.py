@@ -22,6 +22,7 @@ import numpy.typing as npt
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
 from gamma.formats.safetensors import TensorFile, parse_json, shorten
 from gamma.network.graph import Network, Node, Operator, Source
+from gamma.ops import TABLE
 
 Array = npt.NDArray[Any]
 
@@ -52,14 +53,6 @@ def refuse_options(path: Path, options: Mapping[str, Any]) -> None:
 
 
 @functools.cache
-def operators() -> dict[str, type[Any]]:
-    """Every operator record by name."""
-    from gamma.ops import OPERATORS
-
-    return {record.__name__: record for record in OPERATORS}
-
-
-@functools.cache
 def _hints(record: type[Any]) -> dict[str, Any]:
     resolved = typing.get_type_hints(record)
     return {f.name: resolved[f.name] for f in dataclasses.fields(record) if f.init}
@@ -85,7 +78,7 @@ def encode(net: Network) -> tuple[dict[str, Array], str]:
 
 def _encode_fields(node: Node, tensors: dict[str, Array], item: dict[str, Any]) -> None:
     record = type(node.op)
-    if operators().get(node.op.name) is not record:
+    if TABLE.get(node.op.name) is not record:
         raise UnsupportedError(f"node {node.name}: operator {node.op.name} cannot be saved")
     attributes: dict[str, Any] = {}
     names: dict[str, str] = {}
@@ -184,7 +177,7 @@ class _Reader:
             self.fail(name, "the first node must be an Input with a shape of positive integers")
         if math.prod(shape) > NODE_LIMIT:
             self.fail(name, f"shape {shorten(shape)} has more than {NODE_LIMIT} entries")
-        return Node(name, operators()["Input"](), (), tuple(shape))
+        return Node(name, TABLE["Input"](), (), tuple(shape))
 
     def node(self, item: object, earlier: list[Node]) -> Node:
         where = f"node {self.name(item, len(earlier))}"
@@ -205,7 +198,7 @@ class _Reader:
         return Node(item["name"], op, tuple(inputs), shape)
 
     def operator(self, item: dict[str, Any], where: str) -> Operator:
-        record = operators().get(item["op"]) if isinstance(item["op"], str) else None
+        record = TABLE.get(item["op"]) if isinstance(item["op"], str) else None
         if record is None or record.__name__ == "Input":
             raise UnsupportedError.at(
                 self.tensors.path, where, f"operator {shorten(item['op'])} is not one gamma knows"
