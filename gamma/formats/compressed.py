@@ -1,0 +1,101 @@
+"""The bytes of a file, plain or gzip, with a cap on what they expand to."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from gamma.errors import FormatError, ResourceError
+
+MODEL_LIMIT = 2 << 30
+PROPERTY_LIMIT = 256 << 20
+GZIP_MAGIC = b"\x1f\x8b"
+CHUNK = 1 << 16
+MEMBER_LIMIT = 10_000
+# A file of weights or decimals shrinks 2 to 20 fold; one that grows past this is a bomb.
+RATIO_LIMIT = 100
+RATIO_FREE = 64 << 20
+
+
+@dataclass(frozen=True)
+class FileBytes:
+    """A file's content.
+
+    Attributes:
+        path: the file that was read (with .gz where that one was).
+        data: its content, expanded.
+        sha256: hash of ``data``, so that a file and its .gz have the same one.
+    """
+
+    path: Path
+    data: bytes
+    sha256: str
+
+
+def existing(path: str | Path) -> Path:
+    """``path``, or ``path.gz`` when only that exists; FormatError when neither is a file."""
+    plain = Path(path)
+    try:
+        for candidate in (plain, plain.with_name(plain.name + ".gz") if plain.name else plain):
+            if candidate.is_file():
+                return candidate
+            if candidate.exists():
+                raise FormatError.at(candidate, "", "is not a regular file: give a file")
+    except (OSError, ValueError) as error:
+        raise FormatError.at(plain, "", f"cannot be opened ({error})") from error
+    raise FormatError.at(plain, "", "does not exist (nor with .gz): check the path")
+
+
+def read_bytes(path: str | Path, limit: int = MODEL_LIMIT) -> FileBytes:
+    """Read a file, expanding gzip (recognised by content), at most ``limit`` bytes.
+
+    Raises FormatError when it cannot be read, ResourceError when it exceeds the limit; the limit
+    is checked while inflating.
+    """
+    found = existing(path)
+    try:
+        with found.open("rb") as stream:
+            raw = stream.read(limit + 1)
+    except (OSError, MemoryError) as error:
+        raise FormatError.at(found, "", f"cannot be read ({error})") from error
+    if len(raw) > limit:
+        raise ResourceError.at(found, "", f"is larger than {limit} bytes, the limit for such files")
+    data = _inflate(raw, found, limit) if raw.startswith(GZIP_MAGIC) else raw
+    return FileBytes(found, data, hashlib.sha256(data).hexdigest())
+
+
+def _inflate(raw: bytes, path: Path, limit: int) -> bytes:
+    """Expand all members of a gzip file; nothing may follow them."""
+    chunks: list[bytes] = []
+    total = position = 0
+    members = 1
+    cap = min(limit, max(RATIO_FREE, RATIO_LIMIT * len(raw)))
+    member = zlib.decompressobj(wbits=31)
+    while True:
+        piece = member.unconsumed_tail
+        if not piece:
+            piece = raw[position : position + CHUNK]
+            position += len(piece)
+        try:
+            chunk = member.decompress(piece, CHUNK)
+        except zlib.error as error:
+            raise FormatError.at(path, "gzip", f"damaged data ({error}): fetch it anew") from error
+        if not piece and not chunk and not member.eof:
+            raise FormatError.at(path, "gzip", "ends too early (truncated): fetch it anew")
+        total += len(chunk)
+        if total > cap:
+            message = f"expands to more than {cap} bytes: expand it yourself if you trust it"
+            raise ResourceError.at(path, "gzip", message)
+        chunks.append(chunk)
+        if not member.eof:
+            continue
+        position -= len(member.unused_data)
+        if position == len(raw):
+            return b"".join(chunks)
+        members += 1
+        if members > MEMBER_LIMIT or raw[position : position + 2] != GZIP_MAGIC:
+            message = f"{len(raw) - position} bytes follow the compressed data: fetch it anew"
+            raise FormatError.at(path, "gzip", message)
+        member = zlib.decompressobj(wbits=31)

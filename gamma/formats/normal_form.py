@@ -1,0 +1,309 @@
+"""From the assertions of a property file to regions with unsafe sets, exactly.
+
+A formula is kept in disjunctive normal form while it is read. Bounds on a single input tighten a
+region's box; every other constraint stays in its conjunction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+from gamma.errors import GammaError, PropertyError, ResourceError
+from gamma.formats.linear import ONE, ZERO, Linear, Term, add, as_linear
+from gamma.network.property import Conjunction, LinearConstraint, Region
+
+MAX_LITERALS = 1_000_000
+MAX_REGION_ENTRIES = 4_000_000
+
+Fail = Callable[[type[GammaError], int, str], GammaError]
+"""Builds the error for a position in the file: fail(kind, position, message)."""
+
+
+class Bound(NamedTuple):
+    """X_variable <= value (upper) or X_variable >= value, strict or not, stated at a position."""
+
+    variable: int
+    upper: bool
+    value: Fraction
+    strict: bool
+    at: int
+
+
+Atom = Bound | LinearConstraint
+Pairs = tuple[tuple[int, Fraction], ...]
+
+
+@dataclass(slots=True)
+class Formula:
+    """A disjunction of conjunctions. No disjunct: false. An empty conjunction: true."""
+
+    disjuncts: list[list[Atom]]
+    at: int
+
+    @property
+    def size(self) -> int:
+        """Number of atoms, counting an empty conjunction as one."""
+        return sum(len(part) or 1 for part in self.disjuncts)
+
+
+def comparison(operator: str, left: Term, right: Term, at: int) -> Formula:
+    """The formula ``left operator right`` for <=, <, >=, > and =. Consumes its terms."""
+    if operator == "=":
+        pair = [as_linear(left), as_linear(right)]
+        atoms: list[Atom] = []
+        for one in ("<=", ">="):
+            formula = comparison(one, as_linear(pair[0]), as_linear(pair[1]), at)
+            if not formula.disjuncts:
+                return formula
+            atoms += formula.disjuncts[0]
+        return Formula([atoms], at)
+    strict = operator in ("<", ">")
+    less = operator[0] == "<"
+    if isinstance(left, int) and left >= 0 and isinstance(right, Fraction):
+        return Formula([[Bound(left, less, right, strict, at)]], at)
+    if isinstance(right, int) and right >= 0 and isinstance(left, Fraction):
+        return Formula([[Bound(right, not less, left, strict, at)]], at)
+    return _half_space(add([left, right], [1, -1] if less else [-1, 1]), strict, at)
+
+
+def _half_space(term: Term, strict: bool, at: int) -> Formula:
+    """term <= 0 (strict: < 0)."""
+    linear = term if isinstance(term, Linear) else as_linear(term)
+    bound = -linear.constant
+    if not linear.coefficients:
+        return Formula([[]] if (bound > 0 if strict else bound >= 0) else [], at)
+    x = [(key, value) for key, value in linear.coefficients.items() if key >= 0]
+    y = [(-1 - key, value) for key, value in linear.coefficients.items() if key < 0]
+    if not y and len(x) == 1:
+        index, scale = x[0]
+        return Formula([[Bound(index, scale > 0, bound / scale, strict, at)]], at)
+    return Formula([[LinearConstraint(tuple(sorted(y)), tuple(sorted(x)), bound, strict)]], at)
+
+
+def disjunction(parts: Sequence[Formula], at: int, fail: Fail) -> Formula:
+    """Any of the parts."""
+    disjuncts = [conjunction for part in parts for conjunction in part.disjuncts]
+    result = Formula(disjuncts, at)
+    _check_size(result.size, at, fail)
+    return result
+
+
+def conjunction(parts: Sequence[Formula], at: int, fail: Fail) -> Formula:
+    """All of the parts; the product of disjunctions is sized before it is formed."""
+    if any(not part.disjuncts for part in parts):
+        return Formula([], at)
+    common = [a for part in parts if len(part.disjuncts) == 1 for a in part.disjuncts[0]]
+    result = Formula([common], at)
+    for part in parts:
+        if len(part.disjuncts) == 1:
+            continue
+        size = len(result.disjuncts) * part.size + len(part.disjuncts) * result.size
+        _check_size(size, at, fail)
+        product = [left + right for left in result.disjuncts for right in part.disjuncts]
+        result = Formula(product, at)
+    return result
+
+
+def _check_size(size: int, at: int, fail: Fail) -> None:
+    if size > MAX_LITERALS:
+        message = (
+            f"the condition needs {size} comparisons as a disjunction of conjunctions, "
+            f"gamma takes {MAX_LITERALS}: split the property into several files"
+        )
+        raise fail(ResourceError, at, message)
+
+
+class _Boxes:
+    """The box common to all regions, and what a region adds to it."""
+
+    def __init__(self) -> None:
+        self.lower: dict[int, Fraction] = {}
+        self.upper: dict[int, Fraction] = {}
+
+    def tighten(self, bound: Bound) -> LinearConstraint | None:
+        """Take a bound into the common box; a strict one is returned as a constraint as well."""
+        side = self.upper if bound.upper else self.lower
+        known = side.get(bound.variable)
+        if known is None or (bound.value < known if bound.upper else bound.value > known):
+            side[bound.variable] = bound.value
+        return _strict_constraint(bound) if bound.strict else None
+
+    def split(
+        self, atoms: Iterable[Atom]
+    ) -> tuple[dict[int, Fraction], dict[int, Fraction], list[LinearConstraint]]:
+        """What a conjunction tightens below (lower, upper) and the constraints it keeps."""
+        lower: dict[int, Fraction] = {}
+        upper: dict[int, Fraction] = {}
+        kept: list[LinearConstraint] = []
+        for atom in atoms:
+            if isinstance(atom, LinearConstraint):
+                kept.append(atom)
+                continue
+            index, is_upper, value, strict, _ = atom
+            local, base = (upper, self.upper) if is_upper else (lower, self.lower)
+            known = local.get(index, base.get(index))
+            if known is None or (value < known if is_upper else value > known):
+                local[index] = value
+            if strict:
+                kept.append(_strict_constraint(atom))
+        return lower, upper, kept
+
+
+def _strict_constraint(bound: Bound) -> LinearConstraint:
+    """A strict bound as a half-space: the box itself is closed."""
+    sign = ONE if bound.upper else -ONE
+    return LinearConstraint((), ((bound.variable, sign),), sign * bound.value, True)
+
+
+def build_regions(
+    assertions: Sequence[Formula], inputs: int, declared: Callable[[int], int], fail: Fail
+) -> tuple[Region, ...]:
+    """The regions of the conjunction of all assertions.
+
+    Args:
+        assertions: one formula per assertion.
+        inputs: number of inputs X_0 … X_(inputs−1).
+        declared: position of the declaration of an input, for messages.
+        fail: builds the error for a position.
+
+    Raises:
+        PropertyError: an input without bounds, nothing asked of the outputs, nothing left.
+        ResourceError: too many disjuncts.
+    """
+    for assertion in assertions:
+        if not assertion.disjuncts:
+            raise fail(PropertyError, assertion.at, "this condition is false: nothing to verify")
+    boxes, common = _Boxes(), []
+    for assertion in assertions:
+        for atom in assertion.disjuncts[0] if len(assertion.disjuncts) == 1 else ():
+            strict = atom if isinstance(atom, LinearConstraint) else boxes.tighten(atom)
+            if strict is not None:
+                common.append(strict)
+    _check_common(boxes, assertions, fail)
+    at = assertions[-1].at if assertions else 0
+    alternatives = conjunction([a for a in assertions if len(a.disjuncts) > 1], at, fail)
+    _check_size(alternatives.size + len(alternatives.disjuncts) * len(common), at, fail)
+    groups: dict[tuple[Pairs, Pairs], list[list[LinearConstraint]]] = {}
+    for atoms in alternatives.disjuncts:
+        lower, upper, kept = boxes.split(atoms)
+        key = tuple(sorted(lower.items())), tuple(sorted(upper.items()))
+        groups.setdefault(key, []).append(kept + common)
+    if not any(c.y for parts in groups.values() for part in parts for c in part):
+        message = "no condition names an output: every input would be a counterexample"
+        raise fail(PropertyError, at, message)
+    if sum(bool(low or high) for low, high in groups) * inputs > MAX_REGION_ENTRIES:
+        message = f"{len(groups)} boxes of {inputs} inputs are too many: split the property"
+        raise fail(ResourceError, at, message)
+    regions = _regions(boxes, groups, inputs, declared, fail)
+    if not regions:
+        raise fail(
+            PropertyError, at, "the conditions contradict each other: no input satisfies them"
+        )
+    return regions
+
+
+def _check_common(boxes: _Boxes, assertions: Sequence[Formula], fail: Fail) -> None:
+    """Refuse a common box that is empty, at the bound that empties it."""
+    for index, low in boxes.lower.items():
+        high = boxes.upper.get(index)
+        if high is None or low <= high:
+            continue
+        at = max(
+            atom.at
+            for formula in assertions
+            if len(formula.disjuncts) == 1
+            for atom in formula.disjuncts[0]
+            if isinstance(atom, Bound) and atom.variable == index
+            if atom.value == (high if atom.upper else low)
+        )
+        message = (
+            f"X_{index} is at least {float_text(low)} and at most {float_text(high)}: "
+            "no input satisfies both"
+        )
+        raise fail(PropertyError, at, message)
+
+
+def float_text(value: Fraction) -> str:
+    """A short decimal for a message."""
+    try:
+        return repr(float(value))
+    except OverflowError:
+        return "a number beyond float64"
+
+
+def _regions(
+    boxes: _Boxes,
+    groups: dict[tuple[Pairs, Pairs], list[list[LinearConstraint]]],
+    inputs: int,
+    declared: Callable[[int], int],
+    fail: Fail,
+) -> tuple[Region, ...]:
+    """One region per distinct box, without those that are empty."""
+    widest = max(max(len(low), len(high)) for low, high in groups)
+    sides = []
+    for word, side in (("lower", boxes.lower), ("upper", boxes.upper)):
+        if inputs - len(side) > widest:  # some input is bounded nowhere; do not list 2^62 of them
+            index = next(i for i in range(inputs) if i not in side)
+            raise _missing(index, word, declared, fail)
+        missing = [i for i in range(inputs) if i not in side] if len(side) < inputs else []
+        sides.append((tuple(side.get(i, ZERO) for i in range(inputs)), missing, word))
+    regions = []
+    for (low, high), parts in groups.items():
+        ends = []
+        for (base, missing, word), changes in zip(sides, (low, high), strict=True):
+            if missing:
+                given = {index for index, _ in changes}
+                for index in missing:
+                    if index not in given:
+                        raise _missing(index, word, declared, fail)
+            ends.append(_changed(base, changes))
+        lower, upper = ends
+        if any(lower[index] > upper[index] for index, _ in low + high):
+            continue
+        kept = (_simplified(part, lower, upper) for part in parts)
+        unsafe = tuple(dict.fromkeys(part for part in kept if part is not None))
+        if unsafe:
+            regions.append(Region(lower, upper, unsafe))
+    return tuple(regions)
+
+
+def _missing(index: int, word: str, declared: Callable[[int], int], fail: Fail) -> GammaError:
+    message = f"X_{index} has no {word} bound (in some region): every input needs both bounds"
+    return fail(PropertyError, declared(index), message)
+
+
+def _changed(base: tuple[Fraction, ...], changes: Pairs) -> tuple[Fraction, ...]:
+    if not changes:
+        return base
+    values = list(base)
+    for index, value in changes:
+        values[index] = value
+    return tuple(values)
+
+
+def _simplified(
+    constraints: Sequence[LinearConstraint],
+    lower: tuple[Fraction, ...],
+    upper: tuple[Fraction, ...],
+) -> Conjunction | None:
+    """The conjunction without strict bounds the box implies; None when it excludes the box.
+
+    Both decisions are exact: the extremes of an input-only constraint over a box are attained.
+    """
+    kept = []
+    for constraint in constraints:
+        if constraint.y:
+            kept.append(constraint)
+            continue
+        least = sum((c * (lower if c > 0 else upper)[i] for i, c in constraint.x), ZERO)
+        if least > constraint.bound or (constraint.strict and least == constraint.bound):
+            return None
+        if len(constraint.x) == 1:
+            index, c = constraint.x[0]
+            if c * (upper if c > 0 else lower)[index] < constraint.bound:
+                continue
+        kept.append(constraint)
+    return tuple(kept)

@@ -1,0 +1,39 @@
+"""Reading VNN-LIB property files, version 1.0 or 2.0, plain or gzip."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from gamma.formats.compressed import PROPERTY_LIMIT, read_bytes
+from gamma.formats.vnnlib1 import read_text
+from gamma.network.property import Property
+
+VERSION = re.compile(r"(?:\s++|;[^\n]*+\n)*+\(\s*+vnnlib-version\b")
+
+
+def read_vnnlib(path: str | Path) -> Property:
+    """Read a property file; where ``path`` does not exist, ``path.gz`` is read.
+
+    Numbers are exact fractions. Which version it is says the content.
+
+    Raises:
+        FormatError: not a readable VNN-LIB file; the line names file, line and column.
+        UnsupportedError: a construct gamma does not read (nothing is ever dropped).
+        PropertyError: inputs without bounds, conditions that contradict each other.
+        ResourceError: larger than the limits allow.
+    """
+    source = read_bytes(path, PROPERTY_LIMIT)
+    # bytes that are not UTF-8 may stand in comments; elsewhere the reader refuses them
+    text = source.data.decode("utf-8", "backslashreplace").removeprefix("\ufeff")
+    return replace(read_string(text, source.path), sha256=source.sha256)
+
+
+def read_string(text: str, path: Path | None = None) -> Property:
+    """``read_vnnlib`` of a text; ``path`` is named in messages and recorded as the source."""
+    if VERSION.match(text):
+        from gamma.formats.vnnlib2 import read_text as read_text2
+
+        return read_text2(text, path)
+    return read_text(text, path)

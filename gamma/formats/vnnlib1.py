@@ -1,0 +1,274 @@
+"""VNN-LIB 1.0: a strict reader that neither recurses nor drops a term.
+
+The grammar: ``declare-const NAME Real``, ``declare-fun NAME () Real`` and ``assert`` over ``and``,
+``or``, ``<= < >= > =`` and linear terms of ``+ - *``. Everything else is refused by line and
+column. Each expression is reduced to its value the moment it closes, so no tree is built.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gamma.errors import FormatError, GammaError, PropertyError, UnsupportedError
+from gamma.formats.linear import (
+    Linear,
+    Term,
+    TermError,
+    add,
+    as_linear,
+    decimal,
+    multiply,
+    x_key,
+    y_key,
+)
+from gamma.formats.normal_form import (
+    Formula,
+    build_regions,
+    comparison,
+    conjunction,
+    disjunction,
+)
+from gamma.network.property import Property
+
+MAX_DEPTH = 1000
+TOKEN = re.compile(r"[()]|[^\s();]+|;[^\n]*")
+VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,17})")
+COMPARISONS = frozenset(("<=", "<", ">=", ">", "="))
+CONNECTIVES = frozenset(("and", "or"))
+ARITHMETIC = frozenset(("+", "-", "*"))
+COMMANDS = frozenset(("assert", "declare-const", "declare-fun"))
+
+
+class _Empty:
+    """The value of ``()``, which only declare-fun may hold."""
+
+
+class _Done:
+    """The value of a finished command."""
+
+
+EMPTY, DONE = _Empty(), _Done()
+Item = str | Term | Formula | _Empty | _Done
+"""What an open expression holds: raw atoms and reduced values."""
+
+
+class Reader:
+    """The state of one reading."""
+
+    def __init__(self, text: str, path: Path | None) -> None:
+        self.text = text
+        self.path = path
+        self.names: dict[str, int] = {}
+        self.numbers: dict[str, Term] = {}
+        self.declared: dict[str, dict[int, int]] = {"X": {}, "Y": {}}
+        self.integers: set[int] = set()
+        self.assertions: list[Formula] = []
+
+    def fail(self, kind: type[GammaError], at: int, message: str) -> GammaError:
+        """The error of this kind at a character offset."""
+        line = self.text.count("\n", 0, at) + 1
+        column = at - self.text.rfind("\n", 0, at)
+        return kind.at(f"{self.path or 'text'}:{line}:{column}", "", message)
+
+    def read(self) -> Property:
+        """Read the whole text."""
+        self._walk()
+        inputs, outputs = self._count("X"), self._count("Y")
+        regions = build_regions(
+            self.assertions, inputs, lambda index: self.declared["X"][index], self.fail
+        )
+        return Property(regions, inputs, outputs, self.path, integers=frozenset(self.integers))
+
+    def _walk(self) -> None:
+        stack: list[tuple[list[Item], int]] = []
+        items: list[Item] = []
+        start = 0
+        for match in TOKEN.finditer(self.text):
+            token = match.group()
+            if token == "(":
+                if len(stack) >= MAX_DEPTH:
+                    message = f"parentheses nested deeper than {MAX_DEPTH}: simplify the expression"
+                    raise self.fail(FormatError, match.start(), message)
+                stack.append((items, start))
+                items, start = [], match.start()
+            elif token == ")":
+                if not stack:
+                    raise self.fail(FormatError, match.start(), "')' without '(': remove it")
+                value = self._reduce(items, start, len(stack))
+                items, start = stack.pop()
+                if stack:
+                    items.append(value)
+                elif value is not DONE:
+                    message = f"expected a command ({', '.join(sorted(COMMANDS))})"
+                    raise self.fail(FormatError, match.start(), message)
+            elif token[0] != ";":
+                if not stack:
+                    message = (
+                        f"found {_show(token)}, expected '(': a VNN-LIB file is text in parentheses"
+                    )
+                    raise self.fail(FormatError, match.start(), message)
+                items.append(token)
+        if stack:
+            message = "'(' is never closed: the file is truncated or a ')' is missing"
+            raise self.fail(FormatError, start, message)
+
+    def _reduce(self, items: list[Item], start: int, depth: int) -> Item:
+        """The value of a closed expression."""
+        if not items:
+            return EMPTY
+        head = items[0]
+        if not isinstance(head, str):
+            raise self.fail(
+                FormatError, start, "an expression starts with an operator, not with '('"
+            )
+        try:
+            if head in COMPARISONS:
+                return self._comparison(head, items, start)
+            if head in CONNECTIVES:
+                return self._connective(head, items, start)
+            if head in ARITHMETIC:
+                return self._arithmetic(head, items, start)
+        except TermError as error:
+            raise self.fail(UnsupportedError, start, str(error)) from error
+        if head in COMMANDS:
+            if depth != 1:
+                raise self.fail(FormatError, start, f"{head} inside an expression: close it first")
+            self._command(head, items, start)
+            return DONE
+        expected = "declare-const, declare-fun or assert"
+        if depth > 1:
+            expected = "and, or, <=, <, >=, >, =, +, - or *"
+        kind = "command" if depth == 1 else "operator"
+        message = f"unknown {kind} {_show(head)}, expected {expected}"
+        raise self.fail(UnsupportedError, self._place(head, start), message)
+
+    def _comparison(self, head: str, items: list[Item], start: int) -> Formula:
+        if len(items) < 3:
+            raise self.fail(FormatError, start, f"{head} needs two terms, found {len(items) - 1}")
+        terms = [self._term(item, start) for item in items[1:]]
+        if len(terms) == 2:
+            return comparison(head, terms[0], terms[1], start)
+        links = [
+            comparison(head, as_linear(left), as_linear(right), start)
+            for left, right in zip(terms, terms[1:], strict=False)
+        ]
+        return conjunction(links, start, self.fail)
+
+    def _connective(self, head: str, items: list[Item], start: int) -> Formula:
+        parts: list[Formula] = []
+        for item in items[1:]:
+            if not isinstance(item, Formula):
+                where = self._place(item, start) if isinstance(item, str) else start
+                raise self.fail(
+                    FormatError, where, f"{head} takes comparisons, found {_show(item)}"
+                )
+            parts.append(item)
+        if not parts:
+            raise self.fail(FormatError, start, f"({head}) without an operand")
+        if len(parts) == 1:
+            return parts[0]
+        return (conjunction if head == "and" else disjunction)(parts, start, self.fail)
+
+    def _arithmetic(self, head: str, items: list[Item], start: int) -> Term:
+        terms = [self._term(item, start) for item in items[1:]]
+        if not terms:
+            raise self.fail(FormatError, start, f"({head}) without an operand")
+        if head == "*":
+            return multiply(terms)
+        if head == "+" or len(terms) == 1:
+            return add(terms, [1 if head == "+" else -1] * len(terms))
+        return add(terms, [1] + [-1] * (len(terms) - 1))
+
+    def _term(self, item: Item, start: int) -> Term:
+        """The value of an operand: a variable, a decimal or a reduced term."""
+        if isinstance(item, str):
+            key = self.names.get(item)
+            if key is not None:
+                return key
+            known = self.numbers.get(item)
+            if known is not None:
+                return known
+            try:
+                value = decimal(item)
+            except TermError as error:
+                raise self.fail(FormatError, self._place(item, start), str(error)) from error
+            if value is None:
+                message = f"{_show(item)} is neither a declared name nor a decimal number"
+                raise self.fail(FormatError, self._place(item, start), message)
+            if len(self.numbers) < 100_000:
+                self.numbers[item] = value
+            return value
+        if isinstance(item, (int, Linear)) or not isinstance(item, (Formula, _Empty, _Done)):
+            return item
+        raise self.fail(FormatError, start, f"found {_show(item)}, expected a number or a term")
+
+    def _command(self, head: str, items: list[Item], start: int) -> None:
+        if head == "assert":
+            if len(items) != 2 or not isinstance(items[1], Formula):
+                message = "assert takes one condition in parentheses, such as (<= X_0 1.0)"
+                raise self.fail(FormatError, start, message)
+            self.assertions.append(items[1])
+            return
+        form = (
+            "(declare-const X_0 Real)" if head == "declare-const" else "(declare-fun X_0 () Real)"
+        )
+        width = 3 if head == "declare-const" else 4
+        if len(items) != width or (width == 4 and items[2] is not EMPTY):
+            raise self.fail(FormatError, start, f"{head} takes a name and a sort: {form}")
+        name, sort = items[1], items[-1]
+        if not isinstance(name, str) or not isinstance(sort, str):
+            raise self.fail(FormatError, start, f"{head} takes a name and a sort: {form}")
+        self._declare(name, sort, start)
+
+    def _declare(self, name: str, sort: str, start: int) -> None:
+        place = self._place(name, start)
+        match = VARIABLE.fullmatch(name)
+        if match is None:
+            message = f"variable {_show(name)}, expected X_0, X_1, … for inputs, Y_0, … for outputs"
+            raise self.fail(FormatError, place, message)
+        if name in self.names:
+            raise self.fail(FormatError, place, f"{name} is declared twice")
+        letter, index = match.group(1), int(match.group(2))
+        if sort not in ("Real", "Int") or (sort == "Int" and letter == "Y"):
+            expected = "Real or Int" if letter == "X" else "Real"
+            message = f"{name} has sort {_show(sort)}, expected {expected}"
+            raise self.fail(UnsupportedError, place, message)
+        if sort == "Int":
+            self.integers.add(index)
+        self.names[name] = x_key(index) if letter == "X" else y_key(index)
+        self.declared[letter][index] = place
+
+    def _count(self, letter: str) -> int:
+        """Number of declared inputs or outputs, which must be 0, 1, … without a gap."""
+        places = self.declared[letter]
+        if not places:
+            word = "input" if letter == "X" else "output"
+            raise self.fail(PropertyError, len(self.text), f"no {word} {letter}_0 is declared")
+        last = max(places)
+        if last + 1 != len(places):
+            gap = next(index for index in range(last) if index not in places)
+            message = f"{letter}_{last} is declared but {letter}_{gap} is not: number them from 0"
+            raise self.fail(PropertyError, places[last], message)
+        return len(places)
+
+    def _place(self, token: str, start: int) -> int:
+        """Offset of the first ``token`` in the expression that starts at ``start``."""
+        for match in TOKEN.finditer(self.text, start):
+            if match.group() == token:
+                return match.start()
+        return start
+
+
+def _show(item: object) -> str:
+    """An item for a message, short whatever the file holds."""
+    if isinstance(item, str):
+        return ascii(item if len(item) <= 40 else item[:37] + "...")
+    if isinstance(item, Formula):
+        return "a condition"
+    return "'()'" if item is EMPTY else "a term"
+
+
+def read_text(text: str, path: Path | None = None) -> Property:
+    """The property in a VNN-LIB 1.0 text; ``path`` is named in messages."""
+    return Reader(text, path).read()

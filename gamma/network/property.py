@@ -1,0 +1,275 @@
+"""What is asked of a network: boxes of inputs and the unsafe set in each, in exact fractions.
+
+A property describes the *unsafe* set. It holds ("verified") when no input of any region has an
+output that satisfies all constraints of one conjunction. Inputs X and outputs Y number the
+flattened (row-major) tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import PropertyError, UsageError
+from gamma.network.exact import (
+    Float32,
+    Float64,
+    enclose_rows,
+    exact_fractions,
+    float32_above,
+    float32_below,
+)
+from gamma.network.rows import ConstraintRows, constraint_rows
+from gamma.tensor.box import Box
+
+F = TypeVar("F", bound=np.floating[Any])
+Terms = tuple[tuple[int, Fraction], ...]
+ZERO, ONE = Fraction(0), Fraction(1)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearConstraint:
+    """The half-space sum(c·Y_i) + sum(c·X_j) <= bound (strict: <), part of the unsafe set.
+
+    Terms are pairs (index, coefficient), sorted by index, without zero coefficients.
+    """
+
+    y: Terms
+    x: Terms
+    bound: Fraction
+    strict: bool = False
+
+    def holds(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> bool:
+        """Whether the flat float64 points satisfy the constraint, decided in fractions."""
+        total = ZERO
+        for index, coefficient in self.y:
+            total += coefficient * Fraction(float(y[index]))
+        for index, coefficient in self.x:
+            total += coefficient * Fraction(float(x[index]))
+        return total < self.bound if self.strict else total <= self.bound
+
+
+Conjunction = tuple[LinearConstraint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One box of inputs, ends exact and included, and the unsafe set in it.
+
+    ``unsafe`` is a disjunction of conjunctions; an empty conjunction is the whole region.
+    """
+
+    lower: tuple[Fraction, ...]
+    upper: tuple[Fraction, ...]
+    unsafe: tuple[Conjunction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ball:
+    """The points x with norm(x − center) <= radius in norm "2" or "1", all exact."""
+
+    norm: str
+    center: tuple[Fraction, ...]
+    radius: Fraction
+
+    def holds(self, x: npt.NDArray[np.float64]) -> bool:
+        """Whether the flat float64 point lies in the ball, decided in fractions."""
+        steps = [Fraction(float(a)) - c for a, c in zip(x, self.center, strict=True)]
+        if self.norm == "1":
+            return sum((abs(step) for step in steps), ZERO) <= self.radius
+        return sum((step * step for step in steps), ZERO) <= self.radius * self.radius
+
+
+@dataclass(frozen=True)
+class Property:
+    """A union of regions, each with its unsafe set.
+
+    Attributes:
+        inputs, outputs: sizes of the flattened input and output; ``outputs`` is 0 while a
+            robustness property waits for ``resolve``.
+        source, sha256: the file it was read from and the hash of its (expanded) content.
+        label: the label a robustness property protects, None otherwise.
+        balls: for norm-ball input sets one ball per region, which cuts the region's box.
+        integers: inputs that were declared Int; a counterexample must be whole there.
+    """
+
+    regions: tuple[Region, ...]
+    inputs: int
+    outputs: int
+    source: Path | None = field(default=None, compare=False)
+    sha256: str | None = field(default=None, compare=False)
+    label: int | None = None
+    balls: tuple[Ball, ...] = ()
+    integers: frozenset[int] = frozenset()
+
+    @cached_property
+    def _ends(self) -> tuple[Float64, Float64, Float64, Float64]:
+        """Exact lower ends enclosed (below, above), then the upper ends: (regions, inputs) each."""
+        lower = enclose_rows([region.lower for region in self.regions], self.inputs)
+        upper = enclose_rows([region.upper for region in self.regions], self.inputs)
+        return (*lower, *upper)
+
+    def region_arrays(
+        self, dtype: npt.DTypeLike = np.float64
+    ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]]:
+        """Lower and upper ends (regions, inputs) rounded outward to float32 or float64.
+
+        Raises PropertyError when an end lies beyond the range of the dtype.
+        """
+        lower, _, _, upper = self._ends
+        kind = np.dtype(dtype)
+        if kind == np.float32:
+            return self._in_range(float32_below(lower), float32_above(upper), "float32")
+        if kind != np.float64:
+            raise UsageError(f"region arrays in {kind}: expected float32 or float64")
+        return self._in_range(lower.copy(), upper.copy(), "float64")
+
+    def box(self, dtype: npt.DTypeLike = np.float64) -> Box:
+        """The input set as one batched Box (regions, inputs), rounded outward to the dtype."""
+        lower, upper = self.region_arrays(dtype)
+        low, high = lower.astype(np.float64), upper.astype(np.float64)
+        if not self.balls:
+            return Box(low, high)
+        first = self.balls[0]
+        if any((ball.norm, ball.radius) != (first.norm, first.radius) for ball in self.balls):
+            raise UsageError("the regions are balls of different norm or radius: use one each")
+        center = np.array([[float(c) for c in ball.center] for ball in self.balls])
+        return Box(low, high, first.norm, center, float(first.radius))
+
+    def inner_float32(self, region: int) -> tuple[Float32, Float32, npt.NDArray[np.bool_]]:
+        """The largest float32 box inside the exact box: lower, upper and holds, each (inputs,).
+
+        Where the exact interval contains no float32 number, ``holds`` is False and both ends are
+        the float32 nearest to the middle of the interval (a point outside the property).
+        """
+        _, lower_above, upper_below, _ = (ends[region] for ends in self._ends)
+        lower, upper = float32_above(lower_above), float32_below(upper_below)
+        holds = lower <= upper
+        exact = self.regions[region]
+        for index in np.flatnonzero(~holds):
+            low, high = upper[index], lower[index]  # neighbours around the exact interval
+            middle = (exact.lower[index] + exact.upper[index]) / 2
+            if np.isinf(high):
+                nearest = low
+            elif np.isinf(low):
+                nearest = high
+            else:
+                nearer_low = middle - Fraction(float(low)) <= Fraction(float(high)) - middle
+                nearest = low if nearer_low else high
+            lower[index] = upper[index] = nearest
+        return lower, upper, holds
+
+    def rows(self, region: int) -> ConstraintRows:
+        """Every constraint of a region's unsafe set as matrix rows; see ConstraintRows."""
+        return constraint_rows(self.regions[region].unsafe, self.inputs, self.outputs)
+
+    def regions_of(self, x: npt.ArrayLike) -> list[int]:
+        """Regions whose exact input set contains the point ``x`` (any float array of the size)."""
+        point = self._flat(x, self.inputs, "x")
+        if not np.isfinite(point).all():
+            return []
+        _, lower_above, upper_below, _ = self._ends
+        # a float64 is >= the exact end if and only if it is >= the next float64 above that end
+        inside = ((point >= lower_above) & (point <= upper_below)).all(axis=1)
+        if any(point[index] != np.floor(point[index]) for index in self.integers):
+            return []
+        found = [int(index) for index in np.flatnonzero(inside)]
+        return [k for k in found if not self.balls or self.balls[k].holds(point)]
+
+    def is_unsafe(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[int, int] | None:
+        """The (region, conjunction) that input ``x`` with output ``y`` satisfies, or None.
+
+        Decided exactly, without tolerance: the floats are taken as the fractions they are. A
+        point with a NaN or infinite entry satisfies nothing.
+        """
+        if self.outputs == 0:
+            raise UsageError("the property does not know the outputs yet: call resolve(outputs)")
+        output = self._flat(y, self.outputs, "y")
+        if not np.isfinite(output).all():
+            return None
+        point = self._flat(x, self.inputs, "x")
+        for region in self.regions_of(x):
+            for number, conjunction in enumerate(self.regions[region].unsafe):
+                if all(constraint.holds(point, output) for constraint in conjunction):
+                    return region, number
+        return None
+
+    def resolve(self, outputs: int) -> Property:
+        """The property for a network with so many outputs.
+
+        Raises PropertyError when the label or the declared outputs do not fit.
+        """
+        if self.outputs:
+            if self.outputs != outputs:
+                raise PropertyError.at(
+                    self.source,
+                    "",
+                    f"the property declares {self.outputs} outputs, the network has {outputs}: "
+                    "give the property written for this network",
+                )
+            return self
+        if self.label is None or not 0 <= self.label < outputs:
+            raise PropertyError(f"label {self.label}: expected 0 to {outputs - 1}")
+        unsafe = _misclassified(self.label, outputs)
+        regions = tuple(replace(region, unsafe=unsafe) for region in self.regions)
+        return replace(self, regions=regions, outputs=outputs)
+
+    def _in_range(
+        self, lower: npt.NDArray[F], upper: npt.NDArray[F], name: str
+    ) -> tuple[npt.NDArray[F], npt.NDArray[F]]:
+        beyond = np.isinf(lower) | np.isinf(upper)
+        if beyond.any():
+            index = int(np.argwhere(beyond)[0][1])
+            message = f"an end of its interval is beyond {name}: give bounds within its range"
+            raise PropertyError.at(self.source, f"X_{index}", message)
+        return lower, upper
+
+    def _flat(self, values: npt.ArrayLike, size: int, name: str) -> npt.NDArray[np.float64]:
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+            raise UsageError(f"{name} has dtype {array.dtype}: expected float32 or float64")
+        if array.size != size:
+            raise UsageError(f"{name} has {array.size} entries, the property has {size}")
+        return array.astype(np.float64).ravel()
+
+
+def _misclassified(label: int, outputs: int) -> tuple[Conjunction, ...]:
+    """Y_label − Y_j <= 0 for some other j."""
+    return tuple(
+        (LinearConstraint(tuple(sorted(((label, ONE), (j, -ONE)))), (), ZERO),)
+        for j in range(outputs)
+        if j != label
+    )
+
+
+def robustness(box: Box, label: int, outputs: int | None = None) -> Property:
+    """The property that every input of ``box`` is classified as ``label``.
+
+    A tie counts as unsafe. Without ``outputs`` the number of classes is left open until
+    ``resolve`` (which ``gamma.verify`` calls). The whole box is one region.
+    """
+    lower, upper = exact_fractions(box.lower), exact_fractions(box.upper)
+    balls: tuple[Ball, ...] = ()
+    if box.norm != "inf":
+        if box.center is None or box.radius is None:
+            raise UsageError("a norm ball needs a centre and a radius")
+        balls = (Ball(box.norm, exact_fractions(box.center), Fraction(float(box.radius))),)
+    waiting = Property((Region(lower, upper, ()),), len(lower), 0, label=int(label), balls=balls)
+    return waiting if outputs is None else waiting.resolve(outputs)
+
+
+__all__ = [
+    "Ball",
+    "Conjunction",
+    "ConstraintRows",
+    "LinearConstraint",
+    "Property",
+    "Region",
+    "robustness",
+]
