@@ -1,0 +1,59 @@
+#include <stddef.h>
+#include <stdint.h>
+
+/* What Python calls. cffi reads this file without its preprocessor lines; contracts are in
+ * gamma/tensor/kernels.py. Every entry saves the floating-point control word, sets the default
+ * (round to nearest, gradual underflow, no traps) and restores it. */
+
+/* Names of instruction sets this processor runs, best first; NULL beyond the last. */
+const char *gamma_available(int index);
+/* 0 when `name` is now in use, -1 when this processor cannot run it. */
+int gamma_select(const char *name);
+
+/* Rows: 0, or -1 with nothing touched when an entry of box is outside [0, B). */
+int gamma_relax_rows_f32(float *A, double *d, const int64_t *box, const float *lower_slope,
+                         const float *upper_slope, const double *lower_const,
+                         const double *upper_const, size_t B, size_t N, size_t n);
+int gamma_relax_rows_f64(double *A, double *d, const int64_t *box, const double *lower_slope,
+                         const double *upper_slope, const double *lower_const,
+                         const double *upper_const, size_t B, size_t N, size_t n);
+int gamma_dot_rows_f32(const float *A, double *d, const int64_t *box, const double *vector,
+                       size_t B, size_t N, size_t n);
+int gamma_dot_rows_f64(const double *A, double *d, const int64_t *box, const double *vector,
+                       size_t B, size_t N, size_t n);
+int gamma_abs_dot_rows_f32(const float *A, double *d, const int64_t *box, const double *weight,
+                           size_t B, size_t N, size_t n);
+int gamma_abs_dot_rows_f64(const double *A, double *d, const int64_t *box, const double *weight,
+                           size_t B, size_t N, size_t n);
+
+void gamma_interval_affine_f32(const float *W, const double *centre, const double *radius,
+                               double *z, double *spread, size_t B, size_t m, size_t n);
+void gamma_interval_affine_f64(const double *W, const double *centre, const double *radius,
+                               double *z, double *spread, size_t B, size_t m, size_t n);
+
+/* planes = N·C; geometry = kh kw sh sw top left dh dw Ho Wo H W. */
+void gamma_col2im_f32(const float *cols, float *out, size_t planes, const int64_t *geometry);
+void gamma_col2im_f64(const double *cols, double *out, size_t planes, const int64_t *geometry);
+
+void gamma_interval_mul_f32(const float *al, const float *au, const float *bl, const float *bu,
+                            float *lower, float *upper, size_t n);
+void gamma_interval_mul_f64(const double *al, const double *au, const double *bl, const double *bu,
+                            double *lower, double *upper, size_t n);
+void gamma_safe_mul_add_f32(const float *al, const float *au, const float *bl, const float *bu,
+                            const float *cl, const float *cu, float *lower, float *upper, size_t n);
+void gamma_safe_mul_add_f64(const double *al, const double *au, const double *bl, const double *bu,
+                            const double *cl, const double *cu, double *lower, double *upper,
+                            size_t n);
+void gamma_pos_neg_split_f32(const float *x, float *positive, float *negative, size_t n);
+void gamma_pos_neg_split_f64(const double *x, double *positive, double *negative, size_t n);
+double gamma_dot_f32(const float *x, const float *y, size_t n);
+double gamma_dot_f64(const double *x, const double *y, size_t n);
+double gamma_sum_f32(const float *x, size_t n);
+double gamma_sum_f64(const double *x, size_t n);
+
+void gamma_f16_down(const float *x, uint16_t *out, size_t n);
+void gamma_f16_up(const float *x, uint16_t *out, size_t n);
+void gamma_f16_to_f32(const uint16_t *x, float *out, size_t n);
+
+void gamma_erf(const double *x, double *out, size_t n);
+void gamma_erfc(const double *x, double *out, size_t n);

@@ -1,0 +1,194 @@
+/* Chooses the table once, guards the floating-point mode at every entry, tiles the row kernels. */
+#include "api.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "table.h"
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+/* Round to nearest, every exception masked, no flush-to-zero, no denormals-are-zero. */
+static inline uint64_t mode_enter(void) {
+    const unsigned was = _mm_getcsr();
+    _mm_setcsr(0x1f80u);
+    __asm__ volatile("" : : : "memory"); /* keeps the arithmetic between enter and leave */
+    return was;
+}
+static inline void mode_leave(uint64_t was) {
+    __asm__ volatile("" : : : "memory");
+    _mm_setcsr((unsigned)was);
+}
+#elif defined(__aarch64__)
+static inline uint64_t mode_enter(void) {
+    uint64_t was;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(was));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0) : "memory");
+    return was;
+}
+static inline void mode_leave(uint64_t was) {
+    __asm__ volatile("msr fpcr, %0" : : "r"(was) : "memory");
+}
+#else
+#include <fenv.h>
+static inline uint64_t mode_enter(void) {
+    const int was = fegetround();
+    fesetround(FE_TONEAREST);
+    return (uint64_t)was;
+}
+static inline void mode_leave(uint64_t was) { fesetround((int)was); }
+#endif
+
+static const struct gamma_table *const *candidates(void) {
+    static const struct gamma_table *able[4];
+    if (!able[0]) {
+        int count = 0;
+#if defined(__x86_64__)
+        __builtin_cpu_init();
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+            __builtin_cpu_supports("f16c")) {
+            if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+                able[count++] = &gamma_avx512;
+            }
+            able[count++] = &gamma_avx2;
+        }
+#elif defined(__aarch64__)
+        able[count++] = &gamma_neon;
+#endif
+        able[count] = &gamma_scalar;
+    }
+    return able;
+}
+
+static const struct gamma_table *table = &gamma_scalar;
+
+const char *gamma_available(int index) {
+    for (const struct gamma_table *const *able = candidates(); *able; able++, index--) {
+        if (index == 0) {
+            return (*able)->name;
+        }
+    }
+    return NULL;
+}
+
+int gamma_select(const char *name) {
+    for (const struct gamma_table *const *able = candidates(); *able; able++) {
+        if (strcmp((*able)->name, name) == 0) {
+            table = *able;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+/* Rows are taken BLOCK at a time and columns TILE at a time, so that a tile of the per-box vectors
+ * stays in cache while BLOCK rows use it. Partial sums of a row meet before they touch d. */
+enum { BLOCK = 64, TILE = 4096 };
+
+static int outside(const int64_t *box, size_t N, size_t B) {
+    int bad = 0;
+    for (size_t i = 0; i < N; i++) {
+        bad |= (uint64_t)box[i] >= (uint64_t)B;
+    }
+    return bad;
+}
+
+#define TILED(SIGN, CALL)                                                                          \
+    if (outside(box, N, B)) {                                                                      \
+        return -1;                                                                                 \
+    }                                                                                              \
+    const uint64_t mode = mode_enter();                                                            \
+    for (size_t start = 0; start < N; start += BLOCK) {                                            \
+        const size_t rows = N - start < BLOCK ? N - start : BLOCK;                                 \
+        double sum[BLOCK] = {0};                                                                   \
+        for (size_t j = 0; j < n; j += TILE) {                                                     \
+            const size_t width = n - j < TILE ? n - j : TILE;                                      \
+            for (size_t i = 0; i < rows; i++) {                                                    \
+                const size_t here = (start + i) * n + j;                                           \
+                const size_t there = (size_t)box[start + i] * n + j;                               \
+                sum[i] += CALL;                                                                    \
+            }                                                                                      \
+        }                                                                                          \
+        for (size_t i = 0; i < rows; i++) {                                                        \
+            d[start + i] SIGN sum[i];                                                              \
+        }                                                                                          \
+    }                                                                                              \
+    mode_leave(mode);                                                                              \
+    return 0;
+
+#define GUARDED(CALL)                                                                              \
+    const uint64_t mode = mode_enter();                                                            \
+    CALL;                                                                                          \
+    mode_leave(mode)
+
+#define ENTRIES(F, S)                                                                              \
+    int gamma_relax_rows_##S(F *A, double *d, const int64_t *box, const F *lower_slope,            \
+                             const F *upper_slope, const double *lower_const,                      \
+                             const double *upper_const, size_t B, size_t N, size_t n) {            \
+        TILED(+=, table->relax_##S(A + here, lower_slope + there, upper_slope + there,             \
+                                   lower_const + there, upper_const + there, width))               \
+    }                                                                                              \
+    int gamma_dot_rows_##S(const F *A, double *d, const int64_t *box, const double *vector,        \
+                           size_t B, size_t N, size_t n) {                                         \
+        TILED(+=, table->dot_row_##S(A + here, vector + there, width))                             \
+    }                                                                                              \
+    int gamma_abs_dot_rows_##S(const F *A, double *d, const int64_t *box, const double *weight,    \
+                               size_t B, size_t N, size_t n) {                                     \
+        TILED(-=, table->abs_row_##S(A + here, weight + there, width))                             \
+    }                                                                                              \
+    void gamma_interval_affine_##S(const F *W, const double *centre, const double *radius,         \
+                                   double *z, double *spread, size_t B, size_t m, size_t n) {      \
+        GUARDED(table->affine_##S(W, centre, radius, z, spread, B, m, n));                         \
+    }                                                                                              \
+    void gamma_col2im_##S(const F *cols, F *out, size_t planes, const int64_t *geometry) {         \
+        GUARDED(table->col2im_##S(cols, out, planes, geometry));                                   \
+    }                                                                                              \
+    void gamma_interval_mul_##S(const F *al, const F *au, const F *bl, const F *bu, F *lower,      \
+                                F *upper, size_t n) {                                              \
+        GUARDED(table->mul_##S(al, au, bl, bu, lower, upper, n));                                  \
+    }                                                                                              \
+    void gamma_safe_mul_add_##S(const F *al, const F *au, const F *bl, const F *bu, const F *cl,   \
+                                const F *cu, F *lower, F *upper, size_t n) {                       \
+        GUARDED(table->mul_add_##S(al, au, bl, bu, cl, cu, lower, upper, n));                      \
+    }                                                                                              \
+    void gamma_pos_neg_split_##S(const F *x, F *positive, F *negative, size_t n) {                 \
+        GUARDED(table->split_##S(x, positive, negative, n));                                       \
+    }                                                                                              \
+    double gamma_dot_##S(const F *x, const F *y, size_t n) {                                       \
+        GUARDED(const double total = table->dot_##S(x, y, n));                                     \
+        return total;                                                                              \
+    }                                                                                              \
+    double gamma_sum_##S(const F *x, size_t n) {                                                   \
+        GUARDED(const double total = table->sum_##S(x, n));                                        \
+        return total;                                                                              \
+    }
+
+ENTRIES(float, f32)
+ENTRIES(double, f64)
+
+void gamma_f16_down(const float *x, uint16_t *out, size_t n) {
+    GUARDED(table->half_down(x, out, n));
+}
+
+void gamma_f16_up(const float *x, uint16_t *out, size_t n) { GUARDED(table->half_up(x, out, n)); }
+
+void gamma_f16_to_f32(const uint16_t *x, float *out, size_t n) {
+    GUARDED(table->from_half(x, out, n));
+}
+
+void gamma_erf(const double *x, double *out, size_t n) {
+    const uint64_t mode = mode_enter();
+    for (size_t i = 0; i < n; i++) {
+        out[i] = erf(x[i]);
+    }
+    mode_leave(mode);
+}
+
+void gamma_erfc(const double *x, double *out, size_t n) {
+    const uint64_t mode = mode_enter();
+    for (size_t i = 0; i < n; i++) {
+        out[i] = erfc(x[i]);
+    }
+    mode_leave(mode);
+}

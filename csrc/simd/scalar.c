@@ -1,0 +1,75 @@
+/* The specification and the fallback: one entry at a time, sums from left to right in double. */
+#include "elementwise.h"
+#include "table.h"
+
+#define SCALAR_KERNELS(F, S)                                                                       \
+    static double relax_##S(F *a, const F *lower_slope, const F *upper_slope,                      \
+                            const double *lower_const, const double *upper_const, size_t n) {      \
+        double sum = 0;                                                                            \
+        for (size_t j = 0; j < n; j++) {                                                           \
+            const F x = a[j];                                                                      \
+            sum += (double)x * (x >= (F)0 ? lower_const[j] : upper_const[j]);                      \
+            a[j] = x * (x >= (F)0 ? lower_slope[j] : upper_slope[j]);                              \
+        }                                                                                          \
+        return sum;                                                                                \
+    }                                                                                              \
+    static double dot_row_##S(const F *a, const double *v, size_t n) {                             \
+        double sum = 0;                                                                            \
+        for (size_t j = 0; j < n; j++) {                                                           \
+            sum += (double)a[j] * v[j];                                                            \
+        }                                                                                          \
+        return sum;                                                                                \
+    }                                                                                              \
+    static double abs_row_##S(const F *a, const double *w, size_t n) {                             \
+        double sum = 0;                                                                            \
+        for (size_t j = 0; j < n; j++) {                                                           \
+            sum += fabs((double)a[j]) * w[j];                                                      \
+        }                                                                                          \
+        return sum;                                                                                \
+    }                                                                                              \
+    static void affine_##S(const F *W, const double *centre, const double *radius, double *z,      \
+                           double *spread, size_t B, size_t m, size_t n) {                         \
+        for (size_t i = 0; i < m; i++) {                                                           \
+            for (size_t b = 0; b < B; b++) {                                                       \
+                z[b * m + i] = dot_row_##S(W + i * n, centre + b * n, n);                          \
+                spread[b * m + i] = abs_row_##S(W + i * n, radius + b * n, n);                     \
+            }                                                                                      \
+        }                                                                                          \
+    }                                                                                              \
+    static double dot_##S(const F *x, const F *y, size_t n) {                                      \
+        double sum = 0;                                                                            \
+        for (size_t j = 0; j < n; j++) {                                                           \
+            sum += (double)x[j] * (double)y[j];                                                    \
+        }                                                                                          \
+        return sum;                                                                                \
+    }                                                                                              \
+    static double sum_##S(const F *x, size_t n) {                                                  \
+        double sum = 0;                                                                            \
+        for (size_t j = 0; j < n; j++) {                                                           \
+            sum += (double)x[j];                                                                   \
+        }                                                                                          \
+        return sum;                                                                                \
+    }
+
+SCALAR_KERNELS(float, f32)
+SCALAR_KERNELS(double, f64)
+
+static void half_down(const float *x, uint16_t *out, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        out[i] = half_directed(x[i], 0);
+    }
+}
+
+static void half_up(const float *x, uint16_t *out, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        out[i] = half_directed(x[i], 1);
+    }
+}
+
+static void from_half(const uint16_t *x, float *out, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        out[i] = half_value(x[i]);
+    }
+}
+
+GAMMA_TABLE(scalar);

@@ -1,0 +1,65 @@
+/* The table of kernels: one instance per instruction set, filled by the compiler.
+ *
+ *   member             operation                     rounding            tail    bytes read/entry
+ *   relax              a' = a·slope, Σ a·const       one, sum in double  scalar  f32 28, f64 40
+ *   dot_row, abs_row   Σ a·v, Σ |a|·w                sum in double       scalar  f32 12, f64 16
+ *   affine             W·c, |W|·r for B boxes        sum in double       scalar  f32 4, f64 8 (W
+ * once) dot, sum           Σ x·y, Σ x                    sum in double       scalar  f32 8/4, f64
+ * 16/8 mul, mul_add       interval product (+ sum)      one step outward    compiler's split max(x,
+ * 0), min(x, 0)          exact               compiler's col2im             scatter-add of windows
+ * one per term        compiler's half_*, from_half  float32 <-> float16           directed / exact
+ * scalar
+ */
+#ifndef GAMMA_TABLE_H
+#define GAMMA_TABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define GAMMA_MEMBERS(F, S)                                                                        \
+    double (*relax_##S)(F *, const F *, const F *, const double *, const double *, size_t);        \
+    double (*dot_row_##S)(const F *, const double *, size_t);                                      \
+    double (*abs_row_##S)(const F *, const double *, size_t);                                      \
+    void (*affine_##S)(const F *, const double *, const double *, double *, double *, size_t,      \
+                       size_t, size_t);                                                            \
+    double (*dot_##S)(const F *, const F *, size_t);                                               \
+    double (*sum_##S)(const F *, size_t);                                                          \
+    void (*mul_##S)(const F *, const F *, const F *, const F *, F *, F *, size_t);                 \
+    void (*mul_add_##S)(const F *, const F *, const F *, const F *, const F *, const F *, F *,     \
+                        F *, size_t);                                                              \
+    void (*split_##S)(const F *, F *, F *, size_t);                                                \
+    void (*col2im_##S)(const F *, F *, size_t, const int64_t *);
+
+struct gamma_table {
+    const char *name;
+    GAMMA_MEMBERS(float, f32)
+    GAMMA_MEMBERS(double, f64)
+    void (*half_down)(const float *, uint16_t *, size_t);
+    void (*half_up)(const float *, uint16_t *, size_t);
+    void (*from_half)(const uint16_t *, float *, size_t);
+};
+
+extern const struct gamma_table gamma_scalar;
+#if defined(__x86_64__)
+extern const struct gamma_table gamma_avx2, gamma_avx512;
+#elif defined(__aarch64__)
+extern const struct gamma_table gamma_neon;
+#endif
+
+#define GAMMA_ENTRIES(S)                                                                           \
+    .relax_##S = relax_##S, .dot_row_##S = dot_row_##S, .abs_row_##S = abs_row_##S,                \
+    .affine_##S = affine_##S, .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S,          \
+    .mul_add_##S = mul_add_##S, .split_##S = split_##S, .col2im_##S = col2im_##S
+
+/* Ends every instruction set's file, after the kernels it defines or includes. */
+#define GAMMA_TABLE(ISA)                                                                           \
+    const struct gamma_table gamma_##ISA = {                                                       \
+        .name = #ISA,                                                                              \
+        GAMMA_ENTRIES(f32),                                                                        \
+        GAMMA_ENTRIES(f64),                                                                        \
+        .half_down = half_down,                                                                    \
+        .half_up = half_up,                                                                        \
+        .from_half = from_half,                                                                    \
+    }
+
+#endif

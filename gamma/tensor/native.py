@@ -1,0 +1,209 @@
+"""The compiled kernels through cffi: the same functions as gamma.tensor.fallback.
+
+``_pointer`` is the only place that hands memory to C. The calls release the GIL. Importing this
+module fails with ImportError where gamma was installed without a compiler.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.tensor._simd import ffi, lib
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Pair = tuple[int, int]
+
+_C_TYPES = {
+    np.dtype(np.float32): "float[]",
+    np.dtype(np.float64): "double[]",
+    np.dtype(np.int64): "int64_t[]",
+    np.dtype(np.uint16): "uint16_t[]",
+}
+_from_buffer = ffi.from_buffer
+
+
+def _pointer(array: Array, size: int, writable: bool = False) -> Any:
+    """A checked C array over ``array``: known dtype, native order, contiguous, ``size`` entries.
+
+    The dtypes in the table are native, so another byte order is refused as another dtype is.
+    """
+    kind = _C_TYPES.get(array.dtype)
+    if kind is None:
+        raise UsageError(f"kernel array: found dtype {array.dtype}, expected a native number type")
+    if array.size != size or not array.flags.c_contiguous:
+        raise UsageError(
+            f"kernel array: found {array.shape} with strides {array.strides}, "
+            f"expected {size} contiguous entries"
+        )
+    if writable and not array.flags.writeable:
+        raise UsageError("kernel array: found a read-only array, expected one to write to")
+    return _from_buffer(kind, array, writable)
+
+
+def available() -> tuple[str, ...]:
+    """Instruction sets of this processor, best first."""
+    names = []
+    while (name := lib.gamma_available(len(names))) != ffi.NULL:
+        names.append(ffi.string(name).decode())
+    return tuple(names)
+
+
+def select(name: str) -> None:
+    """Use the table called ``name``; UsageError when this processor cannot run it."""
+    if lib.gamma_select(name.encode()) != 0:
+        raise UsageError(f"instruction set {name}: not available on this processor")
+
+
+def _pick(name: str, array: Array) -> Any:
+    return getattr(lib, f"gamma_{name}_f32" if array.itemsize == 4 else f"gamma_{name}_f64")
+
+
+def _inside(status: int, box: npt.NDArray[np.int64], B: int) -> None:
+    if status != 0:
+        raise UsageError(f"kernel argument box: found {box.min()}..{box.max()}, expected 0..{B - 1}")
+
+
+def relax_rows(
+    A: Array,
+    d: Float64,
+    box: npt.NDArray[np.int64],
+    lower_slope: Array,
+    upper_slope: Array,
+    lower_const: Float64,
+    upper_const: Float64,
+) -> None:
+    N, n = A.shape
+    B = lower_slope.shape[0]
+    status = _pick("relax_rows", A)(
+        _pointer(A, N * n, True),
+        _pointer(d, N, True),
+        _pointer(box, N),
+        _pointer(lower_slope, B * n),
+        _pointer(upper_slope, B * n),
+        _pointer(lower_const, B * n),
+        _pointer(upper_const, B * n),
+        B,
+        N,
+        n,
+    )
+    _inside(status, box, B)
+
+
+def _dots(
+    name: str, A: Array, d: Float64, box: npt.NDArray[np.int64], vector: Float64
+) -> None:
+    N, n = A.shape
+    B = vector.shape[0]
+    status = _pick(name, A)(
+        _pointer(A, N * n),
+        _pointer(d, N, True),
+        _pointer(box, N),
+        _pointer(vector, B * n),
+        B,
+        N,
+        n,
+    )
+    _inside(status, box, B)
+
+
+def abs_dot_rows(A: Array, d: Float64, box: npt.NDArray[np.int64], weight: Float64) -> None:
+    _dots("abs_dot_rows", A, d, box, weight)
+
+
+def dot_rows(A: Array, d: Float64, box: npt.NDArray[np.int64], vector: Float64) -> None:
+    _dots("dot_rows", A, d, box, vector)
+
+
+def interval_affine(W: Array, centre: Float64, radius: Float64, z: Float64, spread: Float64) -> None:
+    m, n = W.shape
+    B = centre.shape[0]
+    _pick("interval_affine", W)(
+        _pointer(W, m * n),
+        _pointer(centre, B * n),
+        _pointer(radius, B * n),
+        _pointer(z, B * m, True),
+        _pointer(spread, B * m, True),
+        B,
+        m,
+        n,
+    )
+
+
+def col2im(
+    cols: Array,
+    out: Array,
+    kernel: Pair,
+    strides: Pair,
+    pads: Pair,
+    dilations: Pair,
+    windows: Pair,
+) -> None:
+    N, C, H, W = out.shape
+    geometry = (*kernel, *strides, *pads, *dilations, *windows, H, W)
+    size = N * C * kernel[0] * kernel[1] * windows[0] * windows[1]
+    _pick("col2im", out)(
+        _pointer(cols, size),
+        _pointer(out, out.size, True),
+        N * C,
+        ffi.new("int64_t[12]", geometry),
+    )
+
+
+def erf(x: Float64) -> Float64:
+    out = np.empty_like(x)
+    lib.gamma_erf(_pointer(x, x.size), _pointer(out, x.size, True), x.size)
+    return out
+
+
+def erfc(x: Float64) -> Float64:
+    out = np.empty_like(x)
+    lib.gamma_erfc(_pointer(x, x.size), _pointer(out, x.size, True), x.size)
+    return out
+
+
+def _elementwise(name: str, inputs: tuple[Array, ...], outputs: tuple[Array, ...]) -> None:
+    size = inputs[0].size
+    _pick(name, inputs[0])(
+        *(_pointer(array, size) for array in inputs),
+        *(_pointer(array, size, True) for array in outputs),
+        size,
+    )
+
+
+def interval_mul(al: Array, au: Array, bl: Array, bu: Array, lower: Array, upper: Array) -> None:
+    _elementwise("interval_mul", (al, au, bl, bu), (lower, upper))
+
+
+def safe_mul_add(
+    al: Array, au: Array, bl: Array, bu: Array, cl: Array, cu: Array, lower: Array, upper: Array
+) -> None:
+    _elementwise("safe_mul_add", (al, au, bl, bu, cl, cu), (lower, upper))
+
+
+def pos_neg_split(x: Array, positive: Array, negative: Array) -> None:
+    _elementwise("pos_neg_split", (x,), (positive, negative))
+
+
+def dot(x: Array, y: Array) -> float:
+    return float(_pick("dot", x)(_pointer(x, x.size), _pointer(y, x.size), x.size))
+
+
+def sum(x: Array) -> float:
+    return float(_pick("sum", x)(_pointer(x, x.size), x.size))
+
+
+def f16_down(x: npt.NDArray[np.float32], out: npt.NDArray[np.uint16]) -> None:
+    lib.gamma_f16_down(_pointer(x, x.size), _pointer(out, x.size, True), x.size)
+
+
+def f16_up(x: npt.NDArray[np.float32], out: npt.NDArray[np.uint16]) -> None:
+    lib.gamma_f16_up(_pointer(x, x.size), _pointer(out, x.size, True), x.size)
+
+
+def f16_to_f32(x: npt.NDArray[np.uint16], out: npt.NDArray[np.float32]) -> None:
+    lib.gamma_f16_to_f32(_pointer(x, x.size), _pointer(out, x.size, True), x.size)
