@@ -159,20 +159,25 @@ def _ordered(
     if len(families) == 1:
         return ordered
     # Several families of names (conv1, fc1): their order is in no number. It is taken only when
-    # no other order of the families fits the shapes.
-    if len(families) > 6:
+    # no other order fits the shapes.
+    if len(families) > 5:
         raise UsageError(_ask_order(path, "their names have no common numbering", ordered))
-    fitting = [
-        chain
-        for chain in map(
-            list, map(itertools.chain.from_iterable, itertools.permutations(families.values()))
-        )
-        if _chains(chain)
-    ]
+    fitting = [chain for chain in _candidates(list(families.values())) if _chains(chain)]
     if len(fitting) != 1:
-        reason = "no order of the names fits" if not fitting else "more than one order fits"
+        reason = "more than one order fits" if fitting else "no order of the names fits"
         raise UsageError(_ask_order(path, reason, ordered))
     return fitting[0]
+
+
+def _candidates(families: list[list[Layer]]) -> list[list[Layer]]:
+    """Each order of the families: one after the other, and interleaved by number (a1, b1, a2)."""
+    orders: dict[tuple[str, ...], list[Layer]] = {}
+    for permutation in itertools.permutations(families):
+        chain = [layer for family in permutation for layer in family]
+        by_number = sorted(chain, key=lambda layer: [int(n) for n in re.findall(r"\d+", layer.prefix)])
+        for candidate in (chain, by_number):
+            orders[tuple(layer.prefix for layer in candidate)] = candidate
+    return list(orders.values())
 
 
 def _ask_order(path: str | Path | None, reason: str, layers: list[Layer]) -> str:

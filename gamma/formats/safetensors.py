@@ -182,6 +182,9 @@ def parse_header(
     metadata = document.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FormatError.at(path, "header", "__metadata__ must map names to strings")
+    for name in document:
+        if not plain_name(name):
+            raise FormatError.at(path, "header", f"tensor name {shorten(name)} is not plain text")
     entries = {name: _entry(path, name, item) for name, item in document.items()}
     position, before = 0, "the header"
     for name, entry in sorted(entries.items(), key=lambda pair: (pair[1].begin, pair[1].end)):
@@ -228,6 +231,11 @@ def _entry(path: str | Path, name: str, item: object) -> TensorEntry:
 def _counts(value: object) -> bool:
     """Whether ``value`` is a list of integers in [0, 2^63)."""
     return isinstance(value, list) and all(type(v) is int and 0 <= v < 1 << 63 for v in value)
+
+
+def plain_name(name: str) -> bool:
+    """Whether a name from a file can be shown as it is: one line, no control characters."""
+    return name.isprintable() and len(name) <= 256
 
 
 def shorten(value: object, limit: int = 80) -> str:

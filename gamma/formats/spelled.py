@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
-from gamma.formats.safetensors import TensorFile, parse_json, shorten
+from gamma.formats.safetensors import TensorFile, parse_json, plain_name, shorten
 from gamma.network.graph import Network, Node, Operator, Source
 from gamma.ops import TABLE
 
@@ -134,8 +135,10 @@ def decode(tensors: TensorFile, text: str, source: Source | None) -> Network:
     output, notes = graph["output"], graph.get("notes", [])
     if type(output) is not int or not 0 <= output < len(nodes):
         reader.fail("graph", f"output {shorten(output)} is not the number of a node")
-    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
-        reader.fail("graph", "notes must be a list of strings")
+    if not isinstance(notes, list) or not all(
+        isinstance(note, str) and note.isprintable() for note in notes
+    ):
+        reader.fail("graph", "notes must be a list of lines of text")
     for name in tensors:
         if name not in reader.used:
             reader.fail(name, "no node of the graph uses this tensor")
@@ -165,8 +168,8 @@ class _Reader:
 
     def name(self, item: object, position: int) -> str:
         name = item.get("name") if isinstance(item, dict) else None
-        if not isinstance(name, str):
-            self.fail(f"node {position}", "has no name")
+        if not isinstance(name, str) or not plain_name(name):
+            self.fail(f"node {position}", "has no name in plain text")
         return name
 
     def input(self, item: object) -> Node:
@@ -253,6 +256,13 @@ class _Reader:
         outputs = weight.shape[1] * op.group if op.name == "ConvTranspose" else weight.shape[0]
         if bias is not None and bias.shape != (outputs,):
             self.fail(where, f"bias has shape {bias.shape}, expected ({outputs},)")
+        if op.name == "Gemm":
+            return
+        axes = weight.ndim - 2
+        lengths = {"strides": axes, "dilations": axes, "pads": 2 * axes, "output_padding": axes}
+        for name, length in lengths.items():
+            if hasattr(op, name) and len(getattr(op, name)) != length:
+                self.fail(where, f"{name} must have {length} entries")
 
 
 def shorten_text(text: str, limit: int = 200) -> str:
@@ -291,7 +301,7 @@ def _from_json_one(value: Any, kind: Any) -> Any:
         return value if isinstance(value, str) and value in parts else _MISFIT
     if kind is float and value in ("inf", "-inf"):
         return float(value)
-    if kind is float and type(value) in (int, float) and abs(value) <= np.finfo(np.float64).max:
+    if kind is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     if kind is int and type(value) is int and abs(value) < 1 << 31:
         return value
