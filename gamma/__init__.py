@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gamma.errors import ResourceError as ResourceError
     from gamma.errors import UnsupportedError as UnsupportedError
     from gamma.errors import UsageError as UsageError
-    from gamma.formats.load import load as load
-    from gamma.formats.save import save as save
+    from gamma.formats import load as load
+    from gamma.formats import save as save
     from gamma.formats.vnnlib import read_vnnlib as read_vnnlib
     from gamma.network.graph import Network as Network
     from gamma.network.property import LinearConstraint as LinearConstraint
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from gamma.verify.result import Result as Result
 
 _HOME = {
-    "load": "gamma.formats.load",
-    "save": "gamma.formats.save",
+    "load": "gamma.formats",
+    "save": "gamma.formats",
     "read_vnnlib": "gamma.formats.vnnlib",
     "Network": "gamma.network.graph",
     "LinearConstraint": "gamma.network.property",

@@ -101,7 +101,7 @@ class Result:
             if self.counterexample is None
             else self.counterexample.to_dict(),
             "margins": [
-                {"label": m.label, "lower": _number(m.lower), "proved": m.proved}
+                {"label": m.label, "lower": number(m.lower), "proved": m.proved}
                 for m in self.margins
             ],
             "conjunctions": {"proved": self.proved, "total": self.conjunctions},
@@ -120,14 +120,15 @@ class Result:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
 
-def _number(value: float) -> float | str:
+def number(value: float) -> float | str:
+    """A float for strict JSON: infinities and NaN become strings."""
     number = float(value)
     return number if math.isfinite(number) else repr(number)
 
 
 def _bounds(lower: npt.NDArray[Any], upper: npt.NDArray[Any]) -> dict[str, Any]:
     return {
-        "lower": [_number(v) for v in np.ravel(lower)],
-        "upper": [_number(v) for v in np.ravel(upper)],
+        "lower": [number(v) for v in np.ravel(lower)],
+        "upper": [number(v) for v in np.ravel(upper)],
         "shape": list(lower.shape),
     }

@@ -11,20 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.errors import PropertyError, ResourceError, UsageError
+from gamma.errors import PropertyError, ResourceError
 from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property
 from gamma.propagate import Specification, lower_bounds
 from gamma.tensor.box import Box
 from gamma.verify.attack import LONG, QUICK, Attack, Effort
+from gamma.verify.choices import check_options
 from gamma.verify.environment import environment, peak_bytes
 from gamma.verify.replay import Replay
 from gamma.verify.result import Counterexample, Margin, Result, Verdict
 from gamma.verify.targets import Float64, Int64, Targets
-
-METHODS = ("ibp", "crown-ibp", "crown")
-GUARANTEES = ("real", "float32")
-DTYPES = ("auto", "float32", "float64")
 
 MARGINS_KEPT = 1000
 """A result lists so many conjunctions at most; the counts always cover all."""
@@ -69,23 +66,6 @@ def verify(
     with limited_threads(threads):
         run = _Run(net, prop, method, guarantee, dtype, timeout, start, progress)
         return run.decide(attack, explain, seed)
-
-
-def check_options(
-    method: str, guarantee: str, dtype: str, timeout: float | None, threads: int | None
-) -> None:
-    """Raise UsageError for an option value that does not exist."""
-    for name, value, known in (
-        ("method", method, METHODS),
-        ("guarantee", guarantee, GUARANTEES),
-        ("dtype", dtype, DTYPES),
-    ):
-        if value not in known:
-            raise UsageError(f"{name} {value!r}: expected one of {', '.join(known)}")
-    if timeout is not None and not timeout > 0:
-        raise UsageError(f"timeout {timeout}: expected a positive number of seconds")
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads {threads}: expected at least 1")
 
 
 @contextmanager
@@ -151,7 +131,7 @@ class _Run:
             remaining = attackable[~self.proved[attackable]]
             order = np.argsort(self.lower[remaining], kind="stable")
             found = self._attack(search, remaining[order], LONG, math.inf)
-        return self._result(found, search.tried)
+        return self._result(found, search.tried, cut)
 
     def _attack(
         self, search: Attack, active: Int64, effort: Effort, limit: float
@@ -227,8 +207,8 @@ class _Run:
 
     # --- the outcome ----------------------------------------------------------------------------
 
-    def _result(self, found: Counterexample | None, tried: int) -> Result:
-        late = time.perf_counter() > self.deadline
+    def _result(self, found: Counterexample | None, tried: int, cut: bool) -> Result:
+        late = cut or time.perf_counter() > self.deadline
         verdict: Verdict
         if found is not None:
             verdict = "violated"

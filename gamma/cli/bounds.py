@@ -1,0 +1,105 @@
+"""``gamma bounds``: the certified bounds themselves, no verdict."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gamma.cli import picture
+from gamma.cli.inputs import load_network, read_question
+from gamma.cli.options import check_combination
+from gamma.cli.output import check_writable, deliver, write_bytes
+from gamma.errors import ResourceError
+from gamma.verify.bounding import bound_outputs
+from gamma.verify.result import Result, number
+
+Layers = dict[str, tuple[Any, Any]]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compute the bounds, deliver them, return 0."""
+    check_combination(args)
+    check_writable(args.output)
+    check_writable(args.npz)
+    start = time.perf_counter()
+    net = load_network(args)
+    question = read_question(args, net)
+    loaded = time.perf_counter() - start
+    layers: Layers | None = {} if args.all_layers else None
+    result = bound_outputs(
+        net,
+        question.box(),
+        method=args.method,
+        guarantee=args.guarantee,
+        dtype=args.dtype,
+        timeout=None if args.timeout is None else max(args.timeout - loaded, 1e-3),
+        threads=args.threads,
+        prop=question.prop,
+        layers=layers,
+    )
+    if result.bounds is None:
+        raise ResourceError(f"the time limit of {args.timeout:g} s was reached before the bounds")
+    seconds = {"load": loaded, **result.seconds, "total": time.perf_counter() - start}
+    result = replace(result, seconds=seconds)
+    if args.npz:
+        write_bytes(Path(args.npz), _npz(result.bounds, layers))
+    deliver(_json(result, layers) if args.json else _text(result, layers), args.output)
+    return 0
+
+
+def _npz(bounds: tuple[Any, Any], layers: Layers | None) -> bytes:
+    """Arrays ``lower`` and ``upper``, and ``lower/NAME``, ``upper/NAME`` for every node."""
+    arrays = {"lower": bounds[0], "upper": bounds[1]}
+    for name, (lower, upper) in (layers or {}).items():
+        arrays[f"lower/{name}"], arrays[f"upper/{name}"] = lower, upper
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def _json(result: Result, layers: Layers | None) -> str:
+    record = result.to_dict()
+    if layers is not None:
+        record["layers"] = {
+            name: {
+                "lower": [number(v) for v in np.ravel(lower)],
+                "upper": [number(v) for v in np.ravel(upper)],
+                "shape": list(lower.shape),
+            }
+            for name, (lower, upper) in layers.items()
+        }
+    return json.dumps(record, indent=2, allow_nan=False)
+
+
+def _text(result: Result, layers: Layers | None) -> str:
+    from gamma.cli.report import facts, outputs
+
+    assert result.bounds is not None
+    lines = ["BOUNDS  every output of the set lies inside", "", *outputs(*result.bounds)]
+    if layers is not None:
+        lines += ["", *_layer_table(layers)]
+    return "\n".join([*lines, "", *facts(result)])
+
+
+def _layer_table(layers: Layers) -> list[str]:
+    rows = []
+    for name, (lower, upper) in layers.items():
+        width = upper.astype(np.float64) - lower.astype(np.float64)
+        rows.append(
+            (
+                name[:40],
+                "×".join(map(str, lower.shape[1:])),
+                picture.below(float(lower.min())),
+                picture.above(float(upper.max())),
+                picture.number(float(width.mean())),
+            )
+        )
+    head = ("node", "shape", "least", "greatest", "mean width")
+    return picture.table(rows, head, (False, False, True, True, True))

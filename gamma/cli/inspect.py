@@ -1,0 +1,100 @@
+"""``gamma inspect``: what is in a model file and whether gamma can bound it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from gamma.cli import picture
+from gamma.cli.inputs import load_network
+from gamma.network.graph import Network, Node
+
+MOST = 60
+"""Layers listed in text; the JSON form has all."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the layer table, return 0."""
+    net = load_network(args)
+    print(json.dumps(record(net), indent=2) if args.json else text(net))
+    return 0
+
+
+def record(net: Network) -> dict[str, Any]:
+    """The JSON object, schema ``gamma.inspect/1``."""
+    source = net.source
+    return {
+        "schema": "gamma.inspect/1",
+        "path": str(source.path) if source else None,
+        "sha256": source.sha256 if source else None,
+        "format": source.kind if source else None,
+        "input_shape": list(net.input_shape),
+        "output_shape": list(net.output_shape),
+        "parameters": net.parameters,
+        "neurons": sum(node.size for node in net.nodes[1:]),
+        "operators": operators(net),
+        "supported": True,
+        "notes": list(net.notes),
+        "layers": [
+            {
+                "index": index,
+                "name": node.name,
+                "op": node.op.name,
+                "inputs": list(node.inputs),
+                "shape": list(node.shape),
+                "parameters": node.op.parameters,
+            }
+            for index, node in enumerate(net.nodes)
+        ],
+    }
+
+
+def operators(net: Network) -> dict[str, int]:
+    """How often each operator occurs, most frequent first."""
+    counts: dict[str, int] = {}
+    for node in net.nodes[1:]:
+        counts[node.op.name] = counts.get(node.op.name, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def text(net: Network) -> str:
+    """One screen about the network."""
+    source = net.source
+    where = f"{source.path} ({source.kind})" if source else "in memory"
+    used = ", ".join(f"{name} {count}" for name, count in operators(net).items())
+    lines = [
+        f"model      {where}",
+        f"input      {_shape(net.input_shape)}",
+        f"output     {_shape(net.output_shape)}",
+        f"parameters {net.parameters:,}",
+        f"operators  {used or 'none'} (all supported)",
+        "",
+    ]
+    rows = [_row(net, index, node) for index, node in enumerate(net.nodes[:MOST])]
+    head = ("", "node", "operator", "shape", "neurons", "parameters", "reads")
+    lines += picture.table(rows, head, (True, False, False, False, True, True, False))
+    if len(net.nodes) > MOST:
+        lines.append(f"... {len(net.nodes)} nodes in all (--json lists them)")
+    if net.notes:
+        lines += ["", *(f"note  {note}" for note in net.notes)]
+    return "\n".join(lines)
+
+
+def _row(net: Network, index: int, node: Node) -> tuple[str, ...]:
+    reads = ", ".join(str(i) for i in node.inputs)
+    count = node.op.parameters
+    mark = " (output)" if index == net.output else ""
+    return (
+        str(index),
+        node.name[:36],
+        node.op.name + mark,
+        _shape(node.shape),
+        f"{node.size:,}",
+        f"{count:,}" if count else "",
+        reads,
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(str(n) for n in shape) or "scalar"

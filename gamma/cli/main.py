@@ -1,0 +1,73 @@
+"""The entry point: parse, dispatch, and turn every outcome into an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from gamma.cli.options import build_parser
+from gamma.errors import GammaError, InternalError, ResourceError
+
+INTERNAL, USAGE, RESOURCE, INTERRUPTED = 1, 2, 5, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status. Never raises, except SystemExit of argparse."""
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("gamma: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout has gone; keep the interpreter from complaining while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERNAL
+    except MemoryError:
+        return _fail(RESOURCE, "out of memory; use --method ibp or a smaller input set")
+    except InternalError as error:
+        return _fail(INTERNAL, f"internal error: {error}; {REPORT}")
+    except ResourceError as error:
+        return _fail(RESOURCE, str(error))
+    except GammaError as error:
+        return _fail(USAGE, str(error))
+    except Exception as error:
+        return _fail(INTERNAL, f"internal error: {type(error).__name__}: {error}; {REPORT}")
+
+
+REPORT = "this is a bug in gamma: please report it with the output of `gamma info`"
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from gamma.verify.environment import gamma_version
+
+        print(gamma_version())
+        return 0
+    if args.command is None:
+        parser.error("no command given: verify, bounds, inspect, info or completion")
+    if args.command == "completion":
+        from gamma.cli.completion import script
+
+        print(script(parser, args.shell))
+        return 0
+    status: int = importlib.import_module(f"gamma.cli.{args.command}").run(args)
+    return status
+
+
+def _fail(status: int, message: str) -> int:
+    if os.environ.get("GAMMA_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+    print("gamma: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Plain-text pictures: bars, intervals and tables that survive a pipe and a narrow terminal."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def unicode_output() -> bool:
+    """Whether stdout can show block characters."""
+    return (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+
+
+def width() -> int:
+    """Columns to fill: the terminal's, at most 100, and 80 in a pipe."""
+    return min(shutil.get_terminal_size((80, 24)).columns, 100)
+
+
+def bar(share: float, cells: int, unicode: bool) -> str:
+    """A horizontal bar of ``share`` (0 to 1) of so many cells."""
+    share = min(max(share, 0.0), 1.0) if math.isfinite(share) else 1.0
+    if not unicode:
+        return "#" * round(share * cells)
+    eighths = round(share * cells * 8)
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (EIGHTHS[rest] if rest else "")
+
+
+def interval(
+    lower: float, upper: float, span: tuple[float, float], cells: int, unicode: bool
+) -> str:
+    """An interval drawn on the axis ``span``, at least one character wide."""
+    low, high = span
+    extent = high - low
+    if not (math.isfinite(lower) and math.isfinite(upper) and extent > 0):
+        return ("─" if unicode else "-") * cells
+    start = int((lower - low) / extent * (cells - 1))
+    stop = int((upper - low) / extent * (cells - 1))
+    inner = stop - start - 1
+    if inner < 0:
+        mark = "│" if unicode else "|"
+        return " " * start + mark
+    line = ("├" + "─" * inner + "┤") if unicode else ("|" + "-" * inner + "|")
+    return " " * start + line
+
+
+def table(rows: Sequence[Sequence[str]], head: Sequence[str], right: Sequence[bool]) -> list[str]:
+    """Aligned columns, two spaces apart."""
+    cells = [list(head), *[list(row) for row in rows]]
+    sizes = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    lines = []
+    for row in cells:
+        parts = [
+            text.rjust(size) if flush else text.ljust(size)
+            for text, size, flush in zip(row, sizes, right, strict=True)
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def number(value: float) -> str:
+    """Six significant digits; a result for people, never read back."""
+    return f"{value:.6g}"
+
+
+def below(value: float) -> str:
+    """Six digits that are at most ``value``: a printed lower bound stays a lower bound."""
+    return _towards(value, -1)
+
+
+def above(value: float) -> str:
+    """Six digits that are at least ``value``."""
+    return _towards(value, 1)
+
+
+def _towards(value: float, direction: int) -> str:
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    text = f"{value:.5e}"
+    if (float(text) - value) * direction < 0:
+        mantissa, exponent = text.split("e")
+        digits = round(float(mantissa) * 1e5) + direction
+        text = f"{digits}e{int(exponent) - 5}"
+    return f"{float(text):.6g}"
+
+
+def seconds(value: float) -> str:
+    """A duration."""
+    return f"{value:.3f} s" if value < 10 else f"{value:.1f} s"
+
+
+def size(count: float) -> str:
+    """A number of bytes."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

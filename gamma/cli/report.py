@@ -1,0 +1,152 @@
+"""A verification result as text: verdict first, one screen."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gamma.cli import picture
+from gamma.verify.result import Counterexample, Margin, Result
+
+ROWS = 14
+"""Margins and outputs listed at most; the rest is counted."""
+
+HEADLINES = {
+    "verified": "VERIFIED  the unsafe set cannot be reached",
+    "violated": "VIOLATED  an input reaches the unsafe set",
+    "unknown": "UNKNOWN   neither proved nor refuted",
+    "timeout": "TIMEOUT   the time ran out before an answer",
+    "none": "NOTHING TO PROVE   no property and no label were given: these are the output bounds",
+}
+
+
+def text(result: Result, explain: bool = False) -> str:
+    """The whole report."""
+    lines = [HEADLINES[result.verdict]]
+    if result.counterexample is not None:
+        lines += ["", *witness(result.counterexample)]
+    if result.margins and result.counterexample is None:
+        lines += ["", *margins(result)]
+    if result.bounds is not None:
+        lines += ["", *outputs(*result.bounds)]
+    lines += ["", *facts(result)]
+    if explain and result.explain:
+        lines += ["", *explanation(result.explain)]
+    return "\n".join(lines)
+
+
+def margins(result: Result) -> list[str]:
+    """Lower bounds of what keeps the network safe, least first, as bars."""
+    unicode = picture.unicode_output()
+    ordered = sorted(result.margins, key=lambda m: (m.proved, m.lower))
+    shown = ordered[:ROWS]
+    finite = [abs(m.lower) for m in shown if math.isfinite(m.lower)]
+    largest = max(finite, default=0.0) or 1.0
+    label = max(len(_short(m.label)) for m in shown)
+    cells = max(picture.width() - label - 26, 8)
+    lines = [f"{result.proved} of {result.conjunctions} unsafe sets excluded; lower bound of each margin:"]
+    for margin in shown:
+        mark = ("✓" if unicode else "+") if margin.proved else ("✗" if unicode else "-")
+        value = _margin(margin)
+        drawn = picture.bar(abs(margin.lower) / largest, cells, unicode) if value else ""
+        lines.append(f"  {mark} {_short(margin.label):<{label}}  {value:>13}  {drawn}".rstrip())
+    if len(ordered) > len(shown) or result.conjunctions > len(ordered):
+        lines.append(f"  ... and {result.conjunctions - len(shown)} more (--json lists them)")
+    return lines
+
+
+def _margin(margin: Margin) -> str:
+    if margin.proved and not math.isfinite(margin.lower):
+        return "by the inputs"
+    return picture.below(margin.lower)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 44 else label[:43] + "…"
+
+
+def witness(found: Counterexample) -> list[str]:
+    """The counterexample, in full when it is small."""
+    lines = [f"witness replayed by {found.replayed_by}:"]
+    for name, values in (("X", found.x.ravel()), ("Y", found.y.ravel())):
+        shown = [f"{name}_{i} = {float(v)!r}" for i, v in enumerate(values[:12])]
+        lines += [f"  {entry}" for entry in shown]
+        if len(values) > 12:
+            lines.append(f"  ... {len(values)} values (--json or --format vnncomp gives all)")
+    return lines
+
+
+def outputs(lower: Any, upper: Any) -> list[str]:
+    """Output bounds drawn on one axis, per box."""
+    low, high = lower.reshape(len(lower), -1), upper.reshape(len(upper), -1)
+    unicode = picture.unicode_output()
+    finite = [float(v) for v in (*low.ravel(), *high.ravel()) if math.isfinite(v)]
+    span = (min(finite, default=0.0), max(finite, default=1.0))
+    lines: list[str] = []
+    left = ROWS
+    for b in range(len(low)):
+        prefix = f"box {b}: " if len(low) > 1 else ""
+        for i in range(low.shape[1]):
+            if left == 0:
+                return [*lines, f"  ... {low.size} outputs in all (--json lists them)"]
+            left -= 1
+            a, z = float(low[b, i]), float(high[b, i])
+            ends = f"[{picture.below(a)}, {picture.above(z)}]"
+            cells = max(picture.width() - 44, 8)
+            lines.append(
+                f"  {prefix}Y_{i:<3} {ends:<30} {picture.interval(a, z, span, cells, unicode)}"
+            )
+    return lines
+
+
+def facts(result: Result) -> list[str]:
+    """Model, property, method, time and memory, one line each."""
+    model = result.model
+    lines = [f"model      {model.get('path') or 'in memory'}, {model['parameters']:,} parameters"]
+    if result.property.get("path"):
+        lines.append(f"property   {result.property['path']}")
+    used = ", ".join(result.used) or "none needed"
+    dtype = f", {result.dtype}" if result.dtype else ""
+    lines.append(f"method     {result.asked} asked, used: {used}{dtype}")
+    lines.append(f"guarantee  {_guarantee(result.guarantee)}")
+    parts = [
+        f"{name} {picture.seconds(value)}"
+        for name, value in result.seconds.items()
+        if name != "total" and "." not in name
+    ]
+    total = result.seconds.get("total", 0.0)
+    lines.append(f"time       {picture.seconds(total)} ({', '.join(parts)})")
+    peak = result.memory.get("peak_bytes")
+    if peak:
+        lines.append(f"memory     {picture.size(peak)} at the peak")
+    lines += [f"note       {note}" for note in result.notes]
+    return lines
+
+
+def _guarantee(name: str) -> str:
+    if name == "real":
+        return "real: the network in real arithmetic, on every real input of the set"
+    return "float32: real arithmetic and every float32 execution"
+
+
+def explanation(explain: dict[str, Any]) -> list[str]:
+    """Node by node: neurons, how many are unstable, mean width of their bounds, seconds."""
+    rows = [_explained(node) for node in explain["nodes"]]
+    head = ("node", "operator", "shape", "unstable", "mean width", "seconds")
+    lines = picture.table(rows, head, (False, False, False, True, True, True))
+    points = explain.get("attack_points")
+    return [*lines, *([f"attack: {points:,} points tried"] if points else [])]
+
+
+def _explained(node: dict[str, Any]) -> list[str]:
+    shape = "×".join(str(n) for n in node.get("shape", ()))
+    unstable, mean = node.get("unstable"), node.get("mean_width", node.get("width"))
+    spent = node.get("seconds")
+    return [
+        str(node.get("name", ""))[:32],
+        str(node.get("op", "")),
+        shape,
+        "" if unstable is None else str(unstable),
+        "" if mean is None else picture.number(float(mean)),
+        "" if spent is None else f"{float(spent):.4f}",
+    ]

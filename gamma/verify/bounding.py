@@ -1,0 +1,76 @@
+"""Output bounds as a Result: what there is to say when nothing has to be proved."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from gamma.errors import ResourceError
+from gamma.network.graph import Network
+from gamma.network.property import Property
+from gamma.propagate import bounds
+from gamma.tensor.box import Box
+from gamma.verify.choices import check_options
+from gamma.verify.environment import environment, peak_bytes
+from gamma.verify.result import Result
+from gamma.verify.verdict import limited_threads, model_record, property_record
+
+
+def bound_outputs(
+    net: Network,
+    box: Box,
+    *,
+    method: str = "crown",
+    guarantee: str = "real",
+    dtype: str = "auto",
+    timeout: float | None = None,
+    threads: int | None = None,
+    prop: Property | None = None,
+    layers: dict[str, tuple[Any, Any]] | None = None,
+) -> Result:
+    """Certified output bounds (boxes, *output shape) with the verdict "none".
+
+    ``layers`` is filled with the bounds of every node when given. Bounds are None in a result
+    whose time ran out.
+    """
+    check_options(method, guarantee, dtype, timeout, threads)
+    start = time.perf_counter()
+    deadline = None if timeout is None else start + timeout
+    found: tuple[Any, Any] | None = None
+    dtype_used = ""
+    with limited_threads(threads):
+        try:
+            out = bounds(
+                net,
+                box.batched(net.input_shape),
+                method=method,
+                guarantee=guarantee,
+                dtype=dtype,
+                intermediate=layers is not None,
+                deadline=deadline,
+            )
+            if layers is not None:
+                layers |= {name: (b.lower, b.upper) for name, b in out.items()}
+                out = out[net.nodes[net.output].name]
+            shape = (-1, *net.output_shape)
+            found = np.reshape(out.lower, shape), np.reshape(out.upper, shape)
+            dtype_used = str(out.lower.dtype)
+        except ResourceError:
+            if deadline is None or time.perf_counter() < deadline:
+                raise
+    spent = time.perf_counter() - start
+    return Result(
+        verdict="none",
+        guarantee=guarantee,
+        asked=method,
+        used=(method,),
+        bounds=found,
+        seconds={"bounds": spent, "total": spent},
+        memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
+        model=model_record(net),
+        property=property_record(prop),
+        environment=environment(),
+        dtype=dtype_used,
+    )

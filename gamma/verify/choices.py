@@ -1,0 +1,27 @@
+"""The names a verification can be asked for, importable without NumPy."""
+
+from __future__ import annotations
+
+from gamma.errors import UsageError
+
+METHODS = ("ibp", "crown-ibp", "crown")
+GUARANTEES = ("real", "float32")
+DTYPES = ("auto", "float32", "float64")
+NORMS = ("inf", "2", "1")
+
+
+def check_options(
+    method: str, guarantee: str, dtype: str, timeout: float | None, threads: int | None
+) -> None:
+    """Raise UsageError for an option value that does not exist."""
+    for name, value, known in (
+        ("method", method, METHODS),
+        ("guarantee", guarantee, GUARANTEES),
+        ("dtype", dtype, DTYPES),
+    ):
+        if value not in known:
+            raise UsageError(f"{name} {value!r}: expected one of {', '.join(known)}")
+    if timeout is not None and not timeout > 0:
+        raise UsageError(f"timeout {timeout}: expected a positive number of seconds")
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads {threads}: expected at least 1")
