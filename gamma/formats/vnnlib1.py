@@ -8,6 +8,7 @@ column. Each expression is reduced to its value the moment it closes, so no tree
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from gamma.errors import FormatError, GammaError, PropertyError, UnsupportedError
@@ -151,7 +152,7 @@ class Reader:
             return comparison(head, terms[0], terms[1], start)
         links = [
             comparison(head, as_linear(left), as_linear(right), start)
-            for left, right in zip(terms, terms[1:], strict=False)
+            for left, right in pairwise(terms)
         ]
         return conjunction(links, start, self.fail)
 
