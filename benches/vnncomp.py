@@ -1,0 +1,229 @@
+"""Run gamma on VNN-COMP style benchmark folders and compare with the expected verdicts.
+
+    python benches/vnncomp.py --data DIR --benchmarks acasxu,mnist_fc --timeout 60 --jobs 2 \
+        --method crown --out results.jsonl --resume
+
+DIR holds one folder per benchmark with ``instances.csv`` (onnx,vnnlib,timeout) and, where known,
+``expected.csv`` (onnx,vnnlib,expected). Every instance runs in a child process of its own, which is
+killed when it overruns. One JSON line per instance is written and synced as soon as it is there;
+``--resume`` skips the instances the file already has. A table ends the run; the exit status is 1
+when a verdict contradicts an expected one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+GRACE = 30.0
+"""Seconds past the time limit after which a child is killed: start-up, and overruns to see."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One line of instances.csv with its expected verdict ("unknown" when none is given)."""
+
+    benchmark: str
+    onnx: str
+    vnnlib: str
+    timeout: float
+    expected: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells instances apart in the result file."""
+        return self.benchmark, self.onnx, self.vnnlib
+
+
+def read_instances(folder: Path) -> Iterator[Instance]:
+    """The instances of one benchmark folder, in file order."""
+    expected: dict[tuple[str, str], str] = {}
+    if (folder / "expected.csv").exists():
+        with (folder / "expected.csv").open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                expected[row["onnx"], row["vnnlib"]] = row["expected"]
+    with (folder / "instances.csv").open(newline="") as stream:
+        for onnx, vnnlib, timeout in csv.reader(stream):
+            known = expected.get((onnx, vnnlib), "unknown")
+            yield Instance(folder.name, onnx, vnnlib, float(timeout), known)
+
+
+def run_instance(instance: Instance, args: argparse.Namespace) -> dict[str, Any]:
+    """Verify one instance in a child process and return its record."""
+    folder = args.data / instance.benchmark
+    limit = min(instance.timeout, args.timeout)
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "result.json"
+        command = [sys.executable, "-m", "gamma", "verify", str(folder / instance.onnx)]
+        command += ["--property", str(folder / instance.vnnlib), "--timeout", f"{limit:g}"]
+        command += ["--method", args.method, "--guarantee", args.guarantee, "--dtype", args.dtype]
+        command += ["--threads", str(args.threads), "--json", "-o", str(out)]
+        command += ["--no-attack"] if args.no_attack else []
+        start = time.perf_counter()
+        status, error = _child(command, limit + GRACE)
+        wall = time.perf_counter() - start
+        record = asdict(instance) | {"limit": limit, "wall": wall, "status": status}
+        if not out.exists():
+            return record | {"verdict": "timeout" if status == 5 else "error", "error": error}
+        result = json.loads(out.read_text())
+    witness = result["counterexample"]
+    return record | {
+        "verdict": result["verdict"],
+        "seconds": result["seconds"],
+        "method": result["method"],
+        "dtype": result["dtype"],
+        "proved": result["conjunctions"],
+        "peak_bytes": result["memory"]["peak_bytes"],
+        "replayed_by": witness["replayed_by"] if witness else None,
+        "environment": result["environment"],
+    }
+
+
+def _child(command: list[str], limit: float) -> tuple[int, str]:
+    """Exit status and the last line of stderr; -9 when the child had to be killed."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        return -9, f"killed after {limit:g} s"
+    lines = done.stderr.strip().splitlines()
+    return done.returncode, lines[-1] if lines else ""
+
+
+def contradicts(record: dict[str, Any]) -> bool:
+    """The verdict and the expected one exclude each other."""
+    return (record["expected"], record["verdict"]) in (("sat", "verified"), ("unsat", "violated"))
+
+
+def table(records: Iterable[dict[str, Any]]) -> str:
+    """Per benchmark: what was refuted, proved, contradicted, and the time."""
+    by: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        by.setdefault(record["benchmark"], []).append(record)
+    head = ("benchmark", "instances", "sat refuted", "unsat proved", "open settled")
+    head += ("contradictions", "errors", "timeouts", "seconds", "longest")
+    rows = [head]
+    for name in sorted(by):
+        rows.append((name, *_row(by[name])))
+    rows.append(("total", *_row([r for rs in by.values() for r in rs])))
+    sizes = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(sizes[0])]
+        cells += [text.rjust(size) for text, size in zip(row[1:], sizes[1:], strict=True)]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
+
+
+def _row(records: list[dict[str, Any]]) -> tuple[str, ...]:
+    def count(expected: str, *verdicts: str) -> str:
+        mine = [r for r in records if r["expected"] == expected]
+        return f"{sum(r['verdict'] in verdicts for r in mine)}/{len(mine)}"
+
+    return (
+        str(len(records)),
+        count("sat", "violated"),
+        count("unsat", "verified"),
+        count("unknown", "verified", "violated"),
+        str(sum(map(contradicts, records))),
+        str(sum(r["verdict"] == "error" for r in records)),
+        str(sum(r["verdict"] == "timeout" for r in records)),
+        f"{sum(r['wall'] for r in records):.1f}",
+        f"{max((r['wall'] for r in records), default=0.0):.1f}",
+    )
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a result file; a torn last line (a killed run) is left out."""
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line of the runner."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--benchmarks", metavar="A,B", help="default: every folder of DIR but vit")
+    parser.add_argument("--limit", type=int, metavar="N", help="every benchmark's first N only")
+    parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th instance")
+    parser.add_argument("--only", choices=("sat", "unsat", "unknown"), help="by expected verdict")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds, 60 by default")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="BLAS threads per instance")
+    parser.add_argument("--method", default="crown")
+    parser.add_argument("--guarantee", default="real")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--no-attack", action="store_true")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    parser.add_argument("--resume", action="store_true", help="keep what FILE already has")
+    parser.add_argument("--errors", action="store_true", help="run again what ended in an error")
+    return parser.parse_args(argv)
+
+
+def chosen(args: argparse.Namespace) -> list[Instance]:
+    """The instances asked for."""
+    if args.benchmarks:
+        names = args.benchmarks.split(",")
+    else:
+        # vit needs softmax and products of activations, which gamma cannot bound yet
+        found = sorted(p.parent.name for p in args.data.glob("*/instances.csv"))
+        names = [name for name in found if name != "vit"]
+    instances: list[Instance] = []
+    for name in names:
+        mine = [i for i in read_instances(args.data / name)]
+        mine = [i for i in mine if args.only in (None, i.expected)]
+        instances += mine[:: args.every][: args.limit]
+    return instances
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run, write, print the table."""
+    args = arguments(argv)
+    from joblib import Parallel, delayed
+
+    instances = chosen(args)
+    records = read_records(args.out) if args.resume and args.out.exists() else []
+    if args.errors:
+        records = [r for r in records if r["verdict"] != "error"]
+    done = {(r["benchmark"], r["onnx"], r["vnnlib"]) for r in records}
+    open_instances = [i for i in instances if i.key not in done]
+    with args.out.open("w") as stream:
+        for record in records:
+            stream.write(json.dumps(record) + "\n")
+        # Each task only waits for its child, so threads are enough.
+        work = Parallel(n_jobs=args.jobs, backend="threading", return_as="generator_unordered")
+        for record in work(delayed(run_instance)(i, args) for i in open_instances):
+            records.append(record)
+            stream.write(json.dumps(record) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+            mark = "CONTRADICTION" if contradicts(record) else record.get("error") or ""
+            print(
+                f"{len(records)}/{len(instances)} {record['benchmark']} {record['onnx']} "
+                f"{record['vnnlib']}: {record['verdict']} (expected {record['expected']}) "
+                f"{record['wall']:.1f} s {mark}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
+    wanted = {i.key for i in instances}
+    mine = [r for r in records if (r["benchmark"], r["onnx"], r["vnnlib"]) in wanted]
+    print(table(mine))
+    return 1 if any(map(contradicts, mine)) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
