@@ -198,7 +198,20 @@ class _Reader:
             self.fail(where, shorten_text(str(error) or "its inputs do not fit"))
         if math.prod(shape) > NODE_LIMIT or any(v < 1 for v in shape):
             self.fail(where, f"its shape {shape} is empty or has more than {NODE_LIMIT} entries")
+        self.check_broadcast(where, op, shape)
         return Node(item["name"], op, tuple(inputs), shape)
+
+    def check_broadcast(self, where: str, op: Operator, shape: tuple[int, ...]) -> None:
+        """Arrays that act entry by entry must not be larger than the node."""
+        for name in ("scale", "shift", "slope", "shift_error"):
+            array = getattr(op, name, None)
+            if isinstance(array, np.ndarray):
+                padded = (1,) * (len(shape) - array.ndim) + array.shape
+                fits = len(padded) == len(shape) and all(
+                    a in (1, b) for a, b in zip(padded, shape, strict=True)
+                )
+                if not fits:
+                    self.fail(where, f"{name} has shape {array.shape}, the node {shape}")
 
     def operator(self, item: dict[str, Any], where: str) -> Operator:
         record = TABLE.get(item["op"]) if isinstance(item["op"], str) else None

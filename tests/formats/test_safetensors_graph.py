@@ -297,6 +297,16 @@ def test_a_changed_graph_is_one_clear_line(tmp_path: Path, number: int) -> None:
     assert "net.safetensors: " in str(caught.value) and str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("shape", [(3,), (1, 1, 2, 2), (2, 1, 1, 1, 1)])
+def test_entrywise_arrays_must_fit(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    for name, field in (("PRelu", "slope"), ("Scale", "scale")):
+        node = {"name": "n", "op": name, "inputs": [0], "tensors": {field: "w"}}
+        nodes = [{"name": "x", "op": "Input", "shape": [1, 2, 2]}, node]
+        graph = {"schema": SCHEMA, "nodes": nodes, "output": 1}
+        with pytest.raises(FormatError, match="node n"):
+            load_graph(tmp_path, graph, {"w": np.ones(shape, np.float32)})
+
+
 def test_index_outside_is_refused(tmp_path: Path) -> None:
     for index in ([0, 8], [-2, 0]):
         tensors = {**TENSORS, "i": np.array(index, np.int64)}
