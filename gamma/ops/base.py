@@ -97,6 +97,11 @@ class Linear(Operator):
         return False
 
     @property
+    def moves(self) -> bool:
+        """Entries are only copied (or filled in): exact in both directions of the interval pass."""
+        return False
+
+    @property
     def uncertainty(self) -> float:
         return 0.0
 
@@ -116,6 +121,13 @@ class Linear(Operator):
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
         """rows (N, *out) times L: one (N, *in) per input, in the rows' dtype."""
         raise UsageError(f"{self.name} has no adjoint")
+
+    def start_rows(self, neurons: Array, shapes: Sequence[Shape], dtype: npt.DTypeLike) -> Array:
+        """Rows ``neurons`` (flat output indices) of L for one input: (N, *in) in ``dtype``."""
+        out = self.shape(*shapes)
+        unit = np.zeros((len(neurons), int(np.prod(out))), dtype)
+        unit[np.arange(len(neurons)), neurons] = 1
+        return self.adjoint(unit.reshape(len(neurons), *out), shapes)[0]
 
     def offset(self) -> Array | None:
         """The constant part, broadcastable to the output shape, as stored; None when zero."""

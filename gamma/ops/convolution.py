@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.ops.base import Array, Linear, Shape, cast_weight
@@ -142,6 +143,27 @@ class Conv(Linear):
         weight = cast_weight(self, self.weight, "weight", rows.dtype, False)
         image = self._spread(rows.reshape(rows.shape[0], rows.shape[1], -1), weight, window, shape[0])
         return (image.reshape(rows.shape[0], *shape),)
+
+    def start_rows(self, neurons: Array, shapes: Sequence[Shape], dtype: npt.DTypeLike) -> Array:
+        """One kernel laid onto the image per neuron: no product is formed."""
+        (shape,) = shapes
+        if self.group != 1:
+            return super().start_rows(neurons, shapes, dtype)
+        window = self.window(shape)
+        weight = cast_weight(self, self.weight, "weight", dtype, False)
+        weight = weight.reshape(*weight.shape[:2], *window.kernel)
+        counts = window.positions
+        channel, rest = np.divmod(neurons, counts[0] * counts[1])
+        top, left, bottom, right = window.pads
+        height, width = window.image[0] + top + bottom, window.image[1] + left + right
+        frame = np.zeros((len(neurons), shape[0], height, width), dtype)
+        origin = np.divmod(rest, counts[1])
+        y = origin[0][:, None] * window.strides[0] + np.arange(window.kernel[0]) * window.dilations[0]
+        x = origin[1][:, None] * window.strides[1] + np.arange(window.kernel[1]) * window.dilations[1]
+        row = np.arange(len(neurons))[:, None, None]
+        frame[row, :, y[:, :, None], x[:, None, :]] = weight.transpose(0, 2, 3, 1)[channel]
+        image = frame[:, :, top : height - bottom, left : width - right]
+        return np.ascontiguousarray(image).reshape(len(neurons), *shape)
 
     def _spread(self, rows: Array, weight: Array, window: Window, channels: int) -> Array:
         """Rows (N, out, positions) back onto images (N, channels, H, W), block by block."""

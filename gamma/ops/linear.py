@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.ops.base import Array, Float64, Linear, Shape, cast_weight
@@ -49,6 +50,11 @@ class Gemm(Linear):
 
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
         return (np.matmul(rows, cast_weight(self, self.weight, "weight", rows.dtype, False)),)
+
+    def start_rows(self, neurons: Array, shapes: Sequence[Shape], dtype: npt.DTypeLike) -> Array:
+        if len(shapes[0]) > 1:
+            return super().start_rows(neurons, shapes, dtype)
+        return cast_weight(self, self.weight, "weight", dtype, False)[neurons]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +164,10 @@ class Concat(Linear):
 
     @property
     def unit(self) -> bool:
+        return True
+
+    @property
+    def moves(self) -> bool:
         return True
 
     def shape(self, *inputs: Shape) -> Shape:

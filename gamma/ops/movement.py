@@ -24,6 +24,10 @@ class Reshape(Linear):
         return True
 
     @property
+    def moves(self) -> bool:
+        return True
+
+    @property
     def independent(self) -> bool:
         return True
 
@@ -47,6 +51,10 @@ class Transpose(Linear):
 
     @property
     def unit(self) -> bool:
+        return True
+
+    @property
+    def moves(self) -> bool:
         return True
 
     @property
@@ -80,6 +88,10 @@ class Gather(Linear):
 
     @property
     def unit(self) -> bool:
+        return True
+
+    @property
+    def moves(self) -> bool:
         return True
 
     @property

@@ -1,0 +1,272 @@
+"""The walks as functions: arrays in, sound bounds out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.network.graph import Network
+from gamma.propagate.backward import inflated
+from gamma.propagate.constants import UNIT
+from gamma.propagate.interval import interval_pass
+from gamma.propagate.specification import Specification
+from gamma.propagate.walks import (
+    DEFAULT_ROW_BYTES,
+    Options,
+    Walk,
+    boxes_at_once,
+    narrow,
+    to_output,
+)
+from gamma.tensor import kernels, probe, rounding
+from gamma.tensor.bounded import BoundedTensor
+from gamma.tensor.box import Box
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass
+class Analysis:
+    """What `lower_bounds` found and how.
+
+    Attributes:
+        lower: float64 (rows,), sound lower bounds; -inf where nothing is known.
+        used: the methods that really ran. dtype: of the coefficient rows.
+        seconds: by phase. layers: one dict per node (name, op, shape, unstable, width, seconds),
+            summed or averaged over the boxes.
+    """
+
+    lower: Float64
+    used: tuple[str, ...]
+    dtype: str
+    seconds: dict[str, float]
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    bounds: dict[str, BoundedTensor] = field(default_factory=dict)
+
+    def explain(self) -> list[dict[str, Any]]:
+        """Where looseness and time went, node by node."""
+        return self.layers
+
+
+def _options(
+    network: Network,
+    method: str,
+    guarantee: str,
+    dtype: str,
+    deadline: float | None,
+    row_bytes: int,
+) -> Options:
+    if dtype not in ("auto", "float32", "float64"):
+        raise UsageError(f"dtype {dtype!r}: expected auto, float32 or float64")
+    # A failed probe means that products may break the assumptions of the float32 charges.
+    wide = dtype == "float64" or (dtype == "auto" and (narrow(network) or probe.check_arithmetic()))
+    chosen = np.dtype(np.float64 if wide else np.float32)
+    return Options(method, guarantee, chosen, row_bytes, deadline)
+
+
+def bounds(
+    net: Network,
+    box: Box,
+    *,
+    method: str = "crown",
+    guarantee: str = "real",
+    dtype: str = "auto",
+    intermediate: bool = False,
+    deadline: float | None = None,
+    row_bytes: int = DEFAULT_ROW_BYTES,
+) -> Any:
+    """Certified bounds on the outputs for every input in ``box``.
+
+    Args:
+        net: the network. box: input set; a leading batch axis gives a leading batch axis.
+        method: "ibp", "crown-ibp" (intermediate bounds by IBP) or "crown".
+        guarantee: "real" (the real-arithmetic network) or "float32" (also every float32 execution).
+        dtype: of the coefficient rows; "auto" takes float64 for narrow networks.
+        intermediate: return a dict of node name -> BoundedTensor instead.
+        deadline: ``time.monotonic()`` value after which ResourceError is raised.
+
+    Returns:
+        BoundedTensor of shape (*output_shape) or (batch, *output_shape), in the rows' dtype.
+    """
+    options = _options(net, method, guarantee, dtype, deadline, row_bytes)
+    many = box.batched(net.input_shape)
+    single = many.shape != box.shape and len(many.lower) == 1
+    step = boxes_at_once(net)
+    found: dict[str, list[tuple[Array, Array]]] = {}
+    for start in range(0, len(many.lower), step):
+        walk = Walk(net, many.slice(start, start + step), options)
+        walk.output()
+        nodes = range(net.output + 1) if intermediate else (net.output,)
+        for index in nodes:
+            known = walk.bounds[index]
+            ends = to_output(known.lower, known.upper, options.dtype)
+            found.setdefault(net.nodes[index].name, []).append(ends)
+    tensors = {name: _joined(parts, single) for name, parts in found.items()}
+    return tensors if intermediate else tensors[net.nodes[net.output].name]
+
+
+def _joined(parts: Sequence[tuple[Array, Array]], single: bool) -> BoundedTensor:
+    lower = np.concatenate([p[0] for p in parts])
+    upper = np.concatenate([p[1] for p in parts])
+    return BoundedTensor(lower[0], upper[0]) if single else BoundedTensor(lower, upper)
+
+
+def lower_bounds(
+    net: Network,
+    box: Box,
+    specification: Specification,
+    *,
+    method: str = "crown",
+    guarantee: str = "real",
+    dtype: str = "auto",
+    deadline: float | None = None,
+    row_bytes: int = DEFAULT_ROW_BYTES,
+) -> Analysis:
+    """Sound lower bounds of linear questions about outputs (and inputs).
+
+    With dtype "auto", rows that float32 leaves undecided only by its own rounding charges are done
+    again in float64, and the result says so.
+
+    Raises:
+        ResourceError: the deadline passed. UsageError: sizes or options that do not fit.
+    """
+    options = _options(net, method, guarantee, dtype, deadline, row_bytes)
+    many = box.batched(net.input_shape)
+    size = int(np.prod(net.output_shape))
+    if specification.output_rows.shape[1:] != (size,):
+        raise UsageError(
+            f"specification: rows of {specification.output_rows.shape[1:]} entries, the network "
+            f"has {size} outputs"
+        )
+    result = Analysis(np.empty(len(specification.box)), (), options.dtype.name, {})
+    redone = 0
+    step = boxes_at_once(net)
+    for start in range(0, len(many.lower), step):
+        mine = (specification.box >= start) & (specification.box < start + step)
+        rows = np.flatnonzero(mine)
+        if not len(rows):
+            continue
+        part = specification.take(rows)
+        part = replace(part, box=part.box - start)
+        redone += _one_batch(net, many.slice(start, start + step), part, options, dtype, result, rows)
+    result.used = (method, f"{redone} rows again in float64") if redone else (method,)
+    return result
+
+
+def _one_batch(
+    net: Network,
+    box: Box,
+    part: Specification,
+    options: Options,
+    dtype: str,
+    result: Analysis,
+    rows: npt.NDArray[np.int64],
+) -> int:
+    """Bounds of one batch's rows into ``result``; returns how many rows were done twice."""
+    started = time.perf_counter()
+    walk = Walk(net, box, options)
+    middle = time.perf_counter()
+    lower = _ask(walk, part)
+    redone = 0
+    undecided = np.flatnonzero(~(lower > 0))
+    if dtype == "auto" and options.dtype == np.float32 and len(undecided):
+        redone = _again(walk, part, lower, undecided)
+    result.lower[rows] = lower
+    ended = time.perf_counter()
+    for phase, seconds in (("intermediate", middle - started), ("rows", ended - middle)):
+        result.seconds[phase] = result.seconds.get(phase, 0.0) + seconds
+    _describe(walk, result)
+    return redone
+
+
+def _again(walk: Walk, part: Specification, lower: Float64, undecided: Array) -> int:
+    """Redo in float64 the rows that float32's charges alone may have left undecided."""
+    again = part.take(undecided)
+    walk.options.check()
+    wide = walk.in_float64()
+    better = _ask(wide, again)
+    lower[undecided] = np.maximum(lower[undecided], better)
+    return int((better > 0).sum())
+
+
+def _ask(walk: Walk, part: Specification) -> Float64:
+    """Lower bounds of the rows of one batch."""
+    net, dtype = walk.network, walk.options.dtype
+    output = walk.bounds[net.output]
+    count = len(part.box)
+    d = part.constant.copy()
+    # Rounded rows enter the walk; what rounding dropped acts on (y - centre), the rest is exact.
+    frontier: dict[int, Array] = {}
+    with np.errstate(all="ignore"):
+        for index, rows in ((net.output, part.output_rows), (0, part.input_rows)):
+            if rows is None:
+                continue
+            known = output if index else walk.bounds[0]
+            centre = np.ascontiguousarray(known.centre.reshape(len(known.centre), -1))
+            reach = np.ascontiguousarray(known.radius.reshape(centre.shape))
+            wide = np.ascontiguousarray(rows, dtype=np.float64)
+            narrowed = np.ascontiguousarray(wide, dtype=dtype)
+            dropped = abs(wide - narrowed.astype(np.float64))
+            kernels.dot_rows(wide, d, part.box, centre)
+            g = rounding.gamma_factor(wide.shape[1] + 8, np.float64)
+            doubt = 0.0 if part.exact else 2.0**-52
+            kernels.abs_dot_rows(wide, d, part.box, abs(centre) * (g + doubt) + reach * doubt)
+            if dropped.any():
+                kernels.abs_dot_rows(dropped, d, part.box, inflated(reach))
+            d -= abs(d) * 2.0**-50
+            if index in frontier:
+                frontier[index] = frontier[index] + narrowed
+                weight = inflated(reach * (1.01 * UNIT[dtype]))
+                kernels.abs_dot_rows(np.ascontiguousarray(frontier[index]), d, part.box, weight)
+            else:
+                frontier[index] = narrowed
+        if not count:
+            return np.zeros(0)
+        result = walk.rows(frontier, d, part.box)
+    return result
+
+
+def _describe(walk: Walk, result: Analysis) -> None:
+    """Add one walk to the layer table."""
+    for index, known in enumerate(walk.bounds):
+        node = walk.network.nodes[index]
+        with np.errstate(all="ignore"):
+            width = float(np.mean(known.upper - known.lower)) if known.lower.size else 0.0
+        if index >= len(result.layers):
+            result.layers.append(
+                {
+                    "name": node.name,
+                    "op": node.op.name,
+                    "shape": list(node.shape),
+                    "bounded": 0,
+                    "width": 0.0,
+                    "seconds": 0.0,
+                    "boxes": 0,
+                }
+            )
+        layer = result.layers[index]
+        boxes, mine = layer["boxes"], len(known.lower)
+        layer["width"] = (layer["width"] * boxes + width * mine) / max(boxes + mine, 1)
+        layer["boxes"] = boxes + mine
+        layer["bounded"] += walk.unstable.get(index, 0)
+        layer["seconds"] += walk.seconds.get(index, 0.0)
+
+
+def enclose(net: Network, x: npt.ArrayLike) -> tuple[Float64, Float64]:
+    """Certified float64 enclosure of the real-arithmetic outputs at points (batch, *input shape)."""
+    points = np.ascontiguousarray(x, dtype=np.float64)
+    lower, upper = [], []
+    step = boxes_at_once(net)
+    for start in range(0, len(points), step):
+        part = points[start : start + step]
+        known = interval_pass(net, Box(part, part).batched(net.input_shape))[net.output]
+        lower.append(known.lower)
+        upper.append(known.upper)
+    return np.concatenate(lower), np.concatenate(upper)

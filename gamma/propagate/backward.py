@@ -1,0 +1,319 @@
+"""The backward walk of CROWN: rows over the output become rows over the input.
+
+A row states  f(x) >= sum over frontier nodes v of A_v·(v(x) - c_v)  + d.  Each step replaces the
+last frontier node by its inputs. Only lower bounds exist; an upper bound is a negated row. Rows
+are flat (rows, size): each carries the index of its box, so boxes with different numbers of rows
+share every product.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UnsupportedError
+from gamma.network.graph import Network
+from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu
+from gamma.propagate.constants import (
+    UNIT,
+    LinearCharge,
+    MaxTables,
+    Relaxation,
+    linear_charge,
+    max_tables,
+    relaxation,
+)
+from gamma.propagate.state import NodeBounds
+from gamma.tensor import kernels, rounding
+from gamma.tensor.box import Box
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+# A fused ReLU drops dead columns when at least this share of them is dead in every box.
+_COMPRESS_FROM = 0.1
+
+
+class Backward:
+    """One walk's constants: built node by node as bounds become final, used by every block of rows.
+
+    It belongs to one call of one walk; bounds come in, rows go out.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        box: Box,
+        bounds: list[NodeBounds],
+        dtype: np.dtype[Any],
+        guarantee: str,
+        linear_only: bool = False,
+    ) -> None:
+        self.network, self.box, self.bounds = network, box, bounds
+        self.dtype, self.guarantee, self.linear_only = dtype, guarantee, linear_only
+        self._tables: dict[int, Relaxation | MaxTables] = {}
+        self._charges: dict[int, LinearCharge] = {}
+        self._columns: dict[int, Array | None] = {}
+        self._weights: dict[int, Array] = {}
+        self._radii: dict[int, Float64] = {}
+        self.seconds: dict[int, float] = {}
+
+    # -- constants, computed when first needed -------------------------------------------------
+
+    def fused(self, index: int) -> bool:
+        """Node ``index`` is linear and read by one elementwise node, which carries its charge."""
+        readers = self.network.consumers[index]
+        return (
+            isinstance(self.network.nodes[index].op, Linear)
+            and len(readers) == 1
+            and index != self.network.output
+            and isinstance(self.network.nodes[readers[0]].op, Elementwise)
+        )
+
+    def charge(self, index: int) -> LinearCharge:
+        """Charge of passing linear node ``index``."""
+        if index not in self._charges:
+            node = self.network.nodes[index]
+            assert isinstance(node.op, Linear)
+            inputs = [self.bounds[i] for i in node.inputs]
+            self._charges[index] = linear_charge(node.op, self.bounds[index], inputs, self.dtype)
+        return self._charges[index]
+
+    def tables(self, index: int) -> Relaxation | MaxTables:
+        """Tables of nonlinear node ``index``, dead columns already dropped."""
+        if index not in self._tables:
+            node = self.network.nodes[index]
+            inside = self.bounds[node.inputs[0]]
+            if isinstance(node.op, Elementwise):
+                fused = self.charge(node.inputs[0]) if self.fused(node.inputs[0]) else None
+                table = relaxation(
+                    node.op, self.bounds[index], inside, self.dtype, self.guarantee, fused
+                )
+                keep = self.columns(index)
+                self._tables[index] = table if keep is None else table.columns(keep)
+            elif isinstance(node.op, ReduceMax):
+                self._tables[index] = max_tables(node.op, self.bounds[index], inside, self.dtype)
+            else:
+                raise UnsupportedError(f"node {node.name}: {node.op.name} has no linear relaxation")
+        return self._tables[index]
+
+    def columns(self, index: int) -> Array | None:
+        """Neurons of a ReLU that are not dead in every box, when dropping the others pays.
+
+        Only between dense layers: the columns and rows of their weights are dropped with them.
+        """
+        if index not in self._columns:
+            self._columns[index] = self._live(index)
+        return self._columns[index]
+
+    def _live(self, index: int) -> Array | None:
+        nodes, node = self.network.nodes, self.network.nodes[index]
+        readers = self.network.consumers[index]
+        if not isinstance(node.op, Relu) or len(node.shape) != 1 or len(readers) != 1:
+            return None
+        before = node.inputs[0]
+        dense = isinstance(nodes[before].op, Gemm) and self.fused(before)
+        if self.linear_only or not dense or not isinstance(nodes[readers[0]].op, Gemm):
+            return None
+        live = np.flatnonzero((self.bounds[before].upper > 0).any(axis=0))
+        return live if len(live) <= (1 - _COMPRESS_FROM) * node.size else None
+
+    def weight(self, index: int) -> Array:
+        """Weight of dense node ``index`` without the rows and columns of dead neurons."""
+        if index not in self._weights:
+            node = self.network.nodes[index]
+            assert isinstance(node.op, Gemm)
+            weight = node.op.weight.astype(self.dtype, copy=False)
+            readers = self.network.consumers[index]
+            rows = self.columns(readers[0]) if self.fused(index) else None
+            columns = self.columns(node.inputs[0])
+            if rows is not None:
+                weight = weight.take(rows, axis=0)
+            if columns is not None:
+                weight = weight.take(columns, axis=1)
+            self._weights[index] = weight
+        return self._weights[index]
+
+    def radius(self, index: int) -> Float64:
+        """Radius of a node about its centre, flat (batch, size)."""
+        if index not in self._radii:
+            radius = self.bounds[index].radius
+            self._radii[index] = np.ascontiguousarray(radius.reshape(len(radius), -1))
+        return self._radii[index]
+
+    def forget(self, index: int) -> None:
+        """Bounds of ``index`` were tightened: drop what was computed from the old ones."""
+        for store in (self._tables, self._charges, self._columns, self._weights, self._radii):
+            store.pop(index, None)
+            for reader in self.network.consumers[index]:
+                store.pop(reader, None)
+
+    # -- the walk ------------------------------------------------------------------------------
+
+    def run(
+        self,
+        frontier: dict[int, Array],
+        d: Float64,
+        box: Int64,
+        check: Callable[[], None] | None = None,
+    ) -> Float64:
+        """Sound lower bounds (rows,) of the rows in ``frontier`` (node -> (rows, size)).
+
+        ``d`` is overwritten. ``check`` is called before each node and may raise to stop.
+        """
+        with np.errstate(all="ignore"):
+            for index in range(max(frontier), 0, -1):
+                rows = frontier.pop(index, None)
+                if rows is None:
+                    continue
+                if check is not None:
+                    check()
+                started = time.perf_counter()
+                self._step(index, rows, d, box, frontier)
+                spent = time.perf_counter() - started
+                self.seconds[index] = self.seconds.get(index, 0.0) + spent
+            if 0 in frontier:
+                self._concretise_input(frontier.pop(0), d, box)
+        return np.where(np.isnan(d), -np.inf, d)
+
+    def _step(
+        self, index: int, rows: Array, d: Float64, box: Int64, frontier: dict[int, Array]
+    ) -> None:
+        node = self.network.nodes[index]
+        if isinstance(node.op, Linear):
+            self._through_linear(index, rows, d, box, frontier)
+        elif self.linear_only:
+            self._concretise(index, rows, d, box)
+        elif isinstance(node.op, ReduceMax):
+            tables = self.tables(index)
+            assert isinstance(tables, MaxTables)
+            part = _through_max(node.op, tables, rows, d, box, self.network, index)
+            self._join(frontier, node.inputs[0], part, d, box)
+        else:
+            tables = self.tables(index)
+            assert isinstance(tables, Relaxation)
+            kernels.relax_rows(
+                rows,
+                d,
+                box,
+                tables.lower_slope,
+                tables.upper_slope,
+                tables.lower_const,
+                tables.upper_const,
+            )
+            d -= tables.loss[box]
+            _settle(d)
+            self._join(frontier, node.inputs[0], rows, d, box)
+
+    def _through_linear(
+        self, index: int, rows: Array, d: Float64, box: Int64, frontier: dict[int, Array]
+    ) -> None:
+        node = self.network.nodes[index]
+        assert isinstance(node.op, Linear)
+        if not self.fused(index) or self.linear_only:
+            charge = self.charge(index)
+            kernels.abs_dot_rows(rows, d, box, inflated(charge.weight))
+            d -= charge.loss[box]
+            _settle(d)
+        shapes = [self.network.nodes[i].shape for i in node.inputs]
+        if isinstance(node.op, Gemm) and len(node.shape) == 1:
+            parts: tuple[Array, ...] = (rows @ self.weight(index),)
+        else:
+            parts = node.op.adjoint(rows.reshape(len(rows), *node.shape), shapes)
+        for i, part in zip(node.inputs, parts, strict=True):
+            flat = np.ascontiguousarray(part).reshape(len(rows), -1)
+            self._join(frontier, i, flat, d, box, shared=len(parts) > 1)
+
+    def _join(
+        self,
+        frontier: dict[int, Array],
+        index: int,
+        part: Array,
+        d: Float64,
+        box: Int64,
+        shared: bool = False,
+    ) -> None:
+        """Add coefficients to a node; a second contribution costs one more rounding."""
+        if index not in frontier:
+            frontier[index] = part.copy() if shared else part
+            return
+        total = frontier[index]
+        total += part
+        kernels.abs_dot_rows(total, d, box, inflated(self.radius(index) * (1.01 * UNIT[self.dtype])))
+        _settle(d)
+
+    def _concretise(self, index: int, rows: Array, d: Float64, box: Int64) -> None:
+        """The least value of the rows over the node's interval."""
+        kernels.abs_dot_rows(rows, d, box, inflated(self.radius(index)))
+        _settle(d)
+
+    def _concretise_input(self, rows: Array, d: Float64, box: Int64) -> None:
+        """The least value over the input set: the dual norm of the rows, or the interval."""
+        if self.box.norm == "inf":
+            self._concretise(0, rows, d, box)
+            return
+        interval = d.copy()
+        self._concretise(0, rows, interval, box)
+        assert self.box.center is not None and self.box.radius is not None
+        # The ball is centred on its own centre, the rows on the hull's: shift d exactly enough.
+        centre = self.box.center.reshape(len(self.box.center), -1)
+        shift = centre - self.bounds[0].centre.reshape(centre.shape)
+        size = abs(centre) + abs(self.bounds[0].centre.reshape(centre.shape))
+        kernels.dot_rows(rows, d, box, np.ascontiguousarray(shift))
+        g = rounding.gamma_factor(rows.shape[1] + 8, np.float64)
+        kernels.abs_dot_rows(rows, d, box, abs(shift) * g + size * 2.0**-52)
+        wide = abs(rows.astype(np.float64))
+        if self.box.norm == "2":
+            peak = wide.max(axis=1, initial=0.0)
+            scaled = wide / np.where(peak > 0, peak, 1.0)[:, None]
+            norm = np.sqrt(np.square(scaled).sum(axis=1)) * peak
+        else:
+            norm = wide.max(axis=1, initial=0.0)
+        d -= self.box.radius * norm * (1 + g) * (1 + 2.0**-48)
+        _settle(d)
+        np.maximum(d, interval, out=d)
+
+
+def inflated(weight: Float64) -> Float64:
+    """A weight table that also covers the float64 sum over it."""
+    g = rounding.gamma_factor(weight.shape[1] + 4, np.float64)
+    return weight * ((1 + g) * (1 + 2.0**-50))
+
+
+def _settle(d: Float64) -> None:
+    """Pay for the float64 additions made to d since the last call."""
+    d -= abs(d) * 2.0**-50
+
+
+def _through_max(
+    op: ReduceMax,
+    tables: MaxTables,
+    rows: Array,
+    d: Float64,
+    box: Int64,
+    network: Network,
+    index: int,
+) -> Array:
+    """Rows over a maximum become rows over its entries."""
+    node = network.nodes[index]
+    source = network.nodes[node.inputs[0]].shape
+    k = tables.slope.shape[-1]
+    up, down = np.maximum(rows, 0), np.minimum(rows, 0)
+    kernels.dot_rows(up, d, box, tables.lower_const)
+    _settle(d)
+    kernels.dot_rows(down, d, box, tables.upper_const)
+    d -= tables.loss[box]
+    _settle(d)
+    slope = tables.slope.reshape(len(tables.slope), -1, k)[box]
+    spread = down[:, :, None] * slope
+    pick = tables.pick.reshape(len(tables.pick), -1)[box]
+    taken = np.take_along_axis(spread, pick[:, :, None], axis=2)
+    # Where the row is positive the slopes' part is zero, so this sum is exact.
+    np.put_along_axis(spread, pick[:, :, None], taken + up[:, :, None], axis=2)
+    back = op._back(spread.reshape(len(rows), *node.shape, k), len(source) + 1)
+    return back.reshape(len(rows), -1)

@@ -1,0 +1,154 @@
+"""The interval pass (IBP): bounds of a node from bounds of its inputs.
+
+Linear nodes use the centred form of docs/numerics.md: the product with the centre and the
+product of |L| with the radius, both in float64, and one error term each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UnsupportedError
+from gamma.network.graph import Network, Node
+from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
+from gamma.propagate.state import NodeBounds, clean
+from gamma.tensor import kernels, rounding
+from gamma.tensor.box import Box
+
+Float64 = npt.NDArray[np.float64]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+# Below this batch the fused kernel reads the weights once; above it BLAS is faster.
+_FUSED_BATCH = 4
+_TINY = 2.0**-1000
+
+
+def input_bounds(box: Box) -> NodeBounds:
+    """Bounds of the input node for a batched box (the hull of a ball)."""
+    centre = rounding.midpoint(box.lower, box.upper)
+    return NodeBounds(box.lower, box.upper, centre)
+
+
+def interval_step(node: Node, inputs: Sequence[NodeBounds], guarantee: str) -> NodeBounds:
+    """Interval bounds of one node. Raises UnsupportedError for an operator without a rule."""
+    op = node.op
+    if isinstance(op, Linear):
+        if op.moves:
+            return _moved(op, inputs)
+        return _linear(node, op, inputs, guarantee)
+    if isinstance(op, Elementwise):
+        (x,) = inputs
+        lower, upper = op.interval(x.lower, x.upper)
+        if guarantee == "float32":
+            noise = op.float32_noise(x.lower, x.upper, lower, upper)
+            lower, upper = _float32_range(lower - noise, upper + noise)
+        return _centred(*clean(lower, upper, node.name))
+    if isinstance(op, ReduceMax):
+        lower, upper = op.interval(inputs[0].lower, inputs[0].upper)
+        return _centred(*clean(lower, upper, node.name))
+    raise UnsupportedError(f"node {node.name}: {op.name} has no interval rule")
+
+
+def _float32_range(lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
+    """float32 executions overflow to infinity: ends beyond the largest float32 become infinite."""
+    lower, upper = rounding.down(lower), rounding.up(upper)
+    return (
+        np.where(lower < -FLOAT32_MAX / 2, -np.inf, lower),
+        np.where(upper > FLOAT32_MAX / 2, np.inf, upper),
+    )
+
+
+def _centred(lower: Float64, upper: Float64) -> NodeBounds:
+    return NodeBounds(lower, upper, rounding.midpoint(lower, upper))
+
+
+def _moved(op: Linear, inputs: Sequence[NodeBounds]) -> NodeBounds:
+    """Entries that are copied or filled in: exact."""
+    centre = op.forward(*(b.centre for b in inputs))
+    low = op.forward(*(b.lower for b in inputs))
+    high = op.forward(*(b.upper for b in inputs))
+    spread = op.linear([b.radius for b in inputs], absolute=True)
+    return NodeBounds(low, high, centre, spread, np.zeros_like(centre))
+
+
+def _linear(node: Node, op: Linear, inputs: Sequence[NodeBounds], guarantee: str) -> NodeBounds:
+    """z = L c + b, spread = |L| r; [z - R, z + R] with R covering every rounding."""
+    n = op.terms_for(node_shape(inputs[0]))
+    centres = [b.centre for b in inputs]
+    product, spread = _products(op, centres, [b.radius for b in inputs])
+    offset = op.offset()
+    centre = product if offset is None else product + offset.astype(np.float64)
+    size = _magnitude(op, centres)
+    g = rounding.gamma_factor(n + 4, np.float64)
+    offset_size = 0.0 if offset is None else abs(offset.astype(np.float64))
+    noise = g * (size + offset_size) + op.uncertainty * size + op.offset_uncertainty + _TINY
+    spread = spread * ((1 + g) * (1 + op.uncertainty) * (1 + 2.0**-50)) + _TINY
+    if guarantee == "float32":
+        noise = noise + float32_noise(op, inputs, n, offset_size)
+    noise = noise * (1 + 2.0**-50)
+    reach = spread + noise
+    lower, upper = rounding.down(centre - reach * (1 + 2.0**-50)), rounding.up(
+        centre + reach * (1 + 2.0**-50)
+    )
+    if guarantee == "float32":
+        lower, upper = _float32_range(lower, upper)
+    lower, upper = clean(lower, upper, node.name)
+    centre = np.where(np.isfinite(centre), centre, 0.0)
+    return NodeBounds(lower, upper, centre, spread, np.broadcast_to(noise, centre.shape))
+
+
+def node_shape(bounds: NodeBounds) -> tuple[int, ...]:
+    """Shape of the node, without the batch axis."""
+    return bounds.lower.shape[1:]
+
+
+def _products(
+    op: Linear, centres: list[Float64], radii: list[Float64]
+) -> tuple[Float64, Float64]:
+    """L·centre and |L|·radius in float64, each with error at most γ_n of its absolute sum."""
+    if isinstance(op, Gemm) and centres[0].ndim == 2 and len(centres[0]) <= _FUSED_BATCH:
+        weight = np.ascontiguousarray(op.weight)
+        z, spread = kernels.interval_affine(weight, centres[0], radii[0])
+        return z, spread
+    return op.linear(centres), op.linear(radii, absolute=True)
+
+
+def _magnitude(op: Linear, centres: Sequence[Float64]) -> Float64:
+    """At least |L||c|, entry by entry: |L|·1 times the largest |c| of each input's box.
+
+    It is only ever multiplied by 2^-53-sized factors, so one cached product serves every call.
+    """
+    ones = [np.ones((1, *c.shape[1:])) for c in centres]
+    key = "absolute.sum." + ",".join(str(o.shape) for o in ones)
+    total = op.cached(key, lambda: op.linear(ones, absolute=True) * (1 + 2.0**-20))
+    largest = np.max([abs(c).reshape(len(c), -1).max(axis=1, initial=0.0) for c in centres], axis=0)
+    result: Float64 = total * (largest * (1 + 2.0**-50)).reshape(-1, *(1,) * (total.ndim - 1))
+    return result
+
+
+def float32_noise(
+    op: Linear, inputs: Sequence[NodeBounds], n: int, offset_size: Float64 | float
+) -> Float64:
+    """How far any float32 execution (any order, with or without FMA) may be from L x + b."""
+    reach = [np.maximum(abs(b.lower), abs(b.upper)) for b in inputs]
+    size = op.linear(reach, absolute=True) * (1 + 2.0**-20) + offset_size
+    extra = getattr(op, "magnitude", None)
+    if extra is not None:
+        size = size + abs(extra)
+    noise = rounding.gamma_factor(n + 1, np.float32) * size + n * 2.0**-148
+    return np.where(1.07 * size > FLOAT32_MAX, np.inf, noise)
+
+
+def interval_pass(
+    network: Network, box: Box, guarantee: str = "real", upto: int | None = None
+) -> list[NodeBounds]:
+    """IBP bounds of every node for a batched box."""
+    bounds = [input_bounds(box)]
+    last = network.output if upto is None else upto
+    with np.errstate(all="ignore"):
+        for node in network.nodes[1 : last + 1]:
+            bounds.append(interval_step(node, [bounds[i] for i in node.inputs], guarantee))
+    return bounds

@@ -1,0 +1,62 @@
+"""Bounds of every node, as one walk over one batch of boxes knows them.
+
+All arrays are float64 (batch, *node shape); a walk owns them, nodes hold nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import InternalError
+from gamma.tensor import rounding
+
+Float64 = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class NodeBounds:
+    """What is known of one node.
+
+    Attributes:
+        lower, upper: proved bounds.
+        centre: the point the backward rows are centred on; any value is valid.
+        spread: |L| r for a linear node (r about the inputs' centres, rounded up), else None.
+        noise: what the node's value may differ from L·inputs + centre's products by: evaluation
+            error of the centre, uncertain coefficients, and float32 executions.
+    """
+
+    lower: Float64
+    upper: Float64
+    centre: Float64
+    spread: Float64 | None = None
+    noise: Float64 | None = None
+
+    @property
+    def radius(self) -> Float64:
+        """At least |value - centre| for every value of the node."""
+        return rounding.radius_about(self.lower, self.upper, self.centre)
+
+    def intersect(self, lower: Float64, upper: Float64, where: str) -> None:
+        """Tighten with other proved bounds. Raises InternalError when they contradict."""
+        low, high = np.maximum(self.lower, lower), np.minimum(self.upper, upper)
+        check_order(low, high, where)
+        self.lower, self.upper = low, high
+
+
+def clean(lower: Float64, upper: Float64, where: str) -> tuple[Float64, Float64]:
+    """NaN ends become infinite; crossed or impossible bounds raise InternalError."""
+    lower = np.where(np.isnan(lower), -np.inf, lower)
+    upper = np.where(np.isnan(upper), np.inf, upper)
+    check_order(lower, upper, where)
+    return lower, upper
+
+
+def check_order(lower: Float64, upper: Float64, where: str) -> None:
+    """Raise InternalError when bounds cross or an end is infinite on the impossible side."""
+    if (lower > upper).any() or (lower == np.inf).any() or (upper == -np.inf).any():
+        raise InternalError(f"node {where}: bounds contradict each other; please report this")

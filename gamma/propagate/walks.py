@@ -1,0 +1,257 @@
+"""The walks: ibp, crown-ibp and crown, over a batch of boxes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import ResourceError, UsageError
+from gamma.network.graph import Network
+from gamma.ops import Conv, Elementwise, Gemm, Linear, ReduceMax
+from gamma.propagate.backward import Backward
+from gamma.propagate.constants import linear_charge
+from gamma.propagate.interval import input_bounds, interval_step
+from gamma.propagate.state import NodeBounds
+from gamma.tensor import rounding
+from gamma.tensor.box import Box
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+
+METHODS = ("ibp", "crown-ibp", "crown")
+GUARANTEES = ("real", "float32")
+
+# Bytes of coefficient rows alive at once when no limit is given: small enough for the caches.
+DEFAULT_ROW_BYTES = 48 << 20
+# Blocks of coefficients alive at the widest step: the rows, the product, one temporary.
+_BLOCKS = 3
+
+
+@dataclass
+class Options:
+    """What a walk was asked for.
+
+    Raises UsageError for an unknown method, guarantee or dtype.
+    """
+
+    method: str = "crown"
+    guarantee: str = "real"
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+    row_bytes: int = DEFAULT_ROW_BYTES
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"method {self.method!r}: expected one of {', '.join(METHODS)}")
+        if self.guarantee not in GUARANTEES:
+            raise UsageError(f"guarantee {self.guarantee!r}: expected real or float32")
+
+    def check(self) -> None:
+        """Raise ResourceError when the deadline (time.monotonic) has passed."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise ResourceError("the time limit was reached")
+
+
+class Walk:
+    """Bounds of all nodes of one network over one batch of boxes, and the rows' tables."""
+
+    def __init__(self, network: Network, box: Box, options: Options) -> None:
+        self.network, self.box, self.options = network, box, options
+        self.bounds: list[NodeBounds] = [input_bounds(box)]
+        self.backward = Backward(
+            network, box, self.bounds, options.dtype, options.guarantee, options.method == "ibp"
+        )
+        self.seconds: dict[int, float] = {}
+        self.unstable: dict[int, int] = {}
+        self._tight = [box.norm == "inf"]
+        self._independent = [True]
+        with np.errstate(all="ignore"):
+            for index in range(1, network.output + 1):
+                self._visit(index)
+
+    def _visit(self, index: int) -> None:
+        self.options.check()
+        started = time.perf_counter()
+        node = self.network.nodes[index]
+        inputs = [self.bounds[i] for i in node.inputs]
+        self.bounds.append(interval_step(node, inputs, self.options.guarantee))
+        self._tight.append(self._is_tight(index))
+        if self.options.method == "crown" and not self._tight[index]:
+            self._refine(index)
+        self.seconds[index] = time.perf_counter() - started
+
+    def _is_tight(self, index: int) -> bool:
+        """Whether CROWN cannot improve the interval bounds: see `Linear.independent`."""
+        node = self.network.nodes[index]
+        tight = all(self._tight[i] for i in node.inputs)
+        if not isinstance(node.op, Linear):
+            self._independent.append(False)
+            return True  # the image of its input's bounds is as good as its own rows
+        alone = len(node.inputs) == 1 and self._independent[node.inputs[0]]
+        self._independent.append(alone and node.op.independent)
+        return tight and (alone or node.op.moves)
+
+    # -- intermediate bounds by CROWN ------------------------------------------------------------
+
+    def _refine(self, index: int) -> None:
+        """Bound the unstable neurons of a node by backward rows and intersect with IBP."""
+        mask = self._wanted(index)
+        if mask is None:
+            return
+        boxes, neurons = np.nonzero(mask)
+        self.unstable[index] = len(boxes)
+        if not len(boxes):
+            return
+        bounds = self.bounds[index]
+        size = (len(bounds.lower), self.network.nodes[index].size)
+        lower, upper = np.full(size, -np.inf), np.full(size, np.inf)
+        step = max(1, self._rows_at_once(index) // 2)
+        for start in range(0, len(boxes), step):
+            b, k = boxes[start : start + step], neurons[start : start + step]
+            low, high = self._neuron_bounds(index, b, k)
+            lower[b, k], upper[b, k] = low, high
+        shape = bounds.lower.shape
+        name = self.network.nodes[index].name
+        bounds.intersect(lower.reshape(shape), upper.reshape(shape), name)
+        self.backward.forget(index)
+        self._tight[index] = True
+
+    def _wanted(self, index: int) -> npt.NDArray[np.bool_] | None:
+        """Neurons (batch, size) that some nonlinear reader needs better bounds of."""
+        wanted: Any = None
+        bounds = self.bounds[index]
+        for reader in self.network.consumers[index]:
+            op = self.network.nodes[reader].op
+            if not isinstance(op, Elementwise | ReduceMax):
+                continue
+            mask = unstable(op, bounds.lower, bounds.upper)
+            wanted = mask if wanted is None else wanted | mask
+        return None if wanted is None else wanted.reshape(len(bounds.lower), -1)
+
+    def _rows_at_once(self, index: int) -> int:
+        widest = max(node.size for node in self.network.nodes[: index + 1])
+        row = widest * self.options.dtype.itemsize * _BLOCKS
+        return max(2, self.options.row_bytes // row)
+
+    def _neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
+        """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
+        frontier, centre, cost = self._start(index, boxes, neurons)
+        d = np.concatenate((centre - cost, -centre - cost))
+        both = {i: np.concatenate((rows, -rows)) for i, rows in frontier.items()}
+        box = np.concatenate((boxes, boxes))
+        result = self.backward.run(both, d, box, self.options.check)
+        return result[: len(boxes)], -result[len(boxes) :]
+
+    def _start(
+        self, index: int, boxes: Array, neurons: Array
+    ) -> tuple[dict[int, Array], Float64, Float64]:
+        """Rows that say ``neuron - centre`` over earlier nodes, the centres, and their cost."""
+        node, bounds = self.network.nodes[index], self.bounds[index]
+        assert isinstance(node.op, Linear)
+        centre = bounds.centre.reshape(len(bounds.centre), -1)[boxes, neurons]
+        dtype = self.options.dtype
+        if len(node.inputs) == 1 and isinstance(node.op, Gemm | Conv):
+            charge = linear_charge(
+                node.op, bounds, [self.bounds[i] for i in node.inputs], dtype, start=True
+            )
+            before = node.inputs[0]
+            rows = node.op.start_rows(neurons, [self.network.nodes[before].shape], dtype)
+            columns = self.backward.columns(before)
+            flat = rows.reshape(len(neurons), -1)
+            flat = flat if columns is None else flat.take(columns, axis=1)
+            frontier = {before: np.ascontiguousarray(flat)}
+        else:
+            unit = np.zeros((len(neurons), node.size), dtype)
+            unit[np.arange(len(neurons)), neurons] = 1
+            frontier = {index: unit}
+            if not self.backward.fused(index):
+                return frontier, centre, np.zeros(len(neurons))
+            charge = self.backward.charge(index)
+        cost = charge.weight[boxes, neurons] + charge.loss[boxes]
+        return frontier, centre, cost * (1 + 2.0**-50)
+
+    def in_float64(self) -> Walk:
+        """The same bounds with float64 rows."""
+        wide = object.__new__(Walk)
+        wide.__dict__.update(self.__dict__)
+        wide.options = replace(self.options, dtype=np.dtype(np.float64))
+        wide.backward = Backward(
+            self.network,
+            self.box,
+            self.bounds,
+            wide.options.dtype,
+            self.options.guarantee,
+            self.options.method == "ibp",
+        )
+        return wide
+
+    # -- results -----------------------------------------------------------------------------------
+
+    def rows(self, frontier: dict[int, Array], d: Float64, box: Array) -> Float64:
+        """Sound lower bounds of rows over any nodes, block by block."""
+        last = max(frontier)
+        step = self._rows_at_once(last)
+        results = []
+        for start in range(0, len(d), step):
+            part = {i: np.ascontiguousarray(r[start : start + step]) for i, r in frontier.items()}
+            block = d[start : start + step].copy()
+            results.append(
+                self.backward.run(part, block, box[start : start + step], self.options.check)
+            )
+        return np.concatenate(results) if results else np.zeros(0)
+
+    def output(self) -> tuple[Float64, Float64]:
+        """Bounds (batch, *output shape) of the output: the walk's rows intersected with IBP."""
+        index = self.network.output
+        bounds, node = self.bounds[index], self.network.nodes[index]
+        if self.options.method != "ibp" and isinstance(node.op, Linear) and not self._tight[index]:
+            boxes, neurons = np.divmod(np.arange(bounds.lower.size), node.size)
+            step = max(1, self._rows_at_once(index) // 2)
+            lower, upper = np.empty(bounds.lower.size), np.empty(bounds.lower.size)
+            with np.errstate(all="ignore"):
+                for start in range(0, len(boxes), step):
+                    part = slice(start, start + step)
+                    lower[part], upper[part] = self._neuron_bounds(index, boxes[part], neurons[part])
+            shape = bounds.lower.shape
+            bounds.intersect(lower.reshape(shape), upper.reshape(shape), node.name)
+            self._tight[index] = True
+        return bounds.lower, bounds.upper
+
+
+def unstable(
+    op: Elementwise | ReduceMax, lower: Float64, upper: Float64
+) -> npt.NDArray[np.bool_]:
+    """Neurons whose bounds decide how tight the relaxation of ``op`` is."""
+    if isinstance(op, ReduceMax):
+        low, high = op._last(lower), op._last(upper)
+        floor = low.max(axis=-1, keepdims=True)
+        # One dominating entry: the maximum is that entry, nothing is left to gain.
+        rivals = (high > floor) & (low < high)
+        several = (high > floor).sum(axis=-1, keepdims=True) > 1
+        return np.asarray(op._back(rivals & several, lower.ndim))
+    if any(op.curvature):
+        return np.asarray(lower < upper)
+    crossing = np.zeros(lower.shape, bool)
+    for edge in op.breaks:
+        crossing |= (lower < edge) & (edge < upper)
+    return crossing
+
+
+def narrow(network: Network) -> bool:
+    """Whether every node is at most 128 wide: float64 then costs little and charges nothing."""
+    return max(node.size for node in network.nodes) <= 128
+
+
+def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:
+    """How many boxes one walk takes: bounds and tables of all nodes are alive together."""
+    total = sum(node.size for node in network.nodes)
+    return max(1, limit_bytes // (total * 8 * 12))
+
+
+def to_output(lower: Float64, upper: Float64, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Ends in ``dtype``, rounded outward."""
+    return rounding.to_down(lower, dtype), rounding.to_up(upper, dtype)
