@@ -6,6 +6,7 @@ region's box; every other constraint stays in its conjunction.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +16,9 @@ from gamma.errors import GammaError, PropertyError, ResourceError
 from gamma.formats.linear import ONE, ZERO, Linear, Term, add, as_linear
 from gamma.network.property import Conjunction, LinearConstraint, Region
 
+MINUS_ONE = -ONE
 MAX_LITERALS = 1_000_000
+MAX_TEXT_UNCOUNTED = 4 << 20
 MAX_REGION_ENTRIES = 4_000_000
 
 Fail = Callable[[type[GammaError], int, str], GammaError]
@@ -32,6 +35,7 @@ class Bound(NamedTuple):
     at: int
 
 
+COMMENT = re.compile(r";[^\n]*")
 Atom = Bound | LinearConstraint
 Pairs = tuple[tuple[int, Fraction], ...]
 
@@ -62,11 +66,26 @@ def comparison(operator: str, left: Term, right: Term, at: int) -> Formula:
         return Formula([atoms], at)
     strict = operator in ("<", ">")
     less = operator[0] == "<"
-    if isinstance(left, int) and left >= 0 and isinstance(right, Fraction):
-        return Formula([[Bound(left, less, right, strict, at)]], at)
-    if isinstance(right, int) and right >= 0 and isinstance(left, Fraction):
-        return Formula([[Bound(right, not less, left, strict, at)]], at)
+    if isinstance(left, int) and isinstance(right, Fraction):
+        return Formula([[_simple(left, less, right, strict, at)]], at)
+    if isinstance(left, Fraction) and isinstance(right, int):
+        return Formula([[_simple(right, not less, left, strict, at)]], at)
+    if isinstance(left, int) and isinstance(right, int) and left < 0 and right < 0:
+        if left != right:  # Y against Y, the other common case
+            plus, minus = (-1 - left, -1 - right) if less else (-1 - right, -1 - left)
+            terms = ((plus, ONE), (minus, MINUS_ONE))
+            if minus < plus:
+                terms = terms[::-1]
+            return Formula([[LinearConstraint(terms, (), ZERO, strict)]], at)
     return _half_space(add([left, right], [1, -1] if less else [-1, 1]), strict, at)
+
+
+def _simple(key: int, less: bool, value: Fraction, strict: bool, at: int) -> Atom:
+    """A variable against a constant."""
+    if key >= 0:
+        return Bound(key, less, value, strict, at)
+    y = ((-1 - key, ONE if less else MINUS_ONE),)
+    return LinearConstraint(y, (), value if less else -value, strict)
 
 
 def _half_space(term: Term, strict: bool, at: int) -> Formula:
@@ -114,6 +133,17 @@ def _check_size(size: int, at: int, fail: Fail) -> None:
             f"gamma takes {MAX_LITERALS}: split the property into several files"
         )
         raise fail(ResourceError, at, message)
+
+
+def check_length(text: str, fail: Fail) -> None:
+    """Refuse a text with too many comparisons before any time or memory goes into reading it."""
+    if len(text) <= MAX_TEXT_UNCOUNTED:
+        return
+    bare = COMMENT.sub("", text)
+    count = bare.count("<") + bare.count(">")
+    if count > MAX_LITERALS:
+        message = f"{count} comparisons, gamma takes {MAX_LITERALS}: split the property"
+        raise fail(ResourceError, 0, message)
 
 
 class _Boxes:

@@ -26,6 +26,7 @@ from gamma.formats.linear import (
 from gamma.formats.normal_form import (
     Formula,
     build_regions,
+    check_length,
     comparison,
     conjunction,
     disjunction,
@@ -74,6 +75,7 @@ class Reader:
 
     def read(self) -> Property:
         """Read the whole text."""
+        check_length(self.text, self.fail)
         self._walk()
         inputs, outputs = self._count("X"), self._count("Y")
         regions = build_regions(

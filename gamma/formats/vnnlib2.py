@@ -17,6 +17,7 @@ from gamma.formats.linear import Term, TermError, add, as_linear, decimal, multi
 from gamma.formats.normal_form import (
     Formula,
     build_regions,
+    check_length,
     comparison,
     conjunction,
     disjunction,
@@ -55,6 +56,7 @@ class Reader:
 
     def read(self) -> Property:
         """Read the whole text."""
+        check_length(self.text, self.fail)
         bare = COMMENT.sub(r"\1", self.text)
         self._check_text(bare)
         query = self._parse(bare)
@@ -82,7 +84,7 @@ class Reader:
                 raise self.fail(FormatError, line, message)
         version = re.search(r"vnnlib-version\s*<\s*([^>\s]{1,20})", bare)
         if version is not None and version.group(1) != "2.0":
-            message = f"VNN-LIB version {ascii(version.group(1))}, gamma reads 1.0 and 2.0"
+            message = f"VNN-LIB version {version.group(1)!a}, gamma reads 1.0 and 2.0"
             raise self.fail(UnsupportedError, self._line_of("vnnlib-version"), message)
 
     def _parse(self, bare: str) -> Any:
