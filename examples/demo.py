@@ -1,0 +1,254 @@
+"""The demo: certified bounds on two handwritten-digit networks, from the files in examples/digits.
+
+    python examples/demo.py [--output FOLDER]
+
+For ten images and growing epsilon it asks whether any change of every pixel by at most epsilon can
+change the answer. Then it shows one proved case, one refuted with its witness, one left open, and
+writes the pictures. Everything announced is checked again; if it does not hold, the exit status
+is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from pathlib import Path
+
+import numpy as np
+from demo_pictures import SHADES, bounds_figure, overview_figure, witness_figure
+from drawing import Drawing
+
+import gamma
+
+FOLDER = Path(__file__).parent / "digits"
+NETWORKS = ("mlp", "cnn")
+EPSILONS = (0.01, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
+SECONDS = 5.0  # per question; the demo needs far less
+MARKS = {"verified": "✓", "violated": "✗", "unknown": "?", "timeout": "?"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question: this network, this image, every pixel within epsilon; and its answer."""
+
+    network: str
+    label: int
+    epsilon: float
+    result: gamma.Result
+
+    @property
+    def title(self) -> str:
+        return f"{self.network}, digit {self.label}, epsilon {self.epsilon:g}"
+
+
+def check(holds: bool, claim: str) -> None:
+    """Stop with exit status 1 when something the demo announces is not so."""
+    if not holds:
+        sys.exit(f"demo: this does not hold: {claim}")
+
+
+def floor(value: float, digits: int = 3) -> str:
+    """Decimal text that is at most ``value``: a printed lower bound stays one."""
+    return f"{Decimal(float(value)).quantize(Decimal(10) ** -digits, ROUND_FLOOR):+}"
+
+
+def ceiling(value: float, digits: int = 3) -> str:
+    """Decimal text that is at least ``value``."""
+    return f"{Decimal(float(value)).quantize(Decimal(10) ** -digits, ROUND_CEILING):+}"
+
+
+def box_around(image: np.ndarray, epsilon: float) -> gamma.Box:
+    return gamma.Box.linf(image, epsilon, clip=(0, 1))
+
+
+def ask(nets: dict[str, gamma.Network], images: list[np.ndarray]) -> list[Case]:
+    """Every network, image and epsilon, with the verdicts printed as a table."""
+    cases = []
+    for name, net in nets.items():
+        layers = ", ".join(node.op.name for node in net.nodes if node.op.parameters)
+        print(f"{name}.onnx ({layers}; {net.parameters} parameters)")
+        print("   epsilon " + "".join(f"{epsilon:>7g}" for epsilon in EPSILONS))
+        for label, image in enumerate(images):
+            row = []
+            for epsilon in EPSILONS:
+                prop = gamma.robustness(box_around(image, epsilon), label=label)
+                result = gamma.verify(net, prop, method="crown", timeout=SECONDS)
+                row.append(Case(name, label, epsilon, result))
+            print(f"   digit {label} " + "".join(f"{MARKS[c.result.verdict]:>7}" for c in row))
+            cases += row
+        print()
+    print("✓ proved for every such image   ✗ refuted by a witness   ? open: neither\n")
+    return cases
+
+
+def proved_case(cases: list[Case]) -> Case:
+    """The largest epsilon that was proved."""
+    proved = [case for case in cases if case.result.verdict == "verified"]
+    check(bool(proved), "some case is proved")
+    return max(proved, key=lambda case: case.epsilon)
+
+
+def refuted_case(cases: list[Case]) -> Case:
+    """The smallest epsilon at which a witness was found."""
+    refuted = [case for case in cases if case.result.verdict == "violated"]
+    check(bool(refuted), "some case is refuted")
+    return min(refuted, key=lambda case: case.epsilon)
+
+
+def open_case(cases: list[Case]) -> Case:
+    """The open case with the smallest epsilon."""
+    unknown = [case for case in cases if case.result.verdict in ("unknown", "timeout")]
+    check(bool(unknown), "some case is open")
+    return min(unknown, key=lambda case: case.epsilon)
+
+
+def show_bounds(net: gamma.Network, image: np.ndarray, case: Case) -> None:
+    """Certified intervals of the ten scores, drawn and tested against samples."""
+    box = box_around(image, case.epsilon)
+    bounds = gamma.bounds(net, box, method="crown")
+    lower, upper = bounds.lower.ravel(), bounds.upper.ravel()
+    sample_inside(net, box, lower, upper)
+    low, high, cells = float(lower.min()), float(upper.max()), 40
+    for j in range(10):
+        first = int((lower[j] - low) / (high - low) * (cells - 1))
+        last = int((upper[j] - low) / (high - low) * (cells - 1))
+        bar = (" " * first + "█" * (last - first + 1)).ljust(cells)
+        name = "<- the digit" if j == case.label else ""
+        print(f"   score {j} {floor(lower[j]):>8} {ceiling(upper[j]):>8}  {bar} {name}".rstrip())
+
+
+def sample_inside(
+    net: gamma.Network, box: gamma.Box, lower: np.ndarray, upper: np.ndarray
+) -> None:
+    """Check that outputs of 1000 random images and corners lie within the bounds."""
+    rng = np.random.default_rng(0)
+    share = rng.random((1000, *box.lower.shape))
+    share[500:] = share[500:] > 0.5
+    points = np.clip(box.lower + share * (box.upper - box.lower), box.lower, box.upper)
+    scores = net.forward(points, np.float64).reshape(1000, -1)
+    slack = 1e-9 * abs(scores).max()  # the samples' own float64 rounding, far below the bounds
+    inside = (lower <= scores + slack).all() and (scores - slack <= upper).all()
+    check(bool(inside), "sampled scores lie within the certified bounds")
+
+
+def show_proved(net: gamma.Network, image: np.ndarray, case: Case) -> None:
+    margin = min(m.lower for m in case.result.margins)
+    check(case.result.proved == case.result.conjunctions == 9 and margin > 0, "all nine are proved")
+    print(f"PROVED   {case.title}")
+    print(f"   every image within epsilon is a {case.label}: its score exceeds each of the nine")
+    print(f"   others by more than {floor(margin)[1:]}. Certified bounds of the ten scores:")
+    show_bounds(net, image, case)
+    print(f"   guarantee: {case.result.guarantee} arithmetic, outward rounded; ", end="")
+    print(f"{case.result.seconds['total'] * 1e3:.0f} ms\n")
+
+
+def show_refuted(net: gamma.Network, image: np.ndarray, case: Case) -> np.ndarray:
+    """The witness beside the original; returns it as an image (1, 8, 8)."""
+    found = case.result.counterexample
+    check(found is not None, "a refuted case has a witness")
+    assert found is not None
+    witness = np.asarray(found.x).reshape(image.shape)
+    box = box_around(image, case.epsilon)
+    inside = (box.lower <= witness).all() and (witness <= box.upper).all()
+    before, after = int(net.forward(image).argmax()), int(net.forward(witness).argmax())
+    scores = np.asarray(found.y).ravel()
+    rival = int(np.delete(np.arange(10), case.label)[np.delete(scores, case.label).argmax()])
+    check(bool(inside), "the witness lies in the box")
+    check(before == case.label, "the original is classified correctly")
+    check(bool(scores[rival] >= scores[case.label]), "the witness changes the answer")
+    check(after != case.label or scores[rival] == scores[case.label], "gamma's own pass agrees")
+    print(f"REFUTED  {case.title}")
+    print(f"   witness, replayed by {found.replayed_by}: the network says {rival}", end="")
+    print(f" ({scores[rival]:.4f}) and not {case.label} ({scores[case.label]:.4f})")
+    print(f"   {f'original: {before}':<18}{f'witness: {rival}':<18}changed pixels")
+    change = witness - image
+    for i in range(8):
+        left = "".join(shade(v) for v in image[0, i])
+        right = "".join(shade(v) for v in witness[0, i])
+        signs = "".join("+ " if d > 0 else "- " if d < 0 else "· " for d in change[0, i])
+        print(f"   {left}  {right}  {signs}".rstrip())
+    count, largest = int(np.count_nonzero(change)), float(abs(change).max())
+    print(f"   {count} of 64 pixels changed, by at most {largest:.4f}\n")
+    return witness
+
+
+def shade(value: float) -> str:
+    """Two characters that show a pixel."""
+    return SHADES[min(int(value * len(SHADES)), len(SHADES) - 1)] * 2
+
+
+def show_open(case: Case) -> None:
+    result = case.result
+    check(result.counterexample is None and result.proved < 9, "the open case is open")
+    worst = min(m.lower for m in result.margins)
+    print(f"OPEN     {case.title}")
+    print(f"   {result.proved} of 9 comparisons proved, the worst margin only >= {floor(worst)}; ")
+    print("   the attack found no witness either. gamma says unknown, and nothing more.\n")
+
+
+def write_figures(
+    folder: Path,
+    cases: list[Case],
+    proved: tuple[gamma.Network, np.ndarray, Case],
+    refuted: tuple[np.ndarray, np.ndarray, Case],
+) -> None:
+    """The table, the bounds against epsilon and the witness as SVG, and PNG where possible."""
+    net, image, case = proved
+    rows = [(c.network, c.label, c.epsilon, c.result.verdict) for c in cases]
+    sweep = [e for e in EPSILONS if e <= 0.1]
+    sets = [gamma.bounds(net, box_around(image, e), method="crown") for e in sweep]
+    intervals = [(b.lower.ravel(), b.upper.ravel()) for b in sets]
+    found = refuted[2].result.counterexample
+    assert found is not None
+    figures: dict[str, Drawing] = {
+        "verdicts": overview_figure(rows, EPSILONS),
+        "bounds": bounds_figure(image, case.network, case.label, sweep, intervals),
+        "witness": witness_figure(
+            refuted[0], refuted[1], refuted[2].title, refuted[2].label, np.asarray(found.y).ravel()
+        ),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure in figures.items():
+        (folder / f"{name}.svg").write_text(figure.svg(), encoding="utf-8")
+        written.append(f"{name}.svg")
+        if figure.png(folder / f"{name}.png"):
+            written.append(f"{name}.png")
+    print(f"pictures in {folder}: {', '.join(written)}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Certified bounds on handwritten digits")
+    parser.add_argument("--output", type=Path, default=Path("demo-output"))
+    folder = parser.parse_args().output
+    if isinstance(sys.stdout, type(sys.__stdout__)) and sys.stdout is not None:
+        sys.stdout.reconfigure(encoding="utf-8")
+    start = time.perf_counter()
+    nets = {name: gamma.load(FOLDER / f"{name}.onnx") for name in NETWORKS}
+    images = [np.load(FOLDER / "images" / f"digit{label}.npy") for label in range(10)]
+    print("Handwritten digits, 8 x 8 pixels in [0, 1]. Every pixel may change by up to epsilon.")
+    print("Can the answer change?\n")
+    cases = ask(nets, images)
+    proved, refuted, unknown = proved_case(cases), refuted_case(cases), open_case(cases)
+    show_proved(nets[proved.network], images[proved.label], proved)
+    witness = show_refuted(nets[refuted.network], images[refuted.label], refuted)
+    show_open(unknown)
+    write_figures(
+        folder,
+        cases,
+        (nets[proved.network], images[proved.label], proved),
+        (images[refuted.label], witness, refuted),
+    )
+    count = {v: sum(c.result.verdict == v for c in cases) for v in ("verified", "violated")}
+    print(
+        f"{len(cases)} questions: {count['verified']} proved, {count['violated']} refuted, "
+        f"{len(cases) - sum(count.values())} open, in {time.perf_counter() - start:.1f} s"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
