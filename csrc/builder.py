@@ -1,8 +1,8 @@
 """Builds gamma.tensor._simd: one compilation per instruction set, the cffi glue from api.h.
 
-pyproject.toml names BuildExt as the build_ext command. Without a working C compiler the extension is
-skipped with a warning and gamma runs on its NumPy fallback. Run as a script with ``--warnings`` it
-compiles every source with ``-Wall -Wextra -Werror`` and keeps nothing.
+pyproject.toml names BuildExt as the build_ext command. Without a working C compiler the extension
+is skipped with a warning and gamma runs on its NumPy fallback. Run as a script with ``--warnings``
+it compiles every source with ``-Wall -Wextra -Werror`` and keeps nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 /* AVX2 with FMA and F16C: four doubles, and four floats widened to them. */
 #include <immintrin.h>
 
+#define VECTOR_BYTES 32
 #include "elementwise.h"
 #include "table.h"
 

@@ -1,6 +1,7 @@
 /* AVX-512 F, BW, DQ, VL: eight doubles, and eight floats widened to them. */
 #include <immintrin.h>
 
+#define VECTOR_BYTES 64
 #include "elementwise.h"
 #include "table.h"
 

@@ -20,22 +20,18 @@ static inline int64_t span_end(int64_t offset, int64_t stride, int64_t count, in
 }
 
 #define F float
-#define I int32_t
 #define UI uint32_t
 #define FN(name) name##_f32
 #include "elementwise.inc"
 #undef F
-#undef I
 #undef UI
 #undef FN
 
 #define F double
-#define I int64_t
 #define UI uint64_t
 #define FN(name) name##_f64
 #include "elementwise.inc"
 #undef F
-#undef I
 #undef UI
 #undef FN
 

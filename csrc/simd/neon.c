@@ -1,6 +1,7 @@
 /* NEON (AArch64): two doubles, and two floats widened to them. */
 #include <arm_neon.h>
 
+#define VECTOR_BYTES 16
 #include "elementwise.h"
 #include "table.h"
 

@@ -66,12 +66,14 @@ def dot_rows(A: Array, d: Float64, box: npt.NDArray[np.int64], vector: Float64) 
 
 def _row_dots(rows: Float64, table: Float64) -> Float64:
     if table.shape[0] == 1:
-        return rows @ table[0]
+        return np.asarray(rows @ table[0])
     result: Float64 = np.einsum("ij,ij->i", rows, table)
     return result
 
 
-def interval_affine(W: Array, centre: Float64, radius: Float64, z: Float64, spread: Float64) -> None:
+def interval_affine(
+    W: Array, centre: Float64, radius: Float64, z: Float64, spread: Float64
+) -> None:
     with np.errstate(all="ignore"):
         for part in _chunks(*W.shape):
             rows = W[part].astype(np.float64)
@@ -158,13 +160,11 @@ def pos_neg_split(x: Array, positive: Array, negative: Array) -> None:
 
 
 def dot(x: Array, y: Array) -> float:
+    total = 0.0
     with np.errstate(all="ignore"):
-        return float(
-            sum(
-                float(x[part].astype(np.float64) @ y[part].astype(np.float64))
-                for part in _chunks(x.size, 1)
-            )
-        )
+        for part in _chunks(x.size, 1):
+            total += float(x[part].astype(np.float64) @ y[part].astype(np.float64))
+    return total
 
 
 def sum(x: Array) -> float:

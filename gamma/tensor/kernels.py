@@ -8,8 +8,8 @@ Contract of every kernel
       number of terms (plus two for the fused ones), which the caller charges;
     * NaN goes in, NaN (or the infinite end of an interval) comes out; nothing is raised or warned.
 
-``isa`` names what is in use: "avx512", "avx2", "neon", "scalar" or "numpy". The environment variable
-GAMMA_ISA pins it when gamma is imported; a name this machine cannot run is a UsageError.
+``isa`` names what is in use: "avx512", "avx2", "neon", "scalar" or "numpy". The environment
+variable GAMMA_ISA pins it on import; a name this machine cannot run is a UsageError.
 """
 
 from __future__ import annotations

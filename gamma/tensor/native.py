@@ -47,7 +47,7 @@ def _pointer(array: Array, size: int, writable: bool = False) -> Any:
 
 def available() -> tuple[str, ...]:
     """Instruction sets of this processor, best first."""
-    names = []
+    names: list[str] = []
     while (name := lib.gamma_available(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
     return tuple(names)
@@ -65,7 +65,9 @@ def _pick(name: str, array: Array) -> Any:
 
 def _inside(status: int, box: npt.NDArray[np.int64], B: int) -> None:
     if status != 0:
-        raise UsageError(f"kernel argument box: found {box.min()}..{box.max()}, expected 0..{B - 1}")
+        raise UsageError(
+            f"kernel argument box: found {box.min()}..{box.max()}, expected 0..{B - 1}"
+        )
 
 
 def relax_rows(
@@ -94,9 +96,7 @@ def relax_rows(
     _inside(status, box, B)
 
 
-def _dots(
-    name: str, A: Array, d: Float64, box: npt.NDArray[np.int64], vector: Float64
-) -> None:
+def _dots(name: str, A: Array, d: Float64, box: npt.NDArray[np.int64], vector: Float64) -> None:
     N, n = A.shape
     B = vector.shape[0]
     status = _pick(name, A)(
@@ -119,7 +119,9 @@ def dot_rows(A: Array, d: Float64, box: npt.NDArray[np.int64], vector: Float64) 
     _dots("dot_rows", A, d, box, vector)
 
 
-def interval_affine(W: Array, centre: Float64, radius: Float64, z: Float64, spread: Float64) -> None:
+def interval_affine(
+    W: Array, centre: Float64, radius: Float64, z: Float64, spread: Float64
+) -> None:
     m, n = W.shape
     B = centre.shape[0]
     _pick("interval_affine", W)(

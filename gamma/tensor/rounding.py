@@ -59,18 +59,21 @@ def gamma_factor(n: int, dtype: npt.DTypeLike = np.float32) -> float:
 
 def down(x: npt.ArrayLike) -> Array:
     """One step towards -inf in x's own dtype; NaN becomes -inf."""
-    values = np.asarray(x)
-    with np.errstate(all="ignore"):
-        result = np.nextafter(values, values.dtype.type(-np.inf))
-    return np.where(np.isnan(result), values.dtype.type(-np.inf), result)
+    return _step(np.asarray(x), -np.inf)
 
 
 def up(x: npt.ArrayLike) -> Array:
     """One step towards +inf in x's own dtype; NaN becomes +inf."""
-    values = np.asarray(x)
+    return _step(np.asarray(x), np.inf)
+
+
+def _step(values: Array, direction: float) -> Array:
+    limit = values.dtype.type(direction)
     with np.errstate(all="ignore"):
-        result = np.nextafter(values, values.dtype.type(np.inf))
-    return np.where(np.isnan(result), values.dtype.type(np.inf), result)
+        result = np.asarray(np.nextafter(values, limit))
+    if np.isnan(result).any():
+        result[np.isnan(result)] = limit
+    return result
 
 
 def to_down(x: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> Array:
@@ -94,13 +97,13 @@ def _narrow(x: npt.ArrayLike, dtype: np.dtype[Any], direction: float) -> Array:
 
 
 def midpoint(lower: npt.ArrayLike, upper: npt.ArrayLike) -> Float64:
-    """A float64 number between ``lower`` and ``upper``, near the middle; 0 where unbounded."""
+    """A finite float64 between ``lower`` and ``upper``: near the middle, or near 0 if unbounded."""
     low, high = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
     with np.errstate(all="ignore"):
         middle = 0.5 * low + 0.5 * high
+    middle = np.where(np.isfinite(middle), middle, 0.0)
     # Halving may lose a bit of a subnormal: the middle may then step out of a point interval.
-    middle = np.minimum(np.maximum(middle, low), high)
-    return np.where(np.isfinite(middle), middle, 0.0)
+    return np.minimum(np.maximum(middle, low), high)
 
 
 def radius_about(lower: npt.ArrayLike, upper: npt.ArrayLike, centre: npt.ArrayLike) -> Float64:
