@@ -184,7 +184,7 @@ def chosen(args: argparse.Namespace) -> list[Instance]:
         names = [name for name in found if name != "vit"]
     instances: list[Instance] = []
     for name in names:
-        mine = [i for i in read_instances(args.data / name)]
+        mine = list(read_instances(args.data / name))
         mine = [i for i in mine if args.only in (None, i.expected)]
         instances += mine[:: args.every][: args.limit]
     return instances

@@ -15,9 +15,12 @@ import numpy.typing as npt
 
 from gamma.network.graph import Network
 from gamma.network.property import Ball, Property
+from gamma.ops import Linear
 from gamma.verify.objective import Float32, Float64, Objective
 from gamma.verify.result import Counterexample
 from gamma.verify.targets import Int64, Targets
+
+SCATTER_STEPS = 6
 
 Accept = Callable[[int, Float32], Counterexample | None]
 
@@ -27,16 +30,22 @@ LOW_DIMENSION = 16
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to try: samples per region, restarts per target and steps per restart."""
+    """How hard to try.
+
+    Attributes:
+        samples: random points per region with few inputs.
+        restarts, steps: of gradient descent, per target and round.
+        work: multiplications after which no further round begins; at least one round is made.
+    """
 
     samples: int
     restarts: int
     steps: int
-    rounds: int
+    work: float
 
 
-QUICK = Effort(samples=1 << 11, restarts=4, steps=15, rounds=1)
-LONG = Effort(samples=1 << 15, restarts=16, steps=60, rounds=12)
+QUICK = Effort(samples=1 << 11, restarts=4, steps=15, work=0.0)
+LONG = Effort(samples=1 << 15, restarts=16, steps=60, work=2.0**37)
 
 
 class Attack:
@@ -51,26 +60,41 @@ class Attack:
         self.net, self.prop, self.targets, self.accept = net, prop, targets, accept
         self.random = np.random.default_rng(seed)
         self.neurons = sum(node.size for node in net.nodes)
+        self.cost = float(
+            sum(n.size * (n.op.terms if isinstance(n.op, Linear) else 1) for n in net.nodes)
+        )
         self._boxes: dict[int, tuple[Float32, Float32]] = {}
         self.best: dict[int, tuple[float, Float32]] = {}
         self.tried = 0
 
-    def run(
-        self, active: Int64, effort: Effort, deadline: float = np.inf
-    ) -> Counterexample | None:
+    def run(self, active: Int64, effort: Effort, deadline: float = np.inf) -> Counterexample | None:
         """Search the unsafe sets of the targets ``active``, most promising first."""
-        for group in self._groups(active):
-            objective = Objective.of(self.net, self.targets, group)
-            found = self._sample(objective, effort, deadline)
-            for number in range(effort.rounds):
-                if found is not None or time.perf_counter() > deadline:
-                    break
-                found = self._descend(objective, effort, number, deadline)
-                if found is None and self._free(group) <= LOW_DIMENSION:
-                    found = self._refine(objective, effort, deadline)
-            if found is not None or time.perf_counter() > deadline:
-                return found
+        first, spent = self.tried, 0.0
+        groups = [Objective.of(self.net, self.targets, g) for g in self._groups(active)]
+        number = 0
+        while number == 0 or spent < effort.work:
+            for objective in groups:
+                found = self._round(objective, effort, number, deadline)
+                if found is not None or time.monotonic() > deadline:
+                    return found
+            # A step forward and backward costs about three times a point's evaluation.
+            spent = 3.0 * self.cost * (self.tried - first)
+            number += 1
         return None
+
+    def _round(
+        self, objective: Objective, effort: Effort, number: int, deadline: float
+    ) -> Counterexample | None:
+        """Samples (the first time), one descent with restarts, and local steps (few inputs)."""
+        found = None
+        if number == 0:
+            found = self._sample(objective, effort, deadline)
+        if found is None and time.monotonic() < deadline:
+            found = self._descend(objective, effort, number, deadline)
+        few = self._free(objective.targets) <= LOW_DIMENSION
+        if found is None and few and time.monotonic() < deadline:
+            found = self._refine(objective, effort, deadline)
+        return found
 
     def _groups(self, active: Int64) -> Iterator[Int64]:
         """Targets in groups whose arrays stay small."""
@@ -116,7 +140,7 @@ class Attack:
                 x = self._inside(int(region), x)
                 found = self._judge_all(objective, positions, x)
                 count -= batch
-                if found is not None or time.perf_counter() > deadline:
+                if found is not None or time.monotonic() > deadline:
                     return found
         return None
 
@@ -185,7 +209,7 @@ class Attack:
         for start in range(0, len(which), self._batch()):
             part = which[start : start + self._batch()]
             found = self._walk(objective, part, effort.steps, number, deadline)
-            if found is not None or time.perf_counter() > deadline:
+            if found is not None or time.monotonic() > deadline:
                 return found
         return None
 
@@ -194,13 +218,14 @@ class Attack:
     ) -> Counterexample | None:
         low, high = self._ends(objective, which)
         x = self._starts(objective, which, low, high)
+        x = self._scatter(objective, which, x, low, high)
         width = (high - low).astype(np.float64)
         mover = Mover(x.shape, adaptive=number % 2 == 1)
         first, last = ((0.25, 0.004), (0.1, 0.002), (0.5, 0.01), (0.03, 0.0005))[number % 4]
         for step in range(steps):
             values, slope, _ = objective.descend(which, x, soft=number % 3 != 0)
             found = self._judge(objective, which, x, values)
-            if found is not None or time.perf_counter() > deadline:
+            if found is not None or time.monotonic() > deadline:
                 return found
             rate = first * (last / first) ** (step / max(steps - 1, 1))
             move = mover.direction(slope * width, self.random)
@@ -228,6 +253,28 @@ class Attack:
                 x[i] = known[1]
         return self._project(objective, which, np.clip(x, low, high))
 
+    def _scatter(
+        self, objective: Objective, which: Int64, x: Float32, low: Float32, high: Float32
+    ) -> Float32:
+        """Drive every other point along a random direction of the *outputs* first.
+
+        Random inputs of a wide network all look alike to it and fall into one basin; spreading
+        the outputs reaches others (Tashiro et al., Diversity can be Transferred, 2020).
+        """
+        chosen = np.flatnonzero(np.arange(len(which)) % 2 == 1)
+        if not len(chosen):
+            return x
+        part, floor, ceiling = x[chosen], low[chosen], high[chosen]
+        width = ceiling - floor
+        direction = self.random.uniform(-1, 1, (len(chosen), self.targets.outputs))
+        for _ in range(SCATTER_STEPS):
+            slope = objective.pull(part, direction.astype(np.float32))
+            move = (0.3 * width * np.sign(slope)).astype(np.float32)
+            part = np.clip(part - move, floor, ceiling)
+        self.tried += SCATTER_STEPS * len(chosen)
+        x[chosen] = part
+        return self._project(objective, which, x)
+
     def _refine(
         self, objective: Objective, effort: Effort, deadline: float
     ) -> Counterexample | None:
@@ -239,7 +286,7 @@ class Attack:
         radius = 0.1
         for _ in range(effort.steps // 2):
             known = [self.best.get(int(t)) for t in objective.targets]
-            if any(k is None for k in known) or time.perf_counter() > deadline:
+            if any(k is None for k in known) or time.monotonic() > deadline:
                 return None
             base = np.stack([k[1] for k in known if k is not None])
             before = sum(k[0] for k in known if k is not None)

@@ -77,6 +77,12 @@ class Objective:
         y = evaluate(self.net, x.reshape(-1, *self.net.input_shape))
         return y.reshape(len(x), -1)
 
+    def pull(self, x: Float32, direction: Float32) -> Array:
+        """Gradient (points, inputs) of direction·y, one direction (outputs,) per point."""
+        seed = direction.reshape(-1, *self.net.output_shape)
+        _, slope = gradient(self.net, x.reshape(-1, *self.net.input_shape), seed)
+        return slope.reshape(len(x), -1)
+
     def descend(self, which: Int64, x: Float32, soft: bool) -> tuple[Float64, Float64, Float64]:
         """Values (points,), their gradients (points, inputs) and outputs (points, outputs).
 
@@ -90,8 +96,8 @@ class Objective:
             values = self.constraints(which, x, flat)
             weight = _weights(values, soft)
             state["values"], state["weight"], state["y"] = values, weight, flat
-            return np.einsum("pk,pko->po", weight, self.rows_y[which]).astype(y.dtype).reshape(
-                y.shape
+            return (
+                np.einsum("pk,pko->po", weight, self.rows_y[which]).astype(y.dtype).reshape(y.shape)
             )
 
         _, slope = gradient(self.net, x.reshape(-1, *self.net.input_shape), seed)

@@ -173,5 +173,3 @@ def _outside(region: Region, x: Array) -> int | None:
             return None
         count += 1
     return count
-
-

@@ -54,7 +54,7 @@ def verify(
         UsageError: an option that does not exist.
     """
     check_options(method, guarantee, dtype, timeout, threads)
-    start = time.perf_counter()
+    start = time.monotonic()
     prop = prop.resolve(math.prod(net.output_shape))
     if prop.inputs != math.prod(net.input_shape):
         raise PropertyError.at(
@@ -108,7 +108,7 @@ class _Run:
         self.dtype_used = ""
         self.explained: list[dict[str, Any]] = []
         self.bounds: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
-        self.seconds["property"] = time.perf_counter() - start
+        self.seconds["property"] = time.monotonic() - start
 
     def decide(self, attack: bool, explain: bool, seed: int) -> Result:
         found = None
@@ -124,7 +124,7 @@ class _Run:
             try:
                 self._bound(explain)
             except ResourceError:
-                if time.perf_counter() < self.deadline:
+                if time.monotonic() < self.deadline:
                     raise
                 cut = True
         if found is None and attack and not self.proved.all() and not cut:
@@ -136,20 +136,20 @@ class _Run:
     def _attack(
         self, search: Attack, active: Int64, effort: Effort, limit: float
     ) -> Counterexample | None:
-        begin = time.perf_counter()
+        begin = time.monotonic()
         self.progress(f"attack: {len(active)} unsafe sets")
         found = search.run(active, effort, min(self.deadline, begin + limit))
         self._spent("attack", begin)
         return found
 
     def _spent(self, phase: str, begin: float) -> None:
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begin
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - begin
 
     # --- bounds ---------------------------------------------------------------------------------
 
     def _bound(self, explain: bool) -> None:
         """Bound the rows of all open targets, a chunk of regions at a time."""
-        begin = time.perf_counter()
+        begin = time.monotonic()
         rows = self.targets.provable()
         rows = rows[~self.proved[self.targets.owner[rows]]]
         regions = self.targets.region[self.targets.owner[rows]]
@@ -208,7 +208,7 @@ class _Run:
     # --- the outcome ----------------------------------------------------------------------------
 
     def _result(self, found: Counterexample | None, tried: int, cut: bool) -> Result:
-        late = cut or time.perf_counter() > self.deadline
+        late = cut or time.monotonic() > self.deadline
         verdict: Verdict
         if found is not None:
             verdict = "violated"
@@ -219,7 +219,7 @@ class _Run:
         explain = None
         if self.explained:
             explain = {"nodes": self.explained, "attack_points": tried}
-        self.seconds["total"] = time.perf_counter() - self.start
+        self.seconds["total"] = time.monotonic() - self.start
         return Result(
             verdict=verdict,
             guarantee=self.guarantee,
