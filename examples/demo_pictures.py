@@ -10,7 +10,8 @@ from drawing import Drawing, Line, Rectangle, Text
 SHADES = " ░▒▓█"
 INK, GREY, FAINT = "#1f2933", "#6b7785", "#e4e7eb"
 BLUE, ORANGE = "#1f6feb", "#d9730d"
-COLOURS = {"verified": "#2e9e6b", "violated": "#d64545", "unknown": "#c9ced6", "timeout": "#c9ced6"}
+COLOURS = {"verified": "#2e9e6b", "violated": "#d64545", "unknown": "#a7afba", "timeout": "#a7afba"}
+MARKS = {"verified": "✓", "violated": "✗", "unknown": "?", "timeout": "?"}
 WORDS = {"verified": "proved", "violated": "refuted by a witness", "unknown": "open"}
 
 
@@ -40,12 +41,14 @@ def overview_figure(
                 tip = f"{network}, digit {digit}, ε = {epsilon:g}: {verdict}"
                 place = (x + cell * column + 2, y + 2, cell - 4, cell - 4)
                 figure.add(Rectangle(*place, COLOURS[verdict], radius=5, tip=tip))
+                middle = (x + cell * column + cell / 2, y + cell / 2 + 5)
+                figure.add(Text(*middle, MARKS[verdict], 14, "#ffffff", "middle", bold=True))
     x = left
     for verdict, word in WORDS.items():
         y = top + cell * 10 + 26
         figure.add(Rectangle(x, y, 14, 14, COLOURS[verdict], radius=3))
         figure.add(Text(x + 21, y + 12, word, 12, INK))
-        x += 44 + 7 * len(word)
+        x += 46 + 6.2 * len(word)
     return figure
 
 
@@ -81,7 +84,9 @@ def bounds_figure(
         colour = BLUE if digit == label else ORANGE
         for number, (lower, upper) in enumerate(intervals):
             first, last = height_of(float(upper[digit])), height_of(float(lower[digit]))
-            tip = f"score {digit}, ε = {epsilons[number]:g}: [{lower[digit]:.4g}, {upper[digit]:.4g}]"
+            tip = (
+                f"score {digit}, ε = {epsilons[number]:g}: [{lower[digit]:.4g}, {upper[digit]:.4g}]"
+            )
             place = (x + number * bar + 1, first, bar - 2, max(last - first, 1.5))
             figure.add(Rectangle(*place, colour, radius=1.5, tip=tip))
         figure.add(Text(x + (group - 14) / 2, top + height + 24, str(digit), 13, INK, "middle",

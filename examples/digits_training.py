@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Affine:
-    """``x (batch, inputs) -> x @ weight.T + bias (batch, outputs)``; weight is (outputs, inputs)."""
+    """``x -> x @ weight.T + bias``: (batch, inputs) to (batch, outputs)."""
 
     weight: Array
     bias: Array
@@ -35,7 +35,7 @@ class Affine:
 
 @dataclass
 class Convolution:
-    """Cross-correlation, as ONNX Conv: weight is (out, in, height, width); square stride and pad."""
+    """Cross-correlation, as ONNX Conv: weight is (out, in, height, width)."""
 
     weight: Array
     bias: Array

@@ -91,7 +91,8 @@ def _svg(shape: Rectangle | Line | Text) -> str:
     if isinstance(shape, Rectangle):
         box = f'x="{shape.x:g}" y="{shape.y:g}" width="{shape.width:g}" height="{shape.height:g}"'
         tip = f"<title>{escape(shape.tip)}</title>" if shape.tip else ""
-        return f'<rect {box} rx="{shape.radius:g}" fill="{shape.fill}" stroke="{shape.stroke}">{tip}</rect>'
+        style = f'rx="{shape.radius:g}" fill="{shape.fill}" stroke="{shape.stroke}"'
+        return f"<rect {box} {style}>{tip}</rect>"
     if isinstance(shape, Line):
         dash = ' stroke-dasharray="4 3"' if shape.dashed else ""
         ends = f'x1="{shape.x1:g}" y1="{shape.y1:g}" x2="{shape.x2:g}" y2="{shape.y2:g}"'
@@ -143,6 +144,6 @@ def _paint(axes: object, shape: Rectangle | Line | Text, order: int) -> None:
             color=shape.fill,
             ha={"start": "left", "middle": "center", "end": "right"}[shape.anchor],
             va="baseline",
-            weight="semibold" if shape.bold else "normal",
+            weight="bold" if shape.bold else "normal",
             zorder=order,
         )

@@ -1,6 +1,6 @@
 """atheris target: arbitrary bytes given to the safetensors reader end in a network or a GammaError.
 
-    python fuzz/safetensors_fuzz.py -max_total_time=60
+python fuzz/safetensors_fuzz.py -max_total_time=60
 """
 
 from __future__ import annotations

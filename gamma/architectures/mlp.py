@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ import numpy.typing as npt
 from gamma.architectures.activations import activation_record, parse_activations
 from gamma.errors import FormatError, UsageError
 from gamma.network.graph import Builder, Network, Source
+from gamma.ops.base import Input
+from gamma.ops.convolution import Conv
+from gamma.ops.linear import Gemm
+from gamma.ops.movement import Reshape
 
 Array = npt.NDArray[Any]
 PerLayer = int | Sequence[int] | Mapping[str, int | Sequence[int]]
@@ -174,7 +178,9 @@ def _candidates(families: list[list[Layer]]) -> list[list[Layer]]:
     orders: dict[tuple[str, ...], list[Layer]] = {}
     for permutation in itertools.permutations(families):
         chain = [layer for family in permutation for layer in family]
-        by_number = sorted(chain, key=lambda layer: [int(n) for n in re.findall(r"\d+", layer.prefix)])
+        by_number = sorted(
+            chain, key=lambda layer: [int(n) for n in re.findall(r"\d+", layer.prefix)]
+        )
         for candidate in (chain, by_number):
             orders[tuple(layer.prefix for layer in candidate)] = candidate
     return list(orders.values())
@@ -272,8 +278,6 @@ def _chain(
     shape: tuple[int, ...],
     path: str | Path | None,
 ) -> tuple[Builder, int]:
-    from gamma.ops import Conv, Gemm, Input, Reshape
-
     builder = Builder(Input(), shape)
     position = 0
     for layer, activation in zip(layers, activations, strict=True):
@@ -285,7 +289,7 @@ def _chain(
             _require(layer, math.prod(current) == layer.weight.shape[1], current, path)
             position = builder.add(Gemm(layer.weight, layer.bias), position, name=layer.prefix)
         else:
-            position = _convolve(builder, layer, geometry[layer.prefix], position, path, Conv)
+            position = _convolve(builder, layer, geometry[layer.prefix], position, path)
         record = activation_record(activation)
         if record is not None:
             position = builder.add(record, position, name=f"{layer.prefix}.{activation}")
@@ -298,7 +302,6 @@ def _convolve(
     geometry: tuple[tuple[int, ...], tuple[int, ...]],
     position: int,
     path: str | Path | None,
-    record: Callable[..., Any],
 ) -> int:
     current = builder.nodes[position].shape
     axes, inputs = layer.weight.ndim - 2, int(layer.weight.shape[1])
@@ -307,16 +310,14 @@ def _convolve(
     group = current[0] // inputs
     _require(layer, layer.outputs % group == 0, current, path)
     strides, pads = geometry
-    op = record(layer.weight, layer.bias, strides, pads, (1,) * axes, group)
+    op = Conv(layer.weight, layer.bias, strides, pads, (1,) * axes, group)
     try:
         return builder.add(op, position, name=layer.prefix)
     except UsageError as error:
         raise FormatError.at(path, f"{layer.prefix}.weight", str(error)) from None
 
 
-def _require(
-    layer: Layer, fits: bool, current: tuple[int, ...], path: str | Path | None
-) -> None:
+def _require(layer: Layer, fits: bool, current: tuple[int, ...], path: str | Path | None) -> None:
     if not fits:
         raise FormatError.at(
             path,

@@ -1,7 +1,7 @@
 """safetensors files: a header checked before anything is believed, and mapped tensors.
 
 The layout is an 8-byte little-endian header length N, N bytes of JSON, and the tensor bytes:
-``{"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, "__metadata__": {...}}``.
+``{"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, "__metadata__": {...}}``.
 Every count is checked against the file's size before memory is taken for it.
 """
 
@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import mmap
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -250,8 +251,8 @@ def parse_json(path: str | Path, where: str, text: bytes | str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+            counts = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in counts.items() if count > 1)
             raise FormatError.at(path, where, f"duplicate key {shorten(twice)}")
         return result
 

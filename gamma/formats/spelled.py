@@ -54,7 +54,9 @@ def refuse_options(path: Path, options: Mapping[str, Any]) -> None:
 
 
 @functools.cache
-def _hints(record: type[Any]) -> dict[str, Any]:
+def _hints(operator: str) -> dict[str, Any]:
+    """Type of every field of an operator's record."""
+    record: Any = TABLE[operator]
     resolved = typing.get_type_hints(record)
     return {f.name: resolved[f.name] for f in dataclasses.fields(record) if f.init}
 
@@ -83,7 +85,7 @@ def _encode_fields(node: Node, tensors: dict[str, Array], item: dict[str, Any]) 
         raise UnsupportedError(f"node {node.name}: operator {node.op.name} cannot be saved")
     attributes: dict[str, Any] = {}
     names: dict[str, str] = {}
-    for name in _hints(record):
+    for name in _hints(node.op.name):
         value = getattr(node.op, name)
         if isinstance(value, np.ndarray):
             tensor = _free_name(f"{node.name}.{name}", tensors)
@@ -162,7 +164,9 @@ class _Reader:
             self.fail(where, f"expected an object, found {shorten(item)}")
         missing, unknown = needed - set(item), set(item) - needed - optional
         if missing or unknown:
-            found = f"{sorted(missing)} missing" if missing else f"{shorten(sorted(unknown))} unknown"
+            found = (
+                f"{sorted(missing)} missing" if missing else f"{shorten(sorted(unknown))} unknown"
+            )
             self.fail(where, f"{found}; expected the entries {sorted(needed | optional)}")
         return item
 
@@ -220,7 +224,7 @@ class _Reader:
                 self.tensors.path, where, f"operator {shorten(item['op'])} is not one gamma knows"
             )
         attributes, names = item.get("attributes", {}), item.get("tensors", {})
-        hints = _hints(record)
+        hints = _hints(record.__name__)
         optional = {
             f.name
             for f in dataclasses.fields(record)
@@ -231,7 +235,9 @@ class _Reader:
             self.fail(where, "attributes and tensors must be objects")
         if len(set(given)) < len(given) or not set(hints) - optional <= set(given) <= set(hints):
             self.fail(where, f"{item['op']} takes {sorted(hints)}, found {shorten(sorted(given))}")
-        values = {name: self.attribute(where, name, v, hints[name]) for name, v in attributes.items()}
+        values = {
+            name: self.attribute(where, name, v, hints[name]) for name, v in attributes.items()
+        }
         values |= {name: self.tensor(where, name, v, hints[name]) for name, v in names.items()}
         try:
             op: Operator = record(**values)

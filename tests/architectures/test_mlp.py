@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def weights(*shape: int) -> np.ndarray:
 def dense(*sizes: int, names: str = "{}") -> dict[str, np.ndarray]:
     """A state_dict of dense layers; ``names`` formats the layer's number."""
     tensors = {}
-    for number, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         tensors[f"{names.format(number)}.weight"] = weights(outputs, inputs)
         tensors[f"{names.format(number)}.bias"] = weights(outputs)
     return tensors
@@ -53,7 +54,7 @@ def test_without_activation_it_says_what_was_understood(tmp_path: Path) -> None:
         load(tmp_path / "net.safetensors")
     message = str(caught.value)
     assert "fc0: Gemm 5 -> 4; fc1: Gemm 4 -> 3" in message
-    assert '--activation relu' in message
+    assert "--activation relu" in message
 
 
 def convolutional() -> dict[str, np.ndarray]:
