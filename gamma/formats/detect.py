@@ -11,6 +11,9 @@ from gamma.errors import FormatError, UnsupportedError, UsageError
 from gamma.network.graph import Network
 
 SNIFFED = 512  # bytes that tell the formats apart
+# A safetensors file: the high bytes of its header's length, then JSON. Looked for first, because
+# the low bytes of the length may be those of a pickle or of gzip.
+HEADER_START = b"\0\0\0\0{"
 
 ONNX_OPTIONS = frozenset({"input_shape", "output"})
 STATE_DICT_OPTIONS = frozenset({"activation", "input_shape", "strides", "pads", "order"})
@@ -54,18 +57,21 @@ def _only(path: Path, given: dict[str, Any], allowed: frozenset[str], what: str)
 def sniff(path: Path) -> str:
     """``"onnx"`` or ``"safetensors"`` by content; every other format is refused by name."""
     head, compressed = _head(path)
-    refused = _refused(head)
-    if refused:
-        raise FormatError.at(path, "", refused)
-    if head.startswith(b"GGUF"):
-        raise UnsupportedError.at(path, "", "GGUF networks are not read yet, expected ONNX or "
-                                  "safetensors")  # fmt: skip
-    if head[8:9] == b"{" or (path.suffix == ".safetensors" and not compressed):
+    if head[4:9] == HEADER_START:
         if compressed:
             raise FormatError.at(
                 path, "", "a compressed safetensors file cannot be mapped; decompress it first"
             )
         return "safetensors"
+    refused = _refused(head)
+    if refused:
+        raise FormatError.at(path, "", refused)
+    if head.startswith(b"GGUF"):
+        raise UnsupportedError.at(
+            path, "", "GGUF networks are not read yet, expected ONNX or safetensors"
+        )
+    if path.suffix == ".safetensors" and not compressed:
+        return "safetensors"  # damaged: its reader says how
     return "onnx"  # protobuf has no signature: the ONNX reader checks everything else
 
 
@@ -78,7 +84,7 @@ def _head(path: Path) -> tuple[bytes, bool]:
     try:
         with path.open("rb") as stream:
             head = stream.read(SNIFFED)
-        if not head.startswith(b"\x1f\x8b"):
+        if head[4:9] == HEADER_START or not head.startswith(b"\x1f\x8b"):
             return head, False
         with gzip.open(path) as expanded:
             return expanded.read(SNIFFED), True

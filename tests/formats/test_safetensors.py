@@ -170,6 +170,13 @@ def test_pickles_are_refused_by_content(tmp_path: Path) -> None:
         load(path)
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580, 0x8B1F, 0x4B50])
+def test_a_header_length_is_not_taken_for_a_signature(tmp_path: Path, length: int) -> None:
+    header = json.dumps({"0.weight": entry("F32", [2, 1], 0, 8)})
+    path = write(tmp_path / "model", header.ljust(length), bytes(8))
+    assert load(path, activation="relu").output_shape == (2,)
+
+
 def test_other_formats_are_named(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     for content, message in (

@@ -1,0 +1,225 @@
+"""ONNX bytes to plain records: names resolved, every count checked, nothing interpreted yet."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gamma.errors import FormatError, UnsupportedError
+from gamma.formats.compressed import MODEL_LIMIT, read_bytes
+from gamma.formats.onnx.tensors import DTYPES, MAX_AXES, Array, Folder, read_tensor
+
+OPSETS = (7, 21)
+Dim = int | str | None
+
+_REFUSED = {
+    b"\x80": "this is a pickle, which can run code when read",
+    b"PK\x03\x04": "this is a zip archive (a PyTorch checkpoint holds a pickle)",
+    b"GGUF": "this is a GGUF file",
+    b"\x93NUMPY": "this is an array",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One node of the file: ``inputs`` holds "" where an optional input is absent."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A graph input or output: element type and axes (int, symbol, or None when unstated)."""
+
+    name: str
+    dtype: str
+    dims: tuple[Dim, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A file's graph; ``calls`` are in topological order."""
+
+    path: Path
+    sha256: str
+    opset: int
+    calls: tuple[Call, ...]
+    constants: Mapping[str, Array]
+    inputs: tuple[Declared, ...]
+    outputs: tuple[Declared, ...]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_model(path: Path) -> Model:
+    """Parse a model file. Raises FormatError, UnsupportedError, ResourceError; one line each."""
+    content = read_bytes(path, MODEL_LIMIT)
+    return parse_model(content.data, content.path, content.sha256)
+
+
+def parse_model(data: bytes, path: Path, sha256: str | None = None) -> Model:
+    """Parse the bytes of a model; ``path`` is for messages and external data."""
+    for magic, what in _REFUSED.items():
+        if data.startswith(magic):
+            raise FormatError.at(path, "", f"{what}, expected an ONNX model: export one")
+    proto = _decode(data, path)
+    graph = proto.graph
+    opset = _opset(proto, path)
+    if len(graph.sparse_initializer):
+        raise UnsupportedError.at(path, "", "sparse initialisers, expected dense ones")
+    constants = _constants(graph, Folder(path))
+    inputs = tuple(_declared(v, path) for v in graph.input)
+    outputs = tuple(_declared(v, path) for v in graph.output)
+    _distinct((v.name for v in inputs), "graph input", path)
+    _distinct((v.name for v in outputs), "graph output", path)
+    free = tuple(v for v in inputs if v.name not in constants)
+    calls = [_call(n, i, path) for i, n in enumerate(graph.node)]
+    known = set(constants) | {v.name for v in free}
+    ordered = _sorted(calls, known, path)
+    digest = sha256 or hashlib.sha256(data).hexdigest()
+    return Model(path, digest, opset, ordered, constants, free, outputs)
+
+
+def _decode(data: bytes, path: Path) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.ModelProto.FromString(data)
+    except (DecodeError, RuntimeError, ValueError, RecursionError) as error:
+        raise FormatError.at(
+            path, "", "is not a readable ONNX model (truncated or another format): export it anew"
+        ) from error
+    if not proto.HasField("graph") or not len(proto.graph.output):
+        raise FormatError.at(path, "", "holds no ONNX graph with outputs: export it anew")
+    return proto
+
+
+def _opset(proto: Any, path: Path) -> int:
+    versions = {}
+    for entry in proto.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else str(entry.domain)
+        if versions.setdefault(domain, int(entry.version)) != int(entry.version):
+            raise FormatError.at(path, "", f"states two versions of operator set {domain!r}")
+    version = versions.get("", 0)
+    low, high = OPSETS
+    if not low <= version <= high:
+        raise UnsupportedError.at(
+            path, "", f"operator set {version}, expected {low} to {high}: convert or re-export it"
+        )
+    return version
+
+
+def _distinct(names: Iterable[str], what: str, path: Path) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if not name or name in seen:
+            raise FormatError.at(path, name, f"{what} {'named twice' if name else 'has no name'}")
+        seen.add(name)
+
+
+def _constants(graph: Any, folder: Folder) -> dict[str, Array]:
+    _distinct((str(t.name) for t in graph.initializer), "initialiser", folder.model)
+    return {str(t.name): read_tensor(t, str(t.name), folder) for t in graph.initializer}
+
+
+def _declared(value: Any, path: Path) -> Declared:
+    name = str(value.name)
+    kind = value.type.WhichOneof("value")
+    if kind is None:
+        return Declared(name, "unknown", None)
+    if kind != "tensor_type":
+        raise UnsupportedError.at(path, name, f"is a {kind}, expected a tensor")
+    tensor = value.type.tensor_type
+    dtype = DTYPES.get(tensor.elem_type, "unknown")
+    if not tensor.HasField("shape"):
+        return Declared(name, dtype, None)
+    if len(tensor.shape.dim) > MAX_AXES:
+        raise UnsupportedError.at(path, name, f"has more than {MAX_AXES} axes")
+    return Declared(name, dtype, tuple(_dim(d) for d in tensor.shape.dim))
+
+
+def _dim(dim: Any) -> Dim:
+    if dim.HasField("dim_value"):
+        # Exporters also write 0 or -1 for "any".
+        return int(dim.dim_value) if dim.dim_value > 0 else None
+    return str(dim.dim_param) if dim.dim_param else None
+
+
+def _call(node: Any, position: int, path: Path) -> Call:
+    name = str(node.name) or f"{node.op_type}_{position}"
+    where = f"node {name}"
+    if node.domain not in ("", "ai.onnx"):
+        raise UnsupportedError.at(
+            path, where, f"{node.domain}.{node.op_type} is no standard ONNX operator: export without"
+        )
+    attributes: dict[str, Any] = {}
+    for a in node.attribute:
+        if str(a.name) in attributes:
+            raise FormatError.at(path, where, f"attribute {a.name} is given twice")
+        attributes[str(a.name)] = _attribute(a, where, path)
+    return Call(str(node.op_type), name, tuple(node.input), tuple(node.output), attributes)
+
+
+def _attribute(a: Any, where: str, path: Path) -> Any:
+    """int, float, str, tuple of them or an array; graphs stay opaque (only If, Loop have them)."""
+    kind = int(a.type)
+    if kind in (1, 2):
+        value = a.f if kind == 1 else int(a.i)
+        if not math.isfinite(value):
+            raise FormatError.at(path, where, f"attribute {a.name} is {value}")
+        return float(value) if kind == 1 else value
+    if kind == 3:
+        return a.s.decode("utf-8", "replace")
+    if kind == 4:
+        return read_tensor(a.t, f"{where}, {a.name}", Folder(path))
+    if kind == 6:
+        return tuple(float(v) for v in a.floats)
+    if kind == 7:
+        return tuple(int(v) for v in a.ints)
+    return None
+
+
+def _sorted(calls: list[Call], known: set[str], path: Path) -> tuple[Call, ...]:
+    """Topological order (stable); names the first cycle, missing or twice-made value."""
+    maker: dict[str, int] = {}
+    for i, call in enumerate(calls):
+        for out in filter(None, call.outputs):
+            if out in maker or out in known:
+                raise FormatError.at(path, f"node {call.name}", f"makes {out!r}, which exists")
+            maker[out] = i
+    waits = []
+    readers: list[list[int]] = [[] for _ in calls]
+    for i, call in enumerate(calls):
+        sources = {maker[n] for n in call.inputs if n in maker}
+        for n in filter(None, call.inputs):
+            if n not in maker and n not in known:
+                raise FormatError.at(
+                    path, f"node {call.name}", f"reads {n!r}, which nothing in the file makes"
+                )
+        waits.append(len(sources))
+        for s in sources:
+            readers[s].append(i)
+    import heapq
+
+    ready = [i for i, n in enumerate(waits) if n == 0]
+    heapq.heapify(ready)
+    order: list[Call] = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(calls[i])
+        for r in readers[i]:
+            waits[r] -= 1
+            if waits[r] == 0:
+                heapq.heappush(ready, r)
+    if len(order) < len(calls):
+        stuck = next(c for c, n in zip(calls, waits, strict=True) if n > 0)
+        raise FormatError.at(path, f"node {stuck.name}", "the graph runs in a circle here")
+    return tuple(order)
