@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from gamma.tensor.rounding import next_down, next_up
+
 Float64 = npt.NDArray[np.float64]
 
 
@@ -23,15 +24,15 @@ def enclose(value: Fraction) -> tuple[float, float]:
     try:
         nearest = numerator / denominator  # correctly rounded for integers of any size
     except OverflowError:
-        largest = math.nextafter(math.inf, 0.0)
+        largest = next_down(math.inf)
         return (largest, math.inf) if numerator > 0 else (-math.inf, -largest)
     found, scale = nearest.as_integer_ratio()
     difference = found * denominator - numerator * scale
     if difference == 0:
         return nearest, nearest
     if difference > 0:
-        return math.nextafter(nearest, -math.inf), nearest
-    return nearest, math.nextafter(nearest, math.inf)
+        return next_down(nearest), nearest
+    return nearest, next_up(nearest)
 
 
 def enclose_rows(rows: Sequence[Sequence[Fraction]], width: int) -> tuple[Float64, Float64]:
@@ -46,19 +47,6 @@ def enclose_rows(rows: Sequence[Sequence[Fraction]], width: int) -> tuple[Float6
         below[index] = [known[id(value)][0] for value in row]
         above[index] = [known[id(value)][1] for value in row]
     return below, above
-
-
-def float32_below(values: Float64) -> Float32:
-    """The largest float32 <= each float64 (also of every real between it and the next float64)."""
-    with np.errstate(over="ignore", under="ignore"):
-        nearest = values.astype(np.float32)
-        lower = np.nextafter(nearest, np.float32(-np.inf))
-    return np.where(nearest.astype(np.float64) > values, lower, nearest)
-
-
-def float32_above(values: Float64) -> Float32:
-    """The smallest float32 >= each float64."""
-    return -float32_below(-values)
 
 
 def exact_fractions(values: npt.ArrayLike) -> tuple[Fraction, ...]:

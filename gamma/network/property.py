@@ -17,16 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import PropertyError, UsageError
-from gamma.network.exact import (
-    Float32,
-    Float64,
-    enclose_rows,
-    exact_fractions,
-    float32_above,
-    float32_below,
-)
+from gamma.network.exact import enclose_rows, exact_fractions
 from gamma.network.rows import ConstraintRows, constraint_rows
 from gamma.tensor.box import Box
+from gamma.tensor.rounding import fraction_up, to_down, to_up
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 
 F = TypeVar("F", bound=np.floating[Any])
 Terms = tuple[tuple[int, Fraction], ...]
@@ -125,7 +122,7 @@ class Property:
         lower, _, _, upper = self._ends
         kind = np.dtype(dtype)
         if kind == np.float32:
-            return self._in_range(float32_below(lower), float32_above(upper), "float32")
+            return self._in_range(to_down(lower), to_up(upper), "float32")
         if kind != np.float64:
             raise UsageError(f"region arrays in {kind}: expected float32 or float64")
         return self._in_range(lower.copy(), upper.copy(), "float64")
@@ -139,8 +136,10 @@ class Property:
         first = self.balls[0]
         if any((ball.norm, ball.radius) != (first.norm, first.radius) for ball in self.balls):
             raise UsageError("the regions are balls of different norm or radius: use one each")
-        center = np.array([[float(c) for c in ball.center] for ball in self.balls])
-        return Box(low, high, first.norm, center, float(first.radius))
+        below, above = enclose_rows([ball.center for ball in self.balls], self.inputs)
+        if (below != above).any():
+            raise UsageError("the centre of a ball is no float64: gamma bounds balls around floats")
+        return Box(low, high, first.norm, below, fraction_up(first.radius))
 
     def inner_float32(self, region: int) -> tuple[Float32, Float32, npt.NDArray[np.bool_]]:
         """The largest float32 box inside the exact box: lower, upper and holds, each (inputs,).
@@ -149,7 +148,7 @@ class Property:
         the float32 nearest to the middle of the interval (a point outside the property).
         """
         _, lower_above, upper_below, _ = (ends[region] for ends in self._ends)
-        lower, upper = float32_above(lower_above), float32_below(upper_below)
+        lower, upper = to_up(lower_above), to_down(upper_below)
         holds = lower <= upper
         exact = self.regions[region]
         for index in np.flatnonzero(~holds):
