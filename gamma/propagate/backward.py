@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network
-from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu
+from gamma.ops import Add, Conv, Elementwise, Gemm, Linear, ReduceMax, Relu
 from gamma.propagate.constants import (
     UNIT,
     LinearCharge,
@@ -28,12 +29,15 @@ from gamma.propagate.constants import (
     relaxation,
 )
 from gamma.propagate.state import NodeBounds
+from gamma.propagate.windows import Windows, can_window, through_conv
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+
+Rows = Array | Windows
 
 # A fused ReLU drops dead columns when at least this share of them is dead in every box.
 _COMPRESS_FROM = 0.1
@@ -157,7 +161,7 @@ class Backward:
 
     def run(
         self,
-        frontier: dict[int, Array],
+        frontier: dict[int, Rows],
         d: Float64,
         box: Int64,
         check: Callable[[], None] | None = None,
@@ -182,7 +186,7 @@ class Backward:
         return np.where(np.isnan(d), -np.inf, d)
 
     def _step(
-        self, index: int, rows: Array, d: Float64, box: Int64, frontier: dict[int, Array]
+        self, index: int, rows: Rows, d: Float64, box: Int64, frontier: dict[int, Rows]
     ) -> None:
         node = self.network.nodes[index]
         if isinstance(node.op, Linear):
@@ -192,71 +196,111 @@ class Backward:
         elif isinstance(node.op, ReduceMax):
             tables = self.tables(index)
             assert isinstance(tables, MaxTables)
-            part = _through_max(node.op, tables, rows, d, box, self.network, index)
+            frames = _frames(rows)
+            part = _through_max(node.op, tables, frames, d, box, self.network, index)
             self._join(frontier, node.inputs[0], part, d, box)
         else:
             tables = self.tables(index)
             assert isinstance(tables, Relaxation)
-            kernels.relax_rows(
-                rows,
-                d,
-                box,
+            parts = (
                 tables.lower_slope,
                 tables.upper_slope,
                 tables.lower_const,
                 tables.upper_const,
             )
+            if isinstance(rows, Windows):
+                cut = (rows.cut(p) for p in parts)
+                kernels.relax_rows(rows.flat, d, rows.place, *cut)
+            else:
+                kernels.relax_rows(rows, d, box, *parts)
             d -= tables.loss[box]
             _settle(d)
             self._join(frontier, node.inputs[0], rows, d, box)
 
+    def _pay(self, rows: Rows, d: Float64, box: Int64, weight: Float64) -> None:
+        """d -= |rows|·weight for a table (batch, size)."""
+        if isinstance(rows, Windows):
+            kernels.abs_dot_rows(rows.flat, d, rows.place, inflated(rows.cut(weight)))
+        else:
+            kernels.abs_dot_rows(rows, d, box, inflated(weight))
+
     def _through_linear(
-        self, index: int, rows: Array, d: Float64, box: Int64, frontier: dict[int, Array]
+        self, index: int, rows: Rows, d: Float64, box: Int64, frontier: dict[int, Rows]
     ) -> None:
         node = self.network.nodes[index]
         assert isinstance(node.op, Linear)
         if not self.fused(index) or self.linear_only:
             charge = self.charge(index)
-            kernels.abs_dot_rows(rows, d, box, inflated(charge.weight))
+            self._pay(rows, d, box, charge.weight)
             d -= charge.loss[box]
             _settle(d)
         shapes = [self.network.nodes[i].shape for i in node.inputs]
-        if isinstance(node.op, Gemm) and len(node.shape) == 1:
-            parts: tuple[Array, ...] = (rows @ self.weight(index),)
+        parts: tuple[Rows, ...]
+        if isinstance(rows, Windows):
+            parts = self._windows_through(node.op, rows, shapes)
+        elif isinstance(node.op, Gemm) and len(node.shape) == 1:
+            parts = (rows @ self.weight(index),)
         else:
             parts = node.op.adjoint(rows.reshape(len(rows), *node.shape), shapes)
         for i, part in zip(node.inputs, parts, strict=True):
-            flat = np.ascontiguousarray(part).reshape(len(rows), -1)
-            self._join(frontier, i, flat, d, box, shared=len(parts) > 1)
+            if not isinstance(part, Windows):
+                part = np.ascontiguousarray(part).reshape(len(d), -1)
+            self._join(frontier, i, part, d, box, shared=len(parts) > 1)
+
+    def _windows_through(
+        self, op: Linear, rows: Windows, shapes: list[tuple[int, ...]]
+    ) -> tuple[Rows, ...]:
+        """Windows stay windows through convolutions and sums, and become frames elsewhere."""
+        if isinstance(op, Add):
+            rows = rows.masked()
+            return tuple(
+                rows if sign > 0 else replace(rows, array=-rows.array) for sign in op.signs
+            )
+        if isinstance(op, Conv) and can_window(op, shapes[0]):
+            grown = through_conv(op, rows.masked(), shapes[0])
+            return (grown.dense() if grown.covering else grown,)
+        frames = rows.dense()
+        channels = rows.array.shape[1]
+        return op.adjoint(frames.reshape(len(frames), channels, *rows.image), shapes)
 
     def _join(
         self,
-        frontier: dict[int, Array],
+        frontier: dict[int, Rows],
         index: int,
-        part: Array,
+        part: Rows,
         d: Float64,
         box: Int64,
         shared: bool = False,
     ) -> None:
         """Add coefficients to a node; a second contribution costs one more rounding."""
         if index not in frontier:
-            frontier[index] = part.copy() if shared else part
+            if isinstance(part, Windows):
+                frontier[index] = replace(part, array=part.array.copy()) if shared else part
+            else:
+                frontier[index] = part.copy() if shared else part
             return
-        total = frontier[index]
-        total += part
-        kernels.abs_dot_rows(total, d, box, inflated(self.radius(index) * (1.01 * UNIT[self.dtype])))
+        here = frontier[index]
+        total: Rows
+        if isinstance(here, Windows) and isinstance(part, Windows) and here.aligned_with(part):
+            total = here.plus(part)
+        else:
+            total = _frames(here)
+            total += _frames(part)
+        frontier[index] = total
+        self._pay(total, d, box, self.radius(index) * (1.01 * UNIT[self.dtype]))
         _settle(d)
 
-    def _concretise(self, index: int, rows: Array, d: Float64, box: Int64) -> None:
+    def _concretise(self, index: int, rows: Rows, d: Float64, box: Int64) -> None:
         """The least value of the rows over the node's interval."""
-        kernels.abs_dot_rows(rows, d, box, inflated(self.radius(index)))
+        self._pay(rows, d, box, self.radius(index))
         _settle(d)
 
-    def _concretise_input(self, rows: Array, d: Float64, box: Int64) -> None:
+    def _concretise_input(self, rows: Rows, d: Float64, box: Int64) -> None:
         """The least value over the input set: the dual norm of the rows, or the interval."""
         if self.box.norm == "inf":
             self._concretise(0, rows, d, box)
             return
+        rows = _frames(rows)
         interval = d.copy()
         self._concretise(0, rows, interval, box)
         assert self.box.center is not None and self.box.radius is not None
@@ -283,6 +327,11 @@ def inflated(weight: Float64) -> Float64:
     """A weight table that also covers the float64 sum over it."""
     g = rounding.gamma_factor(weight.shape[1] + 4, np.float64)
     return weight * ((1 + g) * (1 + 2.0**-50))
+
+
+def _frames(rows: Rows) -> Array:
+    """Dense rows (rows, size)."""
+    return rows.dense() if isinstance(rows, Windows) else rows
 
 
 def _settle(d: Float64) -> None:

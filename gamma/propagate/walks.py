@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,11 +12,12 @@ import numpy.typing as npt
 
 from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Network
-from gamma.ops import Conv, Elementwise, Gemm, Linear, ReduceMax
-from gamma.propagate.backward import Backward
+from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
+from gamma.propagate.backward import Backward, Rows
 from gamma.propagate.constants import linear_charge
 from gamma.propagate.interval import input_bounds, interval_step
 from gamma.propagate.state import NodeBounds
+from gamma.propagate.windows import Windows, starts
 from gamma.tensor import rounding
 from gamma.tensor.box import Box
 
@@ -141,33 +143,29 @@ class Walk:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
         frontier, centre, cost = self._start(index, boxes, neurons)
         d = np.concatenate((centre - cost, -centre - cost))
-        both = {i: np.concatenate((rows, -rows)) for i, rows in frontier.items()}
+        both = {i: _with_negatives(rows) for i, rows in frontier.items()}
         box = np.concatenate((boxes, boxes))
         result = self.backward.run(both, d, box, self.options.check)
         return result[: len(boxes)], -result[len(boxes) :]
 
     def _start(
         self, index: int, boxes: Array, neurons: Array
-    ) -> tuple[dict[int, Array], Float64, Float64]:
+    ) -> tuple[dict[int, Rows], Float64, Float64]:
         """Rows that say ``neuron - centre`` over earlier nodes, the centres, and their cost."""
         node, bounds = self.network.nodes[index], self.bounds[index]
         assert isinstance(node.op, Linear)
         centre = bounds.centre.reshape(len(bounds.centre), -1)[boxes, neurons]
         dtype = self.options.dtype
-        if len(node.inputs) == 1 and isinstance(node.op, Gemm | Conv):
-            charge = linear_charge(
-                node.op, bounds, [self.bounds[i] for i in node.inputs], dtype, start=True
-            )
+        if isinstance(node.op, Gemm) and len(node.shape) == 1:
+            inputs = [self.bounds[i] for i in node.inputs]
+            charge = linear_charge(node.op, bounds, inputs, dtype, start=True)
             before = node.inputs[0]
             rows = node.op.start_rows(neurons, [self.network.nodes[before].shape], dtype)
             columns = self.backward.columns(before)
-            flat = rows.reshape(len(neurons), -1)
-            flat = flat if columns is None else flat.take(columns, axis=1)
-            frontier = {before: np.ascontiguousarray(flat)}
+            rows = rows if columns is None else rows.take(columns, axis=1)
+            frontier: dict[int, Rows] = {before: np.ascontiguousarray(rows)}
         else:
-            unit = np.zeros((len(neurons), node.size), dtype)
-            unit[np.arange(len(neurons)), neurons] = 1
-            frontier = {index: unit}
+            frontier = {index: _unit_rows(neurons, boxes, node.shape, dtype)}
             if not self.backward.fused(index):
                 return frontier, centre, np.zeros(len(neurons))
             charge = self.backward.charge(index)
@@ -220,6 +218,20 @@ class Walk:
             bounds.intersect(lower.reshape(shape), upper.reshape(shape), node.name)
             self._tight[index] = True
         return bounds.lower, bounds.upper
+
+
+def _with_negatives(rows: Rows) -> Rows:
+    """Rows for lower bounds followed by rows for upper bounds."""
+    return rows.negated_too() if isinstance(rows, Windows) else np.concatenate((rows, -rows))
+
+
+def _unit_rows(neurons: Array, boxes: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
+    """One coefficient 1 per row: a window of one pixel on an image, a dense row elsewhere."""
+    if len(shape) == 3:
+        return starts(neurons, boxes, shape, dtype)
+    unit = np.zeros((len(neurons), math.prod(shape)), dtype)
+    unit[np.arange(len(neurons)), neurons] = 1
+    return unit
 
 
 def unstable(
