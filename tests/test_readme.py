@@ -1,0 +1,76 @@
+"""The examples in README.md and docs/ run, in order, and do what is said beside them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "docs/getting-started.md", "docs/formats.md"]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STATUS = re.compile(r"#\s*exit status (\d+)")
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The fenced blocks of a page: (language, text)."""
+    return BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder that looks like the checkout, where examples may write files."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_run(page: str, folder: Path) -> None:
+    names: dict[str, object] = {}
+    for language, text in blocks(page):
+        if language == "python":
+            exec(compile(text, page, "exec"), names)  # the examples of our own pages
+        elif language == "sh":
+            for line in text.replace("\\\n", " ").splitlines():
+                run_line(line, folder)
+
+
+def run_line(line: str, folder: Path) -> None:
+    """One shell line: ``gamma ...`` must end with status 0 or the one in its comment."""
+    words = shlex.split(line, comments=True)
+    if not words or words[0] in ("make", "pip", "git"):
+        return
+    assert words[0] == "gamma", f"only gamma commands are examples: {line}"
+    expected = STATUS.search(line)
+    result = subprocess.run(
+        [sys.executable, "-m", "gamma", *words[1:]],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert result.returncode == (int(expected[1]) if expected else 0), line + result.stderr
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/index.md", "docs/soundness.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if "://" not in target:
+            assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
+
+
+def test_formats_page_lists_every_operator() -> None:
+    from gamma.ops import TABLE
+
+    page = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
+    missing = [name for name in TABLE if f"`{name}`" not in page]
+    assert not missing
