@@ -3,7 +3,7 @@
     net = gamma.load("model.onnx")                      a network, from the file people have
     box = gamma.Box.linf(x, 0.01, clip=(0, 1))          a set of inputs (also .l2, .l1, Box(lo, hi))
     out = gamma.bounds(net, box, method="crown")        a BoundedTensor that encloses every output
-    prop = gamma.read_vnnlib("prop.vnnlib")             a property; or gamma.robustness(box, label=3)
+    prop = gamma.read_vnnlib("prop.vnnlib")             a property, or robustness(box, label=3)
     res = gamma.verify(net, prop, timeout=60)           a Result with a three-valued verdict
     gamma.save(net, "model.safetensors")
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gamma.errors import UnsupportedError as UnsupportedError
     from gamma.errors import UsageError as UsageError
     from gamma.formats import load as load
-    from gamma.formats import save as save
+    from gamma.formats.save import save as save
     from gamma.formats.vnnlib import read_vnnlib as read_vnnlib
     from gamma.network.graph import Network as Network
     from gamma.network.property import LinearConstraint as LinearConstraint
@@ -65,8 +65,7 @@ _HOME = {
     ),
 }
 
-# ``gamma.verify`` is a package that can be called, see its docstring; ``gamma.errors``, ``network``,
-# ``ops``, ``propagate``, ``tensor``, ``formats`` are the other layers.
+# ``gamma.verify`` is a package that can be called, see its docstring; the others are the layers.
 _LAYERS = ("verify", "errors", "network", "ops", "propagate", "tensor", "formats", "architectures")
 
 __all__ = [*sorted(_HOME), "verify"]

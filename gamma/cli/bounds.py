@@ -49,18 +49,19 @@ def run(args: argparse.Namespace) -> int:
     seconds = {"load": loaded, **result.seconds, "total": time.perf_counter() - start}
     result = replace(result, seconds=seconds)
     if args.npz:
-        write_bytes(Path(args.npz), _npz(result.bounds, layers))
+        write_bytes(Path(args.npz), _npz(result, layers))
     deliver(_json(result, layers) if args.json else _text(result, layers), args.output)
     return 0
 
 
-def _npz(bounds: tuple[Any, Any], layers: Layers | None) -> bytes:
+def _npz(result: Result, layers: Layers | None) -> bytes:
     """Arrays ``lower`` and ``upper``, and ``lower/NAME``, ``upper/NAME`` for every node."""
-    arrays = {"lower": bounds[0], "upper": bounds[1]}
+    assert result.bounds is not None
+    arrays = {"lower": result.bounds[0], "upper": result.bounds[1]}
     for name, (lower, upper) in (layers or {}).items():
         arrays[f"lower/{name}"], arrays[f"upper/{name}"] = lower, upper
     stream = io.BytesIO()
-    np.savez(stream, **arrays)
+    np.savez(stream, allow_pickle=False, **arrays)
     return stream.getvalue()
 
 

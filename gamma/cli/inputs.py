@@ -128,7 +128,7 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
                 raise FormatError.at(path, "", f"shape {shape} is larger than {INPUT_LIMIT} bytes")
             data = stream.read(expected + 1)
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file; give a NumPy array saved with numpy.save") from None
+        raise UsageError(f"{path}: no such file; give an array saved with numpy.save") from None
     except OSError as error:
         raise FormatError.at(path, "", f"cannot be read: {error.strerror or error}") from None
     except ValueError as error:

@@ -38,20 +38,20 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    _verify(commands.add_parser("verify", **_texts("decide a property of a network")))
-    _bounds(commands.add_parser("bounds", **_texts("print certified output bounds, no verdict")))
-    inspect = commands.add_parser("inspect", **_texts("print layers, shapes and what is supported"))
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+
+    _verify(command("verify", "decide a property of a network"))
+    _bounds(command("bounds", "print certified output bounds, no verdict"))
+    inspect = command("inspect", "print layers, shapes and what is supported")
     _model(inspect)
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
-    info = commands.add_parser("info", **_texts("print versions and machine: for bug reports"))
+    info = command("info", "print versions and machine: for bug reports")
     info.add_argument("--json", action="store_true", help="print one JSON object")
-    completion = commands.add_parser("completion", **_texts("print a shell completion script"))
+    completion = command("completion", "print a shell completion script")
     completion.add_argument("shell", choices=SHELLS, help="the shell to complete in")
     return parser
-
-
-def _texts(text: str) -> dict[str, str]:
-    return {"help": text, "description": text[0].upper() + text[1:] + "."}
 
 
 def _verify(parser: argparse.ArgumentParser) -> None:
@@ -127,9 +127,7 @@ def _computation(parser: argparse.ArgumentParser) -> None:
 def _output(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print one JSON object")
-    _file(
-        output, "-o", "--output", metavar="FILE", help="write the result there, not on stdout"
-    )
+    _file(output, "-o", "--output", metavar="FILE", help="write the result there, not on stdout")
     return output
 
 

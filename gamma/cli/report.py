@@ -44,7 +44,8 @@ def margins(result: Result) -> list[str]:
     largest = max(finite, default=0.0) or 1.0
     label = max(len(_short(m.label)) for m in shown)
     cells = max(picture.width() - label - 26, 8)
-    lines = [f"{result.proved} of {result.conjunctions} unsafe sets excluded; lower bound of each margin:"]
+    count = f"{result.proved} of {result.conjunctions} unsafe sets excluded"
+    lines = [f"{count}; lower bound of each margin:"]
     for margin in shown:
         mark = ("✓" if unicode else "+") if margin.proved else ("✗" if unicode else "-")
         value = _margin(margin)
@@ -130,9 +131,9 @@ def _guarantee(name: str) -> str:
 
 
 def explanation(explain: dict[str, Any]) -> list[str]:
-    """Node by node: neurons, how many are unstable, mean width of their bounds, seconds."""
+    """Node by node: neurons that needed rows of their own, mean width of bounds, seconds."""
     rows = [_explained(node) for node in explain["nodes"]]
-    head = ("node", "operator", "shape", "unstable", "mean width", "seconds")
+    head = ("node", "operator", "shape", "bounded", "mean width", "seconds")
     lines = picture.table(rows, head, (False, False, False, True, True, True))
     points = explain.get("attack_points")
     return [*lines, *([f"attack: {points:,} points tried"] if points else [])]
@@ -140,13 +141,13 @@ def explanation(explain: dict[str, Any]) -> list[str]:
 
 def _explained(node: dict[str, Any]) -> list[str]:
     shape = "×".join(str(n) for n in node.get("shape", ()))
-    unstable, mean = node.get("unstable"), node.get("mean_width", node.get("width"))
+    bounded, mean = node.get("bounded"), node.get("width")
     spent = node.get("seconds")
     return [
         str(node.get("name", ""))[:32],
         str(node.get("op", "")),
         shape,
-        "" if unstable is None else str(unstable),
+        f"{bounded:,}" if bounded else "",
         "" if mean is None else picture.number(float(mean)),
         "" if spent is None else f"{float(spent):.4f}",
     ]

@@ -43,9 +43,7 @@ def _form(args: argparse.Namespace) -> str:
     return form
 
 
-def decide(
-    args: argparse.Namespace, net: Network, question: Question, start: float
-) -> Result:
+def decide(args: argparse.Namespace, net: Network, question: Question, start: float) -> Result:
     """Run the verification, or the bounds when there is nothing to prove."""
     timeout = args.timeout
     if timeout is not None:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from gamma.network.graph import Network
-from gamma.network.property import Ball, Property
+from gamma.network.property import Property
 from gamma.ops import Linear
+from gamma.verify.moves import Mover, into_ball
 from gamma.verify.objective import Float32, Float64, Objective
 from gamma.verify.result import Counterexample
 from gamma.verify.targets import Int64, Targets
@@ -35,17 +35,24 @@ class Effort:
     Attributes:
         samples: random points per region with few inputs.
         restarts, steps: of gradient descent, per target and round.
+        points: descend from at least so many points at once; small batches waste their time.
         work: multiplications after which no further round begins; at least one round is made.
     """
 
     samples: int
     restarts: int
     steps: int
+    points: int
     work: float
 
 
-QUICK = Effort(samples=1 << 11, restarts=4, steps=15, work=0.0)
-LONG = Effort(samples=1 << 15, restarts=16, steps=60, work=2.0**37)
+QUICK = Effort(samples=1 << 11, restarts=4, steps=15, points=32, work=0.0)
+LONG = Effort(samples=1 << 15, restarts=16, steps=60, points=256, work=2.0**35)
+PATIENT = Effort(samples=1 << 15, restarts=16, steps=60, points=256, work=2.0**38)
+"""For a caller who set a time limit and so said how long an answer may take."""
+
+CALL = 2.0**20
+"""Fixed cost of one evaluation, in multiplications."""
 
 
 class Attack:
@@ -65,20 +72,18 @@ class Attack:
         )
         self._boxes: dict[int, tuple[Float32, Float32]] = {}
         self.best: dict[int, tuple[float, Float32]] = {}
-        self.tried = 0
+        self.tried, self.work = 0, 0.0
 
     def run(self, active: Int64, effort: Effort, deadline: float = np.inf) -> Counterexample | None:
         """Search the unsafe sets of the targets ``active``, most promising first."""
-        first, spent = self.tried, 0.0
+        first = self.work
         groups = [Objective.of(self.net, self.targets, g) for g in self._groups(active)]
         number = 0
-        while number == 0 or spent < effort.work:
+        while number == 0 or self.work - first < effort.work:
             for objective in groups:
                 found = self._round(objective, effort, number, deadline)
                 if found is not None or time.monotonic() > deadline:
                     return found
-            # A step forward and backward costs about three times a point's evaluation.
-            spent = 3.0 * self.cost * (self.tried - first)
             number += 1
         return None
 
@@ -119,6 +124,11 @@ class Attack:
     def _batch(self) -> int:
         """Points evaluated at once, so that the largest arrays stay in tens of megabytes."""
         return int(np.clip((1 << 23) // max(self.neurons, 1), 16, 1 << 14))
+
+    def _count(self, points: int) -> None:
+        """Account for one evaluation; forward and backward cost about three times forward."""
+        self.tried += points
+        self.work += CALL + 3.0 * self.cost * points
 
     # --- sampling -------------------------------------------------------------------------------
 
@@ -171,7 +181,7 @@ class Attack:
         self, objective: Objective, which: Int64, x: Float32, values: Float64
     ) -> Counterexample | None:
         """Replay the candidates among these points and remember the best point of each target."""
-        self.tried += len(x)
+        self._count(len(x))
         order = np.argsort(values, kind="stable")
         for i in order[:4]:
             target = int(objective.targets[which[i]])
@@ -201,8 +211,8 @@ class Attack:
         self, objective: Objective, effort: Effort, number: int, deadline: float
     ) -> Counterexample | None:
         """One round of restarts on every target: sign steps, or Adam in odd rounds."""
-        restarts = effort.restarts
         count = len(objective.targets)
+        restarts = max(effort.restarts, min(effort.points, self._batch()) // count)
         if count * restarts > 8 * self._batch():
             restarts = max(2, 8 * self._batch() // count)
         which = np.repeat(np.arange(count, dtype=np.int64), restarts)
@@ -268,10 +278,10 @@ class Attack:
         width = ceiling - floor
         direction = self.random.uniform(-1, 1, (len(chosen), self.targets.outputs))
         for _ in range(SCATTER_STEPS):
+            self._count(len(part))
             slope = objective.pull(part, direction.astype(np.float32))
             move = (0.3 * width * np.sign(slope)).astype(np.float32)
             part = np.clip(part - move, floor, ceiling)
-        self.tried += SCATTER_STEPS * len(chosen)
         x[chosen] = part
         return self._project(objective, which, x)
 
@@ -324,40 +334,3 @@ class Attack:
             low, high = self._box(region)
             x[:, i] = np.clip(np.round(x[:, i]), np.ceil(low[i]), np.floor(high[i]))
         return x
-
-
-class Mover:
-    """Turns gradients into steps of length up to 1 per input: their signs, or Adam's."""
-
-    def __init__(self, shape: tuple[int, ...], adaptive: bool) -> None:
-        self.adaptive, self.age = adaptive, 0
-        self.mean = np.zeros(shape) if adaptive else None
-        self.square = np.zeros(shape) if adaptive else None
-
-    def direction(self, slope: Float64, random: np.random.Generator) -> Float64:
-        """The step that lowers the objective; random signs where the gradient vanishes."""
-        slope = np.where(np.isfinite(slope), slope, 0.0)
-        flat = ~slope.any(axis=1)
-        if flat.any():
-            slope[flat] = random.choice((-1.0, 1.0), size=(int(flat.sum()), slope.shape[1]))
-        if self.mean is None or self.square is None:
-            return -np.sign(slope)
-        self.age += 1
-        slope = slope / np.abs(slope).max(axis=1, keepdims=True)
-        self.mean = 0.9 * self.mean + 0.1 * slope
-        self.square = 0.99 * self.square + 0.01 * slope * slope
-        mean = self.mean / (1 - 0.9**self.age)
-        spread = np.sqrt(self.square / (1 - 0.99**self.age))
-        result: Float64 = np.clip(-mean / (spread + 1e-8), -1.0, 1.0)
-        return result
-
-
-def into_ball(ball: Ball, x: npt.NDArray[np.float32]) -> Float32:
-    """Points (points, inputs) pulled straight to the ball's centre until they lie inside."""
-    center = np.array([float(c) for c in ball.center])
-    step = x.astype(np.float64) - center
-    length = np.abs(step).sum(axis=1) if ball.norm == "1" else np.sqrt((step * step).sum(axis=1))
-    # A little short of the border, so that rounding to float32 does not leave the ball.
-    allowed = float(ball.radius) * (1 - 1e-5)
-    factor = np.where(length > allowed, allowed / np.maximum(length, 1e-300), 1.0)
-    return (center + step * factor[:, None]).astype(np.float32)

@@ -65,7 +65,7 @@ class Objective:
         values += self.constant[which]
         if self.rows_x is not None:
             values += np.einsum("pki,pi->pk", self.rows_x[which], x.astype(np.float64))
-        return values
+        return np.asarray(values)
 
     def value(self, which: Int64, x: Float32, y: Array) -> Float64:
         """Value (points,) of each point's own target; NaN outputs count as +inf."""
@@ -81,7 +81,8 @@ class Objective:
         """Gradient (points, inputs) of direction·y, one direction (outputs,) per point."""
         seed = direction.reshape(-1, *self.net.output_shape)
         _, slope = gradient(self.net, x.reshape(-1, *self.net.input_shape), seed)
-        return slope.reshape(len(x), -1)
+        result: Array = np.asarray(slope).reshape(len(x), -1)
+        return result
 
     def descend(self, which: Int64, x: Float32, soft: bool) -> tuple[Float64, Float64, Float64]:
         """Values (points,), their gradients (points, inputs) and outputs (points, outputs).

@@ -16,7 +16,7 @@ from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property
 from gamma.propagate import Specification, lower_bounds
 from gamma.tensor.box import Box
-from gamma.verify.attack import LONG, QUICK, Attack, Effort
+from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
 from gamma.verify.choices import check_options
 from gamma.verify.environment import environment, peak_bytes
 from gamma.verify.replay import Replay
@@ -103,15 +103,17 @@ class _Run:
         self.targets = Targets.of(prop)
         self.lower = np.full(len(self.targets), -np.inf)
         self.proved = self.targets.excluded.copy()
+        self.explain = False
         self.seconds: dict[str, float] = {}
         self.used: list[str] = []
         self.dtype_used = ""
         self.explained: list[dict[str, Any]] = []
         self.bounds: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
-        self.seconds["property"] = time.monotonic() - start
+        self.seconds["rows"] = time.monotonic() - start
 
     def decide(self, attack: bool, explain: bool, seed: int) -> Result:
         found = None
+        self.explain = explain
         search = Attack(
             self.net, self.prop, self.targets, Replay(self.net, self.prop, self.guarantee), seed
         )
@@ -122,7 +124,7 @@ class _Run:
         cut = False
         if found is None:
             try:
-                self._bound(explain)
+                self._bound()
             except ResourceError:
                 if time.monotonic() < self.deadline:
                     raise
@@ -130,7 +132,8 @@ class _Run:
         if found is None and attack and not self.proved.all() and not cut:
             remaining = attackable[~self.proved[attackable]]
             order = np.argsort(self.lower[remaining], kind="stable")
-            found = self._attack(search, remaining[order], LONG, math.inf)
+            effort = LONG if self.timeout is None else PATIENT
+            found = self._attack(search, remaining[order], effort, math.inf)
         return self._result(found, search.tried, cut)
 
     def _attack(
@@ -147,7 +150,7 @@ class _Run:
 
     # --- bounds ---------------------------------------------------------------------------------
 
-    def _bound(self, explain: bool) -> None:
+    def _bound(self) -> None:
         """Bound the rows of all open targets, a chunk of regions at a time."""
         begin = time.monotonic()
         rows = self.targets.provable()
@@ -157,7 +160,7 @@ class _Run:
         try:
             for start, stop in self._chunks(regions):
                 self.progress(f"{self.method}: {start} of {len(rows)} rows bounded")
-                self._bound_chunk(rows[start:stop], regions[start:stop], box, explain)
+                self._bound_chunk(rows[start:stop], regions[start:stop], box)
         finally:
             self._spent("bounds", begin)
 
@@ -170,7 +173,7 @@ class _Run:
         stops = np.r_[starts[1:], len(regions)]
         yield from zip(starts.tolist(), stops.tolist(), strict=True)
 
-    def _bound_chunk(self, rows: Int64, regions: Int64, box: Box, explain: bool) -> None:
+    def _bound_chunk(self, rows: Int64, regions: Int64, box: Box) -> None:
         distinct, index = np.unique(regions, return_inverse=True)
         forms = self.targets.rows(rows)
         specification = Specification(
@@ -195,7 +198,7 @@ class _Run:
         self.dtype_used = str(analysis.dtype)
         for phase, seconds in analysis.seconds.items():
             self.seconds[f"bounds.{phase}"] = self.seconds.get(f"bounds.{phase}", 0.0) + seconds
-        if explain and not self.explained:
+        if self.explain and not self.explained:
             self.explained = analysis.explain()
 
     def _record(self, rows: Int64, lower: Float64, strict: npt.NDArray[np.bool_]) -> None:
@@ -216,9 +219,7 @@ class _Run:
             verdict = "verified"
         else:
             verdict = "timeout" if late else "unknown"
-        explain = None
-        if self.explained:
-            explain = {"nodes": self.explained, "attack_points": tried}
+        explain = {"nodes": self.explained, "attack_points": tried} if self.explain else None
         self.seconds["total"] = time.monotonic() - self.start
         return Result(
             verdict=verdict,
