@@ -35,6 +35,10 @@ void gamma_interval_affine_f64(const double *W, const double *centre, const doub
 void gamma_col2im_f32(const float *cols, float *out, size_t planes, const int64_t *geometry);
 void gamma_col2im_f64(const double *cols, double *out, size_t planes, const int64_t *geometry);
 
+/* The same with channels last, geometry followed by C. */
+void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);
+void gamma_fold_last_f64(const double *cols, double *out, size_t frames, const int64_t *geometry);
+
 void gamma_interval_mul_f32(const float *al, const float *au, const float *bl, const float *bu,
                             float *lower, float *upper, size_t n);
 void gamma_interval_mul_f64(const double *al, const double *au, const double *bl, const double *bu,

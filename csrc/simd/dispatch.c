@@ -144,6 +144,9 @@ static int outside(const int64_t *box, size_t N, size_t B) {
     void gamma_col2im_##S(const F *cols, F *out, size_t planes, const int64_t *geometry) {         \
         GUARDED(table->col2im_##S(cols, out, planes, geometry));                                   \
     }                                                                                              \
+    void gamma_fold_last_##S(const F *cols, F *out, size_t frames, const int64_t *geometry) {      \
+        GUARDED(table->fold_last_##S(cols, out, frames, geometry));                                \
+    }                                                                                              \
     void gamma_interval_mul_##S(const F *al, const F *au, const F *bl, const F *bu, F *lower,      \
                                 F *upper, size_t n) {                                              \
         GUARDED(table->mul_##S(al, au, bl, bu, lower, upper, n));                                  \

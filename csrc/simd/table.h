@@ -28,7 +28,8 @@
     void (*mul_add_##S)(const F *, const F *, const F *, const F *, const F *, const F *, F *,     \
                         F *, size_t);                                                              \
     void (*split_##S)(const F *, F *, F *, size_t);                                                \
-    void (*col2im_##S)(const F *, F *, size_t, const int64_t *);
+    void (*col2im_##S)(const F *, F *, size_t, const int64_t *);                                   \
+    void (*fold_last_##S)(const F *, F *, size_t, const int64_t *);
 
 struct gamma_table {
     const char *name;
@@ -49,7 +50,8 @@ extern const struct gamma_table gamma_neon;
 #define GAMMA_ENTRIES(S)                                                                           \
     .relax_##S = relax_##S, .dot_row_##S = dot_row_##S, .abs_row_##S = abs_row_##S,                \
     .affine_##S = affine_##S, .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S,          \
-    .mul_add_##S = mul_add_##S, .split_##S = split_##S, .col2im_##S = col2im_##S
+    .mul_add_##S = mul_add_##S, .split_##S = split_##S, .col2im_##S = col2im_##S,   \
+    .fold_last_##S = fold_last_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */
 #define GAMMA_TABLE(ISA)                                                                           \

@@ -102,6 +102,29 @@ def col2im(
                 out[:, :, y, x] += source[:, :, i, j, rows, columns]
 
 
+def fold_last(
+    cols: Array,
+    out: Array,
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    pads: tuple[int, int],
+    dilations: tuple[int, int],
+) -> None:
+    H, W = out.shape[1:3]
+    (kh, kw), (sh, sw), (top, left), (dh, dw) = kernel, strides, pads, dilations
+    wide = cols.shape[2]
+    # Per pixel in the order of the C kernel: window row, kernel row, window column, kernel column.
+    with np.errstate(all="ignore"):
+        for y, i in np.ndindex(cols.shape[1], kh):
+            row = y * sh + i * dh - top
+            if not 0 <= row < H:
+                continue
+            for x, j in np.ndindex(wide, kw):
+                column = x * sw + j * dw - left
+                if 0 <= column < W:
+                    out[:, row, column] += cols[:, y, x, i, j]
+
+
 def _clipped(offset: int, stride: int, count: int, size: int) -> tuple[slice, slice]:
     """Places offset + stride·k in [0, size) as a slice of the frame, and those k."""
     first = max(0, -(offset // stride))

@@ -212,6 +212,33 @@ def col2im(
     _backend.col2im(cols, out, kernel, strides, pads, dilations, windows)
 
 
+def fold_last(
+    cols: Array,
+    out: Array,
+    kernel: Pair,
+    strides: Pair = (1, 1),
+    pads: Pair = (0, 0),
+    dilations: Pair = (1, 1),
+) -> None:
+    """Add windows back into frames with channels last: out += scatter(cols), in place.
+
+    Per pixel the terms are added in ascending (window row, kernel row, window column, kernel
+    column), in f, so the bits do not depend on the instruction set.
+
+    Args:
+        cols: f (N, Ho, Wo, kh, kw, C). out: f (N, H, W, C), zero-filled by the caller.
+        pads: (top, left): pixels of the first window that lie outside the frame.
+    """
+    if out.dtype not in _FLOATS or out.ndim != 4 or cols.ndim != 6:
+        raise _refuse("out", f"{out.dtype} {out.shape}", "float32 or float64 of shape (N, H, W, C)")
+    if min(*kernel, *strides, *dilations) < 1:
+        raise _refuse("kernel, strides, dilations", (kernel, strides, dilations), "all positive")
+    N, _, _, C = out.shape
+    _check("cols", cols, out.dtype, (N, *cols.shape[1:3], *kernel, C))
+    _check("out", out, out.dtype, out.shape)
+    _backend.fold_last(cols, out, kernel, strides, pads, dilations)
+
+
 def _map64(name: str, x: npt.ArrayLike) -> Float64:
     values = np.ascontiguousarray(x, dtype=np.float64)
     out: Float64 = getattr(_backend, name)(values.reshape(-1)).reshape(np.shape(x))

@@ -156,6 +156,19 @@ def col2im(
     )
 
 
+def fold_last(
+    cols: Array, out: Array, kernel: Pair, strides: Pair, pads: Pair, dilations: Pair
+) -> None:
+    N, H, W, C = out.shape
+    geometry = (*kernel, *strides, *pads, *dilations, cols.shape[1], cols.shape[2], H, W, C)
+    _pick("fold_last", out)(
+        _pointer(cols, cols.size),
+        _pointer(out, out.size, True),
+        N,
+        ffi.new("int64_t[13]", geometry),
+    )
+
+
 def erf(x: Float64) -> Float64:
     out = np.empty_like(x)
     lib.gamma_erf(_pointer(x, x.size), _pointer(out, x.size, True), x.size)
