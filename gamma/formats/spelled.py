@@ -200,8 +200,10 @@ class _Reader:
             shape = op.shape(*(earlier[i].shape for i in inputs))
         except (GammaError, ValueError, TypeError, IndexError, ArithmeticError) as error:
             self.fail(where, shorten_text(str(error) or "its inputs do not fit"))
-        if math.prod(shape) > NODE_LIMIT or any(v < 1 for v in shape):
-            self.fail(where, f"its shape {shape} is empty or has more than {NODE_LIMIT} entries")
+        if len(shape) > RANK_LIMIT or any(v < 1 for v in shape):
+            self.fail(where, f"its shape {shorten(shape)} is empty or has over {RANK_LIMIT} axes")
+        if math.prod(shape) > NODE_LIMIT:
+            self.fail(where, f"its shape {shape} has more than {NODE_LIMIT} entries")
         self.check_broadcast(where, op, shape)
         return Node(item["name"], op, tuple(inputs), shape)
 

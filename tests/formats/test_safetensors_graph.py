@@ -6,11 +6,14 @@ import copy
 import dataclasses
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
@@ -346,6 +349,36 @@ def test_every_field_deleted(tmp_path: Path) -> None:
             assert str(error).isprintable()
         else:
             assert "attributes" in path[-2:]
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 65), 1 << 65)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", "x", "w", "b", "i", "inf", *TABLE]),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_random_changes_never_crash(data: Any) -> None:
+    """One or two entries anywhere replaced by random JSON: a network or a clear error."""
+    whole: Any = {"graph": copy.deepcopy(GOOD)}
+    for _ in range(data.draw(st.integers(1, 2))):
+        target, key = whole, "graph"
+        while isinstance(target[key], dict | list) and target[key] and data.draw(st.booleans()):
+            target = target[key]
+            keys = list(target) if isinstance(target, dict) else list(range(len(target)))
+            key = data.draw(st.sampled_from(keys))
+        target[key] = data.draw(JSON)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            load_graph(Path(folder), whole["graph"])
+    except GammaError as error:
+        assert str(error).isprintable()
 
 
 def test_reshape_of_an_image(tmp_path: Path) -> None:
