@@ -55,12 +55,59 @@ def unfold(x: Array, window: Window) -> Array:
     return view.reshape(n, c * kh * kw, ho * wo)
 
 
-def fold(columns: Array, channels: int, window: Window) -> Array:
-    """Adjoint of `unfold`: adds (N, C·kh·kw, Ho·Wo) back into (N, C, H, W)."""
-    image = np.zeros((columns.shape[0], channels, *window.image), columns.dtype)
-    top, left = window.pads[:2]
-    kernels.col2im(columns, image, window.kernel, window.strides, (top, left), window.dilations)
-    return image
+def last_weight(op: Linear, weight: Array, dtype: npt.DTypeLike, absolute: bool, groups: int) -> Array:
+    """A kernel (out, in/group, *k) as (group, out/group, kh·kw·in/group), channels last."""
+
+    def arrange() -> Array:
+        cast = cast_weight(op, weight, "weight", dtype, absolute)
+        split = cast.reshape(groups, cast.shape[0] // groups, cast.shape[1], -1)
+        return np.ascontiguousarray(split.transpose(0, 1, 3, 2)).reshape(*split.shape[:2], -1)
+
+    return op.cached(  # type: ignore[no-any-return]
+        f"last.{np.dtype(dtype).char}{'.abs' if absolute else ''}", arrange
+    )
+
+
+def spread(rows: Array, weight: Array, window: Window) -> Array:
+    """Adjoint of a convolution: (N, h, w, out) back onto (N, H, W, in), channels last.
+
+    ``weight`` is from `last_weight`; ``window.positions`` need not be (h, w): windows beyond the
+    image add nothing.
+    """
+    n, h, w = rows.shape[:3]
+    groups, out, depth = weight.shape
+    (kh, kw), (height, width) = window.kernel, window.image
+    channels = depth // (kh * kw)
+    image = np.zeros((groups, n, height, width, channels), rows.dtype)
+    block = min(n, max(1, _BLOCK_BYTES // (depth * h * w * rows.itemsize)))
+    columns = np.empty((block * h * w, depth), rows.dtype)
+    for group in range(groups):
+        mine = rows if groups == 1 else rows[..., group * out : (group + 1) * out]
+        for start in range(0, n, block):
+            part = np.ascontiguousarray(mine[start : start + block]).reshape(-1, out)
+            target = columns[: len(part)]
+            np.matmul(part, weight[group], out=target)
+            kernels.fold_last(
+                target.reshape(-1, h, w, kh, kw, channels),
+                image[group, start : start + block],
+                window.kernel,
+                window.strides,
+                window.pads[:2],
+                window.dilations,
+            )
+    if groups == 1:
+        return image[0]
+    return np.ascontiguousarray(image.transpose(1, 2, 3, 0, 4)).reshape(n, height, width, -1)
+
+
+def channels_last(x: Array, image: tuple[int, int]) -> Array:
+    """(N, C, ...) -> (N, H, W, C)."""
+    return np.ascontiguousarray(x.reshape(*x.shape[:2], *image).transpose(0, 2, 3, 1))
+
+
+def channels_first(x: Array) -> Array:
+    """(N, H, W, C) -> (N, C, H, W)."""
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
 def _pair(values: Sequence[int], fill: int) -> tuple[int, int]:
@@ -140,54 +187,9 @@ class Conv(Linear):
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
         (shape,) = shapes
         window = self.window(shape)
-        weight = cast_weight(self, self.weight, "weight", rows.dtype, False)
-        image = self._spread(rows.reshape(rows.shape[0], rows.shape[1], -1), weight, window, shape[0])
-        return (image.reshape(rows.shape[0], *shape),)
-
-    def start_rows(self, neurons: Array, shapes: Sequence[Shape], dtype: npt.DTypeLike) -> Array:
-        """One kernel laid onto the image per neuron: no product is formed."""
-        (shape,) = shapes
-        if self.group != 1:
-            return super().start_rows(neurons, shapes, dtype)
-        window = self.window(shape)
-        weight = cast_weight(self, self.weight, "weight", dtype, False)
-        weight = weight.reshape(*weight.shape[:2], *window.kernel)
-        counts = window.positions
-        channel, rest = np.divmod(neurons, counts[0] * counts[1])
-        top, left, bottom, right = window.pads
-        height, width = window.image[0] + top + bottom, window.image[1] + left + right
-        frame = np.zeros((len(neurons), shape[0], height, width), dtype)
-        origin = np.divmod(rest, counts[1])
-        y = origin[0][:, None] * window.strides[0] + np.arange(window.kernel[0]) * window.dilations[0]
-        x = origin[1][:, None] * window.strides[1] + np.arange(window.kernel[1]) * window.dilations[1]
-        row = np.arange(len(neurons))[:, None, None]
-        frame[row, :, y[:, :, None], x[:, None, :]] = weight.transpose(0, 2, 3, 1)[channel]
-        image = frame[:, :, top : height - bottom, left : width - right]
-        return np.ascontiguousarray(image).reshape(len(neurons), *shape)
-
-    def _spread(self, rows: Array, weight: Array, window: Window, channels: int) -> Array:
-        """Rows (N, out, positions) back onto images (N, channels, H, W), block by block."""
-        groups, out = self.group, weight.shape[0] // self.group
-        flat = weight.reshape(groups, out, -1).transpose(0, 2, 1)
-        n, _, positions = rows.shape
-        image = np.zeros((n, channels, *window.image), rows.dtype)
-        depth = flat.shape[1] * groups
-        block = max(1, _BLOCK_BYTES // (depth * positions * rows.itemsize))
-        columns = np.empty((min(block, n), groups, flat.shape[1], positions), rows.dtype)
-        top, left = window.pads[:2]
-        for start in range(0, n, block):
-            part = rows[start : start + block]
-            target = columns[: len(part)]
-            np.matmul(flat, part.reshape(len(part), groups, out, positions), out=target)
-            kernels.col2im(
-                target.reshape(len(part), depth, positions),
-                image[start : start + block],
-                window.kernel,
-                window.strides,
-                (top, left),
-                window.dilations,
-            )
-        return image
+        weight = last_weight(self, self.weight, rows.dtype, False, self.group)
+        image = spread(channels_last(rows, window.positions), weight, window)
+        return (channels_first(image).reshape(rows.shape[0], *shape),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,22 +255,11 @@ class ConvTranspose(Linear):
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         (x,) = inputs
         out = self.shape(x.shape[1:])
-        weight = cast_weight(self, self.weight, "weight", x.dtype, absolute)
         window = self._full_window(out, x.shape[2:])
-        rows, counts = self._as_positions(x, window)
-        image = self._conv._spread(rows, weight, window, out[0])
-        return image.reshape(x.shape[0], *out)
-
-    def _as_positions(self, x: Array, window: Window) -> tuple[Array, tuple[int, int]]:
-        """Pixels laid onto the window positions, zeros where there are more positions."""
-        counts = window.positions
-        height, width = (1, x.shape[2]) if x.ndim == 3 else (x.shape[2], x.shape[3])
-        image = x.reshape(x.shape[0], x.shape[1], height, width)
-        if counts != (height, width):
-            grown = np.zeros((*image.shape[:2], *counts), x.dtype)
-            grown[:, :, :height, :width] = image
-            image = grown
-        return np.ascontiguousarray(image).reshape(*x.shape[:2], -1), counts
+        weight = last_weight(self, self.weight, x.dtype, absolute, self.group)
+        positions = (1, x.shape[2]) if x.ndim == 3 else (x.shape[2], x.shape[3])
+        image = spread(channels_last(x, positions), weight, window)
+        return channels_first(image).reshape(x.shape[0], *out)
 
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
         (shape,) = shapes

@@ -29,7 +29,8 @@ from gamma.propagate.constants import (
     relaxation,
 )
 from gamma.propagate.state import NodeBounds
-from gamma.propagate.windows import Windows, can_window, through_conv
+from gamma.ops.convolution import channels_last
+from gamma.propagate.windows import Windows, can_window, framed, through_conv
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
 
@@ -236,6 +237,9 @@ class Backward:
             _settle(d)
         shapes = [self.network.nodes[i].shape for i in node.inputs]
         parts: tuple[Rows, ...]
+        if not isinstance(rows, Windows) and can_window(node.op, shapes[0]):
+            image = rows.reshape(len(rows), *node.shape)
+            rows = framed(channels_last(image, node.shape[1:]), box)
         if isinstance(rows, Windows):
             parts = self._windows_through(node.op, rows, shapes)
         elif isinstance(node.op, Gemm) and len(node.shape) == 1:
@@ -257,10 +261,9 @@ class Backward:
                 rows if sign > 0 else replace(rows, array=-rows.array) for sign in op.signs
             )
         if isinstance(op, Conv) and can_window(op, shapes[0]):
-            grown = through_conv(op, rows.masked(), shapes[0])
-            return (grown.dense() if grown.covering else grown,)
+            return (through_conv(op, rows.masked(), shapes[0]),)
         frames = rows.dense()
-        channels = rows.array.shape[1]
+        channels = rows.array.shape[3]
         return op.adjoint(frames.reshape(len(frames), channels, *rows.image), shapes)
 
     def _join(

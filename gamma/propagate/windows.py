@@ -1,9 +1,11 @@
 """Windowed rows: a row that starts at one pixel touches only its receptive field.
 
-A block holds (rows, channels, h, w) windows. Rows that start at the same pixel of the same box
+A block holds (rows, h, w, channels) windows. Rows that start at the same pixel of the same box
 share a *place* (box, y, x); y and x may lie outside the image, where there is nothing: entries
 out there are zero. A place plays the part that a box plays for dense rows: the tables of a node
-are cut to the windows of all places once, and the kernels index them by place.
+are cut to the windows of all places once, and the kernels index them by place. Channels are last, so
+that products and scatters run over contiguous memory. A window that has grown over most of the
+image becomes a *frame*: the whole image, one place per box.
 """
 
 from __future__ import annotations
@@ -15,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.ops import Conv
-from gamma.ops.base import cast_weight
-from gamma.ops.convolution import Window, fold
+from gamma.ops.convolution import channels_first, last_weight, spread
 
 Array = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
 
-# A window over more than this share of the image is laid into a dense frame.
+# A window over more than this share of the image is laid into a frame.
 DENSE_FROM = 0.6
 
 
@@ -30,7 +31,7 @@ class Windows:
     """Rows over one image node; see the module's text.
 
     Attributes:
-        array: (rows, channels, h, w). place: int64 (rows,).
+        array: (rows, h, w, channels). place: int64 (rows,).
         box, y, x: int64 (places,): the box of a place and its window's first pixel.
         image: (height, width) of the node.
     """
@@ -44,30 +45,38 @@ class Windows:
 
     @property
     def flat(self) -> Array:
-        """(rows, channels·h·w), sharing memory."""
+        """(rows, h·w·channels), sharing memory."""
         return self.array.reshape(len(self.array), -1)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the windows."""
-        return self.array.shape[2], self.array.shape[3]
+        return self.array.shape[1], self.array.shape[2]
+
+    @property
+    def framed(self) -> bool:
+        """Whether every window is the whole image."""
+        return self.size == self.image and not self.y.any() and not self.x.any()
 
     @property
     def covering(self) -> bool:
-        """Whether dense frames are the cheaper form."""
+        """Whether frames are the cheaper form."""
         (h, w), (height, width) = self.size, self.image
         return h * w >= DENSE_FROM * height * width
 
     def cut(self, table: Array) -> Array:
-        """Windows (places, channels·h·w) of a table (batch, channels·height·width); zero outside."""
+        """Windows (places, h·w·channels) of a table (batch, channels·height·width); zero outside."""
         (h, w), (height, width) = self.size, self.image
-        images = table.reshape(len(table), -1, height, width)
+        images = table.reshape(len(table), -1, height, width).transpose(0, 2, 3, 1)
+        if self.framed:
+            return np.ascontiguousarray(images).reshape(len(table), -1)[self.box]
         top, left = max(0, -int(self.y.min())), max(0, -int(self.x.min()))
         bottom = max(0, int(self.y.max()) + h - height)
         right = max(0, int(self.x.max()) + w - width)
-        padded = np.pad(images, ((0, 0), (0, 0), (top, bottom), (left, right)))
-        views = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(2, 3))
-        return np.ascontiguousarray(views[self.box, :, self.y + top, self.x + left]).reshape(
+        padded = np.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
+        views = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(1, 2))
+        views = views.transpose(0, 1, 2, 4, 5, 3)
+        return np.ascontiguousarray(views[self.box, self.y + top, self.x + left]).reshape(
             len(self.box), -1
         )
 
@@ -80,12 +89,14 @@ class Windows:
         if inside_y.all() and inside_x.all():
             return self
         mask = inside_y[:, :, None] & inside_x[:, None, :]
-        return replace(self, array=np.where(mask[self.place][:, None], self.array, 0))
+        return replace(self, array=np.where(mask[self.place][..., None], self.array, 0))
 
-    def dense(self) -> Array:
-        """Frames (rows, channels·height·width)."""
+    def frames(self) -> Windows:
+        """The same rows on the whole image."""
+        if self.framed:
+            return self
         (h, w), (height, width) = self.size, self.image
-        frame = np.zeros((*self.array.shape[:2], height, width), self.array.dtype)
+        frame = np.zeros((len(self.array), height, width, self.array.shape[3]), self.array.dtype)
         order = np.argsort(self.place, kind="stable")
         ends = np.searchsorted(self.place[order], np.arange(len(self.box) + 1))
         for p in np.flatnonzero(np.diff(ends)):
@@ -94,9 +105,13 @@ class Windows:
             top, left = max(y, 0), max(x, 0)
             bottom, right = min(y + h, height), min(x + w, width)
             if top < bottom and left < right:
-                part = self.array[rows, :, top - y : bottom - y, left - x : right - x]
-                frame[rows, :, top:bottom, left:right] = part
-        return frame.reshape(len(frame), -1)
+                part = self.array[rows, top - y : bottom - y, left - x : right - x]
+                frame[rows, top:bottom, left:right] = part
+        return framed(frame, self.box[self.place])
+
+    def dense(self) -> Array:
+        """Rows (rows, channels·height·width) in the node's own order."""
+        return channels_first(self.frames().array).reshape(len(self.array), -1)
 
     def negated_too(self) -> Windows:
         """These rows followed by their negatives."""
@@ -113,12 +128,12 @@ class Windows:
         y, x = np.minimum(self.y, other.y), np.minimum(self.x, other.x)
         height = int(np.maximum(self.y + self.size[0], other.y + other.size[0])[0] - y[0])
         width = int(np.maximum(self.x + self.size[1], other.x + other.size[1])[0] - x[0])
-        total = np.zeros((*self.array.shape[:2], height, width), self.array.dtype)
+        total = np.zeros((len(self.array), height, width, self.array.shape[3]), self.array.dtype)
         # Both started at the same pixels and passed the same strides: one shift for all places.
         for block in (self, other):
             top, left = int(block.y[0] - y[0]), int(block.x[0] - x[0])
             h, w = block.size
-            total[:, :, top : top + h, left : left + w] += block.array
+            total[:, top : top + h, left : left + w] += block.array
         return replace(self, array=total, y=y, x=x)
 
     def aligned_with(self, other: Windows) -> bool:
@@ -130,7 +145,14 @@ class Windows:
 
 def can_window(op: object, shape: tuple[int, ...]) -> bool:
     """Whether a convolution's rows can stay windows on its input of ``shape``."""
-    return isinstance(op, Conv) and op.group == 1 and len(shape) == 3
+    return isinstance(op, Conv) and len(shape) == 3
+
+
+def framed(array: Array, boxes: Int64) -> Windows:
+    """Whole images (rows, height, width, channels) as windows: a place is a box."""
+    count = int(boxes.max(initial=-1)) + 1
+    zero = np.zeros(count, np.int64)
+    return Windows(array, boxes, np.arange(count), zero, zero, array.shape[1:3])
 
 
 def starts(neurons: Int64, boxes: Int64, shape: tuple[int, ...], dtype: Any) -> Windows:
@@ -139,27 +161,26 @@ def starts(neurons: Int64, boxes: Int64, shape: tuple[int, ...], dtype: Any) -> 
     channel, pixel = np.divmod(neurons, height * width)
     places, place = np.unique(boxes * (height * width) + pixel, return_inverse=True)
     box, at = np.divmod(places, height * width)
-    unit = np.zeros((len(neurons), channels, 1, 1), dtype)
-    unit[np.arange(len(neurons)), channel] = 1
+    unit = np.zeros((len(neurons), 1, 1, channels), dtype)
+    unit[np.arange(len(neurons)), 0, 0, channel] = 1
     return Windows(unit, place, box, at // width, at % width, (height, width))
 
 
 def through_conv(op: Conv, windows: Windows, shape: tuple[int, ...]) -> Windows:
     """Rows over a convolution's output become rows over its input of ``shape``."""
-    n, out = windows.array.shape[:2]
-    h, w = windows.size
     window = op.window(shape)
+    weight = last_weight(op, op.weight, windows.array.dtype, False, op.group)
+    if windows.framed:
+        return framed(spread(windows.array, weight, window), windows.place)
     (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilations
-    weight = cast_weight(op, op.weight, "weight", windows.array.dtype, False)
-    flat = weight.reshape(out, -1)
-    y, x = windows.y * sh - window.pads[0], windows.x * sw - window.pads[1]
-    image = window.image
-    if h == 1 and w == 1:
-        grown = windows.array.reshape(n, out) @ flat
-        array = grown.reshape(n, shape[0], kh, kw)
-        if (dh, dw) == (1, 1):
-            return replace(windows, array=array, y=y, x=x, image=image)
-    columns = np.matmul(flat.T, windows.array.reshape(n, out, h * w))
+    h, w = windows.size
     size = ((h - 1) * sh + (kh - 1) * dh + 1, (w - 1) * sw + (kw - 1) * dw + 1)
-    compact = Window(size, (kh, kw), (sh, sw), (0, 0, 0, 0), (dh, dw))
-    return replace(windows, array=fold(columns, shape[0], compact), y=y, x=x, image=image)
+    compact = replace(window, image=size, pads=(0, 0, 0, 0))
+    grown = replace(
+        windows,
+        array=spread(windows.array, weight, compact),
+        y=windows.y * sh - window.pads[0],
+        x=windows.x * sw - window.pads[1],
+        image=window.image,
+    )
+    return grown.frames() if grown.covering else grown
