@@ -1,0 +1,167 @@
+"""ONNX networks, operator sets 7 to 21, as gamma networks with static shapes and no batch axis.
+
+``read`` and ``tensors`` turn bytes into checked records; ``table`` maps each operator to its
+translator; constants are folded on the way. The ``onnx`` package only decodes the protobuf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
+from gamma.formats.onnx.read import Call, Declared, Model, parse_model, read_model
+from gamma.formats.onnx.table import TRANSLATORS
+from gamma.formats.onnx.translation import Constant, Translation, Value, Variable, strip
+from gamma.network.graph import Builder, Network, Source
+from gamma.network.simplify import simplify
+from gamma.ops import Input
+
+__all__ = ["TRANSLATORS", "load_onnx", "network_of", "parse_model", "read_model"]
+
+
+def load_onnx(
+    path: str | Path, *, input_shape: Sequence[int] | None = None, output: str | None = None
+) -> Network:
+    """Read an ONNX file (also gzip-compressed).
+
+    Args:
+        path: the file; external weights must lie in its folder.
+        input_shape: the input's shape as the file sees it, for files that leave axes open.
+        output: the name of the output, where there are several.
+
+    Raises:
+        FormatError: unreadable, damaged, contradictory or hostile.
+        UnsupportedError: an operator or option that gamma cannot bound.
+        UsageError: an option is missing or does not fit the file.
+    """
+    return network_of(read_model(Path(path)), input_shape, output)
+
+
+def network_of(
+    model: Model, input_shape: Sequence[int] | None = None, output: str | None = None
+) -> Network:
+    """The simplified network of a parsed model."""
+    declared = _input(model)
+    dims = _input_dims(model, declared, input_shape)
+    target = _output(model, output)
+    calls = _needed(model, target)
+    t = Translation(model, Builder(Input(), strip(dims), declared.name))
+    for name, array in model.constants.items():
+        t.values[name] = Constant(array)
+    t.values[declared.name] = Variable(0, dims, declared.dtype)
+    for call in calls:
+        _translate(t, call)
+    result = t.values.get(target)
+    if not isinstance(result, Variable):
+        raise FormatError.at(
+            model.path, target, "the output does not depend on the input, expected a network"
+        )
+    source = Source(model.path, model.sha256, "onnx")
+    notes = (*model.notes, *_unused(model, calls, target))
+    return simplify(t.builder.build(result.node, source, notes))
+
+
+def _input(model: Model) -> Declared:
+    if len(model.inputs) != 1:
+        names = ", ".join(v.name for v in model.inputs[:8]) or "none"
+        raise UnsupportedError.at(
+            model.path, "inputs", f"found {len(model.inputs)} ({names}), expected one"
+        )
+    (declared,) = model.inputs
+    if declared.dtype not in ("float32", "float64", "float16", "bfloat16", "unknown"):
+        raise UnsupportedError.at(
+            model.path, declared.name, f"the input is {declared.dtype}, expected floats"
+        )
+    return declared
+
+
+def _input_dims(
+    model: Model, declared: Declared, wanted: Sequence[int] | None
+) -> tuple[int, ...]:
+    """The input's shape in the file for a batch of one."""
+    if wanted is not None:
+        given = tuple(int(n) for n in wanted)
+        if any(n < 1 for n in given) or not given:
+            raise UsageError(f"{model.path}: input shape {list(given)}, expected positive lengths")
+        return _given_dims(model, declared, given)
+    if declared.dims is None:
+        raise UsageError.at(model.path, declared.name, "the file states no shape: give input_shape")
+    dims = list(declared.dims)
+    if len(dims) > 1 and not isinstance(dims[0], int):
+        dims[0] = 1
+    found = tuple(n for n in dims if isinstance(n, int))
+    if len(found) != len(dims):
+        raise UsageError.at(
+            model.path, declared.name, f"the file leaves axes open in {_spelled(dims)}: give "
+            "input_shape"
+        )  # fmt: skip
+    if not found:
+        raise UnsupportedError.at(model.path, declared.name, "the input is a single number")
+    return found
+
+
+def _given_dims(model: Model, declared: Declared, given: tuple[int, ...]) -> tuple[int, ...]:
+    """The user's shape, with or without the batch axis, where it fits the file's."""
+    if declared.dims is None:
+        return given
+    for dims in (given, (1, *given)):
+        if len(dims) == len(declared.dims) and all(
+            not isinstance(d, int) or d == n for d, n in zip(declared.dims, dims, strict=True)
+        ):
+            return dims
+    raise UsageError.at(
+        model.path, declared.name, f"input_shape {list(given)} does not fit "
+        f"{_spelled(declared.dims)} in the file"
+    )  # fmt: skip
+
+
+def _spelled(dims: Sequence[int | str | None]) -> str:
+    return "[" + ", ".join("?" if d is None else str(d) for d in dims) + "]"
+
+
+def _output(model: Model, wanted: str | None) -> str:
+    names = [v.name for v in model.outputs]
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted in names:
+        return str(wanted)
+    found = ", ".join(names[:8])
+    if wanted is None:
+        raise UsageError.at(model.path, "outputs", f"found {found}: name one with output=")
+    raise UsageError.at(model.path, "outputs", f"found {found}, not {wanted}")
+
+
+def _needed(model: Model, target: str) -> list[Call]:
+    """The calls behind the output, in order."""
+    wanted = {target}
+    found = []
+    for call in reversed(model.calls):
+        if wanted.intersection(filter(None, call.outputs)):
+            wanted.update(filter(None, call.inputs))
+            found.append(call)
+    return found[::-1]
+
+
+def _unused(model: Model, calls: list[Call], target: str) -> list[str]:
+    used = {name for call in calls for name in call.inputs} | {target}
+    idle = [name for name in model.constants if name not in used]
+    return [f"{name}: a weight that the network does not use" for name in idle]
+
+
+def _translate(t: Translation, call: Call) -> None:
+    """Run one translator; every failure leaves as one error that names file and node."""
+    if call.op not in TRANSLATORS:
+        raise t.fail(call, f"is not supported; gamma reads {', '.join(sorted(TRANSLATORS))}")
+    inputs = [t.values[name] if name else None for name in call.inputs]
+    try:
+        made = TRANSLATORS[call.op](t, call, inputs)
+    except GammaError as error:
+        if str(error).startswith(str(t.model.path)):
+            raise
+        kind = FormatError if isinstance(error, UsageError) else type(error)
+        raise kind.at(t.model.path, f"node {call.name}", str(error)) from error
+    except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
+        raise t.malformed(call, f"does not fit its inputs ({str(error)[:120]})") from error
+    results: tuple[Value, ...] = made if isinstance(made, tuple) else (made,)
+    t.values.update((n, v) for n, v in zip(call.outputs, results, strict=False) if n)

@@ -1,0 +1,302 @@
+"""Dense layers, sums, products with constants, batch normalisation."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from gamma.formats.onnx import fold
+from gamma.formats.onnx.arguments import Inputs, axes_in, int_list, need, optional
+from gamma.formats.onnx.movement import transposed
+from gamma.formats.onnx.read import Call
+from gamma.formats.onnx.products import divide, product
+from gamma.formats.onnx.translation import (
+    Array,
+    Constant,
+    Shape,
+    Translation,
+    Value,
+    Variable,
+    attribute,
+    leading,
+)
+from gamma.ops import Add, Conv, Gemm, ReduceMax, ReduceSum
+
+_EPSILON = float(np.float32(1e-5))
+
+
+def add(t: Translation, call: Call, inputs: Inputs) -> Value:
+    return total(t, call, [need(t, call, inputs, 0), need(t, call, inputs, 1)], (1, 1))
+
+
+def sub(t: Translation, call: Call, inputs: Inputs) -> Value:
+    return total(t, call, [need(t, call, inputs, 0), need(t, call, inputs, 1)], (1, -1))
+
+
+def sum_(t: Translation, call: Call, inputs: Inputs) -> Value:
+    parts = [need(t, call, inputs, i) for i in range(len(inputs))]
+    if not parts:
+        raise t.malformed(call, "sums nothing")
+    result = parts[0]
+    for part in parts[1:]:
+        result = total(t, call, [result, part], (1, 1))
+    return result
+
+
+def total(t: Translation, call: Call, parts: list[Value], signs: tuple[int, int]) -> Value:
+    """±a ± b with broadcasting (signs are (1, 1) or (1, -1))."""
+    a, b = parts
+    if isinstance(a, Constant) and isinstance(b, Constant):
+        return fold.binary(t, call, "Add" if signs[1] > 0 else "Sub", a, b)
+    minus = Constant(np.array(-1, np.float32))
+    if isinstance(b, Constant) and isinstance(a, Variable):
+        shift = b if signs[1] > 0 else Constant(-b.array, b.error, b.dtype)
+        return t.scale(call, a, None, shift)
+    if isinstance(a, Constant) and isinstance(b, Variable):
+        return t.scale(call, b, None if signs[1] > 0 else minus, a)
+    dims = t.broadcast(call, a, b)
+    wide = [t.expand(call, p, dims) for p in parts]
+    return t.emit(call, Add(signs), *wide, dims=dims)  # type: ignore[arg-type]
+
+
+def mul(t: Translation, call: Call, inputs: Inputs) -> Value:
+    a, b = need(t, call, inputs, 0), need(t, call, inputs, 1)
+    if isinstance(a, Constant):
+        a, b = b, a
+    if isinstance(a, Constant) and isinstance(b, Constant):
+        return fold.binary(t, call, "Mul", a, b)
+    assert isinstance(a, Variable)
+    if isinstance(b, Constant):
+        return t.scale(call, a, b)
+    return product(t, call, a, b)
+
+
+def div(t: Translation, call: Call, inputs: Inputs) -> Value:
+    a, b = need(t, call, inputs, 0), need(t, call, inputs, 1)
+    if isinstance(a, Constant) and isinstance(b, Constant):
+        return fold.binary(t, call, "Div", a, b)
+    if isinstance(b, Constant) and isinstance(a, Variable):
+        one = Constant(np.ones((), np.float32))
+        return t.scale(call, a, fold.binary(t, call, "Div", one, b))
+    assert isinstance(b, Variable)
+    return divide(t, call, a, b)
+
+
+def gemm(t: Translation, call: Call, inputs: Inputs) -> Value:
+    a, b = need(t, call, inputs, 0), need(t, call, inputs, 1)
+    if len(a.dims) != 2 or len(b.dims) != 2:
+        raise t.malformed(call, "takes matrices")
+    if attribute(call, "transA", 0):
+        a = transposed(t, call, a, (1, 0))
+    if attribute(call, "transB", 0):
+        b = transposed(t, call, b, (1, 0))
+    alpha = Constant(np.array(attribute(call, "alpha", 1.0)))
+    beta = Constant(np.array(attribute(call, "beta", 1.0)))
+    c = optional(inputs, 2)
+    if isinstance(c, Constant) and c.array.size:
+        c = fold.binary(t, call, "Mul", c, beta)
+    elif isinstance(c, Variable):
+        c = t.scale(call, c, beta)
+    else:
+        c = None
+    if alpha.array != 1 and isinstance(b, Constant):
+        scaled = fold.binary(t, call, "Mul", b, alpha)
+        b, alpha = (scaled, Constant(np.array(1.0))) if scaled.exact else (b, alpha)
+    plain = alpha.array == 1
+    bias = None
+    if plain and isinstance(c, Constant) and c.exact and c.array.size in (1, b.dims[1]):
+        if c.dims[:-1] in ((), (1,)):
+            bias = np.broadcast_to(t.weight(call, c).reshape(-1), (b.dims[1],))
+    result = matrices(t, call, a, b, bias)
+    if not plain:
+        result = t.scale(call, result, alpha)
+    return result if c is None or bias is not None else total(t, call, [result, c], (1, 1))
+
+
+def matmul(t: Translation, call: Call, inputs: Inputs) -> Value:
+    a, b = need(t, call, inputs, 0), need(t, call, inputs, 1)
+    if not a.dims or not b.dims:
+        raise t.malformed(call, "takes matrices or vectors")
+    # Vectors become matrices with an axis of length 1 that the result loses again (NumPy's rule).
+    left = t.reshape(call, a, (1, *a.dims)) if len(a.dims) == 1 else a
+    right = t.reshape(call, b, (*b.dims, 1)) if len(b.dims) == 1 else b
+    result = matrices(t, call, left, right, None)
+    dims = result.dims
+    if len(b.dims) == 1:
+        dims = dims[:-1]
+    if len(a.dims) == 1:
+        dims = (*dims[:-1], *dims[-1:]) if len(b.dims) == 1 else (*dims[:-2], dims[-1])
+    if len(a.dims) == 1 and len(b.dims) == 1:
+        dims = ()
+    return t.reshape(call, result, dims)
+
+
+def matrices(t: Translation, call: Call, a: Value, b: Value, bias: Array | None) -> Variable:
+    """a @ b (+ bias) where one of the two is constant."""
+    if a.dims[-1] != b.dims[-2]:
+        raise t.malformed(call, "the matrices do not fit together")
+    if isinstance(a, Constant) and isinstance(b, Constant):
+        raise t.fail(call, "multiplies two constants: store the product in the file instead")
+    if isinstance(a, Variable) and isinstance(b, Variable):
+        raise t.fail(
+            call, "a product of two values that depend on the input; supported: one constant factor"
+        )
+    if isinstance(a, Constant):
+        # (a b) = (bᵀ aᵀ)ᵀ
+        swapped = matrices(t, call, _swap(t, call, b), _swap(t, call, a), None)
+        result = _swap(t, call, swapped)
+        assert isinstance(result, Variable)
+        if bias is not None:
+            return t.scale(call, result, None, Constant(bias))
+        return result
+    assert isinstance(b, Constant) and isinstance(a, Variable)
+    if math.prod(b.dims[:-2]) != 1:
+        return _blocks(t, call, a, b)
+    weight = np.ascontiguousarray(t.weight(call, b).reshape(b.dims[-2:]).T)
+    rank = max(len(a.dims), len(b.dims))
+    lifted = t.reshape(call, a, (1,) * (rank - len(a.dims)) + a.dims)
+    assert isinstance(lifted, Variable)
+    stored = None if bias is None else np.ascontiguousarray(bias)
+    return t.emit(call, Gemm(weight, stored), lifted, dims=(*lifted.dims[:-1], weight.shape[0]))
+
+
+def _swap(t: Translation, call: Call, x: Value) -> Value:
+    rank = len(x.dims)
+    return transposed(t, call, x, (*range(rank - 2), rank - 1, rank - 2))
+
+
+def _blocks(t: Translation, call: Call, a: Variable, b: Constant) -> Variable:
+    """A stack of constant matrices: a grouped convolution with kernel 1, one group per matrix."""
+    outer = tuple(int(n) for n in np.broadcast_shapes(a.dims[:-2], b.dims[:-2]))
+    count, (rows, inner), columns = math.prod(outer), a.dims[-2:], b.dims[-1]
+    wide = t.expand(call, a, (*outer, rows, inner))
+    t.charge(call, (*outer, inner, columns))
+    full = np.broadcast_to(t.weight(call, b), (*outer, inner, columns))
+    stack = full.reshape(count, inner, columns)
+    weight = np.ascontiguousarray(stack.transpose(0, 2, 1)).reshape(count * columns, inner, 1)
+    channels = transposed(t, call, t.reshape(call, wide, (count, rows, inner)), (0, 2, 1))
+    flat = t.reshape(call, channels, (1, count * inner, rows))
+    op = Conv(weight, None, (1,), (0, 0), (1,), count)
+    assert isinstance(flat, Variable)
+    made = t.emit(call, op, flat, dims=(1, count * columns, rows))
+    back = transposed(t, call, t.reshape(call, made, (count, columns, rows)), (0, 2, 1))
+    result = t.reshape(call, back, (*outer, rows, columns))
+    assert isinstance(result, Variable)
+    return result
+
+
+def batch_normalization(t: Translation, call: Call, inputs: Inputs) -> Value:
+    x = need(t, call, inputs, 0)
+    if attribute(call, "training_mode", 0) or not attribute(call, "spatial", 1):
+        raise t.fail(call, "in training mode or not spatial: export the network for inference")
+    if isinstance(x, Constant):
+        raise t.fail(call, "is applied to a constant: store its result in the file instead")
+    if any(call.outputs[1:]) and t.opset >= 14:
+        raise t.fail(call, "returns statistics: export the network for inference")
+    weights = [t.weight(call, optional(inputs, i), "statistics") for i in range(1, 5)]
+    if len(x.dims) < 2 or any(w.shape != (x.dims[1],) for w in weights):
+        raise t.malformed(call, f"needs one statistic per channel of {list(x.dims)}")
+    rows = zip(*(w.tolist() for w in weights), strict=True)
+    epsilon = attribute(call, "epsilon", _EPSILON)
+    if epsilon < 0 or (weights[3].astype(np.float64) + epsilon <= 0).any():
+        raise t.malformed(call, "variance + epsilon is not positive")
+    found = [_normal(*row, epsilon) for row in rows]
+    scale, scale_error, shift, shift_error = (np.array(v) for v in zip(*found, strict=True))
+    shape = (-1, *(1,) * (len(x.dims) - 2))
+    factor = Constant(scale.reshape(shape), scale_error.reshape(shape))
+    return t.scale(call, x, factor, Constant(shift.reshape(shape), shift_error.reshape(shape)))
+
+
+def _normal(
+    gain: float, bias: float, mean: float, variance: float, epsilon: float
+) -> tuple[float, float, float, float]:
+    """gain/√(variance+ε) and bias − mean·that, with the absolute error of each.
+
+    The root is taken to about 128 bits, so that both results are float64 numbers nearest to the
+    real ones, up to the last place, even where bias and mean·scale cancel.
+    """
+    radicand = Fraction(variance) + Fraction(epsilon)
+    # √(p/q) = √(p q)/q; shifted so that the integer root has at least 128 bits.
+    square = radicand.numerator * radicand.denominator
+    shift = max(0, 256 - square.bit_length())
+    shift += shift % 2
+    root = math.isqrt(square << shift)
+    inverse = Fraction(radicand.denominator << (shift // 2), root)
+    # root <= √ < root + 1, so 1/root exceeds the true inverse by at most inverse/root.
+    slack = Fraction(0) if root * root == square << shift else inverse / root
+    exact_scale = Fraction(gain) * inverse
+    exact_shift = Fraction(bias) - Fraction(mean) * exact_scale
+    scale, shift_value = float(exact_scale), float(exact_shift)
+    scale_slack = abs(Fraction(gain)) * slack
+    return (
+        scale,
+        _above(abs(Fraction(scale) - exact_scale) + scale_slack),
+        shift_value,
+        _above(abs(Fraction(shift_value) - exact_shift) + abs(Fraction(mean)) * scale_slack),
+    )
+
+
+def _above(value: Fraction) -> float:
+    """A float64 at or above the fraction."""
+    return 0.0 if value == 0 else math.nextafter(float(value), math.inf)
+
+
+def neg(t: Translation, call: Call, inputs: Inputs) -> Value:
+    x = need(t, call, inputs, 0)
+    if isinstance(x, Constant):
+        return fold.unary(t, call, x)
+    return t.scale(call, x, Constant(np.array(-1, np.float32)))
+
+
+def reduce(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """ReduceSum, ReduceMean, ReduceMax, ReduceMin."""
+    x = need(t, call, inputs, 0)
+    given = int_list(t, call, inputs, "axes", 1, 13 if call.op == "ReduceSum" else 18)
+    if not given and attribute(call, "noop_with_empty_axes", 0):
+        return x
+    axes = axes_in(t, call, given or range(len(x.dims)), len(x.dims))
+    keep = bool(attribute(call, "keepdims", 1))
+    dims = tuple(
+        1 if i in axes else n for i, n in enumerate(x.dims) if keep or i not in axes
+    )
+    if isinstance(x, Constant):
+        if call.op in ("ReduceSum", "ReduceMean"):
+            return fold.total(t, call, x, axes, keep, call.op == "ReduceMean")
+        if not x.exact:
+            raise t.fail(call, "is applied to an inexact constant")
+        least = call.op == "ReduceMin"
+        return Constant((np.min if least else np.max)(x.array, axis=axes, keepdims=keep))
+    real = tuple(a for a in axes if x.dims[a] != 1)
+    count = math.prod(x.dims[a] for a in real)
+    if count == 1:
+        return t.reshape(call, x, dims)
+    if call.op in ("ReduceMax", "ReduceMin"):
+        return maximum(t, call, x, real, dims, call.op == "ReduceMin")
+    scale, error = (1.0, 0.0) if call.op == "ReduceSum" else reciprocal(count)
+    inner = tuple(a - leading(x.dims) for a in real)
+    return t.emit(call, ReduceSum(inner, True, scale, error), x, dims=dims)
+
+
+def reciprocal(count: int) -> tuple[float, float]:
+    """1/count in float64 and its relative error."""
+    return 1.0 / count, 0.0 if count & (count - 1) == 0 else 2.0**-53
+
+
+def maximum(
+    t: Translation, call: Call, x: Variable, axes: tuple[int, ...], dims: Shape, least: bool
+) -> Value:
+    """Largest (or least) entry over ``axes``."""
+    minus = Constant(np.array(-1, np.float32))
+    if least:
+        x = t.scale(call, x, minus)
+    rest = tuple(i for i in range(len(x.dims)) if i not in axes)
+    moved = transposed(t, call, x, (*rest, *axes))
+    outer = tuple(x.dims[i] for i in rest)
+    assert isinstance(moved, Variable)
+    flat = t.as_shape(call, moved, (*outer, math.prod(x.dims[a] for a in axes)))
+    found = t.emit(call, ReduceMax(len(outer)), flat, dims=dims)
+    return t.scale(call, found, minus) if least else found
+
+

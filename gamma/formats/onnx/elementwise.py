@@ -1,0 +1,212 @@
+"""Activations and other elementwise functions, maxima and minima of several values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gamma import ops
+from gamma.formats.onnx import fold
+from gamma.formats.onnx.arguments import Inputs, constant, need, number, optional, variable
+from gamma.formats.onnx.read import Call
+from gamma.formats.onnx.translation import (
+    Constant,
+    Translation,
+    Value,
+    Variable,
+    attribute,
+    strip,
+)
+from gamma.ops import Clip, Concat, HardSigmoid, LeakyRelu, Operator, Pow, PRelu, ReduceMax, Relu
+
+MINUS = Constant(np.array(-1, np.float32))
+
+
+def _float32(value: float) -> float:
+    """The standard states defaults as float32."""
+    return float(np.float32(value))
+
+
+PLAIN: dict[str, Callable[[Call], Operator]] = {
+    "Relu": lambda c: Relu(),
+    "Abs": lambda c: ops.Abs(),
+    "Sigmoid": lambda c: ops.Sigmoid(),
+    "Tanh": lambda c: ops.Tanh(),
+    "Softplus": lambda c: ops.Softplus(),
+    "Exp": lambda c: ops.Exp(),
+    "Log": lambda c: ops.Log(),
+    "Sqrt": lambda c: ops.Sqrt(),
+    "Reciprocal": lambda c: ops.Reciprocal(),
+    "Erf": lambda c: ops.Erf(),
+    "HardSwish": lambda c: ops.HardSwish(),
+    "Sign": lambda c: ops.Sign(),
+    "Sin": lambda c: ops.Sin(),
+    "Cos": lambda c: ops.Cos(),
+    "LeakyRelu": lambda c: LeakyRelu(attribute(c, "alpha", _float32(0.01))),
+    "Elu": lambda c: ops.Elu(attribute(c, "alpha", 1.0)),
+    "HardSigmoid": lambda c: HardSigmoid(
+        attribute(c, "alpha", _float32(0.2)), attribute(c, "beta", 0.5)
+    ),
+}
+
+
+def plain(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """A function that its name and attributes describe."""
+    x = need(t, call, inputs, 0)
+    if isinstance(x, Constant):
+        return fold.unary(t, call, x)
+    op = PLAIN[call.op](call)
+    if isinstance(op, HardSigmoid) and op.alpha <= 0:
+        raise t.fail(call, f"alpha {op.alpha}, expected a positive number")
+    return t.emit(call, op, x, dims=x.dims)
+
+
+def gelu(t: Translation, call: Call, inputs: Inputs) -> Value:
+    x = variable(t, call, inputs)
+    kind = attribute(call, "approximate", "none")
+    if kind not in ("none", "tanh"):
+        raise t.malformed(call, f"approximate {kind!r}, expected none or tanh")
+    return t.emit(call, ops.Gelu(kind), x, dims=x.dims)
+
+
+def selu(t: Translation, call: Call, inputs: Inputs) -> Value:
+    x = variable(t, call, inputs)
+    alpha = attribute(call, "alpha", _float32(1.67326319217681884765625))
+    gain = attribute(call, "gamma", _float32(1.05070102214813232421875))
+    made = t.emit(call, ops.Elu(alpha), x, dims=x.dims)
+    return t.scale(call, made, Constant(np.array(gain)))
+
+
+def prelu(t: Translation, call: Call, inputs: Inputs) -> Value:
+    x = variable(t, call, inputs)
+    slope = t.weight(call, optional(inputs, 1), "slope")
+    if t.broadcast(call, x, Constant(slope)) != x.dims:
+        raise t.malformed(call, "the slope is larger than the input")
+    return t.emit(call, PRelu(t.aligned(slope, x.dims)), x, dims=x.dims)
+
+
+def clip(t: Translation, call: Call, inputs: Inputs) -> Value:
+    x = need(t, call, inputs, 0)
+    if t.opset < 11:
+        low = attribute(call, "min", -math.inf)
+        high = attribute(call, "max", math.inf)
+    else:
+        low, high = (
+            default if value is None else number(t, call, value, "a limit")
+            for value, default in ((optional(inputs, 1), -math.inf), (optional(inputs, 2), math.inf))
+        )
+    if isinstance(x, Constant):
+        if x.array.dtype.kind == "f":
+            t.finite(call, x)
+        return Constant(np.clip(x.array, low, high).astype(x.array.dtype), x.error, x.dtype)
+    return clipped(t, call, x, low, high)
+
+
+def clipped(t: Translation, call: Call, x: Variable, low: float, high: float) -> Value:
+    """min(max(x, low), high) for numbers that may be infinite."""
+    if math.isnan(low) or math.isnan(high) or low == math.inf or high == -math.inf or low > high:
+        raise t.fail(call, f"limits {low} and {high}, expected a range")
+    if (low, high) == (-math.inf, math.inf):
+        return x
+    limits = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
+    if x.dtype == "float32" and (low, high) == limits:
+        return x  # exporters spell "no limit" so; no float32 value is outside
+    op = Relu() if (low, high) == (0.0, math.inf) else Clip(low, high)
+    return t.emit(call, op, x, dims=x.dims)
+
+
+def power(t: Translation, call: Call, inputs: Inputs) -> Value:
+    x = need(t, call, inputs, 0)
+    given = constant(t, call, optional(inputs, 1), "the exponent")
+    array = given.array
+    if array.size == 0 or array.dtype.kind not in "fiu" or not (array == array.reshape(-1)[0]).all():
+        raise t.fail(call, f"exponents of shape {list(array.shape)}, expected one number")
+    exponent = float(array.reshape(-1)[0])
+    dims = t.broadcast(call, x, given)
+    if isinstance(x, Constant):
+        return _constant_power(t, call, x, exponent, dims)
+    wide = t.expand(call, x, dims)
+    assert isinstance(wide, Variable)
+    if not math.isfinite(exponent) or exponent == 0.0:
+        raise t.fail(call, f"exponent {exponent}, expected a finite number other than 0")
+    if exponent == 1.0:
+        return wide
+    known: dict[float, Operator] = {0.5: ops.Sqrt(), -1.0: ops.Reciprocal()}
+    return t.emit(call, known.get(exponent, Pow(exponent)), wide, dims=dims)
+
+
+def _constant_power(
+    t: Translation, call: Call, x: Constant, exponent: float, dims: tuple[int, ...]
+) -> Value:
+    if exponent == 2.0:
+        return t.expand(call, fold.binary(t, call, "Mul", x, x), dims)
+    if exponent == 1.0:
+        return t.expand(call, x, dims)
+    raise t.fail(call, "is applied to constants: store the result in the file instead")
+
+
+def extreme(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """Max or Min of any number of variables and constants; Min is -Max of the negated."""
+    parts = [need(t, call, inputs, i) for i in range(len(inputs))]
+    if not parts:
+        raise t.malformed(call, "compares nothing")
+    largest = call.op == "Max"
+    choose: Any = np.maximum if largest else np.minimum
+    fixed = [p for p in parts if isinstance(p, Constant)]
+    moving = [p for p in parts if isinstance(p, Variable)]
+    limit: Constant | None = None
+    if fixed:
+        if not all(p.exact for p in fixed):
+            raise t.fail(call, "a constant is computed inexactly in the graph: store its value")
+        t.charge(call, t.broadcast(call, *fixed))
+        array = fixed[0].array
+        for part in fixed[1:]:
+            array = choose(array, part.array)
+        limit = Constant(array, 0.0, fixed[0].dtype)
+    if not moving:
+        assert limit is not None
+        return limit
+    result = _among(t, call, moving, largest)
+    return result if limit is None else _limited(t, call, result, limit, largest)
+
+
+def _among(t: Translation, call: Call, parts: list[Variable], largest: bool) -> Variable:
+    if len(parts) == 1:
+        return parts[0]
+    dims = t.broadcast(call, *parts)
+    rows = []
+    for part in parts:
+        wide = t.expand(call, part, dims)
+        assert isinstance(wide, Variable)
+        signed = wide if largest else t.scale(call, wide, MINUS)
+        rows.append(t.as_shape(call, signed, (1, *strip(dims))))
+    stack = t.builder.add(Concat(0), *(r.node for r in rows), name=call.name)
+    found = t.emit(call, ReduceMax(0), Variable(stack, dims, parts[0].dtype), dims=dims)
+    return found if largest else t.scale(call, found, MINUS)
+
+
+def _limited(
+    t: Translation, call: Call, x: Variable, limit: Constant, largest: bool
+) -> Value:
+    """max(x, c), as Clip for one number and as c + relu(x - c) entry by entry otherwise."""
+    array = limit.array
+    if array.dtype.kind != "f" or array.size == 0:
+        raise t.fail(call, f"a limit of {limit.dtype}")
+    first = float(array.reshape(-1)[0])
+    dims = t.broadcast(call, x, limit)
+    if bool((array == first).all()):
+        wide = t.expand(call, x, dims)
+        assert isinstance(wide, Variable)
+        ends = (first, math.inf) if largest else (-math.inf, first)
+        return clipped(t, call, wide, *ends)
+    back = Constant(-array)
+    if largest:
+        above = t.scale(call, x, None, back)
+        return t.scale(call, t.emit(call, Relu(), above, dims=dims), None, limit)
+    below = t.scale(call, x, MINUS, limit)
+    return t.scale(call, t.emit(call, Relu(), below, dims=dims), MINUS, limit)
+
+

@@ -1,0 +1,172 @@
+"""Arithmetic on constants: exact, or with an absolute error that travels along.
+
+Floats are computed in float64 whatever the file calls them: the network meant is the one in real
+arithmetic. A result that float64 cannot hold carries its rounding error; who cannot use an inexact
+constant refuses it (`Translation.weight`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gamma.formats.onnx.read import Call
+from gamma.formats.onnx.translation import Array, Constant, Float64, Translation, narrow
+
+_U = 2.0**-53
+_TINY = 2.0**-1074
+# Integer arithmetic serves shapes: small arrays, done in Python integers.
+_INTEGER_LIMIT = 1 << 16
+
+
+def binary(t: Translation, call: Call, op: str, a: Constant, b: Constant) -> Constant:
+    """a op b for op in Add, Sub, Mul, Div, with broadcasting."""
+    if a.array.dtype.kind in "iu" and b.array.dtype.kind in "iu":
+        return _integers(t, call, op, a, b)
+    t.finite(call, a)
+    t.finite(call, b)
+    dims = t.broadcast(call, a, b)
+    t.charge(call, dims)
+    with np.errstate(all="ignore"):
+        value, error = _FLOATS[op](_wide(a), _wide(b), a, b)
+    if not np.isfinite(value).all() or not np.isfinite(error).all():
+        raise t.malformed(call, "a constant expression is not a finite number")
+    exact = not error.any()
+    return Constant(narrow(value) if exact else value, 0.0 if exact else error * (1 + 8 * _U),
+                    a.dtype)  # fmt: skip
+
+
+def _wide(x: Constant) -> Float64:
+    return x.array.astype(np.float64)
+
+
+def _add(x: Float64, y: Float64, a: Constant, b: Constant) -> tuple[Float64, Float64]:
+    total = x + y
+    part = total - x
+    lost = (x - (total - part)) + (y - part)  # TwoSum: the exact rounding error
+    return total, abs(lost) + a.error + b.error
+
+
+def _sub(x: Float64, y: Float64, a: Constant, b: Constant) -> tuple[Float64, Float64]:
+    return _add(x, -y, a, b)
+
+
+def _mul(x: Float64, y: Float64, a: Constant, b: Constant) -> tuple[Float64, Float64]:
+    value = x * y
+    lost = np.where(_product_exact(x, y, value), 0.0, abs(value) * _U + _TINY)
+    return value, lost + abs(x) * b.error + abs(y) * a.error + np.asarray(a.error) * b.error
+
+
+def _product_exact(x: Float64, y: Float64, value: Float64) -> Any:
+    """Where a float64 product is exact for certain: two float32 numbers, or a power of two."""
+    short = (_short(x) & _short(y)) | (value == 0) & ((x == 0) | (y == 0))
+    power = (abs(np.frexp(x)[0]) == 0.5) | (abs(np.frexp(y)[0]) == 0.5)
+    return short | (power & (abs(value) > 2.0**-1000))
+
+
+def _short(x: Float64) -> Array:
+    with np.errstate(over="ignore", under="ignore"):
+        result: Array = x.astype(np.float32) == x
+    return result
+
+
+def _div(x: Float64, y: Float64, a: Constant, b: Constant) -> tuple[Float64, Float64]:
+    value = x / y
+    back = value * y
+    exact = _product_exact(value, y, back) & (back == x)
+    lost = np.where(exact, 0.0, abs(value) * _U + _TINY)
+    if b.exact:
+        return value, lost + a.error / abs(y)
+    # |x'/y' - x/y| <= (ea + |x/y| eb) / (|y| - eb)
+    room = abs(y) - b.error
+    room = np.where(room > 0, room, np.nan)
+    return value, lost + (a.error + (abs(value) + lost) * b.error) / room
+
+
+_FLOATS: dict[str, Callable[..., tuple[Float64, Float64]]] = {
+    "Add": _add, "Sub": _sub, "Mul": _mul, "Div": _div,
+}  # fmt: skip
+
+
+def _integers(t: Translation, call: Call, op: str, a: Constant, b: Constant) -> Constant:
+    dims = t.broadcast(call, a, b)
+    if np.prod(dims, dtype=object) > _INTEGER_LIMIT:
+        raise t.fail(call, f"integer arithmetic on {list(dims)}, expected shapes")
+    x, y = a.array.astype(object), b.array.astype(object)
+    if op == "Div" and (b.array == 0).any():
+        raise t.malformed(call, "an integer division by zero")
+    functions: dict[str, Callable[[Any, Any], Any]] = {
+        "Add": lambda p, q: p + q,
+        "Sub": lambda p, q: p - q,
+        "Mul": lambda p, q: p * q,
+        "Div": lambda p, q: abs(p) // abs(q) * (1 if (p >= 0) == (q >= 0) else -1),
+    }
+    result = np.frompyfunc(functions[op], 2, 1)(x, y)
+    limits = np.iinfo(a.array.dtype)
+    flat = np.asarray(result, object)
+    if any(not limits.min <= v <= limits.max for v in flat.reshape(-1)):
+        raise t.malformed(call, f"a {a.dtype} expression overflows")
+    return Constant(flat.astype(a.array.dtype).reshape(dims))
+
+
+def _lipschitz(function: Callable[[Float64], Float64]) -> Callable[..., tuple[Float64, Any]]:
+    return lambda x, error: (function(x), np.broadcast_to(error, x.shape))
+
+
+def _sqrt(x: Float64, error: Any) -> tuple[Float64, Any]:
+    root = np.sqrt(x)
+    exact = _short(root) & (root * root == x)
+    lost = np.where(exact, 0.0, root * _U)
+    if not np.any(error):
+        return root, lost
+    low = np.sqrt(np.maximum(x - error, 0.0)) * (1 - 2 * _U)
+    return root, lost + np.where(low > 0, error / (root + low), np.inf)
+
+
+UNARY: dict[str, Callable[[Float64, Any], tuple[Float64, Any]]] = {
+    "Neg": _lipschitz(lambda x: -x),
+    "Abs": _lipschitz(lambda x: abs(x)),
+    "Relu": _lipschitz(lambda x: np.maximum(x, 0.0)),
+    "Sqrt": _sqrt,
+}
+
+
+def unary(t: Translation, call: Call, x: Constant) -> Constant:
+    """An elementwise function of a constant; UnsupportedError when its error is not known."""
+    if x.array.dtype.kind == "i" and call.op in ("Neg", "Abs"):
+        return Constant(-x.array if call.op == "Neg" else abs(x.array))
+    if call.op == "Reciprocal":
+        return binary(t, call, "Div", Constant(np.ones((), np.float32)), x)
+    if call.op not in UNARY:
+        raise t.fail(call, "is applied to a constant: store its result in the file instead")
+    t.finite(call, x)
+    with np.errstate(all="ignore"):
+        value, error = UNARY[call.op](_wide(x), x.error)
+    if not np.isfinite(value).all() or not np.isfinite(error).all():
+        raise t.malformed(call, "a constant expression is not a finite number")
+    exact = not np.any(error)
+    return Constant(narrow(value) if exact else value, 0.0 if exact else error, x.dtype)
+
+
+def total(t: Translation, call: Call, x: Constant, axes: tuple[int, ...], keep: bool,
+          mean: bool) -> Constant:  # fmt: skip
+    """Sum or mean of a constant over axes."""
+    count = int(np.prod([x.dims[a] for a in axes]))
+    if x.array.dtype.kind in "iu":
+        if mean:
+            raise t.fail(call, "a mean of integers")
+        summed = x.array.astype(object).sum(axis=axes, keepdims=keep)
+        return Constant(np.asarray(summed).astype(x.array.dtype))
+    t.finite(call, x)
+    wide = _wide(x)
+    value = wide.sum(axis=axes, keepdims=keep)
+    scale = abs(wide).sum(axis=axes, keepdims=keep)
+    error = np.broadcast_to(x.error, x.dims).sum(axis=axes, keepdims=keep) * (1 + count * 2 * _U)
+    if count > 1:
+        error = error + scale * (2 * count * _U)
+    result = Constant(value, error)
+    if not mean:
+        return result
+    return binary(t, call, "Div", result, Constant(np.array(float(count))))

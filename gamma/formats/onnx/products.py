@@ -1,0 +1,132 @@
+"""Products and quotients of two variables: the few that are functions of one variable."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from gamma.formats.onnx.read import Call
+from gamma.formats.onnx.translation import Array, Constant, Translation, Value, Variable
+from gamma.ops import Erf, Gelu, Operator, Pow, Reciprocal, Scale, Sigmoid, Silu
+
+_ADVICE = (
+    "a product of two values that depend on the input; supported: x·x, x·sigmoid(k·x) (SiLU) "
+    "and x·(1 + erf(k·x)) (GELU)"
+)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A real number: a fraction and how far, relatively, the number may lie from it."""
+
+    value: Fraction
+    error: float = 0.0
+
+    def __mul__(self, other: Factor) -> Factor:
+        return Factor(self.value * other.value, _joint(self.error, other.error))
+
+    def __truediv__(self, other: Factor) -> Factor:
+        # 1/(1-e) <= 1 + 2e for the tiny e that arise here.
+        return Factor(self.value / other.value, _joint(self.error, 2 * other.error))
+
+    def constant(self) -> Constant:
+        """As a float64 constant with its absolute error."""
+        nearest = float(self.value)
+        rounding = abs(Fraction(nearest) - self.value)
+        if rounding == 0 and self.error == 0.0:
+            return Constant(np.array(nearest))
+        bound = float(rounding) + abs(nearest) * self.error * (1 + 2.0**-50)
+        return Constant(np.array(nearest), np.array(math.nextafter(bound, math.inf)))
+
+
+def _joint(a: float, b: float) -> float:
+    return 0.0 if a == b == 0.0 else (a + b + a * b) * (1 + 2.0**-50)
+
+
+_ROOT = Factor(Fraction(math.sqrt(2.0)), 2.0**-53)
+_ONE = Factor(Fraction(1))
+
+
+def product(t: Translation, call: Call, a: Variable, b: Variable) -> Value:
+    """a · b where both depend on the input."""
+    if a.node == b.node and a.dims == b.dims:
+        return t.emit(call, Pow(2.0), a, dims=a.dims)
+    if a.dims == b.dims:
+        for x, gate in ((a, b), (b, a)):
+            found = _gated(t, call, x, gate)
+            if found is not None:
+                return found
+    raise t.fail(call, _ADVICE)
+
+
+def divide(t: Translation, call: Call, a: Value, b: Variable) -> Value:
+    """a / b for a variable b: a constant over a variable."""
+    if isinstance(a, Variable):
+        raise t.fail(call, "a quotient of two values that depend on the input")
+    inverse = t.emit(call, Reciprocal(), b, dims=b.dims)
+    return t.scale(call, inverse, a)
+
+
+def _gated(t: Translation, call: Call, x: Variable, gate: Variable) -> Variable | None:
+    """x · gate when the gate is a sigmoid or 1 + erf of a multiple of x's source."""
+    source, factor = _peel(t, x.node)
+    function, outer = _gate(t, gate.node)
+    op, below = t.builder.nodes[function].op, t.builder.nodes[function].inputs
+    if len(below) != 1:
+        return None
+    base, slope = _peel(t, below[0])
+    if base != source or slope.value == 0:
+        return None
+    value = Variable(source, x.dims, x.dtype)
+    if isinstance(op, Sigmoid):
+        # x·sigmoid(kx) = silu(kx)/k
+        return _activation(t, call, value, Silu(), slope, outer * factor / slope)
+    if isinstance(op, Erf):
+        # x(1 + erf(kx)) = (√2/k)·gelu(√2 k x)
+        return _activation(t, call, value, Gelu(), _ROOT * slope, outer * factor * _ROOT / slope)
+    return None
+
+
+def _gate(t: Translation, node: int) -> tuple[int, Factor]:
+    """The Sigmoid or Erf in c·sigmoid(.) or c·(1 + erf(.)), and c; else a node of another kind."""
+    function, outer = _peel(t, node)
+    op = t.builder.nodes[function].op
+    if isinstance(op, Sigmoid):
+        return function, outer
+    if not isinstance(op, Scale) or op.shift is None or np.any(op.shift_error) or op.scale_error:
+        return 0, _ONE
+    inner = t.builder.nodes[function].inputs[0]
+    scale, shift = _uniform(op.scale), _uniform(op.shift)
+    if scale is None or scale != shift or not isinstance(t.builder.nodes[inner].op, Erf):
+        return 0, _ONE
+    return inner, outer * Factor(Fraction(scale))
+
+
+def _activation(
+    t: Translation, call: Call, x: Variable, op: Operator, inside: Factor, after: Factor
+) -> Variable:
+    scaled = t.scale(call, x, inside.constant())
+    return t.scale(call, t.emit(call, op, scaled, dims=x.dims), after.constant())
+
+
+def _peel(t: Translation, node: int) -> tuple[int, Factor]:
+    """The node below multiplications by one number each, and the product of those numbers."""
+    factor = _ONE
+    while True:
+        op = t.builder.nodes[node].op
+        if not isinstance(op, Scale) or op.shift is not None or np.any(op.shift_error):
+            return node, factor
+        value = _uniform(op.scale)
+        if value is None:
+            return node, factor
+        factor = factor * Factor(Fraction(value), op.scale_error)
+        node = t.builder.nodes[node].inputs[0]
+
+
+def _uniform(array: Array) -> float | None:
+    """The one number that the array holds everywhere."""
+    first = array.reshape(-1)[0]
+    return float(first) if bool((array == first).all()) else None

@@ -1,0 +1,123 @@
+"""Resize and Upsample, nearest neighbour: which input entry each output entry copies."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from gamma.formats.onnx.arguments import (
+    Inputs,
+    axes_in,
+    constant,
+    ints,
+    need,
+    optional,
+)
+from gamma.formats.onnx.read import Call
+from gamma.formats.onnx.translation import Array, Constant, Shape, Translation, Value, attribute
+
+_MODES = ("half_pixel", "half_pixel_symmetric", "asymmetric", "pytorch_half_pixel", "align_corners")
+_LONGEST = 1 << 20
+
+
+def upsample(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """Upsample (7, 9) and Resize 10: floor of the output coordinate over the scale."""
+    x = need(t, call, inputs, 0)
+    if attribute(call, "mode", "nearest") != "nearest":
+        raise t.fail(call, f"mode {call.attributes['mode']!r}, expected nearest")
+    given: Value | None = optional(inputs, 1)
+    if t.opset < 9:
+        given = Constant(np.array(attribute(call, "scales", ()), np.float64))
+    scales = _scales(t, call, given, len(x.dims))
+    lengths = tuple(math.floor(n * s) for n, s in zip(x.dims, scales, strict=True))
+    return _copied(t, call, x, lengths, scales, "asymmetric", "floor")
+
+
+def resize(t: Translation, call: Call, inputs: Inputs) -> Value:
+    if t.opset < 11:
+        return upsample(t, call, inputs)
+    x = need(t, call, inputs, 0)
+    mode = attribute(call, "coordinate_transformation_mode", "half_pixel")
+    rounding = attribute(call, "nearest_mode", "round_prefer_floor")
+    if attribute(call, "mode", "nearest") != "nearest" or mode not in _MODES:
+        raise t.fail(
+            call, f"mode {call.attributes.get('mode')!r}, {mode!r}; expected nearest with one of "
+            f"{', '.join(_MODES)}"
+        )  # fmt: skip
+    if attribute(call, "antialias", 0):
+        raise t.fail(call, "with antialiasing, expected none")
+    rank = len(x.dims)
+    axes = axes_in(t, call, attribute(call, "axes", tuple(range(rank))), rank)
+    sizes = optional(inputs, 3)
+    scales, lengths = [Fraction(1)] * rank, list(x.dims)
+    if sizes is not None and sizes.dims != (0,):
+        if attribute(call, "keep_aspect_ratio_policy", "stretch") != "stretch":
+            raise t.fail(call, "keep_aspect_ratio_policy, expected stretch")
+        wanted = ints(t, call, sizes, "the sizes")
+        if len(wanted) != len(axes) or min(wanted) < 1:
+            raise t.malformed(call, f"sizes {list(wanted)[:8]}")
+        for axis, n in zip(axes, wanted, strict=True):
+            scales[axis], lengths[axis] = Fraction(n, x.dims[axis]), n
+    else:
+        given = _scales(t, call, optional(inputs, 2), len(axes))
+        for axis, scale in zip(axes, given, strict=True):
+            scales[axis], lengths[axis] = scale, math.floor(x.dims[axis] * scale)
+    return _copied(t, call, x, tuple(lengths), scales, mode, rounding)
+
+
+def _scales(t: Translation, call: Call, value: Value | None, count: int) -> list[Fraction]:
+    array = constant(t, call, value, "the scales").array
+    if array.shape != (count,) or array.dtype.kind != "f" or not (array > 0).all():
+        raise t.malformed(call, f"scales of shape {list(array.shape)}, expected {count} positive")
+    return [Fraction(float(s)) for s in array]
+
+
+def _copied(
+    t: Translation, call: Call, x: Value, lengths: Shape, scales: list[Fraction], mode: str,
+    rounding: str,
+) -> Value:  # fmt: skip
+    if min(lengths) < 1 or max(lengths) > _LONGEST:
+        raise t.fail(call, f"makes shape {list(lengths)}")
+    picks = [
+        _sources(t, call, n, length, scale, mode, rounding)
+        for n, length, scale in zip(x.dims, lengths, scales, strict=True)
+    ]
+    return t.move(call, x, lengths, lambda a, _: a[np.ix_(*picks)])
+
+
+def _sources(
+    t: Translation, call: Call, n: int, length: int, scale: Fraction, mode: str, rounding: str
+) -> Array:
+    """For each output coordinate of an axis, the input coordinate that is copied."""
+    if n == length and scale == 1:
+        return np.arange(n)
+    half = Fraction(1, 2)
+    places = []
+    for i in range(length):
+        if mode == "asymmetric":
+            place = i / scale
+        elif mode == "align_corners":
+            place = Fraction(i * (n - 1), length - 1) if length > 1 else Fraction(0)
+        elif mode == "pytorch_half_pixel" and length == 1:
+            place = Fraction(0)
+        else:
+            place = (i + half) / scale - half
+            if mode == "half_pixel_symmetric":
+                place += Fraction(n, 2) * (1 - length / (n * scale))
+        places.append(min(max(_rounded(t, call, place, rounding), 0), n - 1))
+    return np.array(places, np.int64)
+
+
+def _rounded(t: Translation, call: Call, place: Fraction, rounding: str) -> int:
+    half = Fraction(1, 2)
+    if rounding == "floor":
+        return math.floor(place)
+    if rounding == "ceil":
+        return math.ceil(place)
+    if rounding == "round_prefer_floor":
+        return math.ceil(place - half)
+    if rounding == "round_prefer_ceil":
+        return math.floor(place + half)
+    raise t.malformed(call, f"nearest_mode {rounding!r}")

@@ -1,0 +1,158 @@
+"""Shape, ConstantOfShape and the other operators that compute with shapes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gamma.formats.onnx.arguments import Inputs, constant, ints, need, number, optional
+from gamma.formats.onnx.fold import binary
+from gamma.formats.onnx.read import Call
+from gamma.formats.onnx.tensors import DTYPES
+from gamma.formats.onnx.translation import Constant, Translation, Value, Variable, attribute, narrow
+from gamma.ops import Add
+
+# Casts of variables that lose nothing.
+_WIDER = {
+    "float16": ("float16", "float32", "float64"),
+    "bfloat16": ("bfloat16", "float32", "float64"),
+    "float32": ("float32", "float64"),
+    "float64": ("float64",),
+}
+
+
+def constant_node(t: Translation, call: Call, inputs: Inputs) -> Value:
+    given = [k for k in call.attributes if k.startswith("value") or k == "sparse_value"]
+    if len(given) != 1:
+        raise t.malformed(call, "states not exactly one value")
+    value = call.attributes[given[0]]
+    kinds: dict[str, Any] = {
+        "value_float": np.float32, "value_floats": np.float32,
+        "value_int": np.int64, "value_ints": np.int64,
+    }  # fmt: skip
+    if given[0] == "value" and isinstance(value, np.ndarray):
+        return Constant(value)
+    if given[0] not in kinds:
+        raise t.fail(call, f"attribute {given[0]}, expected a dense tensor or numbers")
+    return Constant(np.array(value, kinds[given[0]]))
+
+
+def shape(t: Translation, call: Call, inputs: Inputs) -> Value:
+    dims = need(t, call, inputs, 0).dims
+    start, end = attribute(call, "start", 0), attribute(call, "end", len(dims))
+    return Constant(np.array(dims[start:end], np.int64))
+
+
+def size(t: Translation, call: Call, inputs: Inputs) -> Value:
+    return Constant(np.array(math.prod(need(t, call, inputs, 0).dims), np.int64))
+
+
+def constant_of_shape(t: Translation, call: Call, inputs: Inputs) -> Value:
+    dims = ints(t, call, optional(inputs, 0), "the shape")
+    if any(n < 0 for n in dims):
+        raise t.malformed(call, f"shape {list(dims)[:16]}")
+    value = call.attributes.get("value")
+    value = np.zeros(1, np.float32) if value is None else value
+    if not isinstance(value, np.ndarray) or value.size != 1:
+        raise t.malformed(call, "the value is not one number")
+    t.charge(call, dims)
+    return Constant(np.full(dims, value.reshape(-1)[0], value.dtype))
+
+
+def range_(t: Translation, call: Call, inputs: Inputs) -> Value:
+    parts = [ints(t, call, need(t, call, inputs, i), "a limit") for i in range(3)]
+    if any(len(p) != 1 for p in parts) or parts[2][0] == 0:
+        raise t.malformed(call, "limits are not three numbers with a step")
+    span = range(parts[0][0], parts[1][0], parts[2][0])
+    t.charge(call, (min(len(span), 1 << 40),))
+    return Constant(np.array(span, np.int64))
+
+
+def cast(t: Translation, call: Call, inputs: Inputs) -> Value:
+    x = need(t, call, inputs, 0)
+    target = DTYPES.get(attribute(call, "to", 0), "unknown")
+    if isinstance(x, Variable):
+        if target not in _WIDER.get(x.dtype, ()):
+            raise t.fail(
+                call, f"from {x.dtype} to {target} may lose digits; expected a cast that keeps them"
+            )
+        return Variable(x.node, x.dims, target)
+    if target == x.dtype:
+        return x
+    if not x.exact or target not in ("float32", "float64", "bool", "int32", "int64"):
+        raise t.fail(call, f"a constant from {x.dtype} to {target}")
+    with np.errstate(all="ignore"):
+        result = x.array.astype(target)
+    if target.startswith("int") and not (result == np.trunc(x.array)).all():
+        raise t.malformed(call, f"a constant does not fit {target}")
+    if result.dtype.kind == "f" and not np.isfinite(result).all():
+        raise t.malformed(call, f"a constant does not fit {target}")
+    return Constant(result)
+
+
+def compare(t: Translation, call: Call, inputs: Inputs) -> Value:
+    a = constant(t, call, need(t, call, inputs, 0), "a comparison's operand").array
+    b = constant(t, call, need(t, call, inputs, 1), "a comparison's operand").array
+    functions = {
+        "Equal": np.equal, "Less": np.less, "Greater": np.greater,
+        "LessOrEqual": np.less_equal, "GreaterOrEqual": np.greater_equal,
+        "And": np.logical_and, "Or": np.logical_or,
+    }  # fmt: skip
+    t.charge(call, np.broadcast_shapes(a.shape, b.shape))
+    return Constant(np.asarray(functions[call.op](a, b)))
+
+
+def not_(t: Translation, call: Call, inputs: Inputs) -> Value:
+    x = constant(t, call, need(t, call, inputs, 0), "a condition").array
+    return Constant(np.logical_not(x))
+
+
+def where(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """A constant choice: entry by entry one operand or the other."""
+    choice = constant(t, call, need(t, call, inputs, 0), "the condition").array.astype(bool)
+    a, b = need(t, call, inputs, 1), need(t, call, inputs, 2)
+    dims = t.broadcast(call, Constant(choice), a, b)
+    t.charge(call, dims)
+    if isinstance(a, Constant) and isinstance(b, Constant):
+        result = np.where(choice, a.array, b.array)
+        exact = a.exact and b.exact
+        error = 0.0 if exact else np.where(choice, a.error, b.error) + np.zeros(dims)
+        return Constant(result, error, a.dtype)
+    mask = np.broadcast_to(choice, dims).astype(np.float32)
+    kept = _masked(t, call, a, mask)
+    other = _masked(t, call, b, 1 - mask)
+    if isinstance(kept, Constant):
+        kept, other = other, kept
+    assert isinstance(kept, Variable)
+    if isinstance(other, Constant):
+        return t.scale(call, kept, None, other)
+    return t.emit(call, Add((1, 1)), kept, other, dims=dims)
+
+
+def _masked(t: Translation, call: Call, x: Value, mask: Any) -> Value:
+    if isinstance(x, Constant):
+        return binary(t, call, "Mul", x, Constant(narrow(mask)))
+    return t.scale(call, x, Constant(mask))
+
+
+def identity(t: Translation, call: Call, inputs: Inputs) -> Value:
+    return need(t, call, inputs, 0)
+
+
+def dropout(t: Translation, call: Call, inputs: Inputs) -> Value:
+    training = optional(inputs, 2)
+    if training is not None and number_or_bool(t, call, training):
+        raise t.fail(call, "runs in training mode: export the network for inference")
+    return need(t, call, inputs, 0)
+
+
+def number_or_bool(t: Translation, call: Call, value: Value) -> bool:
+    """A constant flag."""
+    array = constant(t, call, value, "a flag").array
+    if array.dtype == bool and array.size == 1:
+        return bool(array.reshape(-1)[0])
+    return number(t, call, value, "a flag") != 0
+
+

@@ -1,0 +1,290 @@
+"""The state of one translation: values by name, the network under construction, its limits.
+
+A value of the file is a `Constant` or a `Variable`. A variable keeps its shape as the file sees it,
+for a batch of one (``dims``); the network's node drops a leading axis of length one (`strip`). That
+is a rule on shapes alone: a network evaluated on one input may carry or lose such an axis anywhere
+without a change of meaning, so no operator needs to know which axis "is" the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import FormatError, GammaError, ResourceError, UnsupportedError
+from gamma.formats.onnx.read import Call, Model
+from gamma.network.graph import Builder
+from gamma.ops import Gather, Operator, Reshape, Scale
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Shape = tuple[int, ...]
+Movement = Callable[[Array, Any], Array]
+
+# Entries of index arrays and constants that a translation may make (int64: 256 MB).
+ENTRIES_LIMIT = 1 << 25
+NODE_LIMIT = 1 << 31
+MAX_AXES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A value known before any input is.
+
+    ``array`` holds float32 or float64 numbers (or integers, bools); the real value lies within
+    ``error`` of it, entry by entry; ``dtype`` is what the file calls it.
+    """
+
+    array: Array
+    error: Float64 | float = 0.0
+    dtype: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.dtype:
+            object.__setattr__(self, "dtype", self.array.dtype.name)
+
+    @property
+    def dims(self) -> Shape:
+        return self.array.shape
+
+    @property
+    def exact(self) -> bool:
+        return not np.any(self.error)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A value that depends on the input: a node, its shape in the file, its element type."""
+
+    node: int
+    dims: Shape
+    dtype: str
+
+
+Value = Constant | Variable
+
+
+def strip(dims: Shape) -> Shape:
+    """The node's shape for a shape of the file: a leading 1 is dropped, a scalar is (1,)."""
+    if not dims:
+        return (1,)
+    return dims[1:] if len(dims) > 1 and dims[0] == 1 else dims
+
+
+def leading(dims: Shape) -> int:
+    """How many leading axes `strip` drops."""
+    return int(len(dims) > 1 and dims[0] == 1)
+
+
+def narrow(array: Array) -> Array:
+    """The same numbers in float32 when all of them are float32 numbers."""
+    if array.dtype != np.float64:
+        return array
+    with np.errstate(over="ignore", under="ignore"):
+        small = array.astype(np.float32)
+    return small if bool((small == array).all()) else array
+
+
+@dataclass(eq=False)
+class Translation:
+    """What translators work on: ``emit`` adds nodes, ``move`` moves entries, ``scale`` is affine."""
+
+    model: Model
+    builder: Builder
+    values: dict[str, Value] = field(default_factory=dict)
+    spent: int = 0
+
+    @property
+    def opset(self) -> int:
+        return self.model.opset
+
+    def fail(self, call: Call, message: str) -> UnsupportedError:
+        """The error for something well formed that gamma cannot express."""
+        return self._error(UnsupportedError, call, message)
+
+    def malformed(self, call: Call, message: str) -> FormatError:
+        """The error for something that contradicts the ONNX standard."""
+        return self._error(FormatError, call, message)
+
+    def _error(self, kind: type[GammaError], call: Call, message: str) -> Any:
+        shapes = ", ".join(self._describe(n) for n in call.inputs if n) or "none"
+        where = f"node {call.name}"
+        return kind.at(self.model.path, where, f"{call.op} (inputs {shapes}): {message}")
+
+    def _describe(self, name: str) -> str:
+        value = self.values.get(name)
+        if value is None:
+            return name
+        kind = "constant " if isinstance(value, Constant) else ""
+        return f"{kind}{list(value.dims)}"
+
+    def charge(self, call: Call, dims: Shape) -> None:
+        """Account for an array of this shape before it is made. Raises ResourceError."""
+        if len(dims) > MAX_AXES:
+            raise self.fail(call, f"makes a tensor of {len(dims)} axes, at most {MAX_AXES}")
+        self.spent += math.prod(dims)
+        if self.spent > ENTRIES_LIMIT:
+            raise ResourceError.at(
+                self.model.path,
+                f"node {call.name}",
+                f"{call.op} makes a tensor of shape {list(dims)}: over the limit of "
+                f"{ENTRIES_LIMIT} entries moved or made by a network's shape operators",
+            )
+
+    def shape(self, x: Variable) -> Shape:
+        """The node's shape (no leading axis)."""
+        return self.builder.nodes[x.node].shape
+
+    def emit(self, call: Call, op: Operator, *inputs: Variable, dims: Shape) -> Variable:
+        """Add a node whose value has shape ``dims`` in the file."""
+        node = self.builder.add(op, *(x.node for x in inputs), name=call.name)
+        size = math.prod(dims)
+        if size == 0 or size > NODE_LIMIT:
+            raise self.fail(call, f"makes a tensor of shape {list(dims)}")
+        return self.settle(call, Variable(node, dims, inputs[0].dtype))
+
+    def settle(self, call: Call, x: Variable) -> Variable:
+        """Bring the node into the shape that `strip` says."""
+        wanted = strip(x.dims)
+        if self.shape(x) == wanted:
+            return x
+        node = self.builder.add(Reshape(wanted), x.node, name=call.name)
+        return Variable(node, x.dims, x.dtype)
+
+    def as_shape(self, call: Call, x: Variable, shape: Shape) -> Variable:
+        """The variable with its node reshaped to ``shape`` (for operators that need an axis)."""
+        if self.shape(x) == shape:
+            return x
+        return Variable(self.builder.add(Reshape(shape), x.node, name=call.name), x.dims, x.dtype)
+
+    def reshape(self, call: Call, x: Value, dims: Shape) -> Value:
+        """The same entries in row-major order under another shape."""
+        if math.prod(dims) != math.prod(x.dims):
+            raise self.malformed(call, f"cannot arrange the entries as {list(dims)}")
+        if isinstance(x, Constant):
+            error = _spread_error(x)
+            flat = 0.0 if error is None else error.reshape(dims)
+            return Constant(x.array.reshape(dims), flat, x.dtype)
+        return self.settle(call, Variable(x.node, dims, x.dtype))
+
+    def move(
+        self, call: Call, x: Value, dims: Shape, movement: Movement, fill: float = 0.0
+    ) -> Value:
+        """Entries moved by ``movement(array, fill)``, which makes an array of shape ``dims``."""
+        self.charge(call, dims)
+        if isinstance(x, Constant):
+            error = _spread_error(x)
+            moved = movement(x.array, x.array.dtype.type(fill))
+            return Constant(moved, 0.0 if error is None else movement(error, 0.0), x.dtype)
+        size = math.prod(x.dims)
+        self.charge(call, (size,))
+        index = movement(np.arange(size, dtype=np.int64).reshape(x.dims), -1)
+        if index.shape != dims:
+            raise self.malformed(call, f"makes shape {list(index.shape)}, not {list(dims)}")
+        return self.pick(call, x, np.ascontiguousarray(index), fill)
+
+    def pick(self, call: Call, x: Variable, index: Array, fill: float = 0.0) -> Variable:
+        """y = x.flat[index] (fill at -1), of the shape of ``index``."""
+        flat = index.reshape(-1)
+        if flat.size == math.prod(x.dims) and bool((flat == np.arange(flat.size)).all()):
+            return self.settle(call, Variable(x.node, index.shape, x.dtype))
+        op = Gather(flat.astype(np.int64, copy=False), strip(index.shape), float(fill))
+        return self.emit(call, op, x, dims=index.shape)
+
+    def expand(self, call: Call, x: Value, dims: Shape) -> Value:
+        """NumPy broadcasting to ``dims``."""
+        if x.dims == dims:
+            return x
+        if math.prod(x.dims) == math.prod(dims):
+            return self.reshape(call, x, dims)
+        return self.move(call, x, dims, lambda a, _: np.broadcast_to(a, dims))
+
+    def broadcast(self, call: Call, *values: Value) -> Shape:
+        """The common shape of operands. Raises FormatError when there is none."""
+        try:
+            return tuple(int(n) for n in np.broadcast_shapes(*(v.dims for v in values)))
+        except ValueError:
+            raise self.malformed(call, "the shapes do not broadcast") from None
+
+    def aligned(self, array: Array, dims: Shape) -> Array:
+        """A constant that broadcasts to ``dims``, arranged to broadcast to the node's shape."""
+        full = array.reshape((1,) * (len(dims) - array.ndim) + array.shape)
+        return full[0] if leading(dims) else full
+
+    def scale(
+        self, call: Call, x: Variable, scale: Constant | None, shift: Constant | None = None
+    ) -> Variable:
+        """scale · x + shift with broadcasting; None stands for 1 and 0."""
+        parts = [v for v in (scale, shift) if v is not None]
+        dims = self.broadcast(call, x, *parts)
+        wide = self.expand(call, x, dims)
+        assert isinstance(wide, Variable)
+        factor, relative = np.ones((), np.float32), 0.0
+        if scale is not None:
+            self.finite(call, scale)
+            relative = relative_error(scale)
+            if not math.isfinite(relative):
+                raise self.fail(call, "a computed factor may be zero or not: its error is too large")
+            factor = narrow(self.aligned(scale.array, dims))
+        offset, absolute = None, 0.0
+        if shift is not None:
+            self.finite(call, shift)
+            offset = narrow(self.aligned(shift.array, dims))
+            if not shift.exact:
+                error = np.broadcast_to(np.asarray(shift.error, np.float64), shift.dims)
+                absolute = self.aligned(np.ascontiguousarray(error), dims)
+            elif not offset.any():
+                offset = None
+        if offset is None and relative == 0.0 and bool((factor == 1).all()):
+            return wide
+        return self.emit(call, Scale(factor, offset, relative, absolute), wide, dims=dims)
+
+    def finite(self, call: Call, value: Constant) -> None:
+        """Raise FormatError when a constant that enters arithmetic is not a finite float."""
+        if value.array.dtype.kind != "f":
+            raise self.fail(call, f"arithmetic on {value.dtype} values, expected floats")
+        if not np.isfinite(value.array).all() or not np.isfinite(value.error).all():
+            raise self.malformed(call, "a constant is NaN or infinite, expected finite numbers")
+
+    def weight(self, call: Call, value: Value | None, what: str = "weight") -> Array:
+        """The array of a constant that must be exact (kernels, biases)."""
+        if not isinstance(value, Constant):
+            raise self.fail(call, f"the {what} depends on the input, expected a constant")
+        self.finite(call, value)
+        if not value.exact:
+            raise self.fail(
+                call, f"the {what} is computed inexactly in the graph: store its value in the file"
+            )
+        return narrow(value.array)
+
+
+def _spread_error(x: Constant) -> Float64 | None:
+    """The error as an array like the constant; None when it is exact."""
+    return None if x.exact else np.array(np.broadcast_to(x.error, x.dims), np.float64)
+
+
+def relative_error(value: Constant) -> float:
+    """Largest error relative to the stored entries, rounded up; inf where an entry may be zero."""
+    if value.exact:
+        return 0.0
+    size = abs(value.array.astype(np.float64))
+    error = np.broadcast_to(value.error, value.dims)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(error == 0, 0.0, error / size)
+    return float(np.nextafter(ratio.max(initial=0.0), np.inf))
+
+
+def attribute(call: Call, name: str, default: Any) -> Any:
+    """An attribute of the type of ``default``. Raises FormatError when it has another type."""
+    value = call.attributes.get(name, default)
+    if default is not None and type(value) is not type(default):
+        raise FormatError.at(
+            None, f"node {call.name}", f"attribute {name} of {call.op} is {type(value).__name__}, "
+            f"expected {type(default).__name__}"
+        )  # fmt: skip
+    return value

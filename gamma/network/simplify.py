@@ -1,0 +1,92 @@
+"""Fewer nodes, the same function of the reals: fusing, and dropping what nothing reads.
+
+The rules themselves belong to the operators: ``after`` says which one operator equals two in a
+row. Nothing here knows what an operator is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from gamma.network.graph import Network, Node, Shape
+
+
+def simplify(network: Network) -> Network:
+    """An equal network with consecutive operators fused and unread nodes removed.
+
+    The input and the output keep their meaning and shape; names of fused nodes are the later one's.
+    """
+    nodes = list(network.nodes)
+    while _fuse(nodes, network.output):
+        pass
+    return _compact(network, nodes)
+
+
+def _fuse(nodes: list[Node], output: int) -> bool:
+    """One pass of fusing, in place; whether anything changed."""
+    changed = False
+    uses = _uses(nodes, output)
+    for position, node in enumerate(nodes):
+        if uses[position] == 0:
+            continue
+        while len(node.inputs) == 1:
+            (source,) = node.inputs
+            previous = nodes[source]
+            if len(previous.inputs) != 1 or (uses[source] > 1 and previous.op.parameters):
+                break  # a shared layer is computed once: fusing would compute it again
+            fused = node.op.after(previous.op)
+            if fused is None:
+                break
+            start = previous.inputs[0]
+            node = Node(node.name, fused, (start,), _shape(fused, nodes[start].shape, node.shape))
+            nodes[position] = node
+            uses[source] -= 1
+            uses[start] += 1
+            if uses[source] == 0:
+                uses[start] -= 1
+            changed = True
+    return _bypass(nodes, output) or changed
+
+
+def _shape(op: object, source: Shape, wanted: Shape) -> Shape:
+    found: Shape = op.shape(source)  # type: ignore[attr-defined]
+    assert found == wanted, f"fusing changed a shape: {wanted} to {found}"
+    return found
+
+
+def _bypass(nodes: list[Node], output: int) -> bool:
+    """Readers of an operator that changes nothing read its input instead."""
+    stands_for = list(range(len(nodes)))
+    for position, node in enumerate(nodes):
+        inputs = tuple(stands_for[i] for i in node.inputs)
+        if inputs != node.inputs:
+            node = nodes[position] = Node(node.name, node.op, inputs, node.shape)
+        if len(inputs) == 1 and position != output and _neutral(node, nodes[inputs[0]].shape):
+            stands_for[position] = inputs[0]
+    return any(i != p for p, i in enumerate(stands_for) if _uses(nodes, output)[p])
+
+
+def _neutral(node: Node, source: Shape) -> bool:
+    """Whether the operator returns its input unchanged, in the same shape."""
+    neutral = getattr(node.op, "neutral", None)
+    return node.shape == source and neutral is not None and bool(neutral(source))
+
+
+def _uses(nodes: list[Node], output: int) -> Counter[int]:
+    """How often each node is read on the way to the output (the output counts once)."""
+    uses: Counter[int] = Counter({output: 1})
+    for position in range(len(nodes) - 1, -1, -1):
+        if uses[position]:
+            uses.update(nodes[position].inputs)
+    return uses
+
+
+def _compact(network: Network, nodes: list[Node]) -> Network:
+    uses = _uses(nodes, network.output)
+    kept = [p for p in range(len(nodes)) if p == 0 or uses[p]]
+    place = {old: new for new, old in enumerate(kept)}
+    final = tuple(
+        Node(n.name, n.op, tuple(place[i] for i in n.inputs), n.shape)
+        for n in (nodes[p] for p in kept)
+    )
+    return Network(final, place[network.output], network.source, network.notes, network.metadata)
