@@ -29,6 +29,7 @@ MAX_DEPTH = 1000
 MAX_SIZE = 1 << 31
 COMMENT = re.compile(r'^([^"\n;]*);[^\n]*', re.MULTILINE)
 DECLARATION = re.compile(r"(\(\s*declare-(?:input|output|hidden)\s+[^\s()]+\s+)Real\b")
+INTEGER = re.compile(r"\[[^\]]*\]|(?<![^\s()])([+-]?[0-9]+)(?![^\s()])")
 SYNTAX_ERROR = re.compile(r"syntax error at line (\d+), column (\d+): '(.*)'", re.DOTALL)
 COMPARISONS = {
     "LessEqual": "<=",
@@ -96,9 +97,13 @@ class Reader:
         except Exception as error:  # the C++ side lets std::out_of_range through as IndexError
             if "TypeMismatch" not in str(error):
                 raise self._translated(error) from error
-        # Version 1.0 of the package has no arithmetic on sort Real; float64 has the same terms.
+        # Version 1.0 of the package has no arithmetic on sort Real. As float64, with integers
+        # written as decimals, the terms and their exact values are the same.
         try:
-            return vnnlib.parse_query_string(DECLARATION.sub(r"\1float64", bare))
+            typed = DECLARATION.sub(r"\1float64", bare)
+            if typed != bare:
+                typed = INTEGER.sub(lambda m: f"{m[1]}.0" if m[1] else m[0], typed)
+            return vnnlib.parse_query_string(typed)
         except Exception as error:
             raise self._translated(error) from error
 
