@@ -25,7 +25,7 @@ from gamma.network.graph import Network, Source
 
 Array = npt.NDArray[Any]
 
-HEADER_LIMIT = 8 << 20  # bytes of JSON; a 64-layer language model needs about 0.1 MB
+HEADER_LIMIT = 4 << 20  # bytes of JSON; a 64-layer language model needs about 0.1 MB
 MAX_AXES = 16
 
 # Bits per element of every dtype the format defines (the header is checked for all of them).

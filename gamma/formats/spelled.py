@@ -31,6 +31,7 @@ KEY = "gamma"  # entry of __metadata__ that holds the graph as JSON text
 SCHEMA = "gamma.graph/1"
 NODE_LIMIT = 1 << 28  # neurons of one node: a few small tensors must not ask for all memory
 RANK_LIMIT = 16
+LIST_LIMIT = 4096  # entries of an attribute; the signs of a wide sum are the longest
 
 # What an attribute must satisfy beyond its type, whatever the operator.
 CHECKS: dict[str, Callable[[Any], bool]] = {
@@ -312,7 +313,7 @@ def _from_json(value: Any, hint: Any) -> Any:
 
 def _from_json_one(value: Any, kind: Any) -> Any:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple and isinstance(value, list) and len(value) <= NODE_LIMIT:
+    if origin is tuple and isinstance(value, list) and len(value) <= LIST_LIMIT:
         kinds = parts[:1] * len(value) if len(parts) == 2 and parts[1] is Ellipsis else parts
         if len(kinds) != len(value):
             return _MISFIT

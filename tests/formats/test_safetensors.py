@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -227,3 +229,29 @@ def test_random_headers_never_crash(header: dict[str, Any], size: int) -> None:
         assert str(error).isprintable()
     else:
         assert sum(e.end - e.begin for e in entries.values()) == size
+
+
+LARGE = HEADER_LIMIT - 100
+COSTLY = {
+    "deep": b'{"a":' + b"[" * LARGE,
+    "long integer": b'{"a":' + b"9" * LARGE + b"}",
+    "long name": b'{"' + b"a" * LARGE + b'": 1}',
+    "deep graph": b'{"__metadata__":{"gamma":"' + b"[" * LARGE + b'"}}',
+    "many numbers": b'{"a":[' + b"1," * (LARGE // 2 - 10) + b"1]}",
+    "many objects": b'{"a":[' + b"{}," * (LARGE // 3 - 10) + b"1]}",
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_costly_header_is_refused_in_bounded_time_and_memory(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "x.safetensors", COSTLY[name])
+    tracemalloc.start()
+    start = time.process_time()
+    try:
+        with pytest.raises(FormatError):
+            load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - start < 10  # tracing slows it down about tenfold
+    assert peak < 300 << 20
