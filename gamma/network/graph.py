@@ -39,6 +39,9 @@ class Operator(Protocol):
     def after(self, previous: Operator) -> Operator | None:
         """The one operator equal, in real arithmetic, to this one applied to ``previous``."""
 
+    def neutral(self, shape: Shape) -> bool:
+        """Whether an input of ``shape`` is returned unchanged."""
+
 
 @dataclass(frozen=True)
 class Source:

@@ -68,8 +68,7 @@ def _bypass(nodes: list[Node], output: int) -> bool:
 
 def _neutral(node: Node, source: Shape) -> bool:
     """Whether the operator returns its input unchanged, in the same shape."""
-    neutral = getattr(node.op, "neutral", None)
-    return node.shape == source and neutral is not None and bool(neutral(source))
+    return node.shape == source and node.op.neutral(source)
 
 
 def _uses(nodes: list[Node], output: int) -> Counter[int]:

@@ -52,6 +52,10 @@ class Operator:
         """The one operator equal to this one applied to ``previous`` in real arithmetic."""
         return None
 
+    def neutral(self, shape: Shape) -> bool:
+        """Whether an input of ``shape`` is returned unchanged."""
+        return False
+
     def cached(self, key: str, make: Any) -> Any:
         """A derived constant (a cast or absolute copy of a weight), computed once per record."""
         store = self.__dict__.setdefault("_derived", {})
@@ -131,6 +135,10 @@ class Linear(Operator):
 
     def offset(self) -> Array | None:
         """The constant part, broadcastable to the output shape, as stored; None when zero."""
+        return None
+
+    def shifted(self, shift: Array) -> Linear | None:
+        """This operator with ``shift`` added to its output, when that needs no rounding."""
         return None
 
     def stored(self) -> Array | None:

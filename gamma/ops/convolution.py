@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.ops.base import Array, Linear, Shape, cast_weight
+from gamma.ops.exact import along_axis, exact_sum
 from gamma.tensor import kernels
 
 # Rows of one block of the adjoint: the unfolded columns stay in the second-level cache.
@@ -160,6 +161,11 @@ class Conv(Linear):
             raise UsageError(f"Conv: the kernel does not fit into the padded input {shape}")
         return (int(self.weight.shape[0]), *counts[2 - rank :])
 
+    def shifted(self, shift: Array) -> Linear | None:
+        extra = along_axis(shift, 1 - self.weight.ndim, int(self.weight.shape[0]))
+        bias = None if extra is None else exact_sum(self.bias, extra)
+        return None if bias is None else replace(self, bias=bias)
+
     def stored(self) -> Array:
         return self.weight
 
@@ -231,6 +237,11 @@ class ConvTranspose(Linear):
         if min(image) < 1:
             raise UsageError(f"ConvTranspose: nothing is left of {shape} after the pads")
         return (int(self.weight.shape[1]) * self.group, *image)
+
+    def shifted(self, shift: Array) -> Linear | None:
+        extra = along_axis(shift, 1 - self.weight.ndim, int(self.weight.shape[1]) * self.group)
+        bias = None if extra is None else exact_sum(self.bias, extra)
+        return None if bias is None else replace(self, bias=bias)
 
     def stored(self) -> Array:
         return self.weight

@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
+from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops.base import Array, Float64, Linear, Shape, cast_weight
+from gamma.ops.exact import along_axis, exact_product, exact_sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,11 @@ class Gemm(Linear):
                 f"the input has shape {shape}"
             )
         return (*shape[:-1], int(self.weight.shape[0]))
+
+    def shifted(self, shift: Array) -> Linear | None:
+        extra = along_axis(shift, -1, int(self.weight.shape[0]))
+        bias = None if extra is None else exact_sum(self.bias, extra)
+        return None if bias is None else Gemm(self.weight, bias)
 
     def stored(self) -> Array:
         return self.weight
@@ -108,6 +115,33 @@ class Scale(Linear):
                 f"shape {shape}"
             )
         return shape
+
+    def neutral(self, shape: Shape) -> bool:
+        return self.scale_error == 0.0 and self.shift is None and bool((self.scale == 1).all())
+
+    def after(self, previous: OperatorProtocol) -> Linear | None:
+        """Scale of scale, or a shift that the layer before takes as its bias; exact only."""
+        if self.scale_error or np.any(self.shift_error) or not isinstance(previous, Linear):
+            return None
+        if isinstance(previous, Scale):
+            return self._after_scale(previous)
+        if self.shift is None or not (self.scale == 1).all():
+            return None
+        return previous.shifted(self.shift)
+
+    def _after_scale(self, previous: Scale) -> Scale | None:
+        if np.any(previous.shift_error):
+            return None
+        scale = exact_product(self.scale, previous.scale)
+        if scale is None:
+            return None
+        shift = self.shift
+        if previous.shift is not None:
+            carried = exact_product(self.scale, previous.shift)
+            shift = None if carried is None else exact_sum(carried, self.shift)
+            if shift is None:
+                return None
+        return Scale(scale, shift, previous.scale_error)
 
     def stored(self) -> Array:
         return self.scale

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
+from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops.base import Array, Linear, Shape
 
 
@@ -35,6 +36,16 @@ class Reshape(Linear):
         if math.prod(inputs[0]) != math.prod(self.target):
             raise UsageError(f"Reshape: {inputs[0]} does not hold the entries of {self.target}")
         return self.target
+
+    def neutral(self, shape: Shape) -> bool:
+        return shape == self.target
+
+    def after(self, previous: OperatorProtocol) -> Linear | None:
+        if isinstance(previous, Reshape):
+            return self
+        if isinstance(previous, Gather):
+            return Gather(previous.index, self.target, previous.fill)
+        return None
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         return inputs[0].reshape(inputs[0].shape[0], *self.target)
@@ -65,6 +76,17 @@ class Transpose(Linear):
         if sorted(self.perm) != list(range(len(inputs[0]))):
             raise UsageError(f"Transpose: {self.perm} does not order the axes of {inputs[0]}")
         return tuple(inputs[0][p] for p in self.perm)
+
+    def neutral(self, shape: Shape) -> bool:
+        return self.perm == tuple(range(len(self.perm)))
+
+    def after(self, previous: OperatorProtocol) -> Linear | None:
+        if isinstance(previous, Transpose):
+            return Transpose(tuple(previous.perm[p] for p in self.perm))
+        if isinstance(previous, Gather):
+            index = previous.index.reshape(previous.target).transpose(self.perm)
+            return Gather(np.ascontiguousarray(index).reshape(-1), index.shape, previous.fill)
+        return None
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         return np.ascontiguousarray(inputs[0].transpose(0, *(p + 1 for p in self.perm)))
@@ -113,6 +135,23 @@ class Gather(Linear):
         if self.index.size and (self.index.max() >= size or self.index.min() < -1):
             raise UsageError(f"Gather: an index is outside the {size} entries of {inputs[0]}")
         return self.target
+
+    def after(self, previous: OperatorProtocol) -> Linear | None:
+        if isinstance(previous, Reshape):
+            return self  # indices count entries in row-major order, whatever the shape
+        if not isinstance(previous, Gather):
+            return None
+        own = self.index.reshape(-1)
+        earlier = previous.index.reshape(-1)
+        filled, below = own < 0, earlier < 0
+        if filled.any() and below.any() and self.fill != previous.fill:
+            return None
+        fill = self.fill if filled.any() else previous.fill
+        return Gather(np.where(filled, -1, earlier[own]), self.target, fill)
+
+    def neutral(self, shape: Shape) -> bool:
+        index = self.index.reshape(-1)
+        return shape == self.target and bool((index == np.arange(index.size)).all())
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         flat = inputs[0].reshape(inputs[0].shape[0], -1)

@@ -10,8 +10,8 @@ import numpy as np
 from gamma.formats.onnx import fold
 from gamma.formats.onnx.arguments import Inputs, axes_in, int_list, need, optional
 from gamma.formats.onnx.movement import transposed
-from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.products import divide, product
+from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import (
     Array,
     Constant,

@@ -212,11 +212,25 @@ def average_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
     if min(pads) < 0:
         # Trailing entries no window reads: the window operator takes only pads that add.
         pads = (*g.pads[: g.rank], *(max(p, 0) for p in pads[g.rank :]))
-    op = Conv(ones, None, g.strides, pads, g.dilations, channels)
     dims = (1, channels, *g.counts)
+    counts = _counted(t, call, g)
+    first = int(counts.reshape(-1)[0])
+    if bool((counts == first).all()) and first & (first - 1) == 0:
+        op = Conv(ones / np.float32(first), None, g.strides, pads, g.dilations, channels)
+        return t.emit(call, op, x, dims=dims)
+    op = Conv(ones, None, g.strides, pads, g.dilations, channels)
     summed = t.emit(call, op, x, dims=dims)
+    values = 1.0 / counts
+    error = np.where((counts & (counts - 1)) == 0, 0.0, values * 2.0**-53)
+    if bool((counts == first).all()):
+        values, error = values.reshape(-1)[0], error.reshape(-1)[0]
+    return t.scale(call, summed, Constant(np.asarray(values), error if error.any() else 0.0))
+
+
+def _counted(t: Translation, call: Call, g: Geometry) -> Array:
+    """How many entries each window divides by, (*counts)."""
     include = attribute(call, "count_include_pad", 0)
-    counts = np.ones((), np.int64)
+    counts: Array = np.ones((), np.int64)
     for a in range(g.rank):
         places = g.positions(a)
         low, high = (-g.pads[a], g.image[a] + g.pads[a + g.rank]) if include else (0, g.image[a])
@@ -224,12 +238,7 @@ def average_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
         counts = counts[..., None] * inside
     if (counts == 0).any():
         raise t.fail(call, "a window lies in the padding alone")
-    values = 1.0 / counts
-    exact = (counts & (counts - 1)) == 0
-    if bool((counts == counts.reshape(-1)[0]).all()):
-        values, exact = values.reshape(-1)[0], exact.reshape(-1)[0]
-    error = np.where(exact, 0.0, values * 2.0**-53)
-    return t.scale(call, summed, Constant(np.asarray(values), error if error.any() else 0.0))
+    return counts
 
 
 def max_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
