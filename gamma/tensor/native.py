@@ -66,7 +66,7 @@ def _pick(name: str, array: Array) -> Any:
 def _inside(status: int, box: npt.NDArray[np.int64], B: int) -> None:
     if status != 0:
         raise UsageError(
-            f"kernel argument box: found {box.min()}..{box.max()}, expected 0..{B - 1}"
+            f"kernel argument box: found indices {box.min()}..{box.max()}, expected 0..{B - 1}"
         )
 
 

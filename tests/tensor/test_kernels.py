@@ -1,0 +1,344 @@
+"""Every kernel on every instruction set: bits if elementwise, exact error bounds if summing."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from gamma.errors import UsageError
+from gamma.tensor import kernels
+from gamma.tensor.rounding import U64
+
+LENGTHS = (0, 1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 65, 97, 4099)
+TYPES = (np.float32, np.float64)
+Array = npt.NDArray[np.generic]
+
+
+@pytest.fixture(params=kernels.available(), autouse=True)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    with kernels.pinned(request.param):
+        yield request.param
+
+
+def charge(n: int, size: Fraction) -> Fraction:
+    """γ_n of float64 times the sum of sizes, plus the underflow of n products."""
+    u = Fraction(U64)
+    return n * u / (1 - n * u) * size + n * Fraction(2) ** -1074
+
+
+def exact(values: npt.ArrayLike) -> list[Fraction]:
+    return [Fraction(float(v)) for v in np.ravel(np.asarray(values))]
+
+
+def mixed(rng: np.random.Generator, shape: tuple[int, ...], dtype: type) -> Array:
+    """Numbers over sixty binades, both signs, with zeros of both signs among them."""
+    x = rng.standard_normal(shape) * 2.0 ** rng.integers(-30, 30, shape)
+    x[rng.random(shape) < 0.1] = 0.0
+    x[rng.random(shape) < 0.05] = -0.0
+    return x.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_relax_rows(n: int, dtype: type) -> None:
+    rng = np.random.default_rng(n)
+    N, B = 3, 2
+    A, d = mixed(rng, (N, n), dtype), rng.standard_normal(N)
+    box = np.array([1, 0, 1])
+    ls, us = mixed(rng, (B, n), dtype), mixed(rng, (B, n), dtype)
+    lc, uc = rng.standard_normal((2, B, n))
+    new, total = A.copy(), d.copy()
+    kernels.relax_rows(new, total, box, ls, us, lc, uc)
+    with np.errstate(all="ignore"):
+        expected = np.where(A >= 0, A * ls[box], A * us[box])
+    assert new.tobytes() == expected.tobytes()
+    for i in range(N):
+        const = np.where(A[i] >= 0, lc[box[i]], uc[box[i]])
+        terms = [a * c for a, c in zip(exact(A[i]), exact(const), strict=True)]
+        truth = Fraction(d[i]) + sum(terms)
+        slack = charge(n + 2, sum(map(abs, terms), Fraction(0))) + Fraction(U64) * abs(truth) * 2
+        assert abs(Fraction(total[i]) - truth) <= slack
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_row_sums(n: int, dtype: type) -> None:
+    rng = np.random.default_rng(n)
+    A, d = mixed(rng, (3, n), dtype), np.zeros(3)
+    box, table = np.array([0, 1, 0]), rng.standard_normal((2, n))
+    plus, minus = d.copy(), d.copy()
+    kernels.dot_rows(A, plus, box, table)
+    kernels.abs_dot_rows(A, minus, box, np.abs(table))
+    for i in range(3):
+        terms = [a * c for a, c in zip(exact(A[i]), exact(table[box[i]]), strict=True)]
+        size = sum(map(abs, terms), Fraction(0))
+        assert abs(Fraction(plus[i]) - sum(terms)) <= charge(n + 2, size)
+        assert abs(Fraction(minus[i]) + size) <= charge(n + 2, size)
+
+
+def test_many_rows_and_one_box() -> None:
+    rng = np.random.default_rng(5)
+    A = rng.standard_normal((200, 33)).astype(np.float32)
+    vector = rng.integers(-8, 8, (1, 33)).astype(np.float64)
+    A = np.round(A * 8) / np.float32(8)  # exact sums: every order gives the same number
+    d = np.arange(200.0)
+    kernels.dot_rows(A, d, np.zeros(200, np.int64), vector)
+    assert (d == np.arange(200.0) + A.astype(np.float64) @ vector[0]).all()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("m", (1, 4, 6))
+def test_interval_affine(n: int, m: int, dtype: type) -> None:
+    rng = np.random.default_rng(n)
+    W = mixed(rng, (m, n), dtype)
+    centre, radius = rng.standard_normal((2, n)), rng.random((2, n))
+    z, spread = kernels.interval_affine(W, centre, radius)
+    assert z.shape == spread.shape == (2, m)
+    rows = 1 if n > 1000 else m
+    for b in range(2):
+        c, r = exact(centre[b]), exact(radius[b])
+        for i in range(rows):
+            w = exact(W[i])
+            terms = [a * x for a, x in zip(w, c, strict=True)]
+            widths = [abs(a) * x for a, x in zip(w, r, strict=True)]
+            size = sum(map(abs, terms), Fraction(0))
+            assert abs(Fraction(z[b, i]) - sum(terms)) <= charge(n, size)
+            assert abs(Fraction(spread[b, i]) - sum(widths)) <= charge(n, sum(widths, Fraction(0)))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_dot_and_sum(n: int, dtype: type) -> None:
+    rng = np.random.default_rng(n)
+    x, y = mixed(rng, (n,), dtype), mixed(rng, (n,), dtype)
+    terms = [a * b for a, b in zip(exact(x), exact(y), strict=True)]
+    size = sum(map(abs, terms), Fraction(0))
+    assert abs(Fraction(kernels.dot(x, y)) - sum(terms)) <= charge(n, size)
+    values = exact(x)
+    slack = charge(n, sum(map(abs, values), Fraction(0)))
+    assert abs(Fraction(kernels.sum(x)) - sum(values)) <= slack
+
+
+def test_sums_keep_nan_and_infinity() -> None:
+    A = np.full((2, 40), 1.0, np.float32)
+    A[0, 3], A[1, 37] = np.nan, np.inf
+    box, ones = np.zeros(2, np.int64), np.ones((1, 40))
+    for kernel in (kernels.dot_rows, kernels.abs_dot_rows):
+        d = np.zeros(2)
+        kernel(A, d, box, ones)
+        assert math.isnan(d[0]) and math.isinf(d[1])
+    d = np.zeros(2)
+    slopes = np.ones((1, 40), np.float32)
+    kernels.relax_rows(A, d, box, slopes, slopes, ones, ones)
+    assert math.isnan(d[0]) and math.isnan(A[0, 3]) and math.isinf(d[1])
+
+
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.1, -3.5, 1e-45, -1e-45, 1e38, -1e38, np.inf, -np.inf, np.nan)
+
+
+def _special_intervals(dtype: type, n: int, seed: int) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    pair = np.sort(rng.choice(np.array(SPECIAL), (n, 2)), axis=1).astype(dtype)
+    return np.ascontiguousarray(pair[:, 0]), np.ascontiguousarray(pair[:, 1])
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_elementwise_bits_equal_numpy(n: int, dtype: type) -> None:
+    a, b, c = (_special_intervals(dtype, n, seed) for seed in (n, n + 1, n + 2))
+    results = (
+        *kernels.interval_mul(*a, *b),
+        *kernels.safe_mul_add(*a, *b, *c),
+        *kernels.pos_neg_split(a[0]),
+    )
+    with kernels.pinned("numpy"):
+        expected = (
+            *kernels.interval_mul(*a, *b),
+            *kernels.safe_mul_add(*a, *b, *c),
+            *kernels.pos_neg_split(a[0]),
+        )
+    for got, want in zip(results, expected, strict=True):
+        assert got.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_interval_products_enclose(dtype: type) -> None:
+    rng = np.random.default_rng(1)
+    n = 500
+    ends = [np.sort(mixed(rng, (2, n), dtype), axis=0) for _ in range(3)]
+    a, b, c = ((np.ascontiguousarray(e[0]), np.ascontiguousarray(e[1])) for e in ends)
+    lower, upper = kernels.interval_mul(*a, *b)
+    low3, high3 = kernels.safe_mul_add(*a, *b, *c)
+    for i in range(n):
+        corners = [Fraction(float(x[i])) * Fraction(float(y[i])) for x in a for y in b]
+        assert Fraction(float(lower[i])) <= min(corners)
+        assert max(corners) <= Fraction(float(upper[i]))
+        assert Fraction(float(low3[i])) <= min(corners) + Fraction(float(c[0][i]))
+        assert max(corners) + Fraction(float(c[1][i])) <= Fraction(float(high3[i]))
+
+
+def test_unbounded_products() -> None:
+    one = np.array([0.0, -np.inf, 1e300, np.nan])
+    two = np.array([0.0, 1.0, 1e300, np.nan])
+    lower, upper = kernels.interval_mul(one, two, np.full(4, -np.inf), np.full(4, np.inf))
+    assert (lower == -np.inf).all() and (upper == np.inf).all()
+    lower, upper = kernels.interval_mul(one[2:3], two[2:3], one[2:3], two[2:3])
+    assert lower[0] == np.finfo(np.float64).max and upper[0] == np.inf
+
+
+def test_pos_neg_split_adds_up() -> None:
+    x = np.array([-2.0, -0.0, 0.0, 3.0, np.inf, -np.inf, np.nan] * 5, np.float32)
+    positive, negative = kernels.pos_neg_split(x)
+    ordinary = ~np.isnan(x)
+    assert (positive[ordinary] >= 0).all() and (negative[ordinary] <= 0).all()
+    assert (positive[ordinary] + negative[ordinary] == x[ordinary]).all()
+    assert np.isnan(positive[~ordinary]).all() and np.isnan(negative[~ordinary]).all()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("kernel", ((1, 1), (3, 3), (2, 5), (1, 7)))
+@pytest.mark.parametrize("strides", ((1, 1), (2, 2), (3, 1)))
+@pytest.mark.parametrize("pads", ((0, 0), (1, 2), (-1, 3)))
+@pytest.mark.parametrize("dilations", ((1, 1), (2, 3)))
+def test_col2im(
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    pads: tuple[int, int],
+    dilations: tuple[int, int],
+    dtype: type,
+) -> None:
+    rng = np.random.default_rng(0)
+    N, C, H, W, high, wide = 2, 3, 9, 11, 6, 5
+    cols = rng.standard_normal((N, C * kernel[0] * kernel[1], high * wide)).astype(dtype)
+    out = rng.standard_normal((N, C, H, W)).astype(dtype)
+    expected = out.copy()
+    windows = cols.reshape(N, C, *kernel, high, wide)
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            for k in range(high):
+                for w in range(wide):
+                    y = i * dilations[0] - pads[0] + k * strides[0]
+                    x = j * dilations[1] - pads[1] + w * strides[1]
+                    if 0 <= y < H and 0 <= x < W:
+                        expected[:, :, y, x] += windows[:, :, i, j, k, w]
+    kernels.col2im(cols, out, kernel, strides, pads, dilations, windows=(high, wide))
+    assert out.tobytes() == expected.tobytes()
+
+
+def test_col2im_derives_symmetric_windows() -> None:
+    out = np.zeros((1, 1, 5, 5), np.float32)
+    kernels.col2im(np.ones((1, 9, 25), np.float32), out, (3, 3), pads=(1, 1))
+    assert out[0, 0, 2, 2] == 9 and out[0, 0, 0, 0] == 4
+    four = np.zeros((1, 1, 5, 5), np.float32)
+    kernels.col2im(np.ones((1, 9, 5, 5), np.float32), four, (3, 3), pads=(1, 1))
+    assert four.tobytes() == out.tobytes()
+    with pytest.raises(UsageError, match="cols"):
+        kernels.col2im(np.ones((1, 9, 24), np.float32), out, (3, 3), pads=(1, 1))
+
+
+def test_erf() -> None:
+    x = np.array([[-30.0, -1.5, -0.0], [0.5, 4.0, np.inf]])
+    assert (kernels.erf(x) == np.vectorize(math.erf)(x)).all()
+    assert (kernels.erfc(x) == np.vectorize(math.erfc)(x)).all()
+    assert kernels.erf(np.zeros((0, 3))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_f16_is_directed(n: int) -> None:
+    rng = np.random.default_rng(n)
+    x = (rng.standard_normal(n) * 2.0 ** rng.integers(-30, 20, n)).astype(np.float32)
+    edges = np.array([65504, 65519, 65520, 70000, 6e-8, 1e-9, 0.0, -0.0, np.inf, 1e-45], np.float32)
+    x[: min(n, 10)] = edges[: min(n, 10)]
+    x[rng.random(n) < 0.5] *= -1
+    down, up = kernels.f16_down(x), kernels.f16_up(x)
+    low, high = kernels.f16_to_f32(down), kernels.f16_to_f32(up)
+    assert (low <= x).all() and (x <= high).all()
+    # Tight: the two neighbours are equal or one step of float16 apart.
+    with np.errstate(over="ignore"):
+        step = np.nextafter(low.astype(np.float16), np.float16(np.inf)).astype(np.float32)
+    assert ((low == high) | (step == high)).all()
+    with kernels.pinned("numpy"):
+        assert down.tobytes() == kernels.f16_down(x).tobytes()
+        assert up.tobytes() == kernels.f16_up(x).tobytes()
+
+
+def test_f16_overflow_and_nan() -> None:
+    x = np.array([70000.0, -70000.0, np.nan, np.inf, -np.inf] * 4, np.float32)
+    low = kernels.f16_to_f32(kernels.f16_down(x))[:5].tolist()
+    high = kernels.f16_to_f32(kernels.f16_up(x))[:5].tolist()
+    assert low == [65504.0, -np.inf, -np.inf, np.inf, -np.inf]
+    assert high == [np.inf, -65504.0, np.inf, np.inf, -np.inf]
+
+
+def test_every_f16_is_its_own_bound() -> None:
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    value = kernels.f16_to_f32(bits)
+    with np.errstate(all="ignore"):
+        same = (value == bits.view(np.float16)) | np.isnan(value)
+    assert same.all() and np.isnan(value).sum() == 2 * 1023
+    number = ~np.isnan(value)
+    assert (kernels.f16_down(value)[number] == bits[number]).all()
+    assert (kernels.f16_up(value)[number] == bits[number]).all()
+
+
+def test_bad_arrays_are_refused() -> None:
+    A, d, box = np.ones((2, 3), np.float32), np.zeros(2), np.zeros(2, np.int64)
+    table = np.ones((1, 3))
+    with pytest.raises(UsageError, match=r"box.*found indices 1\.\.1"):
+        kernels.dot_rows(A, d, np.ones(2, np.int64), table)
+    with pytest.raises(UsageError, match="box"):
+        kernels.dot_rows(A, d, np.full(2, -1), table)
+    with pytest.raises(UsageError, match="vector"):
+        kernels.dot_rows(A, d, box, table.astype(np.float32))
+    with pytest.raises(UsageError, match="vector"):
+        kernels.dot_rows(A, d, box, np.ones((1, 4)))
+    with pytest.raises(UsageError, match="strides"):
+        kernels.dot_rows(np.ones((3, 2), np.float32).T, d, box, table)
+    with pytest.raises(UsageError, match="A"):
+        kernels.dot_rows(A.astype(">f4"), d, box, table)
+    with pytest.raises(UsageError, match="A"):
+        kernels.dot_rows(A.astype(np.int32), d, box, table)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="bl"):
+        kernels.interval_mul(d, d, np.zeros(3), d)
+    assert (d == 0).all()
+
+
+def test_arguments_are_not_written() -> None:
+    A = np.arange(6, dtype=np.float32).reshape(2, 3)
+    vector = np.ones((1, 3))
+    A.flags.writeable = vector.flags.writeable = False
+    d = np.zeros(2)
+    kernels.dot_rows(A, d, np.zeros(2, np.int64), vector)
+    assert d.tolist() == [3.0, 12.0]
+
+
+def test_read_only_output_is_refused(isa: str) -> None:
+    A, d = np.ones((1, 3), np.float32), np.zeros(1)
+    d.flags.writeable = False
+    with pytest.raises((UsageError, ValueError)):
+        kernels.dot_rows(A, d, np.zeros(1, np.int64), np.ones((1, 3)))
+
+
+def test_isa_is_pinned_by_the_environment(isa: str) -> None:
+    assert kernels.isa == isa
+    code = "from gamma.tensor import kernels; print(kernels.isa)"
+    environment = {**os.environ, "GAMMA_ISA": isa}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == isa
+
+
+def test_unavailable_isa_is_an_error() -> None:
+    for name in ("neon" if "neon" not in kernels.available() else "avx2", "sse9"):
+        with pytest.raises(UsageError, match=f"GAMMA_ISA={name}.*choose one of"):
+            kernels.use(name)
