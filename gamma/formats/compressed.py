@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from gamma.errors import FormatError, ResourceError
+from gamma.errors import FormatError
 
 MODEL_LIMIT = 2 << 30
 PROPERTY_LIMIT = 256 << 20
@@ -51,8 +51,8 @@ def existing(path: str | Path) -> Path:
 def read_bytes(path: str | Path, limit: int = MODEL_LIMIT) -> FileBytes:
     """Read a file, expanding gzip (recognised by content), at most ``limit`` bytes.
 
-    Raises FormatError when it cannot be read, ResourceError when it exceeds the limit; the limit
-    is checked while inflating.
+    Raises FormatError when it cannot be read or exceeds the limit, which is checked while
+    inflating.
     """
     found = existing(path)
     try:
@@ -61,7 +61,7 @@ def read_bytes(path: str | Path, limit: int = MODEL_LIMIT) -> FileBytes:
     except (OSError, MemoryError) as error:
         raise FormatError.at(found, "", f"cannot be read ({error})") from error
     if len(raw) > limit:
-        raise ResourceError.at(found, "", f"is larger than {limit} bytes, the limit for such files")
+        raise FormatError.at(found, "", f"is larger than {limit} bytes, the limit for such files")
     data = _inflate(raw, found, limit) if raw.startswith(GZIP_MAGIC) else raw
     return FileBytes(found, data, hashlib.sha256(data).hexdigest())
 
@@ -87,7 +87,7 @@ def _inflate(raw: bytes, path: Path, limit: int) -> bytes:
         total += len(chunk)
         if total > cap:
             message = f"expands to more than {cap} bytes: expand it yourself if you trust it"
-            raise ResourceError.at(path, "gzip", message)
+            raise FormatError.at(path, "gzip", message)
         chunks.append(chunk)
         if not member.eof:
             continue

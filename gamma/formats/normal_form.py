@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from gamma.errors import GammaError, PropertyError, ResourceError
+from gamma.errors import GammaError, PropertyError, UnsupportedError
 from gamma.formats.linear import ONE, ZERO, Linear, Term, add, as_linear
 from gamma.network.property import Conjunction, LinearConstraint, Region
 
@@ -132,7 +132,7 @@ def _check_size(size: int, at: int, fail: Fail) -> None:
             f"the condition needs {size} comparisons as a disjunction of conjunctions, "
             f"gamma takes {MAX_LITERALS}: split the property into several files"
         )
-        raise fail(ResourceError, at, message)
+        raise fail(UnsupportedError, at, message)
 
 
 def check_length(text: str, fail: Fail) -> None:
@@ -143,7 +143,7 @@ def check_length(text: str, fail: Fail) -> None:
     count = bare.count("<") + bare.count(">")
     if count > MAX_LITERALS:
         message = f"{count} comparisons, gamma takes {MAX_LITERALS}: split the property"
-        raise fail(ResourceError, 0, message)
+        raise fail(UnsupportedError, 0, message)
 
 
 class _Boxes:
@@ -201,7 +201,7 @@ def build_regions(
 
     Raises:
         PropertyError: an input without bounds, nothing asked of the outputs, nothing left.
-        ResourceError: too many disjuncts.
+        UnsupportedError: too many disjuncts.
     """
     for assertion in assertions:
         if not assertion.disjuncts:
@@ -226,7 +226,7 @@ def build_regions(
         raise fail(PropertyError, at, message)
     if sum(bool(low or high) for low, high in groups) * inputs > MAX_REGION_ENTRIES:
         message = f"{len(groups)} boxes of {inputs} inputs are too many: split the property"
-        raise fail(ResourceError, at, message)
+        raise fail(UnsupportedError, at, message)
     regions = _regions(boxes, groups, inputs, declared, fail)
     if not regions:
         raise fail(

@@ -20,9 +20,9 @@ def read_vnnlib(path: str | Path) -> Property:
 
     Raises:
         FormatError: not a readable VNN-LIB file; the line names file, line and column.
-        UnsupportedError: a construct gamma does not read (nothing is ever dropped).
+        UnsupportedError: a construct gamma does not read (nothing is ever dropped), or more of
+            them than it takes.
         PropertyError: inputs without bounds, conditions that contradict each other.
-        ResourceError: larger than the limits allow.
     """
     source = read_bytes(path, PROPERTY_LIMIT)
     # bytes that are not UTF-8 may stand in comments; elsewhere the reader refuses them

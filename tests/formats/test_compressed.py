@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gamma.errors import FormatError, GammaError, ResourceError
+from gamma.errors import FormatError, GammaError
 from gamma.formats import compressed
 from gamma.formats.compressed import read_bytes
 
@@ -62,14 +62,14 @@ def test_damage_is_one_clear_line(tmp_path: Path, spoil, message):
 def test_limits_are_checked_while_inflating(tmp_path: Path, monkeypatch):
     (tmp_path / "a").write_bytes(gzip.compress(DATA))
     assert read_bytes(tmp_path / "a", len(DATA)).data == DATA
-    with pytest.raises(ResourceError, match="expands to more than"):
+    with pytest.raises(FormatError, match="expands to more than"):
         read_bytes(tmp_path / "a", len(DATA) - 1)
     (tmp_path / "b").write_bytes(DATA)
-    with pytest.raises(ResourceError, match="is larger than"):
+    with pytest.raises(FormatError, match="is larger than"):
         read_bytes(tmp_path / "b", len(DATA) - 1)
     monkeypatch.setattr(compressed, "RATIO_FREE", 1000)
     (tmp_path / "c").write_bytes(gzip.compress(b"\0" * 10**6))
-    with pytest.raises(ResourceError, match="expands to more than"):
+    with pytest.raises(FormatError, match="expands to more than"):
         read_bytes(tmp_path / "c")
 
 
