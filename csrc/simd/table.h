@@ -50,7 +50,7 @@ extern const struct gamma_table gamma_neon;
 #define GAMMA_ENTRIES(S)                                                                           \
     .relax_##S = relax_##S, .dot_row_##S = dot_row_##S, .abs_row_##S = abs_row_##S,                \
     .affine_##S = affine_##S, .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S,          \
-    .mul_add_##S = mul_add_##S, .split_##S = split_##S, .col2im_##S = col2im_##S,   \
+    .mul_add_##S = mul_add_##S, .split_##S = split_##S, .col2im_##S = col2im_##S,                  \
     .fold_last_##S = fold_last_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */

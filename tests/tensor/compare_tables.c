@@ -126,16 +126,19 @@ static void close_to(const char *what, double a, double b, double size, size_t n
                 for (int64_t pad = 0; pad <= 2; pad++) {                                           \
                     const int64_t H = 7, W = 9, high = (H + 2 * pad - k) / stride + 1;             \
                     const int64_t wide = (W + 2 * pad - k) / stride + 1;                           \
-                    const int64_t geometry[12] = {k, k, stride, stride, pad, pad,                  \
-                                                  1, 1, high,   wide,   H,   W};                   \
+                    const int64_t geometry[13] = {k, k,    stride, stride, pad, pad, 1,            \
+                                                  1, high, wide,   H,      W,   3};                \
                     const size_t planes = 1, count = (size_t)(k * k * high * wide);                \
-                    F *cols = malloc(count * sizeof(F));                                           \
-                    for (size_t i = 0; i < count; i++) cols[i] = ANY(0);                           \
+                    F *cols = malloc(3 * count * sizeof(F));                                       \
+                    for (size_t i = 0; i < 3 * count; i++) cols[i] = ANY(0);                       \
                     memset(S##_p, 0, sizeof S##_p);                                                \
                     memset(S##_q, 0, sizeof S##_q);                                                \
                     a->col2im_##S(cols, S##_p, planes, geometry);                                  \
                     b->col2im_##S(cols, S##_q, planes, geometry);                                  \
                     same("col2im " #S, S##_p, S##_q, sizeof S##_p, (size_t)k);                     \
+                    a->fold_last_##S(cols, S##_p, planes, geometry);                               \
+                    b->fold_last_##S(cols, S##_q, planes, geometry);                               \
+                    same("fold_last " #S, S##_p, S##_q, sizeof S##_p, (size_t)k);                  \
                     free(cols);                                                                    \
                 }                                                                                  \
             }                                                                                      \

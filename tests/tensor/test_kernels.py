@@ -234,6 +234,34 @@ def test_col2im(
     assert out.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("kernel", ((1, 1), (3, 3), (2, 5)))
+@pytest.mark.parametrize("strides", ((1, 1), (2, 3)))
+@pytest.mark.parametrize("pads", ((0, 0), (1, 2), (-1, 7)))
+@pytest.mark.parametrize("dilations", ((1, 1), (2, 3)))
+@pytest.mark.parametrize("C", (1, 5))
+def test_fold_last(
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    pads: tuple[int, int],
+    dilations: tuple[int, int],
+    C: int,
+    dtype: type,
+) -> None:
+    rng = np.random.default_rng(0)
+    N, H, W, high, wide = 2, 9, 11, 6, 5
+    cols = rng.standard_normal((N, high, wide, *kernel, C)).astype(dtype)
+    out = rng.standard_normal((N, H, W, C)).astype(dtype)
+    expected = out.copy()
+    for k, i, w, j in np.ndindex(high, kernel[0], wide, kernel[1]):
+        y = i * dilations[0] - pads[0] + k * strides[0]
+        x = j * dilations[1] - pads[1] + w * strides[1]
+        if 0 <= y < H and 0 <= x < W:
+            expected[:, y, x] += cols[:, k, w, i, j]
+    kernels.fold_last(cols, out, kernel, strides, pads, dilations)
+    assert out.tobytes() == expected.tobytes()
+
+
 def test_col2im_derives_symmetric_windows() -> None:
     out = np.zeros((1, 1, 5, 5), np.float32)
     kernels.col2im(np.ones((1, 9, 25), np.float32), out, (3, 3), pads=(1, 1))
