@@ -96,7 +96,10 @@ def clip(t: Translation, call: Call, inputs: Inputs) -> Value:
     else:
         low, high = (
             default if value is None else number(t, call, value, "a limit")
-            for value, default in ((optional(inputs, 1), -math.inf), (optional(inputs, 2), math.inf))
+            for value, default in (
+                (optional(inputs, 1), -math.inf),
+                (optional(inputs, 2), math.inf),
+            )
         )
     if isinstance(x, Constant):
         if x.array.dtype.kind == "f":
@@ -111,9 +114,6 @@ def clipped(t: Translation, call: Call, x: Variable, low: float, high: float) ->
         raise t.fail(call, f"limits {low} and {high}, expected a range")
     if (low, high) == (-math.inf, math.inf):
         return x
-    limits = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
-    if x.dtype == "float32" and (low, high) == limits:
-        return x  # exporters spell "no limit" so; no float32 value is outside
     op = Relu() if (low, high) == (0.0, math.inf) else Clip(low, high)
     return t.emit(call, op, x, dims=x.dims)
 
@@ -122,7 +122,8 @@ def power(t: Translation, call: Call, inputs: Inputs) -> Value:
     x = need(t, call, inputs, 0)
     given = constant(t, call, optional(inputs, 1), "the exponent")
     array = given.array
-    if array.size == 0 or array.dtype.kind not in "fiu" or not (array == array.reshape(-1)[0]).all():
+    one = array.size > 0 and bool((array == array.reshape(-1)[0]).all())
+    if not one or array.dtype.kind not in "fiu":
         raise t.fail(call, f"exponents of shape {list(array.shape)}, expected one number")
     exponent = float(array.reshape(-1)[0])
     dims = t.broadcast(call, x, given)

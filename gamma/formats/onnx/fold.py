@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from gamma.formats.onnx.read import Call
-from gamma.formats.onnx.translation import Array, Constant, Float64, Translation, narrow
+from gamma.formats.onnx.translation import Array, Constant, Float64, Translation
+from gamma.ops.exact import narrow
 
 _U = 2.0**-53
 _TINY = 2.0**-1074

@@ -89,7 +89,7 @@ def parse_model(data: bytes, path: Path, sha256: str | None = None) -> Model:
 
 def _decode(data: bytes, path: Path) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         proto = onnx.ModelProto.FromString(data)
@@ -103,7 +103,7 @@ def _decode(data: bytes, path: Path) -> Any:
 
 
 def _opset(proto: Any, path: Path) -> int:
-    versions = {}
+    versions: dict[str, int] = {}
     for entry in proto.opset_import:
         domain = "" if entry.domain == "ai.onnx" else str(entry.domain)
         if versions.setdefault(domain, int(entry.version)) != int(entry.version):
@@ -158,7 +158,7 @@ def _call(node: Any, position: int, path: Path) -> Call:
     where = f"node {name}"
     if node.domain not in ("", "ai.onnx"):
         raise UnsupportedError.at(
-            path, where, f"{node.domain}.{node.op_type} is no standard ONNX operator: export without"
+            path, where, f"{node.domain}.{node.op_type} is not a standard operator: export without"
         )
     attributes: dict[str, Any] = {}
     for a in node.attribute:

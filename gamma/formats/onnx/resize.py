@@ -23,7 +23,10 @@ _LONGEST = 1 << 20
 
 
 def upsample(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """Upsample (7, 9) and Resize 10: floor of the output coordinate over the scale."""
+    """Upsample (7, 9) and Resize 10: floor of the output coordinate over the scale.
+
+    The standard is silent on shrinking axes there; onnxruntime takes the ceiling, and so do we.
+    """
     x = need(t, call, inputs, 0)
     if attribute(call, "mode", "nearest") != "nearest":
         raise t.fail(call, f"mode {call.attributes['mode']!r}, expected nearest")
@@ -32,7 +35,7 @@ def upsample(t: Translation, call: Call, inputs: Inputs) -> Value:
         given = Constant(np.array(attribute(call, "scales", ()), np.float64))
     scales = _scales(t, call, given, len(x.dims))
     lengths = tuple(math.floor(n * s) for n, s in zip(x.dims, scales, strict=True))
-    return _copied(t, call, x, lengths, scales, "asymmetric", "floor")
+    return _copied(t, call, x, lengths, scales, "asymmetric", "simple")
 
 
 def resize(t: Translation, call: Call, inputs: Inputs) -> Value:
@@ -94,6 +97,8 @@ def _sources(
     if n == length and scale == 1:
         return np.arange(n)
     half = Fraction(1, 2)
+    if rounding == "simple":
+        rounding = "ceil" if scale < 1 else "floor"
     places = []
     for i in range(length):
         if mode == "asymmetric":

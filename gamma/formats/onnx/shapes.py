@@ -11,8 +11,9 @@ from gamma.formats.onnx.arguments import Inputs, constant, ints, need, number, o
 from gamma.formats.onnx.fold import binary
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.tensors import DTYPES
-from gamma.formats.onnx.translation import Constant, Translation, Value, Variable, attribute, narrow
+from gamma.formats.onnx.translation import Constant, Translation, Value, Variable, attribute
 from gamma.ops import Add
+from gamma.ops.exact import narrow
 
 # Casts of variables that lose nothing.
 _WIDER = {

@@ -151,7 +151,8 @@ def _widen(flat: Array, stored: str) -> Array:
     if stored == "bfloat16":
         return (flat.astype(np.uint32) << np.uint32(16)).view(np.float32)
     if stored == "?":
-        return flat.view(np.uint8) != 0
+        flags: Array = flat.view(np.uint8) != 0
+        return flags
     return flat if flat.dtype.isnative else flat.astype(flat.dtype.newbyteorder("="))
 
 

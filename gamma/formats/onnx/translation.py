@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gamma.errors import FormatError, GammaError, ResourceError, UnsupportedError
+from gamma.errors import FormatError, ResourceError, UnsupportedError
 from gamma.formats.onnx.read import Call, Model
 from gamma.network.graph import Builder
 from gamma.ops import Gather, Operator, Reshape, Scale
+from gamma.ops.exact import narrow
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -81,18 +83,9 @@ def leading(dims: Shape) -> int:
     return int(len(dims) > 1 and dims[0] == 1)
 
 
-def narrow(array: Array) -> Array:
-    """The same numbers in float32 when all of them are float32 numbers."""
-    if array.dtype != np.float64:
-        return array
-    with np.errstate(over="ignore", under="ignore"):
-        small = array.astype(np.float32)
-    return small if bool((small == array).all()) else array
-
-
 @dataclass(eq=False)
 class Translation:
-    """What translators work on: ``emit`` adds nodes, ``move`` moves entries, ``scale`` is affine."""
+    """What translators work on: ``emit`` adds nodes, ``move`` moves entries."""
 
     model: Model
     builder: Builder
@@ -105,16 +98,18 @@ class Translation:
 
     def fail(self, call: Call, message: str) -> UnsupportedError:
         """The error for something well formed that gamma cannot express."""
-        return self._error(UnsupportedError, call, message)
+        return UnsupportedError.at(*self._where(call), self._what(call, message))
 
     def malformed(self, call: Call, message: str) -> FormatError:
         """The error for something that contradicts the ONNX standard."""
-        return self._error(FormatError, call, message)
+        return FormatError.at(*self._where(call), self._what(call, message))
 
-    def _error(self, kind: type[GammaError], call: Call, message: str) -> Any:
+    def _where(self, call: Call) -> tuple[Path, str]:
+        return self.model.path, f"node {call.name}"
+
+    def _what(self, call: Call, message: str) -> str:
         shapes = ", ".join(self._describe(n) for n in call.inputs if n) or "none"
-        where = f"node {call.name}"
-        return kind.at(self.model.path, where, f"{call.op} (inputs {shapes}): {message}")
+        return f"{call.op} (inputs {shapes}): {message}"
 
     def _describe(self, name: str) -> str:
         value = self.values.get(name)
@@ -229,9 +224,10 @@ class Translation:
             self.finite(call, scale)
             relative = relative_error(scale)
             if not math.isfinite(relative):
-                raise self.fail(call, "a computed factor may be zero or not: its error is too large")
+                raise self.fail(call, "a computed factor may be zero: its error is too large")
             factor = narrow(self.aligned(scale.array, dims))
-        offset, absolute = None, 0.0
+        offset: Array | None = None
+        absolute: Float64 | float = 0.0
         if shift is not None:
             self.finite(call, shift)
             offset = narrow(self.aligned(shift.array, dims))
