@@ -122,7 +122,10 @@ def write_images(folder: Path, networks: list[Classifier], x: Array, labels: np.
     (folder / "properties").mkdir(exist_ok=True)
     instances = []
     for label in range(10):
-        image = x[np.flatnonzero(good & (labels == label))[0]]
+        usable = np.flatnonzero(good & (labels == label))
+        if not usable.size:
+            raise SystemExit(f"no image of a {label} is classified correctly: train for longer")
+        image = x[usable[0]]
         np.save(folder / "images" / f"digit{label}.npy", image.astype(np.float32))
         for epsilon in EPSILONS:
             name = f"properties/digit{label}_eps{epsilon}.vnnlib"

@@ -90,7 +90,7 @@ def test_training_writes_the_same_set_of_files(tmp_path: Path) -> None:
     """The script runs from scratch (few epochs), twice with the same bytes."""
     pytest.importorskip("sklearn")
     for folder in ("a", "b"):
-        command = [sys.executable, EXAMPLES / "train_digits.py", "--epochs", "2"]
+        command = [sys.executable, EXAMPLES / "train_digits.py", "--epochs", "8"]
         environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
         subprocess.run(
             [*command, "--output", tmp_path / folder], check=True, env=environment, timeout=120
