@@ -260,7 +260,8 @@ def _per_axis(
     if value is None:
         raise UsageError(
             f"{path or 'state_dict'}: {_describe(layer)}: {name} are not in the file: give "
-            f'{name}={least} for every convolution or {name}={{"{layer.prefix}": {least}, ...}}'
+            f'{name}={least} for every convolution or {name}={{"{layer.prefix}": {least}, ...}} '
+            "(in Python; gamma.save then writes a file that says it itself)"
         )
     values = (int(value),) * axes if isinstance(value, int) else tuple(int(v) for v in value)
     if len(values) == axes and name == "pads":
