@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from gamma.errors import FormatError, GammaError, PropertyError, UnsupportedError
+from gamma.formats.formula import Formula, check_length, comparison, conjunction, disjunction
 from gamma.formats.linear import (
     Linear,
     Term,
@@ -23,14 +24,7 @@ from gamma.formats.linear import (
     x_key,
     y_key,
 )
-from gamma.formats.normal_form import (
-    Formula,
-    build_regions,
-    check_length,
-    comparison,
-    conjunction,
-    disjunction,
-)
+from gamma.formats.regions import build_regions
 from gamma.network.property import Property
 
 MAX_DEPTH = 1000

@@ -13,15 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gamma.errors import FormatError, GammaError, PropertyError, UnsupportedError
+from gamma.formats.formula import Formula, check_length, comparison, conjunction, disjunction
 from gamma.formats.linear import Term, TermError, add, as_linear, decimal, multiply, x_key, y_key
-from gamma.formats.normal_form import (
-    Formula,
-    build_regions,
-    check_length,
-    comparison,
-    conjunction,
-    disjunction,
-)
+from gamma.formats.regions import build_regions
 from gamma.network.property import Property
 
 # The package's parser recurses; this keeps it far from the end of its stack.

@@ -66,6 +66,10 @@ class Region:
     upper: tuple[Fraction, ...]
     unsafe: tuple[Conjunction, ...]
 
+    def __repr__(self) -> str:
+        """Sizes only: the ends of an image's box would fill screens."""
+        return f"Region({len(self.lower)} inputs, {len(self.unsafe)} conjunctions)"
+
 
 @dataclass(frozen=True, slots=True)
 class Ball:
@@ -104,6 +108,14 @@ class Property:
     label: int | None = None
     balls: tuple[Ball, ...] = ()
     integers: frozenset[int] = frozenset()
+
+    def __repr__(self) -> str:
+        """Sizes and source; the numbers are in ``regions``."""
+        conjunctions = sum(len(region.unsafe) for region in self.regions)
+        return (
+            f"Property({len(self.regions)} regions, {self.inputs} inputs, {self.outputs} outputs, "
+            f"{conjunctions} conjunctions, source={str(self.source) if self.source else None!r})"
+        )
 
     @cached_property
     def _ends(self) -> tuple[Float64, Float64, Float64, Float64]:

@@ -6,6 +6,7 @@ narrow float64 to float32; ``gamma_factor`` is Higham's γ_n, rounded up. Symbol
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -22,12 +23,12 @@ Float64 = npt.NDArray[np.float64]
 
 def next_up(x: float) -> float:
     """The least float64 above x."""
-    return float(np.nextafter(x, np.inf))
+    return math.nextafter(x, math.inf)
 
 
 def next_down(x: float) -> float:
     """The greatest float64 below x."""
-    return float(np.nextafter(x, -np.inf))
+    return math.nextafter(x, -math.inf)
 
 
 def fraction_up(value: Fraction) -> float:

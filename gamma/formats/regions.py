@@ -1,149 +1,17 @@
-"""From the assertions of a property file to regions with unsafe sets, exactly.
-
-A formula is kept in disjunctive normal form while it is read. Bounds on a single input tighten a
-region's box; every other constraint stays in its conjunction.
-"""
+"""From the conditions of a property file to regions of inputs with their unsafe sets."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
 
 from gamma.errors import GammaError, PropertyError, UnsupportedError
-from gamma.formats.linear import ONE, ZERO, Linear, Term, add, as_linear
+from gamma.formats.formula import MINUS_ONE, Atom, Bound, Fail, Formula, check_size, conjunction
+from gamma.formats.linear import ONE, ZERO
 from gamma.network.property import Conjunction, LinearConstraint, Region
 
-MINUS_ONE = -ONE
-MAX_LITERALS = 1_000_000
-MAX_TEXT_UNCOUNTED = 4 << 20
 MAX_REGION_ENTRIES = 4_000_000
-
-Fail = Callable[[type[GammaError], int, str], GammaError]
-"""Builds the error for a position in the file: fail(kind, position, message)."""
-
-
-class Bound(NamedTuple):
-    """X_variable <= value (upper) or X_variable >= value, strict or not, stated at a position."""
-
-    variable: int
-    upper: bool
-    value: Fraction
-    strict: bool
-    at: int
-
-
-COMMENT = re.compile(r";[^\n]*")
-Atom = Bound | LinearConstraint
 Pairs = tuple[tuple[int, Fraction], ...]
-
-
-@dataclass(slots=True)
-class Formula:
-    """A disjunction of conjunctions. No disjunct: false. An empty conjunction: true."""
-
-    disjuncts: list[list[Atom]]
-    at: int
-
-    @property
-    def size(self) -> int:
-        """Number of atoms, counting an empty conjunction as one."""
-        return sum(len(part) or 1 for part in self.disjuncts)
-
-
-def comparison(operator: str, left: Term, right: Term, at: int) -> Formula:
-    """The formula ``left operator right`` for <=, <, >=, > and =. Consumes its terms."""
-    if operator == "=":
-        pair = [as_linear(left), as_linear(right)]
-        atoms: list[Atom] = []
-        for one in ("<=", ">="):
-            formula = comparison(one, as_linear(pair[0]), as_linear(pair[1]), at)
-            if not formula.disjuncts:
-                return formula
-            atoms += formula.disjuncts[0]
-        return Formula([atoms], at)
-    strict = operator in ("<", ">")
-    less = operator[0] == "<"
-    if isinstance(left, int) and isinstance(right, Fraction):
-        return Formula([[_simple(left, less, right, strict, at)]], at)
-    if isinstance(left, Fraction) and isinstance(right, int):
-        return Formula([[_simple(right, not less, left, strict, at)]], at)
-    if isinstance(left, int) and isinstance(right, int) and left < 0 and right < 0:
-        if left != right:  # Y against Y, the other common case
-            plus, minus = (-1 - left, -1 - right) if less else (-1 - right, -1 - left)
-            terms = ((plus, ONE), (minus, MINUS_ONE))
-            if minus < plus:
-                terms = terms[::-1]
-            return Formula([[LinearConstraint(terms, (), ZERO, strict)]], at)
-    return _half_space(add([left, right], [1, -1] if less else [-1, 1]), strict, at)
-
-
-def _simple(key: int, less: bool, value: Fraction, strict: bool, at: int) -> Atom:
-    """A variable against a constant."""
-    if key >= 0:
-        return Bound(key, less, value, strict, at)
-    y = ((-1 - key, ONE if less else MINUS_ONE),)
-    return LinearConstraint(y, (), value if less else -value, strict)
-
-
-def _half_space(term: Term, strict: bool, at: int) -> Formula:
-    """term <= 0 (strict: < 0)."""
-    linear = term if isinstance(term, Linear) else as_linear(term)
-    bound = -linear.constant
-    if not linear.coefficients:
-        return Formula([[]] if (bound > 0 if strict else bound >= 0) else [], at)
-    x = [(key, value) for key, value in linear.coefficients.items() if key >= 0]
-    y = [(-1 - key, value) for key, value in linear.coefficients.items() if key < 0]
-    if not y and len(x) == 1:
-        index, scale = x[0]
-        return Formula([[Bound(index, scale > 0, bound / scale, strict, at)]], at)
-    return Formula([[LinearConstraint(tuple(sorted(y)), tuple(sorted(x)), bound, strict)]], at)
-
-
-def disjunction(parts: Sequence[Formula], at: int, fail: Fail) -> Formula:
-    """Any of the parts."""
-    disjuncts = [conjunction for part in parts for conjunction in part.disjuncts]
-    result = Formula(disjuncts, at)
-    _check_size(result.size, at, fail)
-    return result
-
-
-def conjunction(parts: Sequence[Formula], at: int, fail: Fail) -> Formula:
-    """All of the parts; the product of disjunctions is sized before it is formed."""
-    if any(not part.disjuncts for part in parts):
-        return Formula([], at)
-    common = [a for part in parts if len(part.disjuncts) == 1 for a in part.disjuncts[0]]
-    result = Formula([common], at)
-    for part in parts:
-        if len(part.disjuncts) == 1:
-            continue
-        size = len(result.disjuncts) * part.size + len(part.disjuncts) * result.size
-        _check_size(size, at, fail)
-        product = [left + right for left in result.disjuncts for right in part.disjuncts]
-        result = Formula(product, at)
-    return result
-
-
-def _check_size(size: int, at: int, fail: Fail) -> None:
-    if size > MAX_LITERALS:
-        message = (
-            f"the condition needs {size} comparisons as a disjunction of conjunctions, "
-            f"gamma takes {MAX_LITERALS}: split the property into several files"
-        )
-        raise fail(UnsupportedError, at, message)
-
-
-def check_length(text: str, fail: Fail) -> None:
-    """Refuse a text with too many comparisons before any time or memory goes into reading it."""
-    if len(text) <= MAX_TEXT_UNCOUNTED:
-        return
-    bare = COMMENT.sub("", text)
-    count = bare.count("<") + bare.count(">")
-    if count > MAX_LITERALS:
-        message = f"{count} comparisons, gamma takes {MAX_LITERALS}: split the property"
-        raise fail(UnsupportedError, 0, message)
 
 
 class _Boxes:
@@ -184,7 +52,7 @@ class _Boxes:
 
 def _strict_constraint(bound: Bound) -> LinearConstraint:
     """A strict bound as a half-space: the box itself is closed."""
-    sign = ONE if bound.upper else -ONE
+    sign = ONE if bound.upper else MINUS_ONE
     return LinearConstraint((), ((bound.variable, sign),), sign * bound.value, True)
 
 
@@ -215,7 +83,7 @@ def build_regions(
     _check_common(boxes, assertions, fail)
     at = assertions[-1].at if assertions else 0
     alternatives = conjunction([a for a in assertions if len(a.disjuncts) > 1], at, fail)
-    _check_size(alternatives.size + len(alternatives.disjuncts) * len(common), at, fail)
+    check_size(alternatives.size + len(alternatives.disjuncts) * len(common), at, fail)
     groups: dict[tuple[Pairs, Pairs], list[list[LinearConstraint]]] = {}
     for atoms in alternatives.disjuncts:
         lower, upper, kept = boxes.split(atoms)
