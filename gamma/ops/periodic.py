@@ -58,7 +58,8 @@ class Sin(Elementwise):
         found = []
         for step in range(4):
             k = start + step
-            low = np.maximum(lower, self.phase + k * math.pi)
+            # The first piece starts at the interval's own end: a rounded k may lie just above it.
+            low = lower if step == 0 else np.maximum(lower, self.phase + k * math.pi)
             high = np.minimum(upper, self.phase + (k + 1) * math.pi)
             # Between zeros k and k + 1 the sine is concave for even k. Long intervals get a
             # piece without a usable tangent: the infinite end makes every line fail.

@@ -9,6 +9,7 @@ import numpy as np
 
 from gamma.errors import UsageError
 from gamma.ops.base import Array, Float64, Operator, Shape
+from gamma.tensor.rounding import gamma_factor
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ class ReduceMax(Operator):
             each = np.maximum(-slope * low, reach - slope * high)
             error = 2.0**-48 * (abs(slope * low) + abs(slope * high) + abs(reach) + abs(floor))
             linear = (each + error).sum(axis=-1) + floor[..., 0]
-            linear += 2.0**-48 * (abs(each).sum(axis=-1) + abs(linear))
+            # A sum along a strided axis runs in order, so its error grows with the window.
+            sums = gamma_factor(2 * low.shape[-1] + 32, np.float64)
+            linear += sums * (abs(each).sum(axis=-1) + abs(linear))
             at_middle = (slope * middle).sum(axis=-1) + linear
         ceiling = high.max(axis=-1)
         constant = ~(at_middle < ceiling)

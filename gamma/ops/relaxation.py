@@ -74,7 +74,10 @@ TINY = 2.0**-1000
 def relax(curve: Curve, lower: Float64, upper: Float64, dtype: npt.DTypeLike) -> Lines:
     """Lines for every neuron; infinite intervals get the constant interval image."""
     floor, ceiling = curve.interval(lower, upper)
-    # Where an end is infinite the engine works on the point 1 (inside every domain) instead.
+    # Outside the domain, across a pole and with an infinite end nothing linear is known: there the
+    # engine works on the point 1 (inside every domain) and the interval image is returned.
+    known = np.isfinite(floor) | np.isfinite(ceiling)
+    usable = np.isfinite(lower) & np.isfinite(upper) & known
     low, high = np.where(usable, lower, 1.0), np.where(usable, upper, 1.0)
     with np.errstate(all="ignore"):
         below = _best_line(curve, low, high, 1.0, dtype)

@@ -40,6 +40,7 @@ Int64 = npt.NDArray[np.int64]
 
 Rows = Array | Windows
 
+_TINY = 2.0**-1000
 # A fused ReLU drops dead columns when at least this share of them is dead in every box.
 _COMPRESS_FROM = 0.1
 
@@ -120,6 +121,8 @@ class Backward:
         nodes, node = self.network.nodes, self.network.nodes[index]
         readers = self.network.consumers[index]
         if not isinstance(node.op, Relu) or len(node.shape) != 1 or len(readers) != 1:
+            return None
+        if index == self.network.output:
             return None
         before = node.inputs[0]
         dense = isinstance(nodes[before].op, Gemm) and self.fused(before)
@@ -312,6 +315,7 @@ class Backward:
         shift = centre - self.bounds[0].centre.reshape(centre.shape)
         size = abs(centre) + abs(self.bounds[0].centre.reshape(centre.shape))
         kernels.dot_rows(rows, d, box, np.ascontiguousarray(shift))
+        _settle(d)
         g = rounding.gamma_factor(rows.shape[1] + 8, np.float64)
         kernels.abs_dot_rows(rows, d, box, abs(shift) * g + size * 2.0**-52)
         wide = abs(rows.astype(np.float64))
@@ -338,8 +342,8 @@ def _frames(rows: Rows) -> Array:
 
 
 def _settle(d: Float64) -> None:
-    """Pay for the float64 additions made to d since the last call."""
-    d -= abs(d) * 2.0**-50
+    """Pay for the float64 additions made to d since the last call, and for underflow in them."""
+    d -= abs(d) * 2.0**-50 + _TINY
 
 
 def _through_max(

@@ -77,8 +77,12 @@ def linear_charge(
     weight = (factor * bounds.spread + bounds.noise) * (1 + 2.0**-50)
     loss = np.zeros(batch)
     if steps or not exact_weights:
-        total = sum(b.radius.reshape(batch, -1).sum(axis=1) for b in inputs)
-        loss = 4 * (m + 1) * UNDERFLOW[dtype] * np.asarray(total) + _TINY
+        total = np.asarray(sum(b.radius.reshape(batch, -1).sum(axis=1) for b in inputs))
+        loss = 4 * (m + 1) * UNDERFLOW[dtype] * total + _TINY
+        if not exact_weights:
+            # A coefficient below the range of dtype loses an absolute part, times |a|.
+            flush = 2 * UNDERFLOW[dtype] * total
+            weight = weight + flush.reshape(-1, *(1,) * (weight.ndim - 1))
     return LinearCharge(np.ascontiguousarray(weight.reshape(batch, -1)), loss)
 
 
@@ -125,13 +129,16 @@ def relaxation(
 def _constant(
     line: Float64, intercept: Float64, centre: Float64, charge: Float64, sign: float
 ) -> Float64:
-    """line + intercept - centre moved outward by the charge and by the float64 dot product."""
+    """line + intercept - centre moved outward by the charge and by the float64 dot product.
+
+    _TINY pays for underflow in the products behind ``value`` and in the row's own product.
+    """
     n = int(np.prod(line.shape[1:]))
     value = line + intercept - centre
     size = abs(line) + abs(intercept) + abs(centre)
     dot = rounding.gamma_factor(n + 8, np.float64)
     slack = size * 2.0**-50 + (abs(value) + charge) * (dot * (1 + 2.0**-20) + 2.0**-50)
-    result: Float64 = value + sign * (charge + slack + _TINY * (size > 0))
+    result: Float64 = value + sign * (charge + slack + _TINY)
     return result
 
 

@@ -143,6 +143,7 @@ class Walk:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
         frontier, centre, cost = self._start(index, boxes, neurons)
         d = np.concatenate((centre - cost, -centre - cost))
+        d -= abs(d) * 2.0**-50
         both = {i: _with_negatives(rows) for i, rows in frontier.items()}
         box = np.concatenate((boxes, boxes))
         result = self.backward.run(both, d, box, self.options.check)
@@ -195,7 +196,8 @@ class Walk:
         step = self._rows_at_once(last)
         results = []
         for start in range(0, len(d), step):
-            part = {i: np.ascontiguousarray(r[start : start + step]) for i, r in frontier.items()}
+            # A copy: the walk overwrites its rows.
+            part = {i: np.array(r[start : start + step], order="C") for i, r in frontier.items()}
             block = d[start : start + step].copy()
             results.append(
                 self.backward.run(part, block, box[start : start + step], self.options.check)
