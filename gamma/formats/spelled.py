@@ -44,6 +44,7 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "signs": lambda values: all(v in (-1, 1) for v in values),
     "scale_error": lambda value: 0 <= value < 1,
     "shift_error": lambda value: bool(np.min(value) >= 0),
+    "magnitude": lambda value: value is None or bool(np.min(value, initial=0.0) >= 0),
 }
 
 
@@ -210,7 +211,7 @@ class _Reader:
 
     def check_broadcast(self, where: str, op: Operator, shape: tuple[int, ...]) -> None:
         """Arrays that act entry by entry must not be larger than the node."""
-        for name in ("scale", "shift", "slope", "shift_error"):
+        for name in ("scale", "shift", "slope", "shift_error", "magnitude"):
             array = getattr(op, name, None)
             if isinstance(array, np.ndarray):
                 padded = (1,) * (len(shape) - array.ndim) + array.shape
@@ -233,7 +234,8 @@ class _Reader:
             for f in dataclasses.fields(record)
             if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
         }
-        given = [*attributes, *names] if isinstance(attributes, dict | list) else []
+        both = isinstance(attributes, dict) and isinstance(names, dict)
+        given = [*attributes, *names] if both else []
         if not isinstance(attributes, dict) or not isinstance(names, dict):
             self.fail(where, "attributes and tensors must be objects")
         if len(set(given)) < len(given) or not set(hints) - optional <= set(given) <= set(hints):

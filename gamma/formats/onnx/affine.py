@@ -202,11 +202,15 @@ def batch_normalization(t: Translation, call: Call, inputs: Inputs) -> Value:
     epsilon = attribute(call, "epsilon", _EPSILON)
     if epsilon < 0 or (weights[3].astype(np.float64) + epsilon <= 0).any():
         raise t.malformed(call, "variance + epsilon is not positive")
-    found = [_normal(*row, epsilon) for row in rows]
+    found = [_normal(g, b, m, v, epsilon) for g, b, m, v in rows]
     scale, scale_error, shift, shift_error = (np.array(v) for v in zip(*found, strict=True))
     shape = (-1, *(1,) * (len(x.dims) - 2))
     factor = Constant(scale.reshape(shape), scale_error.reshape(shape))
-    return t.scale(call, x, factor, Constant(shift.reshape(shape), shift_error.reshape(shape)))
+    gain, bias, mean = (abs(w.astype(np.float64)) for w in weights[:3])
+    # What x − mean, the division and the sum round in a float32 execution, underflow included.
+    magnitude = abs(mean * scale) + bias + gain * 2.0**-100
+    offset = Constant(shift.reshape(shape), shift_error.reshape(shape))
+    return t.scale(call, x, factor, offset, magnitude.reshape(shape) * (1 + 2.0**-40))
 
 
 def _normal(

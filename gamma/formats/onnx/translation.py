@@ -30,6 +30,8 @@ Movement = Callable[[Array, Any], Array]
 
 # Entries of index arrays and constants that a translation may make (int64: 256 MB).
 ENTRIES_LIMIT = 1 << 25
+# The same, counting temporary arrays as well: this bounds time.
+WORK_LIMIT = 1 << 28
 NODE_LIMIT = 1 << 31
 MAX_AXES = 16
 
@@ -90,6 +92,7 @@ class Translation:
     model: Model
     builder: Builder
     values: dict[str, Value] = field(default_factory=dict)
+    kept: int = 0
     spent: int = 0
 
     @property
@@ -118,12 +121,14 @@ class Translation:
         kind = "constant " if isinstance(value, Constant) else ""
         return f"{kind}{list(value.dims)}"
 
-    def charge(self, call: Call, dims: Shape) -> None:
+    def charge(self, call: Call, dims: Shape, kept: bool = True) -> None:
         """Account for an array of this shape before it is made. Raises ResourceError."""
         if len(dims) > MAX_AXES:
             raise self.fail(call, f"makes a tensor of {len(dims)} axes, at most {MAX_AXES}")
-        self.spent += math.prod(dims)
-        if self.spent > ENTRIES_LIMIT:
+        size = math.prod(dims)
+        self.kept += size if kept else 0
+        self.spent += size
+        if size + self.kept > ENTRIES_LIMIT or self.spent > WORK_LIMIT:
             raise ResourceError.at(
                 self.model.path,
                 f"node {call.name}",
@@ -177,7 +182,7 @@ class Translation:
             moved = movement(x.array, x.array.dtype.type(fill))
             return Constant(moved, 0.0 if error is None else movement(error, 0.0), x.dtype)
         size = math.prod(x.dims)
-        self.charge(call, (size,))
+        self.charge(call, (size,), kept=False)
         index = movement(np.arange(size, dtype=np.int64).reshape(x.dims), -1)
         if index.shape != dims:
             raise self.malformed(call, f"makes shape {list(index.shape)}, not {list(dims)}")
@@ -212,9 +217,17 @@ class Translation:
         return full[0] if leading(dims) else full
 
     def scale(
-        self, call: Call, x: Variable, scale: Constant | None, shift: Constant | None = None
+        self,
+        call: Call,
+        x: Variable,
+        scale: Constant | None,
+        shift: Constant | None = None,
+        magnitude: Array | None = None,
     ) -> Variable:
-        """scale · x + shift with broadcasting; None stands for 1 and 0."""
+        """scale · x + shift with broadcasting; None stands for 1 and 0.
+
+        ``magnitude`` (of shift's dims) is that of `Scale`: what a float32 execution adds up.
+        """
         parts = [v for v in (scale, shift) if v is not None]
         dims = self.broadcast(call, x, *parts)
         wide = self.expand(call, x, dims)
@@ -238,7 +251,8 @@ class Translation:
                 offset = None
         if offset is None and relative == 0.0 and bool((factor == 1).all()):
             return wide
-        return self.emit(call, Scale(factor, offset, relative, absolute), wide, dims=dims)
+        size = None if magnitude is None else self.aligned(magnitude, dims)
+        return self.emit(call, Scale(factor, offset, relative, absolute, size), wide, dims=dims)
 
     def finite(self, call: Call, value: Constant) -> None:
         """Raise FormatError when a constant that enters arithmetic is not a finite float."""
@@ -279,8 +293,8 @@ def attribute(call: Call, name: str, default: Any) -> Any:
     """An attribute of the type of ``default``. Raises FormatError when it has another type."""
     value = call.attributes.get(name, default)
     if default is not None and type(value) is not type(default):
-        raise FormatError.at(
-            None, f"node {call.name}", f"attribute {name} of {call.op} is {type(value).__name__}, "
+        raise FormatError(
+            f"attribute {name} of {call.op} is {type(value).__name__}, "
             f"expected {type(default).__name__}"
-        )  # fmt: skip
+        )
     return value
