@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+
+import gamma
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^   digit (\d)((?: +[✓✗?])+)$", re.MULTILINE)
@@ -72,3 +79,57 @@ def test_readme_shows_this_output(output: tuple[str, Path]) -> None:
     assert sum(a == b for a, b in pairs) >= 0.97 * len(pairs)
     for line in text.splitlines()[:3]:
         assert line in readme
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The demo as a module."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module("demo")
+
+
+def refuted(demo: ModuleType, x: np.ndarray, y: np.ndarray) -> Any:
+    """A case that claims the witness ``x`` with scores ``y``."""
+    result = SimpleNamespace(
+        verdict="violated", counterexample=SimpleNamespace(x=x, y=y, replayed_by="nobody")
+    )
+    return demo.Case("mlp", 3, 0.05, result)
+
+
+def test_a_false_claim_ends_the_demo(demo: ModuleType) -> None:
+    net = gamma.load(ROOT / "examples" / "digits" / "mlp.safetensors")
+    image = np.load(ROOT / "examples" / "digits" / "images" / "digit3.npy")
+    scores = net.forward(image)
+    flipped = np.roll(scores, 1)
+    for case, claim in (
+        (refuted(demo, image, scores), "the witness changes the answer"),
+        (refuted(demo, np.clip(image + 0.06, 0, 1), flipped), "lies in the box"),
+        (refuted(demo, image, flipped), "gamma's own pass agrees"),
+    ):
+        with pytest.raises(SystemExit, match=claim) as caught:
+            demo.show_refuted(net, image, case)
+        assert isinstance(caught.value.code, str)  # printed, with exit status 1
+    box = gamma.Box.linf(image, 0.05, clip=(0, 1))
+    bounds = gamma.bounds(net, box)
+    narrow = bounds.lower + 0.9 * (bounds.upper - bounds.lower)
+    with pytest.raises(SystemExit, match="sampled scores"):
+        demo.sample_inside(net, box, narrow.ravel(), bounds.upper.ravel())
+    for search in (demo.proved_case, demo.refuted_case, demo.open_case):
+        with pytest.raises(SystemExit, match="some case is"):
+            search([])
+
+
+def test_printed_numbers_stay_on_their_side(demo: ModuleType) -> None:
+    for value in (0.12345, -0.12345, 1.0, -1e-9, 1e-9, 123.4567):
+        assert Fraction(demo.floor(value)) <= Fraction(value) <= Fraction(demo.ceiling(value))
+
+
+def test_without_matplotlib_there_is_no_png(
+    demo: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing = importlib.import_module("drawing")
+    picture = drawing.Drawing(10, 10, "<nothing> & more")
+    picture.add(drawing.Text(1, 5, "a < b & c"))
+    assert ElementTree.fromstring(picture.svg())[2].text == "a < b & c"
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert picture.png(tmp_path / "x.png") is False and not list(tmp_path.iterdir())
