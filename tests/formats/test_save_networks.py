@@ -17,15 +17,15 @@ BENCHMARKS = (
 )
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_saved_network_is_the_same(shared: Path, tmp_path: Path, benchmark: str) -> None:
-    models = sorted((shared / "vnncomp" / benchmark / "onnx").rglob("*.onnx*"))[:3]
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_saved_network_is_the_same(shared: Path, tmp_path: Path, name: str) -> None:
+    models = sorted((shared / "vnncomp" / name / "onnx").rglob("*.onnx*"))[:3]
     assert models
     for model in models:
         try:
             net = load(model.with_name(model.name.removesuffix(".gz")))
         except UnsupportedError:
-            assert benchmark == "vit"
+            assert name == "vit"
             continue
         save(net, tmp_path / "net.safetensors")
         again = load(tmp_path / "net.safetensors")
