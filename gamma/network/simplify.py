@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gamma.network.graph import Network, Node, Shape
+from gamma.errors import InternalError
+from gamma.network.graph import Network, Node, Operator, Shape
 
 
 def simplify(network: Network) -> Network:
@@ -19,7 +20,10 @@ def simplify(network: Network) -> Network:
     nodes = list(network.nodes)
     while _fuse(nodes, network.output):
         pass
-    return _compact(network, nodes)
+    output = network.output
+    while output and _neutral(nodes, output):
+        (output,) = nodes[output].inputs
+    return _compact(network, nodes, output)
 
 
 def _fuse(nodes: list[Node], output: int) -> bool:
@@ -38,36 +42,44 @@ def _fuse(nodes: list[Node], output: int) -> bool:
             if fused is None:
                 break
             start = previous.inputs[0]
-            node = Node(node.name, fused, (start,), _shape(fused, nodes[start].shape, node.shape))
+            shape = _checked(fused, nodes[start].shape, node.shape)
+            node = Node(node.name, fused, (start,), shape)
             nodes[position] = node
             uses[source] -= 1
             uses[start] += 1
             if uses[source] == 0:
                 uses[start] -= 1
             changed = True
-    return _bypass(nodes, output) or changed
+    return _bypass(nodes) or changed
 
 
-def _shape(op: object, source: Shape, wanted: Shape) -> Shape:
-    found: Shape = op.shape(source)  # type: ignore[attr-defined]
-    assert found == wanted, f"fusing changed a shape: {wanted} to {found}"
+def _checked(op: Operator, source: Shape, wanted: Shape) -> Shape:
+    found = op.shape(source)
+    if found != wanted:
+        raise InternalError(f"fusing into {op.name} changed the shape {wanted} to {found}")
     return found
 
 
-def _bypass(nodes: list[Node], output: int) -> bool:
+def _bypass(nodes: list[Node]) -> bool:
     """Readers of an operator that changes nothing read its input instead."""
+    changed = False
     stands_for = list(range(len(nodes)))
     for position, node in enumerate(nodes):
         inputs = tuple(stands_for[i] for i in node.inputs)
         if inputs != node.inputs:
-            node = nodes[position] = Node(node.name, node.op, inputs, node.shape)
-        if len(inputs) == 1 and position != output and _neutral(node, nodes[inputs[0]].shape):
+            nodes[position] = Node(node.name, node.op, inputs, node.shape)
+            changed = True
+        if _neutral(nodes, position):
             stands_for[position] = inputs[0]
-    return any(i != p for p, i in enumerate(stands_for) if _uses(nodes, output)[p])
+    return changed
 
 
-def _neutral(node: Node, source: Shape) -> bool:
-    """Whether the operator returns its input unchanged, in the same shape."""
+def _neutral(nodes: list[Node], position: int) -> bool:
+    """Whether the operator returns its one input unchanged, in the same shape."""
+    node = nodes[position]
+    if len(node.inputs) != 1:
+        return False
+    source = nodes[node.inputs[0]].shape
     return node.shape == source and node.op.neutral(source)
 
 
@@ -80,12 +92,12 @@ def _uses(nodes: list[Node], output: int) -> Counter[int]:
     return uses
 
 
-def _compact(network: Network, nodes: list[Node]) -> Network:
-    uses = _uses(nodes, network.output)
+def _compact(network: Network, nodes: list[Node], output: int) -> Network:
+    uses = _uses(nodes, output)
     kept = [p for p in range(len(nodes)) if p == 0 or uses[p]]
     place = {old: new for new, old in enumerate(kept)}
     final = tuple(
         Node(n.name, n.op, tuple(place[i] for i in n.inputs), n.shape)
         for n in (nodes[p] for p in kept)
     )
-    return Network(final, place[network.output], network.source, network.notes, network.metadata)
+    return Network(final, place[output], network.source, network.notes, network.metadata)

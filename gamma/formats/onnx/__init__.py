@@ -35,7 +35,19 @@ def load_onnx(
         UnsupportedError: an operator or option that gamma cannot bound.
         UsageError: an option is missing or does not fit the file.
     """
-    return network_of(read_model(Path(path)), input_shape, output)
+    try:
+        return network_of(read_model(Path(path)), input_shape, output)
+    except GammaError as error:
+        line = _one_line(str(error))
+        if line == str(error):
+            raise
+        raise type(error)(line) from error
+
+
+def _one_line(text: str) -> str:
+    """Names in a file may hold anything: a message stays one readable line."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= 1500 else f"{shown[:1200]} ... {shown[-250:]}"
 
 
 def network_of(

@@ -25,6 +25,7 @@ from gamma.formats.onnx.translation import (
     MAX_AXES,
     Array,
     Constant,
+    Movement,
     Shape,
     Translation,
     Value,
@@ -184,8 +185,12 @@ def split(t: Translation, call: Call, inputs: Inputs) -> tuple[Value, ...]:
     for stop, size in zip(itertools.accumulate(sizes), sizes, strict=True):
         place = (slice(None),) * axis + (slice(stop - size, stop),)
         dims = replaced(x.dims, axis, size)
-        results.append(t.move(call, x, dims, lambda a, _, place=place: a[place]))
+        results.append(t.move(call, x, dims, _cut(place)))
     return tuple(results)
+
+
+def _cut(place: tuple[slice, ...]) -> Movement:
+    return lambda array, fill: array[place]
 
 
 def slice_(t: Translation, call: Call, inputs: Inputs) -> Value:
@@ -208,7 +213,7 @@ def slice_(t: Translation, call: Call, inputs: Inputs) -> Value:
         stop: int | None = end if end >= 0 or step > 0 or end >= -n else None
         place[axis] = slice(start, stop, step)
         dims = replaced(dims, axis, len(range(n)[place[axis]]))
-    return t.move(call, x, dims, lambda a, _: a[tuple(place)])
+    return t.move(call, x, dims, _cut(tuple(place)))
 
 
 def gather(t: Translation, call: Call, inputs: Inputs) -> Value:

@@ -19,7 +19,7 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Array, Constant, Shape, Translation, Value, attribute
 
 _MODES = ("half_pixel", "half_pixel_symmetric", "asymmetric", "pytorch_half_pixel", "align_corners")
-_LONGEST = 1 << 20
+_LONGEST = 1 << 16
 
 
 def upsample(t: Translation, call: Call, inputs: Inputs) -> Value:

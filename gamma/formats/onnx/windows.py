@@ -230,8 +230,10 @@ def average_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
 def _counted(t: Translation, call: Call, g: Geometry) -> Array:
     """How many entries each window divides by, (*counts)."""
     include = attribute(call, "count_include_pad", 0)
+    t.charge(call, g.counts)
     counts: Array = np.ones((), np.int64)
     for a in range(g.rank):
+        t.charge(call, (g.counts[a], g.kernel[a]), kept=False)
         places = g.positions(a)
         low, high = (-g.pads[a], g.image[a] + g.pads[a + g.rank]) if include else (0, g.image[a])
         inside = ((places >= low) & (places < high)).sum(axis=1)
