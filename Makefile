@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c)
 # Worker processes of the test run; raise it on a larger machine.
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -40,9 +41,7 @@ check: lint types imports c-warnings size
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@if command -v clang-format >/dev/null; then \
-	    clang-format --dry-run --Werror csrc/simd/*.c csrc/simd/*.h csrc/simd/*.inc; \
-	else echo "clang-format not found: C layout not checked"; fi
+	$(BIN)/clang-format --style=file:csrc/.clang-format --dry-run --Werror $(C_FILES)
 
 types: $(STAMP)
 	$(BIN)/mypy

@@ -50,6 +50,13 @@ void gamma_safe_mul_add_f64(const double *al, const double *au, const double *bl
                             size_t n);
 void gamma_pos_neg_split_f32(const float *x, float *positive, float *negative, size_t n);
 void gamma_pos_neg_split_f64(const double *x, double *positive, double *negative, size_t n);
+/* One step outward, in the direction of up (1) or down (0). */
+void gamma_step_f32(const float *x, float *out, size_t n, int up);
+void gamma_step_f64(const double *x, double *out, size_t n, int up);
+void gamma_narrow(const double *x, float *out, size_t n, int up);
+void gamma_midpoint(const double *lower, const double *upper, double *out, size_t n);
+void gamma_radius_about(const double *lower, const double *upper, const double *centre, double *out,
+                        size_t n);
 double gamma_dot_f32(const float *x, const float *y, size_t n);
 double gamma_dot_f64(const double *x, const double *y, size_t n);
 double gamma_sum_f32(const float *x, size_t n);

@@ -158,6 +158,9 @@ static int outside(const int64_t *box, size_t N, size_t B) {
     void gamma_pos_neg_split_##S(const F *x, F *positive, F *negative, size_t n) {                 \
         GUARDED(table->split_##S(x, positive, negative, n));                                       \
     }                                                                                              \
+    void gamma_step_##S(const F *x, F *out, size_t n, int up) {                                    \
+        GUARDED(table->step_##S(x, out, n, up));                                                   \
+    }                                                                                              \
     double gamma_dot_##S(const F *x, const F *y, size_t n) {                                       \
         GUARDED(const double total = table->dot_##S(x, y, n));                                     \
         return total;                                                                              \
@@ -169,6 +172,19 @@ static int outside(const int64_t *box, size_t N, size_t B) {
 
 ENTRIES(float, f32)
 ENTRIES(double, f64)
+
+void gamma_narrow(const double *x, float *out, size_t n, int up) {
+    GUARDED(table->narrow(x, out, n, up));
+}
+
+void gamma_midpoint(const double *lower, const double *upper, double *out, size_t n) {
+    GUARDED(table->midpoint(lower, upper, out, n));
+}
+
+void gamma_radius_about(const double *lower, const double *upper, const double *centre, double *out,
+                        size_t n) {
+    GUARDED(table->radius_about(lower, upper, centre, out, n));
+}
 
 void gamma_f16_down(const float *x, uint16_t *out, size_t n) {
     GUARDED(table->half_down(x, out, n));

@@ -35,6 +35,8 @@ static inline int64_t span_end(int64_t offset, int64_t stride, int64_t count, in
 #undef UI
 #undef FN
 
+#include "narrow.inc"
+
 /* x rounded to float16 towards +inf (up) or -inf; NaN gives that infinity. */
 static inline uint16_t half_directed(float x, int up) {
     uint32_t bits, half, rest;

@@ -1,14 +1,17 @@
 /* The table of kernels: one instance per instruction set, filled by the compiler.
  *
- *   member             operation                     rounding            tail    bytes read/entry
- *   relax              a' = a·slope, Σ a·const       one, sum in double  scalar  f32 28, f64 40
- *   dot_row, abs_row   Σ a·v, Σ |a|·w                sum in double       scalar  f32 12, f64 16
- *   affine             W·c, |W|·r for B boxes        sum in double       scalar  f32 4, f64 8 (W
- * once) dot, sum           Σ x·y, Σ x                    sum in double       scalar  f32 8/4, f64
- * 16/8 mul, mul_add       interval product (+ sum)      one step outward    compiler's split max(x,
- * 0), min(x, 0)          exact               compiler's col2im             scatter-add of windows
- * one per term        compiler's half_*, from_half  float32 <-> float16           directed / exact
- * scalar
+ *   member            operation                   rounding            tail        bytes read/entry
+ *   relax             a' = a·slope, Σ a·const     one, sum in double  scalar      f32 28, f64 40
+ *   dot_row, abs_row  Σ a·v, Σ |a|·w              sum in double       scalar      f32 12, f64 16
+ *   affine            W·c and |W|·r, B boxes      sum in double       scalar      W once: 4, 8
+ *   dot, sum          Σ x·y, Σ x                  sum in double       scalar      f32 8/4, f64 16/8
+ *   mul, mul_add      interval product (+ sum)    one step outward    scalar      f32 16/24, f64 double
+ *   step, narrow      next number; double->float  directed            scalar      4, 8; 8
+ *   midpoint, radius  centre and reach about it   in range; up        scalar      16; 24
+ *   split             max(x, 0), min(x, 0)        exact               compiler's  4, 8
+ *   col2im, fold      scatter-add of windows      one per term        compiler's  8, 16
+ *   half_*            float -> float16            directed            scalar      4
+ *   from_half         float16 -> float            exact               scalar      2
  */
 #ifndef GAMMA_TABLE_H
 #define GAMMA_TABLE_H
@@ -28,6 +31,7 @@
     void (*mul_add_##S)(const F *, const F *, const F *, const F *, const F *, const F *, F *,     \
                         F *, size_t);                                                              \
     void (*split_##S)(const F *, F *, F *, size_t);                                                \
+    void (*step_##S)(const F *, F *, size_t, int);                                                 \
     void (*col2im_##S)(const F *, F *, size_t, const int64_t *);                                   \
     void (*fold_last_##S)(const F *, F *, size_t, const int64_t *);
 
@@ -35,6 +39,9 @@ struct gamma_table {
     const char *name;
     GAMMA_MEMBERS(float, f32)
     GAMMA_MEMBERS(double, f64)
+    void (*narrow)(const double *, float *, size_t, int);
+    void (*midpoint)(const double *, const double *, double *, size_t);
+    void (*radius_about)(const double *, const double *, const double *, double *, size_t);
     void (*half_down)(const float *, uint16_t *, size_t);
     void (*half_up)(const float *, uint16_t *, size_t);
     void (*from_half)(const uint16_t *, float *, size_t);
@@ -51,7 +58,7 @@ extern const struct gamma_table gamma_neon;
     .relax_##S = relax_##S, .dot_row_##S = dot_row_##S, .abs_row_##S = abs_row_##S,                \
     .affine_##S = affine_##S, .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S,          \
     .mul_add_##S = mul_add_##S, .split_##S = split_##S, .col2im_##S = col2im_##S,                  \
-    .fold_last_##S = fold_last_##S
+    .fold_last_##S = fold_last_##S, .step_##S = step_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */
 #define GAMMA_TABLE(ISA)                                                                           \
@@ -59,6 +66,9 @@ extern const struct gamma_table gamma_neon;
         .name = #ISA,                                                                              \
         GAMMA_ENTRIES(f32),                                                                        \
         GAMMA_ENTRIES(f64),                                                                        \
+        .narrow = narrow,                                                                          \
+        .midpoint = midpoint,                                                                      \
+        .radius_about = radius_about,                                                              \
         .half_down = half_down,                                                                    \
         .half_up = half_up,                                                                        \
         .from_half = from_half,                                                                    \

@@ -149,10 +149,8 @@ def erfc(x: Float64) -> Float64:
 
 def _outward(lower: Array, upper: Array) -> None:
     """One step outward in place; NaN becomes the infinite end."""
-    np.nextafter(lower, lower.dtype.type(-np.inf), out=lower)
-    np.nextafter(upper, upper.dtype.type(np.inf), out=upper)
-    lower[np.isnan(lower)] = -np.inf
-    upper[np.isnan(upper)] = np.inf
+    step(lower, lower, False)
+    step(upper, upper, True)
 
 
 def interval_mul(al: Array, au: Array, bl: Array, bu: Array, lower: Array, upper: Array) -> None:
@@ -180,6 +178,42 @@ def pos_neg_split(x: Array, positive: Array, negative: Array) -> None:
     zero = x.dtype.type(0)
     positive[...] = np.where(x < zero, zero, x)
     negative[...] = np.where(x > zero, zero, x)
+
+
+def step(x: Array, out: Array, up: bool) -> None:
+    limit = x.dtype.type(np.inf if up else -np.inf)
+    with np.errstate(all="ignore"):
+        np.nextafter(x, limit, out=out)
+    np.copyto(out, limit, where=np.isnan(out))
+
+
+def narrow(x: Float64, out: npt.NDArray[np.float32], up: bool) -> None:
+    with np.errstate(all="ignore"):
+        out[...] = x
+        # An overflow rounds to infinity, which is on the wrong side of one of the two ends.
+        wrong = ~(out >= x) if up else ~(out <= x)
+        moved = np.empty_like(out)
+        step(out, moved, up)
+    np.copyto(out, moved, where=wrong)
+
+
+def _most(a: Float64, b: Float64) -> Float64:
+    """The larger; a NaN carries on, and of two zeros it is b, as in C."""
+    return np.where((a > b) | (a != a), a, b)
+
+
+def midpoint(lower: Float64, upper: Float64, out: Float64) -> None:
+    with np.errstate(all="ignore"):
+        middle = 0.5 * lower + 0.5 * upper
+        middle = _most(np.where(np.isfinite(middle), middle, 0.0), lower)
+        out[...] = np.where((middle < upper) | (middle != middle), middle, upper)
+
+
+def radius_about(lower: Float64, upper: Float64, centre: Float64, out: Float64) -> None:
+    with np.errstate(all="ignore"):
+        reach = _most(_most(upper - centre, centre - lower), np.zeros_like(centre))
+    step(reach, out, True)
+    np.copyto(out, 0.0, where=reach == 0)
 
 
 def dot(x: Array, y: Array) -> float:

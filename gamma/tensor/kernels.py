@@ -289,6 +289,58 @@ def pos_neg_split(x: Array) -> tuple[Array, Array]:
     return positive, negative
 
 
+def step_down(x: Array) -> Array:
+    """The next number of x's dtype below each entry; NaN becomes -inf."""
+    return _step(x, False)
+
+
+def step_up(x: Array) -> Array:
+    """The next number of x's dtype above each entry; NaN becomes +inf."""
+    return _step(x, True)
+
+
+def _step(x: Array, up: bool) -> Array:
+    _same(("x",), (x,))
+    out = np.empty_like(x)
+    _backend.step(x, out, up)
+    return out
+
+
+def narrow_down(x: Float64) -> npt.NDArray[np.float32]:
+    """The greatest float32 <= each float64 entry (itself if representable); NaN becomes -inf."""
+    return _narrow(x, False)
+
+
+def narrow_up(x: Float64) -> npt.NDArray[np.float32]:
+    """The least float32 >= each float64 entry (itself if representable); NaN becomes +inf."""
+    return _narrow(x, True)
+
+
+def _narrow(x: Float64, up: bool) -> npt.NDArray[np.float32]:
+    _check("x", x, _F64, x.shape)
+    out = np.empty(x.shape, np.float32)
+    _backend.narrow(x, out, up)
+    return out
+
+
+def midpoint(lower: Float64, upper: Float64) -> Float64:
+    """A finite point of each interval, near its middle, or near 0 where it is unbounded."""
+    _check("lower", lower, _F64, lower.shape)
+    _check("upper", upper, _F64, lower.shape)
+    out = np.empty_like(lower)
+    _backend.midpoint(lower, upper, out)
+    return out
+
+
+def radius_about(lower: Float64, upper: Float64, centre: Float64) -> Float64:
+    """At least max(upper − centre, centre − lower, 0); exactly 0 for a point, inf for NaN."""
+    for name, array in (("lower", lower), ("upper", upper), ("centre", centre)):
+        _check(name, array, _F64, lower.shape)
+    out = np.empty_like(lower)
+    _backend.radius_about(lower, upper, centre, out)
+    return out
+
+
 def dot(x: Array, y: Array) -> float:
     """Σ x·y in float64 (charge g64_n Σ|x||y|); x and y of one shape, f."""
     _same(("x", "y"), (x, y))

@@ -204,6 +204,26 @@ def pos_neg_split(x: Array, positive: Array, negative: Array) -> None:
     _elementwise("pos_neg_split", (x,), (positive, negative))
 
 
+def step(x: Array, out: Array, up: bool) -> None:
+    _pick("step", x)(_pointer(x, x.size), _pointer(out, x.size, True), x.size, up)
+
+
+def narrow(x: Float64, out: npt.NDArray[np.float32], up: bool) -> None:
+    lib.gamma_narrow(_pointer(x, x.size), _pointer(out, x.size, True), x.size, up)
+
+
+def midpoint(lower: Float64, upper: Float64, out: Float64) -> None:
+    n = lower.size
+    lib.gamma_midpoint(_pointer(lower, n), _pointer(upper, n), _pointer(out, n, True), n)
+
+
+def radius_about(lower: Float64, upper: Float64, centre: Float64, out: Float64) -> None:
+    n = lower.size
+    lib.gamma_radius_about(
+        _pointer(lower, n), _pointer(upper, n), _pointer(centre, n), _pointer(out, n, True), n
+    )
+
+
 def dot(x: Array, y: Array) -> float:
     return float(_pick("dot", x)(_pointer(x, x.size), _pointer(y, x.size), x.size))
 

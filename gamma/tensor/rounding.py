@@ -2,6 +2,7 @@
 
 ``down`` and ``up`` move one step after a correctly rounded operation; ``to_down`` and ``to_up``
 narrow float64 to float32; ``gamma_factor`` is Higham's γ_n, rounded up. Symbols: u = unit roundoff.
+The steps themselves are kernels, the same bits on every instruction set.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from gamma.tensor import kernels
 
 U32 = 2.0**-24
 U64 = 2.0**-53
@@ -58,61 +61,56 @@ def gamma_factor(n: int, dtype: npt.DTypeLike = np.float32) -> float:
     return _gamma_factor(int(n), unit)
 
 
+def _floats(x: npt.ArrayLike) -> Array:
+    array = np.asarray(x, order="C")
+    if array.dtype in (np.float32, np.float64):
+        return array
+    return array.astype(np.float64)  # integers and float16
+
+
 def down(x: npt.ArrayLike) -> Array:
-    """One step towards -inf in x's own dtype; NaN becomes -inf."""
-    return _step(np.asarray(x), -np.inf)
+    """One step towards -inf in x's own dtype (float64 if it is neither float); NaN becomes -inf."""
+    return kernels.step_down(_floats(x))
 
 
 def up(x: npt.ArrayLike) -> Array:
-    """One step towards +inf in x's own dtype; NaN becomes +inf."""
-    return _step(np.asarray(x), np.inf)
+    """One step towards +inf in x's own dtype (float64 if it is neither float); NaN becomes +inf."""
+    return kernels.step_up(_floats(x))
 
 
-def _step(values: Array, direction: float) -> Array:
-    limit = values.dtype.type(direction)
-    with np.errstate(all="ignore"):
-        result = np.asarray(np.nextafter(values, limit))
-    if np.isnan(result).any():
-        result[np.isnan(result)] = limit
-    return result
+def _wide(x: npt.ArrayLike) -> Float64:
+    return np.asarray(x, dtype=np.float64, order="C")
 
 
 def to_down(x: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> Array:
     """The greatest number of ``dtype`` <= x (x itself when representable); NaN becomes -inf."""
-    return _narrow(x, np.dtype(dtype), -np.inf)
+    wide = _wide(x)
+    if np.dtype(dtype) == np.float32:
+        return kernels.narrow_down(wide)
+    return np.where(np.isnan(wide), -np.inf, wide)
 
 
 def to_up(x: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> Array:
     """The least number of ``dtype`` >= x (x itself when representable); NaN becomes +inf."""
-    return _narrow(x, np.dtype(dtype), np.inf)
-
-
-def _narrow(x: npt.ArrayLike, dtype: np.dtype[Any], direction: float) -> Array:
-    wide = np.asarray(x, dtype=np.float64)
-    with np.errstate(all="ignore"):
-        near = wide.astype(dtype)
-        # A float32 overflow rounds to inf, which is on the wrong side of one of the two ends.
-        wrong = near > wide if direction < 0 else near < wide
-        result = np.where(wrong, np.nextafter(near, dtype.type(direction)), near)
-    return np.where(np.isnan(result), dtype.type(direction), result)
+    wide = _wide(x)
+    if np.dtype(dtype) == np.float32:
+        return kernels.narrow_up(wide)
+    return np.where(np.isnan(wide), np.inf, wide)
 
 
 def midpoint(lower: npt.ArrayLike, upper: npt.ArrayLike) -> Float64:
     """A finite float64 between ``lower`` and ``upper``: near the middle, or near 0 if unbounded."""
-    low, high = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
-    with np.errstate(all="ignore"):
-        middle = 0.5 * low + 0.5 * high
-    middle = np.where(np.isfinite(middle), middle, 0.0)
-    # Halving may lose a bit of a subnormal: the middle may then step out of a point interval.
-    return np.minimum(np.maximum(middle, low), high)
+    return kernels.midpoint(*_together(_wide(lower), _wide(upper)))
 
 
 def radius_about(lower: npt.ArrayLike, upper: npt.ArrayLike, centre: npt.ArrayLike) -> Float64:
-    """float64 r >= max(upper − centre, centre − lower), and r >= 0; NaN becomes +inf."""
-    low, high = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
-    middle = np.asarray(centre, dtype=np.float64)
-    with np.errstate(all="ignore"):
-        above, below = high - middle, middle - low
-    widest = np.maximum(np.maximum(above, below), 0.0)
+    """float64 r >= max(upper − centre, centre − lower, 0); 0 for a point; NaN becomes +inf."""
     # A zero difference of floats is exact (gradual underflow), so a point keeps radius 0.
-    return np.where(widest == 0, 0.0, up(widest))
+    return kernels.radius_about(*_together(_wide(lower), _wide(upper), _wide(centre)))
+
+
+def _together(*arrays: Float64) -> tuple[Float64, ...]:
+    """The arrays broadcast to one shape."""
+    if all(array.shape == arrays[0].shape for array in arrays):
+        return arrays
+    return tuple(np.array(array, order="C") for array in np.broadcast_arrays(*arrays))

@@ -115,6 +115,11 @@ static void close_to(const char *what, double a, double b, double size, size_t n
                        n);                                                                         \
         same("mul_add lower " #S, S##_p, S##_r, n * sizeof(F), n);                                 \
         same("mul_add upper " #S, S##_q, S##_s, n * sizeof(F), n);                                 \
+        for (int up = 0; up < 2; up++) {                                                           \
+            a->step_##S(S##_x[0], S##_p, n, up);                                                   \
+            b->step_##S(S##_x[0], S##_q, n, up);                                                   \
+            same("step " #S, S##_p, S##_q, n * sizeof(F), n);                                      \
+        }                                                                                          \
         a->split_##S(S##_x[0], S##_p, S##_q, n);                                                   \
         b->split_##S(S##_x[0], S##_r, S##_s, n);                                                   \
         same("split positive " #S, S##_p, S##_r, n * sizeof(F), n);                                \
@@ -168,6 +173,29 @@ static void compare_half(const struct gamma_table *a, const struct gamma_table *
     same("from_half", y[0], y[1], n * sizeof(float), n);
 }
 
+static void compare_narrow(const struct gamma_table *a, const struct gamma_table *b, size_t n) {
+    static double x[3][MOST], y[2][MOST];
+    static float z[2][MOST];
+    for (size_t i = 0; i < n; i++) {
+        for (int k = 0; k < 3; k++) {
+            x[k][i] = any_double(1);
+        }
+    }
+    for (int up = 0; up < 2; up++) {
+        a->narrow(x[0], z[0], n, up);
+        b->narrow(x[0], z[1], n, up);
+        same("narrow", z[0], z[1], n * sizeof(float), n);
+    }
+    a->midpoint(x[0], x[1], y[0], n);
+    b->midpoint(x[0], x[1], y[1], n);
+    CANONICAL(y[0], n)
+    CANONICAL(y[1], n)
+    same("midpoint", y[0], y[1], n * sizeof(double), n);
+    a->radius_about(x[0], x[1], x[2], y[0], n);
+    b->radius_about(x[0], x[1], x[2], y[1], n);
+    same("radius_about", y[0], y[1], n * sizeof(double), n);
+}
+
 int main(void) {
     const struct gamma_table *scalar = &gamma_scalar, *other = &OTHER;
     for (int round = 0; round < 40; round++) {
@@ -175,6 +203,7 @@ int main(void) {
             compare_f32(scalar, other, LENGTHS[i], round % 2);
             compare_f64(scalar, other, LENGTHS[i], round % 2);
             compare_half(scalar, other, LENGTHS[i]);
+            compare_narrow(scalar, other, LENGTHS[i]);
         }
     }
     compare_col2im_f32(scalar, other);
