@@ -16,6 +16,8 @@ from gamma.tensor import kernels
 
 # Rows of one block of the adjoint: the unfolded columns stay in the second-level cache.
 _BLOCK_BYTES = 1 << 20
+# Channels summed inside one product of the adjoint: short sums have small error bounds.
+SUM_LENGTH = 32
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,17 @@ def spread(rows: Array, weight: Array, window: Window) -> Array:
         for start in range(0, n, block):
             part = np.ascontiguousarray(mine[start : start + block]).reshape(-1, out)
             target = columns[: len(part)]
-            np.matmul(part, weight[group], out=target)
-            kernels.fold_last(
-                target.reshape(-1, h, w, kh, kw, channels),
-                image[group, start : start + block],
-                window.kernel,
-                window.strides,
-                window.pads[:2],
-                window.dilations,
-            )
+            for first in range(0, out, SUM_LENGTH):
+                some = slice(first, first + SUM_LENGTH)
+                np.matmul(part[:, some], weight[group, some], out=target)
+                kernels.fold_last(
+                    target.reshape(-1, h, w, kh, kw, channels),
+                    image[group, start : start + block],
+                    window.kernel,
+                    window.strides,
+                    window.pads[:2],
+                    window.dilations,
+                )
     if groups == 1:
         return image[0]
     return np.ascontiguousarray(image.transpose(1, 2, 3, 0, 4)).reshape(n, height, width, -1)
@@ -137,7 +141,16 @@ class Conv(Linear):
 
     @property
     def adjoint_terms(self) -> int:
-        return int(self.weight.shape[0]) // self.group * math.prod(self.weight.shape[2:])
+        # `spread` sums up to SUM_LENGTH channels in a product, then over those parts and over the
+        # kernel positions that reach a pixel. Errors of nested sums add (γ_a + γ_b <= γ_(a+b));
+        # one long sum would cost γ_(a·b).
+        channels = int(self.weight.shape[0]) // self.group
+        reach = 1
+        for size, stride, step in zip(
+            self.weight.shape[2:], self.strides, self.dilations, strict=True
+        ):
+            reach *= -(-int(size) // (stride // math.gcd(stride, step)))
+        return min(channels, SUM_LENGTH) + -(-channels // SUM_LENGTH) * reach
 
     def window(self, shape: Shape) -> Window:
         """The 2-d geometry on an input of ``shape`` (channels, *image)."""
