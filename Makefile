@@ -25,16 +25,16 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) tests
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests
 
 nightly: $(STAMP)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m nightly tests
 
 mutation: $(STAMP)
-	$(BIN)/python -m scripts.mutation
+	$(BIN)/python tests/exact/mutation.py
 
 bench: $(STAMP)
-	$(BIN)/python -m benches
+	$(BIN)/python benches/kernels.py
 
 check: lint types imports c-warnings size
 

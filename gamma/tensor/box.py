@@ -69,7 +69,7 @@ class Box:
         clip: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     ) -> Box:
         """All points within ``epsilon`` (a number or one per entry) of ``x``, cut to ``clip``."""
-        centre, lower, upper = _around(x, epsilon, clip)
+        _, lower, upper = _around(x, epsilon, clip)
         return cls(lower, upper)
 
     @classmethod
