@@ -14,13 +14,16 @@ import numpy as np
 
 from gamma.network.graph import Network
 from gamma.network.property import Property
-from gamma.ops import Linear
+from gamma.ops.base import Linear
 from gamma.verify.moves import Mover, into_ball
 from gamma.verify.objective import Float32, Float64, Objective
 from gamma.verify.result import Counterexample
 from gamma.verify.targets import Int64, Targets
 
 SCATTER_STEPS = 6
+
+REPLAYS = 16
+"""Refused candidates of one target after which a new one must come closer."""
 
 Accept = Callable[[int, Float32], Counterexample | None]
 
@@ -51,7 +54,7 @@ LONG = Effort(samples=1 << 15, restarts=16, steps=60, points=256, work=2.0**35)
 PATIENT = Effort(samples=1 << 15, restarts=16, steps=60, points=256, work=2.0**38)
 """For a caller who set a time limit and so said how long an answer may take."""
 
-CALL = 2.0**20
+CALL = 2.0**22
 """Fixed cost of one evaluation, in multiplications."""
 
 
@@ -73,6 +76,7 @@ class Attack:
         self._boxes: dict[int, tuple[Float32, Float32]] = {}
         self.best: dict[int, tuple[float, Float32]] = {}
         self.tried, self.work = 0, 0.0
+        self._rejected: dict[int, tuple[int, float]] = {}
 
     def run(self, active: Int64, effort: Effort, deadline: float = np.inf) -> Counterexample | None:
         """Search the unsafe sets of the targets ``active``, most promising first."""
@@ -186,7 +190,7 @@ class Attack:
         for i in order[:4]:
             target = int(objective.targets[which[i]])
             if values[i] <= self._slack(objective, which[i]):
-                found = self.accept(int(self.targets.region[target]), x[i])
+                found = self._replay(target, float(values[i]), x[i])
                 if found is not None:
                     return found
         seen: set[int] = set()
@@ -198,6 +202,15 @@ class Attack:
             if target not in self.best or values[i] < self.best[target][0]:
                 self.best[target] = float(values[i]), x[i].copy()
         return None
+
+    def _replay(self, target: int, value: float, x: Float32) -> Counterexample | None:
+        """Have a candidate judged; after many refusals only a better one is worth another try."""
+        count, lowest = self._rejected.get(target, (0, np.inf))
+        if count >= REPLAYS and value >= lowest:
+            return None
+        found = self.accept(int(self.targets.region[target]), x)
+        self._rejected[target] = count + 1, min(value, lowest)
+        return found
 
     @staticmethod
     def _slack(objective: Objective, position: int) -> float:

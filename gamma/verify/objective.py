@@ -97,9 +97,8 @@ class Objective:
             values = self.constraints(which, x, flat)
             weight = _weights(values, soft)
             state["values"], state["weight"], state["y"] = values, weight, flat
-            return (
-                np.einsum("pk,pko->po", weight, self.rows_y[which]).astype(y.dtype).reshape(y.shape)
-            )
+            rows: Array = np.einsum("pk,pko->po", weight, self.rows_y[which])
+            return rows.astype(y.dtype).reshape(y.shape)
 
         _, slope = gradient(self.net, x.reshape(-1, *self.net.input_shape), seed)
         slope = slope.reshape(len(x), -1).astype(np.float64)

@@ -1,7 +1,8 @@
 """Witnesses are replayed by an independent forward pass before ``violated`` is said.
 
 onnxruntime runs the file itself when it is installed and the model is ONNX; otherwise a certified
-float64 enclosure of the real network decides. Every comparison is in fractions, without tolerance.
+float64 enclosure of the real network decides, and fractions where that is too wide and the network
+small. Every comparison is in fractions, without tolerance.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import numpy.typing as npt
 from gamma.errors import FormatError, UnsupportedError
 from gamma.network.graph import Network, Source
 from gamma.network.property import LinearConstraint, Property, Region
+from gamma.verify.exact import exact_output
 from gamma.verify.result import Counterexample
 
 Array = npt.NDArray[Any]
 Exact = Sequence[Fraction]
+Values = Array | Exact
 Runner = Callable[[Array], Array]
 
 
@@ -49,21 +52,33 @@ class Replay:
         enclosure = None
         if self._runner is None or self.guarantee == "real":
             enclosure = self._enclose(shaped)
-        if self._runner is None:
-            if enclosure is None:
-                return None
-            low, high = enclosure
-            disjunct = certainly_unsafe(asked, x, low, high)
-            y = (low + high) / 2
-        else:
-            y = self._runner(shaped)
-            disjunct = certainly_unsafe(asked, x, y, y)
             if enclosure is not None and certainly_safe(asked, x, *enclosure):
                 return None
+        if self._runner is None:
+            by, y, disjunct = self._without_runner(asked, shaped, enclosure)
+        else:
+            by, y = self.by, self._runner(shaped)
+            disjunct = certainly_unsafe(asked, x, y, y) if np.isfinite(y).all() else None
         if disjunct is None:
             return None
         y = y.reshape(self.net.output_shape)
-        return Counterexample(shaped, y, self.by, region, disjunct, outside)
+        return Counterexample(shaped, y, by, region, disjunct, outside)
+
+    def _without_runner(
+        self, asked: Region, shaped: Array, enclosure: tuple[Array, Array] | None
+    ) -> tuple[str, Array, int | None]:
+        """Who decided, the outputs, and the disjunct that holds (None when none certainly does)."""
+        x = shaped.ravel()
+        if enclosure is not None:
+            low, high = enclosure
+            disjunct = certainly_unsafe(asked, x, low, high)
+            if disjunct is not None:
+                return self.by, (low + high) / 2, disjunct
+        exact = exact_output(self.net, shaped)
+        if exact is None:
+            return self.by, np.zeros(0), None
+        y = np.array([float(v) for v in exact])
+        return "exact arithmetic", y, certainly_unsafe(asked, x, exact, exact)
 
     def _belongs(self, region: int, x: Array) -> bool:
         """The point meets what a box cannot say: a norm ball, whole numbers."""
@@ -121,7 +136,7 @@ def onnxruntime_runner(source: Source, net: Network) -> Runner:
     return run
 
 
-def certainly_unsafe(region: Region, x: Array, low: Array, high: Array) -> int | None:
+def certainly_unsafe(region: Region, x: Array, low: Values, high: Values) -> int | None:
     """The first disjunct that holds for every output in [low, high], None when there is none."""
     xs, lows, highs = _fractions(x), _fractions(low), _fractions(high)
     for index, conjunction in enumerate(region.unsafe):
@@ -130,7 +145,7 @@ def certainly_unsafe(region: Region, x: Array, low: Array, high: Array) -> int |
     return None
 
 
-def certainly_safe(region: Region, x: Array, low: Array, high: Array) -> bool:
+def certainly_safe(region: Region, x: Array, low: Values, high: Values) -> bool:
     """No disjunct holds for any output in [low, high]."""
     xs, lows, highs = _fractions(x), _fractions(low), _fractions(high)
     return all(
@@ -151,7 +166,9 @@ def _meets(constraint: LinearConstraint, value: Fraction) -> bool:
     return value < constraint.bound if constraint.strict else value <= constraint.bound
 
 
-def _fractions(values: Array) -> list[Fraction]:
+def _fractions(values: Values) -> Exact:
+    if not isinstance(values, np.ndarray):
+        return values
     return [Fraction(v) for v in np.ravel(values).astype(np.float64).tolist()]
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -169,7 +170,9 @@ class _Run:
         neurons = sum(node.size for node in self.net.nodes)
         most = max(1, (1 << 21) // max(neurons, 1))
         changes = np.flatnonzero(np.diff(regions)) + 1
-        starts = np.r_[0, changes][::most] if len(regions) else np.zeros(0, dtype=np.int64)
+        if not len(regions):
+            return
+        starts = np.r_[0, changes][::most]
         stops = np.r_[starts[1:], len(regions)]
         yield from zip(starts.tolist(), stops.tolist(), strict=True)
 
@@ -306,10 +309,18 @@ def describe_safe(constraint: LinearConstraint) -> str:
     left = _sum(positive)
     if len(positive) == len(negative) == 1 and bound == 0:
         return f"{left} {sign} {_sum(negative)}"
-    right = f"{float(bound):.6g}"
+    right = _decimal(bound)
     return f"{left} - {_sum(negative)} {sign} {right}" if negative else f"{left} {sign} {right}"
 
 
-def _sum(terms: list[tuple[str, Any]]) -> str:
-    shown = [name if c == 1 else f"{float(c):.6g}·{name}" for name, c in terms[:4]]
+def _decimal(value: Fraction) -> str:
+    """Six digits, also of numbers beyond float64."""
+    try:
+        return f"{float(value):.6g}"
+    except OverflowError:
+        return "a huge number" if value > 0 else "a hugely negative number"
+
+
+def _sum(terms: list[tuple[str, Fraction]]) -> str:
+    shown = [name if c == 1 else f"{_decimal(c)}·{name}" for name, c in terms[:4]]
     return " + ".join(shown) + (f" + {len(terms) - 4} more" if len(terms) > 4 else "")

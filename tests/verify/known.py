@@ -1,0 +1,59 @@
+"""Hand-made networks whose exact range over a box is known by a short argument."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from gamma.network.graph import Builder, Network
+from gamma.network.property import LinearConstraint, Property, Region
+from gamma.ops import Gemm, Relu
+from gamma.ops.base import Input
+
+ONE = Fraction(1)
+
+
+def dense(*layers: tuple[list[list[float]], list[float]]) -> Network:
+    """Gemm layers with ReLU between them."""
+    build = Builder(Input(), (len(layers[0][0][0]),))
+    last = 0
+    for number, (weight, bias) in enumerate(layers):
+        if number:
+            last = build.add(Relu(), last)
+        gemm = Gemm(np.array(weight, np.float32), np.array(bias, np.float32))
+        last = build.add(gemm, last, name=f"fc{number}")
+    return build.build(last)
+
+
+def hat() -> Network:
+    """y = max(0, 1 − |x|) as 1 ReLU layer: relu(x+1) − 2 relu(x) + relu(x−1); peak y(0) = 1."""
+    return dense(([[1.0], [1.0], [1.0]], [1.0, 0.0, -1.0]), ([[1.0, -2.0, 1.0]], [0.0]))
+
+
+def ramp() -> Network:
+    """y = relu(x) on [-1, 1]: exact range [0, 1], and CROWN with IBP attains it."""
+    return dense(([[1.0]], [0.0]), ([[1.0]], [0.0]))
+
+
+def region(
+    lower: list[Fraction | int], upper: list[Fraction | int], *unsafe: tuple[LinearConstraint, ...]
+) -> Region:
+    return Region(
+        tuple(Fraction(v) for v in lower), tuple(Fraction(v) for v in upper), tuple(unsafe)
+    )
+
+
+def at_least(index: int, bound: Fraction, strict: bool = False) -> LinearConstraint:
+    """Y_index >= bound (> when strict)."""
+    return LinearConstraint(((index, -ONE),), (), -bound, strict)
+
+
+def at_most(index: int, bound: Fraction, strict: bool = False) -> LinearConstraint:
+    """Y_index <= bound (< when strict)."""
+    return LinearConstraint(((index, ONE),), (), bound, strict)
+
+
+def reaches(net: Network, bound: Fraction, strict: bool = False) -> Property:
+    """Unsafe: Y_0 >= bound for some X_0 in [-1, 1]."""
+    return Property((region([-1], [1], (at_least(0, bound, strict),)),), 1, 1)
