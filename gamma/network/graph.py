@@ -155,6 +155,8 @@ class Builder:
         self.nodes.append(Node(name or f"{op.name}_{len(self.nodes)}", op, inputs, shape))
         return len(self.nodes) - 1
 
-    def build(self, output: int, source: Source | None = None, notes: Sequence[str] = ()) -> Network:
+    def build(
+        self, output: int, source: Source | None = None, notes: Sequence[str] = ()
+    ) -> Network:
         """The finished network."""
         return Network(tuple(self.nodes), output, source, tuple(notes))

@@ -150,9 +150,7 @@ class Linear(Operator):
         weights = self.stored()
         if weights is None or weights.dtype == dtype or np.dtype(dtype) == np.float64:
             return True
-        return bool(
-            self.cached("exact32", lambda: (weights.astype(np.float32) == weights).all())
-        )
+        return bool(self.cached("exact32", lambda: (weights.astype(np.float32) == weights).all()))
 
     def forward(self, *inputs: Array) -> Array:
         result = self.linear(inputs)
@@ -163,7 +161,9 @@ class Linear(Operator):
         return self.adjoint(gradient, [x.shape[1:] for x in inputs])
 
 
-def cast_weight(op: Operator, weight: Array, key: str, dtype: npt.DTypeLike, absolute: bool) -> Array:
+def cast_weight(
+    op: Operator, weight: Array, key: str, dtype: npt.DTypeLike, absolute: bool
+) -> Array:
     """``weight`` in ``dtype``, its absolute value when asked; computed once per record."""
     wanted = np.dtype(dtype)
     if weight.dtype == wanted and not absolute:

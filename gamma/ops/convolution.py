@@ -58,7 +58,9 @@ def unfold(x: Array, window: Window) -> Array:
     return view.reshape(n, c * kh * kw, ho * wo)
 
 
-def last_weight(op: Linear, weight: Array, dtype: npt.DTypeLike, absolute: bool, groups: int) -> Array:
+def last_weight(
+    op: Linear, weight: Array, dtype: npt.DTypeLike, absolute: bool, groups: int
+) -> Array:
     """A kernel (out, in/group, *k) as (group, out/group, kh·kw·in/group), channels last."""
 
     def arrange() -> Array:
@@ -101,7 +103,8 @@ def spread(rows: Array, weight: Array, window: Window) -> Array:
                     window.dilations,
                 )
     if groups == 1:
-        return image[0]
+        only: Array = image[0]
+        return only
     return np.ascontiguousarray(image.transpose(1, 2, 3, 0, 4)).reshape(n, height, width, -1)
 
 
@@ -200,7 +203,7 @@ class Conv(Linear):
         columns = unfold(image, window)
         n, depth, positions = columns.shape
         flat = weight.reshape(groups, out, -1)
-        product = np.matmul(flat, columns.reshape(n, groups, depth // groups, positions))
+        product: Array = np.matmul(flat, columns.reshape(n, groups, depth // groups, positions))
         return product
 
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:

@@ -76,7 +76,7 @@ class Elementwise(Operator):
             low, high = np.minimum(*ends), np.maximum(*ends)
             for point in self.stationary:
                 inside = (lower < point) & (point < upper)
-                value = float(self.function(np.float64(point)))
+                value = float(self.function(np.asarray(point)))
                 low = np.where(inside, np.minimum(low, value), low)
                 high = np.where(inside, np.maximum(high, value), high)
             low = low - (VALUE_ERROR * abs(low) + self.absolute_error + TINY)
@@ -126,7 +126,8 @@ class Relu(Elementwise):
     float32_error = EXACT
 
     def function(self, x: Array) -> Array:
-        return np.maximum(x, x.dtype.type(0))
+        result: Array = np.maximum(x, x.dtype.type(0))
+        return result
 
     def derivative(self, x: Array) -> Array:
         return (x > 0).astype(x.dtype)
@@ -207,7 +208,8 @@ class Clip(Elementwise):
         return (0,) * (len(self.breaks) + 1)
 
     def function(self, x: Array) -> Array:
-        return np.minimum(np.maximum(x, x.dtype.type(self.min)), x.dtype.type(self.max))
+        result: Array = np.minimum(np.maximum(x, x.dtype.type(self.min)), x.dtype.type(self.max))
+        return result
 
     def derivative(self, x: Array) -> Array:
         return ((x > self.min) & (x < self.max)).astype(x.dtype)
@@ -249,7 +251,8 @@ class Sign(Elementwise):
 
 def _sigmoid(x: Array) -> Array:
     small = np.exp(-abs(x))
-    return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
+    result: Array = np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(x.dtype)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,9 +297,7 @@ class Elu(Elementwise):
 
     def pieces(self, lower: Float64, upper: Float64) -> list[Piece]:
         sign = 1.0 if self.alpha >= 0 else -1.0
-        return [
-            Piece(p.low, p.high, p.curvature * sign) for p in super().pieces(lower, upper)
-        ]
+        return [Piece(p.low, p.high, p.curvature * sign) for p in super().pieces(lower, upper)]
 
     def function(self, x: Array) -> Array:
         alpha = x.dtype.type(self.alpha)
@@ -314,7 +315,8 @@ class Softplus(Elementwise):
     float32_error = (2.0**-20, 2.0**-20, 2.0**-22)
 
     def function(self, x: Array) -> Array:
-        return np.maximum(x, x.dtype.type(0)) + np.log1p(np.exp(-abs(x)))
+        result: Array = np.maximum(x, x.dtype.type(0)) + np.log1p(np.exp(-abs(x)))
+        return result
 
     def derivative(self, x: Array) -> Array:
         return _sigmoid(x)
@@ -404,11 +406,13 @@ class Pow(Elementwise):
     def function(self, x: Array) -> Array:
         if self.exponent == 2.0:
             return x * x
-        return np.power(x, x.dtype.type(self.exponent))
+        result: Array = np.power(x, x.dtype.type(self.exponent))
+        return result
 
     def derivative(self, x: Array) -> Array:
         p = x.dtype.type(self.exponent)
-        return p * np.power(x, p - x.dtype.type(1))
+        result: Array = p * np.power(x, p - x.dtype.type(1))
+        return result
 
     def interval(self, lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
         low, high = super().interval(lower, upper)
@@ -432,7 +436,8 @@ class Erf(Elementwise):
         return kernels.erf(np.ascontiguousarray(x, np.float64)).reshape(x.shape).astype(x.dtype)
 
     def derivative(self, x: Array) -> Array:
-        return x.dtype.type(2 / math.sqrt(math.pi)) * np.exp(-x * x)
+        result: Array = x.dtype.type(2 / math.sqrt(math.pi)) * np.exp(-x * x)
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -509,7 +514,8 @@ class Silu(Elementwise):
         return x * _sigmoid(x)
 
     def derivative(self, x: Array) -> Array:
-        return _sigmoid(x) + x * _sigmoid(x) * _sigmoid(-x)
+        result: Array = _sigmoid(x) + x * _sigmoid(x) * _sigmoid(-x)
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -536,7 +542,8 @@ class HardSigmoid(Elementwise):
 
     def function(self, x: Array) -> Array:
         line = x.dtype.type(self.alpha) * x + x.dtype.type(self.beta)
-        return np.clip(line, x.dtype.type(0), x.dtype.type(1))
+        result: Array = np.clip(line, x.dtype.type(0), x.dtype.type(1))
+        return result
 
     def derivative(self, x: Array) -> Array:
         line = self.alpha * x + self.beta
@@ -556,7 +563,10 @@ class HardSwish(Elementwise):
     float32_error = (2.0**-22, 2.0**-126, 2.0**-22)
 
     def function(self, x: Array) -> Array:
-        return x * np.clip(x + x.dtype.type(3), x.dtype.type(0), x.dtype.type(6)) / x.dtype.type(6)
+        result: Array = (
+            x * np.clip(x + x.dtype.type(3), x.dtype.type(0), x.dtype.type(6)) / x.dtype.type(6)
+        )
+        return result
 
     def derivative(self, x: Array) -> Array:
         middle = (2 * x + 3) / 6

@@ -182,7 +182,7 @@ class Gather(Linear):
             outputs = np.flatnonzero(index >= 0)
             order = outputs[np.argsort(index[outputs], kind="stable")]
             targets = index[order]
-            first = np.concatenate(([0], np.flatnonzero(np.diff(targets)) + 1)) if targets.size else []
+            first: Array = np.flatnonzero(np.diff(targets, prepend=-1))
             starts = np.zeros(targets.size, np.int64)
             starts[first] = first
             rank = np.arange(targets.size) - np.maximum.accumulate(starts)

@@ -128,7 +128,7 @@ def _best_line(
 
 
 def _representable(slope: Float64, dtype: npt.DTypeLike) -> Float64:
-    """The slope rounded to ``dtype``: any number is a valid slope, its intercept is proved after."""
+    """The slope rounded to ``dtype``: any number is valid, its intercept is proved after."""
     return np.where(np.isfinite(slope), slope, 0.0).astype(dtype).astype(np.float64)
 
 
@@ -208,7 +208,7 @@ def _secant(point: Float64, value: Float64, end: Float64, end_value: Float64) ->
 def _tangent_through(
     values: _Signed, corner: _Corner, anchor: Float64, anchor_value: Float64
 ) -> Float64:
-    """The point of a convex piece whose tangent passes through (anchor, anchor_value), or an end."""
+    """Where a convex piece's tangent passes through (anchor, anchor_value), or an end."""
     left, right = corner.low, np.maximum(corner.low, corner.high)
     forward = anchor >= right  # the anchor lies to the right: the tangent's height there grows
     for _ in range(_TANGENT_STEPS):
@@ -219,9 +219,7 @@ def _tangent_through(
     return 0.5 * left + 0.5 * right
 
 
-def _intercept(
-    values: _Signed, slope: Float64, touch: Float64, corners: list[_Corner]
-) -> Float64:
+def _intercept(values: _Signed, slope: Float64, touch: Float64, corners: list[_Corner]) -> Float64:
     """A proved lower bound of min sign·f(x) - slope·x over all pieces."""
     result = np.full_like(slope, np.inf)
     for corner in corners:
@@ -271,4 +269,3 @@ def _below_tangent(
         height = value + steep * run - slope * end - error - TINY
         result = height if result is None else np.minimum(result, height)
     return result  # type: ignore[no-any-return]
-

@@ -155,7 +155,9 @@ def lower_bounds(
             continue
         part = specification.take(rows)
         part = replace(part, box=part.box - start)
-        redone += _one_batch(net, many.slice(start, start + step), part, options, dtype, result, rows)
+        redone += _one_batch(
+            net, many.slice(start, start + step), part, options, dtype, result, rows
+        )
     result.used = (method, f"{redone} rows again in float64") if redone else (method,)
     return result
 
@@ -260,7 +262,7 @@ def _describe(walk: Walk, result: Analysis) -> None:
 
 
 def enclose(net: Network, x: npt.ArrayLike) -> tuple[Float64, Float64]:
-    """Certified float64 enclosure of the real-arithmetic outputs at points (batch, *input shape)."""
+    """Certified float64 enclosure of the exact outputs at points (batch, *input shape)."""
     points = np.ascontiguousarray(x, dtype=np.float64)
     lower, upper = [], []
     step = boxes_at_once(net)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network
 from gamma.ops import Add, Conv, Elementwise, Gemm, Linear, ReduceMax, Relu
+from gamma.ops.convolution import channels_last
 from gamma.propagate.constants import (
     UNIT,
     LinearCharge,
@@ -29,7 +30,6 @@ from gamma.propagate.constants import (
     relaxation,
 )
 from gamma.propagate.state import NodeBounds
-from gamma.ops.convolution import channels_last
 from gamma.propagate.windows import Windows, can_window, framed, through_conv
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
@@ -242,7 +242,7 @@ class Backward:
         parts: tuple[Rows, ...]
         if not isinstance(rows, Windows) and can_window(node.op, shapes[0]):
             image = rows.reshape(len(rows), *node.shape)
-            rows = framed(channels_last(image, node.shape[1:]), box)
+            rows = framed(channels_last(image, (node.shape[1], node.shape[2])), box)
         if isinstance(rows, Windows):
             parts = self._windows_through(node.op, rows, shapes)
         elif isinstance(node.op, Gemm) and len(node.shape) == 1:

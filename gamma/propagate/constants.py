@@ -48,19 +48,24 @@ class Relaxation:
     def columns(self, keep: Array) -> Relaxation:
         """The tables of the neurons ``keep`` alone."""
         parts = (self.lower_slope, self.upper_slope, self.lower_const, self.upper_const)
-        return Relaxation(*(np.ascontiguousarray(p[:, keep]) for p in parts), self.loss)
+        low, high, below, above = (np.ascontiguousarray(p[:, keep]) for p in parts)
+        return Relaxation(low, high, below, above, self.loss)
 
 
 @dataclass(frozen=True)
 class LinearCharge:
-    """Cost of passing a linear node: weight float64 (batch, size) per unit of |a|, loss (batch,)."""
+    """Cost of passing a linear node: weight (batch, size) per unit of |a|, loss (batch,)."""
 
     weight: Float64
     loss: Float64
 
 
 def linear_charge(
-    op: Linear, bounds: NodeBounds, inputs: list[NodeBounds], dtype: np.dtype[Any], start: bool = False
+    op: Linear,
+    bounds: NodeBounds,
+    inputs: list[NodeBounds],
+    dtype: np.dtype[Any],
+    start: bool = False,
 ) -> LinearCharge:
     """Charge of the product rows·L in ``dtype``; with ``start`` the rows are rows of L itself."""
     assert bounds.spread is not None and bounds.noise is not None
@@ -115,8 +120,10 @@ def relaxation(
         tables.append(_constant(slope * inside.centre, intercept, bounds.centre, charge, sign))
     loss = 2 * UNDERFLOW[dtype] * _finite_sum(radius) + _TINY
     if fused is not None:
-        loss = loss + fused.loss + 2 * UNDERFLOW[dtype] * _finite_sum(
-            fused.weight.reshape(radius.shape)
+        loss = (
+            loss
+            + fused.loss
+            + 2 * UNDERFLOW[dtype] * _finite_sum(fused.weight.reshape(radius.shape))
         )
     flat = [np.ascontiguousarray(t.reshape(batch, -1)) for t in tables]
     slopes = [

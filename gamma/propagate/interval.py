@@ -90,8 +90,9 @@ def _linear(node: Node, op: Linear, inputs: Sequence[NodeBounds], guarantee: str
         noise = noise + float32_noise(op, inputs, n, offset_size)
     noise = noise * (1 + 2.0**-50)
     reach = spread + noise
-    lower, upper = rounding.down(centre - reach * (1 + 2.0**-50)), rounding.up(
-        centre + reach * (1 + 2.0**-50)
+    lower, upper = (
+        rounding.down(centre - reach * (1 + 2.0**-50)),
+        rounding.up(centre + reach * (1 + 2.0**-50)),
     )
     if guarantee == "float32":
         lower, upper = _float32_range(lower, upper)
@@ -105,9 +106,7 @@ def node_shape(bounds: NodeBounds) -> tuple[int, ...]:
     return bounds.lower.shape[1:]
 
 
-def _products(
-    op: Linear, centres: list[Float64], radii: list[Float64]
-) -> tuple[Float64, Float64]:
+def _products(op: Linear, centres: list[Float64], radii: list[Float64]) -> tuple[Float64, Float64]:
     """L·centre and |L|·radius in float64, each with error at most γ_n of its absolute sum."""
     if isinstance(op, Gemm) and centres[0].ndim == 2 and len(centres[0]) <= _FUSED_BATCH:
         weight = np.ascontiguousarray(op.weight)

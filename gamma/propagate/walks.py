@@ -197,7 +197,9 @@ class Walk:
         results = []
         for start in range(0, len(d), step):
             # A copy: the walk overwrites its rows.
-            part = {i: np.array(r[start : start + step], order="C") for i, r in frontier.items()}
+            part: dict[int, Rows] = {
+                i: np.array(r[start : start + step], order="C") for i, r in frontier.items()
+            }
             block = d[start : start + step].copy()
             results.append(
                 self.backward.run(part, block, box[start : start + step], self.options.check)
@@ -215,7 +217,9 @@ class Walk:
             with np.errstate(all="ignore"):
                 for start in range(0, len(boxes), step):
                     part = slice(start, start + step)
-                    lower[part], upper[part] = self._neuron_bounds(index, boxes[part], neurons[part])
+                    lower[part], upper[part] = self._neuron_bounds(
+                        index, boxes[part], neurons[part]
+                    )
             shape = bounds.lower.shape
             bounds.intersect(lower.reshape(shape), upper.reshape(shape), node.name)
             self._tight[index] = True
@@ -236,9 +240,7 @@ def _unit_rows(neurons: Array, boxes: Array, shape: tuple[int, ...], dtype: np.d
     return unit
 
 
-def unstable(
-    op: Elementwise | ReduceMax, lower: Float64, upper: Float64
-) -> npt.NDArray[np.bool_]:
+def unstable(op: Elementwise | ReduceMax, lower: Float64, upper: Float64) -> npt.NDArray[np.bool_]:
     """Neurons whose bounds decide how tight the relaxation of ``op`` is."""
     if isinstance(op, ReduceMax):
         low, high = op._last(lower), op._last(upper)

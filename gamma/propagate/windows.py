@@ -3,9 +3,9 @@
 A block holds (rows, h, w, channels) windows. Rows that start at the same pixel of the same box
 share a *place* (box, y, x); y and x may lie outside the image, where there is nothing: entries
 out there are zero. A place plays the part that a box plays for dense rows: the tables of a node
-are cut to the windows of all places once, and the kernels index them by place. Channels are last, so
-that products and scatters run over contiguous memory. A window that has grown over most of the
-image becomes a *frame*: the whole image, one place per box.
+are cut to the windows of all places once, and the kernels index them by place. Channels are last,
+so that products and scatters run over contiguous memory. A window that has grown over most of
+the image becomes a *frame*: the whole image, one place per box.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Windows:
         return h * w >= DENSE_FROM * height * width
 
     def cut(self, table: Array) -> Array:
-        """Windows (places, h·w·channels) of a table (batch, channels·height·width); zero outside."""
+        """Windows (places, h·w·channels) of a table (batch, size); zero outside the image."""
         (h, w), (height, width) = self.size, self.image
         images = table.reshape(len(table), -1, height, width).transpose(0, 2, 3, 1)
         if self.framed:
@@ -138,9 +138,7 @@ class Windows:
 
     def aligned_with(self, other: Windows) -> bool:
         """Whether the two differ by one shift of the window, the same for all places."""
-        return (
-            len(np.unique(self.y - other.y)) <= 1 and len(np.unique(self.x - other.x)) <= 1
-        )
+        return len(np.unique(self.y - other.y)) <= 1 and len(np.unique(self.x - other.x)) <= 1
 
 
 def can_window(op: object, shape: tuple[int, ...]) -> bool:
