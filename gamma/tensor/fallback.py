@@ -112,17 +112,15 @@ def fold_last(
 ) -> None:
     H, W = out.shape[1:3]
     (kh, kw), (sh, sw), (top, left), (dh, dw) = kernel, strides, pads, dilations
-    wide = cols.shape[2]
-    # Per pixel in the order of the C kernel: window row, kernel row, window column, kernel column.
+    high, wide = cols.shape[1:3]
+    # At one pixel a later window is an earlier place of the kernel, so going down the kernel adds
+    # the terms in the order of the C loops (window row, kernel row, window column, kernel column).
     with np.errstate(all="ignore"):
-        for y, i in np.ndindex(cols.shape[1], kh):
-            row = y * sh + i * dh - top
-            if not 0 <= row < H:
-                continue
-            for x, j in np.ndindex(wide, kw):
-                column = x * sw + j * dw - left
-                if 0 <= column < W:
-                    out[:, row, column] += cols[:, y, x, i, j]
+        for i in reversed(range(kh)):
+            y, rows = _clipped(i * dh - top, sh, high, H)
+            for j in reversed(range(kw)):
+                x, columns = _clipped(j * dw - left, sw, wide, W)
+                out[:, y, x] += cols[:, rows, columns, i, j]
 
 
 def _clipped(offset: int, stride: int, count: int, size: int) -> tuple[slice, slice]:
