@@ -105,9 +105,10 @@ def _input_dims(
     found = tuple(n for n in dims if isinstance(n, int))
     if len(found) != len(dims):
         raise UsageError.at(
-            model.path, declared.name, f"the file leaves axes open in {_spelled(dims)}: give "
-            "input_shape"
-        )  # fmt: skip
+            model.path,
+            declared.name,
+            f"the file leaves axes open in {_spelled(declared.dims)}: give input_shape",
+        )
     if not found:
         raise UnsupportedError.at(model.path, declared.name, "the input is a single number")
     return found

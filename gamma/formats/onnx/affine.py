@@ -52,7 +52,7 @@ def total(t: Translation, call: Call, parts: list[Value], signs: tuple[int, int]
         return fold.binary(t, call, "Add" if signs[1] > 0 else "Sub", a, b)
     minus = Constant(np.array(-1, np.float32))
     if isinstance(b, Constant) and isinstance(a, Variable):
-        shift = b if signs[1] > 0 else Constant(-b.array, b.error, b.dtype)
+        shift = b if signs[1] > 0 else Constant(-b.array, b.error, b.dtype, b.noise)
         return t.scale(call, a, None, shift)
     if isinstance(a, Constant) and isinstance(b, Variable):
         return t.scale(call, b, None if signs[1] > 0 else minus, a)
@@ -78,8 +78,7 @@ def div(t: Translation, call: Call, inputs: Inputs) -> Value:
     if isinstance(a, Constant) and isinstance(b, Constant):
         return fold.binary(t, call, "Div", a, b)
     if isinstance(b, Constant) and isinstance(a, Variable):
-        one = Constant(np.ones((), np.float32))
-        return t.scale(call, a, fold.binary(t, call, "Div", one, b))
+        return t.scale(call, a, fold.inverse(t, call, b))
     assert isinstance(b, Variable)
     return divide(t, call, a, b)
 
@@ -103,10 +102,10 @@ def gemm(t: Translation, call: Call, inputs: Inputs) -> Value:
         c = None
     if alpha.array != 1 and isinstance(b, Constant):
         scaled = fold.binary(t, call, "Mul", b, alpha)
-        b, alpha = (scaled, Constant(np.array(1.0))) if scaled.exact else (b, alpha)
+        b, alpha = (scaled, Constant(np.array(1.0))) if scaled.certain else (b, alpha)
     plain = alpha.array == 1
     bias = None
-    if plain and isinstance(c, Constant) and c.exact and c.array.size in (1, b.dims[1]):
+    if plain and isinstance(c, Constant) and c.certain and c.array.size in (1, b.dims[1]):
         if c.dims[:-1] in ((), (1,)):
             bias = np.broadcast_to(t.weight(call, c).reshape(-1), (b.dims[1],))
     result = matrices(t, call, a, b, bias)
@@ -268,7 +267,7 @@ def reduce(t: Translation, call: Call, inputs: Inputs) -> Value:
     if isinstance(x, Constant):
         if call.op in ("ReduceSum", "ReduceMean"):
             return fold.total(t, call, x, axes, keep, call.op == "ReduceMean")
-        if not x.exact:
+        if not x.certain:
             raise t.fail(call, "is applied to an inexact constant")
         least = call.op == "ReduceMin"
         return Constant((np.min if least else np.max)(x.array, axis=axes, keepdims=keep))

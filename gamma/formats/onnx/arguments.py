@@ -43,7 +43,7 @@ def constant(t: Translation, call: Call, value: Value | None, what: str) -> Cons
     """An input that must be known before the network runs, and exactly."""
     if not isinstance(value, Constant):
         raise t.fail(call, f"{what} depends on the input, expected a constant")
-    if not value.exact:
+    if not value.certain:
         raise t.fail(call, f"{what} is computed inexactly in the graph: store its value")
     return value
 

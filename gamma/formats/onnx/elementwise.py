@@ -104,7 +104,8 @@ def clip(t: Translation, call: Call, inputs: Inputs) -> Value:
     if isinstance(x, Constant):
         if x.array.dtype.kind == "f":
             t.finite(call, x)
-        return Constant(np.clip(x.array, low, high).astype(x.array.dtype), x.error, x.dtype)
+        cut = np.clip(x.array, low, high).astype(x.array.dtype)
+        return Constant(cut, x.error, x.dtype, x.noise)
     return clipped(t, call, x, low, high)
 
 
@@ -135,8 +136,7 @@ def power(t: Translation, call: Call, inputs: Inputs) -> Value:
         raise t.fail(call, f"exponent {exponent}, expected a finite number other than 0")
     if exponent == 1.0:
         return wide
-    known: dict[float, Operator] = {0.5: ops.Sqrt(), -1.0: ops.Reciprocal()}
-    return t.emit(call, known.get(exponent, Pow(exponent)), wide, dims=dims)
+    return t.emit(call, Pow(exponent), wide, dims=dims)
 
 
 def _constant_power(
@@ -160,7 +160,7 @@ def extreme(t: Translation, call: Call, inputs: Inputs) -> Value:
     moving = [p for p in parts if isinstance(p, Variable)]
     limit: Constant | None = None
     if fixed:
-        if not all(p.exact for p in fixed):
+        if not all(p.certain for p in fixed):
             raise t.fail(call, "a constant is computed inexactly in the graph: store its value")
         t.charge(call, t.broadcast(call, *fixed))
         array = fixed[0].array

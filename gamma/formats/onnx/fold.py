@@ -2,7 +2,8 @@
 
 Floats are computed in float64 whatever the file calls them: the network meant is the one in real
 arithmetic. A result that float64 cannot hold carries its rounding error; who cannot use an inexact
-constant refuses it (`Translation.weight`).
+constant refuses it (`Translation.weight`). Beside it travels how far a float32 execution that
+computes the constant step by step may stray.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gamma.formats.onnx.translation import Array, Constant, Float64, Translation
 from gamma.ops.exact import narrow
 
 _U = 2.0**-53
+_U32 = 2.0**-24
 _TINY = 2.0**-1074
 # Integer arithmetic serves shapes: small arrays, done in Python integers.
 _INTEGER_LIMIT = 1 << 16
@@ -32,11 +34,41 @@ def binary(t: Translation, call: Call, op: str, a: Constant, b: Constant) -> Con
     t.charge(call, dims)
     with np.errstate(all="ignore"):
         value, error = _FLOATS[op](_wide(a), _wide(b), a, b)
+        carried = _carried(op, _wide(a), _wide(b), value, a, b)
     if not np.isfinite(value).all() or not np.isfinite(error).all():
         raise t.malformed(call, "a constant expression is not a finite number")
+    return _result(value, error * (1 + 8 * _U), carried, a.dtype)
+
+
+def _result(value: Float64, error: Float64, carried: Float64, dtype: str) -> Constant:
+    """A constant; ``carried`` is the noise of its operands in it, its own rounding comes on top."""
+    single = _short(value) & (error == 0) & (carried == 0)
+    noise = np.where(single, 0.0, (carried + (abs(value) + carried) * _U32) * 1.001 + 2.0**-149)
     exact = not error.any()
-    return Constant(narrow(value) if exact else value, 0.0 if exact else error * (1 + 8 * _U),
-                    a.dtype)  # fmt: skip
+    return Constant(
+        narrow(value) if exact else value, 0.0 if exact else error, dtype,
+        noise if noise.any() else 0.0,
+    )  # fmt: skip
+
+
+def _carried(
+    op: str, x: Float64, y: Float64, value: Float64, a: Constant, b: Constant
+) -> Float64:
+    """How the operands' noise arrives in the result."""
+    p, q = np.asarray(a.noise, np.float64), np.asarray(b.noise, np.float64)
+    if op in ("Add", "Sub"):
+        return p + q
+    if op == "Mul":
+        return abs(x) * q + abs(y) * p + p * q
+    room = abs(y) * (1 - 2.0**-20) - q
+    return (p + abs(value) * (1 + 2.0**-20) * q) / np.where(room > 0, room, 2.0**-1000)
+
+
+def inverse(t: Translation, call: Call, x: Constant) -> Constant:
+    """1/x as the factor of a division by x: a float32 execution divides, it forms no 1/x."""
+    found = binary(t, call, "Div", Constant(np.ones((), np.float32)), x)
+    noise = _carried("Div", np.ones(()), _wide(x), _wide(found), Constant(np.ones(())), x)
+    return Constant(found.array, found.error, found.dtype, noise * 1.001)
 
 
 def _wide(x: Constant) -> Float64:
@@ -78,7 +110,7 @@ def _div(x: Float64, y: Float64, a: Constant, b: Constant) -> tuple[Float64, Flo
     back = value * y
     exact = _product_exact(value, y, back) & (back == x)
     lost = np.where(exact, 0.0, abs(value) * _U + _TINY)
-    if b.exact:
+    if not np.any(b.error):
         return value, lost + a.error / abs(y)
     # |x'/y' - x/y| <= (ea + |x/y| eb) / (|y| - eb)
     room = abs(y) - b.error
@@ -145,10 +177,12 @@ def unary(t: Translation, call: Call, x: Constant) -> Constant:
     t.finite(call, x)
     with np.errstate(all="ignore"):
         value, error = UNARY[call.op](_wide(x), x.error)
+        _, carried = UNARY[call.op](_wide(x), x.noise)
     if not np.isfinite(value).all() or not np.isfinite(error).all():
         raise t.malformed(call, "a constant expression is not a finite number")
-    exact = not np.any(error)
-    return Constant(narrow(value) if exact else value, 0.0 if exact else error, x.dtype)
+    if call.op == "Sqrt":
+        return _result(value, error, carried * 1.001, x.dtype)
+    return Constant(value if np.any(error) else narrow(value), error, x.dtype, carried)
 
 
 def total(t: Translation, call: Call, x: Constant, axes: tuple[int, ...], keep: bool,
@@ -164,10 +198,14 @@ def total(t: Translation, call: Call, x: Constant, axes: tuple[int, ...], keep: 
     wide = _wide(x)
     value = wide.sum(axis=axes, keepdims=keep)
     scale = abs(wide).sum(axis=axes, keepdims=keep)
-    error = np.broadcast_to(x.error, x.dims).sum(axis=axes, keepdims=keep) * (1 + count * 2 * _U)
+    error, noise = (
+        np.broadcast_to(e, x.dims).sum(axis=axes, keepdims=keep) * (1 + count * 2 * _U)
+        for e in (x.error, x.noise)
+    )
     if count > 1:
         error = error + scale * (2 * count * _U)
-    result = Constant(value, error)
+        noise = noise + (scale + noise) * (2 * count * _U32)
+    result = Constant(value, error, x.dtype, noise)
     if not mean:
         return result
     return binary(t, call, "Div", result, Constant(np.array(float(count))))

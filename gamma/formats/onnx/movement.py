@@ -99,8 +99,7 @@ def transposed(t: Translation, call: Call, x: Value, perm: tuple[int, ...]) -> V
     """Axes in another order; a plain reshape where only axes of length 1 move."""
     dims = tuple(x.dims[p] for p in perm)
     if isinstance(x, Constant):
-        error = x.error if np.ndim(x.error) == 0 else np.transpose(x.error, perm)
-        return Constant(x.array.transpose(perm), error, x.dtype)
+        return x.mapped(lambda a: a.transpose(perm))
     long = [p for p in perm if x.dims[p] != 1]
     if long == sorted(long):
         return t.reshape(call, x, dims)
@@ -125,10 +124,9 @@ def concat(t: Translation, call: Call, inputs: Inputs) -> Value:
     moving = [p for p in parts if isinstance(p, Variable)]
     if not moving:
         t.charge(call, dims)
-        exact = all(p.exact for p in fixed)
-        errors = [np.broadcast_to(p.error, p.dims) for p in fixed]
-        array = np.concatenate([p.array for p in fixed], axis)
-        return Constant(array, 0.0 if exact else np.concatenate(errors, axis), fixed[0].dtype)
+        rows = [(p.array, *(np.broadcast_to(e, p.dims) for e in (p.error, p.noise))) for p in fixed]
+        array, error, noise = (np.concatenate(part, axis) for part in zip(*rows, strict=True))
+        return Constant(array, error, fixed[0].dtype, noise)
     joined = _join(t, call, moving, axis)
     return joined if not fixed else _around(t, call, parts, joined, axis, dims)
 
@@ -150,21 +148,21 @@ def _around(
     t.charge(call, (2 * math.prod(dims),))
     positions = np.arange(math.prod(joined.dims), dtype=np.int64).reshape(joined.dims)
     index = np.full(dims, -1, np.int64)
-    shift, error = np.zeros(dims), np.zeros(dims)
+    shift, error, noise = np.zeros(dims), np.zeros(dims), np.zeros(dims)
     start = taken = 0
     for part in parts:
         stop = start + part.dims[axis]
         place = (slice(None),) * axis + (slice(start, stop),)
         if isinstance(part, Constant):
             t.finite(call, part)
-            shift[place], error[place] = part.array, part.error
+            shift[place], error[place], noise[place] = part.array, part.error, part.noise
         else:
             source = (slice(None),) * axis + (slice(taken, taken + stop - start),)
             index[place] = positions[source]
             taken += stop - start
         start = stop
     laid = t.pick(call, joined, index)
-    return t.scale(call, laid, None, Constant(shift, error if error.any() else 0.0))
+    return t.scale(call, laid, None, Constant(shift, error, "", noise))
 
 
 def split(t: Translation, call: Call, inputs: Inputs) -> tuple[Value, ...]:

@@ -48,6 +48,7 @@ def _joint(a: float, b: float) -> float:
 
 _ROOT = Factor(Fraction(math.sqrt(2.0)), 2.0**-53)
 _ONE = Factor(Fraction(1))
+_STEPS = 4
 
 
 def product(t: Translation, call: Call, a: Variable, b: Variable) -> Value:
@@ -108,14 +109,16 @@ def _gate(t: Translation, node: int) -> tuple[int, Factor]:
 def _activation(
     t: Translation, call: Call, x: Variable, op: Operator, inside: Factor, after: Factor
 ) -> Variable:
-    scaled = t.scale(call, x, inside.constant())
-    return t.scale(call, t.emit(call, op, scaled, dims=x.dims), after.constant())
+    # The magnitude charges a float32 execution for up to `_STEPS` multiplications of its own.
+    steps = np.zeros(())
+    scaled = t.scale(call, x, inside.constant(), None, steps)
+    return t.scale(call, t.emit(call, op, scaled, dims=x.dims), after.constant(), None, steps)
 
 
 def _peel(t: Translation, node: int) -> tuple[int, Factor]:
     """The node below multiplications by one number each, and the product of those numbers."""
     factor = _ONE
-    while True:
+    for _ in range(_STEPS):
         op = t.builder.nodes[node].op
         if not isinstance(op, Scale) or op.shift is not None or np.any(op.shift_error):
             return node, factor
@@ -124,6 +127,7 @@ def _peel(t: Translation, node: int) -> tuple[int, Factor]:
             return node, factor
         factor = factor * Factor(Fraction(value), op.scale_error)
         node = t.builder.nodes[node].inputs[0]
+    return node, factor
 
 
 def _uniform(array: Array) -> float | None:

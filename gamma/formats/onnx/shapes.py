@@ -82,7 +82,7 @@ def cast(t: Translation, call: Call, inputs: Inputs) -> Value:
         return Variable(x.node, x.dims, target)
     if target == x.dtype:
         return x
-    if not x.exact or target not in ("float32", "float64", "bool", "int32", "int64"):
+    if not x.certain or target not in ("float32", "float64", "bool", "int32", "int64"):
         raise t.fail(call, f"a constant from {x.dtype} to {target}")
     with np.errstate(all="ignore"):
         result = x.array.astype(target)
@@ -118,9 +118,8 @@ def where(t: Translation, call: Call, inputs: Inputs) -> Value:
     t.charge(call, dims)
     if isinstance(a, Constant) and isinstance(b, Constant):
         result = np.where(choice, a.array, b.array)
-        exact = a.exact and b.exact
-        error = 0.0 if exact else np.where(choice, a.error, b.error) + np.zeros(dims)
-        return Constant(result, error, a.dtype)
+        error = np.where(choice, a.error, b.error)
+        return Constant(result, error, a.dtype, np.where(choice, a.noise, b.noise))
     mask = np.broadcast_to(choice, dims).astype(np.float32)
     kept = _masked(t, call, a, mask)
     other = _masked(t, call, b, 1 - mask)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,15 @@ MAX_AXES = 16
 class Constant:
     """A value known before any input is.
 
-    ``array`` holds float32 or float64 numbers (or integers, bools); the real value lies within
-    ``error`` of it, entry by entry; ``dtype`` is what the file calls it.
+    ``array`` holds float32 or float64 numbers (or integers, bools). Entry by entry the real value
+    lies within ``error`` of it, and what any float32 execution computes instead within ``noise``
+    of the real value. ``dtype`` is what the file calls it.
     """
 
     array: Array
     error: Float64 | float = 0.0
     dtype: str = ""
+    noise: Float64 | float = 0.0
 
     def __post_init__(self) -> None:
         if not self.dtype:
@@ -57,8 +59,17 @@ class Constant:
         return self.array.shape
 
     @property
-    def exact(self) -> bool:
-        return not np.any(self.error)
+    def certain(self) -> bool:
+        """Stored in the file, or computed without any rounding, in float32 as well."""
+        return not np.any(self.error) and not np.any(self.noise)
+
+    def mapped(self, movement: Callable[[Array], Array], dtype: str = "") -> Constant:
+        """Entries moved, their errors along with them."""
+        errors = [
+            movement(np.broadcast_to(e, self.dims)) if np.any(e) else 0.0
+            for e in (self.error, self.noise)
+        ]
+        return Constant(movement(self.array), errors[0], dtype or self.dtype, errors[1])
 
 
 @dataclass(frozen=True)
@@ -167,9 +178,7 @@ class Translation:
         if math.prod(dims) != math.prod(x.dims):
             raise self.malformed(call, f"cannot arrange the entries as {list(dims)}")
         if isinstance(x, Constant):
-            error = _spread_error(x)
-            flat = 0.0 if error is None else error.reshape(dims)
-            return Constant(x.array.reshape(dims), flat, x.dtype)
+            return x.mapped(lambda a: a.reshape(dims))
         return self.settle(call, Variable(x.node, dims, x.dtype))
 
     def move(
@@ -178,9 +187,11 @@ class Translation:
         """Entries moved by ``movement(array, fill)``, which makes an array of shape ``dims``."""
         self.charge(call, dims)
         if isinstance(x, Constant):
-            error = _spread_error(x)
-            moved = movement(x.array, x.array.dtype.type(fill))
-            return Constant(moved, 0.0 if error is None else movement(error, 0.0), x.dtype)
+            first = Constant(x.array, 0.0, x.dtype).mapped(
+                lambda a: movement(a, a.dtype.type(fill))
+            )
+            rest = x.mapped(lambda a: movement(a, a.dtype.type(0)))
+            return replace(first, error=rest.error, noise=rest.noise)
         size = math.prod(x.dims)
         self.charge(call, (size,), kept=False)
         index = movement(np.arange(size, dtype=np.int64).reshape(x.dims), -1)
@@ -233,9 +244,11 @@ class Translation:
         wide = self.expand(call, x, dims)
         assert isinstance(wide, Variable)
         factor, relative = np.ones((), np.float32), 0.0
+        if any(np.any(v.noise) for v in parts):
+            magnitude = self._rounded(call, scale, shift, magnitude)
         if scale is not None:
             self.finite(call, scale)
-            relative = relative_error(scale)
+            relative = _ratio(scale, scale.error)
             if not math.isfinite(relative):
                 raise self.fail(call, "a computed factor may be zero: its error is too large")
             factor = narrow(self.aligned(scale.array, dims))
@@ -244,7 +257,7 @@ class Translation:
         if shift is not None:
             self.finite(call, shift)
             offset = narrow(self.aligned(shift.array, dims))
-            if not shift.exact:
+            if np.any(shift.error):
                 error = np.broadcast_to(np.asarray(shift.error, np.float64), shift.dims)
                 absolute = self.aligned(np.ascontiguousarray(error), dims)
             elif not offset.any():
@@ -254,11 +267,29 @@ class Translation:
         size = None if magnitude is None else self.aligned(magnitude, dims)
         return self.emit(call, Scale(factor, offset, relative, absolute, size), wide, dims=dims)
 
+    def _rounded(
+        self, call: Call, scale: Constant | None, shift: Constant | None, magnitude: Array | None
+    ) -> Array:
+        """The magnitude that charges a float32 execution for computing the constants itself.
+
+        `Scale` with a magnitude is charged 7 roundings of everything: 3 suffice for itself, 4 are
+        left for the factor's noise and for 2^22 times the shift's noise.
+        """
+        if scale is not None and not _ratio(scale, scale.noise) <= 2.0**-22:
+            raise self.fail(
+                call, "a factor is computed in several rounded steps: store its value in the file"
+            )
+        known: Array = np.zeros(()) if magnitude is None else magnitude
+        if shift is None:
+            return known
+        spread = np.broadcast_to(np.asarray(shift.noise, np.float64), shift.dims)
+        return known + spread * (2.0**22 * (1 + 2.0**-40))
+
     def finite(self, call: Call, value: Constant) -> None:
         """Raise FormatError when a constant that enters arithmetic is not a finite float."""
         if value.array.dtype.kind != "f":
             raise self.fail(call, f"arithmetic on {value.dtype} values, expected floats")
-        if not np.isfinite(value.array).all() or not np.isfinite(value.error).all():
+        if not all(np.isfinite(v).all() for v in (value.array, value.error, value.noise)):
             raise self.malformed(call, "a constant is NaN or infinite, expected finite numbers")
 
     def weight(self, call: Call, value: Value | None, what: str = "weight") -> Array:
@@ -266,26 +297,20 @@ class Translation:
         if not isinstance(value, Constant):
             raise self.fail(call, f"the {what} depends on the input, expected a constant")
         self.finite(call, value)
-        if not value.exact:
+        if not value.certain:
             raise self.fail(
                 call, f"the {what} is computed inexactly in the graph: store its value in the file"
             )
         return narrow(value.array)
 
 
-def _spread_error(x: Constant) -> Float64 | None:
-    """The error as an array like the constant; None when it is exact."""
-    return None if x.exact else np.array(np.broadcast_to(x.error, x.dims), np.float64)
-
-
-def relative_error(value: Constant) -> float:
+def _ratio(value: Constant, error: Float64 | float) -> float:
     """Largest error relative to the stored entries, rounded up; inf where an entry may be zero."""
-    if value.exact:
+    if not np.any(error):
         return 0.0
     size = abs(value.array.astype(np.float64))
-    error = np.broadcast_to(value.error, value.dims)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(error == 0, 0.0, error / size)
+        ratio = np.where(np.broadcast_to(error, value.dims) == 0, 0.0, error / size)
     return float(np.nextafter(ratio.max(initial=0.0), np.inf))
 
 
