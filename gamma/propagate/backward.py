@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma import tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network
 from gamma.ops import Add, Conv, Elementwise, Gemm, Linear, ReduceMax, Relu
@@ -68,6 +69,9 @@ class Backward:
         self._weights: dict[int, Array] = {}
         self._radii: dict[int, Float64] = {}
         self.seconds: dict[int, float] = {}
+        self._compress = tuning.enabled("compress") and not linear_only
+        self._windowed = tuning.enabled("windows")
+        self._fuse = tuning.enabled("fused_charge") and not linear_only
 
     # -- constants, computed when first needed -------------------------------------------------
 
@@ -75,7 +79,8 @@ class Backward:
         """Node ``index`` is linear and read by one elementwise node, which carries its charge."""
         readers = self.network.consumers[index]
         return (
-            isinstance(self.network.nodes[index].op, Linear)
+            self._fuse
+            and isinstance(self.network.nodes[index].op, Linear)
             and len(readers) == 1
             and index != self.network.output
             and isinstance(self.network.nodes[readers[0]].op, Elementwise)
@@ -126,7 +131,7 @@ class Backward:
             return None
         before = node.inputs[0]
         dense = isinstance(nodes[before].op, Gemm) and self.fused(before)
-        if self.linear_only or not dense or not isinstance(nodes[readers[0]].op, Gemm):
+        if not self._compress or not dense or not isinstance(nodes[readers[0]].op, Gemm):
             return None
         live = np.flatnonzero((self.bounds[before].upper > 0).any(axis=0))
         return live if len(live) <= (1 - _COMPRESS_FROM) * node.size else None
@@ -233,14 +238,14 @@ class Backward:
     ) -> None:
         node = self.network.nodes[index]
         assert isinstance(node.op, Linear)
-        if not self.fused(index) or self.linear_only:
+        if not self.fused(index):
             charge = self.charge(index)
             self._pay(rows, d, box, charge.weight)
             d -= charge.loss[box]
             _settle(d)
         shapes = [self.network.nodes[i].shape for i in node.inputs]
         parts: tuple[Rows, ...]
-        if not isinstance(rows, Windows) and can_window(node.op, shapes[0]):
+        if self._windowed and not isinstance(rows, Windows) and can_window(node.op, shapes[0]):
             image = rows.reshape(len(rows), *node.shape)
             rows = framed(channels_last(image, (node.shape[1], node.shape[2])), box)
         if isinstance(rows, Windows):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from gamma import tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network, Node
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
@@ -108,7 +109,8 @@ def node_shape(bounds: NodeBounds) -> tuple[int, ...]:
 
 def _products(op: Linear, centres: list[Float64], radii: list[Float64]) -> tuple[Float64, Float64]:
     """L·centre and |L|·radius in float64, each with error at most γ_n of its absolute sum."""
-    if isinstance(op, Gemm) and centres[0].ndim == 2 and len(centres[0]) <= _FUSED_BATCH:
+    small = centres[0].ndim == 2 and len(centres[0]) <= _FUSED_BATCH
+    if isinstance(op, Gemm) and small and tuning.enabled("fused_interval"):
         weight = np.ascontiguousarray(op.weight)
         z, spread = kernels.interval_affine(weight, centres[0], radii[0])
         return z, spread

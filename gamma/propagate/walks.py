@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma import tuning
 from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Network
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
@@ -130,7 +131,10 @@ class Walk:
             op = self.network.nodes[reader].op
             if not isinstance(op, Elementwise | ReduceMax):
                 continue
-            mask = unstable(op, bounds.lower, bounds.upper)
+            if tuning.enabled("unstable"):
+                mask = unstable(op, bounds.lower, bounds.upper)
+            else:
+                mask = bounds.lower < bounds.upper
             wanted = mask if wanted is None else wanted | mask
         return None if wanted is None else wanted.reshape(len(bounds.lower), -1)
 
@@ -233,7 +237,7 @@ def _with_negatives(rows: Rows) -> Rows:
 
 def _unit_rows(neurons: Array, boxes: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
     """One coefficient 1 per row: a window of one pixel on an image, a dense row elsewhere."""
-    if len(shape) == 3:
+    if len(shape) == 3 and tuning.enabled("windows"):
         return starts(neurons, boxes, shape, dtype)
     unit = np.zeros((len(neurons), math.prod(shape)), dtype)
     unit[np.arange(len(neurons)), neurons] = 1

@@ -1,0 +1,71 @@
+"""Every optimisation is a named gate: it can be switched off alone, tested and measured.
+
+    with gamma.tuning.disabled("windows", "compress"):
+        gamma.bounds(net, box)
+
+``GAMMA_DISABLE=windows,compress`` in the environment does the same for a whole process. Bounds stay
+sound whatever is on; docs/performance/ablation.md says what each gate is worth.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from gamma.errors import UsageError
+
+GATES: dict[str, str] = {
+    "compress": "drop the columns of dead ReLUs, and the weights' rows, between dense layers",
+    "windows": "carry rows of convolutional neurons on their receptive fields",
+    "unstable": "bound only neurons whose bounds decide a relaxation",
+    "fused_interval": "read a dense weight once for centre and radius at small batches",
+    "fused_charge": "fold a product's charge into the constants of the activation after it",
+}
+"""Name -> what the optimisation does."""
+
+
+def _known(names: Iterable[str]) -> frozenset[str]:
+    chosen = frozenset(name.strip() for name in names if name.strip())
+    unknown = sorted(chosen - GATES.keys())
+    if unknown:
+        raise UsageError(f"no optimisation is called {unknown[0]!r}: choose of {', '.join(GATES)}")
+    return chosen
+
+
+_off: ContextVar[frozenset[str] | None] = ContextVar("gamma_disabled", default=None)
+
+
+def off() -> frozenset[str]:
+    """Names of the optimisations that are switched off here. Raises UsageError for unknown ones."""
+    current = _off.get()
+    if current is None:
+        current = _known(os.environ.get("GAMMA_DISABLE", "").split(","))
+        _off.set(current)
+    return current
+
+
+def enabled(name: str) -> bool:
+    """Whether the optimisation ``name`` may be used."""
+    return name not in off()
+
+
+@contextmanager
+def disabled(*names: str) -> Iterator[None]:
+    """Switch optimisations off inside the block (this thread and task only)."""
+    token = _off.set(off() | _known(names))
+    try:
+        yield
+    finally:
+        _off.reset(token)
+
+
+@contextmanager
+def only(*names: str) -> Iterator[None]:
+    """Switch everything off but ``names`` inside the block."""
+    token = _off.set(frozenset(GATES) - _known(names))
+    try:
+        yield
+    finally:
+        _off.reset(token)
