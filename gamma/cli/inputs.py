@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -111,19 +112,8 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
     """A numeric array from a .npy file: no pickles, sizes checked before memory is taken."""
     try:
         with path.open("rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            if version not in ((1, 0), (2, 0)):
-                raise FormatError.at(path, "", f"npy version {version}: expected 1.0 or 2.0")
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = read(stream, max_header_size=HEADER_LIMIT)
-            if dtype.kind not in "fiub" or dtype.itemsize > 8:
-                raise FormatError.at(path, "", f"dtype {dtype}: expected real numbers up to 64 bit")
-            count = math.prod(shape)
-            expected = count * dtype.itemsize
+            shape, fortran, dtype = _header(stream, path)
+            expected = math.prod(shape) * dtype.itemsize
             if expected > INPUT_LIMIT:
                 raise FormatError.at(path, "", f"shape {shape} is larger than {INPUT_LIMIT} bytes")
             data = stream.read(expected + 1)
@@ -131,15 +121,36 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
         raise UsageError(f"{path}: no such file; give an array saved with numpy.save") from None
     except OSError as error:
         raise FormatError.at(path, "", f"cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        line = " ".join(str(error).split())[:120]
-        raise FormatError.at(path, "", f"is not a .npy file ({line}); use numpy.save") from None
     if len(data) != expected:
         found = "more" if len(data) > expected else f"only {len(data)}"
         raise FormatError.at(path, "", f"shape {shape} needs {expected} bytes, it holds {found}")
     flat = np.frombuffer(data, dtype=dtype)
     x = flat.reshape(shape, order="F" if fortran else "C")
     return _finite(x, path)
+
+
+def _header(stream: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype from the head of a .npy file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers written by Python 2
+            version = np.lib.format.read_magic(stream)
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, fortran, dtype = read(stream, max_header_size=HEADER_LIMIT)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy lets through whatever its header parser meets
+        line = " ".join(str(error).split())[:100]
+        message = f"is not a .npy file ({type(error).__name__}: {line}); use numpy.save"
+        raise FormatError.at(path, "", message) from None
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+        raise FormatError.at(path, "", f"dtype {dtype}: expected real numbers up to 64 bit")
+    if any(n < 0 for n in shape):
+        raise FormatError.at(path, "", f"shape {shape} has a negative size")
+    return shape, fortran, dtype
 
 
 def _finite(x: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
