@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network
-from gamma.propagate.backward import inflated
-from gamma.propagate.constants import UNIT
+from gamma.propagate.constants import UNIT, inflated
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.specification import Specification
 from gamma.propagate.walks import (

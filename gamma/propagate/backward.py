@@ -26,6 +26,7 @@ from gamma.propagate.constants import (
     LinearCharge,
     MaxTables,
     Relaxation,
+    inflated,
     linear_charge,
     max_tables,
     relaxation,
@@ -153,10 +154,10 @@ class Backward:
         return self._weights[index]
 
     def radius(self, index: int) -> Float64:
-        """Radius of a node about its centre, flat (batch, size)."""
+        """Radius of a node about its centre, flat (batch, size), `inflated`."""
         if index not in self._radii:
             radius = self.bounds[index].radius
-            self._radii[index] = np.ascontiguousarray(radius.reshape(len(radius), -1))
+            self._radii[index] = inflated(radius.reshape(len(radius), -1))
         return self._radii[index]
 
     def forget(self, index: int) -> None:
@@ -227,11 +228,11 @@ class Backward:
             self._join(frontier, node.inputs[0], rows, d, box)
 
     def _pay(self, rows: Rows, d: Float64, box: Int64, weight: Float64) -> None:
-        """d -= |rows|·weight for a table (batch, size)."""
+        """d -= |rows|·weight for an `inflated` table (batch, size)."""
         if isinstance(rows, Windows):
-            kernels.abs_dot_rows(rows.flat, d, rows.place, inflated(rows.cut(weight)))
+            kernels.abs_dot_rows(rows.flat, d, rows.place, rows.cut(weight))
         else:
-            kernels.abs_dot_rows(rows, d, box, inflated(weight))
+            kernels.abs_dot_rows(rows, d, box, weight)
 
     def _through_linear(
         self, index: int, rows: Rows, d: Float64, box: Int64, frontier: dict[int, Rows]
@@ -333,12 +334,6 @@ class Backward:
         d -= self.box.radius * norm * (1 + g) * (1 + 2.0**-48)
         _settle(d)
         np.maximum(d, interval, out=d)
-
-
-def inflated(weight: Float64) -> Float64:
-    """A weight table that also covers the float64 sum over it."""
-    g = rounding.gamma_factor(weight.shape[1] + 4, np.float64)
-    return weight * ((1 + g) * (1 + 2.0**-50))
 
 
 def _frames(rows: Rows) -> Array:

@@ -54,10 +54,16 @@ class Relaxation:
 
 @dataclass(frozen=True)
 class LinearCharge:
-    """Cost of passing a linear node: weight (batch, size) per unit of |a|, loss (batch,)."""
+    """Cost of passing a linear node: `inflated` weight (batch, size) per |a|, loss (batch,)."""
 
     weight: Float64
     loss: Float64
+
+
+def inflated(weight: Float64) -> Float64:
+    """A weight table that also covers the float64 sum over it."""
+    g = rounding.gamma_factor(weight.shape[1] + 4, np.float64)
+    return weight * ((1 + g) * (1 + 2.0**-50))
 
 
 def linear_charge(
@@ -88,7 +94,7 @@ def linear_charge(
             # A coefficient below the range of dtype loses an absolute part, times |a|.
             flush = 2 * UNDERFLOW[dtype] * total
             weight = weight + flush.reshape(-1, *(1,) * (weight.ndim - 1))
-    return LinearCharge(np.ascontiguousarray(weight.reshape(batch, -1)), loss)
+    return LinearCharge(inflated(weight.reshape(batch, -1)), loss)
 
 
 def relaxation(

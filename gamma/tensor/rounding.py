@@ -49,16 +49,12 @@ def fraction_down(value: Fraction) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _gamma_factor(n: int, unit: Fraction) -> float:
-    if n * unit >= 1:
-        return float(np.inf)
-    return fraction_up(n * unit / (1 - n * unit))
-
-
 def gamma_factor(n: int, dtype: npt.DTypeLike = np.float32) -> float:
     """γ_n = n·u/(1 − n·u) of ``dtype``, rounded up to float64; inf when n·u >= 1."""
     unit = Fraction(U32) if np.dtype(dtype) == np.float32 else Fraction(U64)
-    return _gamma_factor(int(n), unit)
+    if n * unit >= 1:
+        return float(np.inf)
+    return fraction_up(n * unit / (1 - n * unit))
 
 
 def _floats(x: npt.ArrayLike) -> Array:
