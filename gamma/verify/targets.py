@@ -31,6 +31,7 @@ class Rows:
         rows_x: float64 (rows, inputs), None when no row has input terms.
         constant: float64 (rows,).
         strict: bool (rows,).
+        scale: float64 (rows,), the factor by which each constraint was multiplied.
         exact: every coefficient is the float64 written here (else to relative error 2⁻⁵³).
     """
 
@@ -38,6 +39,7 @@ class Rows:
     rows_x: Float64 | None
     constant: Float64
     strict: Bool
+    scale: Float64
     exact: bool
 
 
@@ -108,14 +110,16 @@ class Targets:
         rows_x = np.zeros((len(chosen), self.inputs)) if mixed else None
         constant = np.empty(len(chosen))
         exact = True
+        scales = np.ones(len(chosen))
         for i, constraint in enumerate(chosen):
             scale = _scale(constraint)
+            scales[i] = max(abs(float_down(scale)), 2.0**-1000)
             exact &= _fill(rows_y[i], constraint.y, scale)
             if rows_x is not None:
                 exact &= _fill(rows_x[i], constraint.x, scale)
             constant[i] = float_down(-constraint.bound * scale)
         strict = np.array([c.strict for c in chosen], dtype=bool)
-        return Rows(rows_y, rows_x, constant, strict, exact)
+        return Rows(rows_y, rows_x, constant, strict, scales, exact)
 
 
 def float_down(value: Fraction) -> float:

@@ -22,7 +22,7 @@ from gamma.verify.choices import check_options
 from gamma.verify.environment import environment, peak_bytes
 from gamma.verify.replay import Replay
 from gamma.verify.result import Counterexample, Margin, Result, Verdict
-from gamma.verify.targets import Float64, Int64, Targets
+from gamma.verify.targets import Float64, Int64, Rows, Targets
 
 MARGINS_KEPT = 1000
 """A result lists so many conjunctions at most; the counts always cover all."""
@@ -196,7 +196,7 @@ class _Run:
             dtype=self.dtype,
             deadline=deadline,
         )
-        self._record(rows, analysis.lower, forms.strict)
+        self._record(rows, analysis.lower, forms)
         self.used += [name for name in analysis.used if name not in self.used]
         self.dtype_used = str(analysis.dtype)
         for phase, seconds in analysis.seconds.items():
@@ -204,11 +204,13 @@ class _Run:
         if self.explain and not self.explained:
             self.explained = analysis.explain()
 
-    def _record(self, rows: Int64, lower: Float64, strict: npt.NDArray[np.bool_]) -> None:
+    def _record(self, rows: Int64, lower: Float64, forms: Rows) -> None:
         """One excluded constraint excludes its conjunction."""
         owner = self.targets.owner[rows]
-        excluded = np.isfinite(lower) & np.where(strict, lower >= 0, lower > 0)
-        np.maximum.at(self.lower, owner, lower)
+        excluded = np.isfinite(lower) & np.where(forms.strict, lower >= 0, lower > 0)
+        shown = lower / forms.scale  # in the units of the property, still a lower bound
+        shown = np.where(forms.scale == 1.0, lower, np.nextafter(shown, -np.inf))
+        np.maximum.at(self.lower, owner, shown)
         self.proved[owner[excluded]] = True
 
     # --- the outcome ----------------------------------------------------------------------------

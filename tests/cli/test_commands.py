@@ -338,9 +338,8 @@ def hostile_arrays(path: Path) -> dict[str, bytes]:
         "truncated": good[:-3],
         "longer": good + b"\0",
         "objects": (path / "object.npy").read_bytes(),
-        "huge": array(
-            "{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387904,), }"
-        ),
+        "huge": array("{'descr': '<f8', 'fortran_order': False, 'shape': (2305843009213693952,)}"),
+        "minus": array("{'descr': '<f8', 'fortran_order': False, 'shape': (-2, -1), }", b"\0" * 16),
         "code": array("{'descr': '<f8', 'fortran_order': False, 'shape': (__import__('os'),), }"),
         "deep": array("(" * 9000),
         "nan": array(
