@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma import telemetry
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.propagate.constants import UNIT, inflated
@@ -100,8 +101,9 @@ def bounds(
     step = boxes_at_once(net)
     found: dict[str, list[tuple[Array, Array]]] = {}
     for start in range(0, len(many.lower), step):
-        walk = Walk(net, many.slice(start, start + step), options)
-        walk.output()
+        with telemetry.measure("bounds", boxes=min(step, len(many.lower) - start)):
+            walk = Walk(net, many.slice(start, start + step), options)
+            walk.output()
         nodes = range(net.output + 1) if intermediate else (net.output,)
         for index in nodes:
             known = walk.bounds[index]
@@ -154,9 +156,9 @@ def lower_bounds(
             continue
         part = specification.take(rows)
         part = replace(part, box=part.box - start)
-        redone += _one_batch(
-            net, many.slice(start, start + step), part, options, dtype, result, rows
-        )
+        chosen = many.slice(start, start + step)
+        with telemetry.measure("lower_bounds", boxes=len(chosen.lower), questions=len(rows)):
+            redone += _one_batch(net, chosen, part, options, dtype, result, rows)
     result.used = (method, f"{redone} rows again in float64") if redone else (method,)
     return result
 

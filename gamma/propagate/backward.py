@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma import tuning
+from gamma import telemetry, tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network
 from gamma.ops import Add, Conv, Elementwise, Gemm, Linear, ReduceMax, Relu
@@ -189,8 +189,12 @@ class Backward:
                     check()
                 started = time.perf_counter()
                 self._step(index, rows, d, box, frontier)
-                spent = time.perf_counter() - started
-                self.seconds[index] = self.seconds.get(index, 0.0) + spent
+                ended = time.perf_counter()
+                self.seconds[index] = self.seconds.get(index, 0.0) + ended - started
+                if telemetry.recorder is not None:
+                    name = f"crown.backward.{self.network.nodes[index].op.name.lower()}"
+                    size = (rows.array if isinstance(rows, Windows) else rows).nbytes
+                    telemetry.record(name, started, ended, rows=len(d), bytes=size)
             if 0 in frontier:
                 self._concretise_input(frontier.pop(0), d, box)
         return np.where(np.isnan(d), -np.inf, d)

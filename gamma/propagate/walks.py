@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma import tuning
+from gamma import telemetry, tuning
 from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Network
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
@@ -85,7 +85,12 @@ class Walk:
         self._tight.append(self._is_tight(index))
         if self.options.method == "crown" and not self._tight[index]:
             self._refine(index)
-        self.seconds[index] = time.perf_counter() - started
+        ended = time.perf_counter()
+        self.seconds[index] = ended - started
+        if telemetry.recorder is not None:
+            name = f"{self.options.method}.node.{node.op.name.lower()}"
+            rows = 2 * self.unstable.get(index, 0)
+            telemetry.record(name, started, ended, rows=rows, neurons=node.size)
 
     def _is_tight(self, index: int) -> bool:
         """Whether CROWN cannot improve the interval bounds: see `Linear.independent`."""
