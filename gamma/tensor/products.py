@@ -2,8 +2,9 @@
 
 With centre c, radius r and a point matrix W of n rows: |x·W − fl(c·W)| is at most
 |W|-weighted radius + γ_n |c||W| + underflow. Everything is computed in float64; S and M below are
-the computed r·|W| and |c|·|W|, each at least (1 − γ_n) of its true value, so that
-(S + γ_n M)(1 + γ_{2n+16}) + n·2⁻¹⁰⁷⁰ bounds the radius for every n with 2n·u < 1/2.
+the computed r·|W| and |c|·|W|, each at least (1 − γ_{n+3}) of its true value, so that
+(S + γ_{n+2} M)(1 + γ_{2n+16}) + n·2⁻¹⁰⁷⁰ bounds the radius, the four roundings of this very line
+included, for every n with 2n·u < 1/2.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.tensor.rounding import down, gamma_factor, midpoint, radius_about, up
+from gamma.tensor.rounding import down, gamma_factor, midpoint, next_up, radius_about, up
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -22,11 +23,9 @@ Float64 = npt.NDArray[np.float64]
 
 def _close(centre: Float64, spread: Float64, size: Float64, n: int) -> tuple[Float64, Float64]:
     """Ends of centre ± the charged radius of a product with n terms."""
-    radius = (spread + gamma_factor(n + 2, np.float64) * size) * (
-        1.0 + gamma_factor(2 * n + 16, np.float64)
-    ) + n * 2.0**-1070
-    # 1 + γ may round down by half a unit: one more step covers it and the three operations above.
-    radius = radius * (1.0 + 2.0**-50)
+    inflate = next_up(1.0 + gamma_factor(2 * n + 16, np.float64))
+    radius = (spread + gamma_factor(n + 2, np.float64) * size) * inflate + n * 2.0**-1070
+    # γ_{n+2} already pays for rounding centre ∓ radius; the step also turns NaN into infinity.
     return down(centre - radius), up(centre + radius)
 
 
@@ -56,6 +55,6 @@ def matmul_interval(
     c, e = midpoint(lower, upper), midpoint(other_lower, other_upper)
     r, s = radius_about(lower, upper, c), radius_about(other_lower, other_upper, e)
     with np.errstate(all="ignore"):
-        # |xy − ce| <= |c|s + r(|e| + s); the inner sum is rounded, hence up().
-        spread = np.abs(c) @ s + r @ up(np.abs(e) + s)
+        # |xy − ce| <= |c|s + r(|e| + s): two products and two sums, within γ_{n+3} of the truth.
+        spread = np.abs(c) @ s + r @ (np.abs(e) + s)
         return _close(c @ e, spread, np.abs(c) @ np.abs(e), n)

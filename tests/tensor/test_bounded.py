@@ -34,6 +34,10 @@ def members(x: BoundedTensor) -> list[npt.NDArray[Any]]:
     return [ends[0], ends[1], (ends[0] * 2 + ends[1]) / 3]
 
 
+def members_of(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return members(BoundedTensor.from_point(x))[0]
+
+
 def encloses(bounds: BoundedTensor, exact: npt.NDArray[Any]) -> bool:
     pairs = zip(bounds.lower.ravel(), bounds.upper.ravel(), np.ravel(exact), strict=True)
     return all(
@@ -86,6 +90,14 @@ def test_numbers_are_enclosed_exactly(number: float | Fraction) -> None:
     assert (a + number).dtype == np.float32
 
 
+@pytest.mark.parametrize("number", (Fraction(1, 3), Fraction(1, 10)))  # rounds down, rounds up
+@pytest.mark.parametrize("dtype", TYPES)
+def test_numbers_between_floats_are_not_rounded(number: Fraction, dtype: type) -> None:
+    near = np.array([float(number)], dtype)
+    assert encloses(BoundedTensor.from_point(-near) + number, number - members_of(near))
+    assert encloses(number - BoundedTensor.from_point(near), number - members_of(near))
+
+
 def test_arrays_on_either_side() -> None:
     a = BoundedTensor.from_epsilon(np.ones(3, np.float32), 0.5)
     array = np.arange(3, dtype=np.float32)
@@ -121,6 +133,24 @@ def test_matmul_of_cancelling_and_subnormal_rows() -> None:
     assert (x @ (W * 5e-324)).contains(np.zeros((2, 1)) + np.array([[5e-324], [0.0]]))
 
 
+def test_matmul_charges_the_radius_sum() -> None:
+    rng = np.random.default_rng(8)
+    reach = rng.random((1, 1000))
+    W = rng.random((1000, 30))
+    result = BoundedTensor(-reach, reach) @ W
+    for j in range(30):
+        pairs = zip(reach[0], W[:, j], strict=True)
+        exact = sum((Fraction(r) * Fraction(w) for r, w in pairs), Fraction(0))
+        assert Fraction(result.lower[0, j]) <= -exact and exact <= Fraction(result.upper[0, j])
+
+
+def test_matmul_charges_underflow() -> None:
+    # Every product is 3/4 of the smallest number and rounds up to it: 64 such errors add up.
+    x = BoundedTensor.from_point(np.full((1, 64), 3 * 2.0**-538))
+    result = x @ np.full((64, 1), 2.0**-538)
+    assert Fraction(result.lower[0, 0]) <= 48 * Fraction(2) ** -1074 <= Fraction(result.upper[0, 0])
+
+
 def test_matmul_shapes_are_checked() -> None:
     with pytest.raises(UsageError, match="inner sizes"):
         BoundedTensor.from_point(np.ones((2, 3))) @ np.ones((2, 3))
@@ -142,6 +172,7 @@ def test_functions_enclose(dtype: type) -> None:
         (a.abs(), abs),
         (a.square(), lambda v: v * v),
         (a.clip(-0.1, 2), lambda v: min(max(v, Fraction(-0.1)), Fraction(2))),
+        (a.clip(-2, 0.3), lambda v: min(max(v, Fraction(-2)), Fraction(0.3))),
         (-a, lambda v: -v),
     ]
     for bounds, function in rational:
@@ -210,6 +241,11 @@ def test_sum_encloses(axis: int | tuple[int, ...] | None) -> None:
     result = a.sum(axis)
     for x in members(a):
         assert encloses(result, np.asarray(x.sum(axis=axis), dtype=object))
+
+
+def test_sum_charges_cancellation() -> None:
+    x = np.array([2.0**60, 1.0, 1.0, 1.0, -(2.0**60)] * 3)
+    assert BoundedTensor.from_point(x).sum().contains(9.0)
 
 
 def test_contains_and_intersect() -> None:
