@@ -95,6 +95,7 @@ CASES: dict[str, Case] = {
     "Slice 7": ("Slice", C, [], {"starts": [1, 0], "ends": [9, -1], "axes": [2, 3]}, (7,)),
     "Slice": ("Slice", C, [i64(1, 4), i64(3, 0), i64(1, 3), i64(1, -2)], {}, (10, 13)),
     "Slice back": ("Slice", C, [i64(-1), i64(-99), i64(2), i64(-1)], {}, (13,)),
+    "Slice back from before": ("Slice", C, [i64(-9), i64(-9), i64(2), i64(-2)], {}, (13,)),
     "Slice no axes": ("Slice", C, [i64(0, 1), i64(1, 3)], {}, (13,)),
     "Gather": ("Gather", C, [i64(2, -1, 0)], {"axis": 2}, (7, 11, 13)),
     "Gather one": ("Gather", C, [np.int64(1)], {"axis": 1}, (13,)),

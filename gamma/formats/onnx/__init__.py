@@ -7,6 +7,7 @@ translator; constants are folded on the way. The ``onnx`` package only decodes t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
@@ -71,7 +72,8 @@ def network_of(
         )
     source = Source(model.path, model.sha256, "onnx")
     notes = (*model.notes, *_unused(model, calls, target))
-    return simplify(t.builder.build(result.node, source, notes))
+    network = simplify(t.builder.build(result.node, source, notes))
+    return replace(network, metadata={"output": target})
 
 
 def _input(model: Model) -> Declared:

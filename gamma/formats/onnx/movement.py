@@ -206,12 +206,17 @@ def slice_(t: Translation, call: Call, inputs: Inputs) -> Value:
     place = [slice(None)] * len(x.dims)
     dims = x.dims
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        n = x.dims[axis]
-        # For a negative step, an end below -n means "through the first entry", as in ONNX.
-        stop: int | None = end if end >= 0 or step > 0 or end >= -n else None
-        place[axis] = slice(start, stop, step)
-        dims = replaced(dims, axis, len(range(n)[place[axis]]))
+        place[axis] = _stepped(x.dims[axis], start, end, step)
+        dims = replaced(dims, axis, len(range(x.dims[axis])[place[axis]]))
     return t.move(call, x, dims, _cut(tuple(place)))
+
+
+def _stepped(n: int, start: int, end: int, step: int) -> slice:
+    """A slice of ``n`` entries with ONNX's clamping: backwards, the start is moved inside."""
+    back = int(step < 0)
+    first = min(max(start + n if start < 0 else start, 0), n - back)
+    last = min(max(end + n if end < 0 else end, -back), n - back)
+    return slice(max(first, 0), last if last >= 0 else None, step)
 
 
 def gather(t: Translation, call: Call, inputs: Inputs) -> Value:

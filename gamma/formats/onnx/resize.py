@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,10 @@ from gamma.formats.onnx.translation import Array, Constant, Shape, Translation, 
 
 _MODES = ("half_pixel", "half_pixel_symmetric", "asymmetric", "pytorch_half_pixel", "align_corners")
 _LONGEST = 1 << 16
+_EDGE = (
+    "a scale falls on a rounding edge, where exact arithmetic and float32 copy different entries; "
+    "export with sizes that divide"
+)
 
 
 def upsample(t: Translation, call: Call, inputs: Inputs) -> Value:
@@ -34,7 +39,7 @@ def upsample(t: Translation, call: Call, inputs: Inputs) -> Value:
     if t.opset < 9:
         given = Constant(np.array(attribute(call, "scales", ()), np.float64))
     scales = _scales(t, call, given, len(x.dims))
-    lengths = tuple(math.floor(n * s) for n, s in zip(x.dims, scales, strict=True))
+    lengths = tuple(_length(t, call, n, s) for n, s in zip(x.dims, scales, strict=True))
     return _copied(t, call, x, lengths, scales, "asymmetric", "simple")
 
 
@@ -66,7 +71,7 @@ def resize(t: Translation, call: Call, inputs: Inputs) -> Value:
     else:
         given = _scales(t, call, optional(inputs, 2), len(axes))
         for axis, scale in zip(axes, given, strict=True):
-            scales[axis], lengths[axis] = scale, math.floor(x.dims[axis] * scale)
+            scales[axis], lengths[axis] = scale, _length(t, call, x.dims[axis], scale)
     return _copied(t, call, x, tuple(lengths), scales, mode, rounding)
 
 
@@ -96,27 +101,48 @@ def _sources(
     """For each output coordinate of an axis, the input coordinate that is copied."""
     if n == length and scale == 1:
         return np.arange(n)
-    half = Fraction(1, 2)
     if rounding == "simple":
         rounding = "ceil" if scale < 1 else "floor"
     places = []
     for i in range(length):
-        if mode == "asymmetric":
-            place = i / scale
-        elif mode == "align_corners":
-            place = Fraction(i * (n - 1), length - 1) if length > 1 else Fraction(0)
-        elif mode == "pytorch_half_pixel" and length == 1:
-            place = Fraction(0)
-        else:
-            place = (i + half) / scale - half
-            if mode == "half_pixel_symmetric":
-                place += Fraction(n, 2) * (1 - length / (n * scale))
-        places.append(min(max(_rounded(t, call, place, rounding), 0), n - 1))
+        found = {
+            min(max(_rounded(t, call, place, rounding), 0), n - 1)
+            for place in (
+                _place(i, n, length, scale, mode, Fraction),
+                _place(i, n, length, np.float32(scale), mode, np.float32),
+            )
+        }
+        if len(found) > 1:
+            raise t.fail(call, _EDGE)
+        places.append(found.pop())
     return np.array(places, np.int64)
 
 
-def _rounded(t: Translation, call: Call, place: Fraction, rounding: str) -> int:
-    half = Fraction(1, 2)
+def _place(i: int, n: int, length: int, scale: Any, mode: str, kind: Any) -> Any:
+    """Where output coordinate ``i`` lies in the input, in the arithmetic of ``kind``."""
+    half = kind(0.5)
+    if mode == "asymmetric":
+        return kind(i) / scale
+    if mode == "align_corners":
+        return kind(i) * kind(n - 1) / kind(length - 1) if length > 1 else kind(0)
+    if mode == "pytorch_half_pixel" and length == 1:
+        return kind(0)
+    place = (kind(i) + half) / scale - half
+    if mode == "half_pixel_symmetric":
+        place += kind(n) / kind(2) * (kind(1) - kind(length) / (kind(n) * scale))
+    return place
+
+
+def _length(t: Translation, call: Call, n: int, scale: Fraction) -> int:
+    """Length of an axis of ``n`` after scaling."""
+    length = math.floor(n * scale)
+    if length != math.floor(np.float32(n) * np.float32(scale)):
+        raise t.fail(call, _EDGE)
+    return length
+
+
+def _rounded(t: Translation, call: Call, place: Any, rounding: str) -> int:
+    half = type(place)(0.5)
     if rounding == "floor":
         return math.floor(place)
     if rounding == "ceil":
