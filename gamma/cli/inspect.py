@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from gamma.cli import picture
 from gamma.cli.inputs import load_network
+from gamma.errors import GammaError, UnsupportedError
 from gamma.network.graph import Network, Node
 
 MOST = 60
@@ -16,7 +18,13 @@ MOST = 60
 
 def run(args: argparse.Namespace) -> int:
     """Print the layer table, return 0."""
-    net = load_network(args)
+    try:
+        net = load_network(args)
+    except UnsupportedError:
+        counts = file_operators(Path(args.model))
+        if counts:
+            print(unsupported(counts))
+        raise
     print(json.dumps(record(net), indent=2) if args.json else text(net))
     return 0
 
@@ -48,6 +56,31 @@ def record(net: Network) -> dict[str, Any]:
             for index, node in enumerate(net.nodes)
         ],
     }
+
+
+def file_operators(path: Path) -> dict[str, int]:
+    """Operators of an ONNX file as the file names them; empty for other files."""
+    from gamma.formats.onnx import read_model
+
+    try:
+        calls = read_model(path).calls
+    except GammaError:
+        return {}
+    counts: dict[str, int] = {}
+    for call in calls:
+        counts[call.op] = counts.get(call.op, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def unsupported(counts: dict[str, int]) -> str:
+    """A file's operators, those without a translation marked."""
+    from gamma.formats.onnx import TRANSLATORS
+
+    rows = [
+        (name, str(count), "read" if name in TRANSLATORS else "not supported")
+        for name, count in counts.items()
+    ]
+    return "\n".join(picture.table(rows, ("operator", "nodes", ""), (False, True, False)))
 
 
 def operators(net: Network) -> dict[str, int]:

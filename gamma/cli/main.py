@@ -50,13 +50,16 @@ def _run(argv: Sequence[str] | None) -> int:
         print(gamma_version())
         return 0
     if args.command is None:
-        parser.error("no command given: verify, bounds, inspect, info or completion")
+        parser.error("no command given: verify, bounds, inspect, info, bench or completion")
     if args.command == "completion":
         from gamma.cli.completion import script
 
         print(script(parser, args.shell))
         return 0
-    status: int = importlib.import_module(f"gamma.cli.{args.command}").run(args)
+    from gamma.cli.profile import profiled
+
+    with profiled(args):
+        status: int = importlib.import_module(f"gamma.cli.{args.command}").run(args)
     return status
 
 

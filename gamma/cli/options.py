@@ -49,6 +49,10 @@ def build_parser() -> Parser:
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
     info = command("info", "print versions and machine: for bug reports")
     info.add_argument("--json", action="store_true", help="print one JSON object")
+    bench = command("bench", "measure this machine and the networks gamma ships")
+    bench.add_argument("--seconds", type=_seconds, default=15.0, metavar="S", help="default: 15")
+    bench.add_argument("--threads", type=_positive, metavar="N", help="BLAS threads")
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
     completion = command("completion", "print a shell completion script")
     completion.add_argument("shell", choices=SHELLS, help="the shell to complete in")
     return parser
@@ -122,6 +126,8 @@ def _computation(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto")
     how.add_argument("--timeout", type=_seconds, metavar="S", help="stop after S seconds")
     how.add_argument("--threads", type=_positive, metavar="N", help="BLAS threads")
+    how.add_argument("--profile", action="store_true", help="print where the time went on stderr")
+    _file(how, "--trace", metavar="FILE", help="write Chrome trace JSON (chrome://tracing)")
 
 
 def _output(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

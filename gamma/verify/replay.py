@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError
+from gamma.formats.compressed import FileBytes, read_bytes
 from gamma.network.graph import Network, Source
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.verify.exact import exact_output
@@ -105,35 +106,40 @@ def onnxruntime_runner(source: Source, net: Network) -> Runner:
     """
     import onnxruntime
 
-    from gamma.formats.compressed import read_bytes
-
     content = read_bytes(source.path)
     if content.sha256 != source.sha256:
         raise FormatError.at(source.path, "", "changed since the network was read; load it again")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    # A model whose weights lie in files beside it can only be opened by its path.
-    model: Any = str(source.path) if net.metadata.get("external_data") else content.data
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own kinds, none of them documented
-        line = str(error).splitlines()[0][:200]
-        raise UnsupportedError(f"{source.path}: onnxruntime cannot run it: {line}") from error
+    session = _session(source, content, options)
     weights = {i.name for i in session.get_overridable_initializers()}
     (entry,) = [i for i in session.get_inputs() if i.name not in weights]
     shape = [d if isinstance(d, int) and d > 0 else 1 for d in entry.shape]
     if int(np.prod(shape)) != int(np.prod(net.input_shape)):
         shape = [1, *net.input_shape]
     dtype = np.float64 if entry.type == "tensor(double)" else np.float32
-    wanted = net.metadata.get("output")
-    names = [wanted] if wanted else [session.get_outputs()[0].name]
+    names = [net.metadata.get("output", session.get_outputs()[0].name)]
 
     def run(x: Array) -> Array:
         feed = {entry.name: np.ascontiguousarray(x.reshape(shape), dtype=dtype)}
         return np.ravel(session.run(names, feed)[0])
 
     return run
+
+
+def _session(source: Source, content: FileBytes, options: Any) -> Any:
+    """onnxruntime's session; a model with weights beside it can only be opened by its path."""
+    import onnxruntime
+
+    problem = ""
+    for model in (content.data, str(content.path)):
+        try:
+            providers = ["CPUExecutionProvider"]
+            return onnxruntime.InferenceSession(model, options, providers=providers)
+        except Exception as error:  # onnxruntime raises its own kinds, none of them documented
+            problem = problem or str(error).splitlines()[0][:200]
+    raise UnsupportedError.at(source.path, "", f"onnxruntime cannot run it: {problem}")
 
 
 def certainly_unsafe(region: Region, x: Array, low: Values, high: Values) -> int | None:
