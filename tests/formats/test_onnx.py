@@ -26,7 +26,7 @@ from gamma.errors import (
     UsageError,
 )
 from gamma.formats import load as load_any
-from gamma.formats.onnx import load_onnx, parse_model
+from gamma.formats.onnx import load_onnx, parse_model, survey
 from gamma.formats.onnx.affine import _normal
 from tests.conftest import open_data
 from tests.formats.onnx_models import Node, assert_same, load, model, runtime
@@ -115,6 +115,18 @@ def test_initialisers_may_also_be_inputs() -> None:
     proto = model(GEMM, (1, 4), WEIGHT, opset=8)
     proto.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 3]))
     assert load(proto).output_shape == (3,)
+
+
+def test_metadata_says_how_to_run_the_file() -> None:
+    found = load(model(GEMM, ("N", 4), WEIGHT)).metadata
+    assert found == {"input": "x", "input_dims": (1, 4), "output": "y", "external_data": []}
+
+
+def test_survey_lists_operators(tmp_path: Path) -> None:
+    nodes: list[Node] = [("Relu", ["x"], ["a"], {}), ("Softmax", ["a"], ["y"], {})]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model(nodes, (1, 4)).SerializeToString())
+    assert survey(path) == {"Relu": (1, True), "Softmax": (1, False)}
 
 
 def test_unused_weights_become_notes() -> None:
@@ -355,6 +367,7 @@ def test_external_weights_are_mapped(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(bytes(8) + WEIGHT["w"].tobytes())
     network = load_onnx(external(tmp_path, "w.bin", "8", "48"))
     assert np.array_equal(network.nodes[1].op.weight, WEIGHT["w"].T)  # type: ignore[attr-defined]
+    assert network.metadata["external_data"] == ["w.bin"]
 
 
 def test_external_weights_stay_in_the_folder(tmp_path: Path) -> None:
@@ -455,3 +468,48 @@ def test_integers_agree_with_the_runtime_exactly() -> None:
     proto = model(GEMM, (1, 4), WEIGHT)
     x = np.array([[1, 2, 3, 4]], F)
     assert np.array_equal(load(proto).forward(x), runtime(proto, x))
+
+
+def executions(nodes: list[Node], constants: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    """A float32 execution of elementwise nodes, one rounding after another."""
+    functions: dict[str, Any] = {
+        "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Sqrt": np.sqrt,
+    }  # fmt: skip
+    values = {**constants, "x": x}
+    for op, inputs, outputs, _ in nodes:
+        values[outputs[0]] = F(functions[op](*(values[i] for i in inputs)))
+    return np.asarray(values["y"])
+
+
+FOLDED: dict[str, list[Node]] = {
+    "cancelling": [("Add", ["a", "b"], ["c"], {}), ("Sub", ["c", "b"], ["d"], {}),
+                   ("Add", ["x", "d"], ["y"], {})],
+    "product": [("Mul", ["a", "b"], ["c"], {}), ("Mul", ["c", "x"], ["y"], {})],
+    "root": [("Sqrt", ["b"], ["c"], {}), ("Div", ["x", "c"], ["y"], {})],
+    "several": [("Mul", ["a", "a"], ["c"], {}), ("Div", ["c", "b"], ["d"], {}),
+                ("Sub", ["x", "d"], ["y"], {})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOLDED)
+def test_computed_constants_are_charged_to_float32_executions(case: str) -> None:
+    from gamma import Box, bounds
+
+    rng = np.random.default_rng(8)
+    for _ in range(60):
+        constants = {"a": F(rng.normal()), "b": F(abs(rng.normal()) * 10.0 ** rng.integers(0, 7))}
+        network = load(model(FOLDED[case], (1, 3), constants))
+        x = rng.normal(0, 1, 3).astype(F)
+        found = executions(FOLDED[case], constants, x).astype(np.float64)
+        box = Box(x.astype(np.float64), x.astype(np.float64))
+        box64 = bounds(network, box, method="ibp", guarantee="float32")
+        assert (box64.lower.reshape(-1) <= found).all() and (found <= box64.upper.reshape(-1)).all()
+
+
+def test_factors_of_many_rounded_steps_are_refused() -> None:
+    nodes: list[Node] = [
+        *(("Mul", ["a" if i == 0 else f"c{i}", "b"], [f"c{i + 1}"], {}) for i in range(8)),
+        ("Mul", ["x", "c8"], ["y"], {}),
+    ]
+    with pytest.raises(UnsupportedError, match="several rounded steps"):
+        load(model(nodes, (1, 3), {"a": F(0.1), "b": F(0.3)}))

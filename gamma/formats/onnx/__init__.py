@@ -6,6 +6,7 @@ translator; constants are folded on the way. The ``onnx`` package only decodes t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from gamma.network.graph import Builder, Network, Source
 from gamma.network.simplify import simplify
 from gamma.ops import Input
 
-__all__ = ["TRANSLATORS", "load_onnx", "network_of", "parse_model", "read_model"]
+__all__ = ["TRANSLATORS", "load_onnx", "network_of", "parse_model", "read_model", "survey"]
 
 
 def load_onnx(
@@ -71,9 +72,23 @@ def network_of(
             model.path, target, "the output does not depend on the input, expected a network"
         )
     source = Source(model.path, model.sha256, "onnx")
-    notes = (*model.notes, *_unused(model, calls, target))
-    network = simplify(t.builder.build(result.node, source, notes))
-    return replace(network, metadata={"output": target})
+    built = t.builder.build(result.node, source, _unused(model, calls, target))
+    metadata = {
+        "input": declared.name,
+        "input_dims": dims,
+        "output": target,
+        "external_data": list(model.files),
+    }
+    return simplify(replace(built, metadata=metadata))
+
+
+def survey(path: str | Path) -> dict[str, tuple[int, bool]]:
+    """Each operator of a file: how often it occurs and whether it is in the table at all.
+
+    Raises FormatError or UnsupportedError as `load_onnx` does before translation.
+    """
+    counts = Counter(call.op for call in read_model(Path(path)).calls)
+    return {op: (n, op in TRANSLATORS) for op, n in counts.most_common()}
 
 
 def _input(model: Model) -> Declared:

@@ -140,7 +140,9 @@ def matrices(t: Translation, call: Call, a: Value, b: Value, bias: Array | None)
         raise t.fail(call, "multiplies two constants: store the product in the file instead")
     if isinstance(a, Variable) and isinstance(b, Variable):
         raise t.fail(
-            call, "a product of two values that depend on the input; supported: one constant factor"
+            call,
+            "a product of two values that depend on the input; "
+            "supported: products with one constant factor",
         )
     if isinstance(a, Constant):
         # (a b) = (bᵀ aᵀ)ᵀ

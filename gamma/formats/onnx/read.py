@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Declared:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A file's graph; ``calls`` are in topological order."""
+    """A file's graph; ``calls`` are in topological order, ``files`` hold external weights."""
 
     path: Path
     sha256: str
@@ -55,7 +55,7 @@ class Model:
     constants: Mapping[str, Array]
     inputs: tuple[Declared, ...]
     outputs: tuple[Declared, ...]
-    notes: list[str] = field(default_factory=list)
+    files: tuple[str, ...] = ()
 
 
 def read_model(path: Path) -> Model:
@@ -84,7 +84,10 @@ def parse_model(data: bytes, path: Path, sha256: str | None = None) -> Model:
     known = set(constants) | {v.name for v in free}
     ordered = _sorted(calls, known, path)
     digest = sha256 or hashlib.sha256(data).hexdigest()
-    return Model(path, digest, opset, ordered, constants, free, outputs)
+    files = sorted(
+        {str(e.value) for w in graph.initializer for e in w.external_data if e.key == "location"}
+    )
+    return Model(path, digest, opset, ordered, constants, free, outputs, tuple(files))
 
 
 def _decode(data: bytes, path: Path) -> Any:

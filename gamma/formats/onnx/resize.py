@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -143,12 +144,12 @@ def _length(t: Translation, call: Call, n: int, scale: Fraction) -> int:
 
 def _rounded(t: Translation, call: Call, place: Any, rounding: str) -> int:
     half = type(place)(0.5)
-    if rounding == "floor":
-        return math.floor(place)
-    if rounding == "ceil":
-        return math.ceil(place)
-    if rounding == "round_prefer_floor":
-        return math.ceil(place - half)
-    if rounding == "round_prefer_ceil":
-        return math.floor(place + half)
-    raise t.malformed(call, f"nearest_mode {rounding!r}")
+    functions: dict[str, Callable[[Any], int]] = {
+        "floor": math.floor,
+        "ceil": math.ceil,
+        "round_prefer_floor": lambda p: math.ceil(p - half),
+        "round_prefer_ceil": lambda p: math.floor(p + half),
+    }
+    if rounding not in functions:
+        raise t.malformed(call, f"nearest_mode {rounding!r}")
+    return functions[rounding](place)
