@@ -68,3 +68,21 @@ void gamma_f16_to_f32(const uint16_t *x, float *out, size_t n);
 
 void gamma_erf(const double *x, double *out, size_t n);
 void gamma_erfc(const double *x, double *out, size_t n);
+
+/* Steps of small dense networks; layouts in layers.inc. The first returns how many ends cross. */
+size_t gamma_dense_interval_f32(const float *W, const double *bias, const double *row_sum,
+                                const double *lower, const double *upper, const double *centre,
+                                double *radius, double *out, const double *factors, size_t B,
+                                size_t m, size_t n);
+size_t gamma_dense_interval_f64(const double *W, const double *bias, const double *row_sum,
+                                const double *lower, const double *upper, const double *centre,
+                                double *radius, double *out, const double *factors, size_t B,
+                                size_t m, size_t n);
+void gamma_relu_tables_f32(const double *lower, const double *upper, const double *centre,
+                           const double *after, const double *charge, float *slopes,
+                           double *constants, double *loss, const double *factors, size_t B,
+                           size_t n);
+void gamma_relu_tables_f64(const double *lower, const double *upper, const double *centre,
+                           const double *after, const double *charge, double *slopes,
+                           double *constants, double *loss, const double *factors, size_t B,
+                           size_t n);

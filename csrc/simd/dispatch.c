@@ -211,3 +211,5 @@ void gamma_erfc(const double *x, double *out, size_t n) {
     }
     mode_leave(mode);
 }
+
+#include "layers.inc"

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.ops import Elementwise, Linear, ReduceMax
+from gamma import tuning
+from gamma.ops import Elementwise, Linear, ReduceMax, Relu
 from gamma.propagate.state import NodeBounds
-from gamma.tensor import rounding
+from gamma.tensor import kernels, rounding
 
 Float64 = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -106,6 +107,10 @@ def relaxation(
     fused: LinearCharge | None,
 ) -> Relaxation:
     """Tables of an elementwise node; ``inside`` are its input's bounds."""
+    if isinstance(op, Relu) and tuning.enabled("fused_layers"):
+        done = _relu_tables(bounds, inside, dtype, fused)
+        if done is not None:
+            return done
     lines = op.lines(inside.lower, inside.upper, dtype)
     low_intercept, high_intercept = lines.lower_intercept, lines.upper_intercept
     if guarantee == "float32":
@@ -137,6 +142,30 @@ def relaxation(
         for s in (lines.lower_slope, lines.upper_slope)
     ]
     return Relaxation(slopes[0], slopes[1], flat[0], flat[1], loss)
+
+
+def _relu_tables(
+    bounds: NodeBounds, inside: NodeBounds, dtype: np.dtype[Any], fused: LinearCharge | None
+) -> Relaxation | None:
+    """`relaxation` of a ReLU in one call of the C library."""
+    batch = len(inside.lower)
+    n = inside.lower[0].size
+    dot = rounding.gamma_factor(n + 8, np.float64)
+    flat = [
+        np.ascontiguousarray(part).reshape(batch, n)
+        for part in (inside.lower, inside.upper, inside.centre, bounds.centre)
+    ]
+    charge = None if fused is None else fused.weight
+    done = kernels.relu_tables(
+        flat[0], flat[1], flat[2], flat[3], charge, dtype, (dot, 1.01 * UNIT[dtype])
+    )
+    if done is None:
+        return None
+    slopes, constants, total = done
+    loss = 2 * UNDERFLOW[dtype] * total + _TINY
+    if fused is not None:
+        loss = loss + fused.loss
+    return Relaxation(slopes[0], slopes[1], constants[0], constants[1], loss)
 
 
 def _constant(

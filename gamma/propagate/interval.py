@@ -15,7 +15,7 @@ from gamma import tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network, Node
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
-from gamma.propagate.state import NodeBounds, clean
+from gamma.propagate.state import NodeBounds, check_order, clean
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
 
@@ -39,6 +39,10 @@ def interval_step(node: Node, inputs: Sequence[NodeBounds], guarantee: str) -> N
     if isinstance(op, Linear):
         if op.moves:
             return _moved(op, inputs)
+        if guarantee == "real" and isinstance(op, Gemm):
+            done = _dense(node, op, inputs[0])
+            if done is not None:
+                return done
         return _linear(node, op, inputs, guarantee)
     if isinstance(op, Elementwise):
         (x,) = inputs
@@ -100,6 +104,30 @@ def _linear(node: Node, op: Linear, inputs: Sequence[NodeBounds], guarantee: str
     lower, upper = clean(lower, upper, node.name)
     centre = np.where(np.isfinite(centre), centre, 0.0)
     return NodeBounds(lower, upper, centre, spread, np.broadcast_to(noise, centre.shape))
+
+
+def _dense(node: Node, op: Gemm, x: NodeBounds) -> NodeBounds | None:
+    """`_linear` for a dense layer and few boxes, in one call of the C library."""
+    if x.lower.ndim != 2 or len(x.lower) > _FUSED_BATCH or not tuning.enabled("fused_layers"):
+        return None
+    g = rounding.gamma_factor(op.terms + 4, np.float64)
+    weight, bias, row_sum = op.cached("dense.interval", lambda: _dense_constants(op))
+    done = kernels.dense_interval(
+        weight, bias, row_sum, x.lower, x.upper, x.centre, (g, op.uncertainty)
+    )
+    if done is None:
+        return None
+    (centre, spread, noise, lower, upper), crossed = done
+    if crossed:
+        check_order(lower, upper, node.name)
+    return NodeBounds(lower, upper, centre, spread, noise)
+
+
+def _dense_constants(op: Gemm) -> tuple[Float64, Float64 | None, Float64]:
+    """Weight as stored, bias and Σ|W| per row (rounded up), in float64."""
+    total = abs(op.weight.astype(np.float64)).sum(axis=1) * (1 + 2.0**-20)
+    bias = None if op.bias is None else np.ascontiguousarray(op.bias, dtype=np.float64)
+    return np.ascontiguousarray(op.weight), bias, total
 
 
 def node_shape(bounds: NodeBounds) -> tuple[int, ...]:

@@ -239,6 +239,60 @@ def fold_last(
     _backend.fold_last(cols, out, kernel, strides, pads, dilations)
 
 
+def dense_interval(
+    W: Array,
+    bias: Float64 | None,
+    row_sum: Float64,
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    factors: tuple[float, float],
+) -> tuple[Float64, int] | None:
+    """Interval step of a dense layer in one call; None without the compiled library.
+
+    Args:
+        W: f (m, n). bias: float64 (m,) or None. row_sum: float64 (m,), at least Σ|W|.
+        lower, upper, centre: float64 (B, n) of the input.
+        factors: γ of float64 sums of n terms, relative uncertainty of W.
+
+    Returns:
+        float64 (5, B, m): centre, spread, noise, lower, upper as `gamma.propagate.interval` defines
+        them; and how many ends contradict each other (0, or something is badly wrong).
+    """
+    if _backend is fallback:
+        return None
+    out = np.empty((5, len(lower), len(W)))
+    return out, _backend.dense_interval(W, bias, row_sum, lower, upper, centre, out, factors)
+
+
+def relu_tables(
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    after: Float64,
+    charge: Float64 | None,
+    dtype: np.dtype[Any],
+    factors: tuple[float, float],
+) -> tuple[Array, Float64, Float64] | None:
+    """Slopes and constants of a ReLU in one call; None without the compiled library.
+
+    Args:
+        lower, upper, centre: float64 (B, n) of its input. after: float64 (B, n), its own centre.
+        charge: float64 (B, n) or None, cost per unit of the coefficient that leaves the ReLU.
+        factors: γ of the float64 dot product, 1.01·u of ``dtype``.
+
+    Returns:
+        slopes (2, B, n) in ``dtype``, constants float64 (2, B, n) (lower, upper), and per box the
+        sum of radii and charges (B,), rounded up.
+    """
+    if _backend is fallback:
+        return None
+    slopes, constants = np.empty((2, *after.shape), dtype), np.empty((2, *after.shape))
+    loss = np.empty(len(after))
+    _backend.relu_tables(lower, upper, centre, after, charge, slopes, constants, loss, factors)
+    return slopes, constants, loss
+
+
 def _map64(name: str, x: npt.ArrayLike) -> Float64:
     values = np.ascontiguousarray(x, dtype=np.float64)
     out: Float64 = getattr(_backend, name)(values.reshape(-1)).reshape(np.shape(x))

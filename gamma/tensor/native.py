@@ -169,6 +169,63 @@ def fold_last(
     )
 
 
+def dense_interval(
+    W: Array,
+    bias: Float64 | None,
+    row_sum: Float64,
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    out: Float64,
+    factors: tuple[float, float],
+) -> int:
+    m, n = W.shape
+    B = len(lower)
+    radius = np.empty((B, n))
+    crossed: int = _pick("dense_interval", W)(
+        _pointer(W, m * n),
+        ffi.NULL if bias is None else _pointer(bias, m),
+        _pointer(row_sum, m),
+        _pointer(lower, B * n),
+        _pointer(upper, B * n),
+        _pointer(centre, B * n),
+        _pointer(radius, B * n, True),
+        _pointer(out, 5 * B * m, True),
+        ffi.new("double[2]", factors),
+        B,
+        m,
+        n,
+    )
+    return crossed
+
+
+def relu_tables(
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    after: Float64,
+    charge: Float64 | None,
+    slopes: Array,
+    constants: Float64,
+    loss: Float64,
+    factors: tuple[float, float],
+) -> None:
+    B, n = after.shape
+    _pick("relu_tables", slopes)(
+        _pointer(lower, B * n),
+        _pointer(upper, B * n),
+        _pointer(centre, B * n),
+        _pointer(after, B * n),
+        ffi.NULL if charge is None else _pointer(charge, B * n),
+        _pointer(slopes, 2 * B * n, True),
+        _pointer(constants, 2 * B * n, True),
+        _pointer(loss, B, True),
+        ffi.new("double[2]", factors),
+        B,
+        n,
+    )
+
+
 def erf(x: Float64) -> Float64:
     out = np.empty_like(x)
     lib.gamma_erf(_pointer(x, x.size), _pointer(out, x.size, True), x.size)
