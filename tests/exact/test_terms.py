@@ -1,0 +1,582 @@
+"""One test per charge: inputs on which this very term decides. docs/numerics.md names the terms.
+
+Affine networks are judged at the exact minimiser (a corner), so that the bound has no slack left
+but its charges. `tests/exact/mutation.py` deletes the terms one by one and runs this file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flint
+import numpy as np
+import pytest
+from flint import arb
+
+import gamma
+from gamma import ops
+from gamma.network.graph import Builder, Network
+from gamma.propagate.api import lower_bounds
+from gamma.propagate.backward import Backward
+from gamma.propagate.constants import MaxTables, linear_charge, max_tables, relaxation
+from gamma.propagate.interval import interval_pass
+from gamma.propagate.specification import Specification
+from gamma.propagate.state import NodeBounds
+from gamma.propagate.walks import Options, Walk
+from gamma.tensor import kernels
+from gamma.tensor.box import Box
+from tests.exact.checking import Config, Count, check
+from tests.exact.oracle import BITS, Truth, above, exact, q, violations
+
+Array = Any
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def chain(shape: tuple[int, ...], *operators: Any) -> Network:
+    builder = Builder(ops.Input(), shape)
+    for i, op in enumerate(operators):
+        builder.add(op, i)
+    return builder.build(len(operators))
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def normal(r: np.random.Generator, *shape: int) -> Array:
+    return r.normal(size=shape).astype(np.float32)
+
+
+def around(centre: Array, radius: Array) -> Box:
+    c, r = np.broadcast_arrays(np.asarray(centre, np.float64), np.asarray(radius, np.float64))
+    return Box((c - r)[None], (c + r)[None])
+
+
+def holds(net: Network, box: Box, *configs: Config, **options: Any) -> None:
+    count = Count()
+    for config in configs:
+        check(net, box, config, rng(1), count, inner=1, **options)
+    assert not count.wrong, count.wrong[:3]
+    assert count.bounds > 0
+
+
+IBP, ROWS32, ROWS64 = Config("ibp"), Config("crown"), Config("crown", dtype="float64")
+EXECUTED = (Config("ibp", "float32"), Config("crown", "float32"), Config("crown-ibp", "float32"))
+
+
+# -- interval pass -----------------------------------------------------------------------------
+
+
+def cancelling(r: np.random.Generator, m: int, n: int, dtype: Any = np.float64) -> Array:
+    half = r.normal(size=(m, n // 2)) * 1e6
+    return np.concatenate((half, -half * (1 + 2.0**-30 * r.normal(size=half.shape))), 1).astype(
+        dtype
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 6])
+def test_centre_rounding(batch: int) -> None:
+    """INTERVAL.CENTRE: a point box, sums that cancel."""
+    r = rng()
+    net = chain((32,), ops.Gemm(cancelling(r, 40, 32), None))
+    x = np.repeat(np.ones((1, 32)), batch, axis=0) * (1 + r.normal(size=(batch, 32)) * 2.0**-40)
+    holds(net, Box(x, x), IBP)
+
+
+def test_uncertain_scale() -> None:
+    """INTERVAL.SCALE (point), SPREAD.SCALE and CHARGE.SCALE (boxes about 0)."""
+    r = rng()
+    net = chain((12,), ops.Scale(normal(r, 12), None, 2.0**-20), ops.Gemm(normal(r, 3, 12), None))
+    for box in (around(r.normal(size=12), 0.0), around(np.zeros(12), 1.0)):
+        for wobble in (-1.0, 1.0):
+            holds(net, box, IBP, ROWS64, ROWS32, wobble=wobble)
+
+
+def test_uncertain_scale_rows() -> None:
+    """CHARGE.SCALE alone: without it only the interval bounds know of the doubt."""
+    r = rng()
+    net = chain((12,), ops.Scale(normal(r, 12), None, 2.0**-20), ops.Gemm(normal(r, 3, 12), None))
+    holds(net, around(np.zeros(12), 1.0), Config("crown-ibp", dtype="float64"), wobble=1.0)
+
+
+def test_uncertain_shift() -> None:
+    """INTERVAL.SHIFT: a point box, a shift known to 1e-3."""
+    r = rng()
+    net = chain((6,), ops.Scale(normal(r, 6), normal(r, 6), 0.0, 1e-3), ops.Relu())
+    for wobble in (-1.0, 1.0):
+        holds(net, around(r.normal(size=6), 0.0), IBP, ROWS64, wobble=wobble)
+
+
+def test_products_below_the_range() -> None:
+    """INTERVAL.UNDERFLOW: every product is under half the smallest float64."""
+    r = rng()
+    w = r.uniform(0.1, 1, (4, 3)) * 2.0**-540
+    net = chain((3,), ops.Gemm(w, None))
+    holds(net, around(r.uniform(0.5, 1, 3) * 2.0**-540, 0.0), IBP)
+
+
+def long_radii(n: int) -> Array:
+    """Radii of which every small one is lost when added to a large one."""
+    radii = np.full(n, 2.0**-24)
+    radii[:128] = 2.0**30
+    return radii
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_long_sum_of_radii(batch: int) -> None:
+    """SPREAD.SUM (interval) and WEIGHT.SUM (rows): 2·10⁴ terms, most of them lost."""
+    n = 20_000
+    radii = np.repeat(long_radii(n)[None], batch, axis=0)
+    net = chain((n,), ops.Gemm(np.ones((1, n), np.float32), None))
+    box = Box(-radii, radii)
+    truth = exact(radii[0]).sum()
+    for name in kernels.available():
+        with kernels.pinned(name):
+            lower = interval_pass(net, box)[1].lower
+            assert not any(above(v, -truth) for v in lower.ravel())
+            walk = Walk(net, box, Options("crown-ibp", "real", F64))
+            low, _ = walk._neuron_bounds(1, np.array([0]), np.array([0]))
+            assert not above(float(low[0]), -truth)
+
+
+# -- rows through linear nodes -----------------------------------------------------------------
+
+
+def test_product_rounding() -> None:
+    """CHARGE.PRODUCT: rows times a matrix, about 0 so that nothing else is charged."""
+    r = rng()
+    net = chain((6,), ops.Gemm(normal(r, 24, 6), None), ops.Gemm(normal(r, 12, 24), None))
+    holds(net, around(np.zeros(6), 1.0), ROWS32, ROWS64)
+
+
+def test_product_rounding_carried_by_the_activation() -> None:
+    """RELAX.FUSED: the same below an active ReLU, which carries the charge."""
+    r = rng()
+    w = abs(normal(r, 24, 6))
+    net = chain((6,), ops.Gemm(w, None), ops.Relu(), ops.Gemm(normal(r, 12, 24), None))
+    holds(net, around(np.full(6, 1.0), 0.9), ROWS32)
+
+
+def test_repeats_rounding() -> None:
+    """CHARGE.REPEATS: a gather that reads an entry 9 times adds 9 coefficients."""
+    r = rng()
+    gather = ops.Gather(np.tile(np.arange(4), 9), (36,))
+    net = chain((4,), gather, ops.Gemm(normal(r, 20, 36), None))
+    holds(net, around(np.zeros(4), 1.0), ROWS32)
+
+
+def test_inexact_weights() -> None:
+    """CHARGE.NARROWED and START.COST: float64 weights in float32 rows."""
+    r = rng()
+    net = chain((6,), ops.Gemm(r.normal(size=(12, 6)), None))
+    holds(net, around(np.zeros(6), 1.0), ROWS32)
+
+
+def test_inexact_scale() -> None:
+    """CHARGE.NARROWED on the way: one product per entry, float64 factors."""
+    r = rng()
+    scale = ops.Scale(r.normal(size=6) * 1.5, None)
+    net = chain((6,), scale, ops.Gemm(np.eye(6, dtype=np.float32), None))
+    holds(net, around(np.zeros(6), 1.0), ROWS32)
+
+
+def test_weights_below_the_range() -> None:
+    """CHARGE.FLUSHED: float64 weights that float32 flushes to zero, under large rows."""
+    r = rng()
+    scale = ops.Scale(r.uniform(0.1, 1, 5) * 2.0**-155, None)
+    net = chain((5,), scale, ops.Gemm(normal(r, 3, 5) * np.float32(2.0**60), None))
+    holds(net, around(np.zeros(5), 1.0), ROWS32)
+
+
+def test_evaluation_error_below_a_layer() -> None:
+    """CHARGE.NOISE: the first layer's centre errs, the second multiplies it."""
+    r = rng()
+    first = ops.Gemm(cancelling(r, 8, 32), None)
+    net = chain((32,), first, ops.Gemm(normal(r, 6, 8), None))
+    box = around(1 + r.normal(size=32) * 2.0**-40, 0.0)
+    holds(net, box, Config("crown", dtype="float64"), ROWS32)
+    net = chain((32,), first, ops.LeakyRelu(0.5), ops.Gemm(normal(r, 6, 8), None))
+    holds(net, box, Config("crown", dtype="float64"), ROWS32)
+
+
+def small(r: np.random.Generator, exponent: float, *shape: int) -> Array:
+    return (r.uniform(0.3, 0.45, shape) * 2.0**exponent).astype(np.float32)
+
+
+def test_products_of_rows_below_the_range() -> None:
+    """CHARGE.LOSS: all products of a float32 row vanish."""
+    r = rng()
+    first, second = ops.Gemm(small(r, -75, 5, 3), None), ops.Gemm(small(r, -75, 2, 5), None)
+    holds(chain((3,), first, second), around(np.zeros(3), 1.0), ROWS32)
+
+
+def test_products_below_the_range_carried() -> None:
+    """RELAX.FUSED_LOSS: the same below an active ReLU."""
+    r = rng()
+    first, second = ops.Gemm(small(r, -75, 5, 3), None), ops.Gemm(-small(r, -75, 2, 5), None)
+    net = chain((3,), first, ops.Relu(), second)
+    holds(net, around(np.full(3, 2.0), 1.0), ROWS32)
+
+
+# -- rows through activations ------------------------------------------------------------------
+
+
+def test_slope_rounding() -> None:
+    """RELAX.SLOPE: coefficient times slope is rounded; the lines themselves are exact."""
+    r = rng()
+    net = chain((8,), ops.LeakyRelu(0.7 * 2**24 // 1 / 2**24), ops.Gemm(normal(r, 12, 8), None))
+    holds(net, around(np.full(8, -5.0), 4.0), ROWS32)
+
+
+def test_slope_products_below_the_range() -> None:
+    """RELAX.LOSS: coefficient times slope vanishes."""
+    r = rng()
+    net = chain((4,), ops.LeakyRelu(2.0**-60), ops.Gemm(-small(r, -95, 3, 4), None))
+    holds(net, around(np.full(4, -5.0), 4.0), ROWS32)
+
+
+def node(lower: Array, upper: Array, centre: Array) -> NodeBounds:
+    return NodeBounds(*(np.asarray(a, np.float64)[None] for a in (lower, upper, centre)))
+
+
+@pytest.mark.parametrize("n", [1, 40, 4000])
+def test_relaxation_constants(n: int) -> None:
+    """CONST.ROUNDING, CONST.SUM: a constant stays below its exact value by what the dot costs."""
+    r = rng(n)
+    centre = r.normal(size=n) * 10.0 ** r.integers(-3, 6, n)
+    radius = r.uniform(0.1, 1, n)
+    inside = node(centre - radius, centre + radius, centre)
+    op = ops.Tanh() if n == 40 else ops.LeakyRelu(0.3)
+    image = op.interval(inside.lower, inside.upper)
+    outside = NodeBounds(*image, 0.5 * (image[0] + image[1]) + 0.1)
+    lines = op.lines(inside.lower, inside.upper, F64)
+    table = relaxation(op, outside, inside, F64, "real", None)
+    unit = q(n + 2) * q(2.0**-53)
+    dot = unit / (1 - unit)
+    for j in range(n):
+        for const, slope, intercept, sign in (
+            (table.lower_const, lines.lower_slope, lines.lower_intercept, 1),
+            (table.upper_const, lines.upper_slope, lines.upper_intercept, -1),
+        ):
+            c, s, t = q(const[0, j]), q(slope[0, j]), q(intercept[0, j])
+            rounded = q(2.0**-53) * abs(s) * q(radius[j]) * (abs(slope[0, j]) not in (0, 1))
+            true = s * q(centre[j]) + t - q(outside.centre[0, j])
+            assert sign * c + dot * abs(c) <= sign * true - rounded
+
+
+def test_constant_below_the_range() -> None:
+    """CONST.UNDERFLOW: slope times centre vanishes, the coefficient is large."""
+    inside = node([2.0**-600], [3 * 2.0**-600], [2.0**-599])
+    op = ops.LeakyRelu(0.3)
+    lines_slope = 2.0**-600
+
+    class Flat(ops.LeakyRelu):
+        def lines(self, lower: Any, upper: Any, dtype: object) -> Any:
+            lines = op.lines(lower, upper, dtype)
+            zero = np.zeros_like(lower)
+            full = np.full_like(lower, lines_slope)
+            return type(lines)(full, zero, full, zero)
+
+    table = relaxation(Flat(), node([0.0], [0.0], [0.0]), inside, F64, "real", None)
+    true = q(lines_slope) * q(2.0**-599)
+    assert q(table.lower_const[0, 0]) <= true <= q(table.upper_const[0, 0])
+    assert table.lower_const[0, 0] < 0
+
+
+def test_float32_executions_of_sums() -> None:
+    """NOISE.FLOAT32: any order of the sum, intervals and rows."""
+    r = rng()
+    net = chain((40,), ops.Gemm(normal(r, 12, 40), normal(r, 12)), ops.Relu())
+    net = chain((40,), *(n.op for n in net.nodes[1:]), ops.Gemm(normal(r, 6, 12), None))
+    holds(net, around(normal(r, 40), 0.0), *EXECUTED, executions=True)
+
+
+def test_float32_executions_below_the_range() -> None:
+    """NOISE.UNDERFLOW: products of float32 that vanish or round up."""
+    r = rng()
+    weight = (r.uniform(0.5, 1.5, (8, 12)) * 2.0**-75).astype(np.float32)
+    x = (r.uniform(0.5, 1.5, 12) * 2.0**-75).astype(np.float32)
+    holds(chain((12,), ops.Gemm(weight, None)), around(x, 0.0), EXECUTED[0], executions=True)
+
+
+def test_float32_executions_of_functions() -> None:
+    """NOISE.FUNCTION: the float32 tanh errs, alone and under a row."""
+    r = rng()
+    x = normal(r, 200)
+    net = chain((200,), ops.Tanh(), ops.Sigmoid(), ops.Scale(np.float32(3.0) + normal(r, 200)))
+    holds(net, around(x, 0.0), *EXECUTED[:1], executions=True)
+
+
+def test_float32_noise_of_functions_in_rows() -> None:
+    """RELAX.FLOAT32: the intercepts carry what a float32 execution may add."""
+    r = rng()
+    inside = node(r.normal(size=9), [3.0] * 9, np.zeros(9))
+    op = ops.Tanh()
+    image = op.interval(inside.lower, inside.upper)
+    outside = NodeBounds(*image, np.zeros((1, 9)))
+    real = relaxation(op, outside, inside, F64, "real", None)
+    executed = relaxation(op, outside, inside, F64, "float32", None)
+    noise = op.float32_noise(inside.lower, inside.upper, *image)
+    assert (executed.lower_const <= real.lower_const - 0.99 * noise).all()
+    assert (executed.upper_const >= real.upper_const + 0.99 * noise).all()
+
+
+def test_float32_overflow() -> None:
+    """NOISE.OVERFLOW and NOISE.RANGE: a sum, and a function, that float32 cannot hold."""
+    big = np.array([[2.0**127, -(2.0**127)]], np.float32)
+    net = chain((2,), ops.Gemm(big, None), ops.Clip(-1.0, 1.0))
+    known = gamma.bounds(net, around([1.9, 1.9], 0.0), guarantee="float32", intermediate=True)
+    assert known["Gemm_1"].lower[0, 0] == -np.inf and known["Gemm_1"].upper[0, 0] == np.inf
+    net = chain((1,), ops.Exp())
+    known = gamma.bounds(net, around([90.0], 0.0), guarantee="float32", dtype="float64")
+    assert known.upper[0, 0] == np.inf
+
+
+def test_fused_scales_keep_their_rounding() -> None:
+    """NOISE.MAGNITUDE: (x + 2^20) - 2^20 rounds in float32, however it is fused."""
+    shift = np.full(6, 2.0**20, np.float32)
+    one = np.ones(6, np.float32)
+    fused = ops.Scale(one, -shift).after(ops.Scale(one, shift))
+    assert fused is not None
+    x = normal(rng(), 6)
+    known = gamma.bounds(chain((6,), fused), around(x, 0.0), guarantee="float32", dtype="float64")
+    run = (x + shift) - shift
+    assert (known.lower[0] <= run).all() and (run <= known.upper[0]).all()
+
+
+def test_fused_scales_keep_their_overflow() -> None:
+    """FUSE.OVERFLOW: x·2^100·2^-100 overflows on the way, the product of the factors does not."""
+    up, down = (ops.Scale(np.array([2.0**e], np.float32)) for e in (100, -100))
+    assert down.after(up) is None
+
+
+def test_fused_bias_keeps_its_rounding() -> None:
+    """FUSE.BIAS: two shifts may cancel as numbers, not in an execution."""
+    shift = np.full(2, 2.0**20, np.float32)
+    layer = ops.Gemm(np.ones((2, 2), np.float32), shift)
+    assert ops.Scale(np.ones(2, np.float32), -shift).after(layer) is None
+
+
+# -- maxima ------------------------------------------------------------------------------------
+
+
+def test_maximum_slope_rounding() -> None:
+    """MAX.SLOPE: rows times the slopes of a maximum."""
+    r = rng()
+    net = chain((6, 3), ops.ReduceMax(1), ops.Gemm(normal(r, 12, 6), None))
+    low = -r.uniform(0.5, 2, (1, 6, 3))
+    box = Box(low, np.where(np.arange(3) == 0, 3.3, low - 0.1 + 0.3 * (np.arange(3) > 3)) + 0.2)
+    holds(net, box, ROWS32)
+
+
+@pytest.mark.parametrize("k", [2, 3, 5000])
+def test_maximum_lines(k: int) -> None:
+    """MAX.LINE, MAX.SUM: the line is above the maximum at every corner it is built from."""
+    r = rng(k)
+    for _ in range(200 if k < 9 else 1):
+        low = r.normal(size=(1, k))
+        high = low + r.uniform(0, 3, (1, k))
+        if k > 9:  # one large intercept first, then small ones that vanish in the sum
+            low, high = np.full((1, k), -1.0), np.full((1, k), 2.0**-43)
+            low[0, 0], high[0, 0] = 1.0 - 2.0**20, 2.0**30
+            low[0, 1:] = -1 + 2.0**-44 * r.random(k - 1)
+        lines = ops.ReduceMax(0).lines(np.asfortranarray(low), np.asfortranarray(high), F64)
+        slope, intercept = exact(lines.slope[0]), q(lines.intercept[0])
+        lows, highs = exact(low[0]), exact(high[0])
+        for i in range(min(k, 4)):
+            at = lows.copy()
+            at[i] = highs[i]
+            top = max(at[: min(k, 50)]) if k < 9 else max(at[i], max(lows))
+            assert (slope * at).sum() + intercept >= top
+            assert q(low[0, lines.pick[0]]) >= min(lows)
+
+
+def test_maximum_constants() -> None:
+    """MAX.HEIGHTS: the centre's height on the line is a float64 sum over the window."""
+    r = rng()
+    k = 3000
+    low, high = r.uniform(-1, -0.5, (1, 1, k)), r.uniform(-0.4, 1.5, (1, 1, k))
+    low[..., 0], high[..., 0] = -0.5, 2.0
+    op = ops.ReduceMax(1)
+    inside = NodeBounds(low, high, 0.5 * (low + high) * 2.0 ** r.integers(0, 20, low.shape))
+    image = op.interval(low, high)
+    outside = NodeBounds(*image, 0.5 * (image[0] + image[1]))
+    lines = op.lines(low, high, F64)
+    table = max_tables(op, outside, inside, F64)
+    slope, centre = exact(lines.slope.ravel()), exact(inside.centre.ravel())
+    true = (slope * centre).sum() + q(lines.intercept[0, 0]) - q(outside.centre[0, 0])
+    heights = sum(abs(h) for h in slope * centre)
+    gap = q(table.upper_const[0, 0]) - true
+    # Any order of the sum may have been used: the charge must cover the worst of them.
+    assert gap >= heights * q(k) * q(2.0**-53)
+    assert isinstance(table, MaxTables)
+
+
+# -- joins, concretisation, d ------------------------------------------------------------------
+
+
+def test_join_rounding() -> None:
+    """JOIN: two coefficients of one node are added in float32."""
+    r = rng()
+    builder = Builder(ops.Input(), (8,))
+    turned = builder.add(ops.Gather(np.arange(8)[::-1].copy(), (8,)), 0)
+    total = builder.add(ops.Add((1, 1)), 0, turned)
+    builder.add(ops.Gemm(normal(r, 12, 8), None), total)
+    holds(builder.build(3), around(np.zeros(8), 1.0), ROWS32)
+
+
+def backward(box: Box) -> Backward:
+    net = chain(box.lower.shape[1:], ops.Relu())
+    return Backward(net, box, interval_pass(net, box), F64, "real")
+
+
+def run(box: Box, rows: Array, d: float) -> float:
+    frontier = {0: np.ascontiguousarray(rows, dtype=np.float64)[None]}
+    result = backward(box).run(frontier, np.array([d]), np.zeros(1, np.int64))
+    return float(result[0])
+
+
+def test_settling_of_d() -> None:
+    """SETTLE: what is subtracted vanishes against d."""
+    rows, radius = np.array([1.0, -0.3]), np.array([2.0**-56, 2.0**-60])
+    for d in (1.0, -1.0, 3.7):
+        true = q(d) - (exact(abs(rows)) * exact(radius)).sum()
+        assert not above(run(around(np.zeros(2), radius), rows, d), true)
+
+
+def test_settling_below_the_range() -> None:
+    """SETTLE.UNDERFLOW: every product of the concretisation vanishes."""
+    rows, radius = np.array([2.0**-80, 2.0**-75]), np.array([2.0**-1000, 2.0**-1001])
+    true = -(exact(rows) * exact(radius)).sum()
+    assert not above(run(around(np.zeros(2), radius), rows, 0.0), true)
+
+
+def ball(norm: str, rows: Array, centre: Array, hull: Array, radius: float) -> Any:
+    """Exact minimum of rows·(x − hull) over the ball."""
+    size = [arb(v) for v in exact(abs(rows))]
+    length = sum((v * v for v in size), arb(0)).sqrt() if norm == "2" else max(map(arb, size))
+    shift = (exact(rows) * (exact(centre) - exact(hull))).sum()
+    return arb(shift) - arb(q(radius)) * length
+
+
+@pytest.mark.parametrize("norm", ["1", "2"])
+def test_ball(norm: str) -> None:
+    """BALL.SHIFT, BALL.SUM, BALL.NORM: the ball's centre is not the hull's, sums cancel."""
+    r = rng()
+    previous, flint.ctx.prec = flint.ctx.prec, BITS
+    try:
+        for _ in range(60):
+            n = 12
+            rows = r.normal(size=n) * 1e3
+            hull = r.normal(size=n) * 2.0**-20
+            centre = r.normal(size=n)
+            rows[-1] = -float((rows[:-1] * (centre - hull)[:-1]).sum()) / (centre - hull)[-1]
+            radius = float(r.choice([2.0**-80, 2.0**-60, 1.0]))
+            box = Box(hull[None] - 9, hull[None] + 9, norm, centre[None], radius)
+            engine = backward(box)
+            engine.bounds[0].centre = hull[None]
+            frontier = {0: rows[None].copy()}
+            found = engine.run(frontier, np.zeros(1), np.zeros(1, np.int64))[0]
+            true = ball(norm, rows, centre, hull, radius)
+            assert not above(float(found), true)
+    finally:
+        flint.ctx.prec = previous
+
+
+def test_dead_columns() -> None:
+    """Dropped columns belong to neurons that are dead in every box of the batch, not in one."""
+    r = rng()
+    net = chain(
+        (3,),
+        ops.Gemm(normal(r, 20, 3), np.where(np.arange(20) % 2, -9, 0).astype(np.float32)),
+        ops.Relu(),
+        ops.Gemm(normal(r, 20, 20), normal(r, 20)),
+        ops.Relu(),
+        ops.Gemm(normal(r, 2, 20), None),
+    )
+    lower = np.stack([np.full(3, -0.5), np.full(3, 5.0), r.normal(size=3) * 4])
+    holds(net, Box(lower, lower + 0.75), ROWS32, Config("crown-ibp"))
+
+
+# -- specification rows ------------------------------------------------------------------------
+
+
+def ask(net: Network, box: Box, y: Array, dtype: str, sure: bool = True, x: Any = None) -> Array:
+    rows = len(y)
+    asked = Specification(y, x, np.zeros(rows), np.zeros(rows, np.int64), sure)
+    return lower_bounds(net, box, asked, method="crown", dtype=dtype).lower
+
+
+def same(n: int) -> Network:
+    return chain((n,), ops.Reshape((n,)))
+
+
+def test_specification_centre() -> None:
+    """SPEC.CENTRE: the rows' products with the centre cancel."""
+    r = rng()
+    x = 1 + r.normal(size=32) * 2.0**-40
+    y = cancelling(r, 30, 32)
+    for dtype in ("float32", "float64"):
+        found = ask(same(32), around(x, 0.0), y, dtype)
+        for row, value in zip(y, found, strict=True):
+            assert not above(float(value), (exact(row) * exact(x)).sum())
+
+
+def test_specification_doubt() -> None:
+    """SPEC.DOUBT_CENTRE, SPEC.DOUBT_REACH: coefficients known to 2^-53."""
+    r = rng()
+    y = r.normal(size=(20, 8))
+    centre = r.normal(size=8)
+    for at, radius in ((centre, 0.0), (np.zeros(8), 1.0)):
+        found = ask(same(8), around(at, radius), y, "float64", sure=False)
+        for row, value in zip(y, found, strict=True):
+            corner = exact(at) - exact(np.sign(row) * radius)
+            sway = 1 - exact(np.sign(row * at) if radius == 0 else -np.ones(8)) * q(2.0**-53)
+            assert not above(float(value), (exact(row) * sway * corner).sum())
+
+
+def test_specification_dropped() -> None:
+    """SPEC.DROPPED: what float32 rows leave of the coefficients."""
+    r = rng()
+    y = r.normal(size=(20, 8))
+    found = ask(same(8), around(np.zeros(8), 1.0), y, "float32")
+    for row, value in zip(y, found, strict=True):
+        assert not above(float(value), -exact(abs(row)).sum())
+
+
+def test_specification_sum_of_rows() -> None:
+    """SPEC.JOIN: rows over outputs and over inputs meet on the same node."""
+    r = rng()
+    net = Builder(ops.Input(), (8,)).build(0)
+    y = normal(r, 20, 8).astype(np.float64)
+    x = normal(r, 20, 8).astype(np.float64) * 2.0**-6
+    found = ask(net, around(np.zeros(8), 1.0), y, "float32", x=x)
+    for row, more, value in zip(y, x, found, strict=True):
+        true = -sum(abs(v) for v in exact(row) + exact(more))
+        assert not above(float(value), true)
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "crown"])
+def test_output_is_rounded_outward(method: str) -> None:
+    """OUTPUT: float32 ends of float64 bounds."""
+    r = rng()
+    net = chain((4,), ops.Gemm(normal(r, 30, 4), normal(r, 30)))
+    x = r.normal(size=4)
+    known = gamma.bounds(net, around(x, 0.0), method=method, dtype="float32")
+    assert known.lower.dtype == np.float32
+    assert violations(known.lower[0], known.upper[0], Truth(net)(x)[1]) == 0
+
+
+def test_charge_of_start_rows_is_no_less_than_needed() -> None:
+    """START.COST: exact weights cost their noise, and nothing less."""
+    r = rng()
+    op = ops.Gemm(cancelling(r, 8, 32), None)
+    net = chain((32,), op)
+    box = around(1 + r.normal(size=32) * 2.0**-40, 0.0)
+    bounds = interval_pass(net, box)
+    charge = linear_charge(op, bounds[1], [bounds[0]], F64, start=True)
+    true = Truth(net)(box.lower[0])[1]
+    walk = Walk(net, box, Options("crown-ibp", "real", F64))
+    low, high = walk._neuron_bounds(1, np.zeros(8, np.int64), np.arange(8))
+    assert violations(low, high, true) == 0
+    assert (charge.weight > 0).all()
