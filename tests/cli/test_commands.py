@@ -280,7 +280,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
 
 def test_version_and_subcommand_help() -> None:
     assert re.match(r"\d+\.\d+|0\+source", run("--version").stdout)
-    for command in ("verify", "bounds", "inspect", "info", "completion"):
+    for command in ("verify", "bounds", "inspect", "info", "bench", "completion"):
         assert run(command, "--help").returncode == 0
     assert "ranges" not in run("--help").stdout
 
