@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gamma import tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network, Node
-from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
+from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu
 from gamma.propagate.state import NodeBounds, check_order, clean
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
@@ -46,6 +46,8 @@ def interval_step(node: Node, inputs: Sequence[NodeBounds], guarantee: str) -> N
         return _linear(node, op, inputs, guarantee)
     if isinstance(op, Elementwise):
         (x,) = inputs
+        if isinstance(op, Relu):  # exact and monotone: clean bounds stay clean
+            return _centred(np.maximum(x.lower, 0.0), np.maximum(x.upper, 0.0))
         lower, upper = op.interval(x.lower, x.upper)
         if guarantee == "float32":
             noise = op.float32_noise(x.lower, x.upper, lower, upper)
@@ -167,8 +169,9 @@ def float32_noise(
     extra = getattr(op, "magnitude", None)
     if extra is not None:
         size = size + abs(extra)
-    noise = rounding.gamma_factor(n + 1, np.float32) * size + n * 2.0**-148
-    return np.where(1.07 * size > FLOAT32_MAX, np.inf, noise)
+    gamma = rounding.gamma_factor(n + 1, np.float32)
+    noise = gamma * size + n * 2.0**-148
+    return np.where((1.01 + gamma) * size > FLOAT32_MAX, np.inf, noise)
 
 
 def interval_pass(

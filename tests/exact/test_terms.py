@@ -6,6 +6,8 @@ but its charges. `tests/exact/mutation.py` deletes the terms one by one and runs
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import flint
@@ -32,6 +34,13 @@ Array = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
+@pytest.fixture(autouse=True, params=("numpy", "best"))
+def arithmetic(request: pytest.FixtureRequest) -> Iterator[None]:
+    """NumPy and the best compiled kernels take different paths; both must pay every term."""
+    with kernels.pinned(request.param if request.param == "numpy" else kernels.available()[0]):
+        yield
+
+
 def chain(shape: tuple[int, ...], *operators: Any) -> Network:
     builder = Builder(ops.Input(), shape)
     for i, op in enumerate(operators):
@@ -55,6 +64,7 @@ def around(centre: Array, radius: Array) -> Box:
 def holds(net: Network, box: Box, *configs: Config, **options: Any) -> None:
     count = Count()
     for config in configs:
+        config = replace(config, isa=kernels.isa)
         check(net, box, config, rng(1), count, inner=1, **options)
     assert not count.wrong, count.wrong[:3]
     assert count.bounds > 0
