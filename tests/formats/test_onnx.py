@@ -301,6 +301,17 @@ def test_graphs_that_are_no_networks() -> None:
     bad([("Transpose", ["x"], ["y"], {"perm": [0, 0]})], "perm")
 
 
+def test_swarms_of_empty_messages() -> None:
+    many = 3_000_000
+    nodes = b"\x0a\x00" * many  # graph.node, empty
+    size = len(nodes)
+    head = b"\x3a" + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14 & 127 | 128,
+                            size >> 21])  # fmt: skip
+    refused(head + nodes, "protobuf entries", kind=ResourceError)
+    refused(b"\x42\x00" * many, "protobuf entries", kind=ResourceError)
+    refused(b"\x0b\x0c" + head + nodes, "not a readable")  # groups
+
+
 def test_names_given_twice() -> None:
     proto = model(GEMM, (1, 4), WEIGHT)
     proto.graph.initializer.append(proto.graph.initializer[0])

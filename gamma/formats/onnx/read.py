@@ -12,6 +12,7 @@ from typing import Any
 from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.compressed import MODEL_LIMIT, read_bytes
 from gamma.formats.onnx.tensors import DTYPES, MAX_AXES, Array, Folder, read_tensor
+from gamma.formats.onnx.wire import count_entries
 
 OPSETS = (7, 21)
 Dim = int | str | None
@@ -69,6 +70,7 @@ def parse_model(data: bytes, path: Path, sha256: str | None = None) -> Model:
     for magic, what in _REFUSED.items():
         if data.startswith(magic):
             raise FormatError.at(path, "", f"{what}, expected an ONNX model: export one")
+    count_entries(data, path)
     proto = _decode(data, path)
     graph = proto.graph
     opset = _opset(proto, path)
