@@ -18,11 +18,12 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Pair = tuple[int, int]
 
+# Keyed by the dtype's character: looking a dtype object up costs more than the check itself.
 _C_TYPES = {
-    np.dtype(np.float32): "float[]",
-    np.dtype(np.float64): "double[]",
-    np.dtype(np.int64): "int64_t[]",
-    np.dtype(np.uint16): "uint16_t[]",
+    np.dtype(np.float32).char: "float[]",
+    np.dtype(np.float64).char: "double[]",
+    np.dtype(np.int64).char: "int64_t[]",
+    np.dtype(np.uint16).char: "uint16_t[]",
 }
 _from_buffer = ffi.from_buffer
 
@@ -30,10 +31,11 @@ _from_buffer = ffi.from_buffer
 def _pointer(array: Array, size: int, writable: bool = False) -> Any:
     """A checked C array over ``array``: known dtype, native order, contiguous, ``size`` entries.
 
-    The dtypes in the table are native, so another byte order is refused as another dtype is.
+    Another byte order is refused as another dtype is.
     """
-    kind = _C_TYPES.get(array.dtype)
-    if kind is None:
+    dtype = array.dtype
+    kind = _C_TYPES.get(dtype.char)
+    if kind is None or not dtype.isnative:
         raise UsageError(f"kernel array: found dtype {array.dtype}, expected a native number type")
     if array.size != size or not array.flags.c_contiguous:
         raise UsageError(
