@@ -1,6 +1,7 @@
 """Certified arrays: bounds as values, outward rounding, the C kernels' face.
 
-Submodules: ``bounded`` (BoundedTensor), ``box`` (input sets), ``kernels`` (C or NumPy),
+Submodules: ``bounded`` (BoundedTensor), ``box`` (input sets), ``compressed`` (bounds in half the
+memory; ``codes`` are its numbers, ``stored`` its files), ``kernels`` (C or NumPy),
 ``rounding`` (every outward step), ``probe`` (what the error formulas assume of this machine).
 """
 
@@ -8,5 +9,6 @@ from __future__ import annotations
 
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
+from gamma.tensor.compressed import CompressedBounds, CompressionStats
 
-__all__ = ["BoundedTensor", "Box"]
+__all__ = ["BoundedTensor", "Box", "CompressedBounds", "CompressionStats"]
