@@ -80,9 +80,7 @@ CASES: dict[str, tuple[tuple[int, ...], Build, list[str]]] = {
     ),
     "an inexact division stays": (
         (3,),
-        lambda b: b.add(
-            Scale(np.array(3, F)), b.add(Scale(np.array(1 / 3), None, 2.0**-53), 0)
-        ),
+        lambda b: b.add(Scale(np.array(3, F)), b.add(Scale(np.array(1 / 3), None, 2.0**-53), 0)),
         ["Scale", "Scale"],
     ),
     "transposes": (
@@ -128,9 +126,9 @@ CASES: dict[str, tuple[tuple[int, ...], Build, list[str]]] = {
     ),
     "shared layer": (
         (3,),
-        lambda b: (
-            lambda g: b.add(Add((1, 1)), b.add(Scale(np.ones((), F), integers(2)), g), g)
-        )(b.add(Gemm(integers(2, 3)), 0)),
+        lambda b: (lambda g: b.add(Add((1, 1)), b.add(Scale(np.ones((), F), integers(2)), g), g))(
+            b.add(Gemm(integers(2, 3)), 0)
+        ),
         ["Gemm", "Scale", "Add"],
     ),
     "shared reshape": (

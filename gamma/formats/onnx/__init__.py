@@ -14,7 +14,8 @@ from pathlib import Path
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
 from gamma.formats.onnx.read import Call, Declared, Model, parse_model, read_model
 from gamma.formats.onnx.table import TRANSLATORS
-from gamma.formats.onnx.translation import Constant, Translation, Value, Variable, strip
+from gamma.formats.onnx.translation import Translation
+from gamma.formats.onnx.values import Constant, Value, Variable, strip
 from gamma.network.graph import Builder, Network, Source
 from gamma.network.simplify import simplify
 from gamma.ops import Input
@@ -105,9 +106,7 @@ def _input(model: Model) -> Declared:
     return declared
 
 
-def _input_dims(
-    model: Model, declared: Declared, wanted: Sequence[int] | None
-) -> tuple[int, ...]:
+def _input_dims(model: Model, declared: Declared, wanted: Sequence[int] | None) -> tuple[int, ...]:
     """The input's shape in the file for a batch of one."""
     if wanted is not None:
         given = tuple(int(n) for n in wanted)

@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gamma.formats.onnx.read import Call
-from gamma.formats.onnx.translation import (
-    Constant,
-    Shape,
-    Translation,
-    Value,
-    Variable,
-    attribute,
-)
+from gamma.formats.onnx.translation import Translation, attribute
+from gamma.formats.onnx.values import Constant, Shape, Value, Variable
 
 Inputs = Sequence[Value | None]
 _MANY = 1 << 16

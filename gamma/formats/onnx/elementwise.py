@@ -12,14 +12,8 @@ from gamma import ops
 from gamma.formats.onnx import fold
 from gamma.formats.onnx.arguments import Inputs, constant, need, number, optional, variable
 from gamma.formats.onnx.read import Call
-from gamma.formats.onnx.translation import (
-    Constant,
-    Translation,
-    Value,
-    Variable,
-    attribute,
-    strip,
-)
+from gamma.formats.onnx.translation import Translation, attribute
+from gamma.formats.onnx.values import Constant, Value, Variable, strip
 from gamma.ops import Clip, Concat, HardSigmoid, LeakyRelu, Operator, Pow, PRelu, ReduceMax, Relu
 
 MINUS = Constant(np.array(-1, np.float32))
@@ -189,9 +183,7 @@ def _among(t: Translation, call: Call, parts: list[Variable], largest: bool) -> 
     return found if largest else t.scale(call, found, MINUS)
 
 
-def _limited(
-    t: Translation, call: Call, x: Variable, limit: Constant, largest: bool
-) -> Value:
+def _limited(t: Translation, call: Call, x: Variable, limit: Constant, largest: bool) -> Value:
     """max(x, c), as Clip for one number and as c + relu(x - c) entry by entry otherwise."""
     array = limit.array
     if array.dtype.kind != "f" or array.size == 0:
@@ -209,5 +201,3 @@ def _limited(
         return t.scale(call, t.emit(call, Relu(), above, dims=dims), None, limit)
     below = t.scale(call, x, MINUS, limit)
     return t.scale(call, t.emit(call, Relu(), below, dims=dims), MINUS, limit)
-
-

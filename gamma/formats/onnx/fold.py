@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from gamma.formats.onnx.read import Call
-from gamma.formats.onnx.translation import Array, Constant, Float64, Translation
+from gamma.formats.onnx.translation import Translation
+from gamma.formats.onnx.values import Array, Constant, Float64
 from gamma.ops.exact import narrow
 
 _U = 2.0**-53
@@ -51,9 +52,7 @@ def _result(value: Float64, error: Float64, carried: Float64, dtype: str) -> Con
     )  # fmt: skip
 
 
-def _carried(
-    op: str, x: Float64, y: Float64, value: Float64, a: Constant, b: Constant
-) -> Float64:
+def _carried(op: str, x: Float64, y: Float64, value: Float64, a: Constant, b: Constant) -> Float64:
     """How the operands' noise arrives in the result."""
     p, q = np.asarray(a.noise, np.float64), np.asarray(b.noise, np.float64)
     if op in ("Add", "Sub"):

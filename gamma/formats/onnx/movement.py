@@ -21,18 +21,8 @@ from gamma.formats.onnx.arguments import (
     replaced,
 )
 from gamma.formats.onnx.read import Call
-from gamma.formats.onnx.translation import (
-    MAX_AXES,
-    Array,
-    Constant,
-    Movement,
-    Shape,
-    Translation,
-    Value,
-    Variable,
-    attribute,
-    leading,
-)
+from gamma.formats.onnx.translation import MAX_AXES, Translation, attribute
+from gamma.formats.onnx.values import Array, Constant, Movement, Shape, Value, Variable, leading
 from gamma.ops import Concat, Transpose
 
 

@@ -9,7 +9,8 @@ from fractions import Fraction
 import numpy as np
 
 from gamma.formats.onnx.read import Call
-from gamma.formats.onnx.translation import Array, Constant, Translation, Value, Variable
+from gamma.formats.onnx.translation import Translation
+from gamma.formats.onnx.values import Array, Constant, Value, Variable
 from gamma.ops import Erf, Gelu, Operator, Pow, Reciprocal, Scale, Sigmoid, Silu
 
 _ADVICE = (

@@ -18,7 +18,8 @@ from gamma.formats.onnx.arguments import (
     optional,
 )
 from gamma.formats.onnx.read import Call
-from gamma.formats.onnx.translation import Array, Constant, Shape, Translation, Value, attribute
+from gamma.formats.onnx.translation import Translation, attribute
+from gamma.formats.onnx.values import Array, Constant, Shape, Value
 
 _MODES = ("half_pixel", "half_pixel_symmetric", "asymmetric", "pytorch_half_pixel", "align_corners")
 _LONGEST = 1 << 16

@@ -11,7 +11,8 @@ from gamma.formats.onnx.arguments import Inputs, constant, ints, need, number, o
 from gamma.formats.onnx.fold import binary
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.tensors import DTYPES
-from gamma.formats.onnx.translation import Constant, Translation, Value, Variable, attribute
+from gamma.formats.onnx.translation import Translation, attribute
+from gamma.formats.onnx.values import Constant, Value, Variable
 from gamma.ops import Add
 from gamma.ops.exact import narrow
 
@@ -154,5 +155,3 @@ def number_or_bool(t: Translation, call: Call, value: Value) -> bool:
     if array.dtype == bool and array.size == 1:
         return bool(array.reshape(-1)[0])
     return number(t, call, value, "a flag") != 0
-
-

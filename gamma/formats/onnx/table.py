@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gamma.formats.onnx import affine, elementwise, movement, resize, shapes, windows
+from gamma.formats.onnx import affine, elementwise, movement, normal, resize, shapes, windows
 from gamma.formats.onnx.arguments import Inputs
 from gamma.formats.onnx.read import Call
-from gamma.formats.onnx.translation import Translation, Value
+from gamma.formats.onnx.translation import Translation
+from gamma.formats.onnx.values import Value
 
 Translator = Callable[[Translation, Call, Inputs], Value | tuple[Value, ...]]
 
@@ -21,7 +22,7 @@ TRANSLATORS: dict[str, Translator] = {
     "Div": affine.div,
     "Neg": affine.neg,
     "Sum": affine.sum_,
-    "BatchNormalization": affine.batch_normalization,
+    "BatchNormalization": normal.batch_normalization,
     **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"), affine.reduce),
     # windows
     "Conv": windows.conv,

@@ -9,24 +9,29 @@ without a change of meaning, so no operator needs to know which axis "is" the ba
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gamma.errors import FormatError, ResourceError, UnsupportedError
 from gamma.formats.onnx.read import Call, Model
+from gamma.formats.onnx.values import (
+    Array,
+    Constant,
+    Float64,
+    Movement,
+    Shape,
+    Value,
+    Variable,
+    leading,
+    relative,
+    strip,
+)
 from gamma.network.graph import Builder
 from gamma.ops import Gather, Operator, Reshape, Scale
 from gamma.ops.exact import narrow
-
-Array = npt.NDArray[Any]
-Float64 = npt.NDArray[np.float64]
-Shape = tuple[int, ...]
-Movement = Callable[[Array, Any], Array]
 
 # Entries of index arrays and constants that a translation may make (int64: 256 MB).
 ENTRIES_LIMIT = 1 << 25
@@ -34,66 +39,6 @@ ENTRIES_LIMIT = 1 << 25
 WORK_LIMIT = 1 << 28
 NODE_LIMIT = 1 << 31
 MAX_AXES = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Constant:
-    """A value known before any input is.
-
-    ``array`` holds float32 or float64 numbers (or integers, bools). Entry by entry the real value
-    lies within ``error`` of it, and what any float32 execution computes instead within ``noise``
-    of the real value. ``dtype`` is what the file calls it.
-    """
-
-    array: Array
-    error: Float64 | float = 0.0
-    dtype: str = ""
-    noise: Float64 | float = 0.0
-
-    def __post_init__(self) -> None:
-        if not self.dtype:
-            object.__setattr__(self, "dtype", self.array.dtype.name)
-
-    @property
-    def dims(self) -> Shape:
-        return self.array.shape
-
-    @property
-    def certain(self) -> bool:
-        """Stored in the file, or computed without any rounding, in float32 as well."""
-        return not np.any(self.error) and not np.any(self.noise)
-
-    def mapped(self, movement: Callable[[Array], Array], dtype: str = "") -> Constant:
-        """Entries moved, their errors along with them."""
-        errors = [
-            movement(np.broadcast_to(e, self.dims)) if np.any(e) else 0.0
-            for e in (self.error, self.noise)
-        ]
-        return Constant(movement(self.array), errors[0], dtype or self.dtype, errors[1])
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A value that depends on the input: a node, its shape in the file, its element type."""
-
-    node: int
-    dims: Shape
-    dtype: str
-
-
-Value = Constant | Variable
-
-
-def strip(dims: Shape) -> Shape:
-    """The node's shape for a shape of the file: a leading 1 is dropped, a scalar is (1,)."""
-    if not dims:
-        return (1,)
-    return dims[1:] if len(dims) > 1 and dims[0] == 1 else dims
-
-
-def leading(dims: Shape) -> int:
-    """How many leading axes `strip` drops."""
-    return int(len(dims) > 1 and dims[0] == 1)
 
 
 @dataclass(eq=False)
@@ -243,13 +188,13 @@ class Translation:
         dims = self.broadcast(call, x, *parts)
         wide = self.expand(call, x, dims)
         assert isinstance(wide, Variable)
-        factor, relative = np.ones((), np.float32), 0.0
+        factor, uncertain = np.ones((), np.float32), 0.0
         if any(np.any(v.noise) for v in parts):
             magnitude = self._rounded(call, scale, shift, magnitude)
         if scale is not None:
             self.finite(call, scale)
-            relative = _ratio(scale, scale.error)
-            if not math.isfinite(relative):
+            uncertain = relative(scale, scale.error)
+            if not math.isfinite(uncertain):
                 raise self.fail(call, "a computed factor may be zero: its error is too large")
             factor = narrow(self.aligned(scale.array, dims))
         offset: Array | None = None
@@ -262,10 +207,10 @@ class Translation:
                 absolute = self.aligned(np.ascontiguousarray(error), dims)
             elif not offset.any():
                 offset = None
-        if offset is None and relative == 0.0 and bool((factor == 1).all()):
+        if offset is None and uncertain == 0.0 and bool((factor == 1).all()):
             return wide
         size = None if magnitude is None else self.aligned(magnitude, dims)
-        return self.emit(call, Scale(factor, offset, relative, absolute, size), wide, dims=dims)
+        return self.emit(call, Scale(factor, offset, uncertain, absolute, size), wide, dims=dims)
 
     def _rounded(
         self, call: Call, scale: Constant | None, shift: Constant | None, magnitude: Array | None
@@ -275,7 +220,7 @@ class Translation:
         `Scale` with a magnitude is charged 7 roundings of everything: 3 suffice for itself, 4 are
         left for the factor's noise and for 2^22 times the shift's noise.
         """
-        if scale is not None and not _ratio(scale, scale.noise) <= 2.0**-22:
+        if scale is not None and not relative(scale, scale.noise) <= 2.0**-22:
             raise self.fail(
                 call, "a factor is computed in several rounded steps: store its value in the file"
             )
@@ -302,16 +247,6 @@ class Translation:
                 call, f"the {what} is computed inexactly in the graph: store its value in the file"
             )
         return narrow(value.array)
-
-
-def _ratio(value: Constant, error: Float64 | float) -> float:
-    """Largest error relative to the stored entries, rounded up; inf where an entry may be zero."""
-    if not np.any(error):
-        return 0.0
-    size = abs(value.array.astype(np.float64))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(np.broadcast_to(error, value.dims) == 0, 0.0, error / size)
-    return float(np.nextafter(ratio.max(initial=0.0), np.inf))
 
 
 def attribute(call: Call, name: str, default: Any) -> Any:

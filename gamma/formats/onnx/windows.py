@@ -11,16 +11,8 @@ import numpy as np
 from gamma.formats.onnx.affine import maximum, reciprocal
 from gamma.formats.onnx.arguments import Inputs, optional, variable
 from gamma.formats.onnx.read import Call
-from gamma.formats.onnx.translation import (
-    Array,
-    Constant,
-    Shape,
-    Translation,
-    Value,
-    Variable,
-    attribute,
-    leading,
-)
+from gamma.formats.onnx.translation import Translation, attribute
+from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, leading
 from gamma.ops import Conv, ConvTranspose, ReduceMax, ReduceSum
 
 _SPAN_LIMIT = 1 << 30
@@ -169,9 +161,7 @@ def conv_transpose(t: Translation, call: Call, inputs: Inputs) -> Value:
     return t.emit(call, op, x, dims=(1, channels, *out))
 
 
-def _transpose_pads(
-    t: Translation, call: Call, image: Shape, strides: Shape, full: Shape
-) -> Shape:
+def _transpose_pads(t: Translation, call: Call, image: Shape, strides: Shape, full: Shape) -> Shape:
     """Pads that a ConvTranspose takes away, from pads, auto_pad or output_shape."""
     rank = len(image)
     auto = attribute(call, "auto_pad", "NOTSET")
