@@ -29,6 +29,7 @@ test: $(STAMP)
 
 nightly: $(STAMP)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m nightly tests
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.nightly_exact
 
 mutation: $(STAMP)
 	$(BIN)/python tests/exact/mutation.py

@@ -104,6 +104,21 @@ def convolution(d: Draw) -> Network:
     return _net(b)
 
 
+def pictures(d: Draw) -> Network:
+    """Convolutions in a row and a residual sum: rows travel as windows."""
+    b = Builder(ops.Input(), (2, 6, 5))
+    i = b.add(ops.Conv(d.weight(3, 2, 3, 3), d.bias(3), (1, 1), (1, 1, 1, 1)), 0)
+    i = b.add(ops.Relu(), i)
+    j = b.add(ops.Conv(d.weight(3, 3, 3, 3), d.bias(3), (2, 1), (1, 1, 0, 1)), i)
+    j = b.add(ops.Relu(), j)
+    k = b.add(ops.Conv(d.weight(3, 3, 3, 3), None, (1, 1), (1, 1, 1, 1)), j)
+    side = b.add(ops.Conv(d.weight(3, 3, 1, 1), None, (2, 1), (0, 0, 0, 0)), i)
+    s = b.add(ops.Add((1, 1)), k, side)
+    s = b.add(ops.Relu(), s)
+    s = b.add(ops.Conv(d.weight(2, 3, 2, 2), d.bias(2), (1, 1), (0, 0, 0, 0)), s)
+    return _net(b)
+
+
 def line(d: Draw) -> Network:
     """One-dimensional convolution, its transpose with output padding, LeakyRelu."""
     b = Builder(ops.Input(), (2, 6))
@@ -179,7 +194,7 @@ def repeated(d: Draw) -> Network:
 
 SHAPES: dict[str, Shape] = {
     f.__name__: f
-    for f in (mlp, convolution, line, transposed, residual, movement, scaled, repeated)
+    for f in (mlp, convolution, pictures, line, transposed, residual, movement, scaled, repeated)
 } | {label(op): around(op) for op in OPERATORS if not isinstance(op, ops.Relu)}
 
 

@@ -1,0 +1,142 @@
+"""Deletes the terms of the error analysis one at a time; the tests must notice.
+
+A copy of the package is changed in one place and `test_terms.py` (with the operators' tests) runs
+against it on NumPy kernels, so that every term lives in Python. `make mutation` fails when fewer
+than 95 % of the mutants are noticed, or when a mutant no longer applies.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ("tests/exact/test_terms.py", "tests/ops/test_relaxation.py")
+ENOUGH = 0.95
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A term by its name in docs/numerics.md, and the text that deletes it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+I, C, B = "propagate/interval.py", "propagate/constants.py", "propagate/backward.py"
+A, W, R, E, L = (
+    "propagate/api.py",
+    "propagate/walks.py",
+    "ops/relaxation.py",
+    "ops/elementwise.py",
+    "ops/linear.py",
+)
+
+MUTANTS = (
+    Mutant("INTERVAL.CENTRE", I, "noise = g * (size + offset_size) +", "noise ="),
+    Mutant("INTERVAL.SCALE", I, "+ op.uncertainty * size +", "+"),
+    Mutant("INTERVAL.SHIFT", I, "+ op.offset_uncertainty + _TINY", "+ _TINY"),
+    Mutant("INTERVAL.UNDERFLOW", I, "_TINY = 2.0**-1000", "_TINY = 0.0"),
+    Mutant("SPREAD.SUM", I, "((1 + g) * (1 + op.uncertainty) * (1 + 2.0**-50))", "1.0"),
+    Mutant("SPREAD.SCALE", I, "(1 + g) * (1 + op.uncertainty) *", "(1 + g) *"),
+    Mutant("NOISE.FLOAT32", I, "noise = gamma * size + n", "noise = 0 * size + n"),
+    Mutant("NOISE.UNDERFLOW", I, "gamma * size + n * 2.0**-148", "gamma * size"),
+    Mutant("NOISE.MAGNITUDE", I, "size = size + abs(extra)", "size = size"),
+    Mutant("NOISE.OVERFLOW", I, "np.where((1.01 + gamma) * size > FLOAT32_MAX, np.inf, noise)", "noise"),
+    Mutant("NOISE.FUNCTION", I, "_float32_range(lower - noise, upper + noise)", "lower, upper"),
+    Mutant("NOISE.RANGE", I, "np.where(upper > FLOAT32_MAX / 2, np.inf, upper)", "upper"),
+    Mutant("CHARGE.PRODUCT", C, "gamma_factor(steps, dtype) if steps else", "gamma_factor(0, dtype) if steps else"),
+    Mutant("CHARGE.TERMS", C, "m = 1 if start else op.adjoint_terms", "m = 1"),
+    Mutant("CHARGE.REPEATS", C, "op.unit and (m <= 1 or start)", "op.unit"),
+    Mutant("CHARGE.NARROWED", C, "factor = factor + 2 * UNIT[dtype]", "pass"),
+    Mutant("CHARGE.SCALE", C, "(factor + 2 * op.uncertainty)", "factor"),
+    Mutant("CHARGE.NOISE", C, "(factor * bounds.spread + bounds.noise)", "(factor * bounds.spread)"),
+    Mutant("CHARGE.LOSS", B, "d -= charge.loss[box]", "pass"),
+    Mutant("CHARGE.FLUSHED", C, "flush = 2 * UNDERFLOW[dtype] * total", "flush = 0 * total"),
+    Mutant("WEIGHT.SUM", C, "return weight * ((1 + g) * (1 + 2.0**-50))", "return weight * 1.0"),
+    Mutant("RELAX.SLOPE", C, "size * (1.01 * UNIT[dtype]) * radius)", "0.0)"),
+    Mutant("RELAX.FUSED", C, "size * 1.01 * fused.weight.reshape(radius.shape)", "0.0"),
+    Mutant("RELAX.LOSS", B, "d -= tables.loss[box]\n            _settle(d)\n            self", "_settle(d)\n            self"),
+    Mutant("RELAX.FUSED_LOSS", C, "            + fused.loss\n", ""),
+    Mutant("RELAX.FLOAT32", C, "low_intercept - noise, high_intercept + noise", "low_intercept, high_intercept"),
+    Mutant("CONST.ROUNDING", C, "slack = size * 2.0**-50 +", "slack ="),
+    Mutant("CONST.SUM", C, "(dot * (1 + 2.0**-20) + 2.0**-50)", "(2.0**-50)"),
+    Mutant("CONST.UNDERFLOW", C, "(charge + slack + _TINY)", "(charge + slack)"),
+    Mutant("MAX.SLOPE", C, ".sum(axis=-1) * (1.01 * UNIT[dtype])", ".sum(axis=-1) * 0.0"),
+    Mutant("MAX.HEIGHTS", C, "charge + abs(heights).sum(axis=-1) * rounding", "charge + 0.0 * rounding"),
+    Mutant("MAX.LINE", "ops/pooling.py", "(each + error).sum", "each.sum"),
+    Mutant("MAX.SUM", "ops/pooling.py", "linear += sums *", "linear += 0.0 *"),
+    Mutant("JOIN", B, "self.radius(index) * (1.01 * UNIT[self.dtype])", "self.radius(index) * 0.0"),
+    Mutant("SETTLE", B, "abs(d) * 2.0**-50 + _TINY", "_TINY"),
+    Mutant("SETTLE.UNDERFLOW", B, "abs(d) * 2.0**-50 + _TINY", "abs(d) * 2.0**-50"),
+    Mutant("BALL.SHIFT", B, "abs(shift) * g + size * 2.0**-52", "size * 0.0"),
+    Mutant("BALL.NORM", B, "d -= self.box.radius * norm * (1 + g) * (1 + 2.0**-48)", "d -= 0.999999 * self.box.radius * norm"),
+    Mutant("DEAD", B, ".any(axis=0))", ".all(axis=0))"),
+    Mutant("START.COST", W, "return frontier, centre, cost * (1 + 2.0**-50)", "return frontier, centre, 0 * cost"),
+    Mutant("SPEC.CENTRE", A, "abs(centre) * (g + doubt)", "abs(centre) * doubt"),
+    Mutant("SPEC.DOUBT_CENTRE", A, "abs(centre) * (g + doubt)", "abs(centre) * g * 2.0**-9"),
+    Mutant("SPEC.DOUBT_REACH", A, " + reach * doubt", ""),
+    Mutant("SPEC.DROPPED", A, "if dropped.any():", "if False:"),
+    Mutant("SPEC.JOIN", A, "reach * (1.01 * UNIT[dtype])", "reach * 0.0"),
+    Mutant("OUTPUT", W, "rounding.to_down(lower, dtype), rounding.to_up(upper, dtype)", "lower.astype(dtype), upper.astype(dtype)"),
+    Mutant("FUSE.BIAS", L, "if previous.offset() is not None:", "if False:"),
+    Mutant("FUSE.OVERFLOW", L, "return bool(growing and shift < 2.0**100)", "return True"),
+    Mutant("FUSE.MAGNITUDE", L, "previous.scale_error, 0.0, parts * (1 + 2.0**-40))", "previous.scale_error)"),
+    Mutant("LINE.VALUE", R, "error = VALUE_ERROR * abs(value) + values.curve", "error = values.curve"),
+    Mutant("LINE.ABSOLUTE", R, "+ values.curve.absolute_error + 2.0**-50 * abs(slope * x)", "+ 2.0**-50 * abs(slope * x)"),
+    Mutant("LINE.PRODUCT", R, "values.curve.absolute_error + 2.0**-50 * abs(slope * x)", "values.curve.absolute_error"),
+    Mutant("TANGENT.SLOPE", R, "(SLOPE_ERROR * abs(steep) + values.curve.slope_error) * abs(run)", "0.0"),
+    Mutant("IMAGE.VALUE", E, "high = high + (VALUE_ERROR * abs(high) + self.absolute_error + TINY)", "pass"),
+    Mutant("IMAGE.STATIONARY", E, "for point in self.stationary:", "for point in ():"),
+    Mutant("RELU.INTERCEPT", E, "intercept * (1 + 2.0**-40) + 2.0**-1000 + 2.0**-50 * slope * high", "intercept"),
+    Mutant("GELU.TAIL", E, "absolute_error = 2.0**-300", "absolute_error = 2.0**-1000"),
+    Mutant("SINE.FIRST", "ops/periodic.py", "lower if step == 0 else np.maximum", "np.maximum"),
+    Mutant("HARDSIGMOID.BETA", E, "2.0**-45 * (1.0 + abs(self.beta))", "2.0**-45"),
+)
+
+
+def noticed(mutant: Mutant) -> bool | None:
+    """Whether the tests fail on the mutant; None when its text is not in the source (once)."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "gamma", work / "gamma", ignore=ignored)
+        shutil.copytree(ROOT / "tests", work / "tests", ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", work)
+        target = work / "gamma" / mutant.file
+        source = target.read_text()
+        if source.count(mutant.old) != 1:
+            return None
+        target.write_text(source.replace(mutant.old, mutant.new))
+        environment = os.environ | {"GAMMA_ISA": "numpy", "PYTHONPATH": folder}
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not best", *TESTS]
+        command += ["-p", "no:cacheprovider"]
+        done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"{mutant.name}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.returncode == 1
+
+
+def main(only: list[str]) -> int:
+    chosen = [m for m in MUTANTS if not only or m.name in only]
+    with ThreadPoolExecutor(max_workers=int(os.environ.get("JOBS", "2"))) as pool:
+        results = list(pool.map(noticed, chosen))
+    words = {True: "noticed", False: "NOT NOTICED", None: "DOES NOT APPLY"}
+    for mutant, result in zip(chosen, results, strict=True):
+        print(f"{words[result]:16}{mutant.name:22}{mutant.file}")
+    caught = sum(r is True for r in results)
+    print(f"{caught} of {len(chosen)} mutants noticed")
+    return 0 if None not in results and caught >= ENOUGH * len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

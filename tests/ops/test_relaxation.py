@@ -1,0 +1,95 @@
+"""Images and lines of every elementwise operator, against high-precision balls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gamma import ops
+from tests.exact.functions import OPERATORS, broken, intervals, label
+
+FLOATS = (np.float32, np.float64)
+
+
+@pytest.mark.parametrize("op", OPERATORS, ids=label)
+def test_lines_and_image(op: Any) -> None:
+    """Intervals of every kind: at kinks, far out, subnormal, points."""
+    rng = np.random.default_rng(7)
+    low, high = intervals(op, rng, 60)
+    wrong: list[str] = []
+    for k, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+        wrong += broken(op, a, b, FLOATS[k % 2], rng)
+    assert not wrong, wrong[:3]
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_tail(approximate: str) -> None:
+    """Rounded arguments cost more than VALUE_ERROR where the function is tiny."""
+    rng = np.random.default_rng(0)
+    wrong: list[str] = []
+    ends = (20, 37.4) if approximate == "none" else (14, 20.5)
+    for x in -rng.uniform(*ends, 150):
+        wrong += broken(ops.Gelu(approximate), float(x), float(x), np.float64, rng)
+    assert not wrong, wrong[:3]
+
+
+@pytest.mark.parametrize("op", [ops.Sin(), ops.Cos()], ids=label)
+def test_large_arguments(op: Any) -> None:
+    """Slope times x is far larger than the sine; intervals that begin just under a zero."""
+    rng = np.random.default_rng(0)
+    wrong: list[str] = []
+    phase = type(op).phase
+    for _ in range(150):
+        k = float(rng.integers(1000, 300_000))
+        zero = phase + k * np.pi
+        low = float(np.nextafter(zero, -np.inf)) if rng.random() < 0.7 else zero - rng.random()
+        wrong += broken(op, low, low + rng.choice([1e-9, 0.01, 1.0, 4.0]), np.float64, rng)
+    assert not wrong, wrong[:3]
+
+
+class Sloppy(ops.Softplus):
+    """A function whose float64 evaluation errs as much as the engine says it may."""
+
+    value: float = 1.0
+    steep: float = 1.0
+
+    def function(self, x: Any) -> Any:
+        return super().function(x) * type(self).value
+
+    def derivative(self, x: Any) -> Any:
+        return super().derivative(x) * type(self).steep
+
+
+class Offset(Sloppy):
+    absolute_error = 2.0**-30
+
+    def function(self, x: Any) -> Any:
+        return super().function(x) + np.sign(type(self).value - 1) * 2.0**-30
+
+
+@pytest.mark.parametrize("value", [1 - 2.0**-43.1, 1 + 2.0**-43.1])
+@pytest.mark.parametrize("steep", [1 - 2.0**-37.1, 1.0, 1 + 2.0**-37.1])
+@pytest.mark.parametrize("record", [Sloppy, Offset])
+def test_errors_of_evaluations_are_paid(record: Any, value: float, steep: float) -> None:
+    """LINE.VALUE, LINE.ABSOLUTE, TANGENT.SLOPE, IMAGE.VALUE: no luck with the last place."""
+    made = type("Made", (record,), {"value": value, "steep": steep, "__qualname__": "Softplus"})
+    made.__name__ = "Softplus"
+    rng = np.random.default_rng(3)
+    wrong: list[str] = []
+    for _ in range(12):
+        low = float(rng.normal() * 3)
+        high = low + float(rng.choice([0.0, 1e-6, 0.5, 6.0]))
+        wrong += broken(made(), low, high, np.float64, rng)
+    assert not wrong, wrong[:3]
+
+
+def test_tangents_far_from_the_touching_point() -> None:
+    """The tangent's slope error acts over the whole piece."""
+    made = type("Softplus", (Sloppy,), {"value": 1.0, "steep": 1 + 2.0**-37.1})
+    rng = np.random.default_rng(3)
+    wrong: list[str] = []
+    for low, high in ((-0.5, 30.0), (-2.0, 400.0), (1.0, 5000.0)):
+        wrong += broken(made(), low, high, np.float64, rng)
+    assert not wrong, wrong[:3]
