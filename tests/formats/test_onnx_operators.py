@@ -277,6 +277,20 @@ def test_graph_equals_onnxruntime(case: str) -> None:
     assert_same(model(nodes, shape, constants, 12), shape)
 
 
+def test_a_pad_with_zeros_becomes_pads_of_the_convolution() -> None:
+    nodes = graph(
+        ("Pad", "x p", "a"), ("Conv", "a w", "y", {"pads": [0, 1, 1, 0], "strides": [2, 2]})
+    )
+    constants = {"p": i64(0, 0, 1, 2, 0, 0, 0, 1), "w": f32(3, 4, 3, 2)}
+    network = assert_same(model(nodes, C, constants, 13), C)
+    assert [n.op.name for n in network.nodes] == ["Input", "Conv"]
+    kept = {**constants, "p": i64(0, 1, 1, 2, 0, -1, 0, 1)}
+    assert len(assert_same(model(nodes, C, kept, 13), C).nodes) == 3
+    nodes = graph(("Pad", "x p v", "a"), ("Conv", "a w", "y"))
+    kept = {**constants, "v": np.float32(0.5)}
+    assert len(assert_same(model(nodes, C, kept, 13), C).nodes) == 3
+
+
 def test_split_of_later_opsets() -> None:
     nodes = graph(("Split", "x s", "a b", {"axis": 1}), ("Sub", "a b", "y"))
     assert_same(model(nodes, V, {"s": i64(3, 3)}, 13), V)

@@ -269,7 +269,12 @@ def pad(t: Translation, call: Call, inputs: Inputs) -> Value:
             return np.pad(a, grow, **extra)[cut]
         return np.pad(a[cut], grow, mode=modes[mode])  # type: ignore[call-overload,no-any-return]
 
-    return t.move(call, x, dims, movement, fill)
+    moved = t.move(call, x, dims, movement, fill)
+    zeros = mode == "constant" and fill == 0.0 and min(pads) >= 0 and not any(map(sum, widths[:2]))
+    if zeros and isinstance(x, Variable) and isinstance(moved, Variable) and moved.node != x.node:
+        pairs = widths[2:]
+        t.padded[moved.node] = (x, (*(a for a, _ in pairs), *(b for _, b in pairs)))
+    return moved
 
 
 def _fill(t: Translation, call: Call, inputs: Inputs) -> float:

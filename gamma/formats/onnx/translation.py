@@ -48,6 +48,8 @@ class Translation:
     model: Model
     builder: Builder
     values: dict[str, Value] = field(default_factory=dict)
+    # Nodes that only add zeros around an image: what they pad, and the pads (begins, ends).
+    padded: dict[int, tuple[Variable, Shape]] = field(default_factory=dict)
     kept: int = 0
     spent: int = 0
 

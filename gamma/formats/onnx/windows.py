@@ -134,8 +134,13 @@ def conv(t: Translation, call: Call, inputs: Inputs) -> Value:
         raise t.malformed(call, f"a kernel of shape {list(weight.shape)} with {group} groups")
     g = geometry(t, call, image, weight.shape[2:])
     bias = _bias(t, call, inputs, weight.shape[0])
-    op = Conv(weight, bias, g.strides, g.pads, g.dilations, group)
-    return t.emit(call, op, x, dims=(1, weight.shape[0], *g.counts))
+    # A Pad with zeros in front becomes pads of the convolution.
+    source, extra = t.padded.get(x.node, (x, (0,) * len(g.pads)))
+    if len(source.dims) != len(x.dims):
+        source, extra = x, (0,) * len(g.pads)
+    pads = tuple(a + b for a, b in zip(g.pads, extra, strict=True))
+    op = Conv(weight, bias, g.strides, pads, g.dilations, group)
+    return t.emit(call, op, source, dims=(1, weight.shape[0], *g.counts))
 
 
 def conv_transpose(t: Translation, call: Call, inputs: Inputs) -> Value:
