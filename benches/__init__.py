@@ -1,0 +1,1 @@
+"""What gamma costs: kernels, operators, whole cases, gates. `make bench` runs them."""
