@@ -280,4 +280,4 @@ class ReduceSum(Linear):
         (shape,) = shapes
         kept = tuple(1 if a in self.axes else n for a, n in enumerate(shape))
         spread = rows.reshape(rows.shape[0], *kept) * rows.dtype.type(self.scale)
-        return (np.ascontiguousarray(np.broadcast_to(spread, (rows.shape[0], *shape))),)
+        return (np.broadcast_to(spread, (rows.shape[0], *shape)).copy(),)
