@@ -51,7 +51,7 @@ class Effort:
 
 QUICK = Effort(samples=1 << 11, restarts=4, steps=15, points=32, work=0.0)
 LONG = Effort(samples=1 << 15, restarts=16, steps=60, points=256, work=2.0**35)
-PATIENT = Effort(samples=1 << 15, restarts=16, steps=60, points=256, work=2.0**38)
+PATIENT = Effort(samples=1 << 15, restarts=16, steps=60, points=256, work=2.0**37)
 """For a caller who set a time limit and so said how long an answer may take."""
 
 CALL = 2.0**22
@@ -80,6 +80,10 @@ class Attack:
 
     def run(self, active: Int64, effort: Effort, deadline: float = np.inf) -> Counterexample | None:
         """Search the unsafe sets of the targets ``active``, most promising first."""
+        with np.errstate(all="ignore"):  # an overflow makes a point worthless, not the search
+            return self._search(active, effort, deadline)
+
+    def _search(self, active: Int64, effort: Effort, deadline: float) -> Counterexample | None:
         first = self.work
         groups = [Objective.of(self.net, self.targets, g) for g in self._groups(active)]
         number = 0
