@@ -23,7 +23,6 @@ def cases() -> dict[str, Callable[[], object]]:
     d, box = np.zeros(512), np.zeros(512, np.int64)
     slope, const = np.ones((1, 256), np.float32), rng.random((1, 256))
     weight, centre = rng.standard_normal((256, 256)).astype(np.float32), rng.random((1, 256))
-    cols = rng.standard_normal((16, 32 * 9, 32 * 32)).astype(np.float32)
     frames = np.zeros((16, 32, 32, 32), np.float32)
     last = rng.standard_normal((16, 32, 32, 3, 3, 32)).astype(np.float32)
     x = rng.standard_normal(1 << 16).astype(np.float32)
@@ -35,7 +34,6 @@ def cases() -> dict[str, Callable[[], object]]:
         "abs_dot_rows 512x256 f32": lambda: kernels.abs_dot_rows(rows, d, box, const),
         "dot_rows 512x256 f32": lambda: kernels.dot_rows(rows, d, box, const),
         "interval_affine 256x256 f32": lambda: kernels.interval_affine(weight, centre, centre),
-        "col2im 16x32x32x32 k3 f32": lambda: kernels.col2im(cols, frames, (3, 3), pads=(1, 1)),
         "fold_last 16x32x32x32 k3 f32": lambda: kernels.fold_last(
             last, frames, (3, 3), pads=(1, 1)
         ),

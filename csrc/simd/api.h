@@ -31,11 +31,7 @@ void gamma_interval_affine_f32(const float *W, const double *centre, const doubl
 void gamma_interval_affine_f64(const double *W, const double *centre, const double *radius,
                                double *z, double *spread, size_t B, size_t m, size_t n);
 
-/* planes = N·C; geometry = kh kw sh sw top left dh dw Ho Wo H W. */
-void gamma_col2im_f32(const float *cols, float *out, size_t planes, const int64_t *geometry);
-void gamma_col2im_f64(const double *cols, double *out, size_t planes, const int64_t *geometry);
-
-/* The same with channels last, geometry followed by C. */
+/* geometry = kh kw sh sw top left dh dw Ho Wo H W C. */
 void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);
 void gamma_fold_last_f64(const double *cols, double *out, size_t frames, const int64_t *geometry);
 

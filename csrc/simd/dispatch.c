@@ -141,9 +141,6 @@ static int outside(const int64_t *box, size_t N, size_t B) {
                                    double *z, double *spread, size_t B, size_t m, size_t n) {      \
         GUARDED(table->affine_##S(W, centre, radius, z, spread, B, m, n));                         \
     }                                                                                              \
-    void gamma_col2im_##S(const F *cols, F *out, size_t planes, const int64_t *geometry) {         \
-        GUARDED(table->col2im_##S(cols, out, planes, geometry));                                   \
-    }                                                                                              \
     void gamma_fold_last_##S(const F *cols, F *out, size_t frames, const int64_t *geometry) {      \
         GUARDED(table->fold_last_##S(cols, out, frames, geometry));                                \
     }                                                                                              \

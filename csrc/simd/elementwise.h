@@ -7,18 +7,6 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Window places offset + stride·k that lie in [0, size): k from span_first to span_end - 1. */
-static inline int64_t span_first(int64_t offset, int64_t stride) {
-    return offset >= 0 ? 0 : (-offset + stride - 1) / stride;
-}
-static inline int64_t span_end(int64_t offset, int64_t stride, int64_t count, int64_t size) {
-    if (offset >= size) {
-        return 0;
-    }
-    const int64_t end = (size - 1 - offset) / stride + 1;
-    return end < count ? end : count;
-}
-
 #define F float
 #define UI uint32_t
 #define FN(name) name##_f32

@@ -9,7 +9,7 @@
  *   step, narrow      next number; double->float  directed            scalar      4, 8; 8
  *   midpoint, radius  centre and reach about it   in range; up        scalar      16; 24
  *   split             max(x, 0), min(x, 0)        exact               compiler's  4, 8
- *   col2im, fold      scatter-add of windows      one per term        compiler's  8, 16
+ *   fold_last         scatter-add of windows      one per term        compiler's  8, 16
  *   half_*            float -> float16            directed            scalar      4
  *   from_half         float16 -> float            exact               scalar      2
  */
@@ -32,7 +32,6 @@
                         F *, size_t);                                                              \
     void (*split_##S)(const F *, F *, F *, size_t);                                                \
     void (*step_##S)(const F *, F *, size_t, int);                                                 \
-    void (*col2im_##S)(const F *, F *, size_t, const int64_t *);                                   \
     void (*fold_last_##S)(const F *, F *, size_t, const int64_t *);
 
 struct gamma_table {
@@ -57,8 +56,8 @@ extern const struct gamma_table gamma_neon;
 #define GAMMA_ENTRIES(S)                                                                           \
     .relax_##S = relax_##S, .dot_row_##S = dot_row_##S, .abs_row_##S = abs_row_##S,                \
     .affine_##S = affine_##S, .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S,          \
-    .mul_add_##S = mul_add_##S, .split_##S = split_##S, .col2im_##S = col2im_##S,                  \
-    .fold_last_##S = fold_last_##S, .step_##S = step_##S
+    .mul_add_##S = mul_add_##S, .split_##S = split_##S, .fold_last_##S = fold_last_##S,            \
+    .step_##S = step_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */
 #define GAMMA_TABLE(ISA)                                                                           \

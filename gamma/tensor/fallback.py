@@ -81,27 +81,6 @@ def interval_affine(
             spread[:, part] = radius @ np.abs(rows).T
 
 
-def col2im(
-    cols: Array,
-    out: Array,
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    pads: tuple[int, int],
-    dilations: tuple[int, int],
-    windows: tuple[int, int],
-) -> None:
-    N, C, H, W = out.shape
-    (kh, kw), (sh, sw), (top, left), (dh, dw) = kernel, strides, pads, dilations
-    high, wide = windows
-    source = cols.reshape(N, C, kh, kw, high, wide)
-    with np.errstate(all="ignore"):
-        for i in range(kh):
-            for j in range(kw):
-                y, rows = _clipped(i * dh - top, sh, high, H)
-                x, columns = _clipped(j * dw - left, sw, wide, W)
-                out[:, :, y, x] += source[:, :, i, j, rows, columns]
-
-
 def fold_last(
     cols: Array,
     out: Array,

@@ -171,47 +171,6 @@ def interval_affine(W: Array, centre: Float64, radius: Float64) -> tuple[Float64
     return z, spread
 
 
-def col2im(
-    cols: Array,
-    out: Array,
-    kernel: Pair,
-    strides: Pair = (1, 1),
-    pads: Pair = (0, 0),
-    dilations: Pair = (1, 1),
-    windows: Pair | None = None,
-) -> None:
-    """Add windows back into frames: the adjoint of im2col, out += scatter(cols), in place.
-
-    Per pixel the terms are added in ascending (kh, kw), in f, so the bits do not depend on the
-    instruction set. Places of a window outside the frame are dropped.
-
-    Args:
-        cols: f (N, C·kh·kw, Ho·Wo) or (N, C·kh·kw, Ho, Wo).
-        out: f (N, C, H, W), zero-filled by the caller.
-        pads: (top, left). windows: (Ho, Wo); when absent it is the shape of a four-axis ``cols``,
-            or what symmetric padding gives, and a size that does not fit is refused.
-    """
-    if out.dtype not in _FLOATS or out.ndim != 4:
-        raise _refuse("out", f"{out.dtype} {out.shape}", "float32 or float64 of shape (N, C, H, W)")
-    N, C, H, W = out.shape
-    (kh, kw), (sh, sw), (top, left), (dh, dw) = kernel, strides, pads, dilations
-    if min(kh, kw, sh, sw, dh, dw) < 1:
-        raise _refuse("kernel, strides, dilations", (kernel, strides, dilations), "all positive")
-    if windows is None:
-        if cols.ndim == 4:
-            windows = (cols.shape[2], cols.shape[3])
-        else:
-            windows = (
-                (H + 2 * top - dh * (kh - 1) - 1) // sh + 1,
-                (W + 2 * left - dw * (kw - 1) - 1) // sw + 1,
-            )
-    high, wide = windows
-    _check("out", out, out.dtype, out.shape)
-    flat = (N, C * kh * kw, high * wide)
-    _check("cols", cols, out.dtype, flat if cols.ndim == 3 else (*flat[:2], high, wide))
-    _backend.col2im(cols, out, kernel, strides, pads, dilations, windows)
-
-
 def fold_last(
     cols: Array,
     out: Array,

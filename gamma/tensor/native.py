@@ -138,26 +138,6 @@ def interval_affine(
     )
 
 
-def col2im(
-    cols: Array,
-    out: Array,
-    kernel: Pair,
-    strides: Pair,
-    pads: Pair,
-    dilations: Pair,
-    windows: Pair,
-) -> None:
-    N, C, H, W = out.shape
-    geometry = (*kernel, *strides, *pads, *dilations, *windows, H, W)
-    size = N * C * kernel[0] * kernel[1] * windows[0] * windows[1]
-    _pick("col2im", out)(
-        _pointer(cols, size),
-        _pointer(out, out.size, True),
-        N * C,
-        ffi.new("int64_t[12]", geometry),
-    )
-
-
 def fold_last(
     cols: Array, out: Array, kernel: Pair, strides: Pair, pads: Pair, dilations: Pair
 ) -> None:

@@ -21,7 +21,6 @@ NAMES = (
     "abs_dot_rows",
     "dot_rows",
     "interval_affine",
-    "col2im",
     "fold_last",
     "interval_mul",
     "safe_mul_add",

@@ -215,36 +215,6 @@ def test_pos_neg_split_adds_up() -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("kernel", ((1, 1), (3, 3), (2, 5), (1, 7)))
-@pytest.mark.parametrize("strides", ((1, 1), (2, 2), (3, 1)))
-@pytest.mark.parametrize("pads", ((0, 0), (1, 2), (-1, 3)))
-@pytest.mark.parametrize("dilations", ((1, 1), (2, 3)))
-def test_col2im(
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    pads: tuple[int, int],
-    dilations: tuple[int, int],
-    dtype: type,
-) -> None:
-    rng = np.random.default_rng(0)
-    N, C, H, W, high, wide = 2, 3, 9, 11, 6, 5
-    cols = rng.standard_normal((N, C * kernel[0] * kernel[1], high * wide)).astype(dtype)
-    out = rng.standard_normal((N, C, H, W)).astype(dtype)
-    expected = out.copy()
-    windows = cols.reshape(N, C, *kernel, high, wide)
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            for k in range(high):
-                for w in range(wide):
-                    y = i * dilations[0] - pads[0] + k * strides[0]
-                    x = j * dilations[1] - pads[1] + w * strides[1]
-                    if 0 <= y < H and 0 <= x < W:
-                        expected[:, :, y, x] += windows[:, :, i, j, k, w]
-    kernels.col2im(cols, out, kernel, strides, pads, dilations, windows=(high, wide))
-    assert out.tobytes() == expected.tobytes()
-
-
-@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("kernel", ((1, 1), (3, 3), (2, 5)))
 @pytest.mark.parametrize("strides", ((1, 1), (2, 3)))
 @pytest.mark.parametrize("pads", ((0, 0), (1, 2), (-1, 7)))
@@ -270,17 +240,6 @@ def test_fold_last(
             expected[:, y, x] += cols[:, k, w, i, j]
     kernels.fold_last(cols, out, kernel, strides, pads, dilations)
     assert out.tobytes() == expected.tobytes()
-
-
-def test_col2im_derives_symmetric_windows() -> None:
-    out = np.zeros((1, 1, 5, 5), np.float32)
-    kernels.col2im(np.ones((1, 9, 25), np.float32), out, (3, 3), pads=(1, 1))
-    assert out[0, 0, 2, 2] == 9 and out[0, 0, 0, 0] == 4
-    four = np.zeros((1, 1, 5, 5), np.float32)
-    kernels.col2im(np.ones((1, 9, 5, 5), np.float32), four, (3, 3), pads=(1, 1))
-    assert four.tobytes() == out.tobytes()
-    with pytest.raises(UsageError, match="cols"):
-        kernels.col2im(np.ones((1, 9, 24), np.float32), out, (3, 3), pads=(1, 1))
 
 
 def test_erf() -> None:
