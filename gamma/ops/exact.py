@@ -40,7 +40,7 @@ def along_axis(values: Array, axis: int, length: int) -> Array | None:
     """Values (length,) when the array broadcasts as one number per entry of ``axis`` (from the
     end, negative), else None."""
     if values.size == 1:
-        return np.broadcast_to(values.reshape(-1), (length,))
+        return np.full(length, values.reshape(-1)[0])
     if values.ndim < -axis or values.shape[axis] != values.size or values.size != length:
         return None
     return values.reshape(-1)
