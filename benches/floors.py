@@ -45,12 +45,12 @@ def least_work(network: Network, box: Box, method: str, dtype: str = "auto") -> 
     """Least work of ``method`` on one box."""
     size = 8 if dtype == "float64" else 4
     ends = 2 * size * (network.nodes[0].size + network.nodes[network.output].size)
-    operations = 2 * sum(_products(network, index) for index in range(1, network.output + 1))
+    operations: float = 2 * sum(_products(network, index) for index in range(1, network.output + 1))
     if method != "ibp":
         live, unstable, rows = _counts(network, box, method)
         for index, count in rows.items():
             operations += count * _backward(network, index, live, unstable)
-    return Work(network.parameters * size, ends, float(operations))
+    return Work(network.parameters * size, ends, operations)
 
 
 def _products(network: Network, index: int) -> int:
