@@ -137,7 +137,9 @@ class Windows:
         return replace(self, array=total, y=y, x=x)
 
     def aligned_with(self, other: Windows) -> bool:
-        """Whether the two differ by one shift of the window, the same for all places."""
+        """Whether both have the same places, up to one shift of the window for all of them."""
+        if not (np.array_equal(self.place, other.place) and np.array_equal(self.box, other.box)):
+            return False
         return len(np.unique(self.y - other.y)) <= 1 and len(np.unique(self.x - other.x)) <= 1
 
 
@@ -169,7 +171,8 @@ def through_conv(op: Conv, windows: Windows, shape: tuple[int, ...]) -> Windows:
     window = op.window(shape)
     weight = last_weight(op, op.weight, windows.array.dtype, False, op.group)
     if windows.framed:
-        return framed(spread(windows.array, weight, window), windows.place)
+        # A place need not be a box here: windows may have grown to the whole image by themselves.
+        return framed(spread(windows.array, weight, window), windows.box[windows.place])
     (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilations
     h, w = windows.size
     size = ((h - 1) * sh + (kh - 1) * dh + 1, (w - 1) * sw + (kw - 1) * dw + 1)
