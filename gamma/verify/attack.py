@@ -22,6 +22,9 @@ from gamma.verify.targets import Int64, Targets
 
 SCATTER_STEPS = 6
 
+KEPT_GROUPS = 16
+"""Groups of targets whose arrays are kept between rounds; of more, each round makes them anew."""
+
 REPLAYS = 16
 """Refused candidates of one target after which a new one must come closer."""
 
@@ -85,10 +88,14 @@ class Attack:
 
     def _search(self, active: Int64, effort: Effort, deadline: float) -> Counterexample | None:
         first = self.work
-        groups = [Objective.of(self.net, self.targets, g) for g in self._groups(active)]
+        groups = list(self._groups(active))
+        kept: dict[int, Objective] = {}
         number = 0
         while number == 0 or self.work - first < effort.work:
-            for objective in groups:
+            for index, group in enumerate(groups):
+                objective = kept.get(index) or Objective.of(self.net, self.targets, group)
+                if index < KEPT_GROUPS:
+                    kept[index] = objective
                 found = self._round(objective, effort, number, deadline)
                 if found is not None or time.monotonic() > deadline:
                     return found
@@ -124,7 +131,7 @@ class Attack:
     def _box(self, region: int) -> tuple[Float32, Float32]:
         if region not in self._boxes:
             low, high, _ = self.prop.inner_float32(region)
-            if len(self._boxes) > 4096:
+            if len(self._boxes) * len(low) > 1 << 22:
                 self._boxes.clear()
             self._boxes[region] = low, high
         return self._boxes[region]

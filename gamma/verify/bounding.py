@@ -13,9 +13,10 @@ from gamma.network.property import Property
 from gamma.propagate import bounds
 from gamma.tensor.box import Box
 from gamma.verify.choices import check_options
+from gamma.verify.describe import model_record, property_record
 from gamma.verify.environment import environment, peak_bytes
 from gamma.verify.result import Result
-from gamma.verify.verdict import limited_threads, model_record, property_record
+from gamma.verify.verdict import limited_threads
 
 
 def bound_outputs(

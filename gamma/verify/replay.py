@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,17 +32,25 @@ Runner = Callable[[Array], Array]
 class Replay:
     """Judges candidate inputs of one property.
 
-    ``by`` names the independent pass. Under the guarantee "real" a witness which the float64
-    enclosure of the real network certainly disproves is rejected, even when float32 agrees.
+    Under the guarantee "real" a witness which the float64 enclosure of the real network (or exact
+    arithmetic) certainly disproves is rejected, even when float32 agrees.
     """
 
     def __init__(self, net: Network, prop: Property, guarantee: str = "real") -> None:
         self.net, self.prop, self.guarantee = net, prop, guarantee
-        self._runner: Runner | None = None
-        self.by = "float64 enclosure"
-        if net.source is not None and net.source.kind == "onnx" and find_spec("onnxruntime"):
-            self._runner = onnxruntime_runner(net.source, net)
-            self.by = "onnxruntime"
+        self.notes: list[str] = []
+
+    @cached_property
+    def runner(self) -> Runner | None:
+        """onnxruntime on the model's file; None when it is not there or refuses the file."""
+        source = self.net.source
+        if source is None or source.kind != "onnx" or find_spec("onnxruntime") is None:
+            return None
+        try:
+            return onnxruntime_runner(source, self.net)
+        except UnsupportedError as error:
+            self.notes.append(f"{error}; witnesses are replayed by a float64 enclosure")
+            return None
 
     def __call__(self, region: int, x: Array) -> Counterexample | None:
         """The counterexample at ``x`` (flat float32) of this region, None when it is none."""
@@ -50,36 +59,44 @@ class Replay:
         if outside is None or not self._belongs(region, x):
             return None
         shaped = x.reshape(self.net.input_shape)
-        enclosure = None
-        if self._runner is None or self.guarantee == "real":
-            enclosure = self._enclose(shaped)
-            if enclosure is not None and certainly_safe(asked, x, *enclosure):
-                return None
-        if self._runner is None:
-            by, y, disjunct = self._without_runner(asked, shaped, enclosure)
+        if self.runner is None:
+            found = self._in_real_arithmetic(asked, shaped)
         else:
-            by, y = self.by, self._runner(shaped)
+            y = self.runner(shaped)
             disjunct = certainly_unsafe(asked, x, y, y) if np.isfinite(y).all() else None
-        if disjunct is None:
+            found = None if disjunct is None else ("onnxruntime", y, disjunct)
+            if found and self.guarantee == "real" and self._disproved(asked, shaped):
+                return None
+        if found is None:
             return None
+        by, y, disjunct = found
         y = y.reshape(self.net.output_shape)
         return Counterexample(shaped, y, by, region, disjunct, outside)
 
-    def _without_runner(
-        self, asked: Region, shaped: Array, enclosure: tuple[Array, Array] | None
-    ) -> tuple[str, Array, int | None]:
-        """Who decided, the outputs, and the disjunct that holds (None when none certainly does)."""
-        x = shaped.ravel()
+    def _in_real_arithmetic(self, asked: Region, shaped: Array) -> tuple[str, Array, int] | None:
+        """Who confirms the witness, the outputs, and the disjunct that holds."""
+        x, enclosure = shaped.ravel(), self._enclose(shaped)
         if enclosure is not None:
             low, high = enclosure
             disjunct = certainly_unsafe(asked, x, low, high)
             if disjunct is not None:
-                return self.by, (low + high) / 2, disjunct
+                return "float64 enclosure", (low + high) / 2, disjunct
         exact = exact_output(self.net, shaped)
-        if exact is None:
-            return self.by, np.zeros(0), None
-        y = np.array([float(v) for v in exact])
-        return "exact arithmetic", y, certainly_unsafe(asked, x, exact, exact)
+        disjunct = None if exact is None else certainly_unsafe(asked, x, exact, exact)
+        if exact is None or disjunct is None:
+            return None
+        return "exact arithmetic", np.array([float(v) for v in exact]), disjunct
+
+    def _disproved(self, asked: Region, shaped: Array) -> bool:
+        """The real network certainly does not reach the unsafe set at this point."""
+        x, enclosure = shaped.ravel(), self._enclose(shaped)
+        if enclosure is not None:
+            if certainly_safe(asked, x, *enclosure):
+                return True
+            if certainly_unsafe(asked, x, *enclosure) is not None:
+                return False
+        exact = exact_output(self.net, shaped)
+        return exact is not None and certainly_safe(asked, x, exact, exact)
 
     def _belongs(self, region: int, x: Array) -> bool:
         """The point meets what a box cannot say: a norm ball, whole numbers."""
@@ -115,9 +132,7 @@ def onnxruntime_runner(source: Source, net: Network) -> Runner:
     session = _session(source, content, options)
     weights = {i.name for i in session.get_overridable_initializers()}
     (entry,) = [i for i in session.get_inputs() if i.name not in weights]
-    shape = [d if isinstance(d, int) and d > 0 else 1 for d in entry.shape]
-    if int(np.prod(shape)) != int(np.prod(net.input_shape)):
-        shape = [1, *net.input_shape]
+    shape = net.metadata.get("input_dims", (1, *net.input_shape))
     dtype = np.float64 if entry.type == "tensor(double)" else np.float32
     names = [net.metadata.get("output", session.get_outputs()[0].name)]
 

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ import numpy.typing as npt
 
 from gamma.errors import PropertyError, ResourceError
 from gamma.network.graph import Network
-from gamma.network.property import LinearConstraint, Property
+from gamma.network.property import Property
 from gamma.propagate import Specification, lower_bounds
 from gamma.tensor.box import Box
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
 from gamma.verify.choices import check_options
+from gamma.verify.describe import describe_safe, model_record, property_record
 from gamma.verify.environment import environment, peak_bytes
 from gamma.verify.replay import Replay
 from gamma.verify.result import Counterexample, Margin, Result, Verdict
@@ -105,6 +105,7 @@ class _Run:
         self.lower = np.full(len(self.targets), -np.inf)
         self.proved = self.targets.excluded.copy()
         self.explain = False
+        self.notes: list[str] = []
         self.seconds: dict[str, float] = {}
         self.used: list[str] = []
         self.dtype_used = ""
@@ -115,9 +116,9 @@ class _Run:
     def decide(self, attack: bool, explain: bool, seed: int) -> Result:
         found = None
         self.explain = explain
-        search = Attack(
-            self.net, self.prop, self.targets, Replay(self.net, self.prop, self.guarantee), seed
-        )
+        replay = Replay(self.net, self.prop, self.guarantee)
+        self.notes = replay.notes
+        search = Attack(self.net, self.prop, self.targets, replay, seed)
         attackable = self.targets.attackable()
         if attack and len(attackable):
             limit = math.inf if self.timeout is None else 0.2 * self.timeout
@@ -261,9 +262,11 @@ class _Run:
         return tuple(margins)
 
     def _notes(self, found: Counterexample | None) -> tuple[str, ...]:
+        notes = tuple(self.notes)
         if found is None or not found.outside:
-            return ()
+            return notes
         return (
+            *notes,
             f"{found.outside} input intervals hold no float32 number: the witness has the nearest "
             "float32 there",
         )
@@ -273,56 +276,3 @@ def select(box: Box, which: Int64) -> Box:
     """The boxes ``which`` of a batched set."""
     centre = None if box.center is None else box.center[which]
     return Box(box.lower[which], box.upper[which], box.norm, centre, box.radius)
-
-
-def model_record(net: Network) -> dict[str, Any]:
-    """The JSON contract's ``model`` object."""
-    source = net.source
-    return {
-        "path": str(source.path) if source else None,
-        "sha256": source.sha256 if source else None,
-        "parameters": net.parameters,
-    }
-
-
-def property_record(prop: Property | None) -> dict[str, Any]:
-    """The JSON contract's ``property`` object."""
-    if prop is None:
-        return {"path": None, "sha256": None}
-    record: dict[str, Any] = {
-        "path": str(prop.source) if prop.source else None,
-        "sha256": prop.sha256,
-        "regions": len(prop.regions),
-    }
-    if prop.label is not None:
-        record["label"] = prop.label
-    return record
-
-
-def describe_safe(constraint: LinearConstraint) -> str:
-    """The complement of a constraint in a few characters: what has to be true to be safe."""
-    terms = [(f"Y_{i}", c) for i, c in constraint.y] + [(f"X_{i}", c) for i, c in constraint.x]
-    flip = bool(terms) and all(c < 0 for _, c in terms)
-    sign = ("<=" if constraint.strict else "<") if flip else (">=" if constraint.strict else ">")
-    bound = -constraint.bound if flip else constraint.bound
-    terms = [(name, -c if flip else c) for name, c in terms]
-    positive = [(name, c) for name, c in terms if c > 0]
-    negative = [(name, -c) for name, c in terms if c < 0]
-    left = _sum(positive)
-    if len(positive) == len(negative) == 1 and bound == 0:
-        return f"{left} {sign} {_sum(negative)}"
-    right = _decimal(bound)
-    return f"{left} - {_sum(negative)} {sign} {right}" if negative else f"{left} {sign} {right}"
-
-
-def _decimal(value: Fraction) -> str:
-    """Six digits, also of numbers beyond float64."""
-    try:
-        return f"{float(value):.6g}"
-    except OverflowError:
-        return "a huge number" if value > 0 else "a hugely negative number"
-
-
-def _sum(terms: list[tuple[str, Fraction]]) -> str:
-    shown = [name if c == 1 else f"{_decimal(c)}·{name}" for name, c in terms[:4]]
-    return " + ".join(shown) + (f" + {len(terms) - 4} more" if len(terms) > 4 else "")

@@ -105,7 +105,7 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
     net = gamma.load(path)
     save_onnx(path, np.array([[2.0]]), np.array([0.0]))
     with pytest.raises(FormatError, match="changed"):
-        Replay(net, reaches(net, ONE))
+        Replay(net, reaches(net, ONE))(0, np.array([1.0], np.float32))
 
 
 def test_real_guarantee_rejects_what_only_rounding_reaches(tmp_path: Path) -> None:

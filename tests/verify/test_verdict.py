@@ -16,7 +16,8 @@ from gamma.errors import PropertyError, UsageError
 from gamma.network.property import LinearConstraint, Property
 from gamma.tensor.box import Box
 from gamma.verify.choices import DTYPES, GUARANTEES, METHODS
-from gamma.verify.verdict import describe_safe, verify
+from gamma.verify.describe import describe_safe
+from gamma.verify.verdict import verify
 from tests.verify.known import ONE, at_least, at_most, dense, hat, ramp, reaches, region
 
 TINY = Fraction(1, 2**30)

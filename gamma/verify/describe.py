@@ -1,0 +1,62 @@
+"""Networks, properties and constraints in the words of a report."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from gamma.network.graph import Network
+from gamma.network.property import LinearConstraint, Property
+
+
+def model_record(net: Network) -> dict[str, Any]:
+    """The JSON contract's ``model`` object."""
+    source = net.source
+    return {
+        "path": str(source.path) if source else None,
+        "sha256": source.sha256 if source else None,
+        "parameters": net.parameters,
+    }
+
+
+def property_record(prop: Property | None) -> dict[str, Any]:
+    """The JSON contract's ``property`` object."""
+    if prop is None:
+        return {"path": None, "sha256": None}
+    record: dict[str, Any] = {
+        "path": str(prop.source) if prop.source else None,
+        "sha256": prop.sha256,
+        "regions": len(prop.regions),
+    }
+    if prop.label is not None:
+        record["label"] = prop.label
+    return record
+
+
+def describe_safe(constraint: LinearConstraint) -> str:
+    """The complement of a constraint in a few characters: what has to be true to be safe."""
+    terms = [(f"Y_{i}", c) for i, c in constraint.y] + [(f"X_{i}", c) for i, c in constraint.x]
+    flip = bool(terms) and all(c < 0 for _, c in terms)
+    sign = ("<=" if constraint.strict else "<") if flip else (">=" if constraint.strict else ">")
+    bound = -constraint.bound if flip else constraint.bound
+    terms = [(name, -c if flip else c) for name, c in terms]
+    positive = [(name, c) for name, c in terms if c > 0]
+    negative = [(name, -c) for name, c in terms if c < 0]
+    left = _sum(positive)
+    if len(positive) == len(negative) == 1 and bound == 0:
+        return f"{left} {sign} {_sum(negative)}"
+    right = _decimal(bound)
+    return f"{left} - {_sum(negative)} {sign} {right}" if negative else f"{left} {sign} {right}"
+
+
+def _decimal(value: Fraction) -> str:
+    """Six digits, also of numbers beyond float64."""
+    try:
+        return f"{float(value):.6g}"
+    except OverflowError:
+        return "a huge number" if value > 0 else "a hugely negative number"
+
+
+def _sum(terms: list[tuple[str, Fraction]]) -> str:
+    shown = [name if c == 1 else f"{_decimal(c)}·{name}" for name, c in terms[:4]]
+    return " + ".join(shown) + (f" + {len(terms) - 4} more" if len(terms) > 4 else "")
