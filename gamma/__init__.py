@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gamma.tensor.box import Box as Box
     from gamma.verify.result import Counterexample as Counterexample
     from gamma.verify.result import Result as Result
+    from gamma.verify.verdict import verify as verify
 
 _HOME = {
     "load": "gamma.formats",

@@ -93,6 +93,7 @@ def test_radius_around_an_input(folder: Path) -> None:
     assert run(*ball(folder, 0.3, "--label", 0, "--clip", 0, 0.25)).returncode == 2
     assert run(*ball(folder, 0.8, "--label", 0, "--clip", 0.3, 1)).returncode == 3
     assert run(*ball(folder, 0, "--label", 0)).returncode == 0
+    assert run(*ball(folder, 0.8, "--label", 0, "--clip", "-1e-3", 1)).returncode == 3
 
 
 def test_the_decimal_radius_is_exact(folder: Path) -> None:
