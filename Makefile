@@ -8,7 +8,7 @@ C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c)
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: all install demo test nightly mutation check lint types imports c-warnings size bench clean
+.PHONY: all install demo test nightly mutation check lint types imports c-warnings size bench ablate regression clean
 
 all: $(STAMP)
 install: $(STAMP)
@@ -34,8 +34,17 @@ nightly: $(STAMP)
 mutation: $(STAMP)
 	$(BIN)/python tests/exact/mutation.py
 
+# BENCH="--docs" also writes the tables of docs/performance.md; --full measures every combination.
 bench: $(STAMP)
-	$(BIN)/python benches/kernels.py
+	$(BIN)/python -m benches.macro $(BENCH)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider benches/micro
+
+ablate: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.ablate
+
+# RECORD=--record writes benches/baseline.json, after an intended change.
+regression: $(STAMP)
+	$(BIN)/python -m benches.regression $(RECORD)
 
 check: lint types imports c-warnings size
 

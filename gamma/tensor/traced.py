@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import isfunction
 from typing import Any
 
 import numpy as np
@@ -16,30 +17,16 @@ import numpy as np
 from gamma import telemetry
 from gamma.tensor import kernels
 
-NAMES = (
-    "relax_rows",
-    "abs_dot_rows",
-    "dot_rows",
-    "interval_affine",
-    "fold_last",
-    "interval_mul",
-    "safe_mul_add",
-    "pos_neg_split",
-    "step_down",
-    "step_up",
-    "narrow_down",
-    "narrow_up",
-    "midpoint",
-    "radius_about",
-    "erf",
-    "erfc",
-    "dot",
-    "sum",
-    "f16_down",
-    "f16_up",
-    "f16_to_f32",
+_NO_KERNELS = ("available", "use", "pinned")
+NAMES = tuple(
+    name
+    for name, value in vars(kernels).items()
+    if isfunction(value)
+    and value.__module__ == kernels.__name__
+    and not name.startswith("_")
+    and name not in _NO_KERNELS
 )
-"""Kernels that get spans ``kernel.NAME``."""
+"""Kernels that get spans ``kernel.NAME``: every public function of the module."""
 
 
 def _traced(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
