@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -69,23 +70,19 @@ def number(value: float) -> str:
 
 def below(value: float) -> str:
     """Six digits that are at most ``value``: a printed lower bound stays a lower bound."""
-    return _towards(value, -1)
+    return _rounded(value, ROUND_FLOOR)
 
 
 def above(value: float) -> str:
     """Six digits that are at least ``value``."""
-    return _towards(value, 1)
+    return _rounded(value, ROUND_CEILING)
 
 
-def _towards(value: float, direction: int) -> str:
+def _rounded(value: float, rounding: str) -> str:
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
-    text = f"{value:.5e}"
-    if (float(text) - value) * direction < 0:
-        mantissa, exponent = text.split("e")
-        digits = round(float(mantissa) * 1e5) + direction
-        text = f"{digits}e{int(exponent) - 5}"
-    return f"{float(text):.6g}"
+    short = Context(prec=6, rounding=rounding).create_decimal(Decimal(value)).normalize()
+    return f"{short:f}" if -5 <= short.adjusted() <= 6 else f"{short:e}"
 
 
 def seconds(value: float) -> str:
