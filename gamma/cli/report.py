@@ -27,7 +27,7 @@ def text(result: Result, explain: bool = False) -> str:
         lines += ["", *witness(result.counterexample)]
     if result.margins and result.counterexample is None:
         lines += ["", *margins(result)]
-    if result.bounds is not None:
+    if result.verdict == "none" and result.bounds is not None:
         lines += ["", *outputs(*result.bounds)]
     lines += ["", *facts(result)]
     if explain and result.explain:

@@ -41,6 +41,7 @@ class Analysis:
         used: the methods that really ran. dtype: of the coefficient rows.
         seconds: by phase. layers: one dict per node (name, op, shape, unstable, width, seconds),
             summed or averaged over the boxes.
+        output: float64 ends (*output shape) that enclose the outputs over all boxes asked about.
     """
 
     lower: Float64
@@ -48,7 +49,7 @@ class Analysis:
     dtype: str
     seconds: dict[str, float]
     layers: list[dict[str, Any]] = field(default_factory=list)
-    bounds: dict[str, BoundedTensor] = field(default_factory=dict)
+    output: tuple[Float64, Float64] | None = None
 
     def explain(self) -> list[dict[str, Any]]:
         """Where looseness and time went, node by node."""
@@ -237,7 +238,12 @@ def _ask(walk: Walk, part: Specification) -> Float64:
 
 
 def _describe(walk: Walk, result: Analysis) -> None:
-    """Add one walk to the layer table."""
+    """Add one walk to the layer table and to the enclosure of the output."""
+    output = walk.bounds[walk.network.output]
+    low, high = output.lower.min(axis=0), output.upper.max(axis=0)
+    if result.output is not None:
+        low, high = np.minimum(low, result.output[0]), np.maximum(high, result.output[1])
+    result.output = low, high
     for index, known in enumerate(walk.bounds):
         node = walk.network.nodes[index]
         with np.errstate(all="ignore"):

@@ -198,12 +198,19 @@ class _Run:
             deadline=deadline,
         )
         self._record(rows, analysis.lower, forms)
+        self._enclose(analysis.output)
         self.used += [name for name in analysis.used if name not in self.used]
         self.dtype_used = str(analysis.dtype)
         for phase, seconds in analysis.seconds.items():
             self.seconds[f"bounds.{phase}"] = self.seconds.get(f"bounds.{phase}", 0.0) + seconds
         if self.explain and not self.explained:
             self.explained = analysis.explain()
+
+    def _enclose(self, output: tuple[Float64, Float64] | None) -> None:
+        """Bounds of the output over all regions that had to be bounded."""
+        if output is not None and self.bounds is not None:
+            output = np.minimum(output[0], self.bounds[0]), np.maximum(output[1], self.bounds[1])
+        self.bounds = output if output is not None else self.bounds
 
     def _record(self, rows: Int64, lower: Float64, forms: Rows) -> None:
         """One excluded constraint excludes its conjunction."""
