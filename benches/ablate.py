@@ -111,7 +111,7 @@ def noise(figures: dict[str, float]) -> float:
     return abs(first - again) / min(first, again)
 
 
-def slower_than(figures: dict[str, float]) -> list[str]:
+def faster_than_default(figures: dict[str, float]) -> list[str]:
     """Configurations that beat the default beyond the noise."""
     default = min(figures["all on"], figures["all on again"])
     limit = default * (1 - max(3 * noise(figures), FLOOR))
@@ -129,7 +129,7 @@ def tables(results: dict[str, dict[str, float]]) -> Iterator[str]:
             for column in part:
                 figures = results[column]
                 share = figures[name] / min(figures["all on"], figures["all on again"])
-                mark = " **faster**" if name in slower_than(figures) else ""
+                mark = " **faster**" if name in faster_than_default(figures) else ""
                 cells.append(f"{figures[name] * 1e3:.3g} ({share:.2f}×){mark}")
             rows.append((name, *cells))
         noises = [f"{noise(results[column]):.1%}" for column in part]
@@ -162,7 +162,7 @@ def page(small: dict[str, dict[str, float]], large: dict[str, dict[str, float]])
             lines += ["", f"## {title} networks"]
             for table in tables(results):
                 lines += ["", table]
-    marked = {c: s for r in (small, large) for c, f in r.items() if (s := slower_than(f))}
+    marked = {c: s for r in (small, large) for c, f in r.items() if (s := faster_than_default(f))}
     lines += ["", "## Verdict", ""]
     if not marked:
         lines.append("No configuration beats the default beyond the noise.")
@@ -206,7 +206,7 @@ def main() -> int:
     else:
         PAGE.parent.mkdir(parents=True, exist_ok=True)
         PAGE.write_text(text)
-    return int(any(slower_than(f) for results in groups for f in results.values()))
+    return int(any(faster_than_default(f) for results in groups for f in results.values()))
 
 
 if __name__ == "__main__":
