@@ -49,6 +49,7 @@ def build_parser() -> Parser:
 
     _verify(command("verify", "decide a property of a network"))
     _bounds(command("bounds", "print certified output bounds, no verdict"))
+    _suite(command("suite", "verify a list of instances, one durable record for each"))
     inspect = command("inspect", "print layers, shapes and what is supported")
     _model(inspect)
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
@@ -90,6 +91,30 @@ def _bounds(parser: argparse.ArgumentParser) -> None:
     output = _output(parser)
     output.add_argument("--all-layers", action="store_true", help="the bounds of every node")
     _file(output, "--npz", metavar="FILE", help="write the arrays to a NumPy .npz file")
+
+
+def _suite(parser: argparse.ArgumentParser) -> None:
+    text = "lines model,property,timeout; paths relative to the list"
+    _file(parser, "list", metavar="LIST.csv", help=text)
+    for name, choices, default in (
+        ("--method", METHODS, "crown"),
+        ("--guarantee", GUARANTEES, "real"),
+        ("--dtype", DTYPES, "auto"),
+    ):
+        parser.add_argument(name, choices=choices, default=default, help=f"default: {default}")
+    parser.add_argument("--no-attack", action="store_true", help="bounds only")
+    parser.add_argument("--seed", type=_whole, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="caps the time limits of the list"
+    )
+    parser.add_argument(
+        "--jobs", type=_positive, default=1, metavar="N", help="worker processes, default: 1"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the records that still fit, run the rest"
+    )
+    text = "records, one a line (default: LIST.results.jsonl in this folder)"
+    _file(parser, "-o", "--output", metavar="OUT.jsonl", help=text)
 
 
 def _model(parser: argparse.ArgumentParser) -> None:

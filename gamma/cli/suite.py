@@ -1,0 +1,81 @@
+"""``gamma suite``: a list of instances, one durable record for each, and a table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from gamma.cli import picture
+from gamma.verify.records import Record, Records
+from gamma.verify.suite import Options, read_list
+from gamma.verify.suite import run as run_list
+
+VERDICTS = ("verified", "violated", "unknown", "timeout", "error")
+FAILED = 2
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the list, print the table, return 0, or 2 when instances ended in an error."""
+    path = Path(args.list)
+    instances = read_list(path)
+    options = Options(
+        args.method, args.guarantee, args.dtype, not args.no_attack, args.seed, args.timeout
+    )
+    out = Path(args.output or f"{path.stem}.results.jsonl")
+    start = time.perf_counter()
+    fresh = 0
+
+    def report(record: Record, left: int, eta: float) -> None:
+        nonlocal fresh
+        fresh += 1
+        print(
+            _line(record, len(instances) - left, len(instances), eta), file=sys.stderr, flush=True
+        )
+
+    with Records(out, args.resume) as records:
+        if records.damaged:
+            lines = "line is" if records.damaged == 1 else "lines are"
+            print(f"{out}: {records.damaged} {lines} damaged and run again", file=sys.stderr)
+        results = run_list(instances, records, options, jobs=args.jobs, report=report)
+    print("\n".join(table(results)))
+    seconds = picture.seconds(time.perf_counter() - start)
+    kept = len(results) - fresh
+    print(f"\n{fresh} run in {seconds}, {kept} kept from before: {out}")
+    return FAILED if any(record["verdict"] == "error" for record in results) else 0
+
+
+def _line(record: Record, done: int, total: int, eta: float) -> str:
+    """One line of progress."""
+    named = f"{record['model']} {record['property']}"
+    left = f", about {_duration(eta)} left" if done < total else ""
+    text = f"{done}/{total} {named}: {record['verdict']} {picture.seconds(record['seconds'])}{left}"
+    return f"{text}: {record['error']}" if "error" in record else text
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def table(results: Sequence[Record]) -> list[str]:
+    """Verdicts with their number and time."""
+    rows = []
+    for verdict in VERDICTS:
+        mine = [record["seconds"] for record in results if record["verdict"] == verdict]
+        if mine:
+            rows.append(_row(verdict, mine))
+    rows.append(_row("total", [record["seconds"] for record in results]))
+    head = ("verdict", "instances", "mean", "longest", "seconds")
+    return picture.table(rows, head, (False, True, True, True, True))
+
+
+def _row(name: str, seconds: Sequence[float]) -> tuple[str, ...]:
+    mean = sum(seconds) / len(seconds)
+    return name, str(len(seconds)), f"{mean:.3f}", f"{max(seconds):.3f}", f"{sum(seconds):.3f}"

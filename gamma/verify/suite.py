@@ -1,0 +1,326 @@
+"""Many instances in one run: a list of models and properties, one durable record for each.
+
+A record is bound to the content of the two files and to the options; ``--resume`` keeps what still
+fits and computes the rest, so that a run that was killed ends with the verdicts it would have had.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gamma.errors import FormatError, GammaError, UsageError
+from gamma.verify.choices import check_options
+from gamma.verify.records import SCHEMA, Record, Records
+
+LIST_LIMIT = 64 << 20
+HEADINGS = ("onnx", "model", "network")
+IDLE = 20.0
+"""Seconds without work after which a worker process ends."""
+DIED = "the process that worked on it ended; probably out of memory: see the system's log"
+
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One line of a list.
+
+    Attributes:
+        model, prop: as the list spells them. folder: what they are relative to.
+        timeout: seconds, None when the list gives none.
+        number: how many earlier lines have the same model and property.
+    """
+
+    model: str
+    prop: str
+    timeout: float | None
+    folder: Path
+    number: int = 0
+
+    @property
+    def key(self) -> Key:
+        """What tells the instances of a list apart."""
+        return self.model, self.prop, self.number
+
+
+@dataclass(frozen=True)
+class Options:
+    """How every instance is verified; ``timeout`` caps the one of the list."""
+
+    method: str = "crown"
+    guarantee: str = "real"
+    dtype: str = "auto"
+    attack: bool = True
+    seed: int = 0
+    timeout: float | None = None
+
+    def limit(self, instance: Instance) -> float | None:
+        """Seconds this instance may take."""
+        limits = [t for t in (instance.timeout, self.timeout) if t is not None]
+        return min(limits, default=None)
+
+    def bound_to(self, instance: Instance) -> dict[str, Any]:
+        """What a record must agree with to be kept."""
+        return {**asdict(self), "timeout": self.limit(instance)}
+
+
+def read_list(path: Path) -> list[Instance]:
+    """Lines ``model,property,timeout``; paths relative to the list, the timeout may be missing.
+
+    Raises FormatError, with the line, for anything else.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            text = stream.read(LIST_LIMIT + 1)
+    except OSError as error:
+        reason = error.strerror or error
+        raise FormatError.at(path, "", f"cannot be read: {reason}; give a list") from None
+    except UnicodeDecodeError:
+        raise FormatError.at(
+            path, "", "is not text, expected lines model,property,timeout"
+        ) from None
+    if len(text) > LIST_LIMIT:
+        raise FormatError.at(path, "", f"is longer than {LIST_LIMIT} characters")
+    instances: list[Instance] = []
+    seen: dict[tuple[str, str], int] = {}
+    rows = csv.reader(text.splitlines(), skipinitialspace=True)
+    try:
+        for cells in rows:
+            cells = [cell.strip() for cell in cells]
+            first = not instances and bool(cells) and cells[0].lower() in HEADINGS
+            if not any(cells) or cells[0].startswith("#") or first:
+                continue
+            one = _instance(path, f"line {rows.line_num}", cells)
+            number = seen.get(one.key[:2], 0)
+            seen[one.key[:2]] = number + 1
+            instances.append(Instance(one.model, one.prop, one.timeout, path.parent, number))
+    except csv.Error as error:
+        raise FormatError.at(path, f"line {rows.line_num}", f"{error}") from None
+    if not instances:
+        raise FormatError.at(path, "", "has no instances, expected lines model,property,timeout")
+    return instances
+
+
+def _instance(path: Path, where: str, cells: list[str]) -> Instance:
+    if len(cells) not in (2, 3) or not cells[0] or not cells[1]:
+        message = f"{len(cells)} fields, expected model,property,timeout"
+        raise FormatError.at(path, where, message)
+    timeout = None
+    if len(cells) == 3 and cells[2]:
+        try:
+            timeout = float(cells[2])
+        except ValueError:
+            timeout = -1.0
+        if not 0 < timeout < float("inf"):
+            message = f"timeout {cells[2][:40]!r}, expected seconds, more than zero"
+            raise FormatError.at(path, where, message)
+    return Instance(cells[0], cells[1], timeout, path.parent)
+
+
+def content_hash(path: Path) -> str | None:
+    """SHA-256 of a file as it lies there (``path`` or ``path.gz``); None when it cannot be read."""
+    from gamma.formats.compressed import existing
+
+    try:
+        with existing(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, FormatError):
+        return None
+
+
+def decide(instance: Instance, options: Options, threads: int | None = None) -> Record:
+    """Verify one instance; what goes wrong with it becomes the record's ``error``."""
+    start = time.perf_counter()
+    model, prop = instance.folder / instance.model, instance.folder / instance.prop
+    record: Record = {
+        "schema": SCHEMA,
+        "model": instance.model,
+        "property": instance.prop,
+        "number": instance.number,
+        "model_sha256": content_hash(model),
+        "property_sha256": content_hash(prop),
+        "options": options.bound_to(instance),
+    }
+    try:
+        record |= _verified(model, prop, options, options.limit(instance), threads, start)
+    except GammaError as error:
+        record |= {"verdict": "error", "error": str(error)}
+    except MemoryError:
+        record |= {"verdict": "error", "error": "out of memory"}
+    except Exception as error:  # one bug must not cost the other instances
+        text = f"internal error: {type(error).__name__}: {error}"
+        record |= {"verdict": "error", "error": text}
+    return record | {"seconds": time.perf_counter() - start}
+
+
+def _verified(
+    model: Path,
+    property_path: Path,
+    options: Options,
+    limit: float | None,
+    threads: int | None,
+    start: float,
+) -> Record:
+    from gamma.formats.vnnlib import read_vnnlib
+    from gamma.verify.verdict import verify
+
+    net = _load(model, _stamp(model))
+    prop = read_vnnlib(property_path)
+    if limit is not None:
+        # Reading the files counts; a token is left, so that a verdict comes back.
+        limit = max(limit - (time.perf_counter() - start), 1e-3)
+    result = verify(
+        net,
+        prop,
+        method=options.method,
+        guarantee=options.guarantee,
+        dtype=options.dtype,
+        timeout=limit,
+        attack=options.attack,
+        seed=options.seed,
+        threads=threads,
+    ).to_dict()
+    kept = ("counterexample", "conjunctions", "method", "dtype", "memory", "environment", "notes")
+    return {"verdict": result["verdict"], **{name: result[name] for name in kept}}
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes when the file does, as far as the file system tells."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, stamp: tuple[int, int]) -> Any:
+    """The network of the last instance; lists ask many properties of one model in a row."""
+    from gamma.formats import load
+
+    return load(path)
+
+
+def kept_records(
+    records: Iterable[Record], instances: Sequence[Instance], options: Options
+) -> dict[Key, Record]:
+    """Of the records found, those that answer an instance of the list as it is asked now."""
+    hashes: dict[Path, str | None] = {}
+
+    def hash_of(path: Path) -> str | None:
+        if path not in hashes:
+            hashes[path] = content_hash(path)
+        return hashes[path]
+
+    # Keys compare as text, because a record may hold lists where strings belong.
+    wanted = {repr(instance.key): instance for instance in instances}
+    kept: dict[Key, Record] = {}
+    for record in records:
+        key = (record.get("model"), record.get("property"), record.get("number"))
+        instance = wanted.get(repr(key))
+        if (
+            instance is not None
+            and record.get("options") == options.bound_to(instance)
+            and record.get("model_sha256") == hash_of(instance.folder / instance.model)
+            and record.get("property_sha256") == hash_of(instance.folder / instance.prop)
+        ):
+            kept[instance.key] = record
+    return kept
+
+
+def run(
+    instances: Sequence[Instance],
+    records: Records,
+    options: Options,
+    *,
+    jobs: int = 1,
+    report: Callable[[Record, int, float], None] = lambda record, left, eta: None,
+) -> list[Record]:
+    """Decide every instance that ``records`` does not answer yet; all records, in list order.
+
+    ``report`` is told each new record, how many instances are left and an estimate of the seconds
+    they take. Raises ResourceError when the result file's disk is full.
+    """
+    check_options(options.method, options.guarantee, options.dtype, options.timeout, None)
+    if jobs < 1:
+        raise UsageError(f"jobs {jobs}: expected at least 1")
+    done = kept_records(records.found, instances, options)
+    open_ = [instance for instance in instances if instance.key not in done]
+    start, total = time.perf_counter(), len(open_)
+    results = one_by_one(open_, options) if jobs == 1 else in_processes(open_, options, jobs)
+    for count, record in enumerate(results, 1):
+        records.append(record)
+        done[record["model"], record["property"], record["number"]] = record
+        eta = (time.perf_counter() - start) / count * (total - count)
+        report(record, total - count, eta)
+    return [done[instance.key] for instance in instances]
+
+
+def one_by_one(instances: Sequence[Instance], options: Options) -> Iterator[Record]:
+    """The records, computed here."""
+    for instance in instances:
+        yield decide(instance, options)
+
+
+def in_processes(instances: Sequence[Instance], options: Options, jobs: int) -> Iterator[Record]:
+    """The records, as worker processes finish them; each worker has its share of the processors.
+
+    When a worker dies, what was in work is tried again, each alone, so that the one it died of is
+    found: it gets a record with an error, the others their verdicts.
+    """
+    left = {instance.key: instance for instance in instances}
+    while left:
+        try:
+            for record in _parallel(list(left.values()), options, jobs):
+                del left[record["model"], record["property"], record["number"]]
+                yield record
+        except _died():
+            # Only so many are handed out at a time, in this order.
+            for instance in list(left.values())[:jobs]:
+                del left[instance.key]
+                yield _alone(instance, options, jobs)
+
+
+def _died() -> type[BaseException]:
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    kind: type[BaseException] = BrokenProcessPool
+    return kind
+
+
+def _parallel(instances: Sequence[Instance], options: Options, jobs: int) -> Iterator[Record]:
+    from joblib import Parallel, cpu_count, delayed, parallel_config
+
+    threads = max(cpu_count() // jobs, 1)
+    # Workers of a run that was killed notice it by being idle.
+    limits = {"inner_max_num_threads": threads, "idle_worker_timeout": IDLE}
+    with parallel_config(backend="loky", n_jobs=jobs, **limits):
+        work = Parallel(return_as="generator_unordered", pre_dispatch=jobs, batch_size=1)
+        yield from work(delayed(decide)(instance, options, threads) for instance in instances)
+
+
+def _alone(instance: Instance, options: Options, jobs: int) -> Record:
+    start = time.perf_counter()
+    try:
+        (record,) = _parallel([instance], options, max(jobs, 2))
+        return record
+    except _died():
+        return {
+            "schema": SCHEMA,
+            "model": instance.model,
+            "property": instance.prop,
+            "number": instance.number,
+            "model_sha256": content_hash(instance.folder / instance.model),
+            "property_sha256": content_hash(instance.folder / instance.prop),
+            "options": options.bound_to(instance),
+            "verdict": "error",
+            "error": DIED,
+            "seconds": time.perf_counter() - start,
+        }

@@ -1,0 +1,181 @@
+"""``gamma suite`` as a program: killed at any moment and resumed, without room, without rights."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import gamma
+from tests.verify.known import dense
+
+ROOT = Path(__file__).resolve().parents[2]
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+COUNT = 16
+Done = subprocess.CompletedProcess[str]
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "gamma", "suite", *map(str, args)]
+
+
+def run(folder: Path, *args: object) -> Done:
+    return subprocess.run(
+        command(*args), capture_output=True, text=True, timeout=60, check=False, env=ENV, cwd=folder
+    )
+
+
+@pytest.fixture(scope="module")
+def instances(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list in a folder of its own; instance k asks whether Y_0 >= k/8 on the unit square."""
+    path = tmp_path_factory.mktemp("suite")
+    weight = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
+    gamma.save(dense((weight, [0.0, 0.0, -2.0])), path / "net.safetensors")
+    declare = "".join(f"(declare-const X_{i} Real)\n" for i in range(2))
+    declare += "".join(f"(declare-const Y_{i} Real)\n" for i in range(3))
+    box = "".join(f"(assert (>= X_{i} 0))(assert (<= X_{i} 1))\n" for i in range(2))
+    lines = []
+    for k in range(COUNT):
+        (path / f"p{k}.vnnlib").write_text(declare + box + f"(assert (>= Y_0 {k / 8}))")
+        lines.append(f"net.safetensors,p{k}.vnnlib,20\n")
+    (path / "list.csv").write_text("".join(lines))
+    return path / "list.csv"
+
+
+def verdicts(path: Path) -> dict[str, str]:
+    """Verdict by property; every instance has exactly one record."""
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(found) == COUNT
+    return {record["property"]: record["verdict"] for record in found}
+
+
+EXPECTED = {f"p{k}.vnnlib": "violated" if k <= 8 else "verified" for k in range(COUNT)}
+
+
+def test_a_run_shows_progress_and_a_table(instances: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, instances)
+    assert done.returncode == 0, done.stderr
+    progress = done.stderr.splitlines()
+    assert len(progress) == COUNT
+    assert progress[0].startswith(f"1/{COUNT} net.safetensors p0.vnnlib: violated ")
+    assert " left" in progress[0] and " left" not in progress[-1]
+    assert done.stdout.startswith("verdict ")
+    assert "16 run in" in done.stdout
+    assert verdicts(tmp_path / "list.results.jsonl") == EXPECTED
+    again = run(tmp_path, instances)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "--resume" in again.stderr
+    resumed = run(tmp_path, instances, "--resume")
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert "0 run in" in resumed.stdout and "16 kept" in resumed.stdout
+
+
+@pytest.mark.slow
+def test_jobs_give_the_same_verdicts(instances: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, instances, "--jobs", 2, "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert verdicts(tmp_path / "out") == EXPECTED
+
+
+def killed_at(folder: Path, size: int, delay: float, *args: object) -> None:
+    """Start a run and kill it without warning once its file has ``size`` bytes, or is complete."""
+    out = folder / "out"
+    child = subprocess.Popen(
+        command(*args, "-o", out),
+        env=ENV,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while child.poll() is None and (not out.exists() or out.stat().st_size < size):
+            time.sleep(0.0005)
+        time.sleep(delay)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed(instances: Path, tmp_path: Path) -> None:
+    chance = random.Random(4)
+    whole = tmp_path / "whole"
+    assert run(tmp_path, instances, "-o", whole).returncode == 0
+    cut_short = 0
+    for trial in range(20):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        target = chance.randrange(whole.stat().st_size)
+        killed_at(folder, target, chance.random() * 0.01, instances)
+        before = (folder / "out").read_text().count("\n") if (folder / "out").exists() else 0
+        cut_short += before < COUNT
+        done = run(folder, instances, "--resume", "-o", "out")
+        assert done.returncode == 0, done.stderr
+        assert f"{COUNT - before} run in" in done.stdout
+        assert verdicts(folder / "out") == EXPECTED == verdicts(whole)
+    assert cut_short >= 10
+
+
+@pytest.mark.slow
+def test_killed_with_workers_and_resumed(instances: Path, tmp_path: Path) -> None:
+    killed_at(tmp_path, 3000, 0.0, instances, "--jobs", 2)
+    done = run(tmp_path, instances, "--resume", "--jobs", 2, "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert verdicts(tmp_path / "out") == EXPECTED
+
+
+def test_no_room_is_one_line_and_can_be_resumed(instances: Path, tmp_path: Path) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+
+    done = subprocess.run(
+        command(instances, "-o", "out"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=ENV,
+        cwd=tmp_path,
+        preexec_fn=small_files,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 5, done.stderr
+    assert last.startswith("gamma: out: no room for results") and "--resume" in last
+    assert (tmp_path / "out").read_bytes().endswith(b"\n")
+    assert run(tmp_path, instances, "--resume", "-o", "out").returncode == 0
+    assert verdicts(tmp_path / "out") == EXPECTED
+
+
+def test_bad_requests_are_one_line(instances: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("a,b,c\n")
+    for args, word in (
+        (("absent.csv",), "cannot be read"),
+        (("bad.csv",), "line 1"),
+        ((instances, "-o", "no/out"), "cannot be written"),
+        ((instances, "-o", tmp_path), "regular file"),
+        ((instances, "--jobs", 0), "at least 1"),
+        ((instances, "--method", "guess"), "invalid choice"),
+    ):
+        done = run(tmp_path, *args)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert word in done.stderr
+    if os.geteuid() != 0:
+        (tmp_path / "closed").mkdir(mode=0o500)
+        done = run(tmp_path, instances, "-o", "closed/out")
+        assert done.returncode == 2 and "cannot be written" in done.stderr
+
+
+def test_errors_of_instances_show_in_the_status(instances: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"{instances.parent}/net.safetensors,absent.vnnlib\n")
+    done = run(tmp_path, "list.csv", "-o", "out")
+    assert done.returncode == 2
+    assert "absent.vnnlib" in done.stderr and "Traceback" not in done.stderr
+    assert "error" in done.stdout
