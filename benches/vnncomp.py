@@ -25,6 +25,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gamma.verify.suite import read_list
+
+UNLIMITED = 1e6
+"""Seconds of an instance whose list gives none; --timeout caps them."""
 GRACE = 30.0
 """Seconds past the time limit after which a child is killed: start-up, and overruns to see."""
 
@@ -52,10 +56,10 @@ def read_instances(folder: Path) -> Iterator[Instance]:
         with (folder / "expected.csv").open(newline="") as stream:
             for row in csv.DictReader(stream):
                 expected[row["onnx"], row["vnnlib"]] = row["expected"]
-    with (folder / "instances.csv").open(newline="") as stream:
-        for onnx, vnnlib, timeout in csv.reader(stream):
-            known = expected.get((onnx, vnnlib), "unknown")
-            yield Instance(folder.name, onnx, vnnlib, float(timeout), known)
+    for line in read_list(folder / "instances.csv"):
+        known = expected.get((line.model, line.prop), "unknown")
+        limit = line.timeout or UNLIMITED
+        yield Instance(folder.name, line.model, line.prop, limit, known)
 
 
 def run_instance(instance: Instance, args: argparse.Namespace) -> dict[str, Any]:
