@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +23,6 @@ from gamma.verify.records import SCHEMA, Record, Records
 
 LIST_LIMIT = 64 << 20
 HEADINGS = ("onnx", "model", "network")
-IDLE = 20.0
-"""Seconds without work after which a worker process ends."""
 DIED = "the process that worked on it ended; probably out of memory: see the system's log"
 
 Key = tuple[str, str, int]
@@ -299,11 +299,32 @@ def _parallel(instances: Sequence[Instance], options: Options, jobs: int) -> Ite
     from joblib import Parallel, cpu_count, delayed, parallel_config
 
     threads = max(cpu_count() // jobs, 1)
-    # Workers of a run that was killed notice it by being idle.
-    limits = {"inner_max_num_threads": threads, "idle_worker_timeout": IDLE}
-    with parallel_config(backend="loky", n_jobs=jobs, **limits):
+    with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=threads):
         work = Parallel(return_as="generator_unordered", pre_dispatch=jobs, batch_size=1)
-        yield from work(delayed(decide)(instance, options, threads) for instance in instances)
+        tasks = ((decide, instance, options, threads, os.getpid()) for instance in instances)
+        yield from work(delayed(_in_worker)(*task) for task in tasks)
+
+
+def _in_worker(
+    function: Callable[..., Record], instance: Instance, options: Options, threads: int, parent: int
+) -> Record:
+    _end_with(parent)
+    return function(instance, options, threads)
+
+
+@lru_cache(maxsize=1)
+def _end_with(parent: int) -> None:
+    """End this worker soon after the run that started it, however that one ended.
+
+    Otherwise workers of a killed run would compete with the run that resumes it.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _alone(instance: Instance, options: Options, jobs: int) -> Record:

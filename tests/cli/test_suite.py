@@ -85,8 +85,19 @@ def test_jobs_give_the_same_verdicts(instances: Path, tmp_path: Path) -> None:
     assert verdicts(tmp_path / "out") == EXPECTED
 
 
-def killed_at(folder: Path, size: int, delay: float, *args: object) -> None:
-    """Start a run and kill it without warning once its file has ``size`` bytes, or is complete."""
+def alive(process: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def killed_at(folder: Path, size: int, delay: float, *args: object) -> list[int]:
+    """Start a run and kill it without warning once its file has ``size`` bytes, or is complete.
+
+    Returns the processes it had started, where the system tells.
+    """
     out = folder / "out"
     child = subprocess.Popen(
         command(*args, "-o", out),
@@ -99,6 +110,9 @@ def killed_at(folder: Path, size: int, delay: float, *args: object) -> None:
         while child.poll() is None and (not out.exists() or out.stat().st_size < size):
             time.sleep(0.0005)
         time.sleep(delay)
+        listed = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+        children = listed.read_text().split() if listed.exists() else []
+        return [int(process) for process in children]
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -126,7 +140,11 @@ def test_killed_at_random_moments_and_resumed(instances: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_killed_with_workers_and_resumed(instances: Path, tmp_path: Path) -> None:
-    killed_at(tmp_path, 3000, 0.0, instances, "--jobs", 2)
+    children = killed_at(tmp_path, 3000, 0.0, instances, "--jobs", 2)
+    deadline = time.monotonic() + 20
+    while any(alive(child) for child in children):  # they end with the run that started them
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     done = run(tmp_path, instances, "--resume", "--jobs", 2, "-o", "out")
     assert done.returncode == 0, done.stderr
     assert verdicts(tmp_path / "out") == EXPECTED

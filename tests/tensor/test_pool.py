@@ -263,16 +263,16 @@ def test_threads_that_trade_arrays_never_share_memory() -> None:
 
 def test_the_easy_entry_and_its_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     before = TensorPool.current().statistics()
-    x = pool.empty((100, 100), np.float64)
-    assert TensorPool.current().statistics().lent_bytes == before.lent_bytes + (128 << 10)
-    y = pool.zeros((100, 100), np.float64)
+    x = pool.empty((300, 300), np.float64)
+    assert TensorPool.current().statistics().lent_bytes == before.lent_bytes + (1 << 20)
+    y = pool.zeros((300, 300), np.float64)
     assert not y.any()
     del x, y
     small = pool.empty(3)
     assert small.base is None
     monkeypatch.setitem(tuning.GATES, "pool", "memory of arrays is used again")
     with tuning.disabled("pool"):
-        assert pool.empty((100, 100)).base is None
+        assert pool.empty((300, 300)).base is None
     assert TensorPool.current().statistics().lent_bytes == before.lent_bytes
 
 
