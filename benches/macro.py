@@ -57,10 +57,8 @@ def plan(args: argparse.Namespace) -> Iterator[Task]:
 
 
 def _short(task: Task, threads: list[int]) -> bool:
-    """Batches where the peer has them, other dtypes at batch 1, one thread for `auto` only."""
+    """Batches where the peer has them; other dtypes for CROWN at batch 1 and all threads only."""
     if task.batch > 1 and (task.case not in BATCHED or task.dtype != "auto"):
-        return False
-    if task.batch > 1 and task.threads != max(threads):
         return False
     if task.dtype == "auto":
         return True
