@@ -70,8 +70,10 @@ def _short(task: Task, threads: list[int]) -> bool:
 
 def measure_tasks(tasks: list[Task], data: Path, seconds: float) -> dict[str, Any]:
     """Machine limits, and one record per task of one case."""
-    import onnx  # noqa: F401  (part of the imports that memory is counted from)
+    import onnx  # noqa: F401  (imports are no part of a case's memory)
 
+    import gamma.formats.onnx
+    import gamma.propagate  # noqa: F401
     from benches.cases import case as read
     from benches.memory import resident
     from gamma.cli.measuring import describe_machine, measure_machine
