@@ -17,216 +17,198 @@ static int failures;
 
 static uint64_t state = 88172645463325252u;
 static uint64_t next(void) {
-  state ^= state << 13;
-  state ^= state >> 7;
-  state ^= state << 17;
-  return state;
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
 }
 
 /* Numbers of every kind: mostly ordinary, sometimes any bits at all, zeros and
  * infinities. */
 static float any_float(int special) {
-  const uint32_t bits = (uint32_t)(next() >> 20);
-  float value;
-  if (special && next() % 4 == 0) {
-    memcpy(&value, &bits, sizeof value);
-    return value;
-  }
-  if (special && next() % 8 == 0) {
-    const float table[] = {0.0f,     -0.0f,    INFINITY, -INFINITY,
-                           65504.0f, 65520.0f, 1e-7f,    5.96e-8f};
-    return table[bits % 8];
-  }
-  return (float)((int32_t)bits) * 0x1p-30f;
+    const uint32_t bits = (uint32_t)(next() >> 20);
+    float value;
+    if (special && next() % 4 == 0) {
+        memcpy(&value, &bits, sizeof value);
+        return value;
+    }
+    if (special && next() % 8 == 0) {
+        const float table[] = {0.0f,     -0.0f,    INFINITY, -INFINITY,
+                               65504.0f, 65520.0f, 1e-7f,    5.96e-8f};
+        return table[bits % 8];
+    }
+    return (float)((int32_t)bits) * 0x1p-30f;
 }
 
 static double any_double(int special) {
-  const uint64_t bits = next();
-  double value;
-  if (special && next() % 4 == 0) {
-    memcpy(&value, &bits, sizeof value);
-    return value;
-  }
-  return special && next() % 8 == 0 ? (double)any_float(1)
-                                    : (double)(int64_t)bits * 0x1p-62;
+    const uint64_t bits = next();
+    double value;
+    if (special && next() % 4 == 0) {
+        memcpy(&value, &bits, sizeof value);
+        return value;
+    }
+    return special && next() % 8 == 0 ? (double)any_float(1) : (double)(int64_t)bits * 0x1p-62;
 }
 
-static void same(const char *what, const void *a, const void *b, size_t bytes,
-                 size_t n) {
-  if (memcmp(a, b, bytes) != 0) {
-    printf("%s differs at length %zu\n", what, n);
-    failures++;
-  }
+static void same(const char *what, const void *a, const void *b, size_t bytes, size_t n) {
+    if (memcmp(a, b, bytes) != 0) {
+        printf("%s differs at length %zu\n", what, n);
+        failures++;
+    }
 }
 
-static void close_to(const char *what, double a, double b, double size,
-                     size_t n) {
-  if (!(fabs(a - b) <= 2 * (double)(n + 4) * 0x1p-53 * size)) {
-    printf("%s differs at length %zu: %a and %a\n", what, n, a, b);
-    failures++;
-  }
+static void close_to(const char *what, double a, double b, double size, size_t n) {
+    if (!(fabs(a - b) <= 2 * (double)(n + 4) * 0x1p-53 * size)) {
+        printf("%s differs at length %zu: %a and %a\n", what, n, a, b);
+        failures++;
+    }
 }
 
 /* NaN payloads may differ between a vector and a scalar product: all NaN become
  * one. */
-#define CANONICAL(v, n)                                                        \
-  for (size_t k_ = 0; k_ < (n); k_++) {                                        \
-    if ((v)[k_] != (v)[k_])                                                    \
-      (v)[k_] = 0;                                                             \
-  }
+#define CANONICAL(v, n)                                                                            \
+    for (size_t k_ = 0; k_ < (n); k_++) {                                                          \
+        if ((v)[k_] != (v)[k_]) (v)[k_] = 0;                                                       \
+    }
 
-#define COMPARE(F, S, ANY)                                                     \
-  static F S##_x[8][MOST], S##_p[MOST], S##_q[MOST], S##_r[MOST], S##_s[MOST]; \
-  static double S##_c[4][MOST];                                                \
-  static void compare_##S(const struct gamma_table *a,                         \
-                          const struct gamma_table *b, size_t n,               \
-                          int special) {                                       \
-    double size = 0, wide = 0, own = 0, sums = 0;                              \
-    for (size_t i = 0; i < n; i++) {                                           \
-      for (int k = 0; k < 8; k++)                                              \
-        S##_x[k][i] = ANY(special);                                            \
-      for (int k = 0; k < 4; k++)                                              \
-        S##_c[k][i] = any_double(0);                                           \
-      size +=                                                                  \
-          fabs((double)S##_x[0][i]) * (fabs(S##_c[0][i]) + fabs(S##_c[1][i])); \
-      wide += fabs((double)S##_x[0][i] * (double)S##_x[1][i]);                 \
-      sums += fabs((double)S##_x[0][i]);                                       \
-    }                                                                          \
-    own = size;                                                                \
-    memcpy(S##_p, S##_x[0], n * sizeof(F));                                    \
-    memcpy(S##_q, S##_x[0], n * sizeof(F));                                    \
-    const double s =                                                           \
-        a->relax_##S(S##_p, S##_x[1], S##_x[2], S##_c[0], S##_c[1], n);        \
-    const double t =                                                           \
-        b->relax_##S(S##_q, S##_x[1], S##_x[2], S##_c[0], S##_c[1], n);        \
-    CANONICAL(S##_p, n)                                                        \
-    CANONICAL(S##_q, n) same("relax " #S, S##_p, S##_q, n * sizeof(F), n);     \
-    if (!special) {                                                            \
-      close_to("relax sum " #S, s, t, own, n);                                 \
-      close_to("dot_row " #S, a->dot_row_##S(S##_x[0], S##_c[0], n),           \
-               b->dot_row_##S(S##_x[0], S##_c[0], n), size, n);                \
-      close_to("abs_row " #S, a->abs_row_##S(S##_x[0], S##_c[0], n),           \
-               b->abs_row_##S(S##_x[0], S##_c[0], n), size, n);                \
-      close_to("dot " #S, a->dot_##S(S##_x[0], S##_x[1], n),                   \
-               b->dot_##S(S##_x[0], S##_x[1], n), wide, n);                    \
-      close_to("sum " #S, a->sum_##S(S##_x[0], n), b->sum_##S(S##_x[0], n),    \
-               sums, n);                                                       \
-      double z[2][7], w[2][7];                                                 \
-      const size_t part = n / 7;                                               \
-      a->affine_##S(S##_x[0], S##_c[0], S##_c[1], z[0], w[0], 1, 7, part);     \
-      b->affine_##S(S##_x[0], S##_c[0], S##_c[1], z[1], w[1], 1, 7, part);     \
-      for (int k = 0; k < 7; k++) {                                            \
-        close_to("affine z " #S, z[0][k], z[1][k], 4.0 * (double)(part + 1),   \
-                 part);                                                        \
-        close_to("affine |W| " #S, w[0][k], w[1][k], 4.0 * (double)(part + 1), \
-                 part);                                                        \
-      }                                                                        \
-    }                                                                          \
-    a->mul_##S(S##_x[0], S##_x[1], S##_x[2], S##_x[3], S##_p, S##_q, n);       \
-    b->mul_##S(S##_x[0], S##_x[1], S##_x[2], S##_x[3], S##_r, S##_s, n);       \
-    same("mul lower " #S, S##_p, S##_r, n * sizeof(F), n);                     \
-    same("mul upper " #S, S##_q, S##_s, n * sizeof(F), n);                     \
-    a->mul_add_##S(S##_x[0], S##_x[1], S##_x[2], S##_x[3], S##_x[4], S##_x[5], \
-                   S##_p, S##_q, n);                                           \
-    b->mul_add_##S(S##_x[0], S##_x[1], S##_x[2], S##_x[3], S##_x[4], S##_x[5], \
-                   S##_r, S##_s, n);                                           \
-    same("mul_add lower " #S, S##_p, S##_r, n * sizeof(F), n);                 \
-    same("mul_add upper " #S, S##_q, S##_s, n * sizeof(F), n);                 \
-    for (int up = 0; up < 2; up++) {                                           \
-      a->step_##S(S##_x[0], S##_p, n, up);                                     \
-      b->step_##S(S##_x[0], S##_q, n, up);                                     \
-      same("step " #S, S##_p, S##_q, n * sizeof(F), n);                        \
-    }                                                                          \
-    a->split_##S(S##_x[0], S##_p, S##_q, n);                                   \
-    b->split_##S(S##_x[0], S##_r, S##_s, n);                                   \
-    same("split positive " #S, S##_p, S##_r, n * sizeof(F), n);                \
-    same("split negative " #S, S##_q, S##_s, n * sizeof(F), n);                \
-  }                                                                            \
-  static void compare_fold_##S(const struct gamma_table *a,                    \
-                               const struct gamma_table *b) {                  \
-    for (int64_t k = 1; k <= 3; k++) {                                         \
-      for (int64_t stride = 1; stride <= 3; stride++) {                        \
-        for (int64_t pad = 0; pad <= 2; pad++) {                               \
-          const int64_t H = 7, W = 9, high = (H + 2 * pad - k) / stride + 1;   \
-          const int64_t wide = (W + 2 * pad - k) / stride + 1;                 \
-          const int64_t geometry[13] = {k, k,    stride, stride, pad, pad, 1,  \
-                                        1, high, wide,   H,      W,   3};      \
-          const size_t planes = 1, count = (size_t)(k * k * high * wide);      \
-          F *cols = malloc(3 * count * sizeof(F));                             \
-          for (size_t i = 0; i < 3 * count; i++)                               \
-            cols[i] = ANY(0);                                                  \
-          memset(S##_p, 0, sizeof S##_p);                                      \
-          memset(S##_q, 0, sizeof S##_q);                                      \
-          a->fold_last_##S(cols, S##_p, planes, geometry);                     \
-          b->fold_last_##S(cols, S##_q, planes, geometry);                     \
-          same("fold_last " #S, S##_p, S##_q, sizeof S##_p, (size_t)k);        \
-          free(cols);                                                          \
-        }                                                                      \
-      }                                                                        \
-    }                                                                          \
-  }
+#define COMPARE(F, S, ANY)                                                                         \
+    static F S##_x[8][MOST], S##_p[MOST], S##_q[MOST], S##_r[MOST], S##_s[MOST];                   \
+    static double S##_c[4][MOST];                                                                  \
+    static void compare_##S(const struct gamma_table *a, const struct gamma_table *b, size_t n,    \
+                            int special) {                                                         \
+        double size = 0, wide = 0, own = 0, sums = 0;                                              \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            for (int k = 0; k < 8; k++) S##_x[k][i] = ANY(special);                                \
+            for (int k = 0; k < 4; k++) S##_c[k][i] = any_double(0);                               \
+            size += fabs((double)S##_x[0][i]) * (fabs(S##_c[0][i]) + fabs(S##_c[1][i]));           \
+            wide += fabs((double)S##_x[0][i] * (double)S##_x[1][i]);                               \
+            sums += fabs((double)S##_x[0][i]);                                                     \
+        }                                                                                          \
+        own = size;                                                                                \
+        memcpy(S##_p, S##_x[0], n * sizeof(F));                                                    \
+        memcpy(S##_q, S##_x[0], n * sizeof(F));                                                    \
+        const double s = a->relax_##S(S##_p, S##_x[1], S##_x[2], S##_c[0], S##_c[1], n);           \
+        const double t = b->relax_##S(S##_q, S##_x[1], S##_x[2], S##_c[0], S##_c[1], n);           \
+        CANONICAL(S##_p, n)                                                                        \
+        CANONICAL(S##_q, n) same("relax " #S, S##_p, S##_q, n * sizeof(F), n);                     \
+        if (!special) {                                                                            \
+            close_to("relax sum " #S, s, t, own, n);                                               \
+            close_to("dot_row " #S, a->dot_row_##S(S##_x[0], S##_c[0], n),                         \
+                     b->dot_row_##S(S##_x[0], S##_c[0], n), size, n);                              \
+            close_to("abs_row " #S, a->abs_row_##S(S##_x[0], S##_c[0], n),                         \
+                     b->abs_row_##S(S##_x[0], S##_c[0], n), size, n);                              \
+            close_to("dot " #S, a->dot_##S(S##_x[0], S##_x[1], n),                                 \
+                     b->dot_##S(S##_x[0], S##_x[1], n), wide, n);                                  \
+            close_to("sum " #S, a->sum_##S(S##_x[0], n), b->sum_##S(S##_x[0], n), sums, n);        \
+            double z[2][7], w[2][7];                                                               \
+            const size_t part = n / 7;                                                             \
+            a->affine_##S(S##_x[0], S##_c[0], S##_c[1], z[0], w[0], 1, 7, part);                   \
+            b->affine_##S(S##_x[0], S##_c[0], S##_c[1], z[1], w[1], 1, 7, part);                   \
+            for (int k = 0; k < 7; k++) {                                                          \
+                close_to("affine z " #S, z[0][k], z[1][k], 4.0 * (double)(part + 1), part);        \
+                close_to("affine |W| " #S, w[0][k], w[1][k], 4.0 * (double)(part + 1), part);      \
+            }                                                                                      \
+        }                                                                                          \
+        a->mul_##S(S##_x[0], S##_x[1], S##_x[2], S##_x[3], S##_p, S##_q, n);                       \
+        b->mul_##S(S##_x[0], S##_x[1], S##_x[2], S##_x[3], S##_r, S##_s, n);                       \
+        same("mul lower " #S, S##_p, S##_r, n * sizeof(F), n);                                     \
+        same("mul upper " #S, S##_q, S##_s, n * sizeof(F), n);                                     \
+        a->mul_add_##S(S##_x[0], S##_x[1], S##_x[2], S##_x[3], S##_x[4], S##_x[5], S##_p, S##_q,   \
+                       n);                                                                         \
+        b->mul_add_##S(S##_x[0], S##_x[1], S##_x[2], S##_x[3], S##_x[4], S##_x[5], S##_r, S##_s,   \
+                       n);                                                                         \
+        same("mul_add lower " #S, S##_p, S##_r, n * sizeof(F), n);                                 \
+        same("mul_add upper " #S, S##_q, S##_s, n * sizeof(F), n);                                 \
+        for (int up = 0; up < 2; up++) {                                                           \
+            a->step_##S(S##_x[0], S##_p, n, up);                                                   \
+            b->step_##S(S##_x[0], S##_q, n, up);                                                   \
+            same("step " #S, S##_p, S##_q, n * sizeof(F), n);                                      \
+        }                                                                                          \
+        a->split_##S(S##_x[0], S##_p, S##_q, n);                                                   \
+        b->split_##S(S##_x[0], S##_r, S##_s, n);                                                   \
+        same("split positive " #S, S##_p, S##_r, n * sizeof(F), n);                                \
+        same("split negative " #S, S##_q, S##_s, n * sizeof(F), n);                                \
+    }                                                                                              \
+    static void compare_fold_##S(const struct gamma_table *a, const struct gamma_table *b) {       \
+        for (int64_t k = 1; k <= 3; k++) {                                                         \
+            for (int64_t stride = 1; stride <= 3; stride++) {                                      \
+                for (int64_t pad = 0; pad <= 2; pad++) {                                           \
+                    const int64_t H = 7, W = 9, high = (H + 2 * pad - k) / stride + 1;             \
+                    const int64_t wide = (W + 2 * pad - k) / stride + 1;                           \
+                    const int64_t geometry[13] = {k, k,    stride, stride, pad, pad, 1,            \
+                                                  1, high, wide,   H,      W,   3};                \
+                    const size_t planes = 1, count = (size_t)(k * k * high * wide);                \
+                    F *cols = malloc(3 * count * sizeof(F));                                       \
+                    for (size_t i = 0; i < 3 * count; i++) cols[i] = ANY(0);                       \
+                    memset(S##_p, 0, sizeof S##_p);                                                \
+                    memset(S##_q, 0, sizeof S##_q);                                                \
+                    a->fold_last_##S(cols, S##_p, planes, geometry);                               \
+                    b->fold_last_##S(cols, S##_q, planes, geometry);                               \
+                    same("fold_last " #S, S##_p, S##_q, sizeof S##_p, (size_t)k);                  \
+                    free(cols);                                                                    \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+    }
 
 COMPARE(float, f32, any_float)
 COMPARE(double, f64, any_double)
 
-static void compare_half(const struct gamma_table *a,
-                         const struct gamma_table *b, size_t n) {
-  static float x[MOST], y[2][MOST];
-  static uint16_t half[2][MOST];
-  for (size_t i = 0; i < n; i++) {
-    x[i] = any_float(1) * (next() % 2 ? 1.0f : 0x1p-16f);
-  }
-  a->half_down(x, half[0], n);
-  b->half_down(x, half[1], n);
-  same("half_down", half[0], half[1], n * sizeof(uint16_t), n);
-  a->half_up(x, half[0], n);
-  b->half_up(x, half[1], n);
-  same("half_up", half[0], half[1], n * sizeof(uint16_t), n);
-  for (size_t i = 0; i < n; i++) {
-    half[0][i] = (uint16_t)next();
-  }
-  a->from_half(half[0], y[0], n);
-  b->from_half(half[0], y[1], n);
-  same("from_half", y[0], y[1], n * sizeof(float), n);
+static void compare_half(const struct gamma_table *a, const struct gamma_table *b, size_t n) {
+    static float x[MOST], y[2][MOST];
+    static uint16_t half[2][MOST];
+    for (size_t i = 0; i < n; i++) {
+        x[i] = any_float(1) * (next() % 2 ? 1.0f : 0x1p-16f);
+    }
+    a->half_down(x, half[0], n);
+    b->half_down(x, half[1], n);
+    same("half_down", half[0], half[1], n * sizeof(uint16_t), n);
+    a->half_up(x, half[0], n);
+    b->half_up(x, half[1], n);
+    same("half_up", half[0], half[1], n * sizeof(uint16_t), n);
+    for (size_t i = 0; i < n; i++) {
+        half[0][i] = (uint16_t)next();
+    }
+    a->from_half(half[0], y[0], n);
+    b->from_half(half[0], y[1], n);
+    same("from_half", y[0], y[1], n * sizeof(float), n);
 }
 
-static void compare_narrow(const struct gamma_table *a,
-                           const struct gamma_table *b, size_t n) {
-  static double x[3][MOST], y[2][MOST];
-  static float z[2][MOST];
-  for (size_t i = 0; i < n; i++) {
-    for (int k = 0; k < 3; k++) {
-      x[k][i] = any_double(1);
+static void compare_narrow(const struct gamma_table *a, const struct gamma_table *b, size_t n) {
+    static double x[3][MOST], y[2][MOST];
+    static float z[2][MOST];
+    for (size_t i = 0; i < n; i++) {
+        for (int k = 0; k < 3; k++) {
+            x[k][i] = any_double(1);
+        }
     }
-  }
-  for (int up = 0; up < 2; up++) {
-    a->narrow(x[0], z[0], n, up);
-    b->narrow(x[0], z[1], n, up);
-    same("narrow", z[0], z[1], n * sizeof(float), n);
-  }
-  a->midpoint(x[0], x[1], y[0], n);
-  b->midpoint(x[0], x[1], y[1], n);
-  CANONICAL(y[0], n)
-  CANONICAL(y[1], n)
-  same("midpoint", y[0], y[1], n * sizeof(double), n);
-  a->radius_about(x[0], x[1], x[2], y[0], n);
-  b->radius_about(x[0], x[1], x[2], y[1], n);
-  same("radius_about", y[0], y[1], n * sizeof(double), n);
+    for (int up = 0; up < 2; up++) {
+        a->narrow(x[0], z[0], n, up);
+        b->narrow(x[0], z[1], n, up);
+        same("narrow", z[0], z[1], n * sizeof(float), n);
+    }
+    a->midpoint(x[0], x[1], y[0], n);
+    b->midpoint(x[0], x[1], y[1], n);
+    CANONICAL(y[0], n)
+    CANONICAL(y[1], n)
+    same("midpoint", y[0], y[1], n * sizeof(double), n);
+    a->radius_about(x[0], x[1], x[2], y[0], n);
+    b->radius_about(x[0], x[1], x[2], y[1], n);
+    same("radius_about", y[0], y[1], n * sizeof(double), n);
 }
 
 int main(void) {
-  const struct gamma_table *scalar = &gamma_scalar, *other = &OTHER;
-  for (int round = 0; round < 40; round++) {
-    for (size_t i = 0; i < sizeof LENGTHS / sizeof *LENGTHS; i++) {
-      compare_f32(scalar, other, LENGTHS[i], round % 2);
-      compare_f64(scalar, other, LENGTHS[i], round % 2);
-      compare_half(scalar, other, LENGTHS[i]);
-      compare_narrow(scalar, other, LENGTHS[i]);
+    const struct gamma_table *scalar = &gamma_scalar, *other = &OTHER;
+    for (int round = 0; round < 40; round++) {
+        for (size_t i = 0; i < sizeof LENGTHS / sizeof *LENGTHS; i++) {
+            compare_f32(scalar, other, LENGTHS[i], round % 2);
+            compare_f64(scalar, other, LENGTHS[i], round % 2);
+            compare_half(scalar, other, LENGTHS[i]);
+            compare_narrow(scalar, other, LENGTHS[i]);
+        }
     }
-  }
-  compare_fold_f32(scalar, other);
-  compare_fold_f64(scalar, other);
-  printf("%s against %s: %d differences\n", other->name, scalar->name,
-         failures);
-  return failures != 0;
+    compare_fold_f32(scalar, other);
+    compare_fold_f64(scalar, other);
+    printf("%s against %s: %d differences\n", other->name, scalar->name, failures);
+    return failures != 0;
 }
