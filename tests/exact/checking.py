@@ -97,9 +97,7 @@ def check(
     if truths is None:
         truths = exact_values(network, box, rng, inner, wobble)
     with kernels.pinned(config.isa):
-        options = Options(
-            config.method, config.guarantee, np.dtype(config.dtype), config.row_bytes
-        )
+        options = Options(config.method, config.guarantee, np.dtype(config.dtype), config.row_bytes)
         walk = Walk(network, box, options)
         walk.output()
         name = f"{config}"

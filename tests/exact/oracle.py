@@ -185,6 +185,7 @@ class Truth:
             out[lead] = best
         return out
 
+
 def elementwise(op: Any, x: Numbers) -> Numbers:
     """f of every entry."""
     kind = type(op).__name__

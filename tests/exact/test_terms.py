@@ -118,11 +118,11 @@ def test_uncertain_shift() -> None:
 
 
 def test_products_below_the_range() -> None:
-    """INTERVAL.UNDERFLOW: every product is under half the smallest float64."""
+    """INTERVAL.UNDERFLOW: every product is under half the smallest float64, their sum is not."""
     r = rng()
-    w = r.uniform(0.1, 1, (4, 3)) * 2.0**-540
-    net = chain((3,), ops.Gemm(w, None))
-    holds(net, around(r.uniform(0.5, 1, 3) * 2.0**-540, 0.0), IBP)
+    w = r.uniform(0.7, 0.99, (4, 64)) * 2.0**-540
+    net = chain((64,), ops.Gemm(w, None))
+    holds(net, around(r.uniform(0.7, 0.99, 64) * 2.0**-535, 0.0), IBP)
 
 
 def long_radii(n: int) -> Array:
@@ -374,41 +374,57 @@ def test_maximum_slope_rounding() -> None:
     """MAX.SLOPE: rows times the slopes of a maximum."""
     r = rng()
     net = chain((6, 3), ops.ReduceMax(1), ops.Gemm(normal(r, 12, 6), None))
-    low = -r.uniform(0.5, 2, (1, 6, 3))
-    box = Box(low, np.where(np.arange(3) == 0, 3.3, low - 0.1 + 0.3 * (np.arange(3) > 3)) + 0.2)
+    # Slopes 1, 3/4, 3/4: exact numbers, so that the lines are tight at their corners.
+    low = np.tile([-1.0, -2.0, -2.0], (1, 6, 1))
+    box = Box(low, np.full_like(low, 2.0))
     holds(net, box, ROWS32)
+    walk = Walk(net, box, Options("crown-ibp", "real", F32))
+    below, over = walk._neuron_bounds(2, np.zeros(12, np.int64), np.arange(12))
+    for k, row in enumerate(exact(net.nodes[2].op.weight)):
+        # The maximum is 2 where the first entry alone is high and -1 where all are low.
+        assert not above(float(below[k]), sum(2 * a if a < 0 else -a for a in row))
+        assert not above(-float(over[k]), -sum(2 * a if a > 0 else -a for a in row))
 
 
-@pytest.mark.parametrize("k", [2, 3, 5000])
-def test_maximum_lines(k: int) -> None:
-    """MAX.LINE, MAX.SUM: the line is above the maximum at every corner it is built from."""
-    r = rng(k)
-    for _ in range(200 if k < 9 else 1):
-        low = r.normal(size=(1, k))
-        high = low + r.uniform(0, 3, (1, k))
-        if k > 9:  # one large intercept first, then small ones that vanish in the sum
-            low, high = np.full((1, k), -1.0), np.full((1, k), 2.0**-43)
-            low[0, 0], high[0, 0] = 1.0 - 2.0**20, 2.0**30
-            low[0, 1:] = -1 + 2.0**-44 * r.random(k - 1)
-        lines = ops.ReduceMax(0).lines(np.asfortranarray(low), np.asfortranarray(high), F64)
-        slope, intercept = exact(lines.slope[0]), q(lines.intercept[0])
-        lows, highs = exact(low[0]), exact(high[0])
-        for i in range(min(k, 4)):
+def above_the_maximum(low: Array, high: Array) -> None:
+    """The line of max over axis 0 of (k, columns) holds at the corners with one high entry."""
+    lines = ops.ReduceMax(0).lines(low[None], high[None], F64)
+    for column in range(low.shape[1]):
+        slope, intercept = exact(lines.slope[0, column]), q(lines.intercept[0, column])
+        lows, highs = exact(low[:, column]), exact(high[:, column])
+        for i in range(min(len(lows), 4)):
             at = lows.copy()
             at[i] = highs[i]
-            top = max(at[: min(k, 50)]) if k < 9 else max(at[i], max(lows))
-            assert (slope * at).sum() + intercept >= top
-            assert q(low[0, lines.pick[0]]) >= min(lows)
+            assert (slope * at).sum() + intercept >= max(at)
+
+
+def test_maximum_lines() -> None:
+    """MAX.LINE: small intercepts are differences of large numbers."""
+    r = rng()
+    for _ in range(200):
+        low = -(10.0 ** r.uniform(-6, 1, (3, 2)))
+        above_the_maximum(low, 10.0 ** r.uniform(0, 6, (3, 2)))
+
+
+def test_maximum_over_a_long_strided_window() -> None:
+    """MAX.SUM: one large intercept, then thousands that vanish when they are added to it."""
+    low = np.full((5000, 3), -0.9 * 2.0**-24)
+    high = -low
+    low[0], high[0] = -(2.0**30), 2.0**30
+    above_the_maximum(low, high)
 
 
 def test_maximum_constants() -> None:
     """MAX.HEIGHTS: the centre's height on the line is a float64 sum over the window."""
     r = rng()
     k = 3000
-    low, high = r.uniform(-1, -0.5, (1, 1, k)), r.uniform(-0.4, 1.5, (1, 1, k))
-    low[..., 0], high[..., 0] = -0.5, 2.0
+    low, high = np.full((1, 1, k), -1.0), np.full((1, 1, k), -1 + 1e-6)
+    high[..., 0] = 2.0
+    low -= r.uniform(0, 1, low.shape) * (np.arange(k) > 0)
     op = ops.ReduceMax(1)
-    inside = NodeBounds(low, high, 0.5 * (low + high) * 2.0 ** r.integers(0, 20, low.shape))
+    # Any centre is valid: large ones of both signs, so that the line's height there cancels.
+    signs = np.where(np.arange(k) % 2, 1.0, -1.0)
+    inside = NodeBounds(low, high, 1e12 * signs * r.uniform(0.5, 1, low.shape) * (np.arange(k) > 0))
     image = op.interval(low, high)
     outside = NodeBounds(*image, 0.5 * (image[0] + image[1]))
     lines = op.lines(low, high, F64)
@@ -543,6 +559,15 @@ def test_specification_doubt() -> None:
             corner = exact(at) - exact(np.sign(row) * radius)
             sway = 1 - exact(np.sign(row * at) if radius == 0 else -np.ones(8)) * q(2.0**-53)
             assert not above(float(value), (exact(row) * sway * corner).sum())
+
+
+def test_specification_doubt_that_cancels() -> None:
+    """SPEC.DOUBT_REACH: 1.1 x - 1.1 x is zero, unless each coefficient errs its own way."""
+    builder = Builder(ops.Input(), (1,))
+    net = builder.build(builder.add(ops.Concat(0), 0, 0))
+    for dtype in ("float32", "float64"):
+        found = ask(net, around([0.0], 1.0), np.array([[1.125, -1.125]]), dtype, sure=False)
+        assert not above(float(found[0]), -q(2 * 1.125) * q(2.0**-53))
 
 
 def test_specification_dropped() -> None:

@@ -48,9 +48,7 @@ def test_a_batch_is_its_boxes(shape: str, method: str, dtype: str) -> None:
     blocks = gamma.bounds(net, boxes, method=method, dtype=dtype, row_bytes=1)
     close(together, blocks, dtype)
     for b in range(5):
-        alone = gamma.bounds(
-            net, Box(boxes.lower[b], boxes.upper[b]), method=method, dtype=dtype
-        )
+        alone = gamma.bounds(net, Box(boxes.lower[b], boxes.upper[b]), method=method, dtype=dtype)
         assert alone.shape == net.output_shape
         part = type(alone)(together.lower[b], together.upper[b])
         close(alone, part, dtype)
@@ -126,7 +124,9 @@ def test_output_that_is_read_again() -> None:
     """Nodes after the output do not matter, even when they read it."""
     rng = np.random.default_rng(5)
     builder = Builder(ops.Input(), (3,))
-    first = builder.add(ops.Gemm(rng.normal(size=(20, 3)), np.where(np.arange(20) < 9, -50.0, 0)), 0)
+    first = builder.add(
+        ops.Gemm(rng.normal(size=(20, 3)), np.where(np.arange(20) < 9, -50.0, 0)), 0
+    )
     relu = builder.add(ops.Relu(), first)
     builder.add(ops.Gemm(rng.normal(size=(2, 20))), relu)
     net = builder.build(relu)
@@ -167,7 +167,9 @@ def test_balls_are_tighter_than_their_hull(norm: str) -> None:
     assert (ball.width < 0.95 * hull.width).all()
     rng = np.random.default_rng(7)
     for _ in range(300):
-        step = rng.normal(size=5) if norm == "2" else rng.exponential(size=5) * rng.choice([-1, 1], 5)
+        step = (
+            rng.normal(size=5) if norm == "2" else rng.exponential(size=5) * rng.choice([-1, 1], 5)
+        )
         step *= 0.4999 / np.linalg.norm(step, int(norm))
         y = net.forward((x + step)[None], dtype=np.float64)[0]
         assert (ball.lower <= y + 1e-12).all() and (y <= ball.upper + 1e-12).all()
@@ -207,7 +209,9 @@ def overflowing(weight: float) -> Network:
 @pytest.mark.parametrize("guarantee", ["real", "float32"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("weight", [1e30, 1e60, 1e200, 1e308])
-def test_overflow_is_never_a_verdict(weight: float, method: str, guarantee: str, dtype: str) -> None:
+def test_overflow_is_never_a_verdict(
+    weight: float, method: str, guarantee: str, dtype: str
+) -> None:
     """Values beyond the range give infinite bounds, never NaN, never a proof."""
     net = overflowing(weight)
     one = Box(np.zeros((1, 2)), np.ones((1, 2)))
