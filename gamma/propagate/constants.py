@@ -79,9 +79,8 @@ def linear_charge(
     batch = len(bounds.lower)
     m = 1 if start else op.adjoint_terms
     exact_weights = op.exact_in(dtype)
-    steps = 0 if op.unit and (m <= 1 or start) else m
-    if start and exact_weights:
-        steps = 0
+    # Start rows are no product: they cost their noise, and the narrowing of inexact weights.
+    steps = 0 if start or (op.unit and m <= 1) else m
     factor = rounding.gamma_factor(steps, dtype) if steps else 0.0
     if not exact_weights:
         factor = factor + 2 * UNIT[dtype]

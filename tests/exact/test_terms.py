@@ -373,10 +373,9 @@ def test_fused_bias_keeps_its_rounding() -> None:
 def test_maximum_slope_rounding() -> None:
     """MAX.SLOPE: rows times the slopes of a maximum."""
     r = rng()
-    net = chain((6, 3), ops.ReduceMax(1), ops.Gemm(normal(r, 12, 6), None))
-    # Slopes 1, 3/4, 3/4: exact numbers, so that the lines are tight at their corners.
-    low = np.tile([-1.0, -2.0, -2.0], (1, 6, 1))
-    box = Box(low, np.full_like(low, 2.0))
+    net = chain((6, 2), ops.ReduceMax(1), ops.Gemm(normal(r, 12, 6), None))
+    # Slopes 1 and 3/4: exact numbers, so that the lines are tight at their corners.
+    box = Box(np.tile([-1.0, -1.75], (1, 6, 1)), np.tile([2.0, 1.25], (1, 6, 1)))
     holds(net, box, ROWS32)
     walk = Walk(net, box, Options("crown-ibp", "real", F32))
     below, over = walk._neuron_bounds(2, np.zeros(12, np.int64), np.arange(12))
