@@ -96,6 +96,11 @@ class Linear(Operator):
         return 1
 
     @property
+    def adjoint_products(self) -> int:
+        """Products behind one entry of the adjoint's result: each may be lost to underflow."""
+        return self.adjoint_terms
+
+    @property
     def unit(self) -> bool:
         """All coefficients are 0 or ±1: products are exact."""
         return False

@@ -155,6 +155,10 @@ class Conv(Linear):
             reach *= -(-int(size) // (stride // math.gcd(stride, step)))
         return min(channels, SUM_LENGTH) + -(-channels // SUM_LENGTH) * reach
 
+    @property
+    def adjoint_products(self) -> int:
+        return int(self.weight.shape[0]) // self.group * math.prod(self.weight.shape[2:])
+
     def window(self, shape: Shape) -> Window:
         """The 2-d geometry on an input of ``shape`` (channels, *image)."""
         kernel = _pair(self.weight.shape[2:], 1)

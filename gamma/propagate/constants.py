@@ -89,7 +89,7 @@ def linear_charge(
     loss = np.zeros(batch)
     if steps or not exact_weights:
         total = np.asarray(sum(b.radius.reshape(batch, -1).sum(axis=1) for b in inputs))
-        loss = 4 * (m + 1) * UNDERFLOW[dtype] * total + _TINY
+        loss = 4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] * total + _TINY
         if not exact_weights:
             # A coefficient below the range of dtype loses an absolute part, times |a|.
             flush = 2 * UNDERFLOW[dtype] * total

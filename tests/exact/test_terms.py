@@ -220,6 +220,20 @@ def test_products_of_rows_below_the_range() -> None:
     holds(chain((3,), first, second), around(np.zeros(3), 1.0), ROWS32)
 
 
+def test_products_of_a_convolution_below_the_range() -> None:
+    """CHARGE.LOSS: what is lost counts products, of which nested sums have many."""
+    just = np.float32(0.95 * 2.0**-75)
+    conv = ops.Conv(np.full((64, 1, 3, 3), just), None, (1, 1), (1, 1, 1, 1))
+    net = chain(
+        (1, 3, 3), conv, ops.Reshape((576,)), ops.Gemm(np.full((1, 576), just), None)
+    )
+    known = around(np.zeros((1, 3, 3)), 1.0)
+    true = Truth(net)(known.lower[0])[3][0]
+    walk = Walk(net, known, Options("crown-ibp", "real", F32))
+    low, _ = walk._neuron_bounds(3, np.array([0]), np.array([0]))
+    assert not above(float(low[0]), true)
+
+
 def test_products_below_the_range_carried() -> None:
     """RELAX.FUSED_LOSS: the same below an active ReLU."""
     r = rng()
@@ -371,18 +385,15 @@ def test_fused_bias_keeps_its_rounding() -> None:
 
 
 def test_maximum_slope_rounding() -> None:
-    """MAX.SLOPE: rows times the slopes of a maximum."""
-    r = rng()
-    net = chain((6, 2), ops.ReduceMax(1), ops.Gemm(normal(r, 12, 6), None))
-    # Slopes 1 and 3/4: exact numbers, so that the lines are tight at their corners.
-    box = Box(np.tile([-1.0, -1.75], (1, 6, 1)), np.tile([2.0, 1.25], (1, 6, 1)))
-    holds(net, box, ROWS32)
-    walk = Walk(net, box, Options("crown-ibp", "real", F32))
-    below, over = walk._neuron_bounds(2, np.zeros(12, np.int64), np.arange(12))
-    for k, row in enumerate(exact(net.nodes[2].op.weight)):
-        # The maximum is 2 where the first entry alone is high and -1 where all are low.
-        assert not above(float(below[k]), sum(2 * a if a < 0 else -a for a in row))
-        assert not above(-float(over[k]), -sum(2 * a if a > 0 else -a for a in row))
+    """MAX.SLOPE: rows times the slopes of a maximum are rounded, entry by entry."""
+    low, high = np.array([[[-1.0, -1.75]]]), np.array([[[2.0, 1.25]]])
+    inside = NodeBounds(low, high, 0.5 * (low + high))
+    outside = NodeBounds(np.array([[-1.0]]), np.array([[2.0]]), np.array([[0.5]]))
+    lines = ops.ReduceMax(1).lines(low, high, F32)
+    assert lines.slope.ravel().tolist() == [1.0, 0.75]
+    table = max_tables(ops.ReduceMax(1), outside, inside, F32)
+    line = q(0.5) - q(0.75) * q(0.25) + q(lines.intercept[0, 0]) - q(0.5)
+    assert q(table.upper_const[0, 0]) >= line + q(2.0**-24) * q(0.75) * q(1.5)
 
 
 def above_the_maximum(low: Array, high: Array) -> None:
