@@ -224,9 +224,7 @@ def test_products_of_a_convolution_below_the_range() -> None:
     """CHARGE.LOSS: what is lost counts products, of which nested sums have many."""
     just = np.float32(0.95 * 2.0**-75)
     conv = ops.Conv(np.full((64, 1, 3, 3), just), None, (1, 1), (1, 1, 1, 1))
-    net = chain(
-        (1, 3, 3), conv, ops.Reshape((576,)), ops.Gemm(np.full((1, 576), just), None)
-    )
+    net = chain((1, 3, 3), conv, ops.Reshape((576,)), ops.Gemm(np.full((1, 576), just), None))
     known = around(np.zeros((1, 3, 3)), 1.0)
     true = Truth(net)(known.lower[0])[3][0]
     walk = Walk(net, known, Options("crown-ibp", "real", F32))
