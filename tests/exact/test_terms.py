@@ -167,6 +167,14 @@ def test_product_rounding_carried_by_the_activation() -> None:
     holds(net, around(np.full(6, 1.0), 0.9), ROWS32)
 
 
+def test_product_rounding_of_a_convolution() -> None:
+    """CHARGE.PRODUCT: nested sums over channels and kernel positions, in windows and frames."""
+    r = rng()
+    first = ops.Conv(normal(r, 70, 1, 3, 3), None, (1, 1), (1, 1, 1, 1))
+    second = ops.Conv(normal(r, 2, 70, 2, 2), None, (2, 2), (0, 0, 1, 1))
+    holds(chain((1, 4, 3), first, second), around(np.zeros((1, 4, 3)), 1.0), ROWS32)
+
+
 def test_repeats_rounding() -> None:
     """CHARGE.REPEATS: a gather that reads an entry 9 times adds 9 coefficients."""
     r = rng()
@@ -311,6 +319,23 @@ def test_float32_executions_of_sums() -> None:
     net = chain((40,), ops.Gemm(normal(r, 12, 40), normal(r, 12)), ops.Relu())
     net = chain((40,), *(n.op for n in net.nodes[1:]), ops.Gemm(normal(r, 6, 12), None))
     holds(net, around(normal(r, 40), 0.0), *EXECUTED, executions=True)
+
+
+@pytest.mark.parametrize("n", [1 << 17])
+def test_float32_executions_of_long_sums(n: int) -> None:
+    """NOISE.FLOAT32 with 10^5 terms: in order, reversed, pairwise, and the truth."""
+    r = rng()
+    x, w = abs(normal(r, n)), abs(normal(r, 1, n))
+    known = gamma.bounds(
+        chain((n,), ops.Gemm(w, None)), around(x, 0.0), guarantee="float32", dtype="float64"
+    )
+    products = x * w[0]
+    runs = [np.add.accumulate(p)[-1] for p in (products, products[::-1], np.sort(products))]
+    runs += [products.sum(), (w @ x)[0]]
+    assert all(known.lower[0, 0] <= float(v) <= known.upper[0, 0] for v in runs)
+    real = gamma.bounds(chain((n,), ops.Gemm(w, None)), around(x, 0.0), dtype="float64")
+    assert violations(real.lower[0], real.upper[0], np.array([(exact(x) * exact(w[0])).sum()])) == 0
+    assert real.width[0, 0] < 1e-9 * real.upper[0, 0]
 
 
 def test_float32_executions_below_the_range() -> None:
