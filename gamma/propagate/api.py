@@ -32,6 +32,9 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 
+_FEW_OUTPUTS = 16
+
+
 @dataclass
 class Analysis:
     """What `lower_bounds` found and how.
@@ -89,7 +92,8 @@ def bounds(
         net: the network. box: input set; a leading batch axis gives a leading batch axis.
         method: "ibp", "crown-ibp" (intermediate bounds by IBP) or "crown".
         guarantee: "real" (the real-arithmetic network) or "float32" (also every float32 execution).
-        dtype: of the coefficient rows; "auto" takes float64 for narrow networks.
+        dtype: of the coefficient rows; "auto" takes float64 for narrow networks, and for the rows
+            of a few outputs.
         intermediate: return a dict of node name -> BoundedTensor instead.
         deadline: ``time.monotonic()`` value after which ResourceError is raised.
 
@@ -104,7 +108,9 @@ def bounds(
     for start in range(0, len(many.lower), step):
         with telemetry.measure("bounds", boxes=min(step, len(many.lower) - start)):
             walk = Walk(net, many.slice(start, start + step), options)
-            walk.output()
+            # A few output rows cost little in float64 and pay no float32 charge.
+        few = dtype == "auto" and method == "crown" and net.nodes[net.output].size <= _FEW_OUTPUTS
+        (walk.in_float64() if few else walk).output()
         nodes = range(net.output + 1) if intermediate else (net.output,)
         for index in nodes:
             known = walk.bounds[index]
