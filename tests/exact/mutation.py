@@ -1,7 +1,8 @@
 """Deletes the terms of the error analysis one at a time; the tests must notice.
 
 A copy of the package is changed in one place and `test_terms.py` (with the operators' tests) runs
-against it on NumPy kernels, so that every term lives in Python. `make mutation` fails when fewer
+against it: on NumPy kernels, where every term lives in Python, and for the steps that the C library
+takes whole, compiled anew. `make mutation` fails when fewer
 than 95 % of the mutants are noticed, or when a mutant no longer applies.
 """
 
@@ -171,22 +172,76 @@ MUTANTS = (
 )
 
 
+K = "csrc/simd/layers.inc"
+# The same terms where the C library takes whole steps; these are compiled into the copy.
+COMPILED = (
+    Mutant("C.CENTRE", K, "(g * (size + fabs(offset)) + doubt", "(doubt"),
+    Mutant("C.SPREAD", K, "spread[k] = spread[k] * grow + TINY;", "spread[k] += TINY;"),
+    Mutant("C.UNDERFLOW", K, "#define TINY 0x1p-1000", "#define TINY 0.0"),
+    Mutant("C.FUSED", K, "down = g * 1.01 * pay;", "down = 0.0 * pay;"),
+    Mutant("C.FUSED_UPPER", K, "up = s * 1.01 * pay +", "up ="),
+    Mutant("C.SLOPE", K, "s * unit * radius : 0.0", "0.0 * unit * radius : 0.0"),
+    Mutant("C.ROUNDING", K, "(up + more * 0x1p-50 +", "(up + more * 0.0 +"),
+    Mutant(
+        "C.SUM",
+        K,
+        "dot = factors[0] * (1.0 + 0x1p-20) + 0x1p-50",
+        "dot = 0x1p-50 + 0.0 * factors[0]",
+    ),
+    Mutant("C.LOSS", K, "total += radius + pay;", "total += 0.0 * radius;"),
+    Mutant(
+        "C.INTERCEPT",
+        K,
+        "larger(-s * l, u - s * u) * (1.0 + 0x1p-40)",
+        "0.999999999 * larger(-s * l, u - s * u)",
+    ),
+)
+
+
+def _copy_sources(work: Path) -> None:
+    """What the build of the C library needs."""
+    for name in ("csrc", "README.md", "LICENSE"):
+        source, target = ROOT / name, work / name
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, target)
+
+
 def noticed(mutant: Mutant) -> bool | None:
     """Whether the tests fail on the mutant; None when its text is not in the source (once)."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        ignored = shutil.ignore_patterns("__pycache__")
+        ignored = shutil.ignore_patterns("__pycache__", "_simd*.so")
         shutil.copytree(ROOT / "gamma", work / "gamma", ignore=ignored)
         shutil.copytree(ROOT / "tests", work / "tests", ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", work)
-        target = work / "gamma" / mutant.file
+        compiled = mutant.file.startswith("csrc")
+        if compiled:
+            _copy_sources(work)
+        target = work / mutant.file if compiled else work / "gamma" / mutant.file
         source = target.read_text()
         if source.count(mutant.old) != 1:
             return None
         target.write_text(source.replace(mutant.old, mutant.new))
-        environment = os.environ | {"GAMMA_ISA": "numpy", "PYTHONPATH": folder}
+        environment = os.environ | {"PYTHONPATH": folder}
+        if compiled:
+            build = [sys.executable, "-c", "from setuptools import setup; setup()"]
+            build += ["build_ext", "--inplace"]
+            subprocess.run(build, cwd=work, check=True, capture_output=True)
+        else:
+            environment["GAMMA_ISA"] = "numpy"
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not best", *TESTS]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-k",
+            "not numpy" if compiled else "not best",
+            *TESTS,
+        ]
         command += ["-p", "no:cacheprovider"]
         done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
         if done.returncode not in (0, 1):
@@ -195,7 +250,7 @@ def noticed(mutant: Mutant) -> bool | None:
 
 
 def main(only: list[str]) -> int:
-    chosen = [m for m in MUTANTS if not only or m.name in only]
+    chosen = [m for m in (*MUTANTS, *COMPILED) if not only or m.name in only]
     with ThreadPoolExecutor(max_workers=int(os.environ.get("JOBS", "2"))) as pool:
         results = list(pool.map(noticed, chosen))
     words = {True: "noticed", False: "NOT NOTICED", None: "DOES NOT APPLY"}

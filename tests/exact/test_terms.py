@@ -20,7 +20,7 @@ from gamma import ops
 from gamma.network.graph import Builder, Network
 from gamma.propagate.api import lower_bounds
 from gamma.propagate.backward import Backward
-from gamma.propagate.constants import MaxTables, linear_charge, max_tables, relaxation
+from gamma.propagate.constants import LinearCharge, MaxTables, linear_charge, max_tables, relaxation
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.specification import Specification
 from gamma.propagate.state import NodeBounds
@@ -292,6 +292,44 @@ def test_relaxation_constants(n: int) -> None:
             rounded = q(2.0**-53) * abs(s) * q(radius[j]) * (abs(slope[0, j]) not in (0, 1))
             true = s * q(centre[j]) + t - q(outside.centre[0, j])
             assert sign * c + dot * abs(c) <= sign * true - rounded
+
+
+def test_slope_products_of_relu_below_the_range() -> None:
+    """RELAX.LOSS where a ReLU's tables come from the C library."""
+    net = chain((4,), ops.Relu(), ops.Gemm(-small(rng(), -95, 3, 4), None))
+    holds(net, Box(np.full((1, 4), -1.0), np.full((1, 4), 2.0**-60)), ROWS32)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("n", [7, 4000])
+def test_relu_constants(n: int, dtype: Any) -> None:
+    """The same terms in the tables of a ReLU, judged by the least valid intercept."""
+    r = rng(n)
+    low, high = -r.uniform(0.01, 1, n) * 10.0 ** r.integers(-12, 4, n), r.uniform(0.01, 1, n)
+    # Bounds that were tightened leave the centre where it was.
+    centre = 0.5 * low + 0.5 * high + r.normal(size=n) * 10.0 ** r.integers(-9, 6, n)
+    inside = node(low, high, centre)
+    after = 0.5 * high
+    pay = r.uniform(0, 1e-9, (1, n))
+    table = relaxation(
+        ops.Relu(),
+        node(0 * high, high, after),
+        inside,
+        dtype,
+        "real",
+        LinearCharge(pay, np.zeros(1)),
+    )
+    dot = q(n + 2) * q(2.0**-53) / (1 - q(n + 2) * q(2.0**-53))
+    unit = q(2.0 ** (-24 if dtype == F32 else -53))
+    for j in range(n):
+        l, u, c, v = (q(a[j]) for a in (low, high, centre, after))
+        g, s = q(table.lower_slope[0, j]), q(table.upper_slope[0, j])
+        rounded = unit * s * max(u - c, c - l) * (s != 1)
+        const = q(table.upper_const[0, j])
+        true = s * c + max(-s * l, u - s * u) - v
+        assert const - dot * abs(const) >= true + rounded + s * q(pay[0, j])
+        const = q(table.lower_const[0, j])
+        assert const + dot * abs(const) <= g * c - v - g * q(pay[0, j])
 
 
 def test_constant_below_the_range() -> None:
