@@ -542,6 +542,8 @@ class HardSigmoid(Elementwise):
 
     @property
     def breaks(self) -> tuple[float, ...]:  # type: ignore[override]
+        if self.alpha == 0:  # a constant: the breaks only have to be in order
+            return (0.0, 1.0)
         return tuple(sorted((-self.beta / self.alpha, (1 - self.beta) / self.alpha)))
 
     def function(self, x: Array) -> Array:

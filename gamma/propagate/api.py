@@ -70,7 +70,8 @@ def _options(
     if dtype not in ("auto", "float32", "float64"):
         raise UsageError(f"dtype {dtype!r}: expected auto, float32 or float64")
     # A failed probe means that products may break the assumptions of the float32 charges.
-    wide = dtype == "float64" or (dtype == "auto" and (narrow(network) or probe.check_arithmetic()))
+    failed = bool(probe.check_arithmetic())
+    wide = failed or dtype == "float64" or (dtype == "auto" and narrow(network))
     chosen = np.dtype(np.float64 if wide else np.float32)
     return Options(method, guarantee, chosen, row_bytes, deadline)
 
@@ -167,6 +168,8 @@ def lower_bounds(
         with telemetry.measure("lower_bounds", boxes=len(chosen.lower), questions=len(rows)):
             redone += _one_batch(net, chosen, part, options, dtype, result, rows)
     result.used = (method, f"{redone} rows again in float64") if redone else (method,)
+    if failed := probe.check_arithmetic():
+        result.used += (f"float64 because the arithmetic probe failed: {', '.join(failed)}",)
     return result
 
 
