@@ -22,6 +22,7 @@ GATES: dict[str, str] = {
     "unstable": "bound only neurons whose bounds decide a relaxation",
     "fused_interval": "read a dense weight once for centre and radius at small batches",
     "fused_layers": "whole steps of small dense networks in one call of the C library",
+    "fused_walk": "rows through dense layers, from the first to the input, in one C call",
     "fused_charge": "fold a product's charge into the constants of the activation after it",
 }
 """Name -> what the optimisation does."""

@@ -31,6 +31,25 @@ void gamma_interval_affine_f32(const float *W, const double *centre, const doubl
 void gamma_interval_affine_f64(const double *W, const double *centre, const double *radius,
                                double *z, double *spread, size_t B, size_t m, size_t n);
 
+/* One step of a backward walk over dense layers; absent parts are NULL. In this order: entries
+ * (N, n) pass the relaxation, d pays |entries|·pay and the loss of the row's box, and the rows are
+ * multiplied by the weight (n, columns), of which `width` columns count; columns·sizeof(entry) is a
+ * multiple of 64. Tables are (B, n), loss (B). */
+struct gamma_step {
+    size_t n, width, columns;
+    const void *lower_slope, *upper_slope;
+    const double *lower_const, *upper_const, *pay, *loss;
+    const void *weight;
+};
+/* Rows A (N, steps[last].n) down to step 0, `block` rows at a time in scratch (2, block, widest).
+ * A and d are overwritten. 0, -1 (box outside [0, B)) or -2 (widths that do not meet). */
+int gamma_chain_f32(const struct gamma_step *steps, size_t last, float *A, double *d,
+                    const int64_t *box, float *scratch, size_t block, size_t widest, size_t B,
+                    size_t N);
+int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, double *d,
+                    const int64_t *box, double *scratch, size_t block, size_t widest, size_t B,
+                    size_t N);
+
 /* geometry = kh kw sh sw top left dh dw Ho Wo H W C. */
 void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);
 void gamma_fold_last_f64(const double *cols, double *out, size_t frames, const int64_t *geometry);

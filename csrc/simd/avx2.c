@@ -10,6 +10,7 @@
 #define D_LOAD _mm256_loadu_pd
 #define D_STORE _mm256_storeu_pd
 #define D_ZERO _mm256_setzero_pd()
+#define D_ONE _mm256_set1_pd
 #define D_ADD _mm256_add_pd
 #define D_MUL _mm256_mul_pd
 #define D_FMA _mm256_fmadd_pd
@@ -29,7 +30,15 @@ static inline double D_SUM(__m256d v) {
     return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
 }
 
+#define FV __m256
+#define FV_LOAD _mm256_loadu_ps
+#define FV_STORE _mm256_storeu_ps
+#define FV_ONE _mm256_set1_ps
+#define FV_FMA _mm256_fmadd_ps
+#define TALL 4
+
 #include "half_f16c.h"
+#include "product.h"
 #include "rows.h"
 
 GAMMA_TABLE(avx2);

@@ -10,6 +10,7 @@
 #define D_LOAD _mm512_loadu_pd
 #define D_STORE _mm512_storeu_pd
 #define D_ZERO _mm512_setzero_pd()
+#define D_ONE _mm512_set1_pd
 #define D_ADD _mm512_add_pd
 #define D_MUL _mm512_mul_pd
 #define D_FMA _mm512_fmadd_pd
@@ -26,7 +27,15 @@
 #define S_PICK(x, yes, no)                                                                         \
     _mm256_mask_blend_ps(_mm256_cmp_ps_mask(x, _mm256_setzero_ps(), _CMP_GE_OQ), no, yes)
 
+#define FV __m512
+#define FV_LOAD _mm512_loadu_ps
+#define FV_STORE _mm512_storeu_ps
+#define FV_ONE _mm512_set1_ps
+#define FV_FMA _mm512_fmadd_ps
+#define TALL 8
+
 #include "half_f16c.h"
+#include "product.h"
 #include "rows.h"
 
 GAMMA_TABLE(avx512);

@@ -210,3 +210,4 @@ void gamma_erfc(const double *x, double *out, size_t n) {
 }
 
 #include "layers.inc"
+#include "chain.inc"

@@ -10,6 +10,7 @@
 #define D_LOAD vld1q_f64
 #define D_STORE vst1q_f64
 #define D_ZERO vdupq_n_f64(0)
+#define D_ONE vdupq_n_f64
 #define D_ADD vaddq_f64
 #define D_MUL vmulq_f64
 #define D_FMA(a, b, c) vfmaq_f64(c, a, b)
@@ -47,6 +48,14 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
     }
 }
 
+#define FV float32x4_t
+#define FV_LOAD vld1q_f32
+#define FV_STORE vst1q_f32
+#define FV_ONE vdupq_n_f32
+#define FV_FMA(a, b, c) vfmaq_f32(c, a, b)
+#define TALL 8
+
+#include "product.h"
 #include "rows.h"
 
 GAMMA_TABLE(neon);

@@ -49,6 +49,19 @@
             sum += (double)x[j];                                                                   \
         }                                                                                          \
         return sum;                                                                                \
+    }                                                                                              \
+    static void product_##S(const F *A, size_t lda, const F *W, F *C, size_t N, size_t K,          \
+                            size_t columns) {                                                      \
+        for (size_t i = 0; i < N; i++) {                                                           \
+            F *row = C + i * columns;                                                              \
+            memset(row, 0, columns * sizeof *row);                                                 \
+            for (size_t k = 0; k < K; k++) {                                                       \
+                const F a = A[i * lda + k];                                                        \
+                for (size_t j = 0; j < columns; j++) {                                             \
+                    row[j] += a * W[k * columns + j];                                              \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
     }
 
 SCALAR_KERNELS(float, f32)

@@ -4,6 +4,7 @@
  *   relax             a' = a·slope, Σ a·const     one, sum in double  scalar      f32 28, f64 40
  *   dot_row, abs_row  Σ a·v, Σ |a|·w              sum in double       scalar      f32 12, f64 16
  *   affine            W·c and |W|·r, B boxes      sum in double       scalar      W once: 4, 8
+ *   product           A·W, W's rows padded        one per term        scalar      W once a block
  *   dot, sum          Σ x·y, Σ x                  sum in double       scalar      f32 8/4, f64 16/8
  *   mul, mul_add      interval product (+ sum)    one step outward    scalar      f32 16/24, f64 double
  *   step, narrow      next number; double->float  directed            scalar      4, 8; 8
@@ -25,6 +26,7 @@
     double (*abs_row_##S)(const F *, const double *, size_t);                                      \
     void (*affine_##S)(const F *, const double *, const double *, double *, double *, size_t,      \
                        size_t, size_t);                                                            \
+    void (*product_##S)(const F *, size_t, const F *, F *, size_t, size_t, size_t);                \
     double (*dot_##S)(const F *, const F *, size_t);                                               \
     double (*sum_##S)(const F *, size_t);                                                          \
     void (*mul_##S)(const F *, const F *, const F *, const F *, F *, F *, size_t);                 \
@@ -55,9 +57,9 @@ extern const struct gamma_table gamma_neon;
 
 #define GAMMA_ENTRIES(S)                                                                           \
     .relax_##S = relax_##S, .dot_row_##S = dot_row_##S, .abs_row_##S = abs_row_##S,                \
-    .affine_##S = affine_##S, .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S,          \
-    .mul_add_##S = mul_add_##S, .split_##S = split_##S, .fold_last_##S = fold_last_##S,            \
-    .step_##S = step_##S
+    .affine_##S = affine_##S, .product_##S = product_##S, .dot_##S = dot_##S, .sum_##S = sum_##S,  \
+    .mul_##S = mul_##S, .mul_add_##S = mul_add_##S, .split_##S = split_##S,                        \
+    .fold_last_##S = fold_last_##S, .step_##S = step_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */
 #define GAMMA_TABLE(ISA)                                                                           \

@@ -20,6 +20,7 @@ from gamma import telemetry, tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network
 from gamma.ops import Add, Conv, Elementwise, Gemm, Linear, ReduceMax, Relu
+from gamma.ops.base import cast_weight
 from gamma.ops.convolution import channels_last
 from gamma.propagate.constants import (
     UNIT,
@@ -31,6 +32,7 @@ from gamma.propagate.constants import (
     max_tables,
     relaxation,
 )
+from gamma.propagate.plan import plan_of
 from gamma.propagate.state import NodeBounds
 from gamma.propagate.windows import Windows, can_window, framed, through_conv
 from gamma.tensor import kernels, rounding
@@ -45,6 +47,10 @@ Rows = Array | Windows
 _TINY = 2.0**-1000
 # A fused ReLU drops dead columns when at least this share of them is dead in every box.
 _COMPRESS_FROM = 0.1
+# Entries of a weight up to which one thread of the C product beats the BLAS (measured).
+_CHAIN_WEIGHT = 1 << 20
+# Scratch memory of a block of rows on their way down: a share of the second-level cache.
+_CHAIN_BYTES = 256 << 10
 
 
 class Backward:
@@ -69,7 +75,10 @@ class Backward:
         self._columns: dict[int, Array | None] = {}
         self._weights: dict[int, Array] = {}
         self._radii: dict[int, Float64] = {}
-        self.seconds: dict[int, float] = {}
+        self._plan = plan_of(network)
+        self._sequential = self._can_chain()
+        self._chain: kernels.Chain | None = None
+        self._ready: set[int] = set()
         self._compress = tuning.enabled("compress") and not linear_only
         self._windowed = tuning.enabled("windows")
         self._fuse = tuning.enabled("fused_charge") and not linear_only
@@ -78,14 +87,7 @@ class Backward:
 
     def fused(self, index: int) -> bool:
         """Node ``index`` is linear and read by one elementwise node, which carries its charge."""
-        readers = self.network.consumers[index]
-        return (
-            self._fuse
-            and isinstance(self.network.nodes[index].op, Linear)
-            and len(readers) == 1
-            and index != self.network.output
-            and isinstance(self.network.nodes[readers[0]].op, Elementwise)
-        )
+        return self._fuse and self._plan.carried[index]
 
     def charge(self, index: int) -> LinearCharge:
         """Charge of passing linear node ``index``."""
@@ -142,7 +144,7 @@ class Backward:
         if index not in self._weights:
             node = self.network.nodes[index]
             assert isinstance(node.op, Gemm)
-            weight = node.op.weight.astype(self.dtype, copy=False)
+            weight = cast_weight(node.op, node.op.weight, "weight", self.dtype, False)
             readers = self.network.consumers[index]
             rows = self.columns(readers[0]) if self.fused(index) else None
             columns = self.columns(node.inputs[0])
@@ -162,6 +164,7 @@ class Backward:
 
     def forget(self, index: int) -> None:
         """Bounds of ``index`` were tightened: drop what was computed from the old ones."""
+        self._ready.difference_update((index, *self.network.consumers[index]))
         for store in (self._tables, self._charges, self._columns, self._weights, self._radii):
             store.pop(index, None)
             for reader in self.network.consumers[index]:
@@ -181,23 +184,93 @@ class Backward:
         ``d`` is overwritten. ``check`` is called before each node and may raise to stop.
         """
         with np.errstate(all="ignore"):
-            for index in range(max(frontier), 0, -1):
+            for index in range(max(frontier), -1, -1):
                 rows = frontier.pop(index, None)
                 if rows is None:
                     continue
                 if check is not None:
                     check()
                 started = time.perf_counter()
-                self._step(index, rows, d, box, frontier)
-                ended = time.perf_counter()
-                self.seconds[index] = self.seconds.get(index, 0.0) + ended - started
+                chained = not frontier and not isinstance(rows, Windows) and self.chained(index)
+                if chained:
+                    assert self._chain is not None and isinstance(rows, np.ndarray)
+                    self._chain.run(index, rows, d, box, _CHAIN_BYTES)
+                elif index:
+                    self._step(index, rows, d, box, frontier)
+                else:
+                    self._concretise_input(rows, d, box)
                 if telemetry.recorder is not None:
-                    name = f"crown.backward.{self.network.nodes[index].op.name.lower()}"
+                    node = "chain" if chained else self.network.nodes[index].op.name.lower()
                     size = (rows.array if isinstance(rows, Windows) else rows).nbytes
-                    telemetry.record(name, started, ended, rows=len(d), bytes=size)
-            if 0 in frontier:
-                self._concretise_input(frontier.pop(0), d, box)
+                    now = time.perf_counter()
+                    name = f"crown.backward.{node}"
+                    telemetry.record(name, started, now, rows=len(d), bytes=size)
         return np.where(np.isnan(d), -np.inf, d)
+
+    # -- dense networks: the whole walk in one call ----------------------------------------------
+
+    def _can_chain(self) -> bool:
+        return tuning.enabled("fused_walk") and self.box.norm == "inf" and not self.linear_only
+
+    def chained(self, last: int) -> bool:
+        """Whether rows over node ``last`` go down to the input in one call; then it is set up."""
+        if not (self._sequential and last and self._plan.sequential[last]):
+            return False
+        if self._chain is None:
+            self._chain = kernels.chain(self.network.output + 1, len(self.box.lower), self.dtype)
+            self._sequential = self._chain is not None
+            if self._chain is None:
+                return False
+        for index in range(last + 1):
+            if index not in self._ready:
+                if not self._set_step(self._chain, index):
+                    return False
+                self._ready.add(index)
+        return True
+
+    def _set_step(self, chain: kernels.Chain, index: int) -> bool:
+        """Describe one node to the chain; False when its weight is better left to the BLAS."""
+        node = self.network.nodes[index]
+        if index == 0:
+            chain.pay(0, node.size, self.radius(0), None)
+        elif isinstance(node.op, Gemm):
+            if node.op.weight.size > _CHAIN_WEIGHT:
+                return False
+            charge = None if self.fused(index) else self.charge(index)
+            weight, width = self._padded(index)
+            if charge is None:
+                chain.pay(index, len(weight), None, None)
+            else:
+                chain.pay(index, len(weight), charge.weight, charge.loss)
+            chain.product(index, weight, width)
+        elif isinstance(node.op, Linear):  # a change of shape: nothing moves, nothing is charged
+            chain.pay(index, node.size, None, None)
+        else:
+            table = self.tables(index)
+            assert isinstance(table, Relaxation)
+            slopes = table.lower_slope, table.upper_slope
+            constants = table.lower_const, table.upper_const
+            chain.relax(index, slopes[0].shape[1], slopes, constants, table.loss)
+        return True
+
+    def _padded(self, index: int) -> tuple[Array, int]:
+        """`weight` with rows of whole 64 bytes (what pads them counts for nothing), its width."""
+        node = self.network.nodes[index]
+        op = node.op
+        assert isinstance(op, Gemm)
+        readers = self.network.consumers[index]
+        rows = self.columns(readers[0]) if self.fused(index) else None
+        columns = self.columns(node.inputs[0])
+        if columns is None:
+            width = int(op.weight.shape[1])
+            weight: Array = op.cached(f"padded.{self.dtype.char}", lambda: _pad(op, self.dtype))
+        else:
+            width = len(columns)
+            spare = kernels.padded(width, self.dtype) - width
+            columns = np.concatenate((columns, np.zeros(spare, columns.dtype)))
+            weight = cast_weight(op, op.weight, "weight", self.dtype, False)
+        weight = weight if rows is None else weight.take(rows, axis=0)
+        return weight if columns is None else weight.take(columns, axis=1), width
 
     def _step(
         self, index: int, rows: Rows, d: Float64, box: Int64, frontier: dict[int, Rows]
@@ -338,6 +411,13 @@ class Backward:
         d -= self.box.radius * norm * (1 + g) * (1 + 2.0**-48)
         _settle(d)
         np.maximum(d, interval, out=d)
+
+
+def _pad(op: Gemm, dtype: np.dtype[Any]) -> Array:
+    """The weight in ``dtype`` with zero columns up to whole 64 bytes."""
+    weight = cast_weight(op, op.weight, "weight", dtype, False)
+    spare = kernels.padded(weight.shape[1], dtype) - weight.shape[1]
+    return np.ascontiguousarray(np.pad(weight, ((0, 0), (0, spare))) if spare else weight)
 
 
 def _frames(rows: Rows) -> Array:

@@ -73,10 +73,35 @@ def linear_charge(
     inputs: list[NodeBounds],
     dtype: np.dtype[Any],
     start: bool = False,
+    at: tuple[Array, Array] | None = None,
 ) -> LinearCharge:
-    """Charge of the product rows·L in ``dtype``; with ``start`` the rows are rows of L itself."""
+    """Charge of the product rows·L in ``dtype``; with ``start`` the rows are rows of L itself.
+
+    With ``at`` (boxes, neurons) it is the charge of these neurons' unit rows: both (rows,), and no
+    sum over neurons to cover.
+    """
     assert bounds.spread is not None and bounds.noise is not None
+    key = f"charge.{dtype.char}.{start}"
+    factor, steps, exact_weights = op.cached(key, lambda: _factor(op, dtype, start))
     batch = len(bounds.lower)
+    spread, noise = bounds.spread.reshape(batch, -1), bounds.noise.reshape(batch, -1)
+    if at is not None:
+        spread, noise = spread[at], noise[at]
+    weight = (factor * spread + noise) * (1 + 2.0**-50)
+    loss = np.zeros(batch) if at is None else np.zeros(len(weight))
+    if steps or not exact_weights:
+        total = sum((b.mass for b in inputs[1:]), inputs[0].mass)
+        total = total if at is None else total[at[0]]
+        loss = 4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] * total + _TINY
+        if not exact_weights:
+            # A coefficient below the range of dtype loses an absolute part, times |a|.
+            flush = 2 * UNDERFLOW[dtype] * total
+            weight = weight + flush.reshape(-1, *(1,) * (weight.ndim - 1))
+    return LinearCharge(inflated(weight) if at is None else weight, loss)
+
+
+def _factor(op: Linear, dtype: np.dtype[Any], start: bool) -> tuple[float, int, bool]:
+    """What rows·L costs per |a| and spread; products summed; whether L is exact in ``dtype``."""
     m = 1 if start else op.adjoint_terms
     exact_weights = op.exact_in(dtype)
     # Start rows are no product: they cost their noise, and the narrowing of inexact weights.
@@ -85,16 +110,7 @@ def linear_charge(
     if not exact_weights:
         factor = factor + 2 * UNIT[dtype]
     factor = (factor + 2 * op.uncertainty) * (1 + 2.0**-20)
-    weight = (factor * bounds.spread + bounds.noise) * (1 + 2.0**-50)
-    loss = np.zeros(batch)
-    if steps or not exact_weights:
-        total = np.asarray(sum(b.radius.reshape(batch, -1).sum(axis=1) for b in inputs))
-        loss = 4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] * total + _TINY
-        if not exact_weights:
-            # A coefficient below the range of dtype loses an absolute part, times |a|.
-            flush = 2 * UNDERFLOW[dtype] * total
-            weight = weight + flush.reshape(-1, *(1,) * (weight.ndim - 1))
-    return LinearCharge(inflated(weight.reshape(batch, -1)), loss)
+    return factor, steps, exact_weights
 
 
 def relaxation(

@@ -5,7 +5,7 @@ All arrays are float64 (batch, *node shape); a walk owns them, nodes hold nothin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from gamma.tensor import rounding
 
 Float64 = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -35,17 +36,41 @@ class NodeBounds:
     centre: Float64
     spread: Float64 | None = None
     noise: Float64 | None = None
+    _radius: Float64 | None = field(default=None, repr=False)
+    _mass: Float64 | None = field(default=None, repr=False)
 
     @property
     def radius(self) -> Float64:
         """At least |value - centre| for every value of the node."""
-        return rounding.radius_about(self.lower, self.upper, self.centre)
+        if self._radius is None:
+            self._radius = rounding.radius_about(self.lower, self.upper, self.centre)
+        return self._radius
+
+    @property
+    def mass(self) -> Float64:
+        """Sum of the radii of each box (batch,), an ordinary float64 sum."""
+        if self._mass is None:
+            self._mass = self.radius.reshape(len(self.lower), -1).sum(axis=1)
+        return self._mass
 
     def intersect(self, lower: Float64, upper: Float64, where: str) -> None:
         """Tighten with other proved bounds. Raises InternalError when they contradict."""
         low, high = np.maximum(self.lower, lower), np.minimum(self.upper, upper)
         check_order(low, high, where)
         self.lower, self.upper = low, high
+        self._radius = self._mass = None
+
+    def tighten(
+        self, boxes: Indices, neurons: Indices, lower: Float64, upper: Float64, where: str
+    ) -> None:
+        """`intersect` at the entries (boxes[k], neurons[k]) alone; ends are (rows,)."""
+        shape, at = self.lower.shape, (boxes, neurons)
+        low, high = (e.reshape(shape[0], -1).copy() for e in (self.lower, self.upper))
+        low[at] = lower = np.maximum(low[at], lower)
+        high[at] = upper = np.minimum(high[at], upper)
+        check_order(lower, upper, where)
+        self.lower, self.upper = low.reshape(shape), high.reshape(shape)
+        self._radius = self._mass = None
 
 
 def clean(lower: Float64, upper: Float64, where: str) -> tuple[Float64, Float64]:

@@ -17,6 +17,7 @@ from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
 from gamma.propagate.backward import Backward, Rows
 from gamma.propagate.constants import linear_charge
 from gamma.propagate.interval import input_bounds, interval_step
+from gamma.propagate.plan import plan_of
 from gamma.propagate.state import NodeBounds
 from gamma.propagate.windows import Windows, starts
 from gamma.tensor import rounding
@@ -64,6 +65,7 @@ class Walk:
 
     def __init__(self, network: Network, box: Box, options: Options) -> None:
         self.network, self.box, self.options = network, box, options
+        self._plan = plan_of(network)
         self.bounds: list[NodeBounds] = [input_bounds(box)]
         self.backward = Backward(
             network, box, self.bounds, options.dtype, options.guarantee, options.method == "ibp"
@@ -71,7 +73,6 @@ class Walk:
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
         self._tight = [box.norm == "inf"]
-        self._independent = [True]
         with np.errstate(all="ignore"):
             for index in range(1, network.output + 1):
                 self._visit(index)
@@ -95,13 +96,11 @@ class Walk:
     def _is_tight(self, index: int) -> bool:
         """Whether CROWN cannot improve the interval bounds: see `Linear.independent`."""
         node = self.network.nodes[index]
-        tight = all(self._tight[i] for i in node.inputs)
         if not isinstance(node.op, Linear):
-            self._independent.append(False)
             return True  # the image of its input's bounds is as good as its own rows
-        alone = len(node.inputs) == 1 and self._independent[node.inputs[0]]
-        self._independent.append(alone and node.op.independent)
-        return tight and (alone or node.op.moves)
+        alone = len(node.inputs) == 1 and self._plan.separate[node.inputs[0]]
+        exact = alone or node.op.moves
+        return exact and all(self._tight[i] for i in node.inputs)
 
     # -- intermediate bounds by CROWN ------------------------------------------------------------
 
@@ -114,22 +113,21 @@ class Walk:
         self.unstable[index] = len(boxes)
         if not len(boxes):
             return
-        bounds = self.bounds[index]
-        size = (len(bounds.lower), self.network.nodes[index].size)
-        lower, upper = np.full(size, -np.inf), np.full(size, np.inf)
         step = max(1, self._rows_at_once(index) // 2)
-        for start in range(0, len(boxes), step):
-            b, k = boxes[start : start + step], neurons[start : start + step]
-            low, high = self._neuron_bounds(index, b, k)
-            lower[b, k], upper[b, k] = low, high
-        shape = bounds.lower.shape
+        parts = [
+            self._neuron_bounds(index, boxes[at : at + step], neurons[at : at + step])
+            for at in range(0, len(boxes), step)
+        ]
+        lower, upper = (np.concatenate(ends) for ends in zip(*parts, strict=True))
         name = self.network.nodes[index].name
-        bounds.intersect(lower.reshape(shape), upper.reshape(shape), name)
+        self.bounds[index].tighten(boxes, neurons, lower, upper, name)
         self.backward.forget(index)
         self._tight[index] = True
 
     def _wanted(self, index: int) -> npt.NDArray[np.bool_] | None:
         """Neurons (batch, size) that some nonlinear reader needs better bounds of."""
+        if not self._plan.relaxed[index]:
+            return None
         wanted: Any = None
         bounds = self.bounds[index]
         for reader in self.network.consumers[index]:
@@ -144,8 +142,7 @@ class Walk:
         return None if wanted is None else wanted.reshape(len(bounds.lower), -1)
 
     def _rows_at_once(self, index: int) -> int:
-        widest = max(node.size for node in self.network.nodes[: index + 1])
-        row = widest * self.options.dtype.itemsize * _BLOCKS
+        row = self._plan.widest[index] * self.options.dtype.itemsize * _BLOCKS
         return max(2, self.options.row_bytes // row)
 
     def _neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
@@ -168,19 +165,21 @@ class Walk:
         dtype = self.options.dtype
         if isinstance(node.op, Gemm) and len(node.shape) == 1:
             inputs = [self.bounds[i] for i in node.inputs]
-            charge = linear_charge(node.op, bounds, inputs, dtype, start=True)
+            at = (boxes, neurons)
+            charge = linear_charge(node.op, bounds, inputs, dtype, start=True, at=at)
             before = node.inputs[0]
             rows = node.op.start_rows(neurons, [self.network.nodes[before].shape], dtype)
             columns = self.backward.columns(before)
             rows = rows if columns is None else rows.take(columns, axis=1)
+            cost = (charge.weight + charge.loss) * (1 + 2.0**-50)
             frontier: dict[int, Rows] = {before: np.ascontiguousarray(rows)}
         else:
             frontier = {index: _unit_rows(neurons, boxes, node.shape, dtype)}
             if not self.backward.fused(index):
                 return frontier, centre, np.zeros(len(neurons))
             charge = self.backward.charge(index)
-        cost = charge.weight[boxes, neurons] + charge.loss[boxes]
-        return frontier, centre, cost * (1 + 2.0**-50)
+            cost = (charge.weight[boxes, neurons] + charge.loss[boxes]) * (1 + 2.0**-50)
+        return frontier, centre, cost
 
     def in_float64(self) -> Walk:
         """The same bounds with float64 rows."""
@@ -268,12 +267,12 @@ def unstable(op: Elementwise | ReduceMax, lower: Float64, upper: Float64) -> npt
 
 def narrow(network: Network) -> bool:
     """Whether every node is at most 128 wide: float64 then costs little and charges nothing."""
-    return max(node.size for node in network.nodes) <= 128
+    return plan_of(network).widest[-1] <= 128
 
 
 def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:
     """How many boxes one walk takes: bounds and tables of all nodes are alive together."""
-    total = sum(node.size for node in network.nodes)
+    total = sum(plan_of(network).sizes)
     return max(1, limit_bytes // (total * 8 * 12))
 
 

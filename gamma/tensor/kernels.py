@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Pair = tuple[int, int]
+Pairs = tuple[Array, Array]
 
 NAMES = ("avx512", "avx2", "neon", "scalar", "numpy")
 isa: str = "numpy"
@@ -250,6 +251,48 @@ def relu_tables(
     loss = np.empty(len(after))
     _backend.relu_tables(lower, upper, centre, after, charge, slopes, constants, loss, factors)
     return slopes, constants, loss
+
+
+class Chain(Protocol):
+    """Steps of a backward walk over dense layers, run in one call; it keeps the tables alive.
+
+    Step k first relaxes or pays (one of `relax` and `pay` must be called for it), then multiplies
+    when `product` was called; then comes step k - 1. Rows have the dtype of the chain, tables one
+    row per box.
+    """
+
+    def relax(self, index: int, n: int, slopes: Pairs, constants: Pairs, loss: Float64) -> None:
+        """Pass an activation as `relax_rows` does, then d -= loss[box]."""
+
+    def pay(self, index: int, n: int, weight: Float64 | None, loss: Float64 | None) -> None:
+        """d -= |rows|·weight + loss[box] for tables (B, n) and (B,); None costs nothing."""
+
+    def product(self, index: int, weight: Array, width: int) -> None:
+        """Multiply by ``weight`` (n, columns), of which ``width`` columns count.
+
+        A row of it must be whole 64 bytes: `padded`. Call it after `relax` or `pay`.
+        """
+
+    def run(self, last: int, rows: Array, d: Float64, box: Int64, block_bytes: int) -> None:
+        """Take rows (N, n) through steps last..0, in place; d float64 (N,) gets the result.
+
+        After each step d also pays for its own float64 additions. Blocks of rows use about
+        ``block_bytes`` of scratch memory.
+        """
+
+
+def chain(steps: int, boxes: int, dtype: np.dtype[Any]) -> Chain | None:
+    """An empty chain for tables of ``boxes`` boxes; None without the compiled library."""
+    if _backend is fallback:
+        return None
+    made: Chain = _backend.Chain(steps, boxes, dtype)
+    return made
+
+
+def padded(n: int, dtype: np.dtype[Any]) -> int:
+    """The least number of columns >= n that fills whole 64 bytes."""
+    per = 64 // dtype.itemsize
+    return -(-n // per) * per
 
 
 def _map64(name: str, x: npt.ArrayLike) -> Float64:

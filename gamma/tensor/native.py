@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.errors import UsageError
+from gamma.errors import InternalError, UsageError
 from gamma.tensor._simd import ffi, lib
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Pair = tuple[int, int]
+Pairs = tuple[Array, Array]
 
 # Keyed by the dtype's character: looking a dtype object up costs more than the check itself.
 _C_TYPES = {
@@ -206,6 +207,86 @@ def relu_tables(
         B,
         n,
     )
+
+
+class Chain:
+    """Steps of backward walks in C memory; see `gamma.tensor.kernels.Chain`."""
+
+    def __init__(self, steps: int, boxes: int, dtype: np.dtype[Any]) -> None:
+        self._steps = ffi.new("struct gamma_step[]", steps)
+        self._alive: list[tuple[Any, ...]] = [()] * steps
+        self._run = lib.gamma_chain_f32 if dtype.itemsize == 4 else lib.gamma_chain_f64
+        self._boxes, self._dtype, self._widest = boxes, dtype, 1
+
+    def _table(self, array: Array, n: int, dtype: Any) -> Any:
+        if array.dtype != dtype:
+            raise UsageError(f"step: found a table of {array.dtype}, expected {dtype}")
+        return _pointer(array, self._boxes * n)
+
+    def relax(self, index: int, n: int, slopes: Pairs, constants: Pairs, loss: Float64) -> None:
+        step = self._clear(index, n)
+        low, high = (self._table(a, n, self._dtype) for a in slopes)
+        below, above = (self._table(a, n, np.float64) for a in constants)
+        pointers = (low, high, below, above, self._table(loss, 1, np.float64))
+        step.lower_slope, step.upper_slope = low, high
+        step.lower_const, step.upper_const, step.loss = pointers[2:]
+        self._alive[index] = (pointers, slopes, constants, loss)
+
+    def pay(self, index: int, n: int, weight: Float64 | None, loss: Float64 | None) -> None:
+        step = self._clear(index, n)
+        if weight is not None:
+            step.pay = self._table(weight, n, np.float64)
+        if loss is not None:
+            step.loss = self._table(loss, 1, np.float64)
+        self._alive[index] = (step.pay, step.loss, weight, loss)
+
+    def product(self, index: int, weight: Array, width: int) -> None:
+        n, columns = weight.shape
+        step = self._steps[index]
+        if weight.dtype != self._dtype or n != step.n or columns * weight.itemsize % 64:
+            raise UsageError(
+                f"step: found a weight {weight.dtype} {weight.shape} after {step.n} entries, "
+                f"expected {self._dtype} with rows of whole 64 bytes"
+            )
+        step.weight = pointer = _pointer(weight, n * columns)
+        step.width, step.columns = width, columns
+        self._alive[index] += (pointer, weight)
+        self._widest = max(self._widest, columns)
+
+    def _clear(self, index: int, n: int) -> Any:
+        step = self._steps[index]
+        step.n, step.width, step.columns = n, 0, 0
+        step.lower_slope = step.upper_slope = step.weight = ffi.NULL
+        step.lower_const = step.upper_const = step.pay = step.loss = ffi.NULL
+        return step
+
+    def run(
+        self, last: int, rows: Array, d: Float64, box: npt.NDArray[np.int64], block_bytes: int
+    ) -> None:
+        N, n = rows.shape
+        if n != self._steps[last].n or rows.dtype != self._dtype:
+            raise UsageError(
+                f"rows: found {rows.dtype} {rows.shape}, expected {self._steps[last].n} columns "
+                f"of {self._dtype}"
+            )
+        row_bytes = 2 * self._widest * self._dtype.itemsize
+        block = max(8, min(64, block_bytes // row_bytes // 8 * 8))
+        scratch = np.empty(2 * block * self._widest, self._dtype)
+        status = self._run(
+            self._steps,
+            last,
+            _pointer(rows, N * n, True),
+            _pointer(d, N, True),
+            _pointer(box, N),
+            _pointer(scratch, scratch.size, True),
+            block,
+            self._widest,
+            self._boxes,
+            N,
+        )
+        if status == -2:
+            raise InternalError("backward steps whose widths do not meet; please report this")
+        _inside(status, box, self._boxes)
 
 
 def erf(x: Float64) -> Float64:

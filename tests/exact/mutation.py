@@ -67,7 +67,7 @@ MUTANTS = (
     Mutant("CHARGE.NARROWED", C, "factor = factor + 2 * UNIT[dtype]", "pass"),
     Mutant("CHARGE.SCALE", C, "(factor + 2 * op.uncertainty)", "factor"),
     Mutant(
-        "CHARGE.NOISE", C, "(factor * bounds.spread + bounds.noise)", "(factor * bounds.spread)"
+        "CHARGE.NOISE", C, "(factor * spread + noise)", "(factor * spread)"
     ),
     Mutant("CHARGE.LOSS", B, "d -= charge.loss[box]", "pass"),
     Mutant("CHARGE.FLUSHED", C, "flush = 2 * UNDERFLOW[dtype] * total", "flush = 0 * total"),

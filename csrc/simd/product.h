@@ -1,0 +1,42 @@
+/* product.inc for float and for double. The including file has defined V_* for both: FV, F_LOAD, ...
+ * for floats, DV, D_LOAD, ... for doubles, VECTOR_BYTES and TALL. */
+#ifndef GAMMA_PRODUCT_H
+#define GAMMA_PRODUCT_H
+
+#define F float
+#define FN(name) name##_f32
+#define V FV
+#define V_LOAD FV_LOAD
+#define V_STORE FV_STORE
+#define V_ONE FV_ONE
+#define V_FMA FV_FMA
+#define WIDTH (VECTOR_BYTES / 4)
+#include "product.inc"
+#undef F
+#undef FN
+#undef V
+#undef V_LOAD
+#undef V_STORE
+#undef V_ONE
+#undef V_FMA
+#undef WIDTH
+
+#define F double
+#define FN(name) name##_f64
+#define V VD
+#define V_LOAD D_LOAD
+#define V_STORE D_STORE
+#define V_ONE D_ONE
+#define V_FMA D_FMA
+#define WIDTH (VECTOR_BYTES / 8)
+#include "product.inc"
+#undef F
+#undef FN
+#undef V
+#undef V_LOAD
+#undef V_STORE
+#undef V_ONE
+#undef V_FMA
+#undef WIDTH
+
+#endif
