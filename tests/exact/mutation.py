@@ -66,9 +66,7 @@ MUTANTS = (
     Mutant("CHARGE.REPEATS", C, "(op.unit and m <= 1)", "op.unit"),
     Mutant("CHARGE.NARROWED", C, "factor = factor + 2 * UNIT[dtype]", "pass"),
     Mutant("CHARGE.SCALE", C, "(factor + 2 * op.uncertainty)", "factor"),
-    Mutant(
-        "CHARGE.NOISE", C, "(factor * spread + noise)", "(factor * spread)"
-    ),
+    Mutant("CHARGE.NOISE", C, "(factor * spread + noise)", "(factor * spread)"),
     Mutant("CHARGE.LOSS", B, "d -= charge.loss[box]", "pass"),
     Mutant("CHARGE.FLUSHED", C, "flush = 2 * UNDERFLOW[dtype] * total", "flush = 0 * total"),
     Mutant("WEIGHT.SUM", C, "return weight * ((1 + g) * (1 + 2.0**-50))", "return weight * 1.0"),
