@@ -17,12 +17,14 @@ from contextvars import ContextVar
 from gamma.errors import UsageError
 
 GATES: dict[str, str] = {
+    "pool": "large temporary arrays from a pool of memory of the thread",
     "compress": "drop the columns of dead ReLUs, and the weights' rows, between dense layers",
     "windows": "carry rows of convolutional neurons on their receptive fields",
     "unstable": "bound only neurons whose bounds decide a relaxation",
     "fused_interval": "read a dense weight once for centre and radius at small batches",
     "fused_layers": "whole steps of small dense networks in one call of the C library",
     "fused_walk": "rows through dense layers, from the first to the input, in one C call",
+    "fused_network": "CROWN over small dense ReLU networks, box by box, in one C call",
     "fused_charge": "fold a product's charge into the constants of the activation after it",
 }
 """Name -> what the optimisation does."""

@@ -50,6 +50,40 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
                     const int64_t *box, double *scratch, size_t block, size_t widest, size_t B,
                     size_t N);
 
+/* One dense layer of gamma_dense_walk; a ReLU follows all but the last.
+ * stored: weight (m, n) as in the file, double when `wide`; bias (m) or NULL; row_sum (m) >= Σ|W|.
+ * rows: weight (m, columns) in the rows' type, padded as in gamma_step.
+ * interval: γ of float64 sums of n terms; product: charge of a product per |a|·spread; inflate:
+ * factor of weights summed over m entries; dot: γ of float64 sums of m terms; underflow: of a
+ * product, per unit of its input's radii. */
+struct gamma_layer {
+    size_t m, n, columns, wide;
+    const void *stored, *rows;
+    const double *bias, *row_sum;
+    double interval, product, inflate, dot, underflow;
+};
+/* flags: tighten hidden layers (1) or the output (2) by backward rows; bounds are there already (4).
+ */
+enum { GAMMA_DENSE_REFINE = 1, GAMMA_DENSE_OUTPUT = 2, GAMMA_DENSE_KNOWN = 4 };
+/* Bytes of `memory` that a walk needs. */
+size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count);
+size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count);
+/* Boxes from..to of B. lower, upper, centre: the input (B, n). bounds, layer after layer: centre,
+ * spread, noise, lower, upper, then lower, upper, centre of the ReLU, each (B, m). slopes (2, B, m)
+ * and constants (2, B, m) a layer, losses (layers, B), all as gamma_relu_tables makes them. rows,
+ * seconds (layers): neurons bounded by rows and time taken are added. factors: inflation of the input's radii, 1.01·u of the rows,
+ * the share of live neurons up to which dead ones are dropped. Returns how many ends cross. */
+size_t gamma_dense_walk_f32(const struct gamma_layer *layers, size_t count, const double *lower,
+                            const double *upper, const double *centre, double *bounds,
+                            float *slopes, double *constants, double *losses, int64_t *rows,
+                            double *seconds, void *memory, const double *factors, size_t B,
+                            size_t from, size_t to, int flags);
+size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, const double *lower,
+                            const double *upper, const double *centre, double *bounds,
+                            double *slopes, double *constants, double *losses, int64_t *rows,
+                            double *seconds, void *memory, const double *factors, size_t B,
+                            size_t from, size_t to, int flags);
+
 /* geometry = kh kw sh sw top left dh dw Ho Wo H W C. */
 void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);
 void gamma_fold_last_f64(const double *cols, double *out, size_t frames, const int64_t *geometry);

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 #include "table.h"
 
@@ -211,3 +212,28 @@ void gamma_erfc(const double *x, double *out, size_t n) {
 
 #include "layers.inc"
 #include "chain.inc"
+
+/* Rows of a neuron and its negative that go down together in gamma_dense_walk. */
+enum { DENSE_ROWS = 32 };
+
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+#define F float
+#define FN(name) name##_f32
+#define UNDERFLOW 0x1p-150
+#include "dense.inc"
+#undef F
+#undef FN
+#undef UNDERFLOW
+
+#define F double
+#define FN(name) name##_f64
+#define UNDERFLOW 0.0 /* 2^-1075 is no number; 2^-1000 is paid besides */
+#include "dense.inc"
+#undef F
+#undef FN
+#undef UNDERFLOW

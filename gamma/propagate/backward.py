@@ -32,6 +32,7 @@ from gamma.propagate.constants import (
     max_tables,
     relaxation,
 )
+from gamma.propagate.dense import padded
 from gamma.propagate.plan import plan_of
 from gamma.propagate.state import NodeBounds
 from gamma.propagate.windows import Windows, can_window, framed, through_conv
@@ -162,6 +163,11 @@ class Backward:
             self._radii[index] = inflated(radius.reshape(len(radius), -1))
         return self._radii[index]
 
+    def adopt(self, index: int, table: Relaxation) -> None:
+        """Take over tables of node ``index`` made elsewhere, no neuron left out."""
+        self._tables[index] = table
+        self._columns[index] = None
+
     def forget(self, index: int) -> None:
         """Bounds of ``index`` were tightened: drop what was computed from the old ones."""
         self._ready.difference_update((index, *self.network.consumers[index]))
@@ -263,7 +269,7 @@ class Backward:
         columns = self.columns(node.inputs[0])
         if columns is None:
             width = int(op.weight.shape[1])
-            weight: Array = op.cached(f"padded.{self.dtype.char}", lambda: _pad(op, self.dtype))
+            weight: Array = op.cached(f"padded.{self.dtype.char}", lambda: padded(op, self.dtype))
         else:
             width = len(columns)
             spare = kernels.padded(width, self.dtype) - width
@@ -411,13 +417,6 @@ class Backward:
         d -= self.box.radius * norm * (1 + g) * (1 + 2.0**-48)
         _settle(d)
         np.maximum(d, interval, out=d)
-
-
-def _pad(op: Gemm, dtype: np.dtype[Any]) -> Array:
-    """The weight in ``dtype`` with zero columns up to whole 64 bytes."""
-    weight = cast_weight(op, op.weight, "weight", dtype, False)
-    spare = kernels.padded(weight.shape[1], dtype) - weight.shape[1]
-    return np.ascontiguousarray(np.pad(weight, ((0, 0), (0, spare))) if spare else weight)
 
 
 def _frames(rows: Rows) -> Array:

@@ -82,7 +82,7 @@ def linear_charge(
     """
     assert bounds.spread is not None and bounds.noise is not None
     key = f"charge.{dtype.char}.{start}"
-    factor, steps, exact_weights = op.cached(key, lambda: _factor(op, dtype, start))
+    factor, steps, exact_weights = op.cached(key, lambda: charge_factor(op, dtype, start))
     batch = len(bounds.lower)
     spread, noise = bounds.spread.reshape(batch, -1), bounds.noise.reshape(batch, -1)
     if at is not None:
@@ -100,7 +100,7 @@ def linear_charge(
     return LinearCharge(inflated(weight) if at is None else weight, loss)
 
 
-def _factor(op: Linear, dtype: np.dtype[Any], start: bool) -> tuple[float, int, bool]:
+def charge_factor(op: Linear, dtype: np.dtype[Any], start: bool) -> tuple[float, int, bool]:
     """What rows·L costs per |a| and spread; products summed; whether L is exact in ``dtype``."""
     m = 1 if start else op.adjoint_terms
     exact_weights = op.exact_in(dtype)

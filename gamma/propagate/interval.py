@@ -113,7 +113,7 @@ def _dense(node: Node, op: Gemm, x: NodeBounds) -> NodeBounds | None:
     if x.lower.ndim != 2 or len(x.lower) > _FUSED_BATCH or not tuning.enabled("fused_layers"):
         return None
     g = rounding.gamma_factor(op.terms + 4, np.float64)
-    weight, bias, row_sum = op.cached("dense.interval", lambda: _dense_constants(op))
+    weight, bias, row_sum = op.cached("dense.interval", lambda: dense_constants(op))
     done = kernels.dense_interval(
         weight, bias, row_sum, x.lower, x.upper, x.centre, (g, op.uncertainty)
     )
@@ -125,7 +125,7 @@ def _dense(node: Node, op: Gemm, x: NodeBounds) -> NodeBounds | None:
     return NodeBounds(lower, upper, centre, spread, noise)
 
 
-def _dense_constants(op: Gemm) -> tuple[Float64, Float64 | None, Float64]:
+def dense_constants(op: Gemm) -> tuple[Float64, Float64 | None, Float64]:
     """Weight as stored, bias and Σ|W| per row (rounded up), in float64."""
     total = abs(op.weight.astype(np.float64)).sum(axis=1) * (1 + 2.0**-20)
     bias = None if op.bias is None else np.ascontiguousarray(op.bias, dtype=np.float64)

@@ -53,12 +53,16 @@ class NodeBounds:
             self._mass = self.radius.reshape(len(self.lower), -1).sum(axis=1)
         return self._mass
 
+    def reset(self) -> None:
+        """The bounds were changed: forget what was computed from them."""
+        self._radius = self._mass = None
+
     def intersect(self, lower: Float64, upper: Float64, where: str) -> None:
         """Tighten with other proved bounds. Raises InternalError when they contradict."""
         low, high = np.maximum(self.lower, lower), np.minimum(self.upper, upper)
         check_order(low, high, where)
         self.lower, self.upper = low, high
-        self._radius = self._mass = None
+        self.reset()
 
     def tighten(
         self, boxes: Indices, neurons: Indices, lower: Float64, upper: Float64, where: str
@@ -70,7 +74,7 @@ class NodeBounds:
         high[at] = upper = np.minimum(high[at], upper)
         check_order(lower, upper, where)
         self.lower, self.upper = low.reshape(shape), high.reshape(shape)
-        self._radius = self._mass = None
+        self.reset()
 
 
 def clean(lower: Float64, upper: Float64, where: str) -> tuple[Float64, Float64]:

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import telemetry, tuning
-from gamma.errors import ResourceError, UsageError
+from gamma.errors import InternalError, ResourceError, UsageError
 from gamma.network.graph import Network
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
 from gamma.propagate.backward import Backward, Rows
 from gamma.propagate.constants import linear_charge
+from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
 from gamma.propagate.interval import input_bounds, interval_step
 from gamma.propagate.plan import plan_of
 from gamma.propagate.state import NodeBounds
@@ -73,8 +74,13 @@ class Walk:
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
         self._tight = [box.norm == "inf"]
+        self._dense = self._dense_network(options.dtype)
+        self._walked: DenseWalk | None = None
         with np.errstate(all="ignore"):
             for index in range(1, network.output + 1):
+                if self._dense is not None and index == self._dense.first:
+                    self._walk_dense(self._dense)
+                    break
                 self._visit(index)
 
     def _visit(self, index: int) -> None:
@@ -92,6 +98,44 @@ class Walk:
             name = f"{self.options.method}.node.{node.op.name.lower()}"
             rows = 2 * self.unstable.get(index, 0)
             telemetry.record(name, started, ended, rows=rows, neurons=node.size)
+
+    # -- small dense networks: all in one call -------------------------------------------------
+
+    def _dense_network(self, dtype: np.dtype[Any]) -> DenseNetwork | None:
+        """The network for the one-call walk, where that computes what was asked."""
+        asked = self.options.method == "crown" and self.options.guarantee == "real"
+        gates = ("fused_network", "fused_walk", "fused_layers", "unstable", "fused_charge")
+        if not asked or self.box.norm != "inf" or not all(map(tuning.enabled, gates)):
+            return None
+        return dense_network(self.network, dtype)
+
+    def _walk_dense(self, dense: DenseNetwork) -> None:
+        started = time.perf_counter()
+        source = self.bounds[dense.first - 1]
+        self._walked = walked = DenseWalk(dense, source, self.options.dtype, self.options.check)
+        self._agree(walked.crossed)
+        self.bounds += walked.bounds
+        self._tight += [True] * len(walked.bounds)
+        self._tight[-1] = dense.first == self.network.output
+        for layer, (rows, seconds) in enumerate(zip(walked.rows, walked.seconds, strict=True)):
+            index = dense.first + 2 * layer
+            self.seconds[index] = float(seconds)
+            if rows:
+                self.unstable[index] = int(rows)
+        if telemetry.recorder is not None:
+            telemetry.record(
+                "crown.network", started, time.perf_counter(), rows=2 * int(walked.rows.sum())
+            )
+
+    def _agree(self, crossed: int) -> None:
+        if crossed:
+            raise InternalError(f"{crossed} bounds contradict each other; please report this")
+
+    def _adopt(self) -> None:
+        """Give the tables of the one-call walk to the backward rows."""
+        if self._walked is not None and self._dense is not None:
+            for layer, table in enumerate(self._walked.relaxations()):
+                self.backward.adopt(self._dense.first + 2 * layer + 1, table)
 
     def _is_tight(self, index: int) -> bool:
         """Whether CROWN cannot improve the interval bounds: see `Linear.independent`."""
@@ -194,14 +238,21 @@ class Walk:
             self.options.guarantee,
             self.options.method == "ibp",
         )
+        wide._dense = self._dense_network(wide.options.dtype) if self._walked else None
+        wide._walked = None
+        if self._walked is not None and wide._dense is not None:
+            source, check = self.bounds[wide._dense.first - 1], self.options.check
+            wide._walked = DenseWalk(
+                wide._dense, source, wide.options.dtype, check, known=self._walked
+            )
         return wide
 
     # -- results -----------------------------------------------------------------------------------
 
     def rows(self, frontier: dict[int, Array], d: Float64, box: Array) -> Float64:
         """Sound lower bounds of rows over any nodes, block by block."""
-        last = max(frontier)
-        step = self._rows_at_once(last)
+        self._adopt()
+        step = self._rows_at_once(max(frontier))
         results = []
         for start in range(0, len(d), step):
             # A copy: the walk overwrites its rows.
@@ -218,6 +269,9 @@ class Walk:
         """Bounds (batch, *output shape) of the output: the walk's rows intersected with IBP."""
         index = self.network.output
         bounds, node = self.bounds[index], self.network.nodes[index]
+        if self._walked is not None and not self._tight[index]:
+            self._agree(self._walked.output())
+            self._tight[index] = True
         if self.options.method != "ibp" and isinstance(node.op, Linear) and not self._tight[index]:
             boxes, neurons = np.divmod(np.arange(bounds.lower.size), node.size)
             step = max(1, self._rows_at_once(index) // 2)

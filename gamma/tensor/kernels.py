@@ -15,9 +15,9 @@ variable GAMMA_ISA pins it on import; a name this machine cannot run is a UsageE
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -293,6 +293,69 @@ def padded(n: int, dtype: np.dtype[Any]) -> int:
     """The least number of columns >= n that fills whole 64 bytes."""
     per = 64 // dtype.itemsize
     return -(-n // per) * per
+
+
+class DenseLayer(NamedTuple):
+    """One layer of a `DenseNetwork`; a ReLU follows all but the last.
+
+    Attributes:
+        stored: weight f (m, n) as in the file. rows: the same in the rows' dtype, `padded`.
+        bias: float64 (m,) or None. row_sum: float64 (m,), at least Σ|W|.
+        factors: γ of float64 sums of n terms; charge of a product per |a| and spread; factor of
+            weights summed over m entries; γ of float64 sums of m terms; underflow of a product per
+            unit of its input's radii.
+    """
+
+    stored: Array
+    rows: Array
+    bias: Float64 | None
+    row_sum: Float64
+    factors: tuple[float, float, float, float, float]
+
+
+class DenseNetwork(Protocol):
+    """Dense layers and ReLUs whose whole CROWN walk runs in one call.
+
+    Attributes:
+        layers: as given. room: bytes of memory that `run` needs.
+    """
+
+    layers: tuple[DenseLayer, ...]
+    room: int
+
+    def run(
+        self,
+        box: tuple[Float64, Float64, Float64],
+        bounds: Float64,
+        tables: tuple[Array, Float64, Float64],
+        counts: tuple[Int64, Float64],
+        memory: Array,
+        factors: tuple[float, float, float],
+        span: tuple[int, int],
+        flags: tuple[bool, bool, bool],
+    ) -> int:
+        """Walk boxes span[0]..span[1] of B; returns how many ends contradict each other.
+
+        Args:
+            box: lower, upper, centre of the input, float64 (B, n).
+            bounds: float64, 8·B·neurons entries; layer after layer (8, B, m): centre, spread,
+                noise, lower, upper of the layer, then lower, upper, centre of its ReLU.
+            tables: slopes in the rows' dtype, constants (2·B·neurons entries each; layer after
+                layer (2, B, m), lower then upper) and losses (layers, B), as in `relu_tables`.
+            counts: neurons bounded by rows, seconds; (layers,) each, added to.
+            memory: float64, at least ``room`` bytes, overwritten.
+            factors: of the input's radii in a sum over them; 1.01·u of the rows; the share of live
+                neurons up to which dead ones are left out (negative: never).
+            flags: tighten hidden layers by rows; the output; ``bounds`` hold bounds already.
+        """
+
+
+def dense_network(layers: Sequence[DenseLayer], dtype: np.dtype[Any]) -> DenseNetwork | None:
+    """The layers ready for walks with rows of ``dtype``; None without the compiled library."""
+    if _backend is fallback:
+        return None
+    made: DenseNetwork = _backend.DenseNetwork(layers, dtype)
+    return made
 
 
 def _map64(name: str, x: npt.ArrayLike) -> Float64:

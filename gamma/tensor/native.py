@@ -6,6 +6,8 @@ module fails with ImportError where gamma was installed without a compiler.
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -287,6 +289,79 @@ class Chain:
         if status == -2:
             raise InternalError("backward steps whose widths do not meet; please report this")
         _inside(status, box, self._boxes)
+
+
+class DenseNetwork:
+    """Dense layers in C memory; see `gamma.tensor.kernels.DenseNetwork`."""
+
+    def __init__(self, layers: Sequence[Any], dtype: np.dtype[Any]) -> None:
+        self._layers = ffi.new("struct gamma_layer[]", len(layers))
+        self._alive: list[Any] = []
+        self._dtype, self.layers = dtype, tuple(layers)
+        before = layers[0].stored.shape[1]
+        for entry, layer in zip(self._layers, layers, strict=True):
+            (m, n), columns = layer.stored.shape, layer.rows.shape[1]
+            if n != before or layer.rows.dtype != dtype or columns * dtype.itemsize % 64:
+                raise UsageError(
+                    f"dense layer: found a weight ({m}, {n}) after {before} entries, and rows of "
+                    f"{columns} {layer.rows.dtype}"
+                )
+            entry.m, entry.n, entry.columns = m, n, columns
+            entry.wide = layer.stored.dtype == np.float64
+            entry.interval, entry.product, entry.inflate = layer.factors[:3]
+            entry.dot, entry.underflow = layer.factors[3:]
+            pointers = (
+                _pointer(layer.stored, m * n),
+                _pointer(layer.rows, m * columns),
+                ffi.NULL if layer.bias is None else _pointer(layer.bias, m),
+                _pointer(layer.row_sum, m),
+            )
+            entry.stored, entry.rows, entry.bias, entry.row_sum = pointers
+            self._alive.append(pointers)
+            before = m
+        self.room: int = _pick_size("dense_room", dtype)(self._layers, len(layers))
+
+    def run(
+        self,
+        box: tuple[Float64, Float64, Float64],
+        bounds: Float64,
+        tables: tuple[Array, Float64, Float64],
+        counts: tuple[npt.NDArray[np.int64], Float64],
+        memory: Array,
+        factors: tuple[float, float, float],
+        span: tuple[int, int],
+        flags: tuple[bool, bool, bool],
+    ) -> int:
+        B = len(box[0])
+        n, neurons = self._layers[0].n, builtins.sum(len(layer.stored) for layer in self.layers)
+        if not 0 <= span[0] <= span[1] <= B:
+            raise UsageError(f"dense walk: found boxes {span} of {B}")
+        slopes, constants, losses = tables
+        if slopes.dtype != self._dtype:
+            raise UsageError(f"dense walk: found slopes {slopes.dtype}, expected {self._dtype}")
+        crossed: int = _pick("dense_walk", slopes)(
+            self._layers,
+            len(self.layers),
+            *(_pointer(part, B * n) for part in box),
+            _pointer(bounds, 8 * B * neurons, True),
+            _pointer(slopes, 2 * B * neurons, True),
+            _pointer(constants, 2 * B * neurons, True),
+            _pointer(losses, B * len(self.layers), True),
+            _pointer(counts[0], len(self.layers), True),
+            _pointer(counts[1], len(self.layers), True),
+            _pointer(memory, -(-self.room // 8), True),
+            ffi.new("double[3]", factors),
+            B,
+            *span,
+            flags[0] * lib.GAMMA_DENSE_REFINE
+            + flags[1] * lib.GAMMA_DENSE_OUTPUT
+            + flags[2] * lib.GAMMA_DENSE_KNOWN,
+        )
+        return crossed
+
+
+def _pick_size(name: str, dtype: np.dtype[Any]) -> Any:
+    return getattr(lib, f"gamma_{name}_f32" if dtype.itemsize == 4 else f"gamma_{name}_f64")
 
 
 def erf(x: Float64) -> Float64:

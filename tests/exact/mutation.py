@@ -18,7 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = ("tests/exact/test_terms.py", "tests/ops/test_relaxation.py")
+TESTS = (
+    "tests/exact/test_terms.py",
+    "tests/ops/test_relaxation.py",
+    "tests/propagate/test_dense_walk.py",
+)
 ENOUGH = 0.95
 
 
@@ -108,8 +112,8 @@ MUTANTS = (
     Mutant(
         "START.COST",
         W,
-        "return frontier, centre, cost * (1 + 2.0**-50)",
-        "return frontier, centre, 0 * cost",
+        "cost = (charge.weight + charge.loss) * (1 + 2.0**-50)",
+        "cost = 0 * charge.weight",
     ),
     Mutant("SPEC.CENTRE", A, "abs(centre) * (g + doubt)", "abs(centre) * doubt"),
     Mutant("SPEC.DOUBT_CENTRE", A, "abs(centre) * (g + doubt)", "abs(centre) * g * 2.0**-9"),
@@ -170,7 +174,7 @@ MUTANTS = (
 )
 
 
-K = "csrc/simd/layers.inc"
+K, D = "csrc/simd/layers.inc", "csrc/simd/dense.inc"
 # The same terms where the C library takes whole steps; these are compiled into the copy.
 COMPILED = (
     Mutant("C.CENTRE", K, "(g * (size + fabs(offset)) + doubt", "(doubt"),
@@ -193,6 +197,11 @@ COMPILED = (
         "larger(-s * l, u - s * u) * (1.0 + 0x1p-40)",
         "0.999999999 * larger(-s * l, u - s * u)",
     ),
+    Mutant("D.CENTRE", D, "centre[k] - noise[k] * SLACK * SLACK", "centre[k] + 0.0 * noise[k]"),
+    Mutant("D.PRODUCT", D, "(layer->product * spread[k] + noise[k])", "(noise[k])"),
+    Mutant("D.DEAD", D, "height += above[k] > 0.0;", "height += below[k] > 0.0;"),
+    Mutant("D.SIGN", D, "upper[k] = -room->d[r] < upper[k]", "upper[k] = -room->d[r] > upper[k]"),
+    Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[r]] : 0.0", "0.0"),
 )
 
 

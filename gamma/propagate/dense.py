@@ -1,0 +1,200 @@
+"""CROWN over small dense ReLU networks in one call of the C library.
+
+The rules are those of `gamma.propagate.walks`, box by box; only the number of calls differs. Tests
+hold the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma import tuning
+from gamma.network.graph import Network
+from gamma.ops import Gemm, Relu, Reshape
+from gamma.ops.base import cast_weight
+from gamma.propagate.constants import UNDERFLOW, UNIT, Relaxation, charge_factor
+from gamma.propagate.interval import dense_constants
+from gamma.propagate.plan import plan_of
+from gamma.propagate.state import NodeBounds
+from gamma.tensor import kernels, pool, rounding
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+
+# Operations of one box beyond which a walk should look at the clock on its way.
+_MOST_OPERATIONS = 1e10
+# Operations of the boxes of one call: a few milliseconds.
+_CALL_OPERATIONS = 2e8
+# Dead neurons are left out when no more than this share is live: see `Backward.columns`.
+_LIVE = 0.9
+
+
+@dataclass(frozen=True)
+class DenseNetwork:
+    """A network as `kernels.DenseNetwork` takes it.
+
+    Attributes:
+        first: node of the first layer. boxes: how many go into one call.
+    """
+
+    layers: kernels.DenseNetwork
+    first: int
+    boxes: int
+
+
+_made: WeakKeyDictionary[Network, dict[str, DenseNetwork | None]] = WeakKeyDictionary()
+
+
+def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
+    """The network ready for walks with rows of ``dtype``, made once; None when it is not of the
+    kind: shapes, then dense layers with ReLUs between them, not too large, weights exact in dtype.
+    """
+    store = _made.setdefault(network, {})
+    key = f"{dtype.char} {kernels.isa == 'numpy'}"
+    if key not in store:
+        with np.errstate(all="ignore"):  # a weight beyond the range of dtype is not exact in it
+            store[key] = _make(network, dtype)
+    return store[key]
+
+
+def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
+    first, nodes = 1, network.nodes
+    while first < network.output and isinstance(nodes[first].op, Reshape):
+        first += 1
+    kinds = [type(node.op) for node in nodes[first : network.output + 1]]
+    alternating = kinds == [Gemm, Relu] * (len(kinds) // 2) + [Gemm]
+    if not alternating or not plan_of(network).sequential[network.output]:
+        return None
+    layers, operations, below = [], 0.0, 0.0
+    for node in nodes[first : network.output + 1 : 2]:
+        assert isinstance(node.op, Gemm)
+        operations += 4.0 * node.size * below
+        below += 2.0 * node.op.weight.size
+        if operations > _MOST_OPERATIONS or not node.op.exact_in(dtype):
+            return None
+        layers.append(_layer(node.op, dtype))
+    made = kernels.dense_network(layers, dtype)
+    boxes = max(1, int(_CALL_OPERATIONS // max(operations, 1.0)))
+    return None if made is None else DenseNetwork(made, first, boxes)
+
+
+def _layer(op: Gemm, dtype: np.dtype[Any]) -> kernels.DenseLayer:
+    stored, bias, row_sum = op.cached("dense.interval", lambda: dense_constants(op))
+    m, n = stored.shape
+    factor, steps, _ = charge_factor(op, dtype, False)
+    return kernels.DenseLayer(
+        stored,
+        op.cached(f"padded.{dtype.char}", lambda: padded(op, dtype)),
+        bias,
+        row_sum,
+        (
+            rounding.gamma_factor(n + 4, np.float64),
+            factor,
+            (1 + rounding.gamma_factor(m + 4, np.float64)) * (1 + 2.0**-50),
+            rounding.gamma_factor(m + 8, np.float64),
+            4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] if steps else 0.0,
+        ),
+    )
+
+
+def padded(op: Gemm, dtype: np.dtype[Any]) -> Array:
+    """The weight in ``dtype`` with zero columns up to whole 64 bytes."""
+    weight = cast_weight(op, op.weight, "weight", dtype, False)
+    spare = kernels.padded(weight.shape[1], dtype) - weight.shape[1]
+    return np.ascontiguousarray(np.pad(weight, ((0, 0), (0, spare))) if spare else weight)
+
+
+class DenseWalk:
+    """One batch of boxes through one network: hidden bounds, tables, and the output when asked.
+
+    Attributes:
+        bounds: of the nodes from the first layer to the output. rows: neurons bounded by rows, per
+            layer. seconds: per layer.
+    """
+
+    def __init__(
+        self,
+        network: DenseNetwork,
+        source: NodeBounds,
+        dtype: np.dtype[Any],
+        check: Callable[[], None],
+        known: DenseWalk | None = None,
+    ) -> None:
+        """Bound the hidden layers of ``source``'s boxes, or take over what ``known`` bounded."""
+        self._network, self._check, self._dtype = network, check, dtype
+        batch, layers = len(source.lower), network.layers.layers
+        lower, upper, centre = (
+            np.ascontiguousarray(e).reshape(batch, -1)
+            for e in (source.lower, source.upper, source.centre)
+        )
+        self._box = lower, upper, centre
+        neurons = sum(len(layer.stored) for layer in layers)
+        self._tables = (
+            np.empty(2 * batch * neurons, dtype),
+            np.empty(2 * batch * neurons),
+            np.empty((len(layers), batch)),
+        )
+        self.rows = np.zeros(len(layers), np.int64)
+        self.seconds = np.zeros(len(layers))
+        self._known = known is not None
+        self._values: Float64 = np.empty(8 * batch * neurons) if known is None else known._values
+        self.bounds: list[NodeBounds] = self._views(batch) if known is None else known.bounds
+        self.crossed = self._run(not self._known, False)
+
+    def _views(self, batch: int) -> list[NodeBounds]:
+        found, at = [], 0
+        for layer in self._network.layers.layers:
+            m = len(layer.stored)
+            part = self._values[at : at + 8 * batch * m].reshape(8, batch, m)
+            found.append(NodeBounds(part[3], part[4], part[0], part[1], part[2]))
+            found.append(NodeBounds(part[5], part[6], part[7]))
+            at += part.size
+        return found[:-1]
+
+    def _run(self, hidden: bool, output: bool) -> int:
+        layers, dtype = self._network.layers, self._dtype
+        batch, crossed = len(self._box[0]), 0
+        factors = (
+            (1 + rounding.gamma_factor(self._box[0].shape[1] + 4, np.float64)) * (1 + 2.0**-50),
+            1.01 * UNIT[dtype],
+            _LIVE if tuning.enabled("compress") else -1.0,
+        )
+        memory = pool.empty(-(-layers.room // 8), np.float64)
+        for start in range(0, batch, self._network.boxes):
+            self._check()
+            crossed += layers.run(
+                self._box,
+                self._values,
+                self._tables,
+                (self.rows, self.seconds),
+                memory,
+                factors,
+                (start, min(start + self._network.boxes, batch)),
+                (hidden, output, not hidden),
+            )
+        return crossed
+
+    def output(self) -> int:
+        """Tighten the output's bounds by backward rows; returns how many ends contradict."""
+        last = self.bounds[-1]
+        last.reset()
+        return self._run(False, True)
+
+    def relaxations(self) -> list[Relaxation]:
+        """Tables of the ReLUs, in order, no neuron left out."""
+        (slopes, constants, losses), at, found = self._tables, 0, []
+        batch = losses.shape[1]
+        for layer, loss in zip(self._network.layers.layers[:-1], losses, strict=False):
+            m = len(layer.stored)
+            end = at + 2 * batch * m
+            low, high = slopes[at:end].reshape(2, batch, m)
+            below, above = constants[at:end].reshape(2, batch, m)
+            found.append(Relaxation(low, high, below, above, loss))
+            at = end
+        return found
