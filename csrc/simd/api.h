@@ -62,9 +62,9 @@ struct gamma_layer {
     const double *bias, *row_sum;
     double interval, product, inflate, dot, underflow;
 };
-/* flags: tighten hidden layers (1) or the output (2) by backward rows; bounds are there already (4).
- */
-enum { GAMMA_DENSE_REFINE = 1, GAMMA_DENSE_OUTPUT = 2, GAMMA_DENSE_KNOWN = 4 };
+/* flags: tighten hidden layers (1) or the output (2) by backward rows; bounds are there already (4);
+ * make tables (8: rows need them). */
+enum { GAMMA_REFINE = 1, GAMMA_OUTPUT = 2, GAMMA_KNOWN = 4, GAMMA_TABLES = 8 };
 /* Bytes of `memory` that a walk needs. */
 size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count);
 size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count);

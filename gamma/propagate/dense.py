@@ -123,10 +123,14 @@ class DenseWalk:
         network: DenseNetwork,
         source: NodeBounds,
         dtype: np.dtype[Any],
+        method: str,
         check: Callable[[], None],
         known: DenseWalk | None = None,
     ) -> None:
-        """Bound the hidden layers of ``source``'s boxes, or take over what ``known`` bounded."""
+        """Bound the layers of ``source``'s boxes, or take over what ``known`` bounded.
+
+        Hidden layers get rows when the method is "crown"; no tables are made for "ibp".
+        """
         self._network, self._check, self._dtype = network, check, dtype
         batch, layers = len(source.lower), network.layers.layers
         lower, upper, centre = (
@@ -135,17 +139,18 @@ class DenseWalk:
         )
         self._box = lower, upper, centre
         neurons = sum(len(layer.stored) for layer in layers)
-        self._tables = (
-            np.empty(2 * batch * neurons, dtype),
-            np.empty(2 * batch * neurons),
-            np.empty((len(layers), batch)),
-        )
+        self._tables: tuple[Array, Float64, Float64] | None = None
+        if method != "ibp":
+            self._tables = (
+                pool.empty(2 * batch * neurons, dtype),
+                pool.empty(2 * batch * neurons, np.float64),
+                np.empty((len(layers), batch)),
+            )
         self.rows = np.zeros(len(layers), np.int64)
         self.seconds = np.zeros(len(layers))
-        self._known = known is not None
         self._values: Float64 = np.empty(8 * batch * neurons) if known is None else known._values
         self.bounds: list[NodeBounds] = self._views(batch) if known is None else known.bounds
-        self.crossed = self._run(not self._known, False)
+        self.crossed = self._run(method == "crown" and known is None, False, known is not None)
 
     def _views(self, batch: int) -> list[NodeBounds]:
         found, at = [], 0
@@ -157,7 +162,7 @@ class DenseWalk:
             at += part.size
         return found[:-1]
 
-    def _run(self, hidden: bool, output: bool) -> int:
+    def _run(self, hidden: bool, output: bool, known: bool) -> int:
         layers, dtype = self._network.layers, self._dtype
         batch, crossed = len(self._box[0]), 0
         factors = (
@@ -176,7 +181,7 @@ class DenseWalk:
                 memory,
                 factors,
                 (start, min(start + self._network.boxes, batch)),
-                (hidden, output, not hidden),
+                (hidden, output, known),
             )
         return crossed
 
@@ -184,10 +189,12 @@ class DenseWalk:
         """Tighten the output's bounds by backward rows; returns how many ends contradict."""
         last = self.bounds[-1]
         last.reset()
-        return self._run(False, True)
+        return self._run(False, True, True)
 
     def relaxations(self) -> list[Relaxation]:
-        """Tables of the ReLUs, in order, no neuron left out."""
+        """Tables of the ReLUs, in order, no neuron left out; none when the method is "ibp"."""
+        if self._tables is None:
+            return []
         (slopes, constants, losses), at, found = self._tables, 0, []
         batch = losses.shape[1]
         for layer, loss in zip(self._network.layers.layers[:-1], losses, strict=False):

@@ -23,7 +23,7 @@ Float64 = npt.NDArray[np.float64]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 # Below this batch the fused kernel reads the weights once; above it BLAS is faster.
-_FUSED_BATCH = 4
+FUSED_BATCH = 4
 _TINY = 2.0**-1000
 
 
@@ -110,7 +110,7 @@ def _linear(node: Node, op: Linear, inputs: Sequence[NodeBounds], guarantee: str
 
 def _dense(node: Node, op: Gemm, x: NodeBounds) -> NodeBounds | None:
     """`_linear` for a dense layer and few boxes, in one call of the C library."""
-    if x.lower.ndim != 2 or len(x.lower) > _FUSED_BATCH or not tuning.enabled("fused_layers"):
+    if x.lower.ndim != 2 or len(x.lower) > FUSED_BATCH or not tuning.enabled("fused_layers"):
         return None
     g = rounding.gamma_factor(op.terms + 4, np.float64)
     weight, bias, row_sum = op.cached("dense.interval", lambda: dense_constants(op))
@@ -139,7 +139,7 @@ def node_shape(bounds: NodeBounds) -> tuple[int, ...]:
 
 def _products(op: Linear, centres: list[Float64], radii: list[Float64]) -> tuple[Float64, Float64]:
     """L·centre and |L|·radius in float64, each with error at most γ_n of its absolute sum."""
-    small = centres[0].ndim == 2 and len(centres[0]) <= _FUSED_BATCH
+    small = centres[0].ndim == 2 and len(centres[0]) <= FUSED_BATCH
     if isinstance(op, Gemm) and small and tuning.enabled("fused_interval"):
         weight = np.ascontiguousarray(op.weight)
         z, spread = kernels.interval_affine(weight, centres[0], radii[0])

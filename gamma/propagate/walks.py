@@ -17,7 +17,7 @@ from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
 from gamma.propagate.backward import Backward, Rows
 from gamma.propagate.constants import linear_charge
 from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
-from gamma.propagate.interval import input_bounds, interval_step
+from gamma.propagate.interval import FUSED_BATCH, input_bounds, interval_step
 from gamma.propagate.plan import plan_of
 from gamma.propagate.state import NodeBounds
 from gamma.propagate.windows import Windows, starts
@@ -103,16 +103,25 @@ class Walk:
 
     def _dense_network(self, dtype: np.dtype[Any]) -> DenseNetwork | None:
         """The network for the one-call walk, where that computes what was asked."""
-        asked = self.options.method == "crown" and self.options.guarantee == "real"
-        gates = ("fused_network", "fused_walk", "fused_layers", "unstable", "fused_charge")
-        if not asked or self.box.norm != "inf" or not all(map(tuning.enabled, gates)):
+        method, batch = self.options.method, len(self.box.lower)
+        gates = ["fused_network", "fused_layers", "fused_interval"]
+        if method != "ibp":
+            gates += ["fused_walk", "fused_charge"]
+        if method == "crown":
+            gates.append("unstable")
+        fits = self.box.norm == "inf" if method != "ibp" else True
+        # Without hidden rows a batch is one product, which the BLAS does faster.
+        fits = fits and (method == "crown" or batch <= FUSED_BATCH)
+        if not fits or self.options.guarantee != "real" or not all(map(tuning.enabled, gates)):
             return None
         return dense_network(self.network, dtype)
 
     def _walk_dense(self, dense: DenseNetwork) -> None:
         started = time.perf_counter()
         source = self.bounds[dense.first - 1]
-        self._walked = walked = DenseWalk(dense, source, self.options.dtype, self.options.check)
+        self._walked = walked = DenseWalk(
+            dense, source, self.options.dtype, self.options.method, self.options.check
+        )
         self._agree(walked.crossed)
         self.bounds += walked.bounds
         self._tight += [True] * len(walked.bounds)
@@ -124,7 +133,10 @@ class Walk:
                 self.unstable[index] = int(rows)
         if telemetry.recorder is not None:
             telemetry.record(
-                "crown.network", started, time.perf_counter(), rows=2 * int(walked.rows.sum())
+                f"{self.options.method}.network",
+                started,
+                time.perf_counter(),
+                rows=2 * int(walked.rows.sum()),
             )
 
     def _agree(self, crossed: int) -> None:
@@ -241,9 +253,9 @@ class Walk:
         wide._dense = self._dense_network(wide.options.dtype) if self._walked else None
         wide._walked = None
         if self._walked is not None and wide._dense is not None:
-            source, check = self.bounds[wide._dense.first - 1], self.options.check
+            source, asked = self.bounds[wide._dense.first - 1], wide.options
             wide._walked = DenseWalk(
-                wide._dense, source, wide.options.dtype, check, known=self._walked
+                wide._dense, source, asked.dtype, asked.method, asked.check, known=self._walked
             )
         return wide
 
@@ -269,10 +281,12 @@ class Walk:
         """Bounds (batch, *output shape) of the output: the walk's rows intersected with IBP."""
         index = self.network.output
         bounds, node = self.bounds[index], self.network.nodes[index]
+        if self.options.method == "ibp":
+            return bounds.lower, bounds.upper
         if self._walked is not None and not self._tight[index]:
             self._agree(self._walked.output())
             self._tight[index] = True
-        if self.options.method != "ibp" and isinstance(node.op, Linear) and not self._tight[index]:
+        if isinstance(node.op, Linear) and not self._tight[index]:
             boxes, neurons = np.divmod(np.arange(bounds.lower.size), node.size)
             step = max(1, self._rows_at_once(index) // 2)
             lower, upper = np.empty(bounds.lower.size), np.empty(bounds.lower.size)

@@ -327,7 +327,7 @@ class DenseNetwork(Protocol):
         self,
         box: tuple[Float64, Float64, Float64],
         bounds: Float64,
-        tables: tuple[Array, Float64, Float64],
+        tables: tuple[Array, Float64, Float64] | None,
         counts: tuple[Int64, Float64],
         memory: Array,
         factors: tuple[float, float, float],
@@ -340,7 +340,8 @@ class DenseNetwork(Protocol):
             box: lower, upper, centre of the input, float64 (B, n).
             bounds: float64, 8·B·neurons entries; layer after layer (8, B, m): centre, spread,
                 noise, lower, upper of the layer, then lower, upper, centre of its ReLU.
-            tables: slopes in the rows' dtype, constants (2·B·neurons entries each; layer after
+            tables: None to make none (then no rows), or slopes in the rows' dtype, constants
+                (2·B·neurons entries each; layer after
                 layer (2, B, m), lower then upper) and losses (layers, B), as in `relu_tables`.
             counts: neurons bounded by rows, seconds; (layers,) each, added to.
             memory: float64, at least ``room`` bytes, overwritten.

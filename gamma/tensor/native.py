@@ -319,13 +319,16 @@ class DenseNetwork:
             entry.stored, entry.rows, entry.bias, entry.row_sum = pointers
             self._alive.append(pointers)
             before = m
-        self.room: int = _pick_size("dense_room", dtype)(self._layers, len(layers))
+        single = dtype.itemsize == 4
+        self._walk = lib.gamma_dense_walk_f32 if single else lib.gamma_dense_walk_f64
+        room = lib.gamma_dense_room_f32 if single else lib.gamma_dense_room_f64
+        self.room: int = room(self._layers, len(layers))
 
     def run(
         self,
         box: tuple[Float64, Float64, Float64],
         bounds: Float64,
-        tables: tuple[Array, Float64, Float64],
+        tables: tuple[Array, Float64, Float64] | None,
         counts: tuple[npt.NDArray[np.int64], Float64],
         memory: Array,
         factors: tuple[float, float, float],
@@ -336,32 +339,36 @@ class DenseNetwork:
         n, neurons = self._layers[0].n, builtins.sum(len(layer.stored) for layer in self.layers)
         if not 0 <= span[0] <= span[1] <= B:
             raise UsageError(f"dense walk: found boxes {span} of {B}")
-        slopes, constants, losses = tables
-        if slopes.dtype != self._dtype:
-            raise UsageError(f"dense walk: found slopes {slopes.dtype}, expected {self._dtype}")
-        crossed: int = _pick("dense_walk", slopes)(
+        places: tuple[Any, ...] = (ffi.NULL,) * 3
+        if tables is not None:
+            slopes, constants, losses = tables
+            if slopes.dtype != self._dtype:
+                raise UsageError(f"dense walk: found slopes {slopes.dtype}, expected {self._dtype}")
+            places = (
+                _pointer(slopes, 2 * B * neurons, True),
+                _pointer(constants, 2 * B * neurons, True),
+                _pointer(losses, B * len(self.layers), True),
+            )
+        elif flags[0] or flags[1]:
+            raise UsageError("dense walk: rows need tables, found None")
+        crossed: int = self._walk(
             self._layers,
             len(self.layers),
             *(_pointer(part, B * n) for part in box),
             _pointer(bounds, 8 * B * neurons, True),
-            _pointer(slopes, 2 * B * neurons, True),
-            _pointer(constants, 2 * B * neurons, True),
-            _pointer(losses, B * len(self.layers), True),
+            *places,
             _pointer(counts[0], len(self.layers), True),
             _pointer(counts[1], len(self.layers), True),
             _pointer(memory, -(-self.room // 8), True),
             ffi.new("double[3]", factors),
             B,
             *span,
-            flags[0] * lib.GAMMA_DENSE_REFINE
-            + flags[1] * lib.GAMMA_DENSE_OUTPUT
-            + flags[2] * lib.GAMMA_DENSE_KNOWN,
+            flags[0] * lib.GAMMA_REFINE
+            + flags[1] * lib.GAMMA_OUTPUT
+            + flags[2] * lib.GAMMA_KNOWN
+            + (tables is not None) * lib.GAMMA_TABLES,
         )
         return crossed
-
-
-def _pick_size(name: str, dtype: np.dtype[Any]) -> Any:
-    return getattr(lib, f"gamma_{name}_f32" if dtype.itemsize == 4 else f"gamma_{name}_f64")
 
 
 def erf(x: Float64) -> Float64:
