@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.ops import Elementwise, Linear, ReduceMax, Relu
+from gamma.ops import Elementwise, Linear, ReduceMax, Relu, Reshape
 from gamma.propagate.state import NodeBounds
 from gamma.tensor import kernels, rounding
 
@@ -80,10 +80,12 @@ def linear_charge(
     With ``at`` (boxes, neurons) it is the charge of these neurons' unit rows: both (rows,), and no
     sum over neurons to cover.
     """
+    batch = len(bounds.lower)
+    if isinstance(op, Reshape):
+        return LinearCharge(np.zeros((batch, bounds.lower[0].size)), np.zeros(batch))
     assert bounds.spread is not None and bounds.noise is not None
     key = f"charge.{dtype.char}.{start}"
     factor, steps, exact_weights = op.cached(key, lambda: charge_factor(op, dtype, start))
-    batch = len(bounds.lower)
     spread, noise = bounds.spread.reshape(batch, -1), bounds.noise.reshape(batch, -1)
     if at is not None:
         spread, noise = spread[at], noise[at]

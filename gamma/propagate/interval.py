@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gamma import tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network, Node
-from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu
+from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
 from gamma.propagate.state import NodeBounds, check_order, clean
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
@@ -74,6 +74,10 @@ def _centred(lower: Float64, upper: Float64) -> NodeBounds:
 
 def _moved(op: Linear, inputs: Sequence[NodeBounds]) -> NodeBounds:
     """Entries that are copied or filled in: exact."""
+    if isinstance(op, Reshape):  # nothing to compute; passing it costs nothing either
+        shape = (len(inputs[0].lower), *op.target)
+        x = inputs[0]
+        return NodeBounds(x.lower.reshape(shape), x.upper.reshape(shape), x.centre.reshape(shape))
     centre = op.forward(*(b.centre for b in inputs))
     low = op.forward(*(b.lower for b in inputs))
     high = op.forward(*(b.upper for b in inputs))

@@ -26,7 +26,8 @@ class NodeBounds:
     Attributes:
         lower, upper: proved bounds.
         centre: the point the backward rows are centred on; any value is valid.
-        spread: |L| r for a linear node (r about the inputs' centres, rounded up), else None.
+        spread: |L| r for a linear node (r about the inputs' centres, rounded up), else None; None
+            too for a change of shape, which costs nothing.
         noise: what the node's value may differ from L·inputs + centre's products by: evaluation
             error of the centre, uncertain coefficients, and float32 executions.
     """

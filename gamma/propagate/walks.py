@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,6 @@ class Walk:
         self.network, self.box, self.options = network, box, options
         self._plan = plan_of(network)
         self.bounds: list[NodeBounds] = [input_bounds(box)]
-        self.backward = Backward(
-            network, box, self.bounds, options.dtype, options.guarantee, options.method == "ibp"
-        )
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
         self._tight = [box.norm == "inf"]
@@ -82,6 +80,15 @@ class Walk:
                     self._walk_dense(self._dense)
                     break
                 self._visit(index)
+
+    @cached_property
+    def backward(self) -> Backward:
+        """The tables that rows go down by."""
+        options = self.options
+        alone = options.method == "ibp"
+        return Backward(
+            self.network, self.box, self.bounds, options.dtype, options.guarantee, alone
+        )
 
     def _visit(self, index: int) -> None:
         self.options.check()
@@ -242,14 +249,7 @@ class Walk:
         wide = object.__new__(Walk)
         wide.__dict__.update(self.__dict__)
         wide.options = replace(self.options, dtype=np.dtype(np.float64))
-        wide.backward = Backward(
-            self.network,
-            self.box,
-            self.bounds,
-            wide.options.dtype,
-            self.options.guarantee,
-            self.options.method == "ibp",
-        )
+        wide.__dict__.pop("backward", None)
         wide._dense = self._dense_network(wide.options.dtype) if self._walked else None
         wide._walked = None
         if self._walked is not None and wide._dense is not None:

@@ -114,15 +114,25 @@ class Box:
             target = (shape[0], *input_shape)
         else:
             raise UsageError(f"box has shape {shape}, the network takes {input_shape}")
+        if target == shape:
+            return self
         centre = None if self.center is None else self.center.reshape(target)
-        return Box(
-            self.lower.reshape(target), self.upper.reshape(target), self.norm, centre, self.radius
-        )
+        return self._with(self.lower.reshape(target), self.upper.reshape(target), centre)
 
     def slice(self, start: int, stop: int) -> Box:
         """Boxes ``start`` to ``stop`` of a batched set."""
+        if start == 0 and stop >= len(self.lower):
+            return self
         centre = None if self.center is None else self.center[start:stop]
-        return Box(self.lower[start:stop], self.upper[start:stop], self.norm, centre, self.radius)
+        return self._with(self.lower[start:stop], self.upper[start:stop], centre)
+
+    def _with(self, lower: Float64, upper: Float64, center: Float64 | None) -> Box:
+        """The same set with its arrays arranged otherwise; they were checked before."""
+        box = object.__new__(Box)
+        values = (lower, upper, self.norm, center, self.radius)
+        for name, value in zip(("lower", "upper", "norm", "center", "radius"), values, strict=True):
+            object.__setattr__(box, name, value)
+        return box
 
 
 def _around(
