@@ -1,7 +1,6 @@
 /* AVX2 with FMA and F16C: four doubles, and four floats widened to them. */
 #include <immintrin.h>
 
-#define VECTOR_BYTES 32
 #include "elementwise.h"
 #include "table.h"
 
@@ -35,6 +34,7 @@ static inline double D_SUM(__m256d v) {
 #define FV_STORE _mm256_storeu_ps
 #define FV_ONE _mm256_set1_ps
 #define FV_FMA _mm256_fmadd_ps
+#define VECTOR_BYTES 32
 #define TALL 4
 
 #include "half_f16c.h"

@@ -1,7 +1,6 @@
 /* AVX-512 F, BW, DQ, VL: eight doubles, and eight floats widened to them. */
 #include <immintrin.h>
 
-#define VECTOR_BYTES 64
 #include "elementwise.h"
 #include "table.h"
 
@@ -32,6 +31,7 @@
 #define FV_STORE _mm512_storeu_ps
 #define FV_ONE _mm512_set1_ps
 #define FV_FMA _mm512_fmadd_ps
+#define VECTOR_BYTES 64
 #define TALL 8
 
 #include "half_f16c.h"

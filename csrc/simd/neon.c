@@ -1,7 +1,6 @@
 /* NEON (AArch64): two doubles, and two floats widened to them. */
 #include <arm_neon.h>
 
-#define VECTOR_BYTES 16
 #include "elementwise.h"
 #include "table.h"
 
@@ -53,6 +52,7 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define FV_STORE vst1q_f32
 #define FV_ONE vdupq_n_f32
 #define FV_FMA(a, b, c) vfmaq_f32(c, a, b)
+#define VECTOR_BYTES 16
 #define TALL 8
 
 #include "product.h"

@@ -1,18 +1,18 @@
 /* The table of kernels: one instance per instruction set, filled by the compiler.
  *
- *   member            operation                   rounding            tail        bytes read/entry
- *   relax             a' = a·slope, Σ a·const     one, sum in double  scalar      f32 28, f64 40
- *   dot_row, abs_row  Σ a·v, Σ |a|·w              sum in double       scalar      f32 12, f64 16
- *   affine            W·c and |W|·r, B boxes      sum in double       scalar      W once: 4, 8
- *   product           A·W, W's rows padded        one per term        scalar      W once a block
- *   dot, sum          Σ x·y, Σ x                  sum in double       scalar      f32 8/4, f64 16/8
- *   mul, mul_add      interval product (+ sum)    one step outward    scalar      f32 16/24, f64 double
- *   step, narrow      next number; double->float  directed            scalar      4, 8; 8
- *   midpoint, radius  centre and reach about it   in range; up        scalar      16; 24
- *   split             max(x, 0), min(x, 0)        exact               compiler's  4, 8
- *   fold_last         scatter-add of windows      one per term        compiler's  8, 16
- *   half_*            float -> float16            directed            scalar      4
- *   from_half         float16 -> float            exact               scalar      2
+ *   member            operation                   rounding            bytes read/entry
+ *   relax             a' = a·slope, Σ a·const     one, sum in double  f32 28, f64 40
+ *   dot_row, abs_row  Σ a·v, Σ |a|·w              sum in double       f32 12, f64 16
+ *   affine            W·c and |W|·r, B boxes      sum in double       W once: 4, 8
+ *   product           A·W, W's rows padded        one per term        W once a block
+ *   dot, sum          Σ x·y, Σ x                  sum in double       f32 8/4, f64 16/8
+ *   mul, mul_add      interval product (+ sum)    one step outward    f32 16/24, f64 double
+ *   step, narrow      next number; double->float  directed            4, 8; 8
+ *   midpoint, radius  centre and reach about it   in range; up        16; 24
+ *   split             max(x, 0), min(x, 0)        exact               4, 8
+ *   fold_last         scatter-add of windows      one per term        8, 16
+ *   half_*            float -> float16            directed            4
+ *   from_half         float16 -> float            exact               2
  */
 #ifndef GAMMA_TABLE_H
 #define GAMMA_TABLE_H
