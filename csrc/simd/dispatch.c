@@ -95,6 +95,16 @@ static int outside(const int64_t *box, size_t N, size_t B) {
     return bad;
 }
 
+/* How many of the first `most` rows have the box of the first. */
+static size_t same_box(const int64_t *box, size_t most) {
+    size_t count = 1;
+    while (count < most && box[count] == box[0]) {
+        count++;
+    }
+    return count;
+}
+
+/* CALL takes rows [i, i + count) of the block, which have one box. */
 #define TILED(SIGN, CALL)                                                                          \
     if (outside(box, N, B)) {                                                                      \
         return -1;                                                                                 \
@@ -105,10 +115,11 @@ static int outside(const int64_t *box, size_t N, size_t B) {
         double sum[BLOCK] = {0};                                                                   \
         for (size_t j = 0; j < n; j += TILE) {                                                     \
             const size_t width = n - j < TILE ? n - j : TILE;                                      \
-            for (size_t i = 0; i < rows; i++) {                                                    \
+            for (size_t i = 0, count; i < rows; i += count) {                                      \
                 const size_t here = (start + i) * n + j;                                           \
                 const size_t there = (size_t)box[start + i] * n + j;                               \
-                sum[i] += CALL;                                                                    \
+                count = same_box(box + start + i, rows - i);                                       \
+                CALL;                                                                              \
             }                                                                                      \
         }                                                                                          \
         for (size_t i = 0; i < rows; i++) {                                                        \
@@ -127,16 +138,16 @@ static int outside(const int64_t *box, size_t N, size_t B) {
     int gamma_relax_rows_##S(F *A, double *d, const int64_t *box, const F *lower_slope,            \
                              const F *upper_slope, const double *lower_const,                      \
                              const double *upper_const, size_t B, size_t N, size_t n) {            \
-        TILED(+=, table->relax_##S(A + here, lower_slope + there, upper_slope + there,             \
-                                   lower_const + there, upper_const + there, width))               \
+        TILED(+=, table->relax_##S(A + here, n, count, lower_slope + there, upper_slope + there,   \
+                                   lower_const + there, upper_const + there, width, sum + i))      \
     }                                                                                              \
     int gamma_dot_rows_##S(const F *A, double *d, const int64_t *box, const double *vector,        \
                            size_t B, size_t N, size_t n) {                                         \
-        TILED(+=, table->dot_row_##S(A + here, vector + there, width))                             \
+        TILED(+=, table->dot_rows_##S(A + here, n, count, vector + there, width, sum + i))         \
     }                                                                                              \
     int gamma_abs_dot_rows_##S(const F *A, double *d, const int64_t *box, const double *weight,    \
                                size_t B, size_t N, size_t n) {                                     \
-        TILED(-=, table->abs_row_##S(A + here, weight + there, width))                             \
+        TILED(-=, table->abs_rows_##S(A + here, n, count, weight + there, width, sum + i))         \
     }                                                                                              \
     void gamma_interval_affine_##S(const F *W, const double *centre, const double *radius,         \
                                    double *z, double *spread, size_t B, size_t m, size_t n) {      \

@@ -1,4 +1,4 @@
-/* NEON (AArch64): two doubles, and two floats widened to them. */
+/* NEON (AArch64): two doubles, four floats. */
 #include <arm_neon.h>
 
 #include "elementwise.h"
@@ -9,20 +9,20 @@
 #define D_LOAD vld1q_f64
 #define D_STORE vst1q_f64
 #define D_ZERO vdupq_n_f64(0)
-#define D_ONE vdupq_n_f64
 #define D_ADD vaddq_f64
 #define D_MUL vmulq_f64
 #define D_FMA(a, b, c) vfmaq_f64(c, a, b)
 #define D_ABS vabsq_f64
 #define D_SUM vaddvq_f64
-#define D_PICK(x, yes, no) vbslq_f64(vcgezq_f64(x), yes, no)
+#define D_PICK(x, plus, minus) vbslq_f64(vcltzq_f64(x), minus, plus)
+#define D_KEEP(v) __asm__("" : "+w"(v))
 
-#define VS float32x2_t
-#define S_LOAD vld1_f32
-#define S_STORE vst1_f32
-#define S_MUL vmul_f32
-#define S_WIDEN vcvt_f64_f32
-#define S_PICK(x, yes, no) vbsl_f32(vcgez_f32(x), yes, no)
+#define VS float32x4_t
+#define S_LOAD vld1q_f32
+#define S_STORE vst1q_f32
+#define S_MUL vmulq_f32
+#define S_WIDEN(p) vcvt_f64_f32(vld1_f32(p))
+#define S_PICK(x, plus, minus) vbslq_f32(vcltzq_f32(x), minus, plus)
 
 /* The vector conversion follows FPCR's rounding mode; the integer one needs no mode switch. */
 static void half_down(const float *x, uint16_t *out, size_t n) {
@@ -47,15 +47,21 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
     }
 }
 
-#define FV float32x4_t
-#define FV_LOAD vld1q_f32
-#define FV_STORE vst1q_f32
-#define FV_ONE vdupq_n_f32
-#define FV_FMA(a, b, c) vfmaq_f32(c, a, b)
 #define VECTOR_BYTES 16
 #define TALL 8
+#define FV VS
+#define FV_LOAD S_LOAD
+#define FV_STORE S_STORE
+#define FV_ONE vdupq_n_f32
+#define FV_FMA(a, b, c) vfmaq_f32(c, a, b)
+#define DV VD
+#define DV_LOAD D_LOAD
+#define DV_STORE D_STORE
+#define DV_ONE vdupq_n_f64
+#define DV_FMA D_FMA
 
 #include "product.h"
-#include "rows.h"
+#include "rows_f32.h"
+#include "rows_f64.h"
 
 GAMMA_TABLE(neon);

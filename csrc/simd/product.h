@@ -1,5 +1,5 @@
-/* product.inc for float and for double. The including file has defined V_* for both: FV, F_LOAD, ...
- * for floats, DV, D_LOAD, ... for doubles, VECTOR_BYTES and TALL. */
+/* product.inc for float and for double. The including file has defined V_* for both: FV, FV_LOAD,
+ * ... for floats, DV, DV_LOAD, ... for doubles, VECTOR_BYTES and TALL. */
 #ifndef GAMMA_PRODUCT_H
 #define GAMMA_PRODUCT_H
 
@@ -23,11 +23,11 @@
 
 #define F double
 #define FN(name) name##_f64
-#define V VD
-#define V_LOAD D_LOAD
-#define V_STORE D_STORE
-#define V_ONE D_ONE
-#define V_FMA D_FMA
+#define V DV
+#define V_LOAD DV_LOAD
+#define V_STORE DV_STORE
+#define V_ONE DV_ONE
+#define V_FMA DV_FMA
 #define WIDTH (VECTOR_BYTES / 8)
 #include "product.inc"
 #undef F

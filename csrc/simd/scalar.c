@@ -3,36 +3,46 @@
 #include "table.h"
 
 #define SCALAR_KERNELS(F, S)                                                                       \
-    static double relax_##S(F *a, const F *lower_slope, const F *upper_slope,                      \
-                            const double *lower_const, const double *upper_const, size_t n) {      \
-        double sum = 0;                                                                            \
-        for (size_t j = 0; j < n; j++) {                                                           \
-            const F x = a[j];                                                                      \
-            sum += (double)x * (x >= (F)0 ? lower_const[j] : upper_const[j]);                      \
-            a[j] = x * (x >= (F)0 ? lower_slope[j] : upper_slope[j]);                              \
+    static void relax_##S(F *a, size_t stride, size_t rows, const F *lower_slope,                  \
+                          const F *upper_slope, const double *lower_const,                         \
+                          const double *upper_const, size_t n, double *out) {                      \
+        for (size_t i = 0; i < rows; i++) {                                                        \
+            double sum = 0;                                                                        \
+            for (size_t j = 0; j < n; j++) {                                                       \
+                const F x = a[i * stride + j];                                                     \
+                sum += (double)x * (x >= (F)0 ? lower_const[j] : upper_const[j]);                  \
+                a[i * stride + j] = x * (x >= (F)0 ? lower_slope[j] : upper_slope[j]);             \
+            }                                                                                      \
+            out[i] += sum;                                                                         \
         }                                                                                          \
-        return sum;                                                                                \
     }                                                                                              \
-    static double dot_row_##S(const F *a, const double *v, size_t n) {                             \
-        double sum = 0;                                                                            \
-        for (size_t j = 0; j < n; j++) {                                                           \
-            sum += (double)a[j] * v[j];                                                            \
+    static void dot_rows_##S(const F *a, size_t stride, size_t rows, const double *v, size_t n,    \
+                             double *out) {                                                        \
+        for (size_t i = 0; i < rows; i++) {                                                        \
+            double sum = 0;                                                                        \
+            for (size_t j = 0; j < n; j++) {                                                       \
+                sum += (double)a[i * stride + j] * v[j];                                           \
+            }                                                                                      \
+            out[i] += sum;                                                                         \
         }                                                                                          \
-        return sum;                                                                                \
     }                                                                                              \
-    static double abs_row_##S(const F *a, const double *w, size_t n) {                             \
-        double sum = 0;                                                                            \
-        for (size_t j = 0; j < n; j++) {                                                           \
-            sum += fabs((double)a[j]) * w[j];                                                      \
+    static void abs_rows_##S(const F *a, size_t stride, size_t rows, const double *w, size_t n,    \
+                             double *out) {                                                        \
+        for (size_t i = 0; i < rows; i++) {                                                        \
+            double sum = 0;                                                                        \
+            for (size_t j = 0; j < n; j++) {                                                       \
+                sum += fabs((double)a[i * stride + j]) * w[j];                                     \
+            }                                                                                      \
+            out[i] += sum;                                                                         \
         }                                                                                          \
-        return sum;                                                                                \
     }                                                                                              \
     static void affine_##S(const F *W, const double *centre, const double *radius, double *z,      \
                            double *spread, size_t B, size_t m, size_t n) {                         \
         for (size_t i = 0; i < m; i++) {                                                           \
             for (size_t b = 0; b < B; b++) {                                                       \
-                z[b * m + i] = dot_row_##S(W + i * n, centre + b * n, n);                          \
-                spread[b * m + i] = abs_row_##S(W + i * n, radius + b * n, n);                     \
+                z[b * m + i] = spread[b * m + i] = 0;                                              \
+                dot_rows_##S(W + i * n, n, 1, centre + b * n, n, z + b * m + i);                   \
+                abs_rows_##S(W + i * n, n, 1, radius + b * n, n, spread + b * m + i);              \
             }                                                                                      \
         }                                                                                          \
     }                                                                                              \

@@ -2,7 +2,7 @@
  *
  *   member            operation                   rounding            bytes read/entry
  *   relax             a' = a·slope, Σ a·const     one, sum in double  f32 28, f64 40
- *   dot_row, abs_row  Σ a·v, Σ |a|·w              sum in double       f32 12, f64 16
+ *   dot_rows, abs_*   Σ a·v, Σ |a|·w              sum in double       f32 12, f64 16
  *   affine            W·c and |W|·r, B boxes      sum in double       W once: 4, 8
  *   product           A·W, W's rows padded        one per term        W once a block
  *   dot, sum          Σ x·y, Σ x                  sum in double       f32 8/4, f64 16/8
@@ -13,6 +13,9 @@
  *   fold_last         scatter-add of windows      one per term        8, 16
  *   half_*            float -> float16            directed            4
  *   from_half         float16 -> float            exact               2
+ *
+ * Row kernels take `rows` rows of n entries, `stride` apart, that share their tables, and add to
+ * one sum per row.
  */
 #ifndef GAMMA_TABLE_H
 #define GAMMA_TABLE_H
@@ -21,9 +24,12 @@
 #include <stdint.h>
 
 #define GAMMA_MEMBERS(F, S)                                                                        \
-    double (*relax_##S)(F *, const F *, const F *, const double *, const double *, size_t);        \
-    double (*dot_row_##S)(const F *, const double *, size_t);                                      \
-    double (*abs_row_##S)(const F *, const double *, size_t);                                      \
+    void (*relax_##S)(F *, size_t stride, size_t rows, const F *, const F *, const double *,       \
+                      const double *, size_t n, double *sums);                                     \
+    void (*dot_rows_##S)(const F *, size_t stride, size_t rows, const double *, size_t n,          \
+                         double *sums);                                                            \
+    void (*abs_rows_##S)(const F *, size_t stride, size_t rows, const double *, size_t n,          \
+                         double *sums);                                                            \
     void (*affine_##S)(const F *, const double *, const double *, double *, double *, size_t,      \
                        size_t, size_t);                                                            \
     void (*product_##S)(const F *, size_t, const F *, F *, size_t, size_t, size_t);                \
@@ -56,7 +62,7 @@ extern const struct gamma_table gamma_neon;
 #endif
 
 #define GAMMA_ENTRIES(S)                                                                           \
-    .relax_##S = relax_##S, .dot_row_##S = dot_row_##S, .abs_row_##S = abs_row_##S,                \
+    .relax_##S = relax_##S, .dot_rows_##S = dot_rows_##S, .abs_rows_##S = abs_rows_##S,            \
     .affine_##S = affine_##S, .product_##S = product_##S, .dot_##S = dot_##S, .sum_##S = sum_##S,  \
     .mul_##S = mul_##S, .mul_add_##S = mul_add_##S, .split_##S = split_##S,                        \
     .fold_last_##S = fold_last_##S, .step_##S = step_##S

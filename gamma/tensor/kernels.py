@@ -5,7 +5,8 @@ Contract of every kernel
       array); anything else is a UsageError that names the argument;
     * elementwise results have the same bits on every instruction set and in NumPy;
     * sums are accumulated in float64 in an unspecified order: |error| <= g64_k Σ|terms|, k the
-      number of terms (plus two for the fused ones), which the caller charges;
+      number of terms (plus two for the fused ones), which the caller charges; in compiled kernels
+      a row's order does not depend on the rows around it;
     * NaN goes in, NaN (or the infinite end of an interval) comes out; nothing is raised or warned.
 
 ``isa`` names what is in use: "avx512", "avx2", "neon", "scalar" or "numpy". The environment

@@ -201,7 +201,7 @@ COMPILED = (
     Mutant("D.PRODUCT", D, "(layer->product * spread[k] + noise[k])", "(noise[k])"),
     Mutant("D.DEAD", D, "height += above[k] > 0.0;", "height += below[k] > 0.0;"),
     Mutant("D.SIGN", D, "upper[k] = -room->d[r] < upper[k]", "upper[k] = -room->d[r] > upper[k]"),
-    Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[r]] : 0.0", "0.0"),
+    Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[k]] : 0.0", "0.0"),
 )
 
 

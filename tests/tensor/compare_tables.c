@@ -71,37 +71,63 @@ static void close_to(const char *what, double a, double b, double size, size_t n
         if ((v)[k_] != (v)[k_]) (v)[k_] = 0;                                                       \
     }
 
+/* Sums of seven rows by the first table, the other one, and the other one row by row: the last two
+ * have the same bits. */
+static void rows_agree(const char *what, double s[3][7], const double *size, size_t n) {
+    for (int k = 0; k < 7; k++) {
+        close_to(what, s[0][k], s[1][k], size[k], n);
+    }
+    same(what, s[1], s[2], sizeof s[1], n);
+}
+
+#define ROWS(S, NAME)                                                                              \
+    memset(s, 0, sizeof s);                                                                        \
+    a->NAME##_##S(S##_x[0], part, 7, S##_c[0], part, s[0]);                                        \
+    b->NAME##_##S(S##_x[0], part, 7, S##_c[0], part, s[1]);                                        \
+    for (size_t k = 0; k < 7; k++) {                                                               \
+        b->NAME##_##S(S##_x[0] + k * part, part, 1, S##_c[0], part, s[2] + k);                     \
+    }                                                                                              \
+    rows_agree(#NAME " " #S, s, size, part);
+
 #define COMPARE(F, S, ANY)                                                                         \
     static F S##_x[8][MOST], S##_p[MOST], S##_q[MOST], S##_r[MOST], S##_s[MOST];                   \
     static double S##_c[4][MOST];                                                                  \
     static void compare_##S(const struct gamma_table *a, const struct gamma_table *b, size_t n,    \
                             int special) {                                                         \
-        double size = 0, wide = 0, own = 0, sums = 0;                                              \
+        double size[7] = {0}, wide = 0, sums = 0, s[3][7] = {0};                                   \
+        const size_t part = n / 7, taken = 7 * part;                                               \
         for (size_t i = 0; i < n; i++) {                                                           \
             for (int k = 0; k < 8; k++) S##_x[k][i] = ANY(special);                                \
             for (int k = 0; k < 4; k++) S##_c[k][i] = any_double(0);                               \
-            size += fabs((double)S##_x[0][i]) * (fabs(S##_c[0][i]) + fabs(S##_c[1][i]));           \
             wide += fabs((double)S##_x[0][i] * (double)S##_x[1][i]);                               \
             sums += fabs((double)S##_x[0][i]);                                                     \
         }                                                                                          \
-        own = size;                                                                                \
-        memcpy(S##_p, S##_x[0], n * sizeof(F));                                                    \
-        memcpy(S##_q, S##_x[0], n * sizeof(F));                                                    \
-        const double s = a->relax_##S(S##_p, S##_x[1], S##_x[2], S##_c[0], S##_c[1], n);           \
-        const double t = b->relax_##S(S##_q, S##_x[1], S##_x[2], S##_c[0], S##_c[1], n);           \
+        for (size_t i = 0; i < taken; i++) {                                                       \
+            const double constants = fabs(S##_c[0][i % part]) + fabs(S##_c[1][i % part]);          \
+            size[i / part] += fabs((double)S##_x[0][i]) * constants;                               \
+        }                                                                                          \
+        for (int k = 0; k < 3; k++) {                                                              \
+            memcpy(k == 0 ? S##_p : k == 1 ? S##_q : S##_r, S##_x[0], n * sizeof(F));              \
+        }                                                                                          \
+        a->relax_##S(S##_p, part, 7, S##_x[1], S##_x[2], S##_c[0], S##_c[1], part, s[0]);          \
+        b->relax_##S(S##_q, part, 7, S##_x[1], S##_x[2], S##_c[0], S##_c[1], part, s[1]);          \
+        for (size_t k = 0; k < 7; k++) {                                                           \
+            b->relax_##S(S##_r + k * part, part, 1, S##_x[1], S##_x[2], S##_c[0], S##_c[1], part,  \
+                         s[2] + k);                                                                \
+        }                                                                                          \
         CANONICAL(S##_p, n)                                                                        \
-        CANONICAL(S##_q, n) same("relax " #S, S##_p, S##_q, n * sizeof(F), n);                     \
+        CANONICAL(S##_q, n)                                                                        \
+        CANONICAL(S##_r, n)                                                                        \
+        same("relax " #S, S##_p, S##_q, n * sizeof(F), n);                                         \
+        same("relax one by one " #S, S##_r, S##_q, n * sizeof(F), n);                              \
         if (!special) {                                                                            \
-            close_to("relax sum " #S, s, t, own, n);                                               \
-            close_to("dot_row " #S, a->dot_row_##S(S##_x[0], S##_c[0], n),                         \
-                     b->dot_row_##S(S##_x[0], S##_c[0], n), size, n);                              \
-            close_to("abs_row " #S, a->abs_row_##S(S##_x[0], S##_c[0], n),                         \
-                     b->abs_row_##S(S##_x[0], S##_c[0], n), size, n);                              \
+            rows_agree("relax sum " #S, s, size, part);                                            \
+            ROWS(S, dot_rows)                                                                      \
+            ROWS(S, abs_rows)                                                                      \
             close_to("dot " #S, a->dot_##S(S##_x[0], S##_x[1], n),                                 \
                      b->dot_##S(S##_x[0], S##_x[1], n), wide, n);                                  \
             close_to("sum " #S, a->sum_##S(S##_x[0], n), b->sum_##S(S##_x[0], n), sums, n);        \
             double z[2][7], w[2][7];                                                               \
-            const size_t part = n / 7;                                                             \
             a->affine_##S(S##_x[0], S##_c[0], S##_c[1], z[0], w[0], 1, 7, part);                   \
             b->affine_##S(S##_x[0], S##_c[0], S##_c[1], z[1], w[1], 1, 7, part);                   \
             for (int k = 0; k < 7; k++) {                                                          \

@@ -84,6 +84,29 @@ def test_row_sums(n: int, dtype: type) -> None:
         assert abs(Fraction(minus[i]) + size) <= charge(n + 2, size)
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_a_row_sums_alike_alone_and_among_others(n: int, dtype: type, isa: str) -> None:
+    """How rows are cut into blocks, and for which worker, must not show in a bound."""
+    if isa == "numpy":
+        pytest.skip("BLAS products depend on their shape")
+    rng = np.random.default_rng(n)
+    A, box = mixed(rng, (9, n), dtype), np.array([0, 0, 0, 0, 0, 1, 1, 2, 1])
+    slope, const = mixed(rng, (3, n), dtype), rng.standard_normal((3, n))
+
+    def sums(rows: Array, which: npt.NDArray[np.int64]) -> list[Array]:
+        found = [np.zeros(len(rows)) for _ in range(3)]
+        kernels.dot_rows(rows, found[0], which, const)
+        kernels.abs_dot_rows(rows, found[1], which, const)
+        kernels.relax_rows(rows.copy(), found[2], which, slope, slope, const, -const)
+        return found
+
+    together = sums(A, box)
+    for i in range(len(A)):
+        for one, many in zip(sums(A[i : i + 1], box[i : i + 1]), together, strict=True):
+            assert one[0] == many[i]
+
+
 def test_many_rows_and_one_box() -> None:
     rng = np.random.default_rng(5)
     A = rng.standard_normal((200, 33)).astype(np.float32)
