@@ -21,6 +21,9 @@ from typing import Any
 
 Value = int | float | str
 
+HELPER = "helping threads"
+"""Name of the spans of threads that share another thread's work."""
+
 
 @dataclass(slots=True)
 class Span:
@@ -92,7 +95,7 @@ class Recorder:
             self.counters[name] = _merged(self.counters.get(name), value)
 
     def tree(self) -> Branch:
-        """The spans as a tree; the root's time is the sum of the outermost spans."""
+        """The spans as a tree; the root's time is the sum of the outermost ones of callers."""
         root = Branch("total", calls=1)
         open_spans: dict[int, list[tuple[float, Branch]]] = {}
         # Of two spans that start together the longer one is outside.
@@ -104,7 +107,9 @@ class Recorder:
             branch = parent.child(span.name)
             branch.add(span)
             stack.append((span.end, branch))
-        root.seconds = sum(child.seconds for child in root.children.values())
+        # What helping threads do happens while somebody waits for it.
+        outermost = (child for child in root.children.values() if child.name != HELPER)
+        root.seconds = sum(child.seconds for child in outermost)
         root.counts = dict(self.counters)
         return root
 

@@ -25,6 +25,8 @@ GATES: dict[str, str] = {
     "fused_layers": "whole steps of small dense networks in one call of the C library",
     "fused_walk": "rows through dense layers, from the first to the input, in one C call",
     "fused_network": "CROWN over small dense ReLU networks, box by box, in one C call",
+    "row_threads": "share the blocks of rows of a walk among threads",
+    "kept_memory": "freed memory stays with the process (decided at its first walk)",
     "fused_charge": "fold a product's charge into the constants of the activation after it",
 }
 """Name -> what the optimisation does."""

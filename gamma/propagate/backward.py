@@ -8,6 +8,7 @@ share every product.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,6 +81,7 @@ class Backward:
         self._sequential = self._can_chain()
         self._chain: kernels.Chain | None = None
         self._ready: set[int] = set()
+        self._lock = threading.Lock()
         self._compress = tuning.enabled("compress") and not linear_only
         self._windowed = tuning.enabled("windows")
         self._fuse = tuning.enabled("fused_charge") and not linear_only
@@ -222,6 +224,10 @@ class Backward:
         """Whether rows over node ``last`` go down to the input in one call; then it is set up."""
         if not (self._sequential and last and self._plan.sequential[last]):
             return False
+        with self._lock:  # a step that is set twice would free tables another thread reads
+            return self._set_up(last)
+
+    def _set_up(self, last: int) -> bool:
         if self._chain is None:
             self._chain = kernels.chain(self.network.output + 1, len(self.box.lower), self.dtype)
             self._sequential = self._chain is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ from gamma import tuning
 from gamma.network.graph import Network
 from gamma.ops import Gemm, Relu, Reshape
 from gamma.ops.base import cast_weight
+from gamma.propagate import workers
 from gamma.propagate.constants import UNDERFLOW, UNIT, Relaxation, charge_factor
 from gamma.propagate.interval import dense_constants
 from gamma.propagate.plan import plan_of
@@ -170,19 +172,28 @@ class DenseWalk:
             1.01 * UNIT[dtype],
             _LIVE if tuning.enabled("compress") else -1.0,
         )
-        memory = pool.empty(-(-layers.room // 8), np.float64)
-        for start in range(0, batch, self._network.boxes):
+
+        def run(span: tuple[int, int]) -> tuple[int, Array, Float64]:
             self._check()
-            crossed += layers.run(
+            rows, seconds = np.zeros_like(self.rows), np.zeros_like(self.seconds)
+            crossed = layers.run(
                 self._box,
                 self._values,
                 self._tables,
-                (self.rows, self.seconds),
-                memory,
+                (rows, seconds),
+                pool.empty(-(-layers.room // 8), np.float64),
                 factors,
-                (start, min(start + self._network.boxes, batch)),
+                span,
                 (hidden, output, known),
             )
+            return crossed, rows, seconds
+
+        step = self._network.boxes
+        spans = [(start, min(start + step, batch)) for start in range(0, batch, step)]
+        for more, rows, seconds in workers.run([partial(run, span) for span in spans]):
+            crossed += more
+            self.rows += rows
+            self.seconds += seconds
         return crossed
 
     def output(self) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +16,21 @@ from gamma import telemetry, tuning
 from gamma.errors import InternalError, ResourceError, UsageError
 from gamma.network.graph import Network
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
+from gamma.propagate import workers
 from gamma.propagate.backward import Backward, Rows
+from gamma.propagate.blocks import block_length
 from gamma.propagate.constants import linear_charge
 from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
 from gamma.propagate.interval import FUSED_BATCH, input_bounds, interval_step
 from gamma.propagate.plan import plan_of
 from gamma.propagate.state import NodeBounds
 from gamma.propagate.windows import Windows, starts
-from gamma.tensor import rounding
+from gamma.tensor import heap, rounding
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 METHODS = ("ibp", "crown-ibp", "crown")
 GUARANTEES = ("real", "float32")
@@ -68,6 +72,7 @@ class Walk:
     def __init__(self, network: Network, box: Box, options: Options) -> None:
         self.network, self.box, self.options = network, box, options
         self._plan = plan_of(network)
+        heap.keep()
         self.bounds: list[NodeBounds] = [input_bounds(box)]
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
@@ -172,16 +177,11 @@ class Walk:
         mask = self._wanted(index)
         if mask is None:
             return
-        boxes, neurons = np.nonzero(mask)
+        boxes, neurons = _pixel_by_pixel(mask, self.network.nodes[index].shape)
         self.unstable[index] = len(boxes)
         if not len(boxes):
             return
-        step = max(1, self._rows_at_once(index) // 2)
-        parts = [
-            self._neuron_bounds(index, boxes[at : at + step], neurons[at : at + step])
-            for at in range(0, len(boxes), step)
-        ]
-        lower, upper = (np.concatenate(ends) for ends in zip(*parts, strict=True))
+        lower, upper = self._all_bounds(index, boxes, neurons)
         name = self.network.nodes[index].name
         self.bounds[index].tighten(boxes, neurons, lower, upper, name)
         self.backward.forget(index)
@@ -207,6 +207,25 @@ class Walk:
     def _rows_at_once(self, index: int) -> int:
         row = self._plan.widest[index] * self.options.dtype.itemsize * _BLOCKS
         return max(2, self.options.row_bytes // row)
+
+    def _in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
+        """``bound`` of every block of ``count`` items of ``each`` rows over node ``index``."""
+        most = max(1, self._rows_at_once(index) // each)
+        step = block_length(self.network, index, count, each, most)
+        _ = self.backward  # made here, not by several threads
+        blocks = [slice(start, start + step) for start in range(0, count, step)]
+        return workers.run([partial(bound, block) for block in blocks], max(1, most // step))
+
+    def _all_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
+        """`_neuron_bounds` of any number of neurons, block by block."""
+        parts = self._in_blocks(
+            index,
+            len(boxes),
+            lambda block: self._neuron_bounds(index, boxes[block], neurons[block]),
+            2,
+        )
+        lower, upper = (np.concatenate(ends) for ends in zip(*parts, strict=True))
+        return lower, upper
 
     def _neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
@@ -264,17 +283,13 @@ class Walk:
     def rows(self, frontier: dict[int, Array], d: Float64, box: Array) -> Float64:
         """Sound lower bounds of rows over any nodes, block by block."""
         self._adopt()
-        step = self._rows_at_once(max(frontier))
-        results = []
-        for start in range(0, len(d), step):
+
+        def bound(block: slice) -> Float64:
             # A copy: the walk overwrites its rows.
-            part: dict[int, Rows] = {
-                i: np.array(r[start : start + step], order="C") for i, r in frontier.items()
-            }
-            block = d[start : start + step].copy()
-            results.append(
-                self.backward.run(part, block, box[start : start + step], self.options.check)
-            )
+            part: dict[int, Rows] = {i: np.array(r[block], order="C") for i, r in frontier.items()}
+            return self.backward.run(part, d[block].copy(), box[block], self.options.check)
+
+        results = self._in_blocks(max(frontier), len(d), bound, 1) if len(d) else []
         return np.concatenate(results) if results else np.zeros(0)
 
     def output(self) -> tuple[Float64, Float64]:
@@ -288,18 +303,25 @@ class Walk:
             self._tight[index] = True
         if isinstance(node.op, Linear) and not self._tight[index]:
             boxes, neurons = np.divmod(np.arange(bounds.lower.size), node.size)
-            step = max(1, self._rows_at_once(index) // 2)
-            lower, upper = np.empty(bounds.lower.size), np.empty(bounds.lower.size)
             with np.errstate(all="ignore"):
-                for start in range(0, len(boxes), step):
-                    part = slice(start, start + step)
-                    lower[part], upper[part] = self._neuron_bounds(
-                        index, boxes[part], neurons[part]
-                    )
+                lower, upper = self._all_bounds(index, boxes, neurons)
             shape = bounds.lower.shape
             bounds.intersect(lower.reshape(shape), upper.reshape(shape), node.name)
             self._tight[index] = True
         return bounds.lower, bounds.upper
+
+
+def _pixel_by_pixel(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Boxes and flat indices of the neurons in ``mask`` (batch, size).
+
+    Neurons of one pixel come together: a block of rows then has few places (`Windows`).
+    """
+    if len(shape) != 3:
+        boxes, neurons = np.nonzero(mask)
+        return boxes, neurons
+    pixels = shape[1] * shape[2]
+    boxes, pixel, channel = np.nonzero(mask.reshape(len(mask), shape[0], pixels).swapaxes(1, 2))
+    return boxes, channel * pixels + pixel
 
 
 def _with_negatives(rows: Rows) -> Rows:

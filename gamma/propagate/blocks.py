@@ -1,0 +1,91 @@
+"""How many rows walk together: as many as memory allows, in enough blocks for several threads.
+
+The cut depends on sizes alone, never on the number of threads: bounds are the same bits for any.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from gamma.network.graph import Network
+from gamma.ops import Conv, Gemm
+
+# A thread pays when a block takes some milliseconds (nanoseconds of `row_cost`).
+_LEAST_COST = 4e6
+# Rows of a block below which its products waste the bandwidth that the weights need.
+_LEAST_ROWS = 32
+_MOST_BLOCKS = 16
+
+# Nanoseconds on one core: an operation of a dense product (many of whose columns are dropped) and
+# of a convolution's, one entry of the latter's columns, one entry of a row in all other passes.
+_DENSE, _CONVOLUTION, _COLUMN, _ENTRY = 0.002, 0.0125, 1.0, 0.7
+
+_WHOLE = 1 << 30
+_costs: WeakKeyDictionary[Network, dict[int, float]] = WeakKeyDictionary()
+
+
+def block_length(network: Network, index: int, count: int, each: int, most: int) -> int:
+    """Items per block for ``count`` items of ``each`` rows from node ``index`` down.
+
+    Memory holds ``most`` items at once: a block takes half of it at most, so that two can walk.
+    """
+    rows = count * each
+    blocks = -(-count // max(1, most // 2))
+    worth = 0
+    if rows >= 2 * _LEAST_ROWS:
+        worth = min(rows // _LEAST_ROWS, int(rows * row_cost(network, index) / _LEAST_COST))
+    if worth >= 2:
+        # More than two serve more processors and even out, where a block stays twice as long.
+        blocks = max(blocks, 2, min(worth // 2, _MOST_BLOCKS))
+        blocks += blocks % 2
+    return -(-count // blocks)
+
+
+def row_cost(network: Network, index: int) -> float:
+    """Nanoseconds, roughly, that one row from node ``index`` down to the input takes.
+
+    A row that starts at one pixel costs what its windows cost.
+    """
+    known = _costs.setdefault(network, {})
+    if index not in known:
+        known[index] = _row_cost(network, index)
+    return known[index]
+
+
+def _row_cost(network: Network, index: int) -> float:
+    total = 0.0
+    nodes = network.nodes
+    # Node -> height and width of the window that a row has there.
+    reach = {index: (1, 1) if _image(nodes[index].shape) else (_WHOLE, _WHOLE)}
+    for i in range(index, -1, -1):
+        if i not in reach:
+            continue
+        node, op = nodes[i], nodes[i].op
+        h, w = reach[i]
+        entries = node.size
+        if _image(node.shape):
+            h, w = min(h, node.shape[1]), min(w, node.shape[2])
+            entries = node.shape[0] * h * w
+        if isinstance(op, Gemm):
+            total += _DENSE * 2 * entries * op.weight.shape[1]
+        else:
+            total += _ENTRY * entries
+        if isinstance(op, Conv):
+            total += (_CONVOLUTION * 2 * entries + _COLUMN * h * w * op.group) * op.terms
+            window = op.window(nodes[node.inputs[0]].shape)
+            h, w = (
+                (size - 1) * stride + (kernel - 1) * dilation + 1
+                for size, kernel, stride, dilation in zip(
+                    (h, w), window.kernel, window.strides, window.dilations, strict=True
+                )
+            )
+        for source in node.inputs:
+            kept = _image(node.shape) and _image(nodes[source].shape)
+            here = (h, w) if kept else (_WHOLE, _WHOLE)
+            before = reach.get(source, (0, 0))
+            reach[source] = max(here[0], before[0]), max(here[1], before[1])
+    return total
+
+
+def _image(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3

@@ -1,0 +1,113 @@
+"""Threads that share the blocks of one walk.
+
+The products and kernels of a block release the interpreter's lock, so a few threads, each with a
+BLAS of one thread, fill the processors. What is cut into blocks, and how, never depends on the
+number of threads: results are the same bits for any.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from typing import TypeVar
+
+import numpy as np
+
+from gamma import telemetry, tuning
+from gamma.errors import UsageError
+from gamma.tensor import threads
+
+T = TypeVar("T")
+
+# Threads are started as they are needed, so this is only what nobody will reach.
+_MOST = 256
+
+_limit: ContextVar[int | None] = ContextVar("gamma_workers", default=None)
+_pool: ThreadPoolExecutor | None = None
+
+
+def workers() -> int:
+    """Threads that may share the work here: 1 inside shared work and where nobody gave more."""
+    if not tuning.enabled("row_threads"):
+        return 1
+    limit = _limit.get()
+    if limit is not None:
+        return limit
+    return min(threads.available(), threads.asked())
+
+
+@contextmanager
+def limited(count: int | None) -> Iterator[None]:
+    """At most ``count`` threads inside the block (this thread and task only); None: no limit.
+
+    Raises UsageError below 1.
+    """
+    if count is not None and count < 1:
+        raise UsageError(f"threads {count}: expected at least 1")
+    token = _limit.set(_limit.get() if count is None else count)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def run(tasks: Sequence[Callable[[], T]], most: int = _MOST) -> list[T]:
+    """The results of independent tasks, in their order; at most ``most`` (memory) run at once.
+
+    The calling thread works too, so that nothing waits for a pool that others keep busy. The first
+    exception ends the sharing: running tasks are waited for, waiting ones dropped, and it is raised
+    here, as is an interrupt of the calling thread.
+    """
+    count = min(len(tasks), most)
+    count = min(count, workers()) if count > 1 else 1
+    if count == 1:
+        return [task() for task in tasks]
+    results: dict[int, T] = {}
+    failures: list[BaseException] = []
+    waiting = iter(list(enumerate(tasks)))  # a list's iterator: taking the next one is atomic
+    state = np.geterr()
+
+    def work(name: str) -> None:
+        _limit.set(1)
+        try:
+            with telemetry.measure(name), threads.limit_blas(1), np.errstate(**state):
+                for number, task in waiting:
+                    if failures:
+                        return
+                    results[number] = task()
+        except BaseException as error:  # raised again by the calling thread
+            failures.append(error)
+
+    helpers = [
+        _executor().submit(copy_context().run, work, telemetry.HELPER) for _ in range(count - 1)
+    ]
+    try:
+        copy_context().run(work, "rows.shared")
+        wait([helper for helper in helpers if not helper.cancel()])
+    except BaseException as error:  # an interrupt while waiting
+        failures.append(error)
+        raise
+    if failures:
+        raise failures[0]
+    return [results[number] for number in range(len(tasks))]
+
+
+def _executor() -> ThreadPoolExecutor:
+    """The process's threads, started when first needed."""
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(_MOST, "gamma-rows")
+    return _pool
+
+
+def _forget() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has the object but none of its threads.
+    os.register_at_fork(after_in_child=_forget)
