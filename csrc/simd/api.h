@@ -1,3 +1,6 @@
+#ifndef GAMMA_API_H
+#define GAMMA_API_H
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -84,6 +87,37 @@ size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, cons
                             double *seconds, void *memory, const double *factors, size_t B,
                             size_t from, size_t to, int flags);
 
+/* Adjoint of a convolution with channels last: out = scatter(rows·weight) on zeroed images.
+ * rows (frames, h, w, lda), of which `out` channels count; images (frames, H, W, pixel), of which C
+ * are written; kernel, strides, dilations, pads (top, left); weight (out, columns) holds kh·kw·C
+ * columns and is padded as in gamma_step. At most `part` channels are summed at once, then the
+ * parts. room: pixels whose columns fit into scratch, at least w. */
+struct gamma_window {
+    int64_t kh, kw, sh, sw, dh, dw, top, left, h, w, H, W, C, pixel, out, lda, columns, part, room;
+};
+void gamma_spread_f32(const float *rows, const float *weight, float *images, float *scratch,
+                      size_t frames, const struct gamma_window *window);
+void gamma_spread_f64(const double *rows, const double *weight, double *images, double *scratch,
+                      size_t frames, const struct gamma_window *window);
+
+/* relax_rows and abs_dot_rows for rows (N, h, w, C) that lie on images (H, W): row r is of place[r],
+ * where[3·place..] = box, y, x of its first pixel, which may lie outside. Entries outside become 0.
+ * Tables are (B, H, W, C); shape = h w H W C. 0, or -1 when a place or a box does not exist. */
+int gamma_relax_windows_f32(float *A, double *d, const int64_t *place, const int64_t *where,
+                            const float *lower_slope, const float *upper_slope,
+                            const double *lower_const, const double *upper_const,
+                            const int64_t *shape, size_t B, size_t P, size_t N);
+int gamma_relax_windows_f64(double *A, double *d, const int64_t *place, const int64_t *where,
+                            const double *lower_slope, const double *upper_slope,
+                            const double *lower_const, const double *upper_const,
+                            const int64_t *shape, size_t B, size_t P, size_t N);
+int gamma_abs_dot_windows_f32(float *A, double *d, const int64_t *place, const int64_t *where,
+                              const double *weight, const int64_t *shape, size_t B, size_t P,
+                              size_t N);
+int gamma_abs_dot_windows_f64(double *A, double *d, const int64_t *place, const int64_t *where,
+                              const double *weight, const int64_t *shape, size_t B, size_t P,
+                              size_t N);
+
 /* geometry = kh kw sh sw top left dh dw Ho Wo H W C. */
 void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);
 void gamma_fold_last_f64(const double *cols, double *out, size_t frames, const int64_t *geometry);
@@ -135,3 +169,5 @@ void gamma_relu_tables_f64(const double *lower, const double *upper, const doubl
                            const double *after, const double *charge, double *slopes,
                            double *constants, double *loss, const double *factors, size_t B,
                            size_t n);
+
+#endif

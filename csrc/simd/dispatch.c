@@ -223,6 +223,15 @@ void gamma_erfc(const double *x, double *out, size_t n) {
 
 #include "layers.inc"
 #include "chain.inc"
+#include "windows.inc"
+
+#define SPREAD(F, S)                                                                               \
+    void gamma_spread_##S(const F *rows, const F *weight, F *images, F *scratch, size_t frames,    \
+                          const struct gamma_window *window) {                                     \
+        GUARDED(table->spread_##S(rows, weight, images, scratch, frames, window));                 \
+    }
+SPREAD(float, f32)
+SPREAD(double, f64)
 
 /* Rows of a neuron and its negative that go down together in gamma_dense_walk. */
 enum { DENSE_ROWS = 32 };

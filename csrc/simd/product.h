@@ -1,7 +1,9 @@
-/* product.inc for float and for double. The including file has defined V_* for both: FV, FV_LOAD,
- * ... for floats, DV, DV_LOAD, ... for doubles, VECTOR_BYTES and TALL. */
+/* product.inc for float and for double. The including file has defined V_* for both: FV, FV_LOAD, ...
+ * for floats, DV, DV_LOAD, ... for doubles, VECTOR_BYTES (or SCALAR_PRODUCT) and TALL. */
 #ifndef GAMMA_PRODUCT_H
 #define GAMMA_PRODUCT_H
+
+#include "api.h"
 
 #define F float
 #define FN(name) name##_f32
@@ -10,7 +12,11 @@
 #define V_STORE FV_STORE
 #define V_ONE FV_ONE
 #define V_FMA FV_FMA
+#ifdef SCALAR_PRODUCT
+#define WIDTH 1
+#else
 #define WIDTH (VECTOR_BYTES / 4)
+#endif
 #include "product.inc"
 #undef F
 #undef FN
@@ -28,7 +34,11 @@
 #define V_STORE DV_STORE
 #define V_ONE DV_ONE
 #define V_FMA DV_FMA
+#ifdef SCALAR_PRODUCT
+#define WIDTH 1
+#else
 #define WIDTH (VECTOR_BYTES / 8)
+#endif
 #include "product.inc"
 #undef F
 #undef FN

@@ -59,19 +59,6 @@
             sum += (double)x[j];                                                                   \
         }                                                                                          \
         return sum;                                                                                \
-    }                                                                                              \
-    static void product_##S(const F *A, size_t lda, const F *W, F *C, size_t N, size_t K,          \
-                            size_t columns) {                                                      \
-        for (size_t i = 0; i < N; i++) {                                                           \
-            F *row = C + i * columns;                                                              \
-            memset(row, 0, columns * sizeof *row);                                                 \
-            for (size_t k = 0; k < K; k++) {                                                       \
-                const F a = A[i * lda + k];                                                        \
-                for (size_t j = 0; j < columns; j++) {                                             \
-                    row[j] += a * W[k * columns + j];                                              \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
     }
 
 SCALAR_KERNELS(float, f32)
@@ -94,5 +81,19 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
         out[i] = half_value(x[i]);
     }
 }
+
+#define FV float
+#define FV_LOAD *
+#define FV_STORE(to, x) (*(to) = (x))
+#define FV_ONE
+#define FV_FMA(a, b, c) ((a) * (b) + (c))
+#define DV double
+#define DV_LOAD *
+#define DV_STORE(to, x) (*(to) = (x))
+#define DV_ONE
+#define DV_FMA(a, b, c) ((a) * (b) + (c))
+#define TALL 4
+#define SCALAR_PRODUCT
+#include "product.h"
 
 GAMMA_TABLE(scalar);

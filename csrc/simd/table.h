@@ -5,6 +5,7 @@
  *   dot_rows, abs_*   Σ a·v, Σ |a|·w              sum in double       f32 12, f64 16
  *   affine            W·c and |W|·r, B boxes      sum in double       W once: 4, 8
  *   product           A·W, W's rows padded        one per term        W once a block
+ *   spread            products, then scatter-add  one per term        W once a block
  *   dot, sum          Σ x·y, Σ x                  sum in double       f32 8/4, f64 16/8
  *   mul, mul_add      interval product (+ sum)    one step outward    f32 16/24, f64 double
  *   step, narrow      next number; double->float  directed            4, 8; 8
@@ -23,6 +24,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "api.h"
+
 #define GAMMA_MEMBERS(F, S)                                                                        \
     void (*relax_##S)(F *, size_t stride, size_t rows, const F *, const F *, const double *,       \
                       const double *, size_t n, double *sums);                                     \
@@ -32,7 +35,8 @@
                          double *sums);                                                            \
     void (*affine_##S)(const F *, const double *, const double *, double *, double *, size_t,      \
                        size_t, size_t);                                                            \
-    void (*product_##S)(const F *, size_t, const F *, F *, size_t, size_t, size_t);                \
+    void (*product_##S)(const F *, size_t, const F *, F *, size_t, size_t, size_t, int);           \
+    void (*spread_##S)(const F *, const F *, F *, F *, size_t, const struct gamma_window *);       \
     double (*dot_##S)(const F *, const F *, size_t);                                               \
     double (*sum_##S)(const F *, size_t);                                                          \
     void (*mul_##S)(const F *, const F *, const F *, const F *, F *, F *, size_t);                 \
@@ -63,9 +67,9 @@ extern const struct gamma_table gamma_neon;
 
 #define GAMMA_ENTRIES(S)                                                                           \
     .relax_##S = relax_##S, .dot_rows_##S = dot_rows_##S, .abs_rows_##S = abs_rows_##S,            \
-    .affine_##S = affine_##S, .product_##S = product_##S, .dot_##S = dot_##S, .sum_##S = sum_##S,  \
-    .mul_##S = mul_##S, .mul_add_##S = mul_add_##S, .split_##S = split_##S,                        \
-    .fold_last_##S = fold_last_##S, .step_##S = step_##S
+    .affine_##S = affine_##S, .product_##S = product_##S, .spread_##S = spread_##S,                \
+    .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S, .mul_add_##S = mul_add_##S,        \
+    .split_##S = split_##S, .fold_last_##S = fold_last_##S, .step_##S = step_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */
 #define GAMMA_TABLE(ISA)                                                                           \

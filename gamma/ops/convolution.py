@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from gamma import tuning
 from gamma.errors import UsageError
 from gamma.ops.base import Array, Linear, Shape, cast_weight
 from gamma.ops.exact import along_axis, exact_sum
-from gamma.tensor import kernels
+from gamma.tensor import kernels, pool
 
 # Rows of one block of the adjoint: the unfolded columns stay in the second-level cache.
 _BLOCK_BYTES = 1 << 20
@@ -61,51 +62,70 @@ def unfold(x: Array, window: Window) -> Array:
 def last_weight(
     op: Linear, weight: Array, dtype: npt.DTypeLike, absolute: bool, groups: int
 ) -> Array:
-    """A kernel (out, in/group, *k) as (group, out/group, kh·kw·in/group), channels last."""
+    """A kernel (out, in/group, *k) as (group, out/group, kh·kw·in/group), channels last.
+
+    Zero columns fill each row up to whole 64 bytes.
+    """
 
     def arrange() -> Array:
         cast = cast_weight(op, weight, "weight", dtype, absolute)
         split = cast.reshape(groups, cast.shape[0] // groups, cast.shape[1], -1)
-        return np.ascontiguousarray(split.transpose(0, 1, 3, 2)).reshape(*split.shape[:2], -1)
+        flat = split.transpose(0, 1, 3, 2).reshape(*split.shape[:2], -1)
+        full = np.zeros((*flat.shape[:2], kernels.padded(flat.shape[2], cast.dtype)), cast.dtype)
+        full[:, :, : flat.shape[2]] = flat
+        return full
 
     return op.cached(  # type: ignore[no-any-return]
         f"last.{np.dtype(dtype).char}{'.abs' if absolute else ''}", arrange
     )
 
 
-def spread(rows: Array, weight: Array, window: Window) -> Array:
+def spread(rows: Array, weight: Array, window: Window, channels: int) -> Array:
     """Adjoint of a convolution: (N, h, w, out) back onto (N, H, W, in), channels last.
 
-    ``weight`` is from `last_weight`; ``window.positions`` need not be (h, w): windows beyond the
-    image add nothing.
+    ``weight`` is from `last_weight`, ``channels`` those of one group of the result.
+    ``window.positions`` need not be (h, w): windows beyond the image add nothing.
     """
-    n, h, w = rows.shape[:3]
-    groups, out, depth = weight.shape
+    groups, out, _ = weight.shape
     (kh, kw), (height, width) = window.kernel, window.image
-    channels = depth // (kh * kw)
-    image = np.zeros((groups, n, height, width, channels), rows.dtype)
-    block = min(n, max(1, _BLOCK_BYTES // (depth * h * w * rows.itemsize)))
-    columns = np.empty((block * h * w, depth), rows.dtype)
+    images = pool.zeros((len(rows), height, width, groups * channels), rows.dtype)
+    spans = (*window.kernel, *window.strides, *window.dilations)
+    scatter = kernels.Scatter(spans, window.pads[0], window.pads[1], channels, SUM_LENGTH)
     for group in range(groups):
-        mine = rows if groups == 1 else rows[..., group * out : (group + 1) * out]
-        for start in range(0, n, block):
-            part = np.ascontiguousarray(mine[start : start + block]).reshape(-1, out)
-            target = columns[: len(part)]
-            for first in range(0, out, SUM_LENGTH):
-                some = slice(first, first + SUM_LENGTH)
-                np.matmul(part[:, some], weight[group, some], out=target)
-                kernels.fold_last(
-                    target.reshape(-1, h, w, kh, kw, channels),
-                    image[group, start : start + block],
-                    window.kernel,
-                    window.strides,
-                    window.pads[:2],
-                    window.dilations,
-                )
-    if groups == 1:
-        only: Array = image[0]
-        return only
-    return np.ascontiguousarray(image.transpose(1, 2, 3, 0, 4)).reshape(n, height, width, -1)
+        offsets = (group * out, group * channels)
+        if not tuning.enabled("fused_adjoint") or not kernels.spread(
+            rows, weight[group], images, scatter, offsets
+        ):
+            mine = rows[..., offsets[0] : offsets[0] + out]
+            image = _spread(mine, weight[group, :, : kh * kw * channels], window, channels)
+            images[..., offsets[1] : offsets[1] + channels] = image
+    return images
+
+
+def _spread(rows: Array, weight: Array, window: Window, channels: int) -> Array:
+    """`spread` of one group by products of the BLAS and a scatter of their columns."""
+    n, h, w, out = rows.shape
+    (kh, kw), depth = window.kernel, weight.shape[1]
+    image = np.zeros((n, *window.image, channels), rows.dtype)
+    block = min(n, max(1, _BLOCK_BYTES // (depth * h * w * rows.itemsize)))
+    columns = np.empty((2, block * h * w, depth), rows.dtype)
+    for start in range(0, n, block):
+        part = np.ascontiguousarray(rows[start : start + block]).reshape(-1, out)
+        target, more = columns[:, : len(part)]
+        np.matmul(part[:, :SUM_LENGTH], weight[:SUM_LENGTH], out=target)
+        for first in range(SUM_LENGTH, out, SUM_LENGTH):
+            some = slice(first, first + SUM_LENGTH)
+            np.matmul(part[:, some], weight[some], out=more)
+            target += more
+        kernels.fold_last(
+            target.reshape(-1, h, w, kh, kw, channels),
+            image[start : start + block],
+            window.kernel,
+            window.strides,
+            window.pads[:2],
+            window.dilations,
+        )
+    return image
 
 
 def channels_last(x: Array, image: tuple[int, int]) -> Array:
@@ -144,16 +164,16 @@ class Conv(Linear):
 
     @property
     def adjoint_terms(self) -> int:
-        # `spread` sums up to SUM_LENGTH channels in a product, then over those parts and over the
-        # kernel positions that reach a pixel. Errors of nested sums add (γ_a + γ_b <= γ_(a+b));
-        # one long sum would cost γ_(a·b).
+        # `spread` sums up to SUM_LENGTH channels in a product, then those parts, then the kernel
+        # positions that reach a pixel. Errors of nested sums add (γ_a + γ_b <= γ_(a+b)); one long
+        # sum would cost γ_(a·b).
         channels = int(self.weight.shape[0]) // self.group
         reach = 1
         for size, stride, step in zip(
             self.weight.shape[2:], self.strides, self.dilations, strict=True
         ):
             reach *= -(-int(size) // (stride // math.gcd(stride, step)))
-        return min(channels, SUM_LENGTH) + -(-channels // SUM_LENGTH) * reach
+        return min(channels, SUM_LENGTH) + -(-channels // SUM_LENGTH) - 1 + reach
 
     @property
     def adjoint_products(self) -> int:
@@ -214,7 +234,9 @@ class Conv(Linear):
         (shape,) = shapes
         window = self.window(shape)
         weight = last_weight(self, self.weight, rows.dtype, False, self.group)
-        image = spread(channels_last(rows, window.positions), weight, window)
+        image = spread(
+            channels_last(rows, window.positions), weight, window, int(self.weight.shape[1])
+        )
         return (channels_first(image).reshape(rows.shape[0], *shape),)
 
 
@@ -289,7 +311,7 @@ class ConvTranspose(Linear):
         window = self._full_window(out, x.shape[2:])
         weight = last_weight(self, self.weight, x.dtype, absolute, self.group)
         positions = (1, x.shape[2]) if x.ndim == 3 else (x.shape[2], x.shape[3])
-        image = spread(channels_last(x, positions), weight, window)
+        image = spread(channels_last(x, positions), weight, window, int(self.weight.shape[1]))
         return channels_first(image).reshape(x.shape[0], *out)
 
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:

@@ -82,6 +82,7 @@ class Backward:
         self._chain: kernels.Chain | None = None
         self._ready: set[int] = set()
         self._lock = threading.Lock()
+        self._last: dict[tuple[str, int], tuple[Array, ...]] = {}
         self._compress = tuning.enabled("compress") and not linear_only
         self._windowed = tuning.enabled("windows")
         self._fuse = tuning.enabled("fused_charge") and not linear_only
@@ -172,7 +173,9 @@ class Backward:
 
     def forget(self, index: int) -> None:
         """Bounds of ``index`` were tightened: drop what was computed from the old ones."""
-        self._ready.difference_update((index, *self.network.consumers[index]))
+        changed = {index, *self.network.consumers[index]}
+        self._ready -= changed
+        self._last = {key: kept for key, kept in self._last.items() if key[1] not in changed}
         for store in (self._tables, self._charges, self._columns, self._weights, self._radii):
             store.pop(index, None)
             for reader in self.network.consumers[index]:
@@ -308,20 +311,35 @@ class Backward:
                 tables.upper_const,
             )
             if isinstance(rows, Windows):
-                cut = (rows.cut(p) for p in parts)
-                kernels.relax_rows(rows.flat, d, rows.place, *cut)
+                rows = rows.relax(d, self._images(("relax", index), node.shape, parts))
             else:
                 kernels.relax_rows(rows, d, box, *parts)
             d -= tables.loss[box]
             _settle(d)
             self._join(frontier, node.inputs[0], rows, d, box)
 
-    def _pay(self, rows: Rows, d: Float64, box: Int64, weight: Float64) -> None:
-        """d -= |rows|·weight for an `inflated` table (batch, size)."""
+    def _pay(
+        self, index: int, what: str, rows: Rows, d: Float64, box: Int64, weight: Float64
+    ) -> Rows:
+        """d -= |rows|·weight for an `inflated` table (batch, size) of node ``index``.
+
+        ``what`` names the table. Returns the same rows.
+        """
         if isinstance(rows, Windows):
-            kernels.abs_dot_rows(rows.flat, d, rows.place, rows.cut(weight))
-        else:
-            kernels.abs_dot_rows(rows, d, box, weight)
+            shape = self.network.nodes[index].shape
+            (images,) = self._images((what, index), shape, (weight,))
+            return rows.pay(d, images)
+        kernels.abs_dot_rows(rows, d, box, weight)
+        return rows
+
+    def _images(
+        self, key: tuple[str, int], shape: tuple[int, ...], tables: tuple[Array, ...]
+    ) -> tuple[Array, ...]:
+        """Tables (batch, size) of a node of ``shape`` as (batch, H, W, channels), made once."""
+        if key not in self._last:
+            images = (t.reshape(len(t), *shape).transpose(0, 2, 3, 1) for t in tables)
+            self._last[key] = tuple(np.ascontiguousarray(t) for t in images)
+        return self._last[key]
 
     def _through_linear(
         self, index: int, rows: Rows, d: Float64, box: Int64, frontier: dict[int, Rows]
@@ -330,7 +348,7 @@ class Backward:
         assert isinstance(node.op, Linear)
         if not self.fused(index):
             charge = self.charge(index)
-            self._pay(rows, d, box, charge.weight)
+            rows = self._pay(index, "charge", rows, d, box, charge.weight)
             d -= charge.loss[box]
             _settle(d)
         shapes = [self.network.nodes[i].shape for i in node.inputs]
@@ -344,10 +362,11 @@ class Backward:
             parts = (rows @ self.weight(index),)
         else:
             parts = node.op.adjoint(rows.reshape(len(rows), *node.shape), shapes)
-        for i, part in zip(node.inputs, parts, strict=True):
+        for k, (i, part) in enumerate(zip(node.inputs, parts, strict=True)):
             if not isinstance(part, Windows):
                 part = np.ascontiguousarray(part).reshape(len(d), -1)
-            self._join(frontier, i, part, d, box, shared=len(parts) > 1)
+            # Parts may share memory: all but the last are copied before somebody overwrites them.
+            self._join(frontier, i, part, d, box, shared=k + 1 < len(parts))
 
     def _windows_through(
         self, op: Linear, rows: Windows, shapes: list[tuple[int, ...]]
@@ -387,13 +406,13 @@ class Backward:
         else:
             total = _frames(here)
             total += _frames(part)
-        frontier[index] = total
-        self._pay(total, d, box, self.radius(index) * (1.01 * UNIT[self.dtype]))
+        weight = self.radius(index) * (1.01 * UNIT[self.dtype])
+        frontier[index] = self._pay(index, "join", total, d, box, weight)
         _settle(d)
 
     def _concretise(self, index: int, rows: Rows, d: Float64, box: Int64) -> None:
         """The least value of the rows over the node's interval."""
-        self._pay(rows, d, box, self.radius(index))
+        self._pay(index, "radius", rows, d, box, self.radius(index))
         _settle(d)
 
     def _concretise_input(self, rows: Rows, d: Float64, box: Int64) -> None:

@@ -10,7 +10,9 @@ the image becomes a *frame*: the whole image, one place per box.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,22 +20,24 @@ import numpy.typing as npt
 
 from gamma.ops import Conv
 from gamma.ops.convolution import channels_first, last_weight, spread
+from gamma.tensor import kernels, pool
 
 Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 # A window over more than this share of the image is laid into a frame.
 DENSE_FROM = 0.6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
     """Rows over one image node; see the module's text.
 
     Attributes:
         array: (rows, h, w, channels). place: int64 (rows,).
         box, y, x: int64 (places,): the box of a place and its window's first pixel.
-        image: (height, width) of the node.
+        image: (height, width) of the node. clean: entries outside it are known to be zero.
     """
 
     array: Array
@@ -42,6 +46,7 @@ class Windows:
     y: Int64
     x: Int64
     image: tuple[int, int]
+    clean: bool = False
 
     @property
     def flat(self) -> Array:
@@ -64,24 +69,54 @@ class Windows:
         (h, w), (height, width) = self.size, self.image
         return h * w >= DENSE_FROM * height * width
 
+    @cached_property
+    def where(self) -> Int64:
+        """(places, 3): box and first pixel of each place."""
+        return np.stack((self.box, self.y, self.x), axis=1)
+
     def cut(self, table: Array) -> Array:
-        """Windows (places, h·w·channels) of a table (batch, size); zero outside the image."""
+        """Windows (places, h·w·channels) of a table (boxes, H, W, channels); zero outside."""
         (h, w), (height, width) = self.size, self.image
-        images = table.reshape(len(table), -1, height, width).transpose(0, 2, 3, 1)
+        rows = self.y[:, None] + np.arange(h)
+        columns = self.x[:, None] + np.arange(w)
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
+            :, None, :
+        ]
+        rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
+        found = table[self.box[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return np.where(inside[..., None], found, 0).reshape(len(self.box), -1)
+
+    def relax(self, d: Float64, tables: Sequence[Array]) -> Windows:
+        """`kernels.relax_rows` in place, for tables (boxes, H, W, channels); zeros outside."""
         if self.framed:
-            return np.ascontiguousarray(images).reshape(len(table), -1)[self.box]
-        top, left = max(0, -int(self.y.min())), max(0, -int(self.x.min()))
-        bottom = max(0, int(self.y.max()) + h - height)
-        right = max(0, int(self.x.max()) + w - width)
-        padded = np.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
-        views = np.lib.stride_tricks.sliding_window_view(padded, (h, w), axis=(1, 2))
-        views = views.transpose(0, 1, 2, 4, 5, 3)
-        return np.ascontiguousarray(views[self.box, self.y + top, self.x + left]).reshape(
-            len(self.box), -1
-        )
+            low, high, below, above = (t.reshape(len(t), -1) for t in tables)
+            kernels.relax_rows(self.flat, d, self.box[self.place], low, high, below, above)
+            return self
+        low, high, below, above = tables
+        if kernels.relax_windows(
+            self.array, d, self.place, self.where, self.image, low, high, below, above
+        ):
+            return replace(self, clean=True)
+        low, high, below, above = (self.cut(t) for t in tables)
+        kernels.relax_rows(self.flat, d, self.place, low, high, below, above)
+        return self
+
+    def pay(self, d: Float64, weight: Float64) -> Windows:
+        """d -= |rows|·weight for a table (boxes, H, W, channels)."""
+        if self.framed:
+            kernels.abs_dot_rows(
+                self.flat, d, self.box[self.place], weight.reshape(len(weight), -1)
+            )
+            return self
+        if kernels.abs_dot_windows(self.array, d, self.place, self.where, self.image, weight):
+            return replace(self, clean=True)
+        kernels.abs_dot_rows(self.flat, d, self.place, self.cut(weight))
+        return self
 
     def masked(self) -> Windows:
         """The same rows with exact zeros outside the image."""
+        if self.clean or self.framed:
+            return self
         (h, w), (height, width) = self.size, self.image
         rows = self.y[:, None] + np.arange(h)
         columns = self.x[:, None] + np.arange(w)
@@ -96,7 +131,7 @@ class Windows:
         if self.framed:
             return self
         (h, w), (height, width) = self.size, self.image
-        frame = np.zeros((len(self.array), height, width, self.array.shape[3]), self.array.dtype)
+        frame = pool.zeros((len(self.array), height, width, self.array.shape[3]), self.array.dtype)
         order = np.argsort(self.place, kind="stable")
         ends = np.searchsorted(self.place[order], np.arange(len(self.box) + 1))
         for p in np.flatnonzero(np.diff(ends)):
@@ -122,19 +157,26 @@ class Windows:
         )
 
     def plus(self, other: Windows) -> Windows:
-        """Sum of two blocks with the same rows and places, on the common window."""
-        if self.size == other.size and (self.y == other.y).all() and (self.x == other.x).all():
-            return replace(self, array=self.array + other.array)
+        """Sum of two blocks with the same rows and places, on the common window; may overwrite."""
         y, x = np.minimum(self.y, other.y), np.minimum(self.x, other.x)
         height = int(np.maximum(self.y + self.size[0], other.y + other.size[0])[0] - y[0])
         width = int(np.maximum(self.x + self.size[1], other.x + other.size[1])[0] - x[0])
-        total = np.zeros((len(self.array), height, width, self.array.shape[3]), self.array.dtype)
+        clean = self.clean and other.clean
         # Both started at the same pixels and passed the same strides: one shift for all places.
-        for block in (self, other):
+        blocks = [self, other]
+        whole = next((b for b in blocks if b.size == (height, width)), None)
+        if whole is None:
+            shape = (len(self.array), height, width, self.array.shape[3])
+            total = pool.zeros(shape, self.array.dtype)
+        else:
+            total = whole.array
+            blocks.remove(whole)
+        for block in blocks:
             top, left = int(block.y[0] - y[0]), int(block.x[0] - x[0])
             h, w = block.size
-            total[:, top : top + h, left : left + w] += block.array
-        return replace(self, array=total, y=y, x=x)
+            part = total[:, top : top + h, left : left + w]
+            np.add(part, block.array, out=part)
+        return replace(self, array=total, y=y, x=x, clean=clean)
 
     def aligned_with(self, other: Windows) -> bool:
         """Whether both have the same places, up to one shift of the window for all of them."""
@@ -170,18 +212,20 @@ def through_conv(op: Conv, windows: Windows, shape: tuple[int, ...]) -> Windows:
     """Rows over a convolution's output become rows over its input of ``shape``."""
     window = op.window(shape)
     weight = last_weight(op, op.weight, windows.array.dtype, False, op.group)
+    channels = int(op.weight.shape[1])
     if windows.framed:
         # A place need not be a box here: windows may have grown to the whole image by themselves.
-        return framed(spread(windows.array, weight, window), windows.box[windows.place])
+        return framed(spread(windows.array, weight, window, channels), windows.box[windows.place])
     (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilations
     h, w = windows.size
     size = ((h - 1) * sh + (kh - 1) * dh + 1, (w - 1) * sw + (kw - 1) * dw + 1)
     compact = replace(window, image=size, pads=(0, 0, 0, 0))
     grown = replace(
         windows,
-        array=spread(windows.array, weight, compact),
+        array=spread(windows.array, weight, compact, channels),
         y=windows.y * sh - window.pads[0],
         x=windows.x * sw - window.pads[1],
         image=window.image,
+        clean=False,
     )
     return grown.frames() if grown.covering else grown

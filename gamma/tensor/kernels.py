@@ -200,6 +200,108 @@ def fold_last(
     _backend.fold_last(cols, out, kernel, strides, pads, dilations)
 
 
+class Scatter(NamedTuple):
+    """Geometry of `spread`.
+
+    Attributes:
+        spans: kernel, strides, dilations (height and width each). top, left: pads, of any sign.
+        channels: of the images that are written. part: channels of the rows summed at once.
+    """
+
+    spans: tuple[int, int, int, int, int, int]
+    top: int
+    left: int
+    channels: int
+    part: int
+
+
+def spread(
+    rows: Array, weight: Array, images: Array, scatter: Scatter, offsets: Pair = (0, 0)
+) -> bool:
+    """Adjoint of a convolution, channels last: images += scatter(rows·weight), in place.
+
+    Up to ``part`` channels are summed in one product, products added, and windows then added in
+    ascending order. False, with nothing done, without the compiled library.
+
+    Args:
+        rows: f (N, h, w, C'); weight: f (out, columns), kh·kw·channels columns, `padded`, for the
+            channels offsets[0]..offsets[0] + out of the rows.
+        images: f (N, H, W, C), zero-filled; channels from offsets[1] on are written.
+    """
+    if _backend is fallback:
+        return False
+    kh, kw, *_ = scatter.spans
+    out, columns = weight.shape
+    if rows.dtype not in _FLOATS or rows.ndim != 4 or images.ndim != 4 or min(scatter.spans) < 1:
+        raise _refuse("rows", f"{rows.dtype} {rows.shape}", "float32 or float64 (N, h, w, C)")
+    _check("weight", weight, rows.dtype, (out, columns))
+    _check("images", images, rows.dtype, (len(rows), *images.shape[1:]))
+    if (
+        columns < kh * kw * scatter.channels
+        or columns * rows.itemsize % 64
+        or not 0 <= offsets[0] <= rows.shape[3] - out
+        or not 0 <= offsets[1] <= images.shape[3] - scatter.channels
+        or scatter.part < 1
+    ):
+        raise _refuse("weight", (weight.shape, offsets, scatter), "channels that fit")
+    if rows.size and images.size:
+        _backend.spread(rows, weight, images, scatter, offsets)
+    return True
+
+
+def relax_windows(
+    A: Array,
+    d: Float64,
+    place: Int64,
+    where: Int64,
+    image: Pair,
+    lower_slope: Array,
+    upper_slope: Array,
+    lower_const: Float64,
+    upper_const: Float64,
+) -> bool:
+    """`relax_rows` on windows of images; entries outside become 0. False without compiled kernels.
+
+    Args:
+        A: f (N, h, w, C), overwritten. d: float64 (N,), overwritten. place: int64 (N,).
+        where: int64 (P, 3): box, first row and first column of each place; may lie outside.
+        image: height and width. Tables: (B, height, width, C), slopes f, constants float64.
+    """
+    if _backend is fallback:
+        return False
+    shape = _on_image(A, d, place, where, image, len(lower_slope))
+    for name, table in (("lower_slope", lower_slope), ("upper_slope", upper_slope)):
+        _check(name, table, A.dtype, shape)
+    for name, table in (("lower_const", lower_const), ("upper_const", upper_const)):
+        _check(name, table, _F64, shape)
+    _backend.relax_windows(
+        A, d, place, where, image, lower_slope, upper_slope, lower_const, upper_const
+    )
+    return True
+
+
+def abs_dot_windows(
+    A: Array, d: Float64, place: Int64, where: Int64, image: Pair, weight: Float64
+) -> bool:
+    """`abs_dot_rows` on windows of images, arguments as in `relax_windows`."""
+    if _backend is fallback:
+        return False
+    _check("weight", weight, _F64, _on_image(A, d, place, where, image, len(weight)))
+    _backend.abs_dot_windows(A, d, place, where, image, weight)
+    return True
+
+
+def _on_image(
+    A: Array, d: Float64, place: Int64, where: Int64, image: Pair, B: int
+) -> tuple[int, ...]:
+    if A.dtype not in _FLOATS or A.ndim != 4:
+        raise _refuse("A", f"{A.dtype} {A.shape}", "float32 or float64 of shape (rows, h, w, C)")
+    _check("d", d, _F64, (len(A),))
+    _check("place", place, _I64, (len(A),))
+    _check("where", where, _I64, (len(where), 3))
+    return B, *image, A.shape[3]
+
+
 def dense_interval(
     W: Array,
     bias: Float64 | None,

@@ -20,6 +20,9 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Pair = tuple[int, int]
 Pairs = tuple[Array, Array]
+Int64 = npt.NDArray[np.int64]
+
+_SPREAD_BYTES = 96 << 10
 
 # Keyed by the dtype's character: looking a dtype object up costs more than the check itself.
 _C_TYPES = {
@@ -152,6 +155,88 @@ def fold_last(
         N,
         ffi.new("int64_t[13]", geometry),
     )
+
+
+def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair) -> None:
+    frames, h, w, lda = rows.shape
+    _, H, W, pixel = images.shape
+    out, columns = weight.shape
+    # Columns of a few pixels: a share of the first cache levels.
+    room = max(w, 8, _SPREAD_BYTES // (columns * weight.itemsize))
+    scratch = np.empty(min(room, frames * h * w) * columns, rows.dtype)
+    geometry = {
+        **dict(zip(("kh", "kw", "sh", "sw", "dh", "dw"), window.spans, strict=True)),
+        **{"top": window.top, "left": window.left, "h": h, "w": w, "H": H, "W": W},
+        **{"C": window.channels, "pixel": pixel, "out": out, "lda": lda, "columns": columns},
+        **{"part": window.part, "room": room},
+    }
+    row_pointer = _pointer(rows, frames * h * w * lda) + offsets[0]
+    image_pointer = _pointer(images, frames * H * W * pixel, True) + offsets[1]
+    _pick("spread", rows)(
+        row_pointer,
+        _pointer(weight, out * columns),
+        image_pointer,
+        _pointer(scratch, scratch.size, True),
+        frames,
+        ffi.new("struct gamma_window *", geometry),
+    )
+
+
+def _shape5(A: Array, image: Pair) -> Any:
+    return ffi.new("int64_t[5]", (A.shape[1], A.shape[2], *image, A.shape[3]))
+
+
+def relax_windows(
+    A: Array,
+    d: Float64,
+    place: Int64,
+    where: Int64,
+    image: Pair,
+    lower_slope: Array,
+    upper_slope: Array,
+    lower_const: Float64,
+    upper_const: Float64,
+) -> None:
+    N, P, B = len(A), len(where), len(lower_slope)
+    size = B * image[0] * image[1] * A.shape[3]
+    status = _pick("relax_windows", A)(
+        _pointer(A, A.size, True),
+        _pointer(d, N, True),
+        _pointer(place, N),
+        _pointer(where, 3 * P),
+        _pointer(lower_slope, size),
+        _pointer(upper_slope, size),
+        _pointer(lower_const, size),
+        _pointer(upper_const, size),
+        _shape5(A, image),
+        B,
+        P,
+        N,
+    )
+    _placed(status)
+
+
+def abs_dot_windows(
+    A: Array, d: Float64, place: Int64, where: Int64, image: Pair, weight: Float64
+) -> None:
+    N, P, B = len(A), len(where), len(weight)
+    status = _pick("abs_dot_windows", A)(
+        _pointer(A, A.size, True),
+        _pointer(d, N, True),
+        _pointer(place, N),
+        _pointer(where, 3 * P),
+        _pointer(weight, B * image[0] * image[1] * A.shape[3]),
+        _shape5(A, image),
+        B,
+        P,
+        N,
+    )
+    _placed(status)
+
+
+def _placed(status: int) -> None:
+    if status != 0:
+        raise UsageError("kernel argument place: found a place or a box that does not exist")
 
 
 def dense_interval(
