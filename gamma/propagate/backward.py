@@ -287,6 +287,11 @@ class Backward:
         weight = weight if rows is None else weight.take(rows, axis=0)
         return weight if columns is None else weight.take(columns, axis=1), width
 
+    def pass_linear(self, index: int, frontier: dict[int, Rows], d: Float64, box: Int64) -> None:
+        """Replace linear node ``index`` by its inputs; d -= what that costs."""
+        with np.errstate(all="ignore"):
+            self._through_linear(index, frontier.pop(index), d, box, frontier)
+
     def _step(
         self, index: int, rows: Rows, d: Float64, box: Int64, frontier: dict[int, Rows]
     ) -> None:
@@ -401,7 +406,9 @@ class Backward:
             return
         here = frontier[index]
         total: Rows
-        if isinstance(here, Windows) and isinstance(part, Windows) and here.aligned_with(part):
+        if isinstance(here, Windows) and isinstance(part, Windows):
+            if not here.aligned_with(part):  # one of them has grown to the whole image
+                here, part = here.frames(), part.frames()
             total = here.plus(part)
         else:
             total = _frames(here)

@@ -257,10 +257,13 @@ class Walk:
             frontier: dict[int, Rows] = {before: np.ascontiguousarray(rows)}
         else:
             frontier = {index: _unit_rows(neurons, boxes, node.shape, dtype)}
-            if not self.backward.fused(index):
-                return frontier, centre, np.zeros(len(neurons))
-            charge = self.backward.charge(index)
-            cost = (charge.weight[boxes, neurons] + charge.loss[boxes]) * (1 + 2.0**-50)
+            # A row and its negative pass the linear node alike: it is passed once for both.
+            d = np.zeros(len(neurons))
+            if self.backward.fused(index):
+                charge = self.backward.charge(index)
+                d -= (charge.weight[boxes, neurons] + charge.loss[boxes]) * (1 + 2.0**-50)
+            self.backward.pass_linear(index, frontier, d, boxes)
+            cost = -d
         return frontier, centre, cost
 
     def in_float64(self) -> Walk:

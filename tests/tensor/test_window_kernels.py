@@ -1,0 +1,151 @@
+"""Kernels on windows of images. Entries are small integers, so every result is exact."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gamma import tuning
+from gamma.errors import UsageError
+from gamma.ops.convolution import Window, _spread, spread
+from gamma.propagate.windows import Windows
+from gamma.tensor import kernels
+
+ISAS = [name for name in kernels.available() if name != "numpy"]
+DTYPES = (np.float32, np.float64)
+
+
+def integers(rng: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    return rng.integers(-3, 4, shape).astype(dtype)
+
+
+def adjoint(rows: Any, weight: Any, window: Window, channels: int) -> Any:
+    """The definition, one entry of the rows at a time."""
+    n, h, w, _ = rows.shape
+    (kh, kw), (H, W) = window.kernel, window.image
+    image = np.zeros((n, H, W, channels))
+    for y, x, i, j in itertools.product(range(h), range(w), range(kh), range(kw)):
+        row = y * window.strides[0] + i * window.dilations[0] - window.pads[0]
+        column = x * window.strides[1] + j * window.dilations[1] - window.pads[1]
+        if 0 <= row < H and 0 <= column < W:
+            at = (i * kw + j) * channels
+            image[:, row, column] += rows[:, y, x] @ weight[:, at : at + channels]
+    return image
+
+
+CASES = (
+    # frames, h, w, out, channels, image, kernel, strides, pads, dilations
+    (3, 1, 1, 7, 3, (3, 3), (3, 3), (1, 1), (0, 0, 0, 0), (1, 1)),
+    (5, 4, 5, 40, 3, (8, 9), (3, 2), (2, 2), (1, 0, 1, 1), (1, 1)),
+    (2, 6, 6, 65, 16, (8, 8), (3, 3), (1, 1), (0, 0, 0, 0), (1, 1)),
+    (9, 3, 2, 5, 1, (7, 6), (2, 2), (1, 2), (1, 1, 0, 0), (2, 3)),
+    (1, 40, 41, 2, 33, (40, 41), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)),
+    (2, 5, 5, 3, 2, (4, 4), (3, 3), (1, 1), (2, 2, 2, 2), (1, 1)),
+)
+
+
+@pytest.mark.parametrize("isa", kernels.available())
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("groups", (1, 2))
+def test_spread_is_the_adjoint(isa: str, dtype: Any, case: Any, groups: int) -> None:
+    n, h, w, out, channels, image, kernel, strides, pads, dilations = case
+    rng = np.random.default_rng(out)
+    window = Window(image, kernel, strides, pads, dilations)
+    depth = kernel[0] * kernel[1] * channels
+    rows = integers(rng, (n, h, w, groups * out), dtype)
+    weight = np.zeros((groups, out, kernels.padded(depth, np.dtype(dtype))), dtype)
+    weight[..., :depth] = integers(rng, (groups, out, depth), dtype)
+    exact = [
+        adjoint(rows[..., g * out : (g + 1) * out].astype(float), weight[g], window, channels)
+        for g in range(groups)
+    ]
+    with kernels.pinned(isa):
+        found = spread(rows, weight, window, channels)
+        with tuning.disabled("fused_adjoint"):
+            plain = spread(rows, weight, window, channels)
+    assert (found == np.concatenate(exact, axis=-1)).all()
+    assert (plain == found).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_spread_is_within_its_charge(dtype: Any) -> None:
+    """Sums of at most 32 channels, then of the parts, then of the kernel positions."""
+    rng = np.random.default_rng(0)
+    window = Window((6, 6), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
+    rows = rng.standard_normal((4, 6, 6, 100)).astype(dtype)
+    weight = np.zeros((1, 100, kernels.padded(45, np.dtype(dtype))), dtype)
+    weight[..., :45] = rng.standard_normal((1, 100, 45))
+    exact = adjoint(rows.astype(np.longdouble), weight[0].astype(np.longdouble), window, 5)
+    size = adjoint(abs(rows).astype(float), abs(weight[0]).astype(float), window, 5)
+    unit = 2.0**-24 if dtype is np.float32 else 2.0**-53
+    for found in (spread(rows, weight, window, 5), _spread(rows, weight[0, :, :45], window, 5)):
+        assert (abs(found - exact) <= 1.001 * (32 + 3 + 9) * unit * size).all()
+
+
+def windows(rng: Any, dtype: Any, h: int, w: int) -> Windows:
+    places, rows = 6, 11
+    box, y, x = rng.integers(0, 3, places), rng.integers(-4, 6, places), rng.integers(-4, 7, places)
+    place = rng.integers(0, places, rows)
+    return Windows(integers(rng, (rows, h, w, 5), dtype), place, box, y, x, (5, 6))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", ((1, 1), (3, 4), (5, 6), (7, 9)))
+def test_tables_are_read_where_a_window_lies(isa: str, dtype: Any, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(size[0])
+    tables = [integers(rng, (3, 5, 6, 5), kind) for kind in (dtype, dtype, float, float)]
+    for seed in range(4):
+        block = windows(np.random.default_rng(seed), dtype, *size)
+        same = windows(np.random.default_rng(seed), dtype, *size)
+        d, e = np.zeros(11), np.zeros(11)
+        with kernels.pinned(isa):
+            relaxed = block.relax(d, tables)
+        with kernels.pinned("numpy"):
+            plain = same.masked().relax(e, tables)
+        assert (d == e).all() and (relaxed.masked().array == plain.masked().array).all()
+        paid = windows(np.random.default_rng(seed), dtype, *size)
+        d, e = np.zeros(11), np.zeros(11)
+        with kernels.pinned(isa):
+            paid.pay(d, tables[2])
+        with kernels.pinned("numpy"):
+            windows(np.random.default_rng(seed), dtype, *size).masked().pay(e, tables[2])
+        assert (d == e).all()
+
+
+def test_windows_outside_their_image_hold_nothing() -> None:
+    """`clean` is only said of windows whose entries out there are zero."""
+    for seed in range(8):
+        block = windows(np.random.default_rng(seed), np.float32, 3, 4)
+        reference = block.masked().array.copy()
+        after = block.pay(np.zeros(11), np.ones((3, 5, 6, 5)))
+        assert after.clean == (kernels.isa != "numpy")
+        assert (after.masked().array == reference).all()
+        assert not after.clean or (after.array == reference).all()
+
+
+@pytest.mark.skipif(kernels.isa == "numpy", reason="no compiled library")
+def test_bad_arguments_are_refused() -> None:
+    A, d, place = np.zeros((2, 3, 3, 4)), np.zeros(2), np.zeros(2, np.int64)
+    where, weight = np.zeros((1, 3), np.int64), np.zeros((1, 5, 5, 4))
+    assert kernels.abs_dot_windows(A, d, place, where, (5, 5), weight)
+    with pytest.raises(UsageError, match="place"):
+        kernels.abs_dot_windows(A, d, place + 1, where, (5, 5), weight)
+    with pytest.raises(UsageError, match="place"):
+        kernels.abs_dot_windows(A, d, place, where + [[1, 0, 0]], (5, 5), weight)
+    with pytest.raises(UsageError, match="weight"):
+        kernels.abs_dot_windows(A, d, place, where, (5, 6), weight)
+    with pytest.raises(UsageError, match="where"):
+        kernels.abs_dot_windows(A, d, place, where[:, :2], (5, 5), weight)
+    scatter = kernels.Scatter((3, 3, 1, 1, 1, 1), 0, 0, 2, 32)
+    images = np.zeros((2, 5, 5, 2))
+    with pytest.raises(UsageError, match="weight"):
+        kernels.spread(A, np.zeros((4, 16)), images, scatter)  # 18 columns are needed
+    with pytest.raises(UsageError, match="weight"):
+        kernels.spread(A, np.zeros((4, 24)), images, scatter, (1, 0))
+    with pytest.raises(UsageError, match="images"):
+        kernels.spread(A, np.zeros((4, 24)), images[:1], scatter)
