@@ -321,10 +321,10 @@ def _pixel_by_pixel(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> tupl
     """
     if len(shape) != 3:
         boxes, neurons = np.nonzero(mask)
-        return boxes, neurons
+        return np.ascontiguousarray(boxes), np.ascontiguousarray(neurons)
     pixels = shape[1] * shape[2]
     boxes, pixel, channel = np.nonzero(mask.reshape(len(mask), shape[0], pixels).swapaxes(1, 2))
-    return boxes, channel * pixels + pixel
+    return np.ascontiguousarray(boxes), channel * pixels + pixel
 
 
 def _with_negatives(rows: Rows) -> Rows:
