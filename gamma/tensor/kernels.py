@@ -85,7 +85,7 @@ _I64 = np.dtype(np.int64)
 
 
 def _check(what: str, array: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """The shape and type half of the checks; native._pointer adds contiguity."""
+    """Type, shape and contiguity, with the argument's name; native._pointer adds writability."""
     if array.dtype != dtype:
         raise _refuse(what, f"dtype {array.dtype}", dtype)
     if array.shape != shape:
@@ -479,11 +479,13 @@ def erfc(x: npt.ArrayLike) -> Float64:
 
 
 def _same(names: tuple[str, ...], arrays: tuple[Array, ...]) -> None:
-    first = arrays[0]
-    if first.dtype not in _FLOATS:
-        raise _refuse(names[0], f"dtype {first.dtype}", "float32 or float64")
-    for name, array in zip(names, arrays, strict=True):
-        _check(name, array, first.dtype, first.shape)
+    dtype, shape = arrays[0].dtype, arrays[0].shape
+    if dtype not in _FLOATS:
+        raise _refuse(names[0], f"dtype {dtype}", "float32 or float64")
+    for array in arrays:
+        if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+            for name, given in zip(names, arrays, strict=True):
+                _check(name, given, dtype, shape)
 
 
 def interval_mul(al: Array, au: Array, bl: Array, bu: Array) -> tuple[Array, Array]:

@@ -24,12 +24,11 @@ Int64 = npt.NDArray[np.int64]
 
 _SPREAD_BYTES = 96 << 10
 
-# Keyed by the dtype's character: looking a dtype object up costs more than the check itself.
 _C_TYPES = {
-    np.dtype(np.float32).char: "float[]",
-    np.dtype(np.float64).char: "double[]",
-    np.dtype(np.int64).char: "int64_t[]",
-    np.dtype(np.uint16).char: "uint16_t[]",
+    np.dtype(np.float32): ffi.typeof("float[]"),
+    np.dtype(np.float64): ffi.typeof("double[]"),
+    np.dtype(np.int64): ffi.typeof("int64_t[]"),
+    np.dtype(np.uint16): ffi.typeof("uint16_t[]"),
 }
 _from_buffer = ffi.from_buffer
 
@@ -37,20 +36,28 @@ _from_buffer = ffi.from_buffer
 def _pointer(array: Array, size: int, writable: bool = False) -> Any:
     """A checked C array over ``array``: known dtype, native order, contiguous, ``size`` entries.
 
-    Another byte order is refused as another dtype is.
+    Another byte order is refused as another dtype is. Of the checks, which cost as much as a kernel
+    on a small array, contiguity and writability are those of the buffer protocol itself.
     """
-    dtype = array.dtype
-    kind = _C_TYPES.get(dtype.char)
-    if kind is None or not dtype.isnative:
-        raise UsageError(f"kernel array: found dtype {array.dtype}, expected a native number type")
+    kind = _C_TYPES.get(array.dtype)
+    if kind is not None and array.size == size:
+        try:
+            return _from_buffer(kind, array, writable)
+        except (ValueError, BufferError):
+            pass
+    raise _refused(array, size)
+
+
+def _refused(array: Array, size: int) -> UsageError:
+    """What is wrong with an array that `_pointer` does not take."""
+    if array.dtype not in _C_TYPES:
+        return UsageError(f"kernel array: found dtype {array.dtype}, expected a native number type")
     if array.size != size or not array.flags.c_contiguous:
-        raise UsageError(
+        return UsageError(
             f"kernel array: found {array.shape} with strides {array.strides}, "
             f"expected {size} contiguous entries"
         )
-    if writable and not array.flags.writeable:
-        raise UsageError("kernel array: found a read-only array, expected one to write to")
-    return _from_buffer(kind, array, writable)
+    return UsageError("kernel array: found a read-only array, expected one to write to")
 
 
 def available() -> tuple[str, ...]:
@@ -67,8 +74,17 @@ def select(name: str) -> None:
         raise UsageError(f"instruction set {name}: not available on this processor")
 
 
+# Kernel name -> its entries for float32 and float64.
+_PAIRS = {
+    name.removeprefix("gamma_")[:-4]: (getattr(lib, name), getattr(lib, name[:-4] + "_f64"))
+    for name in dir(lib)
+    if name.endswith("_f32") and hasattr(lib, name[:-4] + "_f64")
+}
+
+
 def _pick(name: str, array: Array) -> Any:
-    return getattr(lib, f"gamma_{name}_f32" if array.itemsize == 4 else f"gamma_{name}_f64")
+    """The entry ``gamma_NAME`` for the dtype of ``array``: float32, or else float64."""
+    return _PAIRS[name][array.itemsize != 4]
 
 
 def _inside(status: int, box: npt.NDArray[np.int64], B: int) -> None:
@@ -468,27 +484,41 @@ def erfc(x: Float64) -> Float64:
     return out
 
 
-def _elementwise(name: str, inputs: tuple[Array, ...], outputs: tuple[Array, ...]) -> None:
-    size = inputs[0].size
-    _pick(name, inputs[0])(
-        *(_pointer(array, size) for array in inputs),
-        *(_pointer(array, size, True) for array in outputs),
-        size,
-    )
-
-
 def interval_mul(al: Array, au: Array, bl: Array, bu: Array, lower: Array, upper: Array) -> None:
-    _elementwise("interval_mul", (al, au, bl, bu), (lower, upper))
+    n = al.size
+    _pick("interval_mul", al)(
+        _pointer(al, n),
+        _pointer(au, n),
+        _pointer(bl, n),
+        _pointer(bu, n),
+        _pointer(lower, n, True),
+        _pointer(upper, n, True),
+        n,
+    )
 
 
 def safe_mul_add(
     al: Array, au: Array, bl: Array, bu: Array, cl: Array, cu: Array, lower: Array, upper: Array
 ) -> None:
-    _elementwise("safe_mul_add", (al, au, bl, bu, cl, cu), (lower, upper))
+    n = al.size
+    _pick("safe_mul_add", al)(
+        _pointer(al, n),
+        _pointer(au, n),
+        _pointer(bl, n),
+        _pointer(bu, n),
+        _pointer(cl, n),
+        _pointer(cu, n),
+        _pointer(lower, n, True),
+        _pointer(upper, n, True),
+        n,
+    )
 
 
 def pos_neg_split(x: Array, positive: Array, negative: Array) -> None:
-    _elementwise("pos_neg_split", (x,), (positive, negative))
+    n = x.size
+    _pick("pos_neg_split", x)(
+        _pointer(x, n), _pointer(positive, n, True), _pointer(negative, n, True), n
+    )
 
 
 def step(x: Array, out: Array, up: bool) -> None:

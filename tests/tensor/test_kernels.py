@@ -332,6 +332,28 @@ def test_bad_arrays_are_refused() -> None:
     assert (d == 0).all()
 
 
+def test_memory_for_c_is_checked() -> None:
+    native = pytest.importorskip("gamma.tensor.native")
+    x = np.ones((4, 6), np.float32)
+    assert len(native._pointer(x, 24, True)) == 24
+    for array, size, found in (
+        (x, 23, "expected 23"),
+        (x.T, 24, "strides"),
+        (x[:, ::2], 12, "strides"),
+        (np.asfortranarray(x), 24, "strides"),
+        (x.astype(">f4"), 24, "dtype >f4"),
+        (x.astype(np.int32), 24, "dtype int32"),
+        (x.astype(object), 24, "dtype object"),
+    ):
+        for writable in (False, True):
+            with pytest.raises(UsageError, match=found):
+                native._pointer(array, size, writable)
+    x.flags.writeable = False
+    assert len(native._pointer(x, 24)) == 24
+    with pytest.raises(UsageError, match="read-only"):
+        native._pointer(x, 24, True)
+
+
 def test_arguments_are_not_written() -> None:
     A = np.arange(6, dtype=np.float32).reshape(2, 3)
     vector = np.ones((1, 3))
