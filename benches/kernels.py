@@ -1,80 +1,276 @@
-"""Time of every kernel on every instruction set this machine runs: a table, microseconds per call.
+"""Every kernel on every instruction set: share of the copy bandwidth, and times faster than NumPy.
 
-    python benches/kernels.py [--repeat 5]
+    python -m benches.kernels                       a million numbers
+    python -m benches.kernels --sizes 1024,65536 --only rows
 
-The best of some repeats, one thread, arrays in cache unless the size column says otherwise.
+A share is bytes that must be read and written per second, over those of a copy that moves as many
+bytes in the same run; at a million numbers it says how far from possible a kernel is, at small
+sizes what a call costs. Arrays are as NumPy makes them. `benches/micro/test_kernels.py` runs the
+same cases under pytest-benchmark.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from gamma.cli.measuring import timed
 from gamma.tensor import kernels
 
-
-def cases() -> dict[str, Callable[[], object]]:
-    """Name and size of each case, and the call."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((512, 256)).astype(np.float32)
-    d, box = np.zeros(512), np.zeros(512, np.int64)
-    slope, const = np.ones((1, 256), np.float32), rng.random((1, 256))
-    weight, centre = rng.standard_normal((256, 256)).astype(np.float32), rng.random((1, 256))
-    frames = np.zeros((16, 32, 32, 32), np.float32)
-    last = rng.standard_normal((16, 32, 32, 3, 3, 32)).astype(np.float32)
-    x = rng.standard_normal(1 << 16).astype(np.float32)
-    wide = x.astype(np.float64)
-    return {
-        "relax_rows 512x256 f32": lambda: kernels.relax_rows(
-            rows, d, box, slope, slope, const, const
-        ),
-        "abs_dot_rows 512x256 f32": lambda: kernels.abs_dot_rows(rows, d, box, const),
-        "dot_rows 512x256 f32": lambda: kernels.dot_rows(rows, d, box, const),
-        "interval_affine 256x256 f32": lambda: kernels.interval_affine(weight, centre, centre),
-        "fold_last 16x32x32x32 k3 f32": lambda: kernels.fold_last(
-            last, frames, (3, 3), pads=(1, 1)
-        ),
-        "interval_mul 65536 f32": lambda: kernels.interval_mul(x, x, x, x),
-        "safe_mul_add 65536 f32": lambda: kernels.safe_mul_add(x, x, x, x, x, x),
-        "step_up 65536 f32": lambda: kernels.step_up(x),
-        "narrow_up 65536": lambda: kernels.narrow_up(wide),
-        "radius_about 65536": lambda: kernels.radius_about(wide, wide, wide),
-        "f16_up 65536": lambda: kernels.f16_up(x),
-        "dot 65536 f32": lambda: kernels.dot(x, x),
-        "step_up 1 f32 (call overhead)": lambda: kernels.step_up(x[:1]),
-    }
+WIDTH = 512
+"""Numbers in a row of the row kernels, at most."""
+Arrays = tuple[Any, ...]
+Call = Callable[[], Any]
 
 
-def seconds(call: Callable[[], object], repeat: int) -> float:
-    """Best time of one call over ``repeat`` runs of about ten milliseconds each."""
-    start = time.perf_counter()
-    call()
-    count = max(1, int(0.01 / max(time.perf_counter() - start, 1e-7)))
-    best = float("inf")
-    for _ in range(repeat):
-        start = time.perf_counter()
-        for _ in range(count):
-            call()
-        best = min(best, (time.perf_counter() - start) / count)
-    return best
+@dataclass(frozen=True)
+class Case:
+    """One kernel.
+
+    Attributes:
+        make: size -> the call to time, and a check of its results that raises AssertionError.
+        moved: bytes read and written per number. numpy: whether it runs without the C library.
+    """
+
+    make: Callable[[int], tuple[Call, Call]]
+    moved: float
+    numpy: bool = True
+
+
+def numbers(size: int, dtype: Any = np.float32, seed: int = 0) -> Any:
+    """Normally distributed numbers."""
+    return np.random.default_rng(seed).standard_normal(size).astype(dtype)
+
+
+def _elementwise(name: str, *given: tuple[int, float], dtype: Any = np.float32) -> Any:
+    """Arguments: pairs of seed and offset. The bits are NumPy's."""
+
+    def make(size: int) -> tuple[Call, Call]:
+        arrays = [numbers(size, dtype, seed) + dtype(offset) for seed, offset in given]
+
+        def call() -> Any:
+            return getattr(kernels, name)(*arrays)
+
+        return call, lambda: _same_bits(call)
+
+    return make
+
+
+def _same_bits(call: Call) -> None:
+    found = call()
+    with kernels.pinned("numpy"):
+        wanted = call()
+    for one, other in zip(_all(found), _all(wanted), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def _all(result: Any) -> Arrays:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _from_half(size: int) -> tuple[Call, Call]:
+    half = kernels.f16_down(numbers(size))
+    return lambda: kernels.f16_to_f32(half), lambda: _same_bits(lambda: kernels.f16_to_f32(half))
+
+
+def _rows(size: int, dtype: Any) -> Arrays:
+    """Rows, zeros to add to, box indices, and tables of one box: slopes of 1, constants."""
+    wide = min(size, WIDTH)
+    A = numbers(size, dtype).reshape(-1, wide)
+    const = np.random.default_rng(1).random((2, 1, wide))
+    return A, np.zeros(len(A)), np.zeros(len(A), np.int64), np.ones((1, wide), dtype), const
+
+
+def _row_kernel(name: str, dtype: Any) -> Callable[[int], tuple[Call, Call]]:
+    def make(size: int) -> tuple[Call, Call]:
+        A, d, box, slope, (low, high) = _rows(size, dtype)
+
+        def run(rows: Any, sums: Any) -> None:
+            if name == "relax_rows":
+                kernels.relax_rows(rows, sums, box, slope, slope, low, high)
+            else:
+                getattr(kernels, name)(rows, sums, box, low)
+
+        def check() -> None:
+            rows, sums = A.copy(), np.zeros(len(A))
+            run(rows, sums)
+            wide = A.astype(np.longdouble)
+            terms = {
+                "relax_rows": np.where(A >= 0, wide * low, wide * high),
+                "dot_rows": wide * low,
+                "abs_dot_rows": -abs(wide) * low,
+            }[name]
+            assert (rows == A).all()
+            _near(sums, terms)
+
+        return lambda: run(A, d), check
+
+    return make
+
+
+def _near(found: Any, terms: Any) -> None:
+    """Sums of the terms' last axis, within the charge of float64."""
+    charge = (terms.shape[-1] + 4) * 2.0**-53 * abs(terms).sum(axis=-1)
+    assert (abs(found - terms.sum(axis=-1)) <= charge).all()
+
+
+def _dot(size: int) -> tuple[Call, Call]:
+    x, y = numbers(size), numbers(size, seed=1)
+    terms = x.astype(np.longdouble) * y
+    return lambda: kernels.dot(x, y), lambda: _near(kernels.dot(x, y), terms)
+
+
+def _sum(size: int) -> tuple[Call, Call]:
+    x = numbers(size)
+    return lambda: kernels.sum(x), lambda: _near(kernels.sum(x), x.astype(np.longdouble))
+
+
+def _affine(dtype: Any) -> Callable[[int], tuple[Call, Call]]:
+    def make(size: int) -> tuple[Call, Call]:
+        W, _, _, _, (centre, radius) = _rows(size, dtype)
+
+        def check() -> None:
+            z, spread = kernels.interval_affine(W, centre, radius)
+            terms = W.astype(np.longdouble)
+            _near(z[0], terms * centre)
+            _near(spread[0], abs(terms) * radius)
+
+        return lambda: kernels.interval_affine(W, centre, radius), check
+
+    return make
+
+
+def _dense_interval(size: int) -> tuple[Call, Call]:
+    W, _, _, _, (centre, radius) = _rows(size, np.float32)
+    lower, upper, bias = centre - radius, centre + radius, numbers(len(W), np.float64)
+    wide = W.astype(np.longdouble)
+    row_sum = np.nextafter(abs(wide).sum(axis=1).astype(np.float64), np.inf)
+    factors = (1.01 * (W.shape[1] + 4) * 2.0**-53, 0.0)
+
+    def call() -> Any:
+        return kernels.dense_interval(W, bias, row_sum, lower, upper, centre, factors)
+
+    def check() -> None:
+        found, crossed = call()
+        least = np.minimum(wide * lower, wide * upper).sum(axis=1) + bias
+        most = np.maximum(wide * lower, wide * upper).sum(axis=1) + bias
+        assert crossed == 0 and (found[3, 0] <= least).all() and (most <= found[4, 0]).all()
+
+    return call, check
+
+
+def _relu_tables(size: int) -> tuple[Call, Call]:
+    lower = numbers(size, np.float64).reshape(1, size)
+    upper = lower + np.random.default_rng(1).random((1, size))
+    centre = 0.5 * (lower + upper)
+    after = np.maximum(centre, 0.0)
+
+    def call() -> Any:
+        factors = (2.0**-40, 1.01 * 2.0**-24)
+        return kernels.relu_tables(lower, upper, centre, after, None, np.dtype(np.float32), factors)
+
+    def check() -> None:
+        slopes, constants, _ = call()
+        for x in (lower, upper, np.clip(0.0, lower, upper)):
+            x = x.astype(np.longdouble)
+            rest = np.maximum(x, 0) - after - slopes.astype(np.longdouble) * (x - centre)
+            assert (constants[0] <= rest[0]).all() and (rest[1] <= constants[1]).all()
+
+    return call, check
+
+
+def _fold_last(size: int) -> tuple[Call, Call]:
+    """Windows of 2 by 2 at stride 1, of 16 channels where there are enough numbers."""
+    channels = 16 if size >= 1024 else 1
+    places = size // 4 // channels
+    high = 1 << (places.bit_length() // 2)
+    cols = numbers(size).reshape(1, high, places // high, 2, 2, channels)
+    frame = (1, high + 1, places // high + 1, channels)
+    out = np.zeros(frame, np.float32)
+
+    def folded() -> Any:
+        fresh = np.zeros(frame, np.float32)
+        kernels.fold_last(cols, fresh, (2, 2))
+        return fresh
+
+    return lambda: kernels.fold_last(cols, out, (2, 2)), lambda: _same_bits(folded)
+
+
+CASES: dict[str, Case] = {
+    "interval_mul f32": Case(_elementwise("interval_mul", (0, 0), (0, 1), (1, 0), (1, 2)), 24),
+    "interval_mul f64": Case(
+        _elementwise("interval_mul", (0, 0), (0, 1), (1, 0), (1, 2), dtype=np.float64), 48
+    ),
+    "safe_mul_add f32": Case(
+        _elementwise("safe_mul_add", (0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 1)), 32
+    ),
+    "pos_neg_split f32": Case(_elementwise("pos_neg_split", (0, 0)), 12),
+    "pos_neg_split f64": Case(_elementwise("pos_neg_split", (0, 0), dtype=np.float64), 24),
+    "step_up f32": Case(_elementwise("step_up", (0, 0)), 8),
+    "narrow_up": Case(_elementwise("narrow_up", (0, 0), dtype=np.float64), 12),
+    "midpoint": Case(_elementwise("midpoint", (0, 0), (0, 1), dtype=np.float64), 24),
+    "radius_about": Case(
+        _elementwise("radius_about", (0, 0), (0, 2), (0, 1), dtype=np.float64), 32
+    ),
+    "f16_down": Case(_elementwise("f16_down", (0, 0)), 6),
+    "f16_up": Case(_elementwise("f16_up", (0, 0)), 6),
+    "f16_to_f32": Case(_from_half, 6),
+    "relax_rows f32": Case(_row_kernel("relax_rows", np.float32), 8),
+    "relax_rows f64": Case(_row_kernel("relax_rows", np.float64), 16),
+    "dot_rows f32": Case(_row_kernel("dot_rows", np.float32), 4),
+    "dot_rows f64": Case(_row_kernel("dot_rows", np.float64), 8),
+    "abs_dot_rows f32": Case(_row_kernel("abs_dot_rows", np.float32), 4),
+    "abs_dot_rows f64": Case(_row_kernel("abs_dot_rows", np.float64), 8),
+    "interval_affine f32": Case(_affine(np.float32), 4),
+    "interval_affine f64": Case(_affine(np.float64), 8),
+    "dot f32": Case(_dot, 8),
+    "sum f32": Case(_sum, 4),
+    "dense_interval f32": Case(_dense_interval, 4, numpy=False),
+    "relu_tables f32": Case(_relu_tables, 56, numpy=False),
+    "fold_last f32": Case(_fold_last, 6),
+}
+
+
+def copy_bandwidth(nbytes: int, seconds: float = 0.05) -> float:
+    """Bytes read plus written per second by a copy that moves ``nbytes``."""
+    source = np.ones(max(1, nbytes // 2), np.uint8)
+    target = np.empty_like(source)
+    return nbytes / timed(lambda: np.copyto(target, source), seconds).cpu
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeat", type=int, default=5)
-    repeat = parser.parse_args().repeat
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", default=str(1 << 20), help="numbers per array, comma-separated")
+    parser.add_argument("--only", default="", help="part of the names of the kernels")
+    parser.add_argument("--seconds", type=float, default=0.1, help="per figure")
+    args = parser.parse_args()
     names = kernels.available()
-    print(f"{'microseconds per call':32s}" + "".join(f"{name:>10s}" for name in names))
-    for label, call in cases().items():
-        line = f"{label:32s}"
-        for name in names:
-            with kernels.pinned(name):
-                line += f"{seconds(call, repeat) * 1e6:10.1f}"
-        print(line)
+    for size in map(int, args.sizes.split(",")):
+        print(f"{size:<20d}{'copy GB/s':>10s}" + "".join(f"{name:>16s}" for name in names))
+        for label, case in CASES.items():
+            if args.only not in label:
+                continue
+            call, check = case.make(size)
+            moved = case.moved * size
+            copied = copy_bandwidth(int(moved), args.seconds)
+            times: dict[str, float] = {}
+            for name in names:
+                if case.numpy or name != "numpy":
+                    with kernels.pinned(name):
+                        check()
+                        times[name] = timed(call, args.seconds).cpu
+            line = f"{label:20s}{copied / 1e9:10.1f}"
+            for seconds in times.values():
+                faster = f"{times['numpy'] / seconds:.1f}x" if "numpy" in times else ""
+                line += f"{moved / seconds / copied:8.0%}{faster:>8s}"
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
