@@ -37,7 +37,7 @@ from gamma.propagate.dense import padded
 from gamma.propagate.plan import plan_of
 from gamma.propagate.state import NodeBounds
 from gamma.propagate.windows import Windows, can_window, framed, through_conv
-from gamma.tensor import kernels, rounding
+from gamma.tensor import kernels, pool, rounding
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
@@ -364,7 +364,9 @@ class Backward:
         if isinstance(rows, Windows):
             parts = self._windows_through(node.op, rows, shapes)
         elif isinstance(node.op, Gemm) and len(node.shape) == 1:
-            parts = (rows @ self.weight(index),)
+            weight = self.weight(index)
+            out = pool.empty((len(rows), weight.shape[1]), self.dtype)
+            parts = (np.matmul(rows, weight, out=out),)
         else:
             parts = node.op.adjoint(rows.reshape(len(rows), *node.shape), shapes)
         for k, (i, part) in enumerate(zip(node.inputs, parts, strict=True)):

@@ -24,7 +24,7 @@ from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
 from gamma.propagate.interval import FUSED_BATCH, input_bounds, interval_step
 from gamma.propagate.plan import plan_of
 from gamma.propagate.state import NodeBounds
-from gamma.propagate.windows import Windows, starts
+from gamma.propagate.windows import Windows, negated_too, starts
 from gamma.tensor import heap, rounding
 from gamma.tensor.box import Box
 
@@ -329,7 +329,7 @@ def _pixel_by_pixel(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> tupl
 
 def _with_negatives(rows: Rows) -> Rows:
     """Rows for lower bounds followed by rows for upper bounds."""
-    return rows.negated_too() if isinstance(rows, Windows) else np.concatenate((rows, -rows))
+    return rows.negated_too() if isinstance(rows, Windows) else negated_too(rows)
 
 
 def _unit_rows(neurons: Array, boxes: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:

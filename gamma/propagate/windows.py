@@ -152,7 +152,7 @@ class Windows:
         """These rows followed by their negatives."""
         return replace(
             self,
-            array=np.concatenate((self.array, -self.array)),
+            array=negated_too(self.array),
             place=np.concatenate((self.place, self.place)),
         )
 
@@ -183,6 +183,14 @@ class Windows:
         if not (np.array_equal(self.place, other.place) and np.array_equal(self.box, other.box)):
             return False
         return len(np.unique(self.y - other.y)) <= 1 and len(np.unique(self.x - other.x)) <= 1
+
+
+def negated_too(array: Array) -> Array:
+    """Rows followed by their negatives."""
+    both = pool.empty((2 * len(array), *array.shape[1:]), array.dtype)
+    both[: len(array)] = array
+    np.negative(array, out=both[len(array) :])
+    return both
 
 
 def can_window(op: object, shape: tuple[int, ...]) -> bool:
