@@ -1,11 +1,11 @@
-/* Calls each kernel once at a small and a large size; run under callgrind, which counts the
+/* Calls every kernel of api.h once, in float and in double; run under callgrind, which counts the
  * instructions of every entry point with what it calls. Prints the instruction set. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "api.h"
 
-enum { ROWS = 64, WIDTH = 256, COUNT = 16384 };
+enum { ROWS = 64, WIDTH = 256, COUNT = ROWS * WIDTH, LAYERS = 3, NEURONS = 64 };
 
 static void *make(size_t bytes) {
     void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
@@ -15,46 +15,124 @@ static void *make(size_t bytes) {
     return memory;
 }
 
+static const int64_t BOX[ROWS] = {0};
+static const double FACTORS[3] = {0x1p-40, 0x1p-24, 0.5};
+
+#define KERNELS(F, S)                                                                              \
+    static F *numbers_##S(size_t count, int shift) {                                               \
+        F *x = make(count * sizeof *x);                                                            \
+        for (size_t i = 0; i < count; i++) {                                                       \
+            x[i] = (F)((int)(i * 37 % 97) - 48 + shift) / (F)64;                                   \
+        }                                                                                          \
+        return x;                                                                                  \
+    }                                                                                              \
+                                                                                                   \
+    static void rows_##S(const double *low, const double *high, double *d, double *out) {          \
+        F *A = numbers_##S(COUNT, 0), *slope = numbers_##S(WIDTH, 64);                             \
+        gamma_dot_rows_##S(A, d, BOX, low, 1, ROWS, WIDTH);                                        \
+        gamma_abs_dot_rows_##S(A, d, BOX, high, 1, ROWS, WIDTH);                                   \
+        gamma_relax_rows_##S(A, d, BOX, slope, slope, low, high, 1, ROWS, WIDTH);                  \
+        gamma_interval_affine_##S(A, low, high, out, out + ROWS, 1, ROWS, WIDTH);                  \
+        const int64_t shape[5] = {4, 4, 4, 4, 16}, where[3] = {0, 1, 0};                           \
+        gamma_abs_dot_windows_##S(A, d, BOX, where, high, shape, 1, 1, ROWS);                      \
+        gamma_relax_windows_##S(A, d, BOX, where, slope, slope, low, high, shape, 1, 1, ROWS);     \
+        struct gamma_step steps[2] = {{.n = WIDTH,                                                 \
+                                       .lower_slope = slope,                                       \
+                                       .upper_slope = slope,                                       \
+                                       .lower_const = low,                                         \
+                                       .upper_const = high,                                        \
+                                       .pay = high},                                               \
+                                      {.n = WIDTH, .pay = high}};                                  \
+        F *weight = numbers_##S(WIDTH * WIDTH, 0), *scratch = make(2 * 8 * WIDTH * sizeof(F));     \
+        steps[1].weight = weight;                                                                  \
+        steps[1].width = steps[1].columns = WIDTH;                                                 \
+        gamma_chain_##S(steps, 1, A, d, BOX, scratch, 8, WIDTH, 1, ROWS);                          \
+    }                                                                                              \
+                                                                                                   \
+    static double elementwise_##S(void) {                                                          \
+        const F *x = numbers_##S(COUNT, 0), *y = numbers_##S(COUNT, 64);                           \
+        F *z = numbers_##S(COUNT, 0), *w = numbers_##S(COUNT, 0);                                  \
+        gamma_interval_mul_##S(x, y, x, y, z, w, COUNT);                                           \
+        gamma_safe_mul_add_##S(x, y, x, y, x, y, z, w, COUNT);                                     \
+        gamma_pos_neg_split_##S(x, z, w, COUNT);                                                   \
+        gamma_step_##S(x, z, COUNT, 1);                                                            \
+        return gamma_dot_##S(x, y, COUNT) + gamma_sum_##S(x, COUNT);                               \
+    }                                                                                              \
+                                                                                                   \
+    static void images_##S(void) {                                                                 \
+        const int64_t geometry[13] = {3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8};                  \
+        const struct gamma_window window = {3,  3,  1, 1, 1, 1, 1,  1, 16, 16,                     \
+                                            16, 16, 8, 8, 8, 8, 80, 8, 32};                        \
+        const F *cols = numbers_##S(16 * 16 * 9 * 8, 0), *rows = numbers_##S(16 * 16 * 8, 0);      \
+        const F *weight = numbers_##S(8 * 80, 0);                                                  \
+        F *image = numbers_##S(16 * 16 * 8, 0), *scratch = make(32 * 80 * sizeof(F));              \
+        gamma_fold_last_##S(cols, image, 1, geometry);                                             \
+        gamma_spread_##S(rows, weight, image, scratch, 1, &window);                                \
+    }                                                                                              \
+                                                                                                   \
+    static void walks_##S(const double *lower, const double *upper, const double *centre,          \
+                          double *out) {                                                           \
+        const F *weight = numbers_##S(NEURONS * NEURONS, 0);                                       \
+        F *slopes = make(LAYERS * 2 * NEURONS * sizeof *slopes);                                   \
+        double *radius = make(NEURONS * 8), *bounds = make(LAYERS * 8 * NEURONS * 8);              \
+        double *row_sum = make(NEURONS * 8), *losses = make(LAYERS * 8);                           \
+        double *constants = make(LAYERS * 2 * NEURONS * 8), seconds[LAYERS] = {0};                 \
+        int64_t bounded[LAYERS] = {0};                                                             \
+        struct gamma_layer layers[LAYERS];                                                         \
+        for (int i = 0; i < NEURONS; i++) {                                                        \
+            row_sum[i] = NEURONS;                                                                  \
+        }                                                                                          \
+        for (int l = 0; l < LAYERS; l++) {                                                         \
+            layers[l] = (struct gamma_layer){.m = NEURONS,                                         \
+                                             .n = NEURONS,                                         \
+                                             .columns = NEURONS,                                   \
+                                             .wide = sizeof(F) == 8,                               \
+                                             .stored = weight,                                     \
+                                             .rows = weight,                                       \
+                                             .row_sum = row_sum,                                   \
+                                             .interval = 0x1p-40,                                  \
+                                             .product = 0x1p-18,                                   \
+                                             .inflate = 1.001,                                     \
+                                             .dot = 0x1p-40,                                       \
+                                             .underflow = 0x1p-140};                               \
+        }                                                                                          \
+        gamma_dense_interval_##S(weight, NULL, row_sum, lower, upper, centre, radius, out,         \
+                                 FACTORS, 1, NEURONS, NEURONS);                                    \
+        gamma_relu_tables_##S(lower, upper, centre, upper, NULL, slopes, constants, losses,        \
+                              FACTORS, 1, NEURONS);                                                \
+        const double walk[3] = {1.001, 0x1p-24, 0.5};                                              \
+        gamma_dense_walk_##S(layers, LAYERS, lower, upper, centre, bounds, slopes, constants,      \
+                             losses, bounded, seconds, make(gamma_dense_room_##S(layers, LAYERS)), \
+                             walk, 1, 0, 1, GAMMA_REFINE | GAMMA_OUTPUT | GAMMA_TABLES);           \
+    }
+
+KERNELS(float, f32)
+KERNELS(double, f64)
+
 int main(void) {
-    float *A = make(ROWS * WIDTH * sizeof *A), *slope = make(WIDTH * sizeof *slope);
-    float *x = make(COUNT * sizeof *x), *y = make(COUNT * sizeof *y), *z = make(COUNT * sizeof *z);
-    double *wide = make(COUNT * sizeof *wide), *most = make(COUNT * sizeof *most);
-    double *d = make(ROWS * sizeof *d), *out = make(COUNT * sizeof *out);
-    double *spare = make(COUNT * sizeof *spare);
+    const double *low = numbers_f64(COUNT, 0), *high = numbers_f64(COUNT, 64);
+    const double *centre = numbers_f64(COUNT, 32);
+    double *d = numbers_f64(ROWS, 0), *out = numbers_f64(COUNT, 0);
+    float *x = numbers_f32(COUNT, 0);
     uint16_t *half = make(COUNT * sizeof *half);
-    int64_t *box = make(ROWS * sizeof *box);
-    for (int i = 0; i < COUNT; i++) {
-        x[i] = (float)(i % 97 - 48) / 7;
-        y[i] = x[i] + 1;
-        z[i] = 0;
-        wide[i] = x[i];
-        most[i] = y[i];
-        out[i] = 0;
-        half[i] = 0;
-    }
-    for (int i = 0; i < ROWS * WIDTH; i++) {
-        A[i] = (float)(i % 101 - 50) / 9;
-    }
-    for (int i = 0; i < WIDTH; i++) {
-        slope[i] = 0.5f;
-    }
-    for (int i = 0; i < ROWS; i++) {
-        box[i] = 0;
-        d[i] = 0;
+    if (gamma_select(gamma_available(0)) != 0) {
+        return 98;
     }
     printf("%s\n", gamma_available(0));
 
-    gamma_dot_rows_f32(A, d, box, wide, 1, ROWS, WIDTH);
-    gamma_abs_dot_rows_f32(A, d, box, wide, 1, ROWS, WIDTH);
-    gamma_relax_rows_f32(A, d, box, slope, slope, wide, wide, 1, ROWS, WIDTH);
-    gamma_interval_affine_f32(A, wide, most, out, out + ROWS, 1, ROWS, WIDTH);
-    gamma_interval_mul_f32(x, y, x, y, z, z, COUNT);
-    gamma_pos_neg_split_f32(x, z, z, COUNT);
-    gamma_step_f32(x, z, COUNT, 1);
-    gamma_narrow(wide, z, COUNT, 1);
-    gamma_midpoint(wide, most, out, COUNT);
-    gamma_radius_about(wide, most, out, spare, COUNT);
+    rows_f32(low, high, d, out);
+    rows_f64(low, high, d, out);
+    images_f32();
+    images_f64();
+    walks_f32(low, high, centre, out);
+    walks_f64(low, high, centre, out);
+    gamma_midpoint(low, high, out, COUNT);
+    gamma_radius_about(low, high, centre, out, COUNT);
+    gamma_erf(low, out, COUNT);
+    gamma_erfc(low, out, COUNT);
+    gamma_f16_down(x, half, COUNT);
     gamma_f16_up(x, half, COUNT);
-    gamma_f16_to_f32(half, z, COUNT);
-    return gamma_dot_f32(x, y, COUNT) > 1e30;
+    gamma_f16_to_f32(half, x, COUNT);
+    gamma_narrow(low, x, COUNT, 1);
+    return elementwise_f32() + elementwise_f64() > 1e30;
 }

@@ -183,6 +183,68 @@ def _relu_tables(size: int) -> tuple[Call, Call]:
     return call, check
 
 
+def _window_rows(name: str) -> Callable[[int], tuple[Call, Call]]:
+    """Rows of 4 by 4 pixels and 16 channels, where there are enough numbers, inside one image."""
+
+    def make(size: int) -> tuple[Call, Call]:
+        channels = min(size, 16)
+        high, wide = min(size // channels, 4), 1 if size < 256 else 4
+        A = numbers(size).reshape(-1, high, wide, channels)
+        d, place, where = np.zeros(len(A)), np.zeros(len(A), np.int64), np.zeros((1, 3), np.int64)
+        low, high_const = np.random.default_rng(1).random((2, 1, high + 1, wide + 1, channels))
+        slope = np.ones(low.shape, np.float32)
+        frame = (high + 1, wide + 1)
+
+        def run(rows: Any, sums: Any) -> None:
+            if name == "relax_windows":
+                arguments = (slope, slope, low, high_const)
+                kernels.relax_windows(rows, sums, place, where, frame, *arguments)
+            else:
+                kernels.abs_dot_windows(rows, sums, place, where, frame, low)
+
+        def check() -> None:
+            rows, sums = A.copy(), np.zeros(len(A))
+            run(rows, sums)
+            exact = A.astype(np.longdouble)
+            below, above = low[:, :high, :wide], high_const[:, :high, :wide]
+            picked = np.where(A >= 0, exact * below, exact * above)
+            terms = picked if name == "relax_windows" else -abs(exact) * below
+            assert (rows == A).all()
+            _near(sums, terms.reshape(len(A), -1))
+
+        return lambda: run(A, d), check
+
+    return make
+
+
+def _spread(size: int) -> tuple[Call, Call]:
+    """Rows of up to 16 channels through a kernel of 2 by 2 onto as many channels."""
+    channels = min(size, 16)
+    places = size // channels
+    high = 1 << (places.bit_length() // 2)
+    rows = numbers(size).reshape(1, high, places // high, channels)
+    columns = kernels.padded(4 * channels, np.dtype(np.float32))
+    weight = np.zeros((channels, columns), np.float32)
+    weight[:, : 4 * channels] = numbers(4 * channels**2, seed=1).reshape(channels, -1)
+    images = np.zeros((1, high + 1, places // high + 1, channels), np.float32)
+    scatter = kernels.Scatter((2, 2, 1, 1, 1, 1), 0, 0, channels, channels)
+
+    def check() -> None:
+        found = np.zeros_like(images)
+        kernels.spread(rows, weight, found, scatter)
+        sums, sizes = np.zeros((2, *images.shape))
+        products = rows.astype(np.float64) @ weight[:, : 4 * channels].astype(np.float64)
+        bounds = abs(rows).astype(np.float64) @ abs(weight[:, : 4 * channels]).astype(np.float64)
+        for target, cols in ((sums, products), (sizes, bounds)):
+            cols = cols.reshape(*cols.shape[:3], 2, 2, channels)
+            for i, j in np.ndindex(2, 2):
+                h, w = cols.shape[1:3]
+                target[:, i : i + h, j : j + w] += cols[..., i, j, :]
+        assert (abs(found - sums) <= (channels + 8) * 2.0**-24 * sizes).all()
+
+    return lambda: kernels.spread(rows, weight, images, scatter), check
+
+
 def _fold_last(size: int) -> tuple[Call, Call]:
     """Windows of 2 by 2 at stride 1, of 16 channels where there are enough numbers."""
     channels = 16 if size >= 1024 else 1
@@ -232,6 +294,9 @@ CASES: dict[str, Case] = {
     "dense_interval f32": Case(_dense_interval, 4, numpy=False),
     "relu_tables f32": Case(_relu_tables, 56, numpy=False),
     "fold_last f32": Case(_fold_last, 6),
+    "relax_windows f32": Case(_window_rows("relax_windows"), 8, numpy=False),
+    "abs_dot_windows f32": Case(_window_rows("abs_dot_windows"), 4, numpy=False),
+    "spread f32": Case(_spread, 8, numpy=False),
 }
 
 

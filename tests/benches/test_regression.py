@@ -45,7 +45,17 @@ def test_the_recorded_baseline_is_complete() -> None:
     recorded = json.loads(regression.BASELINE.read_text())
     expected = {f"{c} {m}" for c in regression.CASES for m in regression.METHODS}
     assert set(recorded["allocations"]) == set(recorded["ratios"]) == expected
-    assert recorded["instructions"]
+    expected = {f"{entry} avx2" for entry in regression.kernel_entries()}
+    for compiler, counts in recorded["instructions"].items():
+        assert set(counts) == expected, f"make regression RECORD=--record ({compiler})"
+
+
+def test_a_kernel_the_driver_forgets_is_an_error() -> None:
+    entries = sorted(regression.kernel_entries())
+    listing = "\n".join(f"{i + 1} ... ???:{name} [driver]" for i, name in enumerate(entries))
+    assert regression._counts(listing) == {name: i + 1 for i, name in enumerate(entries)}
+    with pytest.raises(ValueError, match=entries[-1]):
+        regression._counts("\n".join(listing.splitlines()[:-1]))
 
 
 @pytest.mark.slow
@@ -56,6 +66,8 @@ def test_instruction_counts_repeat() -> None:
     except regression.AbsentError as reason:
         pytest.skip(str(reason))
     assert min(first.values()) > 1000
+    # The instruction set that is named is the one that ran: scalar code takes several a number.
+    assert first["gamma_dot_f32 avx2"] < 2 * 64 * 256
     again = regression.instructions()
     assert all(abs(again[name] - count) <= 0.001 * count for name, count in first.items())
 
