@@ -95,7 +95,7 @@ static int outside(const int64_t *box, size_t N, size_t B) {
     return bad;
 }
 
-/* How many of the first `most` rows have the box of the first. */
+/* How many of the first `most` rows have the box (or the place) of the first. */
 static size_t same_box(const int64_t *box, size_t most) {
     size_t count = 1;
     while (count < most && box[count] == box[0]) {
