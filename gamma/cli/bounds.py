@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         prop=question.prop,
         layers=layers,
+        positions=args.positions,
     )
     if result.bounds is None:
         raise ResourceError(f"the time limit of {args.timeout:g} s was reached before the bounds")

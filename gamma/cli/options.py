@@ -88,6 +88,12 @@ def _bounds(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     _inputs(parser, label=False)
     _computation(parser)
+    parser.add_argument(
+        "--positions",
+        type=int,
+        metavar="AXIS",
+        help="bound the positions along this axis of the input apart, where they are independent",
+    )
     output = _output(parser)
     output.add_argument("--all-layers", action="store_true", help="the bounds of every node")
     _file(output, "--npz", metavar="FILE", help="write the arrays to a NumPy .npz file")
@@ -155,7 +161,7 @@ def _computation(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto")
     how.add_argument("--timeout", type=_seconds, metavar="S", help="stop after S seconds")
-    how.add_argument("--threads", type=_positive, metavar="N", help="BLAS threads")
+    how.add_argument("--threads", type=_positive, metavar="N", help="threads, default: all cores")
     how.add_argument("--profile", action="store_true", help="print where the time went on stderr")
     _file(how, "--trace", metavar="FILE", help="write Chrome trace JSON (chrome://tracing)")
 

@@ -52,17 +52,21 @@ class Gemm(Linear):
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         (x,) = inputs
-        weight = cast_weight(self, self.weight, "weight", x.dtype, absolute)
-        result: Array = np.matmul(x, weight.T)
-        return result
+        return _product(x, cast_weight(self, self.weight, "weight", x.dtype, absolute).T)
 
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
-        return (np.matmul(rows, cast_weight(self, self.weight, "weight", rows.dtype, False)),)
+        return (_product(rows, cast_weight(self, self.weight, "weight", rows.dtype, False)),)
 
     def start_rows(self, neurons: Array, shapes: Sequence[Shape], dtype: npt.DTypeLike) -> Array:
         if len(shapes[0]) > 1:
             return super().start_rows(neurons, shapes, dtype)
         return cast_weight(self, self.weight, "weight", dtype, False)[neurons]
+
+
+def _product(x: Array, weight: Array) -> Array:
+    """x times weight on the last axis, as one product: `matmul` would make one of each matrix."""
+    result: Array = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) @ weight
+    return result.reshape(*x.shape[:-1], weight.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

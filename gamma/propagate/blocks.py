@@ -5,6 +5,9 @@ The cut depends on sizes alone, never on the number of threads: bounds are the s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from weakref import WeakKeyDictionary
 
 from gamma.network.graph import Network
@@ -20,8 +23,20 @@ _MOST_BLOCKS = 16
 # of a convolution's, one entry of the latter's columns, one entry of a row in all other passes.
 _DENSE, _CONVOLUTION, _COLUMN, _ENTRY = 0.002, 0.0125, 1.0, 0.7
 
+_by_memory: ContextVar[bool] = ContextVar("gamma_blocks_by_memory", default=False)
+
 _WHOLE = 1 << 30
 _costs: WeakKeyDictionary[Network, dict[int, float]] = WeakKeyDictionary()
+
+
+@contextmanager
+def by_memory() -> Iterator[None]:
+    """Cut by memory alone: for work that is shared among threads already."""
+    token = _by_memory.set(True)
+    try:
+        yield
+    finally:
+        _by_memory.reset(token)
 
 
 def block_length(network: Network, index: int, count: int, each: int, most: int) -> int:
@@ -32,7 +47,7 @@ def block_length(network: Network, index: int, count: int, each: int, most: int)
     rows = count * each
     blocks = -(-count // max(1, most // 2))
     worth = 0
-    if rows >= 2 * _LEAST_ROWS:
+    if rows >= 2 * _LEAST_ROWS and not _by_memory.get():
         worth = min(rows // _LEAST_ROWS, int(rows * row_cost(network, index) / _LEAST_COST))
     if worth >= 2:
         # More than two serve more processors and even out, where a block stays twice as long.

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gamma.errors import ResourceError
+from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Network
 from gamma.network.property import Property
-from gamma.propagate import bounds
+from gamma.propagate import ParallelConfig, ParallelResult, ParallelVerifier, bounds
 from gamma.tensor.box import Box
 from gamma.verify.choices import check_options
 from gamma.verify.describe import model_record, property_record
@@ -30,28 +30,41 @@ def bound_outputs(
     threads: int | None = None,
     prop: Property | None = None,
     layers: dict[str, tuple[Any, Any]] | None = None,
+    positions: int | None = None,
 ) -> Result:
     """Certified output bounds (boxes, *output shape) with the verdict "none".
 
-    ``layers`` is filled with the bounds of every node when given. Bounds are None in a result
-    whose time ran out.
+    ``layers`` is filled with the bounds of every node when given. ``positions`` is an axis of the
+    input whose positions are bounded apart where they are independent; a note says whether. Bounds
+    are None in a result whose time ran out.
     """
     check_options(method, guarantee, dtype, timeout, threads)
+    if positions is not None and layers is not None:
+        raise UsageError("bounds of every node and of positions apart: ask for one of them")
     start = time.monotonic()
     deadline = None if timeout is None else start + timeout
     found: tuple[Any, Any] | None = None
     dtype_used = ""
+    notes: tuple[str, ...] = ()
     with limited_threads(threads):
         try:
-            out = bounds(
-                net,
-                box.batched(net.input_shape),
-                method=method,
-                guarantee=guarantee,
-                dtype=dtype,
-                intermediate=layers is not None,
-                deadline=deadline,
-            )
+            many = box.batched(net.input_shape)
+            out: Any
+            if positions is not None:
+                by_position = ParallelVerifier(ParallelConfig(method)).verify_positions_parallel(
+                    net, many, positions, guarantee=guarantee, dtype=dtype, deadline=deadline
+                )
+                out, notes = by_position.output_bounds, (_about(by_position),)
+            else:
+                out = bounds(
+                    net,
+                    many,
+                    method=method,
+                    guarantee=guarantee,
+                    dtype=dtype,
+                    intermediate=layers is not None,
+                    deadline=deadline,
+                )
             if layers is not None:
                 layers |= {name: (b.lower, b.upper) for name, b in out.items()}
                 out = out[net.nodes[net.output].name]
@@ -74,4 +87,15 @@ def bound_outputs(
         property=property_record(prop),
         environment=environment(),
         dtype=dtype_used,
+        notes=notes,
     )
+
+
+def _about(result: ParallelResult) -> str:
+    """What was split, and why."""
+    how = {
+        "positions": f"{result.num_positions} positions bounded apart",
+        "rows": f"{result.num_positions} positions bounded together, rows shared among threads",
+        "none": "positions bounded together",
+    }
+    return f"{how[result.split]}: {result.reason}"

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 import gamma
+from gamma import ops
+from gamma.network.graph import Builder
 from tests.verify.known import dense
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,6 +220,23 @@ def test_bounds(folder: Path, tmp_path: Path) -> None:
     assert set(record["layers"]) == {"input", "fc0"}
     prop = folder / "safe.vnnlib"
     assert run("bounds", folder / "net.safetensors", "--property", prop).returncode == 0
+
+
+def test_bounds_by_position(folder: Path, tmp_path: Path) -> None:
+    build = Builder(ops.Input(), (6, 2))
+    x = build.add(ops.Gemm(np.array([[1.0, 2.0], [0.0, -1.0]])), 0)
+    gamma.save(build.build(build.add(ops.Relu(), x)), tmp_path / "rows.safetensors")
+    np.save(tmp_path / "x.npy", np.ones((6, 2), np.float32))
+    ask = ("bounds", tmp_path / "rows.safetensors", "--input", tmp_path / "x.npy")
+    ask = (*ask, "--epsilon", 0.5, "--threads", 1)
+    found = json.loads(run(*ask, "--positions", 0, "--json").stdout)
+    assert found["notes"] == ["6 positions bounded apart: no node reads two positions"]
+    lower, upper = np.array(found["bounds"]["lower"]), np.array(found["bounds"]["upper"])
+    assert (lower <= [1.5, 0.0] * 6).all() and ([4.5, 0.0] * 6 <= upper).all()
+    assert (upper - lower < 3.001).all()
+    assert "2 positions, fewer than 4" in run(*ask, "--positions", -1).stdout
+    one_line(run(*ask, "--positions", 2), 2, "axis 2", "-2..1")
+    one_line(run(*ask, "--positions", 0, "--all-layers"), 2, "one of them")
 
 
 def test_inspect(folder: Path) -> None:
