@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 import gamma
-from gamma import telemetry
+from gamma import telemetry, tuning
 from gamma.cli.bench import dense_network, table
 from gamma.cli.measuring import Machine
 from gamma.tensor import kernels
 from gamma.tensor.traced import NAMES, kernel_spans
 
+STEP_BY_STEP = ("fused_network", "fused_walk")
+"""Gates that keep a walk over dense layers from being one call."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -93,6 +95,18 @@ def test_a_walk_and_its_kernels() -> None:
     assert [getattr(kernels, name) for name in NAMES] == before
     assert (seen.lower == plain.lower).all() and (seen.upper == plain.upper).all()
     names = {span.name for span in recorder.spans}
+    assert {"bounds", "crown.network", "crown.node.gemm"} <= names
+    layers = [span for span in recorder.spans if span.name == "crown.node.gemm"]
+    assert [span.counts["neurons"] for span in layers] == [12, 12, 3]
+    assert "crown.network" in recorder.tree().children["bounds"].children
+
+
+def test_a_walk_node_by_node() -> None:
+    network = dense_network((6, 12, 12, 3))
+    box = gamma.Box.linf([0.5] * 6, 0.1)
+    with tuning.disabled(*STEP_BY_STEP), telemetry.recording() as recorder, kernel_spans():
+        gamma.bounds(network, box)
+    names = {span.name for span in recorder.spans}
     assert {"bounds", "crown.node.gemm", "crown.backward.gemm"} <= names
     kernel = next(s for s in recorder.spans if s.name.startswith("kernel."))
     assert kernel.counts["isa"] == kernels.isa and int(kernel.counts["bytes"]) > 0
@@ -121,7 +135,7 @@ def test_off_costs_under_one_percent() -> None:
     """Twice as many checks as a small network's walk makes, against the walk itself."""
     network = dense_network((5, 50, 50, 50, 50, 50, 50, 5))
     box = gamma.Box.linf([0.5] * 5, 0.02)
-    with telemetry.recording() as recorder:
+    with tuning.disabled(*STEP_BY_STEP), telemetry.recording() as recorder:
         gamma.bounds(network, box)
     count = 2 * len(recorder.spans)
     assert count > 50
@@ -132,8 +146,9 @@ def test_off_costs_under_one_percent() -> None:
                 telemetry.record("never", 0.0, 0.0)
 
     def walks() -> None:
-        for _ in range(5):
-            gamma.bounds(network, box)
+        with tuning.disabled(*STEP_BY_STEP):
+            for _ in range(5):
+                gamma.bounds(network, box)
 
     gc.collect()
     assert best(checks) / 100 < 0.01 * best(walks) / 5
@@ -166,7 +181,7 @@ def test_profile_and_trace_on_the_command_line(tmp_path: Path) -> None:
     json.loads(done.stdout)
     assert "gamma.bounds" in done.stderr and "crown.node.gemm" in done.stderr
     names = {event["name"] for event in json.loads(file.read_text())["traceEvents"]}
-    assert {"gamma.bounds", "bounds", "crown.backward.gemm"} <= names
+    assert {"gamma.bounds", "bounds", "crown.network", "crown.node.gemm"} <= names
     refused = gamma_command("bounds", model, *given, "--trace", tmp_path / "absent" / "t.json")
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
 

@@ -144,12 +144,20 @@ class Walk:
             if rows:
                 self.unstable[index] = int(rows)
         if telemetry.recorder is not None:
+            self._record_dense(walked, started, time.perf_counter())
+
+    def _record_dense(self, walked: DenseWalk, started: float, ended: float) -> None:
+        """A span of the call, and in it one per layer, whose boxes are taken together."""
+        name = self.options.method
+        telemetry.record(f"{name}.network", started, ended, rows=2 * int(walked.rows.sum()))
+        # Seconds of several threads may sum to more than passed.
+        share = min(1.0, (ended - started) / max(float(walked.seconds.sum()), 1e-9))
+        for layer, (rows, seconds) in enumerate(zip(walked.rows, walked.seconds, strict=True)):
+            neurons, length = walked.bounds[2 * layer].lower[0].size, share * float(seconds)
             telemetry.record(
-                f"{self.options.method}.network",
-                started,
-                time.perf_counter(),
-                rows=2 * int(walked.rows.sum()),
+                f"{name}.node.gemm", started, started + length, rows=2 * int(rows), neurons=neurons
             )
+            started += length
 
     def _agree(self, crossed: int) -> None:
         if crossed:
