@@ -27,6 +27,7 @@ GATES: dict[str, str] = {
     "fused_network": "CROWN over small dense ReLU networks, box by box, in one C call",
     "row_threads": "share the blocks of rows of a walk among threads",
     "kept_memory": "freed memory stays with the process (decided at its first walk)",
+    "fused_forward": "a convolution's windows and their product in one C call, in cache",
     "fused_adjoint": "products and scatter of a convolution's rows in one C call, in cache",
     "fused_charge": "fold a product's charge into the constants of the activation after it",
 }

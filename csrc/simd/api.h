@@ -100,6 +100,18 @@ void gamma_spread_f32(const float *rows, const float *weight, float *images, flo
 void gamma_spread_f64(const double *rows, const double *weight, double *images, double *scratch,
                       size_t frames, const struct gamma_window *window);
 
+/* Convolution with channels first: images (frames, groups, C, H, W), weight (groups, out, C·kh·kw),
+ * result (frames, groups, out, h, w), every entry one sum in F. copy: (C, rows, sw, span) entries,
+ * where rows = (h - 1)·sh + (kh - 1)·dh + 1 and span = w + (kw - 1)·dw/sw + 64 bytes of entries;
+ * offset: C·kh·kw. Both are overwritten. */
+struct gamma_frame {
+    int64_t kh, kw, sh, sw, dh, dw, top, left, h, w, H, W, C, out, groups, rows, span;
+};
+void gamma_correlate_f32(const float *images, const float *weight, float *result, float *copy,
+                         int64_t *offset, size_t frames, const struct gamma_frame *frame);
+void gamma_correlate_f64(const double *images, const double *weight, double *result, double *copy,
+                         int64_t *offset, size_t frames, const struct gamma_frame *frame);
+
 /* relax_rows and abs_dot_rows for rows (N, h, w, C) that lie on images (H, W): row r is of place[r],
  * where[3·place..] = box, y, x of its first pixel, which may lie outside. Entries outside become 0.
  * Tables are (B, H, W, C); shape = h w H W C. 0, or -1 when a place or a box does not exist. */
@@ -151,6 +163,16 @@ void gamma_f16_to_f32(const uint16_t *x, float *out, size_t n);
 
 void gamma_erf(const double *x, double *out, size_t n);
 void gamma_erfc(const double *x, double *out, size_t n);
+
+/* The elementwise part of an interval step, see interval.inc: z, spread, noise, lower, upper (B, m),
+ * of an input with |centre| at most largest (B). Returns how many ends contradict each other. */
+size_t gamma_finish(const double *bias, const double *row_sum, const double *largest, double *z,
+                    double *spread, double *noise, double *lower, double *upper,
+                    const double *factors, size_t B, size_t m);
+/* The largest |x| of each row (B, n), rounded up. */
+void gamma_largest(const double *x, double *out, size_t B, size_t n);
+/* out (3, n): lower, upper, centre. */
+void gamma_relu(const double *lower, const double *upper, double *out, size_t n);
 
 /* Steps of small dense networks; layouts in layers.inc. The first returns how many ends cross. */
 size_t gamma_dense_interval_f32(const float *W, const double *bias, const double *row_sum,

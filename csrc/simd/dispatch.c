@@ -195,6 +195,32 @@ void gamma_radius_about(const double *lower, const double *upper, const double *
     GUARDED(table->radius_about(lower, upper, centre, out, n));
 }
 
+size_t gamma_finish(const double *bias, const double *row_sum, const double *largest, double *z,
+                    double *spread, double *noise, double *lower, double *upper,
+                    const double *factors, size_t B, size_t m) {
+    size_t crossed = 0;
+    const uint64_t mode = mode_enter();
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = b * m;
+        crossed += table->finish(bias, row_sum, largest[b], z + at, spread + at, noise + at,
+                                 lower + at, upper + at, factors, m);
+    }
+    mode_leave(mode);
+    return crossed;
+}
+
+void gamma_largest(const double *x, double *out, size_t B, size_t n) {
+    const uint64_t mode = mode_enter();
+    for (size_t b = 0; b < B; b++) {
+        out[b] = table->largest(x + b * n, n);
+    }
+    mode_leave(mode);
+}
+
+void gamma_relu(const double *lower, const double *upper, double *out, size_t n) {
+    GUARDED(table->relu(lower, upper, out, out + n, out + 2 * n, n));
+}
+
 void gamma_f16_down(const float *x, uint16_t *out, size_t n) {
     GUARDED(table->half_down(x, out, n));
 }
@@ -225,13 +251,17 @@ void gamma_erfc(const double *x, double *out, size_t n) {
 #include "chain.inc"
 #include "windows.inc"
 
-#define SPREAD(F, S)                                                                               \
+#define CONVOLUTIONS(F, S)                                                                         \
     void gamma_spread_##S(const F *rows, const F *weight, F *images, F *scratch, size_t frames,    \
                           const struct gamma_window *window) {                                     \
         GUARDED(table->spread_##S(rows, weight, images, scratch, frames, window));                 \
+    }                                                                                              \
+    void gamma_correlate_##S(const F *images, const F *weight, F *result, F *copy,                 \
+                             int64_t *offset, size_t frames, const struct gamma_frame *frame) {    \
+        GUARDED(table->correlate_##S(images, weight, result, copy, offset, frames, frame));        \
     }
-SPREAD(float, f32)
-SPREAD(double, f64)
+CONVOLUTIONS(float, f32)
+CONVOLUTIONS(double, f64)
 
 /* Rows of a neuron and its negative that go down together in gamma_dense_walk. */
 enum { DENSE_ROWS = 32 };

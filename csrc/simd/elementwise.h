@@ -25,6 +25,8 @@
 
 #include "narrow.inc"
 
+#include "interval.inc"
+
 /* x rounded to float16 towards +inf (up) or -inf; NaN gives that infinity. */
 static inline uint16_t half_directed(float x, int up) {
     uint32_t bits, half, rest;

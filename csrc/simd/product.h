@@ -1,4 +1,4 @@
-/* product.inc for float and for double. The including file has defined V_* for both: FV, FV_LOAD, ...
+/* product.inc and correlate.inc for float and for double. The including file has defined V_* for both: FV, FV_LOAD, ...
  * for floats, DV, DV_LOAD, ... for doubles, VECTOR_BYTES (or SCALAR_PRODUCT) and TALL. */
 #ifndef GAMMA_PRODUCT_H
 #define GAMMA_PRODUCT_H
@@ -18,6 +18,7 @@
 #define WIDTH (VECTOR_BYTES / 4)
 #endif
 #include "product.inc"
+#include "correlate.inc"
 #undef F
 #undef FN
 #undef V
@@ -40,6 +41,7 @@
 #define WIDTH (VECTOR_BYTES / 8)
 #endif
 #include "product.inc"
+#include "correlate.inc"
 #undef F
 #undef FN
 #undef V

@@ -6,10 +6,13 @@
  *   affine            W·c and |W|·r, B boxes      sum in double       W once: 4, 8
  *   product           A·W, W's rows padded        one per term        W once a block
  *   spread            products, then scatter-add  one per term        W once a block
+ *   correlate         W·windows of images         one per term        image, W a piece
  *   dot, sum          Σ x·y, Σ x                  sum in double       f32 8/4, f64 16/8
  *   mul, mul_add      interval product (+ sum)    one step outward    f32 16/24, f64 double
  *   step, narrow      next number; double->float  directed            4, 8; 8
  *   midpoint, radius  centre and reach about it   in range; up        16; 24
+ *   finish, largest   ends of a linear node; |x|  up; up              32; 8
+ *   relu              ends and centre             exact; in range     16
  *   split             max(x, 0), min(x, 0)        exact               4, 8
  *   fold_last         scatter-add of windows      one per term        8, 16
  *   half_*            float -> float16            directed            4
@@ -37,6 +40,8 @@
                        size_t, size_t);                                                            \
     void (*product_##S)(const F *, size_t, const F *, F *, size_t, size_t, size_t, int);           \
     void (*spread_##S)(const F *, const F *, F *, F *, size_t, const struct gamma_window *);       \
+    void (*correlate_##S)(const F *, const F *, F *, F *, int64_t *, size_t,                       \
+                          const struct gamma_frame *);                                             \
     double (*dot_##S)(const F *, const F *, size_t);                                               \
     double (*sum_##S)(const F *, size_t);                                                          \
     void (*mul_##S)(const F *, const F *, const F *, const F *, F *, F *, size_t);                 \
@@ -53,6 +58,10 @@ struct gamma_table {
     void (*narrow)(const double *, float *, size_t, int);
     void (*midpoint)(const double *, const double *, double *, size_t);
     void (*radius_about)(const double *, const double *, const double *, double *, size_t);
+    size_t (*finish)(const double *, const double *, double, double *, double *, double *, double *,
+                     double *, const double *, size_t);
+    double (*largest)(const double *, size_t);
+    void (*relu)(const double *, const double *, double *, double *, double *, size_t);
     void (*half_down)(const float *, uint16_t *, size_t);
     void (*half_up)(const float *, uint16_t *, size_t);
     void (*from_half)(const uint16_t *, float *, size_t);
@@ -68,8 +77,9 @@ extern const struct gamma_table gamma_neon;
 #define GAMMA_ENTRIES(S)                                                                           \
     .relax_##S = relax_##S, .dot_rows_##S = dot_rows_##S, .abs_rows_##S = abs_rows_##S,            \
     .affine_##S = affine_##S, .product_##S = product_##S, .spread_##S = spread_##S,                \
-    .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S, .mul_add_##S = mul_add_##S,        \
-    .split_##S = split_##S, .fold_last_##S = fold_last_##S, .step_##S = step_##S
+    .correlate_##S = correlate_##S, .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S,    \
+    .mul_add_##S = mul_add_##S, .split_##S = split_##S, .fold_last_##S = fold_last_##S,            \
+    .step_##S = step_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */
 #define GAMMA_TABLE(ISA)                                                                           \
@@ -80,6 +90,9 @@ extern const struct gamma_table gamma_neon;
         .narrow = narrow,                                                                          \
         .midpoint = midpoint,                                                                      \
         .radius_about = radius_about,                                                              \
+        .finish = finish,                                                                          \
+        .largest = largest,                                                                        \
+        .relu = relu,                                                                              \
         .half_down = half_down,                                                                    \
         .half_up = half_up,                                                                        \
         .from_half = from_half,                                                                    \

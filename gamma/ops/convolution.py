@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ class Window:
     pads: tuple[int, int, int, int]  # top, left, bottom, right
     dilations: tuple[int, int]
 
-    @property
+    @cached_property
     def positions(self) -> tuple[int, int]:
         """Number of window positions along each axis."""
         counts = []
@@ -181,6 +182,9 @@ class Conv(Linear):
 
     def window(self, shape: Shape) -> Window:
         """The 2-d geometry on an input of ``shape`` (channels, *image)."""
+        return self.cached(f"window.{shape}", lambda: self._window(shape))  # type: ignore[no-any-return]
+
+    def _window(self, shape: Shape) -> Window:
         kernel = _pair(self.weight.shape[2:], 1)
         image = (1, shape[1]) if len(shape) == 2 else (shape[1], shape[2])
         pads = _quad(self.pads)
@@ -223,11 +227,21 @@ class Conv(Linear):
         return result.reshape(x.shape[0], *self.shape(x.shape[1:]))
 
     def _correlate(self, image: Array, weight: Array, window: Window) -> Array:
-        groups, out = self.group, weight.shape[0] // self.group
+        """Images (N, C, H, W) to (N, group, out/group, *positions), the last two flat or not."""
+        n, groups = len(image), self.group
+        flat = weight.reshape(groups, weight.shape[0] // groups, -1)
+        if weight.dtype.char in "fd" and tuning.enabled("fused_forward"):
+            spans = (*window.kernel, *window.strides, *window.dilations)
+            done = kernels.correlate(
+                np.ascontiguousarray(image).reshape(n, groups, -1, *window.image),
+                flat,
+                kernels.Frame(spans, *window.pads[:2]),
+                window.positions,
+            )
+            if done is not None:
+                return done
         columns = unfold(image, window)
-        n, depth, positions = columns.shape
-        flat = weight.reshape(groups, out, -1)
-        product: Array = np.matmul(flat, columns.reshape(n, groups, depth // groups, positions))
+        product: Array = np.matmul(flat, columns.reshape(n, groups, -1, columns.shape[2]))
         return product
 
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:

@@ -39,15 +39,15 @@ def interval_step(node: Node, inputs: Sequence[NodeBounds], guarantee: str) -> N
     if isinstance(op, Linear):
         if op.moves:
             return _moved(op, inputs)
-        if guarantee == "real" and isinstance(op, Gemm):
-            done = _dense(node, op, inputs[0])
+        if guarantee == "real" and tuning.enabled("fused_layers"):
+            done = _dense(node, op, inputs) or _finished(node, op, inputs)
             if done is not None:
                 return done
         return _linear(node, op, inputs, guarantee)
     if isinstance(op, Elementwise):
         (x,) = inputs
         if isinstance(op, Relu):  # exact and monotone: clean bounds stay clean
-            return _centred(np.maximum(x.lower, 0.0), np.maximum(x.upper, 0.0))
+            return NodeBounds(*kernels.relu(x.lower, x.upper))
         lower, upper = op.interval(x.lower, x.upper)
         if guarantee == "float32":
             noise = op.float32_noise(x.lower, x.upper, lower, upper)
@@ -112,9 +112,10 @@ def _linear(node: Node, op: Linear, inputs: Sequence[NodeBounds], guarantee: str
     return NodeBounds(lower, upper, centre, spread, np.broadcast_to(noise, centre.shape))
 
 
-def _dense(node: Node, op: Gemm, x: NodeBounds) -> NodeBounds | None:
+def _dense(node: Node, op: Linear, inputs: Sequence[NodeBounds]) -> NodeBounds | None:
     """`_linear` for a dense layer and few boxes, in one call of the C library."""
-    if x.lower.ndim != 2 or len(x.lower) > FUSED_BATCH or not tuning.enabled("fused_layers"):
+    x = inputs[0]
+    if not isinstance(op, Gemm) or x.lower.ndim != 2 or len(x.lower) > FUSED_BATCH:
         return None
     g = rounding.gamma_factor(op.terms + 4, np.float64)
     weight, bias, row_sum = op.cached("dense.interval", lambda: dense_constants(op))
@@ -127,6 +128,31 @@ def _dense(node: Node, op: Gemm, x: NodeBounds) -> NodeBounds | None:
     if crossed:
         check_order(lower, upper, node.name)
     return NodeBounds(lower, upper, centre, spread, noise)
+
+
+def _finished(node: Node, op: Linear, inputs: Sequence[NodeBounds]) -> NodeBounds | None:
+    """`_linear` with all that follows its products in one call of the C library."""
+    if kernels.isa == "numpy" or np.any(op.offset_uncertainty):
+        return None
+    centres, radii = [b.centre for b in inputs], [b.radius for b in inputs]
+    centre, spread = (np.ascontiguousarray(p) for p in _products(op, centres, radii))
+    total, bias = op.cached(f"finish.{centre.shape[1:]}", lambda: _constants(op, centres))
+    g = rounding.gamma_factor(op.terms_for(node_shape(inputs[0])) + 4, np.float64)
+    done = kernels.interval_finish(centre, spread, bias, total, centres, (g, op.uncertainty))
+    if done is None:
+        return None
+    (noise, lower, upper), crossed = done
+    if crossed:
+        check_order(lower, upper, node.name)
+    return NodeBounds(lower, upper, centre, spread, noise)
+
+
+def _constants(op: Linear, centres: Sequence[Float64]) -> tuple[Float64, Float64 | None]:
+    """`_row_sum` and the offset of every entry, in float64."""
+    total, offset = np.ascontiguousarray(_row_sum(op, centres)[0]), op.offset()
+    if offset is None:
+        return total, None
+    return total, np.array(np.broadcast_to(offset, total.shape), np.float64, order="C")
 
 
 def dense_constants(op: Gemm) -> tuple[Float64, Float64 | None, Float64]:
@@ -156,12 +182,18 @@ def _magnitude(op: Linear, centres: Sequence[Float64]) -> Float64:
 
     It is only ever multiplied by 2^-53-sized factors, so one cached product serves every call.
     """
+    total = _row_sum(op, centres)
+    largest = np.max([kernels.largest(c) for c in centres], axis=0)
+    result: Float64 = total * largest.reshape(-1, *(1,) * (total.ndim - 1))
+    return result
+
+
+def _row_sum(op: Linear, centres: Sequence[Float64]) -> Float64:
+    """At least |L|·1 for inputs of these shapes: (1, *output shape)."""
     ones = [np.ones((1, *c.shape[1:])) for c in centres]
     key = "absolute.sum." + ",".join(str(o.shape) for o in ones)
-    total = op.cached(key, lambda: op.linear(ones, absolute=True) * (1 + 2.0**-20))
-    largest = np.max([abs(c).reshape(len(c), -1).max(axis=1, initial=0.0) for c in centres], axis=0)
-    result: Float64 = total * (largest * (1 + 2.0**-50)).reshape(-1, *(1,) * (total.ndim - 1))
-    return result
+    total: Float64 = op.cached(key, lambda: op.linear(ones, absolute=True) * (1 + 2.0**-20))
+    return total
 
 
 def float32_noise(

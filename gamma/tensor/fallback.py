@@ -186,6 +186,16 @@ def midpoint(lower: Float64, upper: Float64, out: Float64) -> None:
         out[...] = np.where((middle < upper) | (middle != middle), middle, upper)
 
 
+def largest(x: Float64, out: Float64) -> None:
+    np.multiply(np.abs(x).max(axis=1, initial=0.0), 1 + 2.0**-50, out=out)
+
+
+def relu(lower: Float64, upper: Float64, out: Float64) -> None:
+    np.maximum(lower, 0.0, out=out[0])
+    np.maximum(upper, 0.0, out=out[1])
+    midpoint(out[0], out[1], out[2])
+
+
 def radius_about(lower: Float64, upper: Float64, centre: Float64, out: Float64) -> None:
     with np.errstate(all="ignore"):
         reach = _most(_most(upper - centre, centre - lower), np.zeros_like(centre))

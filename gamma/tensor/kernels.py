@@ -249,6 +249,38 @@ def spread(
     return True
 
 
+class Frame(NamedTuple):
+    """Geometry of `correlate`: kernel, strides, dilations (height and width each); pads."""
+
+    spans: tuple[int, int, int, int, int, int]
+    top: int
+    left: int
+
+
+def correlate(images: Array, weight: Array, frame: Frame, positions: Pair) -> Array | None:
+    """Convolution with channels first, every entry one sum in f; None without compiled kernels.
+
+    Args:
+        images: f (N, groups, C, H, W). weight: f (groups, out, C·kh·kw).
+        positions: rows and columns of the result; windows may reach beyond the image, which is
+            zero there.
+
+    Returns:
+        f (N, groups, out, *positions).
+    """
+    if _backend is fallback:
+        return None
+    if images.dtype not in _FLOATS or images.ndim != 5 or min(*frame.spans, *positions) < 1:
+        raise _refuse("images", f"{images.dtype} {images.shape}", "f (N, groups, C, H, W)")
+    N, groups, C = images.shape[:3]
+    depth = C * frame.spans[0] * frame.spans[1]
+    _check("images", images, images.dtype, images.shape)
+    _check("weight", weight, images.dtype, (groups, weight.shape[1], depth))
+    result = np.empty((N, groups, weight.shape[1], *positions), images.dtype)
+    _backend.correlate(images, weight, result, frame)
+    return result
+
+
 def relax_windows(
     A: Array,
     d: Float64,
@@ -326,6 +358,53 @@ def dense_interval(
         return None
     out = np.empty((5, len(lower), len(W)))
     return out, _backend.dense_interval(W, bias, row_sum, lower, upper, centre, out, factors)
+
+
+def interval_finish(
+    z: Float64,
+    spread: Float64,
+    bias: Float64 | None,
+    row_sum: Float64,
+    centres: Sequence[Float64],
+    factors: tuple[float, float],
+) -> tuple[Float64, int] | None:
+    """What an interval step does to its products; None without the compiled library.
+
+    Args:
+        z, spread: L·centre and |L|·radius, float64 (B, ...); overwritten by the centre of the
+            result and its spread. bias: float64 of one box's entries, or None. row_sum: the same
+            entries, at least |L|·1.
+        centres: of the inputs, float64 (B, ...).
+        factors: γ of float64 sums, relative uncertainty of L.
+
+    Returns:
+        float64 (3, B, ...): noise, lower, upper as `gamma.propagate.interval` defines them; and how
+        many ends contradict each other (0, or something is badly wrong).
+    """
+    if _backend is fallback:
+        return None
+    found = largest(centres[0])
+    for more in centres[1:]:
+        found = np.maximum(found, largest(more))
+    out = np.empty((3, *z.shape))
+    return out, _backend.finish(bias, row_sum, found, (z, spread, *out), factors)
+
+
+def largest(x: Float64) -> Float64:
+    """At least max |x| of each box; x float64 (B, ...), result (B,)."""
+    _check("x", x, _F64, x.shape)
+    out = np.empty(len(x))
+    _backend.largest(x.reshape(len(x), -1), out)
+    return out
+
+
+def relu(lower: Float64, upper: Float64) -> Float64:
+    """max(·, 0) of both ends and a point between them: float64 (3, *shape)."""
+    _check("lower", lower, _F64, lower.shape)
+    _check("upper", upper, _F64, lower.shape)
+    out = np.empty((3, *lower.shape))
+    _backend.relu(lower, upper, out)
+    return out
 
 
 def relu_tables(

@@ -198,6 +198,26 @@ def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair
     )
 
 
+def correlate(images: Array, weight: Array, result: Array, window: Any) -> None:
+    frames, groups, C, H, W = images.shape
+    _, out, depth = weight.shape
+    kh, kw, sh, sw, dh, dw = window.spans
+    h, w = result.shape[3:]
+    rows = (h - 1) * sh + (kh - 1) * dh + 1
+    span = w + (kw - 1) * dw // sw + 64 // weight.itemsize
+    copy, offset = np.empty(C * rows * sw * span, weight.dtype), np.empty(depth, np.int64)
+    sizes = (h, w, H, W, C, out, groups, rows, span)
+    _pick("correlate", weight)(
+        _pointer(images, frames * groups * C * H * W),
+        _pointer(weight, groups * out * depth),
+        _pointer(result, frames * groups * out * h * w, True),
+        _pointer(copy, copy.size, True),
+        _pointer(offset, depth, True),
+        frames,
+        ffi.new("struct gamma_frame *", (*window.spans, window.top, window.left, *sizes)),
+    )
+
+
 def _shape5(A: Array, image: Pair) -> Any:
     return ffi.new("int64_t[5]", (A.shape[1], A.shape[2], *image, A.shape[3]))
 
@@ -283,6 +303,36 @@ def dense_interval(
         n,
     )
     return crossed
+
+
+def finish(
+    bias: Float64 | None,
+    row_sum: Float64,
+    largest: Float64,
+    ends: tuple[Float64, Float64, Float64, Float64, Float64],
+    factors: tuple[float, float],
+) -> int:
+    B, m = len(largest), row_sum.size
+    crossed: int = lib.gamma_finish(
+        ffi.NULL if bias is None else _pointer(bias, m),
+        _pointer(row_sum, m),
+        _pointer(largest, B),
+        *(_pointer(part, B * m, True) for part in ends),
+        ffi.new("double[2]", factors),
+        B,
+        m,
+    )
+    return crossed
+
+
+def largest(x: Float64, out: Float64) -> None:
+    B, n = x.shape
+    lib.gamma_largest(_pointer(x, B * n), _pointer(out, B, True), B, n)
+
+
+def relu(lower: Float64, upper: Float64, out: Float64) -> None:
+    n = lower.size
+    lib.gamma_relu(_pointer(lower, n), _pointer(upper, n), _pointer(out, 3 * n, True), n)
 
 
 def relu_tables(

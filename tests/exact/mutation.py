@@ -174,12 +174,12 @@ MUTANTS = (
 )
 
 
-K, D = "csrc/simd/layers.inc", "csrc/simd/dense.inc"
+K, D, N = "csrc/simd/layers.inc", "csrc/simd/dense.inc", "csrc/simd/interval.inc"
 # The same terms where the C library takes whole steps; these are compiled into the copy.
 COMPILED = (
-    Mutant("C.CENTRE", K, "(g * (size + fabs(offset)) + doubt", "(doubt"),
-    Mutant("C.SPREAD", K, "spread[k] = spread[k] * grow + TINY;", "spread[k] += TINY;"),
-    Mutant("C.UNDERFLOW", K, "#define TINY 0x1p-1000", "#define TINY 0.0"),
+    Mutant("C.CENTRE", N, "(g * (size + fabs(offset)) + doubt", "(doubt"),
+    Mutant("C.SPREAD", N, "spread[k] * grow + TINY;", "spread[k] + TINY;"),
+    Mutant("C.UNDERFLOW", "csrc/simd/bounds.h", "#define TINY 0x1p-1000", "#define TINY 0.0"),
     Mutant("C.FUSED", K, "down = g * 1.01 * pay;", "down = 0.0 * pay;"),
     Mutant("C.FUSED_UPPER", K, "up = s * 1.01 * pay +", "up ="),
     Mutant("C.SLOPE", K, "s * unit * radius : 0.0", "0.0 * unit * radius : 0.0"),

@@ -223,6 +223,41 @@ static void compare_narrow(const struct gamma_table *a, const struct gamma_table
     same("radius_about", y[0], y[1], n * sizeof(double), n);
 }
 
+static void compare_interval(const struct gamma_table *a, const struct gamma_table *b, size_t n) {
+    static double x[4][MOST], y[2][5][MOST];
+    const double factors[2] = {0x1p-40, 0x1p-45};
+    for (size_t i = 0; i < n; i++) {
+        for (int k = 0; k < 4; k++) {
+            x[k][i] = any_double(1);
+        }
+        y[0][0][i] = y[1][0][i] = any_double(1);
+        y[0][1][i] = y[1][1][i] = fabs(any_double(1));
+    }
+    const double most[2] = {a->largest(x[0], n), b->largest(x[0], n)};
+    if (!(most[0] == most[1]) && (most[0] == most[0] || most[1] == most[1])) {
+        same("largest", most, most + 1, sizeof *most, n);
+    }
+    for (int biased = 0; biased < 2; biased++) {
+        const double *bias = biased ? x[0] : NULL;
+        size_t crossed[2];
+        for (int k = 0; k < 2; k++) {
+            crossed[k] = (k ? b : a)->finish(bias, x[1], 2.0, y[k][0], y[k][1], y[k][2], y[k][3],
+                                             y[k][4], factors, n);
+        }
+        same("finish, count", crossed, crossed + 1, sizeof *crossed, n);
+        for (int k = 0; k < 5; k++) {
+            CANONICAL(y[0][k], n)
+            CANONICAL(y[1][k], n)
+            same("finish", y[0][k], y[1][k], n * sizeof(double), n);
+        }
+    }
+    a->relu(x[2], x[3], y[0][0], y[0][1], y[0][2], n);
+    b->relu(x[2], x[3], y[1][0], y[1][1], y[1][2], n);
+    for (int k = 0; k < 3; k++) {
+        same("relu", y[0][k], y[1][k], n * sizeof(double), n);
+    }
+}
+
 int main(void) {
     const struct gamma_table *scalar = &gamma_scalar, *other = &OTHER;
     for (int round = 0; round < 40; round++) {
@@ -231,6 +266,7 @@ int main(void) {
             compare_f64(scalar, other, LENGTHS[i], round % 2);
             compare_half(scalar, other, LENGTHS[i]);
             compare_narrow(scalar, other, LENGTHS[i]);
+            compare_interval(scalar, other, LENGTHS[i]);
         }
     }
     compare_fold_f32(scalar, other);
