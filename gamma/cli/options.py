@@ -117,6 +117,15 @@ def _suite(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=_positive, default=1, metavar="N", help="worker processes, default: 1"
     )
     parser.add_argument(
+        "--backend",
+        choices=("processes", "dask"),
+        default="processes",
+        help="who works: processes of this machine (default), or a dask cluster",
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of the dask scheduler, like tcp://host:8786"
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="keep the records that still fit, run the rest"
     )
     text = "records, one a line (default: LIST.results.jsonl in this folder)"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gamma.cli import picture
+from gamma.errors import UsageError
 from gamma.verify.records import Record, Records
 from gamma.verify.suite import Options, read_list
 from gamma.verify.suite import run as run_list
@@ -20,6 +21,7 @@ FAILED = 2
 def run(args: argparse.Namespace) -> int:
     """Run the list, print the table, return 0, or 2 when instances ended in an error."""
     path = Path(args.list)
+    scheduler = _scheduler(args)
     instances = read_list(path)
     options = Options(
         args.method, args.guarantee, args.dtype, not args.no_attack, args.seed, args.timeout
@@ -39,12 +41,24 @@ def run(args: argparse.Namespace) -> int:
         if records.damaged:
             lines = "line is" if records.damaged == 1 else "lines are"
             print(f"{out}: {records.damaged} {lines} damaged and run again", file=sys.stderr)
-        results = run_list(instances, records, options, jobs=args.jobs, report=report)
+        results = run_list(
+            instances, records, options, jobs=args.jobs, scheduler=scheduler, report=report
+        )
     print("\n".join(table(results)))
     seconds = picture.seconds(time.perf_counter() - start)
     kept = len(results) - fresh
     print(f"\n{fresh} run in {seconds}, {kept} kept from before: {out}")
     return FAILED if any(record["verdict"] == "error" for record in results) else 0
+
+
+def _scheduler(args: argparse.Namespace) -> str | None:
+    """The dask scheduler's address; None for processes of this machine."""
+    address: str | None = args.scheduler
+    if (args.backend == "dask") != (address is not None):
+        raise UsageError("--backend dask and --scheduler ADDRESS go together: give both or neither")
+    if address is not None and args.jobs != 1:
+        raise UsageError("--jobs: a cluster has as many workers as were started, leave it out")
+    return address
 
 
 def _line(record: Record, done: int, total: int, eta: float) -> str:

@@ -12,8 +12,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -241,12 +241,18 @@ def run(
     options: Options,
     *,
     jobs: int = 1,
+    scheduler: str | None = None,
     report: Callable[[Record, int, float], None] = lambda record, left, eta: None,
 ) -> list[Record]:
     """Decide every instance that ``records`` does not answer yet; all records, in list order.
 
-    ``report`` is told each new record, how many instances are left and an estimate of the seconds
-    they take. Raises ResourceError when the result file's disk is full.
+    ``scheduler`` is the address of a dask cluster whose workers decide the instances; without it
+    ``jobs`` processes of this machine do. ``report`` is told each new record, how many instances
+    are left and an estimate of the seconds they take.
+
+    Raises:
+        ResourceError: the result file's disk is full, or the cluster is out of reach.
+        UsageError: options that do not exist, or dask is not installed.
     """
     check_options(options.method, options.guarantee, options.dtype, options.timeout, None)
     if jobs < 1:
@@ -254,7 +260,10 @@ def run(
     done = kept_records(records.found, instances, options)
     open_ = [instance for instance in instances if instance.key not in done]
     start, total = time.perf_counter(), len(open_)
-    results = one_by_one(open_, options) if jobs == 1 else in_processes(open_, options, jobs)
+    if scheduler is not None:
+        results = on_cluster(open_, options, scheduler)
+    else:
+        results = one_by_one(open_, options) if jobs == 1 else in_processes(open_, options, jobs)
     for count, record in enumerate(results, 1):
         records.append(record)
         done[record["model"], record["property"], record["number"]] = record
@@ -327,21 +336,39 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def on_cluster(instances: Sequence[Instance], options: Options, scheduler: str) -> Iterator[Record]:
+    """The records, as the workers of a dask cluster finish them; they must see the same files."""
+    from gamma.verify import cluster
+
+    there = {
+        instance.key: replace(instance, folder=instance.folder.resolve()) for instance in instances
+    }
+    # One thread each: dask starts as many workers, or threads of workers, as there are processors.
+    one = partial(decide, options=options, threads=1)
+    lost = partial(_lost, options=options)
+    yield from cluster.each(scheduler, one, lost, list(there.values()))
+
+
 def _alone(instance: Instance, options: Options, jobs: int) -> Record:
     start = time.perf_counter()
     try:
         (record,) = _parallel([instance], options, max(jobs, 2))
         return record
     except _died():
-        return {
-            "schema": SCHEMA,
-            "model": instance.model,
-            "property": instance.prop,
-            "number": instance.number,
-            "model_sha256": content_hash(instance.folder / instance.model),
-            "property_sha256": content_hash(instance.folder / instance.prop),
-            "options": options.bound_to(instance),
-            "verdict": "error",
-            "error": DIED,
-            "seconds": time.perf_counter() - start,
-        }
+        return _lost(instance, time.perf_counter() - start, options)
+
+
+def _lost(instance: Instance, seconds: float, options: Options) -> Record:
+    """The record of an instance whose worker ended."""
+    return {
+        "schema": SCHEMA,
+        "model": instance.model,
+        "property": instance.prop,
+        "number": instance.number,
+        "model_sha256": content_hash(instance.folder / instance.model),
+        "property_sha256": content_hash(instance.folder / instance.prop),
+        "options": options.bound_to(instance),
+        "verdict": "error",
+        "error": DIED,
+        "seconds": seconds,
+    }

@@ -1,0 +1,92 @@
+"""The instances of a suite on a dask cluster, through joblib's dask backend.
+
+The scheduler gives the work of a worker that ends to another one. An instance that ends several
+workers in turn is given up and gets a record that says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from gamma.errors import ResourceError, UsageError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+CONNECT_SECONDS = 10.0
+
+
+def connected(address: str) -> Any:
+    """A client of the scheduler at ``address``; close it.
+
+    Raises UsageError without dask or for an address that is none, ResourceError when nobody
+    answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError(
+            "the backend dask needs the packages dask and distributed: "
+            "install gamma-verify[dask], here and on the workers"
+        ) from None
+    client: Any = Client
+    try:
+        return client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except ValueError as error:
+        raise UsageError(
+            f"scheduler {address}: {error}; expected an address like tcp://host:8786"
+        ) from None
+    except OSError:
+        raise ResourceError(
+            f"scheduler {address}: no answer in {CONNECT_SECONDS:g} s; start one with "
+            "`dask scheduler`, and workers with `dask worker`, and give its address"
+        ) from None
+
+
+def each(
+    address: str, function: Callable[[T], R], given_up: Callable[[T, float], R], items: Sequence[T]
+) -> Iterator[R]:
+    """``function`` of every item, as the cluster's workers finish them; each item counts once.
+
+    ``given_up`` makes the result, from the seconds it took, of an item that workers ended on.
+    """
+    from joblib import Parallel, delayed, parallel_config
+
+    client = connected(address)
+    try:
+        left = dict(enumerate(items))
+        started = time.perf_counter()
+        if items:
+            with parallel_config(backend=_backend()(client=client, pure=False)):
+                work = Parallel(return_as="generator_unordered", batch_size=1)
+                tasks = (delayed(_numbered)(function, k, item) for k, item in enumerate(items))
+                for outcome in work(tasks):
+                    if outcome is not None and left.pop(outcome[0], None) is not None:
+                        yield outcome[1]
+        for item in left.values():
+            yield given_up(item, time.perf_counter() - started)
+    except TimeoutError:
+        raise ResourceError(
+            f"scheduler {address}: it has no workers; start some with `dask worker {address}`"
+        ) from None
+    finally:
+        client.close()
+
+
+def _backend() -> Any:
+    """joblib's dask backend, which otherwise waits for ever for work that the cluster gave up."""
+    from joblib._dask import DaskDistributedBackend
+
+    class Backend(DaskDistributedBackend):  # type: ignore[misc]
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            future = super().submit(func, callback)
+            future.add_done_callback(lambda done: done.exception() and callback([None]))
+            return future
+
+    return Backend
+
+
+def _numbered(function: Callable[[T], R], number: int, item: T) -> tuple[int, R]:
+    return number, function(item)
