@@ -28,6 +28,7 @@ class Elementwise(Operator):
         stationary: points where an interior extremum can sit.
         image: the range of f; results are clamped into it.
         domain: where f is defined (closed or open: `open_domain`); outside it nothing is known.
+        alike: whether f is the same for every neuron.
         absolute_error, slope_error: absolute errors of the evaluations, for cancelling formulas.
         float32_error: a float32 execution errs by at most first·|f(x)| + second + third·|x|
             (exact operations have zeros); see docs/numerics.md, "What a float32 execution is".
@@ -39,6 +40,7 @@ class Elementwise(Operator):
     stationary: ClassVar[tuple[float, ...]] = ()
     image: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    alike: ClassVar[bool] = True
     absolute_error: ClassVar[float] = 0.0
     slope_error: ClassVar[float] = 0.0
     float32_error: ClassVar[tuple[float, float, float]] = (2.0**-20, 2.0**-20, 0.0)
@@ -178,6 +180,7 @@ class PRelu(Elementwise):
     """max(x, 0) + slope·min(x, 0); ``slope`` broadcasts to the node's shape."""
 
     slope: Array
+    alike = False
     breaks = (0.0,)
     curvature = (0, 0)
     stationary = (0.0,)
@@ -259,6 +262,13 @@ def _sigmoid(x: Array) -> Array:
     return result
 
 
+def _bell(x: Array) -> Array:
+    """The sigmoid's derivative."""
+    small = np.exp(-abs(x))
+    result: Array = small / ((1 + small) * (1 + small))
+    return result
+
+
 @dataclass(frozen=True, eq=False)
 class Sigmoid(Elementwise):
     breaks = (0.0,)
@@ -269,7 +279,7 @@ class Sigmoid(Elementwise):
         return _sigmoid(x)
 
     def derivative(self, x: Array) -> Array:
-        return _sigmoid(x) * _sigmoid(-x)
+        return _bell(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +292,7 @@ class Tanh(Elementwise):
         return np.tanh(x)
 
     def derivative(self, x: Array) -> Array:
-        return 4 * _sigmoid(2 * x) * _sigmoid(-2 * x)
+        return 4 * _bell(2 * x)
 
 
 @dataclass(frozen=True, eq=False)

@@ -118,3 +118,28 @@ def test_tangents_far_from_the_touching_point() -> None:
     for low, high in ((-0.5, 30.0), (-2.0, 400.0), (1.0, 5000.0)):
         wrong += broken(made(), low, high, np.float64, rng)
     assert not wrong, wrong[:3]
+
+
+@pytest.mark.parametrize("op", [ops.Sigmoid(), ops.Gelu(), ops.LeakyRelu()], ids=label)
+def test_many_neurons_are_taken_in_parts(op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the parts nor the shape show in the lines."""
+    rng = np.random.default_rng(0)
+    lower = 3 * rng.standard_normal((2, 3, 700))
+    upper = lower + rng.random(lower.shape)
+    assert lower.size > relaxation._CHUNK
+    parts = op.lines(lower, upper, np.float32)
+    monkeypatch.setattr(relaxation, "_CHUNK", lower.size)
+    whole = op.lines(lower, upper, np.float32)
+    for name in ("lower_slope", "lower_intercept", "upper_slope", "upper_intercept"):
+        assert getattr(parts, name).tobytes() == getattr(whole, name).tobytes()
+        assert getattr(parts, name).shape == lower.shape
+
+
+def test_a_slope_per_neuron_stays_with_its_neuron() -> None:
+    slope = np.linspace(0.0, 2.0, 3000, dtype=np.float32)
+    lower, upper = np.full((2, 3000), -1.0), np.full((2, 3000), 1.0)
+    lines = ops.PRelu(slope).lines(lower, upper, np.float64)
+    for x in (-1.0, 0.0, 1.0):
+        exact = np.where(x >= 0, x, x * slope.astype(np.float64))
+        assert (lines.lower_slope * x + lines.lower_intercept <= exact).all()
+        assert (exact <= lines.upper_slope * x + lines.upper_intercept).all()
