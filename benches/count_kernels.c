@@ -68,6 +68,13 @@ static const double FACTORS[3] = {0x1p-40, 0x1p-24, 0.5};
         F *image = numbers_##S(16 * 16 * 8, 0), *scratch = make(32 * 80 * sizeof(F));              \
         gamma_fold_last_##S(cols, image, 1, geometry);                                             \
         gamma_spread_##S(rows, weight, image, scratch, 1, &window);                                \
+        const struct gamma_frame frame = {                                                         \
+            3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8, 8, 1, 18, 18 + 64 / sizeof(F)};             \
+        const F *planes = numbers_##S(8 * 16 * 16, 0), *kernel = numbers_##S(8 * 72, 0);           \
+        F *copy = make(8 * 18 * (18 + 64 / sizeof(F)) * sizeof(F));                                \
+        F *result = make(8 * 16 * 16 * sizeof(F));                                                 \
+        int64_t offset[72];                                                                        \
+        gamma_correlate_##S(planes, kernel, result, copy, offset, 1, &frame);                      \
     }                                                                                              \
                                                                                                    \
     static void walks_##S(const double *lower, const double *upper, const double *centre,          \
@@ -128,6 +135,11 @@ int main(void) {
     walks_f64(low, high, centre, out);
     gamma_midpoint(low, high, out, COUNT);
     gamma_radius_about(low, high, centre, out, COUNT);
+    double *parts = numbers_f64(3 * COUNT, 0), *z = numbers_f64(COUNT, 0);
+    gamma_relu(low, high, parts, COUNT);
+    gamma_largest(low, out, ROWS, WIDTH);
+    gamma_finish(NULL, high, out, z, numbers_f64(COUNT, 64), parts, parts + COUNT,
+                 parts + 2 * COUNT, FACTORS, 1, COUNT);
     gamma_erf(low, out, COUNT);
     gamma_erfc(low, out, COUNT);
     gamma_f16_down(x, half, COUNT);

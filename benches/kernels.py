@@ -163,6 +163,61 @@ def _dense_interval(size: int) -> tuple[Call, Call]:
     return call, check
 
 
+def _finish(size: int) -> tuple[Call, Call]:
+    z, spread = numbers(size, np.float64)[None], abs(numbers(size, np.float64, 1))[None]
+    bias, row_sum, centre = np.zeros(size), np.ones(size), [np.zeros((1, 4))]
+    factors = (2.0**-40, 0.0)
+
+    def check() -> None:
+        reach = spread.copy()
+        found, crossed = kernels.interval_finish(z.copy(), reach, bias, row_sum, centre, factors)
+        least, most = z - spread.astype(np.longdouble), z + spread.astype(np.longdouble)
+        assert crossed == 0 and (spread <= reach).all()
+        assert (found[1] <= least).all() and (most <= found[2]).all()
+
+    def call() -> Any:
+        return kernels.interval_finish(z, spread, bias, row_sum, centre, factors)
+
+    return call, check
+
+
+def _largest(size: int) -> tuple[Call, Call]:
+    x = numbers(size, np.float64)[None]
+
+    def check() -> None:
+        exact = abs(x).max()
+        assert exact <= kernels.largest(x)[0] <= exact * (1 + 2.0**-40)
+
+    return lambda: kernels.largest(x), check
+
+
+def _correlate(size: int) -> tuple[Call, Call]:
+    """Images of up to 16 channels through a kernel of 2 by 2 to as many channels."""
+    channels = min(size, 16)
+    places = size // channels
+    high = 1 << (places.bit_length() // 2)
+    images = numbers(size).reshape(1, 1, channels, high, places // high)
+    weight = numbers(4 * channels**2, seed=1).reshape(1, channels, 4 * channels)
+    frame = kernels.Frame((2, 2, 1, 1, 1, 1), 1, 1)
+    positions = (high + 1, places // high + 1)
+
+    def call() -> Any:
+        return kernels.correlate(images, weight, frame, positions)
+
+    def check() -> None:
+        padded = np.pad(images[0, 0].astype(np.float64), ((0, 0), (1, 1), (1, 1)))
+        h, w = positions
+        cols = np.stack(
+            [padded[:, i : i + h, j : j + w] for i, j in np.ndindex(2, 2)], axis=1
+        ).reshape(4 * channels, h * w)
+        exact = weight[0].astype(np.float64) @ cols
+        sizes = abs(weight[0]).astype(np.float64) @ abs(cols)
+        error = abs(call()[0, 0].reshape(channels, -1) - exact)
+        assert (error <= (4 * channels + 4) * 2.0**-24 * sizes).all()
+
+    return call, check
+
+
 def _relu_tables(size: int) -> tuple[Call, Call]:
     lower = numbers(size, np.float64).reshape(1, size)
     upper = lower + np.random.default_rng(1).random((1, size))
@@ -297,6 +352,10 @@ CASES: dict[str, Case] = {
     "relax_windows f32": Case(_window_rows("relax_windows"), 8, numpy=False),
     "abs_dot_windows f32": Case(_window_rows("abs_dot_windows"), 4, numpy=False),
     "spread f32": Case(_spread, 8, numpy=False),
+    "correlate f32": Case(_correlate, 8, numpy=False),
+    "interval_finish": Case(_finish, 64, numpy=False),
+    "largest": Case(_largest, 8),
+    "relu": Case(_elementwise("relu", (0, 0), (0, 1), dtype=np.float64), 40),
 }
 
 
