@@ -7,6 +7,7 @@ product of |L| with the radius, both in float64, and one error term each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +15,21 @@ import numpy.typing as npt
 from gamma import tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network, Node
-from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
+from gamma.ops import Conv, Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
 from gamma.propagate.state import NodeBounds, check_order, clean
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
 
+Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 # Below this batch the fused kernel reads the weights once; above it BLAS is faster.
 FUSED_BATCH = 4
 _TINY = 2.0**-1000
+# Inputs of a layer that are 0 in all boxes are left out when at most this share is live, and there
+# are enough of them to look.
+_LIVE, _SOME_TERMS = 0.8, 128
 
 
 def input_bounds(box: Box) -> NodeBounds:
@@ -33,17 +38,22 @@ def input_bounds(box: Box) -> NodeBounds:
     return NodeBounds(box.lower, box.upper, centre)
 
 
-def interval_step(node: Node, inputs: Sequence[NodeBounds], guarantee: str) -> NodeBounds:
-    """Interval bounds of one node. Raises UnsupportedError for an operator without a rule."""
+def interval_step(
+    node: Node, inputs: Sequence[NodeBounds], guarantee: str, dtype: npt.DTypeLike = np.float64
+) -> NodeBounds:
+    """Interval bounds of one node, with products of radii in ``dtype``.
+
+    Raises UnsupportedError for an operator without a rule.
+    """
     op = node.op
     if isinstance(op, Linear):
         if op.moves:
             return _moved(op, inputs)
         if guarantee == "real" and tuning.enabled("fused_layers"):
-            done = _dense(node, op, inputs) or _finished(node, op, inputs)
+            done = _dense(node, op, inputs) or _finished(node, op, inputs, dtype)
             if done is not None:
                 return done
-        return _linear(node, op, inputs, guarantee)
+        return _linear(node, op, inputs, guarantee, dtype)
     if isinstance(op, Elementwise):
         (x,) = inputs
         if isinstance(op, Relu):  # exact and monotone: clean bounds stay clean
@@ -85,11 +95,13 @@ def _moved(op: Linear, inputs: Sequence[NodeBounds]) -> NodeBounds:
     return NodeBounds(low, high, centre, spread, np.zeros_like(centre))
 
 
-def _linear(node: Node, op: Linear, inputs: Sequence[NodeBounds], guarantee: str) -> NodeBounds:
+def _linear(
+    node: Node, op: Linear, inputs: Sequence[NodeBounds], guarantee: str, dtype: npt.DTypeLike
+) -> NodeBounds:
     """z = L c + b, spread = |L| r; [z - R, z + R] with R covering every rounding."""
     n = op.terms_for(node_shape(inputs[0]))
     centres = [b.centre for b in inputs]
-    product, spread = _products(op, centres, [b.radius for b in inputs])
+    product, spread = _products(op, centres, [b.radius for b in inputs], dtype)
     offset = op.offset()
     centre = product if offset is None else product + offset.astype(np.float64)
     size = _magnitude(op, centres)
@@ -130,12 +142,14 @@ def _dense(node: Node, op: Linear, inputs: Sequence[NodeBounds]) -> NodeBounds |
     return NodeBounds(lower, upper, centre, spread, noise)
 
 
-def _finished(node: Node, op: Linear, inputs: Sequence[NodeBounds]) -> NodeBounds | None:
+def _finished(
+    node: Node, op: Linear, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike
+) -> NodeBounds | None:
     """`_linear` with all that follows its products in one call of the C library."""
     if kernels.isa == "numpy" or np.any(op.offset_uncertainty):
         return None
     centres, radii = [b.centre for b in inputs], [b.radius for b in inputs]
-    centre, spread = (np.ascontiguousarray(p) for p in _products(op, centres, radii))
+    centre, spread = (np.ascontiguousarray(p) for p in _products(op, centres, radii, dtype))
     total, bias = op.cached(f"finish.{centre.shape[1:]}", lambda: _constants(op, centres))
     g = rounding.gamma_factor(op.terms_for(node_shape(inputs[0])) + 4, np.float64)
     done = kernels.interval_finish(centre, spread, bias, total, centres, (g, op.uncertainty))
@@ -167,14 +181,65 @@ def node_shape(bounds: NodeBounds) -> tuple[int, ...]:
     return bounds.lower.shape[1:]
 
 
-def _products(op: Linear, centres: list[Float64], radii: list[Float64]) -> tuple[Float64, Float64]:
-    """L·centre and |L|·radius in float64, each with error at most γ_n of its absolute sum."""
-    small = centres[0].ndim == 2 and len(centres[0]) <= FUSED_BATCH
-    if isinstance(op, Gemm) and small and tuning.enabled("fused_interval"):
-        weight = np.ascontiguousarray(op.weight)
-        z, spread = kernels.interval_affine(weight, centres[0], radii[0])
-        return z, spread
-    return op.linear(centres), op.linear(radii, absolute=True)
+def _products(
+    op: Linear, centres: list[Float64], radii: list[Float64], dtype: npt.DTypeLike
+) -> tuple[Float64, Float64]:
+    """L·centre with error at most γ_n of its absolute sum; |L|·radius, low by γ_n of it at most.
+
+    With ``dtype`` float32 the products of radii are rounded in float32 and made up for.
+    """
+    single = (
+        np.dtype(dtype) == np.float32
+        and isinstance(op, Gemm | Conv)
+        and op.exact_in(np.float32)
+        and tuning.enabled("narrow_spread")
+    )
+    if isinstance(op, Gemm):
+        if centres[0].ndim == 2 and len(centres[0]) <= FUSED_BATCH:
+            if tuning.enabled("fused_interval"):
+                weight = np.ascontiguousarray(op.weight)
+                return kernels.interval_affine(weight, centres[0], radii[0])
+        elif centres[0].ndim == 2 and tuning.enabled("fused_layers"):
+            return _dense_products(op, centres[0], radii[0], single)
+    if not single:
+        return op.linear(centres), op.linear(radii, absolute=True)
+    narrowed = [kernels.narrow_up(r) for r in radii]
+    n = op.terms_for(radii[0].shape[1:])
+    return op.linear(centres), _made_up(op.linear(narrowed, absolute=True), n)
+
+
+def _dense_products(
+    op: Gemm, centre: Float64, radius: Float64, single: bool
+) -> tuple[Float64, Float64]:
+    """`_products` of many boxes; entries of the input that are 0 in all of them are left out."""
+    weight = op.cached("transposed", lambda: _transposed(op, np.float64, False))
+    kind = np.float32 if single else np.float64
+    size = op.cached(f"transposed.abs.{single}", lambda: _transposed(op, kind, True))
+    if tuning.enabled("compress") and op.terms >= _SOME_TERMS:
+        live = radius.max(axis=0) != 0
+        if np.count_nonzero(live) <= _LIVE * len(live):
+            live |= centre.any(axis=0)
+            kept = np.flatnonzero(live)
+            weight, size = weight[kept], size[kept]
+            centre, radius = np.take(centre, kept, axis=1), np.take(radius, kept, axis=1)
+    if not single:
+        return np.matmul(centre, weight), np.matmul(radius, size)
+    reach = kernels.narrow_up(radius)
+    return np.matmul(centre, weight), _made_up(np.matmul(reach, size), op.terms)
+
+
+def _transposed(op: Gemm, dtype: npt.DTypeLike, absolute: bool) -> Array:
+    """The weight as (in, out) in ``dtype``: rows of dead inputs are left out without a search."""
+    weight = abs(op.weight) if absolute else op.weight
+    return np.ascontiguousarray(weight.T, dtype=dtype)
+
+
+def _made_up(spread: Array, n: int) -> Float64:
+    """A float32 sum of n products >= 0, so enlarged that it is not below the exact sum."""
+    g = rounding.gamma_factor(n + 1, np.float32)
+    wide: Float64 = np.multiply(spread, (1 + g) * (1 + 2.0**-50), dtype=np.float64)
+    wide += n * 2.0**-148
+    return wide
 
 
 def _magnitude(op: Linear, centres: Sequence[Float64]) -> Float64:

@@ -100,7 +100,7 @@ class Walk:
         started = time.perf_counter()
         node = self.network.nodes[index]
         inputs = [self.bounds[i] for i in node.inputs]
-        self.bounds.append(interval_step(node, inputs, self.options.guarantee))
+        self.bounds.append(interval_step(node, inputs, self.options.guarantee, self.options.dtype))
         self._tight.append(self._is_tight(index))
         if self.options.method == "crown" and not self._tight[index]:
             self._refine(index)

@@ -21,7 +21,7 @@ from gamma.network.graph import Builder, Network
 from gamma.propagate.api import lower_bounds
 from gamma.propagate.backward import Backward
 from gamma.propagate.constants import LinearCharge, MaxTables, linear_charge, max_tables, relaxation
-from gamma.propagate.interval import interval_pass
+from gamma.propagate.interval import interval_pass, interval_step
 from gamma.propagate.specification import Specification
 from gamma.propagate.state import NodeBounds
 from gamma.propagate.walks import Options, Walk
@@ -147,6 +147,48 @@ def test_long_sum_of_radii(batch: int) -> None:
             walk = Walk(net, box, Options("crown-ibp", "real", F64))
             low, _ = walk._neuron_bounds(1, np.array([0]), np.array([0]))
             assert not above(float(low[0]), -truth)
+
+
+def layers_over(n: int, weight: float) -> tuple[Any, ...]:
+    """A dense layer and a convolution (of the whole image) with one output, all weights equal."""
+    dense = ops.Gemm(np.full((1, n), weight, np.float32), None)
+    conv = ops.Conv(np.full((1, 1, 1, n), weight, np.float32), None)
+    return (dense, (n,)), (conv, (1, 1, n))
+
+
+def reach_in_float32(op: Any, shape: tuple[int, ...], radii: Array, truth: Any) -> None:
+    """Five boxes of ``radii`` about 0: the lower ends are not above -truth."""
+    many = np.repeat(radii.reshape(1, *shape), 5, axis=0)
+    source = NodeBounds(-many, many, np.zeros_like(many))
+    node = chain(shape, op).nodes[1]
+    for name in kernels.available():
+        with kernels.pinned(name):
+            found = interval_step(node, [source], "real", np.float32)
+        assert not any(above(v, -truth) for v in found.lower.ravel())
+
+
+def test_radii_multiplied_in_float32() -> None:
+    """SPREAD.FLOAT32: 10⁴ terms, most of them lost."""
+    n = 10_000
+    radii = np.full(n, 2.0**-20)
+    radii[:128] = 2.0**10
+    for op, shape in layers_over(n, 1.0):
+        reach_in_float32(op, shape, radii, exact(radii).sum())
+
+
+def test_radii_that_no_float32_holds() -> None:
+    """SPREAD.NARROWED: one radius just above a float32."""
+    radii = np.array([1.0 + 2.0**-40])
+    for op, shape in layers_over(1, 1.0):
+        reach_in_float32(op, shape, radii, exact(radii)[0])
+
+
+def test_radii_below_the_range_of_float32() -> None:
+    """SPREAD.SUBNORMAL: every product is under half the smallest float32."""
+    n = 64
+    radii = np.full(n, 2.0**-80)
+    for op, shape in layers_over(n, 2.0**-80):
+        reach_in_float32(op, shape, radii, exact(radii).sum() * exact(np.array([2.0**-80]))[0])
 
 
 # -- rows through linear nodes -----------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from gamma import tuning
 from gamma.network.graph import Builder, Network
-from gamma.ops import Gemm, Input, Relu
+from gamma.ops import Conv, Gemm, Input, Relu, Reshape
 from gamma.propagate import bounds
 from gamma.propagate.constants import linear_charge, relaxation
 from gamma.propagate.interval import interval_pass
@@ -50,6 +50,47 @@ def test_same_bounds_as_the_generic_rules(name: str, dtype: type, count: int) ->
     for a, b, point in zip(fused, plain, exact, strict=True):
         slack = 1e-12 * (1 + abs(b.lower) + abs(b.upper))
         assert (abs(a.lower - b.lower) <= slack).all() and (abs(a.upper - b.upper) <= slack).all()
+        assert (a.lower <= point.upper).all() and (point.lower <= a.upper).all()
+
+
+def wide(seed: int) -> tuple[Network, Box]:
+    """A convolution and dense layers, most inputs of one of which are dead; nine boxes."""
+    rng = np.random.default_rng(seed)
+    builder = Builder(Input(), (2, 9, 8))
+    kernel = rng.standard_normal((5, 2, 3, 3)).astype(np.float32)
+    node = builder.add(Conv(kernel, None, (2, 2), (1, 1, 1, 1)), 0)
+    node = builder.add(Relu(), node)
+    node = builder.add(Reshape((100,)), node)
+    for m, n in ((160, 100), (150, 160), (6, 150)):
+        bias = np.where(rng.random(m) < 0.7, -1e3, 0.5).astype(np.float32)
+        node = builder.add(Gemm(rng.standard_normal((m, n)).astype(np.float32), bias), node)
+        if m > 6:
+            node = builder.add(Relu(), node)
+    centre = rng.standard_normal((9, 2, 9, 8))
+    radius = rng.choice([0.0, 1e-9, 0.1], centre.shape)
+    return builder.build(node), Box(centre - radius, centre + radius)
+
+
+@pytest.mark.parametrize("name", kernels.available())
+@pytest.mark.parametrize("gate", ("narrow_spread", "compress", "fused_forward"))
+def test_wide_layers_without_a_gate(name: str, gate: str) -> None:
+    """float32 radii only ever widen, by their charge; the others differ by last bits."""
+    net, box = wide(1)
+    with kernels.pinned(name):
+        fast = bounds(net, box, method="ibp", dtype="float32", intermediate=True)
+        with tuning.disabled(gate):
+            plain = bounds(net, box, method="ibp", dtype="float32", intermediate=True)
+        exact = bounds(net, Box(box.lower, box.lower), method="ibp", intermediate=True)
+    charge = 2 * (19 + 101 + 161 + 151) * 2.0**-24  # γ of every sum of the way, and more
+    dead = list(fast.values())[5]  # the first dense layer's ReLU
+    assert (dead.upper == 0).all(axis=0).mean() > 0.3
+    for key, b in plain.items():
+        a, point = fast[key], exact[key]
+        size = max(abs(b.lower).max(), abs(b.upper).max())
+        assert (abs(a.lower - b.lower) <= charge * size).all()
+        assert (abs(a.upper - b.upper) <= charge * size).all()
+        if gate == "narrow_spread":
+            assert (a.lower <= b.lower).all() and (b.upper <= a.upper).all()
         assert (a.lower <= point.upper).all() and (point.lower <= a.upper).all()
 
 
