@@ -55,6 +55,9 @@ MUTANTS = (
     Mutant("SPREAD.FLOAT32", I, "np.multiply(spread, (1 + g) *", "np.multiply(spread, 1.0 *"),
     Mutant("SPREAD.SUBNORMAL", I, "wide += n * 2.0**-148", "pass"),
     Mutant("SPREAD.NARROWED", I, "[kernels.narrow_up(r) for", "[r.astype(np.float32) for"),
+    Mutant(
+        "SPREAD.NARROWED_DENSE", I, "= kernels.narrow_up(radius)", "= radius.astype(np.float32)"
+    ),
     Mutant("NOISE.FLOAT32", I, "noise = gamma * size + n", "noise = 0 * size + n"),
     Mutant("NOISE.UNDERFLOW", I, "gamma * size + n * 2.0**-148", "gamma * size"),
     Mutant("NOISE.MAGNITUDE", I, "size = size + abs(extra)", "size = size"),

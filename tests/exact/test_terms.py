@@ -150,15 +150,18 @@ def test_long_sum_of_radii(batch: int) -> None:
 
 
 def layers_over(n: int, weight: float) -> tuple[Any, ...]:
-    """A dense layer and a convolution (of the whole image) with one output, all weights equal."""
-    dense = ops.Gemm(np.full((1, n), weight, np.float32), None)
-    conv = ops.Conv(np.full((1, 1, 1, n), weight, np.float32), None)
-    return (dense, (n,)), (conv, (1, 1, n))
+    """A dense layer and a convolution over the columns of three rows; all weights equal.
+
+    Several outputs each: a BLAS may add up a single one in double.
+    """
+    dense = ops.Gemm(np.full((8, n), weight, np.float32), None)
+    conv = ops.Conv(np.full((8, 1, 1, n), weight, np.float32), None)
+    return (dense, (n,)), (conv, (1, 3, n))
 
 
 def reach_in_float32(op: Any, shape: tuple[int, ...], radii: Array, truth: Any) -> None:
-    """Five boxes of ``radii`` about 0: the lower ends are not above -truth."""
-    many = np.repeat(radii.reshape(1, *shape), 5, axis=0)
+    """Five boxes of ``radii`` (the last axis) about 0: the lower ends are not above -truth."""
+    many = np.broadcast_to(radii, (5, *shape)).copy()
     source = NodeBounds(-many, many, np.zeros_like(many))
     node = chain(shape, op).nodes[1]
     for name in kernels.available():
@@ -170,17 +173,17 @@ def reach_in_float32(op: Any, shape: tuple[int, ...], radii: Array, truth: Any) 
 def test_radii_multiplied_in_float32() -> None:
     """SPREAD.FLOAT32: 10⁴ terms, most of them lost."""
     n = 10_000
-    radii = np.full(n, 2.0**-20)
+    radii = np.full(n, 2.0**-8)
     radii[:128] = 2.0**10
     for op, shape in layers_over(n, 1.0):
         reach_in_float32(op, shape, radii, exact(radii).sum())
 
 
 def test_radii_that_no_float32_holds() -> None:
-    """SPREAD.NARROWED: one radius just above a float32."""
-    radii = np.array([1.0 + 2.0**-40])
-    for op, shape in layers_over(1, 1.0):
-        reach_in_float32(op, shape, radii, exact(radii)[0])
+    """SPREAD.NARROWED: radii under half the smallest float32, large weights."""
+    radii = np.array([2.0**-160])
+    for op, shape in layers_over(1, 2.0**100):
+        reach_in_float32(op, shape, radii, exact(np.array([2.0**-60]))[0])
 
 
 def test_radii_below_the_range_of_float32() -> None:
