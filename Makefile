@@ -8,7 +8,7 @@ C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c benches/*
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: all install demo test nightly mutation check lint types imports c-warnings size bench ablate regression clean
+.PHONY: all install demo test nightly mutation check lint types imports c-warnings size bench ablate parallel regression clean
 
 all: $(STAMP)
 install: $(STAMP)
@@ -40,6 +40,10 @@ bench: $(STAMP)
 
 ablate: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.ablate
+
+# What a second processor brings; writes docs/performance/parallel.md.
+parallel: $(STAMP)
+	$(BIN)/python -m benches.parallel
 
 # RECORD=--record writes benches/baseline.json, after an intended change.
 regression: $(STAMP)
