@@ -9,15 +9,20 @@ from gamma.propagate.parallel import (
     verify_parallel_with_method,
 )
 from gamma.propagate.specification import Specification
+from gamma.propagate.store import CheckpointedBounds
+from gamma.propagate.streaming import StreamingConfig, StreamingVerifier
 from gamma.propagate.walks import METHODS
 
 __all__ = [
     "METHODS",
     "Analysis",
+    "CheckpointedBounds",
     "ParallelConfig",
     "ParallelResult",
     "ParallelVerifier",
     "Specification",
+    "StreamingConfig",
+    "StreamingVerifier",
     "bounds",
     "enclose",
     "lower_bounds",

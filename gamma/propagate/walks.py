@@ -73,7 +73,8 @@ class Walk:
         self.network, self.box, self.options = network, box, options
         self._plan = plan_of(network)
         heap.keep()
-        self.bounds: list[NodeBounds] = [input_bounds(box)]
+        self.bounds = self._store()
+        self.bounds.append(input_bounds(box))
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
         self._tight = [box.norm == "inf"]
@@ -85,6 +86,10 @@ class Walk:
                     self._walk_dense(self._dense)
                     break
                 self._visit(index)
+
+    def _store(self) -> list[NodeBounds]:
+        """Where bounds are kept: a list that takes and gives them by node."""
+        return []
 
     @cached_property
     def backward(self) -> Backward:
