@@ -87,6 +87,12 @@ size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, cons
                             double *seconds, void *memory, const double *factors, size_t B,
                             size_t from, size_t to, int flags);
 
+/* C (N, columns) = A (N, K)·W (K, columns); W padded as in gamma_step. */
+void gamma_product_f32(const float *A, const float *W, float *C, size_t N, size_t K,
+                       size_t columns);
+void gamma_product_f64(const double *A, const double *W, double *C, size_t N, size_t K,
+                       size_t columns);
+
 /* Adjoint of a convolution with channels last: out = scatter(rows·weight) on zeroed images.
  * rows (frames, h, w, lda), of which `out` channels count; images (frames, H, W, pixel), of which C
  * are written; kernel, strides, dilations, pads (top, left); weight (out, columns) holds kh·kw·C

@@ -63,6 +63,20 @@ class Operator:
             store[key] = make()
         return store[key]
 
+    def forget(self, least_bytes: int = 1 << 16) -> None:
+        """Drop derived constants of at least ``least_bytes``; they are made again when needed."""
+        store = self.__dict__.get("_derived", {})
+        own = {id(getattr(self, f.name)) for f in fields(self)}
+        for key in [key for key, value in store.items() if _size_of(value, own) >= least_bytes]:
+            del store[key]
+
+
+def _size_of(value: Any, own: set[int]) -> int:
+    """Bytes of the arrays in a derived constant that are not the operator's ``own`` ones."""
+    if isinstance(value, np.ndarray):
+        return 0 if id(value) in own else value.nbytes
+    return sum(_size_of(v, own) for v in value) if isinstance(value, tuple | list) else 0
+
 
 @dataclass(frozen=True, eq=False)
 class Input(Operator):

@@ -8,15 +8,19 @@ from gamma.propagate.parallel import (
     verify_parallel,
     verify_parallel_with_method,
 )
+from gamma.propagate.planning import MemoryPlan
 from gamma.propagate.specification import Specification
 from gamma.propagate.store import CheckpointedBounds
-from gamma.propagate.streaming import StreamingConfig, StreamingVerifier
+from gamma.propagate.streaming import MemorySavings, StreamingConfig, estimate_memory_savings
+from gamma.propagate.verifier import StreamingVerifier
 from gamma.propagate.walks import METHODS
 
 __all__ = [
     "METHODS",
     "Analysis",
     "CheckpointedBounds",
+    "MemoryPlan",
+    "MemorySavings",
     "ParallelConfig",
     "ParallelResult",
     "ParallelVerifier",
@@ -25,6 +29,7 @@ __all__ = [
     "StreamingVerifier",
     "bounds",
     "enclose",
+    "estimate_memory_savings",
     "lower_bounds",
     "verify_parallel",
     "verify_parallel_with_method",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.propagate.constants import UNIT, inflated
 from gamma.propagate.interval import interval_pass
+from gamma.propagate.planning import MemoryPlan, plan_memory
 from gamma.propagate.specification import Specification
+from gamma.propagate.streaming import StreamedWalk, StreamingConfig
 from gamma.propagate.walks import (
     DEFAULT_ROW_BYTES,
     Options,
@@ -45,6 +48,7 @@ class Analysis:
         seconds: by phase. layers: one dict per node (name, op, shape, unstable, width, seconds),
             summed or averaged over the boxes.
         output: float64 ends (*output shape) that enclose the outputs over all boxes asked about.
+        plan: of the memory, when there was a limit or streaming.
     """
 
     lower: Float64
@@ -53,6 +57,7 @@ class Analysis:
     seconds: dict[str, float]
     layers: list[dict[str, Any]] = field(default_factory=list)
     output: tuple[Float64, Float64] | None = None
+    plan: MemoryPlan | None = None
 
     def explain(self) -> list[dict[str, Any]]:
         """Where looseness and time went, node by node."""
@@ -76,6 +81,30 @@ def _options(
     return Options(method, guarantee, chosen, row_bytes, deadline)
 
 
+def _walks(
+    net: Network,
+    options: Options,
+    boxes: int,
+    questions: int,
+    streaming: StreamingConfig | None,
+    limit: int,
+) -> tuple[Callable[[Box], Walk], int, MemoryPlan | None]:
+    """What makes a walk, how many boxes one takes, and the plan when memory was asked about."""
+    step = boxes_at_once(net)
+    if streaming is None and not limit:
+        return partial(Walk, net, options=options), step, None
+    config = streaming or StreamingConfig()
+    config = replace(config, max_memory_bytes=limit or config.max_memory_bytes)
+    count = min(step, boxes)
+    method, row_bytes = options.method, options.row_bytes
+    plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes)
+    if not config.enable_crown_streaming:
+        return partial(Walk, net, options=options), step, plan
+    chosen = replace(options, row_bytes=plan.row_bytes)
+    start = partial(StreamedWalk, net, options=chosen, config=plan.config)
+    return start, max(1, plan.boxes), plan
+
+
 def bounds(
     net: Network,
     box: Box,
@@ -86,6 +115,8 @@ def bounds(
     intermediate: bool = False,
     deadline: float | None = None,
     row_bytes: int = DEFAULT_ROW_BYTES,
+    streaming: StreamingConfig | None = None,
+    max_memory_bytes: int = 0,
 ) -> Any:
     """Certified bounds on the outputs for every input in ``box``.
 
@@ -97,6 +128,8 @@ def bounds(
             of a few outputs.
         intermediate: return a dict of node name -> BoundedTensor instead.
         deadline: ``time.monotonic()`` value after which ResourceError is raised.
+        streaming: keep bounds in a store, read weights when they are used (`StreamingConfig`).
+        max_memory_bytes: a limit for this call; streams as it needs to.
 
     Returns:
         BoundedTensor of shape (*output_shape) or (batch, *output_shape), in the rows' dtype.
@@ -104,13 +137,14 @@ def bounds(
     options = _options(net, method, guarantee, dtype, deadline, row_bytes)
     many = box.batched(net.input_shape)
     single = many.shape != box.shape and len(many.lower) == 1
-    step = boxes_at_once(net)
+    few = dtype == "auto" and method == "crown" and net.nodes[net.output].size <= _FEW_OUTPUTS
+    rows = 2 * net.nodes[net.output].size
+    start_walk, step, _ = _walks(net, options, len(many.lower), rows, streaming, max_memory_bytes)
     found: dict[str, list[tuple[Array, Array]]] = {}
     for start in range(0, len(many.lower), step):
         with telemetry.measure("bounds", boxes=min(step, len(many.lower) - start)):
-            walk = Walk(net, many.slice(start, start + step), options)
+            walk = start_walk(many.slice(start, start + step))
             # A few output rows cost little in float64 and pay no float32 charge.
-        few = dtype == "auto" and method == "crown" and net.nodes[net.output].size <= _FEW_OUTPUTS
         (walk.in_float64() if few else walk).output()
         nodes = range(net.output + 1) if intermediate else (net.output,)
         for index in nodes:
@@ -137,6 +171,8 @@ def lower_bounds(
     dtype: str = "auto",
     deadline: float | None = None,
     row_bytes: int = DEFAULT_ROW_BYTES,
+    streaming: StreamingConfig | None = None,
+    max_memory_bytes: int = 0,
 ) -> Analysis:
     """Sound lower bounds of linear questions about outputs (and inputs).
 
@@ -156,7 +192,10 @@ def lower_bounds(
         )
     result = Analysis(np.empty(len(specification.box)), (), options.dtype.name, {})
     redone = 0
-    step = boxes_at_once(net)
+    questions = -(-len(specification.box) // max(1, len(many.lower)))
+    start_walk, step, result.plan = _walks(
+        net, options, len(many.lower), questions, streaming, max_memory_bytes
+    )
     for start in range(0, len(many.lower), step):
         mine = (specification.box >= start) & (specification.box < start + step)
         rows = np.flatnonzero(mine)
@@ -166,7 +205,7 @@ def lower_bounds(
         part = replace(part, box=part.box - start)
         chosen = many.slice(start, start + step)
         with telemetry.measure("lower_bounds", boxes=len(chosen.lower), questions=len(rows)):
-            redone += _one_batch(net, chosen, part, options, dtype, result, rows)
+            redone += _one_batch(start_walk, chosen, part, options, dtype, result, rows)
     result.used = (method, f"{redone} rows again in float64") if redone else (method,)
     if failed := probe.check_arithmetic():
         result.used += (f"float64 because the arithmetic probe failed: {', '.join(failed)}",)
@@ -174,7 +213,7 @@ def lower_bounds(
 
 
 def _one_batch(
-    net: Network,
+    start_walk: Callable[[Box], Walk],
     box: Box,
     part: Specification,
     options: Options,
@@ -184,7 +223,7 @@ def _one_batch(
 ) -> int:
     """Bounds of one batch's rows into ``result``; returns how many rows were done twice."""
     started = time.perf_counter()
-    walk = Walk(net, box, options)
+    walk = start_walk(box)
     middle = time.perf_counter()
     lower = _ask(walk, part)
     redone = 0

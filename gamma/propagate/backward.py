@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from gamma import telemetry, tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network
-from gamma.ops import Add, Conv, Elementwise, Gemm, Linear, ReduceMax, Relu
+from gamma.ops import Add, Conv, Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
 from gamma.ops.base import cast_weight
 from gamma.ops.convolution import channels_last
 from gamma.propagate.constants import (
@@ -46,11 +46,20 @@ Int64 = npt.NDArray[np.int64]
 
 Rows = Array | Windows
 
+
+class Bounds(Protocol):
+    """Bounds of the nodes up to some node: a list, or a store (`gamma.propagate.store`)."""
+
+    def __getitem__(self, index: int, /) -> NodeBounds: ...
+
+    def __len__(self) -> int: ...
+
+
 _TINY = 2.0**-1000
 # A fused ReLU drops dead columns when at least this share of them is dead in every box.
 _COMPRESS_FROM = 0.1
 # Entries of a weight up to which one thread of the C product beats the BLAS (measured).
-_CHAIN_WEIGHT = 1 << 20
+CHAIN_WEIGHT = 1 << 20
 # Scratch memory of a block of rows on their way down: a share of the second-level cache.
 _CHAIN_BYTES = 256 << 10
 
@@ -65,7 +74,7 @@ class Backward:
         self,
         network: Network,
         box: Box,
-        bounds: list[NodeBounds],
+        bounds: Bounds,
         dtype: np.dtype[Any],
         guarantee: str,
         linear_only: bool = False,
@@ -249,7 +258,7 @@ class Backward:
         if index == 0:
             chain.pay(0, node.size, self.radius(0), None)
         elif isinstance(node.op, Gemm):
-            if node.op.weight.size > _CHAIN_WEIGHT:
+            if node.op.weight.size > CHAIN_WEIGHT:
                 return False
             charge = None if self.fused(index) else self.charge(index)
             weight, width = self._padded(index)
@@ -351,7 +360,7 @@ class Backward:
     ) -> None:
         node = self.network.nodes[index]
         assert isinstance(node.op, Linear)
-        if not self.fused(index):
+        if not self.fused(index) and not isinstance(node.op, Reshape):
             charge = self.charge(index)
             rows = self._pay(index, "charge", rows, d, box, charge.weight)
             d -= charge.loss[box]
@@ -364,9 +373,7 @@ class Backward:
         if isinstance(rows, Windows):
             parts = self._windows_through(node.op, rows, shapes)
         elif isinstance(node.op, Gemm) and len(node.shape) == 1:
-            weight = self.weight(index)
-            out = pool.empty((len(rows), weight.shape[1]), self.dtype)
-            parts = (np.matmul(rows, weight, out=out),)
+            parts = (self._times_weight(index, rows),)
         else:
             parts = node.op.adjoint(rows.reshape(len(rows), *node.shape), shapes)
         for k, (i, part) in enumerate(zip(node.inputs, parts, strict=True)):
@@ -374,6 +381,12 @@ class Backward:
                 part = np.ascontiguousarray(part).reshape(len(d), -1)
             # Parts may share memory: all but the last are copied before somebody overwrites them.
             self._join(frontier, i, part, d, box, shared=k + 1 < len(parts))
+
+    def _times_weight(self, index: int, rows: Array) -> Array:
+        """Rows (rows, size) of dense node ``index`` times its `weight`."""
+        weight = self.weight(index)
+        out = pool.empty((len(rows), weight.shape[1]), self.dtype)
+        return np.matmul(rows, weight, out=out)
 
     def _windows_through(
         self, op: Linear, rows: Windows, shapes: list[tuple[int, ...]]

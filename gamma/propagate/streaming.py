@@ -1,96 +1,236 @@
-"""CROWN over IBP intermediates that are not all in memory: `Walk` with another store."""
+"""CROWN with little memory: another store for the bounds, weights read when they are used.
+
+Streaming changes where numbers are kept, not what is computed: rows, relaxations and charges are
+those of `gamma.propagate.walks`. With IBP bounds inside, one segment between checkpoints is
+computed again at a time; with CROWN bounds inside nothing is, and they are packed or in a file.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from gamma import tuning
+import numpy as np
+import numpy.typing as npt
+
 from gamma.errors import UsageError
 from gamma.network.graph import Network
-from gamma.propagate.api import _options
-from gamma.propagate.interval import interval_step
-from gamma.propagate.state import NodeBounds
-from gamma.propagate.store import CheckpointedBounds
-from gamma.propagate.walks import DEFAULT_ROW_BYTES, Options, Walk, to_output
-from gamma.tensor.bounded import BoundedTensor
+from gamma.ops import Gemm
+from gamma.propagate.backward import CHAIN_WEIGHT, Backward, Rows
+from gamma.propagate.interval import input_bounds
+from gamma.propagate.plan import plan_of
+from gamma.propagate.store import CheckpointedBounds, PackedBounds, let_go
+from gamma.propagate.walks import Options, T, Walk
+from gamma.tensor import heap, kernels
 from gamma.tensor.box import Box
 
-# These keep tables of all nodes, or let several threads ask for different segments.
-_WITHOUT = ("fused_network", "fused_walk", "row_threads")
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class StreamingConfig:
-    """How a streaming walk keeps bounds.
+    """How little memory a walk may use.
 
     Attributes:
-        checkpoint_interval: nodes from one checkpoint to the next, at least.
+        checkpoint_interval: layers between two checkpoints, with IBP bounds inside.
+        enable_crown_streaming: False runs the ordinary walk.
+        max_memory_bytes: what the walk, its network and its results may take of this process's
+            memory; 0: no limit. Kept by a plan, or refused with the least that would do.
+        use_f16_checkpoints: keep bounds in float16, rounded outward: half the memory and less, and
+            bounds wider by about a thousandth of their width.
+        spill: keep CROWN's intermediate bounds in a temporary file, exactly.
 
-    Raises:
-        UsageError: an interval below 1.
+    Raises UsageError for an interval below 1 or a negative limit.
     """
 
     checkpoint_interval: int = 10
+    enable_crown_streaming: bool = True
+    max_memory_bytes: int = 0
+    use_f16_checkpoints: bool = False
+    spill: bool = False
 
     def __post_init__(self) -> None:
         if self.checkpoint_interval < 1:
             raise UsageError(f"checkpoint_interval {self.checkpoint_interval}: expected at least 1")
+        if self.max_memory_bytes < 0:
+            raise UsageError(f"max_memory_bytes {self.max_memory_bytes}: expected 0 or more")
 
+    @classmethod
+    def balanced(cls) -> StreamingConfig:
+        """Checkpoints every ten layers, exact."""
+        return cls()
 
-class StreamingWalk(Walk):
-    """A crown-ibp walk that keeps checkpoints and one segment of bounds, and their tables."""
+    @classmethod
+    def min_memory(cls) -> StreamingConfig:
+        """Checkpoints every three layers, in float16; CROWN's bounds in a file."""
+        return cls(checkpoint_interval=3, use_f16_checkpoints=True, spill=True)
 
-    def __init__(self, network: Network, box: Box, options: Options, interval: int) -> None:
-        self._interval = interval
-        super().__init__(network, box, options)
-
-    def _store(self) -> CheckpointedBounds:
-        network, options = self.network, self.options
-
-        def step(index: int, inputs: list[NodeBounds]) -> NodeBounds:
-            options.check()
-            return interval_step(network.nodes[index], inputs, options.guarantee, options.dtype)
-
-        return CheckpointedBounds(network, self._interval, step, self._drop)
-
-    def _drop(self, index: int) -> None:
-        if "backward" in self.__dict__:
-            self.backward.forget(index)
+    @classmethod
+    def with_memory_limit(cls, limit: int) -> StreamingConfig:
+        """As exact as fits into ``limit`` bytes."""
+        return cls(max_memory_bytes=limit)
 
 
 @dataclass(frozen=True)
-class StreamingVerifier:
-    """Bounds by crown-ibp in the memory of a few layers' bounds.
+class MemorySavings:
+    """What `estimate_memory_savings` says; bytes.
 
-    Weights and coefficient rows take what they take in `gamma.bounds`.
+    Attributes:
+        full: bounds of all layers at once. checkpoints, segment: what streaming keeps of them.
+        rows: coefficient rows at the widest layer. weights: of the layer in use.
+        saving: the share of ``full`` that is saved.
     """
 
-    config: StreamingConfig = StreamingConfig()
+    full: int
+    checkpoints: int
+    segment: int
+    rows: int
+    weights: int
 
-    def propagate_crown_streaming(
+    @property
+    def streamed(self) -> int:
+        """Bytes in all when streaming."""
+        return self.checkpoints + self.segment + self.rows + self.weights
+
+    @property
+    def saving(self) -> float:
+        """Share of the bounds' memory that streaming does without."""
+        return 1.0 - (self.checkpoints + self.segment) / self.full if self.full else 0.0
+
+
+def estimate_memory_savings(
+    layers: int,
+    neurons: int,
+    interval: int = 10,
+    *,
+    f16: bool = False,
+    outputs: int = 0,
+    weight_bytes: int = 0,
+) -> MemorySavings:
+    """Memory of CROWN with IBP bounds on ``layers`` dense layers and activations of ``neurons``.
+
+    A layer holds five float64 numbers per neuron and its activation three; a checkpoint keeps two
+    of them exactly, or both in float16. ``outputs`` rows of each sign are alive three times over.
+    """
+    if layers < 1 or neurons < 1 or interval < 1:
+        raise UsageError(
+            f"layers, neurons, interval {layers, neurons, interval}: expected 1 or more"
+        )
+    kept = -(-layers // interval) - 1
+    return MemorySavings(
+        full=layers * neurons * 64,
+        checkpoints=kept * neurons * (4 if f16 else 16),
+        segment=min(interval, layers) * neurons * 64,
+        rows=3 * 2 * outputs * neurons * 4,
+        weights=weight_bytes,
+    )
+
+
+class StreamedBackward(Backward):
+    """Tables of a node live while rows pass it; its weight is given back then."""
+
+    def chained(self, last: int) -> bool:
+        # All steps at once would need all tables and weights at once.
+        return False
+
+    def run(
         self,
-        network: Network,
-        box: Box,
-        *,
-        guarantee: str = "real",
-        dtype: str = "auto",
-        deadline: float | None = None,
-        row_bytes: int = DEFAULT_ROW_BYTES,
-    ) -> BoundedTensor:
-        """Bounds of the outputs over ``box``; a leading batch axis gives a leading batch axis.
+        frontier: dict[int, Rows],
+        d: Float64,
+        box: Int64,
+        check: Callable[[], None] | None = None,
+    ) -> Float64:
+        last = max(frontier)
+        self._tiled = len(frontier) == 1 and self._would_chain(last)
+        return super().run(frontier, d, box, check)
 
-        Bit for bit what ``gamma.bounds(..., method="crown-ibp")`` gives with the gates
-        fused_network and fused_walk off. Every block of rows (``row_bytes``) recomputes the
-        segments.
+    def _would_chain(self, last: int) -> bool:
+        """Whether the ordinary walk would use the C product: then so does this one, bit for bit."""
+        weights = (node.op.weight.size for node in self._dense_nodes(last))
+        return (
+            bool(self._sequential and last and self._plan.sequential[last])
+            and kernels.isa != "numpy"
+            and all(size <= CHAIN_WEIGHT for size in weights)
+        )
 
-        Raises:
-            ResourceError: the deadline (``time.monotonic()``) passed. UsageError: bad options.
-        """
-        options = _options(network, "crown-ibp", guarantee, dtype, deadline, row_bytes)
-        many = box.batched(network.input_shape)
-        with tuning.disabled(*_WITHOUT):
-            walk = StreamingWalk(network, many, options, self.config.checkpoint_interval)
-            lower, upper = to_output(*walk.output(), options.dtype)
-        single = many.shape != box.shape and len(lower) == 1
-        tensor = BoundedTensor(lower[0], upper[0]) if single else BoundedTensor(lower, upper)
-        return tensor
+    def _dense_nodes(self, last: int) -> Any:
+        nodes = self.network.nodes[1 : last + 1]
+        return (node for node in nodes if isinstance(node.op, Gemm))
+
+    def _step(
+        self, index: int, rows: Rows, d: Float64, box: Int64, frontier: dict[int, Rows]
+    ) -> None:
+        super()._step(index, rows, d, box, frontier)
+        self.forget(index)
+        let_go(self.network.nodes[index].op)
+
+    def _times_weight(self, index: int, rows: Array) -> Array:
+        if not self._tiled:
+            return super()._times_weight(index, rows)
+        op = self.network.nodes[index].op
+        assert isinstance(op, Gemm)
+        weight = self.weight(index)
+        spare = kernels.padded(weight.shape[1], self.dtype) - weight.shape[1]
+        padded = np.pad(weight, ((0, 0), (0, spare))) if spare else weight
+        found = kernels.product(rows, np.ascontiguousarray(padded), weight.shape[1])
+        assert found is not None
+        return found
+
+
+class StreamedWalk(Walk):
+    """A `Walk` whose bounds are in a store, and whose rows pass one node at a time."""
+
+    def __init__(
+        self, network: Network, box: Box, options: Options, config: StreamingConfig
+    ) -> None:
+        self.network, self.box, self.options, self.config = network, box, options, config
+        self._plan = plan_of(network)
+        heap.keep()
+        self.seconds: dict[int, float] = {}
+        self.unstable: dict[int, int] = {}
+        self._dense = self._walked = None
+        self._tight = [box.norm == "inf"]
+        if options.method == "crown":
+            packed = PackedBounds(network, config.use_f16_checkpoints, config.spill)
+            packed.append(input_bounds(box))
+            self.bounds = packed  # type: ignore[assignment]
+            with np.errstate(all="ignore"):
+                for index in range(1, network.output + 1):
+                    self._visit(index)
+                    let_go(network.nodes[index].op)
+            return
+        started = time.perf_counter()
+        self.bounds = CheckpointedBounds(  # type: ignore[assignment]
+            network,
+            box,
+            config.checkpoint_interval,
+            options.guarantee,
+            config.use_f16_checkpoints,
+            options.check,
+        )
+        self.seconds[network.output] = time.perf_counter() - started
+        for index in range(1, network.output + 1):
+            self._tight.append(self._is_tight(index))
+
+    @cached_property
+    def backward(self) -> Backward:
+        """The tables that rows go down by, a few nodes at a time."""
+        options = self.options
+        return StreamedBackward(
+            self.network,
+            self.box,
+            self.bounds,
+            options.dtype,
+            options.guarantee,
+            options.method == "ibp",
+        )
+
+    def _in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
+        """Blocks one after the other: each goes through all segments."""
+        most = max(1, self._rows_at_once(index) // each)
+        return [bound(slice(start, start + most)) for start in range(0, count, most)]

@@ -38,7 +38,7 @@ GUARANTEES = ("real", "float32")
 # Bytes of coefficient rows alive at once when no limit is given: small enough for the caches.
 DEFAULT_ROW_BYTES = 48 << 20
 # Blocks of coefficients alive at the widest step: the rows, the product, one temporary.
-_BLOCKS = 3
+BLOCKS = 3
 
 
 @dataclass
@@ -73,8 +73,7 @@ class Walk:
         self.network, self.box, self.options = network, box, options
         self._plan = plan_of(network)
         heap.keep()
-        self.bounds = self._store()
-        self.bounds.append(input_bounds(box))
+        self.bounds: list[NodeBounds] = [input_bounds(box)]
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
         self._tight = [box.norm == "inf"]
@@ -86,10 +85,6 @@ class Walk:
                     self._walk_dense(self._dense)
                     break
                 self._visit(index)
-
-    def _store(self) -> list[NodeBounds]:
-        """Where bounds are kept: a list that takes and gives them by node."""
-        return []
 
     @cached_property
     def backward(self) -> Backward:
@@ -218,7 +213,7 @@ class Walk:
         return None if wanted is None else wanted.reshape(len(bounds.lower), -1)
 
     def _rows_at_once(self, index: int) -> int:
-        row = self._plan.widest[index] * self.options.dtype.itemsize * _BLOCKS
+        row = self._plan.widest[index] * self.options.dtype.itemsize * BLOCKS
         return max(2, self.options.row_bytes // row)
 
     def _in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
@@ -281,7 +276,7 @@ class Walk:
 
     def in_float64(self) -> Walk:
         """The same bounds with float64 rows."""
-        wide = object.__new__(Walk)
+        wide = object.__new__(type(self))
         wide.__dict__.update(self.__dict__)
         wide.options = replace(self.options, dtype=np.dtype(np.float64))
         wide.__dict__.pop("backward", None)

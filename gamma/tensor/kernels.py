@@ -200,6 +200,21 @@ def fold_last(
     _backend.fold_last(cols, out, kernel, strides, pads, dilations)
 
 
+def product(A: Array, W: Array, width: int) -> Array | None:
+    """A·W as `chain` computes it, on one thread: f (N, width); None without the compiled library.
+
+    A f (N, n); W f (n, columns), `padded`, of which ``width`` columns count.
+    """
+    if _backend is fallback:
+        return None
+    if A.dtype not in _FLOATS or A.ndim != 2 or W.ndim != 2 or W.shape[1] * W.itemsize % 64:
+        raise _refuse("A, W", (A.shape, A.dtype, W.shape), "two matrices, W padded")
+    _check("W", W, A.dtype, (A.shape[1], W.shape[1]))
+    out: Array = np.empty((len(A), W.shape[1]), A.dtype)
+    _backend.product(np.ascontiguousarray(A), W, out)
+    return np.ascontiguousarray(out[:, :width])
+
+
 class Scatter(NamedTuple):
     """Geometry of `spread`.
 

@@ -173,6 +173,18 @@ def fold_last(
     )
 
 
+def product(A: Array, W: Array, C: Array) -> None:
+    (N, n), columns = A.shape, W.shape[1]
+    _pick("product", A)(
+        _pointer(A, N * n),
+        _pointer(W, n * columns),
+        _pointer(C, N * columns, True),
+        N,
+        n,
+        columns,
+    )
+
+
 def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair) -> None:
     frames, h, w, lda = rows.shape
     _, H, W, pixel = images.shape

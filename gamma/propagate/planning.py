@@ -1,0 +1,199 @@
+"""Memory as a promise: what a streamed walk will take, and the settings that keep it in a limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from gamma.errors import ResourceError
+from gamma.network.graph import Network
+from gamma.ops import Conv, Gemm, Linear
+from gamma.propagate.plan import plan_of
+from gamma.propagate.store import bytes_of, checkpoints
+from gamma.propagate.streaming import StreamingConfig
+from gamma.propagate.walks import BLOCKS, DEFAULT_ROW_BYTES
+from gamma.tensor import resident
+
+# Code and buffers of the libraries that a first walk brings in.
+_FIXED = 6 << 20
+# Intervals the planner tries, the cheapest in time first.
+_INTERVALS = (1 << 30, 50, 20, 10, 5, 3, 2, 1)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a walk will do to stay within a limit, and what it will take.
+
+    Attributes:
+        config: the settings that were chosen. boxes: taken by one walk. row_bytes: of coefficient
+            rows alive at once. parts: bytes by purpose; their sum is the predicted peak.
+        limit: bytes, 0 for none.
+    """
+
+    config: StreamingConfig
+    boxes: int
+    row_bytes: int
+    parts: dict[str, int]
+    limit: int
+
+    @property
+    def predicted(self) -> int:
+        """Bytes above what the process had before the network was read."""
+        return sum(self.parts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--explain`` and JSON."""
+        return {
+            "limit_bytes": self.limit or None,
+            "predicted_bytes": self.predicted,
+            "parts": self.parts,
+            "checkpoint_interval": self.config.checkpoint_interval,
+            "f16_checkpoints": self.config.use_f16_checkpoints,
+            "spilled": self.config.spill,
+            "boxes_at_once": self.boxes,
+            "row_bytes": self.row_bytes,
+        }
+
+
+def plan_memory(
+    network: Network,
+    boxes: int,
+    questions: int,
+    method: str,
+    dtype: np.dtype[Any],
+    config: StreamingConfig,
+    row_bytes: int = DEFAULT_ROW_BYTES,
+) -> MemoryPlan:
+    """Settings for ``boxes`` boxes with ``questions`` rows each, within ``config``'s limit.
+
+    Without a limit: the settings as they are, and what they will take. Raises ResourceError when
+    nothing fits; the message says the least that would.
+    """
+    first = _predict(network, boxes, questions, method, dtype, config, row_bytes)
+    limit = config.max_memory_bytes
+    if not limit or first.predicted <= limit:
+        return first
+    best = first
+    for f16, spill in _exactness(config, method):
+        for interval in _INTERVALS if method != "crown" else (config.checkpoint_interval,):
+            if interval > config.checkpoint_interval and method != "crown":
+                continue
+            for count in _counts(boxes):
+                for rows in (row_bytes, row_bytes // 8, 4 << 20, 1 << 20, 1):
+                    tried = replace(
+                        config,
+                        checkpoint_interval=interval,
+                        use_f16_checkpoints=f16,
+                        spill=spill,
+                    )
+                    found = _predict(
+                        network, count, questions, method, dtype, tried, min(rows, row_bytes)
+                    )
+                    if found.predicted <= limit:
+                        return found
+                    best = min(best, found, key=lambda plan: plan.predicted)
+    raise ResourceError(
+        f"memory limit {_size(limit)}: this network needs at least {_size(best.predicted)} "
+        f"with method {method}; give that much, or take a cheaper method"
+    )
+
+
+def _exactness(config: StreamingConfig, method: str) -> list[tuple[bool, bool]]:
+    """(f16, spill) to try: exact before rounded, in memory before in a file."""
+    wanted = config.use_f16_checkpoints
+    choices = [(wanted, config.spill)]
+    if method == "crown" and not config.spill:
+        choices.append((wanted, True))
+    return choices
+
+
+def _counts(boxes: int) -> list[int]:
+    counts = [boxes]
+    while counts[-1] > 1:
+        counts.append(counts[-1] // 2)
+    return counts
+
+
+def _predict(
+    network: Network,
+    boxes: int,
+    questions: int,
+    method: str,
+    dtype: np.dtype[Any],
+    config: StreamingConfig,
+    row_bytes: int,
+) -> MemoryPlan:
+    sizes = plan_of(network).sizes
+    parts = {"libraries": _FIXED, **_weights(network, boxes, dtype)}
+    last = network.output
+    parts["step"] = max(_step(network, index, boxes) for index in range(1, last + 1))
+    if method == "crown":
+        each = 20 if config.use_f16_checkpoints else 40
+        kept = sum(boxes * sizes[i] * each for i in range(last + 1))
+        parts["bounds"] = 0 if config.spill else kept
+        parts["segment"] = 4 * max(bytes_of(network, i, boxes) for i in range(last + 1))
+        wanted = boxes * max(questions, *(2 * s for s in sizes[:last]))
+    else:
+        ends = checkpoints(network, config.checkpoint_interval)
+        each = 4 if config.use_f16_checkpoints else 16
+        parts["bounds"] = sum(boxes * sizes[i] * each for i in ends[1:-1])
+        parts["segment"] = max(
+            sum(bytes_of(network, i, boxes) for i in range(start, end + 1))
+            for start, end in pairwise(ends)
+        )
+        wanted = boxes * questions
+    row = max(sizes[: last + 1]) * dtype.itemsize * BLOCKS
+    parts["rows"] = 0 if method == "ibp" else min(wanted * row, max(row_bytes, 2 * row))
+    # Slopes and constants of one activation, the radius and the charge of its input.
+    parts["tables"] = 0 if method == "ibp" else boxes * max(sizes) * (2 * dtype.itemsize + 48)
+    return MemoryPlan(config, boxes, row_bytes, parts, config.max_memory_bytes)
+
+
+def _weights(network: Network, boxes: int, dtype: np.dtype[Any]) -> dict[str, int]:
+    """Weights in memory, and those of the largest layer while it is used."""
+    held, used = 0, 0
+    for node in network.nodes:
+        weight = getattr(node.op, "weight", None)
+        if not isinstance(weight, np.ndarray):
+            continue
+        mapped = resident.mapping_of(weight) is not None
+        held += 0 if mapped else weight.nbytes
+        copies = weight.size * 8 * 2 if boxes > 4 and isinstance(node.op, Gemm) else 0
+        cast = 0 if weight.dtype == dtype else weight.size * dtype.itemsize
+        used = max(used, (weight.nbytes if mapped else 0) + max(copies, cast))
+    return {"weights": held, "weights in use": used}
+
+
+def _step(network: Network, index: int, boxes: int) -> int:
+    """Temporaries of one interval step."""
+    node = network.nodes[index]
+    inputs = sum(network.nodes[i].size for i in node.inputs)
+    total = boxes * 8 * inputs
+    if isinstance(node.op, Conv):
+        positions = node.size // node.shape[0]
+        total += 3 * boxes * 8 * positions * node.op.terms * node.op.group
+    if isinstance(node.op, Linear):
+        total += boxes * 8 * 2 * node.size
+    return total
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 20):.0f} MiB" if count >= 1 << 20 else f"{count} bytes"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``200MB``, ``1.5GiB``, ``300000``; ValueError for anything else."""
+    units = {"": 1, "B": 1}
+    for power, letter in enumerate("KMGT", start=1):
+        units[letter + "B"] = units[letter] = 1000**power
+        units[letter + "IB"] = 1024**power
+    stripped = text.strip().upper()
+    number = stripped.rstrip("KMGTIB")
+    unit = stripped[len(number) :]
+    count = float(number) * units[unit] if unit in units else float("nan")
+    if not 1 <= count < 2**60:
+        raise ValueError(text)
+    return int(count)
