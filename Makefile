@@ -8,7 +8,7 @@ C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c benches/*
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: all install demo test nightly mutation check lint types imports c-warnings size bench ablate parallel regression clean
+.PHONY: all install demo test nightly mutation check lint types imports c-warnings size bench bench-memory ablate parallel regression clean
 
 all: $(STAMP)
 install: $(STAMP)
@@ -37,6 +37,11 @@ mutation: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benches.macro $(BENCH)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider benches/micro
+
+# The table of docs/memory.md: peaks of processes, some minutes.
+bench-memory: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.streaming --docs
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.streaming --large
 
 ablate: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.ablate

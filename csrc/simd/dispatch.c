@@ -251,15 +251,14 @@ void gamma_erfc(const double *x, double *out, size_t n) {
 #include "chain.inc"
 #include "windows.inc"
 
-#define CONVOLUTIONS(F, S)                                                                         \
-    #define PRODUCT(F, S) void gamma_product_##S(const F *A, const F *W, F *C, size_t N, size_t K, \
-                                                 size_t columns) {                                 \
+#define PRODUCT(F, S)                                                                              \
+    void gamma_product_##S(const F *A, const F *W, F *C, size_t N, size_t K, size_t columns) {     \
         GUARDED(table->product_##S(A, K, W, C, N, K, columns, 0));                                 \
     }
 PRODUCT(float, f32)
 PRODUCT(double, f64)
 
-#define SPREAD(F, S)                                                                               \
+#define CONVOLUTIONS(F, S)                                                                         \
     void gamma_spread_##S(const F *rows, const F *weight, F *images, F *scratch, size_t frames,    \
                           const struct gamma_window *window) {                                     \
         GUARDED(table->spread_##S(rows, weight, images, scratch, frames, window));                 \

@@ -14,7 +14,7 @@ import numpy as np
 
 from gamma.cli import picture
 from gamma.cli.inputs import load_network, read_question
-from gamma.cli.options import check_combination
+from gamma.cli.options import check_combination, streaming
 from gamma.cli.output import check_writable, deliver, write_bytes
 from gamma.errors import ResourceError
 from gamma.verify.bounding import bound_outputs
@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         prop=question.prop,
         layers=layers,
         positions=args.positions,
+        explain=args.explain,
+        streaming=streaming(args),
     )
     if result.bounds is None:
         raise ResourceError(f"the time limit of {args.timeout:g} s was reached before the bounds")
@@ -51,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
     result = replace(result, seconds=seconds)
     if args.npz:
         write_bytes(Path(args.npz), _npz(result, layers))
-    deliver(_json(result, layers) if args.json else _text(result, layers), args.output)
+    deliver(
+        _json(result, layers) if args.json else _text(result, layers, args.explain), args.output
+    )
     return 0
 
 
@@ -80,13 +84,15 @@ def _json(result: Result, layers: Layers | None) -> str:
     return json.dumps(record, indent=2, allow_nan=False)
 
 
-def _text(result: Result, layers: Layers | None) -> str:
-    from gamma.cli.report import facts, outputs
+def _text(result: Result, layers: Layers | None, explain: bool) -> str:
+    from gamma.cli.report import explanation, facts, outputs
 
     assert result.bounds is not None
     lines = ["BOUNDS  every output of the set lies inside", "", *outputs(*result.bounds)]
     if layers is not None:
         lines += ["", *_layer_table(layers)]
+    if explain and result.explain:
+        lines += ["", *explanation(result.explain)]
     return "\n".join([*lines, "", *facts(result)])
 
 

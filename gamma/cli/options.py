@@ -95,6 +95,7 @@ def _bounds(parser: argparse.ArgumentParser) -> None:
         help="bound the positions along this axis of the input apart, where they are independent",
     )
     output = _output(parser)
+    output.add_argument("--explain", action="store_true", help="the plan of the memory")
     output.add_argument("--all-layers", action="store_true", help="the bounds of every node")
     _file(output, "--npz", metavar="FILE", help="write the arrays to a NumPy .npz file")
 
@@ -171,6 +172,15 @@ def _computation(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto")
     how.add_argument("--timeout", type=_seconds, metavar="S", help="stop after S seconds")
     how.add_argument("--threads", type=_positive, metavar="N", help="threads, default: all cores")
+    how.add_argument(
+        "--memory",
+        type=_size,
+        metavar="SIZE",
+        help="most memory for the bounds (200MB, 1.5GiB): streams as that needs, or refuses",
+    )
+    how.add_argument(
+        "--stream", action="store_true", help="keep bounds and weights in memory only while used"
+    )
     how.add_argument("--profile", action="store_true", help="print where the time went on stderr")
     _file(how, "--trace", metavar="FILE", help="write Chrome trace JSON (chrome://tracing)")
 
@@ -239,6 +249,26 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected at least 1")
     return value
+
+
+def _size(text: str) -> int:
+    from gamma.propagate.planning import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a size such as 200MB, 1.5GiB or 300000"
+        ) from None
+
+
+def streaming(args: argparse.Namespace) -> Any:
+    """The StreamingConfig that --stream and --memory ask for, or None."""
+    if not args.stream and args.memory is None:
+        return None
+    from gamma.propagate import StreamingConfig
+
+    return StreamingConfig(max_memory_bytes=args.memory or 0)
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -135,8 +135,27 @@ def explanation(explain: dict[str, Any]) -> list[str]:
     rows = [_explained(node) for node in explain["nodes"]]
     head = ("node", "operator", "shape", "bounded", "mean width", "seconds")
     lines = picture.table(rows, head, (False, False, False, True, True, True))
+    if not rows:
+        lines = []
     points = explain.get("attack_points")
-    return [*lines, *([f"attack: {points:,} points tried"] if points else [])]
+    lines += [f"attack: {points:,} points tried"] if points else []
+    return lines + (_memory(explain["memory"]) if "memory" in explain else [])
+
+
+def _memory(plan: dict[str, Any]) -> list[str]:
+    """The plan of a streamed walk."""
+    limit = plan["limit_bytes"]
+    predicted = picture.size(plan["predicted_bytes"])
+    head = f"memory plan: {predicted}" + (f" of {picture.size(limit)}" if limit else "")
+    parts = ", ".join(f"{name} {picture.size(n)}" for name, n in plan["parts"].items() if n)
+    form = "float16" if plan["f16_checkpoints"] else "exact"
+    where = "in a file" if plan["spilled"] else "in memory"
+    return [
+        head,
+        f"  {parts}",
+        f"  checkpoints every {plan['checkpoint_interval']} layers, {form}, {where}; "
+        f"{plan['boxes_at_once']} boxes at once",
+    ]
 
 
 def _explained(node: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from gamma.cli.inputs import Question, load_network, read_question
-from gamma.cli.options import check_combination
+from gamma.cli.options import check_combination, streaming
 from gamma.cli.output import Progress, check_writable, deliver
 from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Network
@@ -67,6 +67,7 @@ def decide(args: argparse.Namespace, net: Network, question: Question, start: fl
             threads=args.threads,
             seed=args.seed,
             progress=progress,
+            streaming=streaming(args),
         )
     finally:
         progress.clear()
@@ -85,6 +86,8 @@ def _bounds_only(
         dtype=args.dtype,
         timeout=timeout,
         threads=args.threads,
+        explain=args.explain,
+        streaming=streaming(args),
     )
     if result.bounds is None:
         raise ResourceError("the time ran out before the bounds; give more with --timeout")

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError
 from gamma.network.graph import Network, Source
+from gamma.tensor import resident
 
 Array = npt.NDArray[Any]
 
@@ -88,7 +89,10 @@ class TensorFile(Mapping[str, Array]):
     def _require_finite(self, name: str, flat: Array, shape: tuple[int, ...]) -> None:
         step = 1 << 20  # a mask of the whole of a large tensor would not fit the memory promise
         for begin in range(0, flat.size, step):
-            wrong = np.flatnonzero(~np.isfinite(flat[begin : begin + step]))
+            part = flat[begin : begin + step]
+            wrong = np.flatnonzero(~np.isfinite(part))
+            if flat.nbytes >= 1 << 16:
+                resident.release(part)  # a large file is read again, layer by layer, when used
             if wrong.size:
                 where = begin + int(wrong[0])
                 index = [int(i) for i in np.unravel_index(where, shape)]

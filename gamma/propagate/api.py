@@ -25,6 +25,7 @@ from gamma.propagate.walks import (
     Walk,
     boxes_at_once,
     narrow,
+    one_call,
     to_output,
 )
 from gamma.tensor import kernels, probe, rounding
@@ -84,7 +85,7 @@ def _options(
 def _walks(
     net: Network,
     options: Options,
-    boxes: int,
+    box: Box,
     questions: int,
     streaming: StreamingConfig | None,
     limit: int,
@@ -95,7 +96,9 @@ def _walks(
         return partial(Walk, net, options=options), step, None
     config = streaming or StreamingConfig()
     config = replace(config, max_memory_bytes=limit or config.max_memory_bytes)
-    count = min(step, boxes)
+    count = min(step, len(box.lower))
+    if one_call(net, box.slice(0, count), options) is not None:
+        count = 1  # such a network is walked box by box: so is it here, for the same bits
     method, row_bytes = options.method, options.row_bytes
     plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes)
     if not config.enable_crown_streaming:
@@ -139,7 +142,7 @@ def bounds(
     single = many.shape != box.shape and len(many.lower) == 1
     few = dtype == "auto" and method == "crown" and net.nodes[net.output].size <= _FEW_OUTPUTS
     rows = 2 * net.nodes[net.output].size
-    start_walk, step, _ = _walks(net, options, len(many.lower), rows, streaming, max_memory_bytes)
+    start_walk, step, _ = _walks(net, options, many, rows, streaming, max_memory_bytes)
     found: dict[str, list[tuple[Array, Array]]] = {}
     for start in range(0, len(many.lower), step):
         with telemetry.measure("bounds", boxes=min(step, len(many.lower) - start)):
@@ -151,6 +154,7 @@ def bounds(
             known = walk.bounds[index]
             ends = to_output(known.lower, known.upper, options.dtype)
             found.setdefault(net.nodes[index].name, []).append(ends)
+        del walk, known  # the next walk needs the memory
     tensors = {name: _joined(parts, single) for name, parts in found.items()}
     return tensors if intermediate else tensors[net.nodes[net.output].name]
 
@@ -194,7 +198,7 @@ def lower_bounds(
     redone = 0
     questions = -(-len(specification.box) // max(1, len(many.lower)))
     start_walk, step, result.plan = _walks(
-        net, options, len(many.lower), questions, streaming, max_memory_bytes
+        net, options, many, questions, streaming, max_memory_bytes
     )
     for start in range(0, len(many.lower), step):
         mine = (specification.box >= start) & (specification.box < start + step)

@@ -172,7 +172,7 @@ def _constants(op: Linear, centres: Sequence[Float64]) -> tuple[Float64, Float64
 def dense_constants(op: Gemm) -> tuple[Float64, Float64 | None, Float64]:
     """Weight as stored, bias and Σ|W| per row (rounded up), in float64."""
     weight = op.weight
-    step = max(1, (4 << 20) // max(1, 8 * weight.shape[1]))  # a large weight is never cast whole
+    step = max(1, (1 << 20) // max(1, 8 * weight.shape[1]))  # a large weight is never cast whole
     parts = [
         abs(weight[start : start + step].astype(np.float64)).sum(axis=1)
         for start in range(0, len(weight), step)

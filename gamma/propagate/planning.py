@@ -14,11 +14,11 @@ from gamma.ops import Conv, Gemm, Linear
 from gamma.propagate.plan import plan_of
 from gamma.propagate.store import bytes_of, checkpoints
 from gamma.propagate.streaming import StreamingConfig
-from gamma.propagate.walks import BLOCKS, DEFAULT_ROW_BYTES
+from gamma.propagate.walks import DEFAULT_ROW_BYTES, STREAMED_BLOCKS
 from gamma.tensor import resident
 
 # Code and buffers of the libraries that a first walk brings in.
-_FIXED = 6 << 20
+_FIXED = 8 << 20
 # Intervals the planner tries, the cheapest in time first.
 _INTERVALS = (1 << 30, 50, 20, 10, 5, 3, 2, 1)
 
@@ -145,7 +145,7 @@ def _predict(
             for start, end in pairwise(ends)
         )
         wanted = boxes * questions
-    row = max(sizes[: last + 1]) * dtype.itemsize * BLOCKS
+    row = max(sizes[: last + 1]) * dtype.itemsize * STREAMED_BLOCKS
     parts["rows"] = 0 if method == "ibp" else min(wanted * row, max(row_bytes, 2 * row))
     # Slopes and constants of one activation, the radius and the charge of its input.
     parts["tables"] = 0 if method == "ibp" else boxes * max(sizes) * (2 * dtype.itemsize + 48)

@@ -156,11 +156,15 @@ class CheckpointedBounds:
                 if not last:
                     self._kept[end] = pack(self._live[end], f16)
                     self._live = {end: self._kept[end].unpack()}
+        # A walk tightens the output's bounds: there is only one copy of them.
+        self._output = self._live[network.output]
 
     def __len__(self) -> int:
         return self.network.output + 1
 
     def __getitem__(self, index: int) -> NodeBounds:
+        if index == self.network.output:
+            return self._output
         if index not in self._live:
             start, end = next(p for p in pairwise(self.ends) if p[0] <= index <= p[1])
             self._live = {start: self._kept[start].unpack()}
@@ -176,6 +180,8 @@ class CheckpointedBounds:
             node = self.network.nodes[index]
             if keep and index == end and end in self._kept:
                 self._live[end] = self._kept[end].unpack()
+            elif index == self.network.output and hasattr(self, "_output"):
+                self._live[end] = self._output
             else:
                 inputs = [self._live[i] for i in node.inputs]
                 self._live[index] = interval_step(node, inputs, self.guarantee)
@@ -209,12 +215,17 @@ class PackedBounds:
         return len(self._packed) + (self._open is not None)
 
     def append(self, bounds: NodeBounds) -> None:
-        """Add the next node; the one before it will not be changed any more."""
+        """Add the next node, which may be changed until `seal`."""
+        self.seal()
+        self._open = bounds
+        self._cache.clear()
+
+    def seal(self) -> None:
+        """Pack the last node. Whatever is computed from it must see it as it is packed."""
         if self._open is not None:
             packed = pack(self._open, self.f16)
             self._packed.append(Spilled(packed) if self.spilled else packed)
-        self._open = bounds
-        self._cache.clear()
+            self._open = None
 
     def __getitem__(self, index: int) -> NodeBounds:
         if index == len(self._packed) and self._open is not None:
@@ -290,6 +301,6 @@ def let_go(op: Any) -> None:
 
 
 def bytes_of(network: Network, index: int, batch: int) -> int:
-    """Bytes of the bounds of one node as a walk holds them."""
+    """Bytes of the bounds of one node as a walk holds them, an activation's radius included."""
     linear = isinstance(network.nodes[index].op, Linear)
-    return batch * plan_of(network).sizes[index] * 8 * (5 if linear else 3)
+    return batch * plan_of(network).sizes[index] * 8 * (5 if linear else 4)

@@ -23,8 +23,8 @@ from gamma.propagate.backward import CHAIN_WEIGHT, Backward, Rows
 from gamma.propagate.interval import input_bounds
 from gamma.propagate.plan import plan_of
 from gamma.propagate.store import CheckpointedBounds, PackedBounds, let_go
-from gamma.propagate.walks import Options, T, Walk
-from gamma.tensor import heap, kernels
+from gamma.propagate.walks import STREAMED_BLOCKS, Options, T, Walk
+from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
@@ -114,18 +114,17 @@ def estimate_memory_savings(
 ) -> MemorySavings:
     """Memory of CROWN with IBP bounds on ``layers`` dense layers and activations of ``neurons``.
 
-    A layer holds five float64 numbers per neuron and its activation three; a checkpoint keeps two
+    A layer holds five float64 numbers per neuron and its activation four; a checkpoint keeps two
     of them exactly, or both in float16. ``outputs`` rows of each sign are alive three times over.
     """
     if layers < 1 or neurons < 1 or interval < 1:
-        raise UsageError(
-            f"layers, neurons, interval {layers, neurons, interval}: expected 1 or more"
-        )
+        found = f"{layers}, {neurons}, {interval}"
+        raise UsageError(f"layers, neurons, interval: found {found}, expected 1 or more each")
     kept = -(-layers // interval) - 1
     return MemorySavings(
-        full=layers * neurons * 64,
+        full=layers * neurons * 72,
         checkpoints=kept * neurons * (4 if f16 else 16),
-        segment=min(interval, layers) * neurons * 64,
+        segment=min(interval, layers) * neurons * 72,
         rows=3 * 2 * outputs * neurons * 4,
         weights=weight_bytes,
     )
@@ -190,7 +189,6 @@ class StreamedWalk(Walk):
     ) -> None:
         self.network, self.box, self.options, self.config = network, box, options, config
         self._plan = plan_of(network)
-        heap.keep()
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
         self._dense = self._walked = None
@@ -201,6 +199,7 @@ class StreamedWalk(Walk):
             self.bounds = packed  # type: ignore[assignment]
             with np.errstate(all="ignore"):
                 for index in range(1, network.output + 1):
+                    packed.seal()
                     self._visit(index)
                     let_go(network.nodes[index].op)
             return
@@ -229,6 +228,9 @@ class StreamedWalk(Walk):
             options.guarantee,
             options.method == "ibp",
         )
+
+    # Blocks of coefficients alive at the widest step, the copies of weights included.
+    blocks = STREAMED_BLOCKS
 
     def _in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
         """Blocks one after the other: each goes through all segments."""

@@ -12,6 +12,7 @@ from gamma.network.graph import Network
 from gamma.propagate.api import bounds
 from gamma.propagate.planning import MemoryPlan, plan_memory
 from gamma.propagate.streaming import StreamingConfig
+from gamma.propagate.walks import boxes_at_once
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 
@@ -78,4 +79,5 @@ class StreamingVerifier:
         """What a call with so many boxes will take, and with which settings."""
         dtype: np.dtype[Any] = np.dtype(np.float64 if self.dtype == "float64" else np.float32)
         rows = 2 * int(np.prod(self.network.output_shape))
-        return plan_memory(self.network, boxes, rows, method, dtype, self.config)
+        together = min(boxes, boxes_at_once(self.network))
+        return plan_memory(self.network, together, rows, method, dtype, self.config)

@@ -39,6 +39,7 @@ GUARANTEES = ("real", "float32")
 DEFAULT_ROW_BYTES = 48 << 20
 # Blocks of coefficients alive at the widest step: the rows, the product, one temporary.
 BLOCKS = 3
+STREAMED_BLOCKS = 5
 
 
 @dataclass
@@ -69,6 +70,8 @@ class Options:
 class Walk:
     """Bounds of all nodes of one network over one batch of boxes, and the rows' tables."""
 
+    blocks = BLOCKS
+
     def __init__(self, network: Network, box: Box, options: Options) -> None:
         self.network, self.box, self.options = network, box, options
         self._plan = plan_of(network)
@@ -77,7 +80,7 @@ class Walk:
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
         self._tight = [box.norm == "inf"]
-        self._dense = self._dense_network(options.dtype)
+        self._dense = one_call(network, box, options)
         self._walked: DenseWalk | None = None
         with np.errstate(all="ignore"):
             for index in range(1, network.output + 1):
@@ -112,21 +115,6 @@ class Walk:
             telemetry.record(name, started, ended, rows=rows, neurons=node.size)
 
     # -- small dense networks: all in one call -------------------------------------------------
-
-    def _dense_network(self, dtype: np.dtype[Any]) -> DenseNetwork | None:
-        """The network for the one-call walk, where that computes what was asked."""
-        method, batch = self.options.method, len(self.box.lower)
-        gates = ["fused_network", "fused_layers", "fused_interval"]
-        if method != "ibp":
-            gates += ["fused_walk", "fused_charge"]
-        if method == "crown":
-            gates.append("unstable")
-        fits = self.box.norm == "inf" if method != "ibp" else True
-        # Without hidden rows a batch is one product, which the BLAS does faster.
-        fits = fits and (method == "crown" or batch <= FUSED_BATCH)
-        if not fits or self.options.guarantee != "real" or not all(map(tuning.enabled, gates)):
-            return None
-        return dense_network(self.network, dtype)
 
     def _walk_dense(self, dense: DenseNetwork) -> None:
         started = time.perf_counter()
@@ -213,7 +201,7 @@ class Walk:
         return None if wanted is None else wanted.reshape(len(bounds.lower), -1)
 
     def _rows_at_once(self, index: int) -> int:
-        row = self._plan.widest[index] * self.options.dtype.itemsize * BLOCKS
+        row = self._plan.widest[index] * self.options.dtype.itemsize * self.blocks
         return max(2, self.options.row_bytes // row)
 
     def _in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
@@ -240,7 +228,7 @@ class Walk:
         frontier, centre, cost = self._start(index, boxes, neurons)
         d = np.concatenate((centre - cost, -centre - cost))
         d -= abs(d) * 2.0**-50
-        both = {i: _with_negatives(rows) for i, rows in frontier.items()}
+        both = {i: _with_negatives(frontier.pop(i)) for i in list(frontier)}
         box = np.concatenate((boxes, boxes))
         result = self.backward.run(both, d, box, self.options.check)
         return result[: len(boxes)], -result[len(boxes) :]
@@ -280,7 +268,7 @@ class Walk:
         wide.__dict__.update(self.__dict__)
         wide.options = replace(self.options, dtype=np.dtype(np.float64))
         wide.__dict__.pop("backward", None)
-        wide._dense = self._dense_network(wide.options.dtype) if self._walked else None
+        wide._dense = one_call(self.network, self.box, wide.options) if self._walked else None
         wide._walked = None
         if self._walked is not None and wide._dense is not None:
             source, asked = self.bounds[wide._dense.first - 1], wide.options
@@ -364,6 +352,22 @@ def unstable(op: Elementwise | ReduceMax, lower: Float64, upper: Float64) -> npt
     for edge in op.breaks:
         crossing |= (lower < edge) & (edge < upper)
     return crossing
+
+
+def one_call(network: Network, box: Box, options: Options) -> DenseNetwork | None:
+    """The network for the one-call walk, where that computes what was asked."""
+    method, batch = options.method, len(box.lower)
+    gates = ["fused_network", "fused_layers", "fused_interval"]
+    if method != "ibp":
+        gates += ["fused_walk", "fused_charge"]
+    if method == "crown":
+        gates.append("unstable")
+    fits = box.norm == "inf" if method != "ibp" else True
+    # Without hidden rows a batch is one product, which the BLAS does faster.
+    fits = fits and (method == "crown" or batch <= FUSED_BATCH)
+    if not fits or options.guarantee != "real" or not all(map(tuning.enabled, gates)):
+        return None
+    return dense_network(network, options.dtype)
 
 
 def narrow(network: Network) -> bool:

@@ -212,7 +212,7 @@ def product(A: Array, W: Array, width: int) -> Array | None:
     _check("W", W, A.dtype, (A.shape[1], W.shape[1]))
     out: Array = np.empty((len(A), W.shape[1]), A.dtype)
     _backend.product(np.ascontiguousarray(A), W, out)
-    return np.ascontiguousarray(out[:, :width])
+    return out if width == W.shape[1] else np.ascontiguousarray(out[:, :width])
 
 
 class Scatter(NamedTuple):

@@ -10,7 +10,15 @@ import numpy as np
 from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Network
 from gamma.network.property import Property
-from gamma.propagate import ParallelConfig, ParallelResult, ParallelVerifier, bounds
+from gamma.propagate import (
+    MemoryPlan,
+    ParallelConfig,
+    ParallelResult,
+    ParallelVerifier,
+    StreamingConfig,
+    StreamingVerifier,
+    bounds,
+)
 from gamma.tensor.box import Box
 from gamma.verify.choices import check_options
 from gamma.verify.describe import model_record, property_record
@@ -31,6 +39,8 @@ def bound_outputs(
     prop: Property | None = None,
     layers: dict[str, tuple[Any, Any]] | None = None,
     positions: int | None = None,
+    explain: bool = False,
+    streaming: StreamingConfig | None = None,
 ) -> Result:
     """Certified output bounds (boxes, *output shape) with the verdict "none".
 
@@ -41,14 +51,20 @@ def bound_outputs(
     check_options(method, guarantee, dtype, timeout, threads)
     if positions is not None and layers is not None:
         raise UsageError("bounds of every node and of positions apart: ask for one of them")
+    if positions is not None and streaming is not None:
+        raise UsageError("streaming and positions apart: ask for one of them")
     start = time.monotonic()
     deadline = None if timeout is None else start + timeout
     found: tuple[Any, Any] | None = None
     dtype_used = ""
     notes: tuple[str, ...] = ()
+    plan: MemoryPlan | None = None
     with limited_threads(threads):
         try:
             many = box.batched(net.input_shape)
+            if streaming is not None:
+                verifier = StreamingVerifier(net, streaming, guarantee=guarantee, dtype=dtype)
+                plan = verifier.plan(len(many.lower), method)
             out: Any
             if positions is not None:
                 by_position = ParallelVerifier(ParallelConfig(method)).verify_positions_parallel(
@@ -64,6 +80,7 @@ def bound_outputs(
                     dtype=dtype,
                     intermediate=layers is not None,
                     deadline=deadline,
+                    streaming=streaming,
                 )
             if layers is not None:
                 layers |= {name: (b.lower, b.upper) for name, b in out.items()}
@@ -82,10 +99,14 @@ def bound_outputs(
         used=(method,),
         bounds=found,
         seconds={"bounds": spent, "total": spent},
-        memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
+        memory={
+            "peak_bytes": peak_bytes(),
+            "planned_bytes": None if plan is None else plan.predicted,
+        },
         model=model_record(net),
         property=property_record(prop),
         environment=environment(),
+        explain={"nodes": [], "memory": plan.to_dict()} if explain and plan else None,
         dtype=dtype_used,
         notes=notes,
     )

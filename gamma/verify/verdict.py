@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gamma.errors import PropertyError, ResourceError
 from gamma.network.graph import Network
 from gamma.network.property import Property
-from gamma.propagate import Specification, lower_bounds
+from gamma.propagate import MemoryPlan, Specification, StreamingConfig, lower_bounds
 from gamma.tensor.box import Box
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
 from gamma.verify.choices import check_options
@@ -43,12 +43,14 @@ def verify(
     threads: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    streaming: StreamingConfig | None = None,
 ) -> Result:
     """Decide whether any input of the property's regions reaches its unsafe set.
 
     "verified" needs a sound, finite bound for every unsafe conjunction; "violated" needs a
     witness that an independent forward pass confirms without tolerance; everything else is
-    "unknown", or "timeout" when ``timeout`` (seconds) cut the work short.
+    "unknown", or "timeout" when ``timeout`` (seconds) cut the work short. ``streaming`` bounds with
+    little memory (`gamma.propagate.StreamingConfig`); its limit is the bounds', not the attack's.
 
     Raises:
         PropertyError: the property does not fit the network.
@@ -66,6 +68,7 @@ def verify(
         )
     with limited_threads(threads):
         run = _Run(net, prop, method, guarantee, dtype, timeout, start, progress)
+        run.streaming = streaming
         return run.decide(attack, explain, seed)
 
 
@@ -105,6 +108,8 @@ class _Run:
         self.lower = np.full(len(self.targets), -np.inf)
         self.proved = self.targets.excluded.copy()
         self.explain = False
+        self.streaming: StreamingConfig | None = None
+        self.plan: MemoryPlan | None = None
         self.notes: list[str] = []
         self.seconds: dict[str, float] = {}
         self.used: list[str] = []
@@ -196,7 +201,9 @@ class _Run:
             guarantee=self.guarantee,
             dtype=self.dtype,
             deadline=deadline,
+            streaming=self.streaming,
         )
+        self.plan = analysis.plan
         self._record(rows, analysis.lower, forms)
         self._enclose(analysis.output)
         self.used += [name for name in analysis.used if name not in self.used]
@@ -232,7 +239,11 @@ class _Run:
             verdict = "verified"
         else:
             verdict = "timeout" if late else "unknown"
-        explain = {"nodes": self.explained, "attack_points": tried} if self.explain else None
+        explain: dict[str, Any] | None = None
+        if self.explain:
+            explain = {"nodes": self.explained, "attack_points": tried}
+            if self.plan is not None:
+                explain["memory"] = self.plan.to_dict()
         self.seconds["total"] = time.monotonic() - self.start
         return Result(
             verdict=verdict,
@@ -245,7 +256,10 @@ class _Run:
             proved=int(self.proved.sum()),
             conjunctions=len(self.targets),
             seconds=self.seconds,
-            memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
+            memory={
+                "peak_bytes": peak_bytes(),
+                "planned_bytes": None if self.plan is None else self.plan.predicted,
+            },
             model=model_record(self.net),
             property=property_record(self.prop),
             environment=environment(),

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError
+from gamma.tensor import resident
 
 Array = npt.NDArray[Any]
 
@@ -127,12 +128,18 @@ def require_finite(array: Array, path: Path, name: str, single: bool = True) -> 
     """Raise FormatError naming the first NaN or infinity (see `read_tensor` on ``single``)."""
     if array.dtype.kind != "f":
         return
-    bad = np.isnan(array) if single and array.size == 1 else ~np.isfinite(array)
-    if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise FormatError.at(
-            path, name, f"entry {list(where)} is {array[where]}, expected finite numbers"
-        )
+    flat, step = array.reshape(-1), 1 << 20  # a mask of a whole large tensor takes memory
+    for begin in range(0, flat.size, step):
+        part = flat[begin : begin + step]
+        bad = np.isnan(part) if single and array.size == 1 else ~np.isfinite(part)
+        if flat.nbytes >= 1 << 16:
+            resident.release(part)  # mapped external data is read again when it is used
+        if bad.any():
+            index = np.unravel_index(begin + int(np.flatnonzero(bad)[0]), array.shape)
+            where = tuple(int(i) for i in index)
+            raise FormatError.at(
+                path, name, f"entry {list(where)} is {array[where]}, expected finite numbers"
+            )
 
 
 def _mismatch(

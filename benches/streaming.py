@@ -1,0 +1,174 @@
+"""Memory of streamed walks: peaks of processes next to the formula.
+
+    python -m benches.streaming                      the table of docs/memory.md (some minutes)
+    python -m benches.streaming --docs               and write it there
+    python -m benches.streaming --large              a 2 GB file in 300 MB
+    python -m benches.streaming --make FILE LAYERS WIDTH
+    python -m benches.streaming --measure FILE METHOD INTERVAL F16 [LIMIT [BOXES]]   one JSON record
+
+INTERVAL 0 is the ordinary walk. Every measurement is a process of its own: the highest resident
+memory above what the imports took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "memory.md"
+START, END = "<!-- generated: streaming -->", "<!-- end: streaming -->"
+
+
+def make(path: Path, layers: int, width: int) -> None:
+    """A dense ReLU network as a state_dict, written layer by layer."""
+    import numpy as np
+
+    shapes = [(width, 16), *[(width, width)] * (layers - 2), (4, width)]
+    entries: dict[str, Any] = {}
+    at = 0
+    for k, (m, n) in enumerate(shapes):
+        for name, shape in ((f"{k:03}.weight", [m, n]), (f"{k:03}.bias", [m])):
+            size = 4 * int(np.prod(shape))
+            entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
+            at += size
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 64 + 56)
+    rng = np.random.default_rng(0)
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for m, n in shapes:
+            for start in range(0, m, 256):
+                rows = min(256, m - start)
+                part = rng.standard_normal((rows, n), np.float32) * np.float32((1.0 / n) ** 0.5)
+                file.write(part.tobytes())
+            file.write(np.full(m, 0.01, np.float32).tobytes())
+
+
+def measure(path: Path, method: str, interval: int, f16: bool, limit: int, boxes: int) -> Any:
+    """Peak, time and mean width of one call, in this process."""
+    import numpy as np
+
+    import gamma
+    import gamma.architectures.mlp
+    import gamma.formats.safetensors
+    import gamma.propagate
+    from benches.memory import peak_of, resident
+    from gamma.propagate import StreamingConfig, StreamingVerifier
+
+    base = resident()
+
+    def call() -> Any:
+        network = gamma.load(path, activation="relu")
+        x = np.random.default_rng(1).random((boxes, 16))
+        region = gamma.Box.linf(x, 0.001)
+        config = None
+        if interval:
+            config = StreamingConfig(
+                checkpoint_interval=interval, use_f16_checkpoints=f16, max_memory_bytes=limit
+            )
+        started = time.perf_counter()
+        found = gamma.bounds(network, region, method=method, dtype="float32", streaming=config)
+        seconds = time.perf_counter() - started
+        plan = None
+        if config is not None:
+            plan = StreamingVerifier(network, config, dtype="float32").plan(boxes, method)
+        return found, seconds, plan
+
+    (found, seconds, plan), peak = peak_of(call)
+    width = found.upper.astype(np.float64) - found.lower
+    return {
+        "peak": None if peak is None else peak - base,
+        "predicted": None if plan is None else plan.predicted,
+        "parts": None if plan is None else plan.parts,
+        "seconds": seconds,
+        "width": float(width.mean()),
+        "finite": bool(np.isfinite(width).all()),
+    }
+
+
+def child(path: Path, method: str, interval: int, f16: bool, limit: int = 0, boxes: int = 1) -> Any:
+    """`measure` in a process of its own."""
+    flags = [str(path), method, str(interval), str(int(f16)), str(limit), str(boxes)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benches.streaming", "--measure", *flags],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    return json.loads(done.stdout)
+
+
+def table(folder: Path) -> Iterator[str]:
+    """Interval and form of the checkpoints by depth: peak, share, formula, time, width."""
+    yield "| layers | checkpoints | peak MB | of full | predicted MB | time | × full | wider |"
+    yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for layers in (20, 100):
+        path = folder / f"{layers}.safetensors"
+        make(path, layers, 512)
+        boxes = 256
+        full = child(path, "crown-ibp", 0, False, boxes=boxes)
+        yield (
+            f"| {layers} | full storage | {full['peak'] / 1e6:.0f} | 100 % | | "
+            f"{full['seconds']:.2f} s | 1.00 | |"
+        )
+        for interval in (1, 5, 10, 50):
+            for f16 in (False, True):
+                found = child(path, "crown-ibp", interval, f16, boxes=boxes)
+                form = f"every {interval}, {'float16' if f16 else 'exact'}"
+                yield (
+                    f"| {layers} | {form} | {found['peak'] / 1e6:.0f} | "
+                    f"{found['peak'] / full['peak']:.0%} | {found['predicted'] / 1e6:.0f} | "
+                    f"{found['seconds']:.2f} s | {found['seconds'] / full['seconds']:.2f} | "
+                    f"{found['width'] / full['width'] - 1:.1e} |"
+                )
+
+
+def large(folder: Path) -> Iterator[str]:
+    """IBP and CROWN-IBP of a 2 GB file within 300 MB."""
+    path = folder / "large.safetensors"
+    make(path, 32, 4096)
+    size = path.stat().st_size
+    for method in ("ibp", "crown-ibp"):
+        found = child(path, method, 5, False, 300_000_000)
+        yield (
+            f"{size / 1e9:.2f} GB, {method}: peak {found['peak'] / 1e6:.0f} MB, "
+            f"predicted {found['predicted'] / 1e6:.0f} MB, {found['seconds']:.1f} s"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--make", nargs=3, metavar=("FILE", "LAYERS", "WIDTH"))
+    parser.add_argument("--measure", nargs="+")
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--docs", action="store_true")
+    args = parser.parse_args()
+    if args.make:
+        make(Path(args.make[0]), int(args.make[1]), int(args.make[2]))
+    elif args.measure:
+        path, method, interval, f16, *rest = args.measure
+        limit, boxes = (int(v) for v in (*rest, *("0", "1")[len(rest) :]))
+        print(json.dumps(measure(Path(path), method, int(interval), f16 == "1", limit, boxes)))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            lines = list((large if args.large else table)(Path(folder)))
+        print("\n".join(lines))
+        if args.docs and not args.large:
+            text = PAGE.read_text()
+            before, rest_of = text.split(START)
+            after = rest_of.split(END)[1]
+            PAGE.write_text(f"{before}{START}\n\n" + "\n".join(lines) + f"\n\n{END}{after}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
