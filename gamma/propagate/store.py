@@ -142,8 +142,9 @@ class CheckpointedBounds:
         guarantee: str = "real",
         f16: bool = False,
         check: Callable[[], None] | None = None,
+        dtype: npt.DTypeLike = np.float64,
     ) -> None:
-        self.network, self.guarantee, self.f16 = network, guarantee, f16
+        self.network, self.guarantee, self.f16, self.dtype = network, guarantee, f16, dtype
         self.ends, self.computed = checkpoints(network, interval), 0
         self._check = check
         self._kept = {0: pack(input_bounds(box), False)}
@@ -184,7 +185,7 @@ class CheckpointedBounds:
                 self._live[end] = self._output
             else:
                 inputs = [self._live[i] for i in node.inputs]
-                self._live[index] = interval_step(node, inputs, self.guarantee)
+                self._live[index] = interval_step(node, inputs, self.guarantee, self.dtype)
                 self.computed += 1
                 let_go(node.op)
             if not keep:

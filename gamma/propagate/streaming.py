@@ -211,6 +211,7 @@ class StreamedWalk(Walk):
             options.guarantee,
             config.use_f16_checkpoints,
             options.check,
+            options.dtype,
         )
         self.seconds[network.output] = time.perf_counter() - started
         for index in range(1, network.output + 1):
