@@ -79,7 +79,7 @@ def measure(path: Path, method: str, interval: int, f16: bool, limit: int, boxes
         seconds = time.perf_counter() - started
         plan = None
         if config is not None:
-            plan = StreamingVerifier(network, config, dtype="float32").plan(boxes, method)
+            plan = StreamingVerifier(config, dtype="float32").plan(network, boxes, method)
         return found, seconds, plan
 
     (found, seconds, plan), peak = peak_of(call)

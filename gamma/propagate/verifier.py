@@ -18,24 +18,26 @@ from gamma.tensor.box import Box
 
 
 class StreamingVerifier:
-    """Bounds of one network with little memory.
+    """Bounds with little memory.
 
     Args:
-        network: the network. config: how little. guarantee, dtype: as in `gamma.bounds`.
+        config: how little; `StreamingConfig.balanced` by default. guarantee, dtype: as in
+            `gamma.bounds`.
     """
 
     def __init__(
         self,
-        network: Network,
         config: StreamingConfig | None = None,
         *,
         guarantee: str = "real",
         dtype: str = "auto",
     ) -> None:
-        self.network, self.config = network, config or StreamingConfig.balanced()
+        self.config = config or StreamingConfig.balanced()
         self.guarantee, self.dtype = guarantee, dtype
 
-    def propagate_crown_streaming(self, box: Box, method: str = "crown-ibp") -> BoundedTensor:
+    def propagate_crown_streaming(
+        self, network: Network, box: Box, method: str = "crown-ibp"
+    ) -> BoundedTensor:
         """Output bounds for one box (or a batch of them, with a leading axis).
 
         ``method`` "crown-ibp" computes intermediate bounds segment by segment, "crown" keeps them.
@@ -44,7 +46,7 @@ class StreamingVerifier:
         if method not in ("crown-ibp", "crown"):
             raise UsageError(f"method {method!r}: expected crown-ibp or crown")
         found: BoundedTensor = bounds(
-            self.network,
+            network,
             box,
             method=method,
             guarantee=self.guarantee,
@@ -54,30 +56,30 @@ class StreamingVerifier:
         return found
 
     def propagate_crown_batched_streaming(
-        self, boxes: Box | Sequence[Box], method: str = "crown-ibp"
+        self, network: Network, boxes: Box | Sequence[Box], method: str = "crown-ibp"
     ) -> BoundedTensor:
         """Output bounds (batch, *output shape) for many boxes, as many at once as fit.
 
         A sequence holds boxes of one input each, all intervals.
         """
         if isinstance(boxes, Box):
-            many = boxes.batched(self.network.input_shape)
+            many = boxes.batched(network.input_shape)
         else:
             if not boxes or any(box.norm != "inf" for box in boxes):
                 raise UsageError("boxes: expected at least one, all of them intervals")
-            single = [box.batched(self.network.input_shape) for box in boxes]
+            single = [box.batched(network.input_shape) for box in boxes]
             lower, upper = (
                 np.concatenate([getattr(box, end) for box in single]) for end in ("lower", "upper")
             )
             many = Box(lower, upper)
-        found = self.propagate_crown_streaming(many, method)
-        if found.lower.ndim == len(self.network.output_shape):
+        found = self.propagate_crown_streaming(network, many, method)
+        if found.lower.ndim == len(network.output_shape):
             return BoundedTensor(found.lower[None], found.upper[None])
         return found
 
-    def plan(self, boxes: int = 1, method: str = "crown-ibp") -> MemoryPlan:
+    def plan(self, network: Network, boxes: int = 1, method: str = "crown-ibp") -> MemoryPlan:
         """What a call with so many boxes will take, and with which settings."""
         dtype: np.dtype[Any] = np.dtype(np.float64 if self.dtype == "float64" else np.float32)
-        rows = 2 * int(np.prod(self.network.output_shape))
-        together = min(boxes, boxes_at_once(self.network))
-        return plan_memory(self.network, together, rows, method, dtype, self.config)
+        rows = 2 * int(np.prod(network.output_shape))
+        together = min(boxes, boxes_at_once(network))
+        return plan_memory(network, together, rows, method, dtype, self.config)

@@ -63,8 +63,8 @@ def bound_outputs(
         try:
             many = box.batched(net.input_shape)
             if streaming is not None:
-                verifier = StreamingVerifier(net, streaming, guarantee=guarantee, dtype=dtype)
-                plan = verifier.plan(len(many.lower), method)
+                verifier = StreamingVerifier(streaming, guarantee=guarantee, dtype=dtype)
+                plan = verifier.plan(net, len(many.lower), method)
             out: Any
             if positions is not None:
                 by_position = ParallelVerifier(ParallelConfig(method)).verify_positions_parallel(

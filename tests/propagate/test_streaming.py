@@ -166,22 +166,24 @@ def test_questions_are_answered_alike(method: str) -> None:
 def test_the_verifier_by_its_known_names() -> None:
     network = deep(9, 30)
     region = boxes(network, 5)
-    verifier = StreamingVerifier(network, StreamingConfig(checkpoint_interval=3))
+    verifier = StreamingVerifier(StreamingConfig(checkpoint_interval=3))
     for method in ("crown-ibp", "crown"):
         plain = gamma.bounds(network, region, method=method)
-        many = verifier.propagate_crown_batched_streaming(region, method)
+        many = verifier.propagate_crown_batched_streaming(network, region, method)
         parts = [region.slice(b, b + 1) for b in range(5)]
-        listed = verifier.propagate_crown_batched_streaming(parts, method)
-        one = verifier.propagate_crown_streaming(Box(region.lower[0], region.upper[0]), method)
+        listed = verifier.propagate_crown_batched_streaming(network, parts, method)
+        one = verifier.propagate_crown_streaming(
+            network, Box(region.lower[0], region.upper[0]), method
+        )
         assert (many.lower == plain.lower).all() and (listed.upper == plain.upper).all()
         assert one.lower.shape == (3,)
         single = gamma.bounds(network, Box(region.lower[0], region.upper[0]), method=method)
         assert (one.lower == single.lower).all()
-    assert verifier.plan().predicted > 0
+    assert verifier.plan(network).predicted > 0
     with pytest.raises(UsageError, match="crown-ibp"):
-        verifier.propagate_crown_streaming(region, "ibp")
-    off = StreamingVerifier(network, StreamingConfig(enable_crown_streaming=False))
-    assert (off.propagate_crown_streaming(region).lower.shape) == (5, 3)
+        verifier.propagate_crown_streaming(network, region, "ibp")
+    off = StreamingVerifier(StreamingConfig(enable_crown_streaming=False))
+    assert (off.propagate_crown_streaming(network, region).lower.shape) == (5, 3)
 
 
 def test_presets_and_refusals() -> None:
