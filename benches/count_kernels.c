@@ -47,6 +47,7 @@ static const double FACTORS[3] = {0x1p-40, 0x1p-24, 0.5};
         steps[1].weight = weight;                                                                  \
         steps[1].width = steps[1].columns = WIDTH;                                                 \
         gamma_chain_##S(steps, 1, A, d, BOX, scratch, 8, WIDTH, 1, ROWS);                          \
+        gamma_product_##S(A, weight, scratch, 8, WIDTH, WIDTH);                                    \
     }                                                                                              \
                                                                                                    \
     static double elementwise_##S(void) {                                                          \

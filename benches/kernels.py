@@ -272,6 +272,23 @@ def _window_rows(name: str) -> Callable[[int], tuple[Call, Call]]:
     return make
 
 
+def _product(size: int) -> tuple[Call, Call]:
+    """A square weight of about ``size`` entries, and 32 rows."""
+    n = max(1, round(size**0.5))
+    columns = kernels.padded(n, np.dtype(np.float32))
+    A, W = numbers(32 * n, np.float32).reshape(32, n), np.zeros((n, columns), np.float32)
+    W[:, :n] = numbers(n * n, np.float32, 1).reshape(n, n)
+
+    def check() -> None:
+        found = kernels.product(A, W, n)
+        exact = A.astype(np.longdouble) @ W[:, :n].astype(np.longdouble)
+        reach = abs(A).astype(np.float64) @ abs(W[:, :n]).astype(np.float64)
+        assert found is not None
+        assert (abs(found - exact) <= (n + 1) * 2.0**-24 * reach).all()
+
+    return lambda: kernels.product(A, W, n), check
+
+
 def _spread(size: int) -> tuple[Call, Call]:
     """Rows of up to 16 channels through a kernel of 2 by 2 onto as many channels."""
     channels = min(size, 16)
@@ -351,6 +368,7 @@ CASES: dict[str, Case] = {
     "fold_last f32": Case(_fold_last, 6),
     "relax_windows f32": Case(_window_rows("relax_windows"), 8, numpy=False),
     "abs_dot_windows f32": Case(_window_rows("abs_dot_windows"), 4, numpy=False),
+    "product f32": Case(_product, 4, numpy=False),
     "spread f32": Case(_spread, 8, numpy=False),
     "correlate f32": Case(_correlate, 8, numpy=False),
     "interval_finish": Case(_finish, 64, numpy=False),

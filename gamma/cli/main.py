@@ -50,7 +50,9 @@ def _run(argv: Sequence[str] | None) -> int:
         print(gamma_version())
         return 0
     if args.command is None:
-        parser.error("no command given: verify, bounds, suite, inspect, info, bench or completion")
+        parser.error(
+            "no command given: verify, bounds, suite, inspect, info, bench, tune or completion"
+        )
     if args.command == "completion":
         from gamma.cli.completion import script
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from gamma.tensor import choices
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -111,20 +113,6 @@ def describe_machine() -> dict[str, Any]:
     return {
         **environment(),
         "numpy": np.__version__,
-        "processor": processor(),
+        "processor": choices.processor(),
         "processors": os.cpu_count() or 1,
     }
-
-
-def processor() -> str:
-    """The processor's name as the system tells it, or the machine type."""
-    import platform
-
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
-            for line in stream:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

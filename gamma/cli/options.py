@@ -59,6 +59,11 @@ def build_parser() -> Parser:
     bench.add_argument("--seconds", type=_seconds, default=15.0, metavar="S", help="default: 15")
     bench.add_argument("--threads", type=_positive, metavar="N", help="BLAS threads")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
+    tune = command("tune", "measure which way is faster on this machine, and remember")
+    tune.add_argument("--seconds", type=_seconds, default=12.0, metavar="S", help="default: 12")
+    tune.add_argument("--show", action="store_true", help="print what is in use, measure nothing")
+    tune.add_argument("--reset", action="store_true", help="forget what was measured")
+    tune.add_argument("--json", action="store_true", help="print one JSON object")
     completion = command("completion", "print a shell completion script")
     completion.add_argument("shell", choices=SHELLS, help="the shell to complete in")
     return parser

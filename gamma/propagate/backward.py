@@ -37,7 +37,7 @@ from gamma.propagate.dense import padded
 from gamma.propagate.plan import plan_of
 from gamma.propagate.state import NodeBounds
 from gamma.propagate.windows import Windows, can_window, framed, through_conv
-from gamma.tensor import kernels, pool, rounding
+from gamma.tensor import choices, kernels, pool, rounding
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
@@ -58,8 +58,6 @@ class Bounds(Protocol):
 _TINY = 2.0**-1000
 # A fused ReLU drops dead columns when at least this share of them is dead in every box.
 _COMPRESS_FROM = 0.1
-# Entries of a weight up to which one thread of the C product beats the BLAS (measured).
-CHAIN_WEIGHT = 1 << 20
 # Scratch memory of a block of rows on their way down: a share of the second-level cache.
 _CHAIN_BYTES = 256 << 10
 
@@ -252,13 +250,17 @@ class Backward:
                 self._ready.add(index)
         return True
 
+    def tiled(self, op: Gemm) -> bool:
+        """Whether rows are multiplied by this weight in C, not by the BLAS."""
+        return choices.choose("rows.product", self.dtype.char, op.weight.size) == "tiled"
+
     def _set_step(self, chain: kernels.Chain, index: int) -> bool:
         """Describe one node to the chain; False when its weight is better left to the BLAS."""
         node = self.network.nodes[index]
         if index == 0:
             chain.pay(0, node.size, self.radius(0), None)
         elif isinstance(node.op, Gemm):
-            if node.op.weight.size > CHAIN_WEIGHT:
+            if not self.tiled(node.op):
                 return False
             charge = None if self.fused(index) else self.charge(index)
             weight, width = self._padded(index)
@@ -367,7 +369,13 @@ class Backward:
             _settle(d)
         shapes = [self.network.nodes[i].shape for i in node.inputs]
         parts: tuple[Rows, ...]
-        if self._windowed and not isinstance(rows, Windows) and can_window(node.op, shapes[0]):
+        if (
+            self._windowed
+            and not isinstance(rows, Windows)
+            and can_window(node.op, shapes[0])
+            # Tables with channels last are made once; a few rows do not earn them back.
+            and choices.choose("rows.start", "", rows.size) == "windows"
+        ):
             image = rows.reshape(len(rows), *node.shape)
             rows = framed(channels_last(image, (node.shape[1], node.shape[2])), box)
         if isinstance(rows, Windows):

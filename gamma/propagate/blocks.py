@@ -12,9 +12,8 @@ from weakref import WeakKeyDictionary
 
 from gamma.network.graph import Network
 from gamma.ops import Conv, Gemm
+from gamma.tensor import choices
 
-# A thread pays when a block takes some milliseconds (nanoseconds of `row_cost`).
-_LEAST_COST = 4e6
 # Rows of a block below which its products waste the bandwidth that the weights need.
 _LEAST_ROWS = 32
 _MOST_BLOCKS = 16
@@ -48,7 +47,8 @@ def block_length(network: Network, index: int, count: int, each: int, most: int)
     blocks = -(-count // max(1, most // 2))
     worth = 0
     if rows >= 2 * _LEAST_ROWS and not _by_memory.get():
-        worth = min(rows // _LEAST_ROWS, int(rows * row_cost(network, index) / _LEAST_COST))
+        least = max(1.0, choices.limit("rows.share"))
+        worth = min(rows // _LEAST_ROWS, int(rows * row_cost(network, index) / least))
     if worth >= 2:
         # More than two serve more processors and even out, where a block stays twice as long.
         blocks = max(blocks, 2, min(worth // 2, _MOST_BLOCKS))

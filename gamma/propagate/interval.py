@@ -15,9 +15,9 @@ import numpy.typing as npt
 from gamma import tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network, Node
-from gamma.ops import Conv, Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
+from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
 from gamma.propagate.state import NodeBounds, check_order, clean
-from gamma.tensor import kernels, rounding
+from gamma.tensor import choices, kernels, rounding
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
@@ -25,7 +25,6 @@ Float64 = npt.NDArray[np.float64]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 # Below this batch the fused kernel reads the weights once; above it BLAS is faster.
-FUSED_BATCH = 4
 _TINY = 2.0**-1000
 # Inputs of a layer that are 0 in all boxes are left out when at most this share is live, and there
 # are enough of them to look.
@@ -127,7 +126,7 @@ def _linear(
 def _dense(node: Node, op: Linear, inputs: Sequence[NodeBounds]) -> NodeBounds | None:
     """`_linear` for a dense layer and few boxes, in one call of the C library."""
     x = inputs[0]
-    if not isinstance(op, Gemm) or x.lower.ndim != 2 or len(x.lower) > FUSED_BATCH:
+    if not isinstance(op, Gemm) or x.lower.ndim != 2 or not few_boxes(op, len(x.lower)):
         return None
     g = rounding.gamma_factor(op.terms + 4, np.float64)
     weight, bias, row_sum = op.cached("dense.interval", lambda: dense_constants(op))
@@ -187,6 +186,12 @@ def node_shape(bounds: NodeBounds) -> tuple[int, ...]:
     return bounds.lower.shape[1:]
 
 
+def few_boxes(op: Gemm, count: int) -> bool:
+    """Whether a dense layer's weight is read once for ``count`` boxes, not multiplied twice."""
+    dtype = "d" if op.weight.itemsize == 8 else "f"
+    return choices.choose("interval.dense", dtype, count) == "fused"
+
+
 def _products(
     op: Linear, centres: list[Float64], radii: list[Float64], dtype: npt.DTypeLike
 ) -> tuple[Float64, Float64]:
@@ -196,12 +201,12 @@ def _products(
     """
     single = (
         np.dtype(dtype) == np.float32
-        and isinstance(op, Gemm | Conv)
+        and isinstance(op, Gemm)  # convolutions of images lose more by the narrowing than they gain
         and op.exact_in(np.float32)
         and tuning.enabled("narrow_spread")
     )
     if isinstance(op, Gemm):
-        if centres[0].ndim == 2 and len(centres[0]) <= FUSED_BATCH:
+        if centres[0].ndim == 2 and few_boxes(op, len(centres[0])):
             if tuning.enabled("fused_interval"):
                 weight = np.ascontiguousarray(op.weight)
                 return kernels.interval_affine(weight, centres[0], radii[0])

@@ -112,7 +112,9 @@ def checkpoints(network: Network, interval: int) -> list[int]:
     A layer is a linear operator that computes; nodes behind an activation are preferred.
     """
     chosen, layers = [0], 0
-    cuts = set(cut_nodes(network))
+    # A node whose activation carries its charge is needed together with that activation.
+    carried = plan_of(network).carried
+    cuts = {index for index in cut_nodes(network) if not carried[index]}
     for index in range(1, network.output):
         op = network.nodes[index].op
         layers += isinstance(op, Linear) and not op.moves

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.ops import Gemm
-from gamma.propagate.backward import CHAIN_WEIGHT, Backward, Rows
+from gamma.propagate.backward import Backward, Rows
 from gamma.propagate.interval import input_bounds
 from gamma.propagate.plan import plan_of
 from gamma.propagate.store import CheckpointedBounds, PackedBounds, let_go
@@ -150,11 +150,10 @@ class StreamedBackward(Backward):
 
     def _would_chain(self, last: int) -> bool:
         """Whether the ordinary walk would use the C product: then so does this one, bit for bit."""
-        weights = (node.op.weight.size for node in self._dense_nodes(last))
         return (
             bool(self._sequential and last and self._plan.sequential[last])
             and kernels.isa != "numpy"
-            and all(size <= CHAIN_WEIGHT for size in weights)
+            and all(self.tiled(node.op) for node in self._dense_nodes(last))
         )
 
     def _dense_nodes(self, last: int) -> Any:

@@ -21,11 +21,11 @@ from gamma.propagate.backward import Backward, Rows
 from gamma.propagate.blocks import block_length
 from gamma.propagate.constants import linear_charge
 from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
-from gamma.propagate.interval import FUSED_BATCH, input_bounds, interval_step
+from gamma.propagate.interval import input_bounds, interval_step
 from gamma.propagate.plan import plan_of
 from gamma.propagate.state import NodeBounds
 from gamma.propagate.windows import Windows, negated_too, starts
-from gamma.tensor import heap, rounding
+from gamma.tensor import choices, heap, rounding
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
@@ -330,7 +330,9 @@ def _with_negatives(rows: Rows) -> Rows:
 
 def _unit_rows(neurons: Array, boxes: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
     """One coefficient 1 per row: a window of one pixel on an image, a dense row elsewhere."""
-    if len(shape) == 3 and tuning.enabled("windows"):
+    entries = len(neurons) * math.prod(shape)
+    windowed = len(shape) == 3 and tuning.enabled("windows")
+    if windowed and choices.choose("rows.start", "", entries) == "windows":
         return starts(neurons, boxes, shape, dtype)
     unit = np.zeros((len(neurons), math.prod(shape)), dtype)
     unit[np.arange(len(neurons)), neurons] = 1
@@ -364,7 +366,7 @@ def one_call(network: Network, box: Box, options: Options) -> DenseNetwork | Non
         gates.append("unstable")
     fits = box.norm == "inf" if method != "ibp" else True
     # Without hidden rows a batch is one product, which the BLAS does faster.
-    fits = fits and (method == "crown" or batch <= FUSED_BATCH)
+    fits = fits and (method == "crown" or batch <= choices.limit("interval.dense", "f"))
     if not fits or options.guarantee != "real" or not all(map(tuning.enabled, gates)):
         return None
     return dense_network(network, options.dtype)

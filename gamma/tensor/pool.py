@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.errors import ResourceError, UsageError
+from gamma.tensor import choices
 
 Array = npt.NDArray[Any]
 Shape = int | tuple[int, ...]
@@ -34,8 +35,6 @@ SMALLEST = 64
 ALIGNMENT = 64
 CAP_BYTES = 256 << 20
 """Bytes a thread's pool keeps for later, by default."""
-WORTHWHILE = 1 << 18
-"""Bytes below which ``empty`` asks NumPy: the system has such memory at hand in less time."""
 QUEUE_LIMIT = 1024
 """Blocks that wait for their thread at most; more are freed."""
 
@@ -330,7 +329,8 @@ def empty(shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
     """
     kind = np.dtype(dtype)
     size = math.prod(shape) if isinstance(shape, tuple) else shape
-    if size * kind.itemsize < WORTHWHILE or not tuning.enabled("pool"):
+    worthwhile = choices.choose("memory.array", "", size * kind.itemsize) == "pool"
+    if not worthwhile or not tuning.enabled("pool"):
         return np.empty(shape, kind)
     return TensorPool.current().empty(shape, kind)
 

@@ -58,7 +58,7 @@ def details() -> dict[str, Any]:
     """Everything ``gamma info`` prints: the head of a bug report."""
     import numpy
 
-    from gamma.tensor import kernels
+    from gamma.tensor import choices, kernels
     from gamma.tensor.probe import check_arithmetic
 
     failed = check_arithmetic()
@@ -68,6 +68,7 @@ def details() -> dict[str, Any]:
         if kernels.isa == "numpy"
         else "compiled",
         "isa_available": list(kernels.available()),
+        "choices": "tuned for this machine" if choices.tuned() else "defaults",
         "arithmetic": "ok" if not failed else "failed: " + ", ".join(failed),
         "python": platform.python_version(),
         "numpy": numpy.__version__,

@@ -13,7 +13,7 @@ from gamma import tuning
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape
 from gamma.propagate import workers
-from gamma.tensor import pool
+from gamma.tensor import choices, pool
 from gamma.tensor.box import Box
 from gamma.tensor.pool import TensorPool
 
@@ -45,10 +45,9 @@ def box(network: Network) -> Box:
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[TensorPool]:
     """A pool that lends arrays of any size, for one thread."""
-    monkeypatch.setattr(pool, "WORTHWHILE", 1)
     mine = TensorPool()
     monkeypatch.setattr(pool._local, "pool", mine, raising=False)
-    with workers.limited(1):
+    with workers.limited(1), choices.using({("memory.array", ""): 1}):
         yield mine
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, ReduceMax, Relu, Reshape, Sigmoid
 from gamma.propagate import Specification, blocks, lower_bounds, workers
 from gamma.propagate.blocks import block_length, row_cost
+from gamma.tensor import choices
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,10 +69,11 @@ NETWORKS: list[Callable[[np.random.Generator], Network]] = [dense, relus, residu
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every walk is worth sharing."""
-    monkeypatch.setattr(blocks, "_LEAST_COST", 1.0)
     monkeypatch.setattr(blocks, "_LEAST_ROWS", 2)
+    with choices.using({("rows.share", ""): 1.0}):
+        yield
 
 
 def boxes(network: Network, rng: np.random.Generator, batch: int) -> gamma.Box:
