@@ -14,6 +14,8 @@ import numpy.typing as npt
 from gamma import telemetry
 from gamma.errors import UsageError
 from gamma.network.graph import Network
+from gamma.propagate import workers
+from gamma.propagate.blocks import boxes_per_share
 from gamma.propagate.constants import UNIT, inflated
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.planning import MemoryPlan, plan_memory
@@ -143,18 +145,23 @@ def bounds(
     few = dtype == "auto" and method == "crown" and net.nodes[net.output].size <= _FEW_OUTPUTS
     rows = 2 * net.nodes[net.output].size
     start_walk, step, _ = _walks(net, options, many, rows, streaming, max_memory_bytes)
-    found: dict[str, list[tuple[Array, Array]]] = {}
-    for start in range(0, len(many.lower), step):
-        with telemetry.measure("bounds", boxes=min(step, len(many.lower) - start)):
+    count = len(many.lower)
+    if streaming is None and not max_memory_bytes and method != "crown":
+        step = min(step, boxes_per_share(net, count))
+    nodes = range(net.output + 1) if intermediate else (net.output,)
+
+    def ends(start: int) -> list[tuple[Array, Array]]:
+        with telemetry.measure("bounds", boxes=min(step, count - start)):
             walk = start_walk(many.slice(start, start + step))
             # A few output rows cost little in float64 and pay no float32 charge.
-        (walk.in_float64() if few else walk).output()
-        nodes = range(net.output + 1) if intermediate else (net.output,)
-        for index in nodes:
-            known = walk.bounds[index]
-            ends = to_output(known.lower, known.upper, options.dtype)
-            found.setdefault(net.nodes[index].name, []).append(ends)
-        del walk, known  # the next walk needs the memory
+            (walk.in_float64() if few else walk).output()
+        known = (walk.bounds[index] for index in nodes)
+        return [to_output(k.lower, k.upper, options.dtype) for k in known]
+
+    shares = [partial(ends, start) for start in range(0, count, step)]
+    parallel = method != "crown" and streaming is None and not max_memory_bytes
+    parts = workers.run(shares) if parallel else [share() for share in shares]
+    found = {net.nodes[index].name: [part[k] for part in parts] for k, index in enumerate(nodes)}
     tensors = {name: _joined(parts, single) for name, parts in found.items()}
     return tensors if intermediate else tensors[net.nodes[net.output].name]
 

@@ -17,6 +17,12 @@ from gamma.tensor import choices
 # Rows of a block below which its products waste the bandwidth that the weights need.
 _LEAST_ROWS = 32
 _MOST_BLOCKS = 16
+# Boxes of an interval pass below which a share wastes the weights' bandwidth; its work comes in
+# larger pieces than rows do, so less of it is worth a thread.
+_LEAST_BOXES = 64
+_INTERVAL_SHARE = 0.25
+# Nanoseconds of an interval pass: one product of centre and radius, all passes over one neuron.
+_PRODUCT, _PASSES = 0.08, 10.0
 
 # Nanoseconds on one core: an operation of a dense product (many of whose columns are dropped) and
 # of a convolution's, one entry of the latter's columns, one entry of a row in all other passes.
@@ -54,6 +60,31 @@ def block_length(network: Network, index: int, count: int, each: int, most: int)
         blocks = max(blocks, 2, min(worth // 2, _MOST_BLOCKS))
         blocks += blocks % 2
     return -(-count // blocks)
+
+
+def boxes_per_share(network: Network, count: int) -> int:
+    """Boxes of one share of ``count`` when all that is asked is their interval bounds.
+
+    The BLAS shares the large products of dense layers among its threads by itself.
+    """
+    if count < 2 * _LEAST_BOXES:
+        return count
+    least = max(1.0, choices.limit("rows.share") * _INTERVAL_SHARE)
+    shares = min(count // _LEAST_BOXES, int(count * _box_cost(network) / least), _MOST_BLOCKS)
+    shares -= shares % 2
+    return -(-count // shares) if shares >= 2 else count
+
+
+def _box_cost(network: Network) -> float:
+    """Nanoseconds, roughly, of the interval bounds of one box; 0 without a convolution."""
+    known = _costs.setdefault(network, {})
+    if -1 not in known:
+        total = 0.0
+        for node in network.nodes[1:]:
+            products = node.size * node.op.terms if isinstance(node.op, Gemm | Conv) else 0
+            total += _PRODUCT * products + _PASSES * node.size
+        known[-1] = total if any(isinstance(node.op, Conv) for node in network.nodes) else 0.0
+    return known[-1]
 
 
 def row_cost(network: Network, index: int) -> float:
