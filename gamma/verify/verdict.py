@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ import numpy.typing as npt
 from gamma.errors import PropertyError, ResourceError
 from gamma.network.graph import Network
 from gamma.network.property import Property
-from gamma.propagate import MemoryPlan, Specification, StreamingConfig, lower_bounds
+from gamma.propagate import MemoryPlan, Specification, StreamingConfig, lower_bounds, workers
 from gamma.tensor.box import Box
+from gamma.tensor.threads import limit_blas
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
 from gamma.verify.choices import check_options
 from gamma.verify.describe import describe_safe, model_record, property_record
@@ -74,14 +75,11 @@ def verify(
 
 @contextmanager
 def limited_threads(threads: int | None) -> Iterator[None]:
-    """Limit the BLAS threads of this process inside the block."""
+    """At most so many threads inside the block: of the BLAS, and of walks that share their rows."""
     if threads is None:
-        limit: Any = nullcontext()
-    else:
-        from threadpoolctl import threadpool_limits
-
-        limit = threadpool_limits(threads)
-    with limit:
+        yield
+        return
+    with limit_blas(threads), workers.limited(threads):
         yield
 
 
