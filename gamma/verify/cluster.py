@@ -1,7 +1,7 @@
 """The instances of a suite on a dask cluster, through joblib's dask backend.
 
 The scheduler gives the work of a worker that ends to another one. An instance that ends several
-workers in turn is given up and gets a record that says so.
+workers in turn, the last ones with nothing else at work, is given up and gets a record saying so.
 """
 
 from __future__ import annotations
@@ -58,10 +58,17 @@ def each(
     try:
         left = dict(enumerate(items))
         started = time.perf_counter()
-        if items:
+        # A worker that ends takes innocent items along, time and again: what the first round left
+        # is tried again, each with nothing else at work.
+        rounds = [list(left)] if items else []
+        rounds += [[k] for k in left]
+        for numbers in rounds:
+            waiting = [k for k in numbers if k in left]
+            if not waiting:
+                continue
             with parallel_config(backend=_backend()(client=client, pure=False)):
                 work = Parallel(return_as="generator_unordered", batch_size=1)
-                tasks = (delayed(_numbered)(function, k, item) for k, item in enumerate(items))
+                tasks = [delayed(_numbered)(function, k, left[k]) for k in waiting]
                 for outcome in work(tasks):
                     if outcome is not None and left.pop(outcome[0], None) is not None:
                         yield outcome[1]

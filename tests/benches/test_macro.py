@@ -158,7 +158,8 @@ def test_a_target_is_judged_by_its_worst_case_at_its_best_settings() -> None:
     assert found["CROWN, acasxu, reach, rl"] == ("12×", "acasxu_1_1_p1", "met")
     assert found["CROWN, mnist_fc, batch 1"][2] == "MISSED"
     assert found["first bound, cold process"] == ("0.40 s", "made_0", "met")
-    assert len(found) == 3
+    unmeasured = [name for name, row in found.items() if row[2] == "not measured"]
+    assert len(found) - len(unmeasured) == 3 and "IBP, batch 128" in unmeasured
 
 
 def test_documentation_blocks_are_replaced(tmp_path: Path, monkeypatch: Any) -> None:
