@@ -231,7 +231,7 @@ def _dense_products(
         if np.count_nonzero(live) <= _LIVE * len(live):
             live |= centre.any(axis=0)
             kept = np.flatnonzero(live)
-            weight, size = weight[kept], size[kept]
+            weight, size = np.take(weight, kept, axis=0), np.take(size, kept, axis=0)
             centre, radius = np.take(centre, kept, axis=1), np.take(radius, kept, axis=1)
     if not single:
         return np.matmul(centre, weight), np.matmul(radius, size)
