@@ -272,6 +272,8 @@ CONVOLUTIONS(double, f64)
 
 /* Rows of a neuron and its negative that go down together in gamma_dense_walk. */
 enum { DENSE_ROWS = 32 };
+/* What copying an entry of a weight costs, in multiplications of it with a row. */
+#define COPY_PRICE 64.0
 
 static double seconds_now(void) {
     struct timespec now;

@@ -58,6 +58,8 @@ class Bounds(Protocol):
 _TINY = 2.0**-1000
 # A fused ReLU drops dead columns when at least this share of them is dead in every box.
 _COMPRESS_FROM = 0.1
+# What copying an entry of a weight costs, in multiplications of it with a row.
+_COPY_PRICE = 64.0
 # Scratch memory of a block of rows on their way down: a share of the second-level cache.
 _CHAIN_BYTES = 256 << 10
 
@@ -148,7 +150,19 @@ class Backward:
         if not self._compress or not dense or not isinstance(nodes[readers[0]].op, Gemm):
             return None
         live = np.flatnonzero((self.bounds[before].upper > 0).any(axis=0))
-        return live if len(live) <= (1 - _COMPRESS_FROM) * node.size else None
+        dead = node.size - len(live)
+        earned = self._passing(before) * dead > _COPY_PRICE * len(live)
+        return live if dead >= _COMPRESS_FROM * node.size and earned else None
+
+    def _passing(self, index: int) -> float:
+        """Rows that will pass dense node ``index``, roughly: later layers', and the output's."""
+        return self._later_rows(index) + 2 * self._plan.sizes[self.network.output]
+
+    def _later_rows(self, index: int) -> float:
+        """Rows of hidden layers behind node ``index``: they have as many unstable neurons as it."""
+        bounds = self.bounds[index]
+        unstable = np.count_nonzero((bounds.lower < 0) & (bounds.upper > 0)) / len(bounds.lower)
+        return 2 * unstable * self._plan.hidden_after[index]
 
     def weight(self, index: int) -> Array:
         """Weight of dense node ``index`` without the rows and columns of dead neurons."""

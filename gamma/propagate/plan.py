@@ -21,6 +21,7 @@ class Plan:
         separate: linear, and every entry depends on one input entry alone, through such nodes only.
         sequential: every node from here to the input reads just the one before it, and is dense,
             elementwise or a change of shape of flat entries.
+        hidden_after: dense layers with an activation among the nodes behind it.
     """
 
     sizes: tuple[int, ...]
@@ -29,6 +30,7 @@ class Plan:
     relaxed: tuple[bool, ...]
     separate: tuple[bool, ...]
     sequential: tuple[bool, ...]
+    hidden_after: tuple[int, ...]
 
 
 _plans: WeakKeyDictionary[Network, Plan] = WeakKeyDictionary()
@@ -57,13 +59,16 @@ def _make(network: Network) -> Plan:
         flat = isinstance(op, Gemm) and len(node.shape) == 1
         plain = flat or isinstance(op, Elementwise | Reshape)
         sequential.append(plain and node.inputs == (index - 1,) and sequential[index - 1])
+    carried = tuple(_carried(network, index) for index in range(len(nodes)))
+    hidden = [kept and isinstance(node.op, Gemm) for node, kept in zip(nodes, carried, strict=True)]
     return Plan(
         sizes,
         tuple(accumulate(sizes, max)),
-        tuple(_carried(network, index) for index in range(len(nodes))),
+        carried,
         tuple(any(isinstance(nodes[r].op, Elementwise | ReduceMax) for r in rs) for rs in readers),
         tuple(separate),
         tuple(sequential),
+        tuple(sum(hidden[index + 1 :]) for index in range(len(nodes))),
     )
 
 

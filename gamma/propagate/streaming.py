@@ -131,7 +131,13 @@ def estimate_memory_savings(
 
 
 class StreamedBackward(Backward):
-    """Tables of a node live while rows pass it; its weight is given back then."""
+    """Tables of a node live while rows pass it; its weight is given back then.
+
+    Attributes:
+        above: the node whose rows go down now.
+    """
+
+    above = 0
 
     def chained(self, last: int) -> bool:
         # All steps at once would need all tables and weights at once.
@@ -147,6 +153,12 @@ class StreamedBackward(Backward):
         last = max(frontier)
         self._tiled = len(frontier) == 1 and self._would_chain(last)
         return super().run(frontier, d, box, check)
+
+    def _passing(self, index: int) -> float:
+        # Tables live for one walk: of a hidden layer's rows, or of the output's.
+        if self.above == self.network.output:
+            return 2 * self._plan.sizes[self.network.output]
+        return self._later_rows(index)
 
     def _would_chain(self, last: int) -> bool:
         """Whether the ordinary walk would use the C product: then so does this one, bit for bit."""
@@ -228,6 +240,16 @@ class StreamedWalk(Walk):
             options.guarantee,
             options.method == "ibp",
         )
+
+    def _all_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
+        assert isinstance(self.backward, StreamedBackward)
+        self.backward.above = index
+        return super()._all_bounds(index, boxes, neurons)
+
+    def rows(self, frontier: dict[int, Array], d: Float64, box: Array) -> Float64:
+        assert isinstance(self.backward, StreamedBackward)
+        self.backward.above = max(frontier)
+        return super().rows(frontier, d, box)
 
     # Blocks of coefficients alive at the widest step, the copies of weights included.
     blocks = STREAMED_BLOCKS
