@@ -47,8 +47,8 @@ def make(path: Path, layers: int, width: int) -> None:
         for m, n in shapes:
             for start in range(0, m, 256):
                 rows = min(256, m - start)
-                part = rng.standard_normal((rows, n), np.float32) * np.float32(0.06 * (1.0 / n) ** 0.5)
-                file.write(part.tobytes())
+                part = rng.standard_normal((rows, n), np.float32)
+                file.write((part * np.float32(0.06 / n**0.5)).tobytes())
             file.write(np.full(m, 0.01, np.float32).tobytes())
 
 

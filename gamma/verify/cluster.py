@@ -83,10 +83,18 @@ def each(
 
 
 def _backend() -> Any:
-    """joblib's dask backend, which otherwise waits for ever for work that the cluster gave up."""
+    """joblib's dask backend, but all work is the cluster's, and what the cluster gave up is over.
+
+    joblib runs the work of one processor in its own process, even where that one is a cluster's
+    last living worker: an instance that ends its worker would end the suite. It waits for ever for
+    work that the cluster gave up.
+    """
     from joblib._dask import DaskDistributedBackend
 
     class Backend(DaskDistributedBackend):  # type: ignore[misc]
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, int(super().effective_n_jobs(n_jobs)))
+
         def submit(self, func: Any, callback: Any = None) -> Any:
             future = super().submit(func, callback)
             future.add_done_callback(lambda done: done.exception() and callback([None]))

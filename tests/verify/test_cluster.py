@@ -105,6 +105,16 @@ def test_what_ends_every_worker_is_given_up(workers: Any, monkeypatch: Any) -> N
     assert sorted(found) == [-3, 0, 1, 2, 4, 5, 6, 7]
 
 
+def test_the_work_of_a_single_worker_is_not_done_here() -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50
+    ) as one:
+        found = cluster.each(one.scheduler_address, lambda _: os.getpid(), lambda *_: -1, [0, 1])
+        assert set(found) == {one.workers[0].pid}
+
+
 def test_no_cluster(monkeypatch: Any) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
     with pytest.raises(ResourceError, match=r"no answer in 0\.5 s"):
