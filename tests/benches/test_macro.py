@@ -17,8 +17,10 @@ import pytest
 from benches import macro, report
 from benches.cases import Case, case, names
 from benches.floors import least_work
-from gamma.cli.bench import dense_network, image_network
+from gamma.cli.bench import dense_network
 from gamma.cli.measuring import Machine, timed
+from gamma.network.graph import Builder, Network
+from gamma.ops import Conv, Gemm, Input, Relu
 from gamma.propagate import bounds
 from gamma.tensor.box import Box
 
@@ -27,23 +29,73 @@ NOWHERE = ROOT / "absent"
 MACHINE = Machine(copy=1e9, gemm32=1e9, gemm64=5e8, call=1e-6)
 
 
-def test_interval_floor_is_two_products() -> None:
-    network = dense_network((4, 8, 3))
-    work = least_work(network, Box.linf(np.zeros((1, 4)), 0.1), "ibp")
-    assert work.operations == 2 * 2 * (4 * 8 + 8 * 3)
-    assert work.fixed == 4 * network.parameters
-    image = image_network(8, (2, 5))
-    found = least_work(image, Box.linf(np.zeros((1, 2, 8, 8)), 0.1), "ibp")
-    assert found.operations == 4 * (16 * 5 * 2 * 16 + 10 * 80)
+def made(*operators: Any, shape: tuple[int, ...]) -> Network:
+    builder = Builder(Input(), shape)
+    node = 0
+    for op in operators:
+        node = builder.add(op, node)
+    return builder.build(node)
+
+
+def dense(*rows: list[float], bias: float = 0.0) -> Gemm:
+    weight = np.array(rows, np.float32)
+    return Gemm(weight, np.full(len(weight), bias, np.float32))
+
+
+def test_interval_floor_is_two_products_of_what_is_not_fixed() -> None:
+    # 2 of 4 inputs can change, 1 is fixed at zero; no neuron is dead, one weight is zero.
+    net = made(dense([1, 1, 1, 1], [1, 0, 1, 1], bias=9), Relu(), dense([1, 1]), shape=(4,))
+    box = Box(np.array([[0.0, 1, 1, 0]]), np.array([[1.0, 2, 1, 0]]))
+    work = least_work(net, box, "ibp")
+    assert work.operations == 2 * ((3 + 2) + (2 + 1) + 2 * 2)
+    assert work.fixed == 4 * (net.parameters - 1 - 2)
+    dead = made(dense([1, 1, 1, 1], [0, 0, 0, 0], bias=-9), Relu(), dense([1, 1]), shape=(4,))
+    assert least_work(dead, box, "ibp").operations == 2 * (3 + 2)
+
+
+def test_windows_over_the_padding_are_cut() -> None:
+    # Windows of 3 with one column of padding on either side of 4 columns: 2, 3, 3 and 2 terms.
+    conv = Conv(np.ones((5, 2, 1, 3), np.float32), pads=(0, 1, 0, 1))
+    net = made(conv, shape=(2, 1, 4))
+    box = Box.linf(np.zeros((1, 2, 1, 4)), 0.1)
+    assert least_work(net, box, "ibp").operations == 2 * 2 * (5 * 2 * 10)
 
 
 def test_crown_floor_counts_the_rows_of_the_walk() -> None:
-    network = dense_network((4, 8, 3))
-    wide = least_work(network, Box.linf(np.zeros((1, 4)), 10.0), "crown-ibp")
-    # All eight neurons are unstable: six rows (two per output) through the first weight.
-    assert wide.operations == 2 * 2 * (4 * 8 + 8 * 3) + 6 * 2 * 4 * 8
-    point = least_work(network, Box.linf(np.zeros((1, 4)), 0.0), "crown")
-    assert point.operations < wide.operations
+    box = Box.linf(np.zeros((1, 4)), 1.0)
+    ones = [1.0, 1, 1, 1]
+    # Of three unstable neurons one has a sloped lower line (bias > 0); a fourth is dead, a fifth
+    # is stable: it is carried once for an output's row and its negative.
+    first = Gemm(np.array([ones] * 5, np.float32), np.array([1, -1, -1, -9, 9], np.float32))
+    net = made(first, Relu(), dense([1] * 5, [1] * 5), shape=(4,))
+    interval = 2 * 5 * 4 + 2 * 4
+    assert least_work(net, box, "crown-ibp").operations == 2 * (interval + 2 * (2 + 1 + 1 + 1) * 4)
+    # Below the second layer the two rows differ everywhere; CROWN also bounds its four neurons.
+    wide = made(first, Relu(), dense(*[[1] * 5] * 4, bias=-15), Relu(), dense([1] * 4), shape=(4,))
+    interval = 2 * 5 * 4 + 2 * 4 * 4 + 4
+    output = 4 * 4 + 2 * 4 * 4
+    assert least_work(wide, box, "crown-ibp").operations == 2 * (interval + output)
+    refined = interval + output + 4 * (2 + 1 + 1 + 1) * 4
+    assert least_work(wide, box, "crown").operations == 2 * refined
+
+
+def test_crown_floor_follows_the_window_of_each_neuron() -> None:
+    def conv(bias: float) -> Conv:
+        weight = np.ones((1, 1, 1, 3), np.float32)
+        return Conv(weight, np.array([bias], np.float32), pads=(0, 1, 0, 1))
+
+    net = made(conv(-0.5), Relu(), conv(-3.9), Relu(), conv(0), shape=(1, 1, 5))
+    box = Box.linf(np.zeros((1, 1, 1, 5)), 1.0)
+    # Every neuron is unstable with a flat lower line (upper < -lower). Terms of a window by place:
+    fan = np.array([2, 3, 3, 3, 2])
+    near = np.array([fan[max(0, i - 1) : i + 2].sum() for i in range(5)])
+    far = np.array([fan[max(0, i - 2) : i + 3].sum() for i in range(5)])
+    interval = 2 * fan.sum() + 2 * fan.sum() + fan.sum()
+    # Second layer: one product of the pair. Output: one of the pair, then two of two rows.
+    refined = near.sum()
+    output = near.sum() + 2 * far.sum()
+    found = least_work(net, box, "crown").operations
+    assert found == 2 * (interval + refined + output)
 
 
 def test_floor_seconds_are_the_slower_of_memory_and_arithmetic() -> None:
