@@ -122,6 +122,8 @@ def _suite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=_positive, default=1, metavar="N", help="worker processes, default: 1"
     )
+    text = "threads of each, default: its share of the cores"
+    parser.add_argument("--threads", type=_positive, metavar="N", help=text)
     parser.add_argument(
         "--backend",
         choices=("processes", "dask"),

@@ -42,7 +42,13 @@ def run(args: argparse.Namespace) -> int:
             lines = "line is" if records.damaged == 1 else "lines are"
             print(f"{out}: {records.damaged} {lines} damaged and run again", file=sys.stderr)
         results = run_list(
-            instances, records, options, jobs=args.jobs, scheduler=scheduler, report=report
+            instances,
+            records,
+            options,
+            jobs=args.jobs,
+            threads=args.threads,
+            scheduler=scheduler,
+            report=report,
         )
     print("\n".join(table(results)))
     seconds = picture.seconds(time.perf_counter() - start)

@@ -1,20 +1,56 @@
-"""Threads of the BLAS: how many there may be, and fewer of them for a while."""
+"""Processors of this process; threads of the BLAS: how many there may be, fewer for a while."""
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 
 def available() -> int:
-    """Processors that this process may use."""
+    """Processors that this process may use: of the machine, and of its container's quota."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return min(count, quota() or count)
+
+
+@lru_cache(maxsize=1)
+def quota(
+    own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Processors whose time the control groups grant (Linux, v1 and v2); None without a limit."""
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    granted = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            # Inside a container the path may be the host's: then the root alone is there.
+            groups = Path(path.lstrip("/"))
+            for group in (groups, *groups.parents):
+                granted += _granted(mounted / controllers / group)
+    return max(1, math.ceil(min(granted))) if granted else None
+
+
+def _granted(group: Path) -> list[float]:
+    """Processors that one control group grants, [] when it does not say."""
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            share, period = " ".join((group / f).read_text(encoding="utf-8") for f in files).split()
+            if int(share) > 0:
+                return [int(share) / int(period)]
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return []
 
 
 def asked() -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma.errors import FormatError, GammaError, UsageError
+from gamma.tensor.threads import available
 from gamma.verify.choices import check_options
 from gamma.verify.records import SCHEMA, Record, Records
 
@@ -241,29 +242,33 @@ def run(
     options: Options,
     *,
     jobs: int = 1,
+    threads: int | None = None,
     scheduler: str | None = None,
     report: Callable[[Record, int, float], None] = lambda record, left, eta: None,
 ) -> list[Record]:
     """Decide every instance that ``records`` does not answer yet; all records, in list order.
 
     ``scheduler`` is the address of a dask cluster whose workers decide the instances; without it
-    ``jobs`` processes of this machine do. ``report`` is told each new record, how many instances
-    are left and an estimate of the seconds they take.
+    ``jobs`` processes of this machine do. ``threads`` are for each instance; None for its share of
+    the processors, and on a cluster one. ``report`` is told each new record, how many instances are
+    left and an estimate of the seconds they take.
 
     Raises:
         ResourceError: the result file's disk is full, or the cluster is out of reach.
         UsageError: options that do not exist, or dask is not installed.
     """
-    check_options(options.method, options.guarantee, options.dtype, options.timeout, None)
+    check_options(options.method, options.guarantee, options.dtype, options.timeout, threads)
     if jobs < 1:
         raise UsageError(f"jobs {jobs}: expected at least 1")
     done = kept_records(records.found, instances, options)
     open_ = [instance for instance in instances if instance.key not in done]
     start, total = time.perf_counter(), len(open_)
     if scheduler is not None:
-        results = on_cluster(open_, options, scheduler)
+        results = on_cluster(open_, options, scheduler, threads or 1)
+    elif jobs == 1:
+        results = one_by_one(open_, options, threads)
     else:
-        results = one_by_one(open_, options) if jobs == 1 else in_processes(open_, options, jobs)
+        results = in_processes(open_, options, jobs, threads or max(available() // jobs, 1))
     for count, record in enumerate(results, 1):
         records.append(record)
         done[record["model"], record["property"], record["number"]] = record
@@ -272,14 +277,18 @@ def run(
     return [done[instance.key] for instance in instances]
 
 
-def one_by_one(instances: Sequence[Instance], options: Options) -> Iterator[Record]:
+def one_by_one(
+    instances: Sequence[Instance], options: Options, threads: int | None = None
+) -> Iterator[Record]:
     """The records, computed here."""
     for instance in instances:
-        yield decide(instance, options)
+        yield decide(instance, options, threads)
 
 
-def in_processes(instances: Sequence[Instance], options: Options, jobs: int) -> Iterator[Record]:
-    """The records, as worker processes finish them; each worker has its share of the processors.
+def in_processes(
+    instances: Sequence[Instance], options: Options, jobs: int, threads: int
+) -> Iterator[Record]:
+    """The records, as worker processes finish them; each worker has ``threads``.
 
     When a worker dies, what was in work is tried again, each alone, so that the one it died of is
     found: it gets a record with an error, the others their verdicts.
@@ -287,14 +296,14 @@ def in_processes(instances: Sequence[Instance], options: Options, jobs: int) -> 
     left = {instance.key: instance for instance in instances}
     while left:
         try:
-            for record in _parallel(list(left.values()), options, jobs):
+            for record in _parallel(list(left.values()), options, jobs, threads):
                 del left[record["model"], record["property"], record["number"]]
                 yield record
         except _died():
             # Only so many are handed out at a time, in this order.
             for instance in list(left.values())[:jobs]:
                 del left[instance.key]
-                yield _alone(instance, options, jobs)
+                yield _alone(instance, options, jobs, threads)
 
 
 def _died() -> type[BaseException]:
@@ -304,10 +313,11 @@ def _died() -> type[BaseException]:
     return kind
 
 
-def _parallel(instances: Sequence[Instance], options: Options, jobs: int) -> Iterator[Record]:
-    from joblib import Parallel, cpu_count, delayed, parallel_config
+def _parallel(
+    instances: Sequence[Instance], options: Options, jobs: int, threads: int
+) -> Iterator[Record]:
+    from joblib import Parallel, delayed, parallel_config
 
-    threads = max(cpu_count() // jobs, 1)
     with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=threads):
         work = Parallel(return_as="generator_unordered", pre_dispatch=jobs, batch_size=1)
         tasks = ((decide, instance, options, threads, os.getpid()) for instance in instances)
@@ -336,23 +346,25 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def on_cluster(instances: Sequence[Instance], options: Options, scheduler: str) -> Iterator[Record]:
+def on_cluster(
+    instances: Sequence[Instance], options: Options, scheduler: str, threads: int = 1
+) -> Iterator[Record]:
     """The records, as the workers of a dask cluster finish them; they must see the same files."""
     from gamma.verify import cluster
 
     there = {
         instance.key: replace(instance, folder=instance.folder.resolve()) for instance in instances
     }
-    # One thread each: dask starts as many workers, or threads of workers, as there are processors.
-    one = partial(decide, options=options, threads=1)
+    # By default one: dask starts as many workers, or threads of workers, as there are processors.
+    one = partial(decide, options=options, threads=threads)
     lost = partial(_lost, options=options)
     yield from cluster.each(scheduler, one, lost, list(there.values()))
 
 
-def _alone(instance: Instance, options: Options, jobs: int) -> Record:
+def _alone(instance: Instance, options: Options, jobs: int, threads: int) -> Record:
     start = time.perf_counter()
     try:
-        (record,) = _parallel([instance], options, max(jobs, 2))
+        (record,) = _parallel([instance], options, max(jobs, 2), threads)
         return record
     except _died():
         return _lost(instance, time.perf_counter() - start, options)

@@ -16,7 +16,7 @@ from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.propagate import MemoryPlan, Specification, StreamingConfig, lower_bounds, workers
 from gamma.tensor.box import Box
-from gamma.tensor.threads import limit_blas
+from gamma.tensor.threads import limit_blas, quota
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
 from gamma.verify.choices import check_options
 from gamma.verify.describe import describe_safe, model_record, property_record
@@ -75,11 +75,17 @@ def verify(
 
 @contextmanager
 def limited_threads(threads: int | None) -> Iterator[None]:
-    """At most so many threads inside the block: of the BLAS, and of walks that share their rows."""
-    if threads is None:
-        yield
-        return
-    with limit_blas(threads), workers.limited(threads):
+    """At most so many threads inside the block: of the BLAS, and of walks that share their rows.
+
+    None: as many as there are, but no more than a container's quota, which the BLAS does not know.
+    """
+    if threads is not None:
+        with limit_blas(threads), workers.limited(threads):
+            yield
+    elif (granted := quota()) is not None:
+        with limit_blas(granted):
+            yield
+    else:
         yield
 
 

@@ -13,6 +13,7 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 from gamma.tensor import threads
+from gamma.verify import verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 BLAS = ThreadpoolController().select(user_api="blas").lib_controllers
@@ -70,6 +71,53 @@ def test_limits_of_several_threads_end_with_the_last() -> None:
 
 def test_processors() -> None:
     assert 1 <= threads.available() <= (os.cpu_count() or 1)
+
+
+V2 = "0::/system/one\n"
+V1 = "5:memory:/box\n3:cpu,cpuacct:/box\n1:name=systemd:/\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "granted"),
+    [
+        (V2, {"system/one/cpu.max": "150000 100000\n"}, 2),
+        (V2, {"system/one/cpu.max": "max 100000\n", "system/cpu.max": "50000 100000\n"}, 1),
+        (V2, {"system/one/cpu.max": "400000 100000", "system/cpu.max": "300000 100000"}, 3),
+        (V2, {"cpu.max": "200000 100000\n"}, 2),  # a container sees its own group as the root
+        (V2, {"system/one/cpu.max": "max 100000\n"}, None),
+        (V2, {"system/one/cpu.max": "nonsense"}, None),
+        (V1, {"cpu,cpuacct/box/cpu.cfs_quota_us": "250000\n"}, 3),
+        (V1, {"cpu,cpuacct/box/cpu.cfs_quota_us": "-1\n"}, None),
+        (V1, {"cpu,cpuacct/cpu.cfs_quota_us": "100000\n"}, 1),
+        (V1, {"memory/box/cpu.cfs_quota_us": "100000\n"}, None),
+        (None, {}, None),
+    ],
+)
+def test_a_quota_of_processor_time(
+    own: str | None, files: dict[str, str], granted: int | None, tmp_path: Path
+) -> None:
+    if own is not None:
+        (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        file = tmp_path / "mounted" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        if name.endswith("quota_us"):
+            file.with_name("cpu.cfs_period_us").write_text("100000\n")
+    assert threads.quota.__wrapped__(tmp_path / "own", tmp_path / "mounted") == granted
+
+
+def test_a_quota_counts_as_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = threads.available()
+    monkeypatch.setattr(threads, "quota", lambda: 1)
+    assert threads.available() == 1
+    monkeypatch.setattr(threads, "quota", lambda: 10**6)
+    assert threads.available() == whole
+    monkeypatch.setattr(verdict, "quota", lambda: 1)
+    with verdict.limited_threads(None):
+        assert now() == {1}
+    with verdict.limited_threads(2):
+        assert now() == {2}
 
 
 def printed(code: str, **environment: str) -> str:

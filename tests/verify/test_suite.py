@@ -220,8 +220,34 @@ def test_wrong_requests(folder: Path) -> None:
     with Records(folder / "out.jsonl") as records:
         with pytest.raises(UsageError, match="jobs"):
             suite.run(instances, records, Options(), jobs=0)
+        with pytest.raises(UsageError, match="threads"):
+            suite.run(instances, records, Options(), threads=0)
         with pytest.raises(UsageError, match="method"):
             suite.run(instances, records, Options(method="guess"))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "asked", "each"), [(1, None, None), (1, 3, 3), (2, None, 4), (2, 3, 3), (16, None, 1)]
+)
+def test_threads_of_each_instance(
+    jobs: int, asked: int | None, each: int | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int | None] = []
+
+    def decide(instance: Instance, options: Options, threads: int | None) -> dict[str, Any]:
+        seen.append(threads)
+        return suite._lost(instance, 0.0, options)
+
+    def here(chosen: Any, options: Options, jobs: int, threads: int) -> Any:
+        return (decide(instance, options, threads) for instance in chosen)
+
+    monkeypatch.setattr(suite, "decide", decide)
+    monkeypatch.setattr(suite, "_parallel", here)
+    monkeypatch.setattr(suite, "available", lambda: 8)
+    instances = read_list(folder / "list.csv")
+    with Records(folder / "out.jsonl") as records:
+        suite.run(instances, records, Options(), jobs=jobs, threads=asked)
+    assert seen == [each] * len(instances)
 
 
 @pytest.mark.slow
