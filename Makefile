@@ -38,10 +38,10 @@ bench: $(STAMP)
 	$(BIN)/python -m benches.macro $(BENCH)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider benches/micro
 
-# The table of docs/memory.md: peaks of processes, some minutes.
+# The tables of docs/memory.md: peaks of processes, some minutes.
 bench-memory: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.streaming --docs
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.streaming --large
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.streaming --large --docs
 
 ablate: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.ablate

@@ -1,8 +1,8 @@
 """Memory of streamed walks: peaks of processes next to the formula.
 
     python -m benches.streaming                      the table of docs/memory.md (some minutes)
-    python -m benches.streaming --docs               and write it there
-    python -m benches.streaming --large              a 2 GB file in 300 MB
+    python -m benches.streaming --large              its table of a 2 GB file in 300 MB
+    python -m benches.streaming [--large] --docs     and write it there
     python -m benches.streaming --make FILE LAYERS WIDTH
     python -m benches.streaming --measure FILE METHOD INTERVAL F16 [LIMIT [BOXES]]   one JSON record
 
@@ -14,50 +14,101 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "memory.md"
-START, END = "<!-- generated: streaming -->", "<!-- end: streaming -->"
+
+
+def shapes_of(layers: int, width: int) -> list[tuple[int, int]]:
+    return [(width, 16), *[(width, width)] * (layers - 2), (4, width)]
+
+
+def write_weights(file: BinaryIO, shapes: list[tuple[int, int]]) -> None:
+    """Weight and bias of each layer, a few rows in memory at a time."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for m, n in shapes:
+        scale = np.float32(0.06 / n**0.5)
+        for start in range(0, m, 256):
+            rows = min(256, m - start)
+            file.write((rng.standard_normal((rows, n), np.float32) * scale).tobytes())
+        file.write(np.full(m, 0.01, np.float32).tobytes())
 
 
 def make(path: Path, layers: int, width: int) -> None:
-    """A dense ReLU network as a state_dict, written layer by layer."""
-    import numpy as np
-
-    shapes = [(width, 16), *[(width, width)] * (layers - 2), (4, width)]
+    """A dense ReLU network: a state_dict, or for .onnx a graph with external data beside it."""
+    shapes = shapes_of(layers, width)
+    if path.suffix == ".onnx":
+        with path.with_suffix(".data").open("wb") as file:
+            write_weights(file, shapes)
+        path.write_bytes(onnx_graph(path.with_suffix(".data").name, shapes))
+        return
     entries: dict[str, Any] = {}
     at = 0
     for k, (m, n) in enumerate(shapes):
         for name, shape in ((f"{k:03}.weight", [m, n]), (f"{k:03}.bias", [m])):
-            size = 4 * int(np.prod(shape))
+            size = 4 * math.prod(shape)
             entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
             at += size
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 64 + 56)
-    rng = np.random.default_rng(0)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        for m, n in shapes:
-            for start in range(0, m, 256):
-                rows = min(256, m - start)
-                part = rng.standard_normal((rows, n), np.float32)
-                file.write((part * np.float32(0.06 / n**0.5)).tobytes())
-            file.write(np.full(m, 0.01, np.float32).tobytes())
+        write_weights(file, shapes)
+
+
+def onnx_graph(location: str, shapes: list[tuple[int, int]]) -> bytes:
+    """Gemm with the weight as PyTorch writes it, and every other layer MatMul and Add."""
+    from onnx import TensorProto, helper
+
+    nodes, tensors, at, last = [], [], 0, "x"
+    for k, (m, n) in enumerate(shapes):
+        # The same bytes serve both: the networks only have to be of that size.
+        plain = k % 2 == 1
+        for name, dims in ((f"w{k}", [n, m] if plain else [m, n]), (f"b{k}", [m])):
+            tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=dims)
+            tensor.data_location = TensorProto.EXTERNAL
+            size = 4 * math.prod(dims)
+            for key, value in (("location", location), ("offset", at), ("length", size)):
+                tensor.external_data.add(key=key, value=str(value))
+            tensors.append(tensor)
+            at += size
+        if plain:
+            nodes.append(helper.make_node("MatMul", [last, f"w{k}"], [f"m{k}"]))
+            nodes.append(helper.make_node("Add", [f"m{k}", f"b{k}"], [f"y{k}"]))
+        else:
+            nodes.append(helper.make_node("Gemm", [last, f"w{k}", f"b{k}"], [f"y{k}"], transB=1))
+        last = f"y{k}"
+        if k + 1 < len(shapes):
+            nodes.append(helper.make_node("Relu", [last], [f"r{k}"]))
+            last = f"r{k}"
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+        for name, size in (("x", shapes[0][1]), (last, shapes[-1][0]))
+    ]
+    graph = helper.make_graph(nodes, "dense", ends[:1], ends[1:], tensors)
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 def measure(path: Path, method: str, interval: int, f16: bool, limit: int, boxes: int) -> Any:
     """Peak, time and mean width of one call, in this process."""
     import numpy as np
+    import onnx  # noqa: F401  an ONNX file imports it
 
     import gamma
     import gamma.architectures.mlp
+    import gamma.formats.onnx
     import gamma.formats.safetensors
     import gamma.propagate
     from benches.memory import peak_of, resident
@@ -66,7 +117,8 @@ def measure(path: Path, method: str, interval: int, f16: bool, limit: int, boxes
     base = resident()
 
     def call() -> Any:
-        network = gamma.load(path, activation="relu")
+        options = {} if path.suffix == ".onnx" else {"activation": "relu"}
+        network = gamma.load(path, **options)
         x = np.random.default_rng(1).random((boxes, 16))
         region = gamma.Box.linf(x, 0.001)
         config = None
@@ -134,15 +186,29 @@ def table(folder: Path) -> Iterator[str]:
 
 def large(folder: Path) -> Iterator[str]:
     """IBP and CROWN-IBP of a 2 GB file within 300 MB."""
-    path = folder / "large.safetensors"
+    path, limit = folder / "large.safetensors", 300_000_000
     make(path, 32, 4096)
-    size = path.stat().st_size
+    yield (
+        f"A file of {path.stat().st_size / 1e9:.2f} GB (32 layers of 4096, float32), one box, "
+        f"limit {limit / 1e6:.0f} MB:"
+    )
+    yield ""
+    yield "| method | peak MB | predicted MB | time |"
+    yield "| --- | ---: | ---: | ---: |"
     for method in ("ibp", "crown-ibp"):
-        found = child(path, method, 5, False, 300_000_000)
+        found = child(path, method, 10, False, limit)
         yield (
-            f"{size / 1e9:.2f} GB, {method}: peak {found['peak'] / 1e6:.0f} MB, "
-            f"predicted {found['predicted'] / 1e6:.0f} MB, {found['seconds']:.1f} s"
+            f"| {method} | {found['peak'] / 1e6:.0f} | {found['predicted'] / 1e6:.0f} | "
+            f"{found['seconds']:.1f} s |"
         )
+
+
+def write(name: str, lines: list[str]) -> None:
+    """Put ``lines`` into the page, between the marks of that name."""
+    start, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
+    before, rest = PAGE.read_text().split(start)
+    after = rest.split(end)[1]
+    PAGE.write_text(f"{before}{start}\n\n" + "\n".join(lines) + f"\n\n{end}{after}")
 
 
 def main() -> int:
@@ -162,11 +228,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             lines = list((large if args.large else table)(Path(folder)))
         print("\n".join(lines))
-        if args.docs and not args.large:
-            text = PAGE.read_text()
-            before, rest_of = text.split(START)
-            after = rest_of.split(END)[1]
-            PAGE.write_text(f"{before}{START}\n\n" + "\n".join(lines) + f"\n\n{END}{after}")
+        if args.docs:
+            write("large" if args.large else "streaming", lines)
     return 0
 
 

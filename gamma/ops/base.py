@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Operator as OperatorProtocol
+from gamma.tensor import resident
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -183,11 +184,12 @@ class Linear(Operator):
 def cast_weight(
     op: Operator, weight: Array, key: str, dtype: npt.DTypeLike, absolute: bool
 ) -> Array:
-    """``weight`` in ``dtype``, its absolute value when asked; computed once per record."""
+    """``weight`` in C order and ``dtype``, absolute when asked; computed once per record."""
     wanted = np.dtype(dtype)
-    if weight.dtype == wanted and not absolute:
+    if weight.dtype == wanted and not absolute and weight.flags.c_contiguous:
         return weight
     name = f"{key}.{wanted.char}{'.abs' if absolute else ''}"
     return op.cached(  # type: ignore[no-any-return]
-        name, lambda: np.ascontiguousarray((abs(weight) if absolute else weight).astype(wanted))
+        name,
+        lambda: resident.contiguous(abs(weight) if absolute else weight, wanted),
     )

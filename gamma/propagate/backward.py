@@ -169,15 +169,11 @@ class Backward:
         if index not in self._weights:
             node = self.network.nodes[index]
             assert isinstance(node.op, Gemm)
-            weight = cast_weight(node.op, node.op.weight, "weight", self.dtype, False)
             readers = self.network.consumers[index]
             rows = self.columns(readers[0]) if self.fused(index) else None
             columns = self.columns(node.inputs[0])
-            if rows is not None:
-                weight = weight.take(rows, axis=0)
-            if columns is not None:
-                weight = weight.take(columns, axis=1)
-            self._weights[index] = weight
+            weight = cast_weight(node.op, node.op.weight, "weight", self.dtype, False)
+            self._weights[index] = _kept(weight, rows, columns)
         return self._weights[index]
 
     def radius(self, index: int) -> Float64:
@@ -309,8 +305,7 @@ class Backward:
             spare = kernels.padded(width, self.dtype) - width
             columns = np.concatenate((columns, np.zeros(spare, columns.dtype)))
             weight = cast_weight(op, op.weight, "weight", self.dtype, False)
-        weight = weight if rows is None else weight.take(rows, axis=0)
-        return weight if columns is None else weight.take(columns, axis=1), width
+        return _kept(weight, rows, columns), width
 
     def pass_linear(self, index: int, frontier: dict[int, Rows], d: Float64, box: Int64) -> None:
         """Replace linear node ``index`` by its inputs; d -= what that costs."""
@@ -525,3 +520,17 @@ def _through_max(
     np.put_along_axis(spread, pick[:, :, None], taken + up[:, :, None], axis=2)
     back = op._back(spread.reshape(len(rows), *node.shape, k), len(source) + 1)
     return back.reshape(len(rows), -1)
+
+
+def _kept(weight: Array, rows: Array | None, columns: Array | None) -> Array:
+    """The entries at ``rows`` and ``columns`` (None: all), without a copy in between."""
+    if rows is None or columns is None:
+        weight = weight if rows is None else weight.take(rows, axis=0)
+        return weight if columns is None else weight.take(columns, axis=1)
+    found = np.empty((len(rows), len(columns)), weight.dtype)
+    step = max(1, (1 << 20) // max(1, weight[:1].nbytes))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        # The indices are right: "clip" only keeps NumPy from buffering the result.
+        weight.take(rows[part], axis=0).take(columns, axis=1, out=found[part], mode="clip")
+    return found

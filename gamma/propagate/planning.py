@@ -127,7 +127,7 @@ def _predict(
     row_bytes: int,
 ) -> MemoryPlan:
     sizes = plan_of(network).sizes
-    parts = {"libraries": _FIXED, **_weights(network, boxes, dtype)}
+    parts = {"libraries": _FIXED, **_weights(network, boxes, method, dtype)}
     last = network.output
     parts["step"] = max(_step(network, index, boxes) for index in range(1, last + 1))
     if method == "crown":
@@ -152,7 +152,7 @@ def _predict(
     return MemoryPlan(config, boxes, row_bytes, parts, config.max_memory_bytes)
 
 
-def _weights(network: Network, boxes: int, dtype: np.dtype[Any]) -> dict[str, int]:
+def _weights(network: Network, boxes: int, method: str, dtype: np.dtype[Any]) -> dict[str, int]:
     """Weights in memory, and those of the largest layer while it is used."""
     held, used = 0, 0
     for node in network.nodes:
@@ -161,9 +161,13 @@ def _weights(network: Network, boxes: int, dtype: np.dtype[Any]) -> dict[str, in
             continue
         mapped = resident.mapping_of(weight) is not None
         held += 0 if mapped else weight.nbytes
-        copies = weight.size * 8 * 2 if boxes > 4 and isinstance(node.op, Gemm) else 0
-        cast = 0 if weight.dtype == dtype else weight.size * dtype.itemsize
-        used = max(used, (weight.nbytes if mapped else 0) + max(copies, cast))
+        gemm = isinstance(node.op, Gemm)
+        copies = weight.size * 8 * 2 if boxes > 4 and gemm else 0
+        ready = weight.dtype == dtype and weight.flags.c_contiguous
+        cast = 0 if ready else weight.size * dtype.itemsize
+        # Rows of hidden layers earn a copy without the columns of dead neurons.
+        live = weight.size * dtype.itemsize if method == "crown" and gemm else 0
+        used = max(used, (weight.nbytes if mapped else 0) + max(copies, cast + live))
     return {"weights": held, "weights in use": used}
 
 

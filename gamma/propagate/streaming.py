@@ -24,7 +24,7 @@ from gamma.propagate.interval import input_bounds
 from gamma.propagate.plan import plan_of
 from gamma.propagate.store import CheckpointedBounds, PackedBounds, let_go
 from gamma.propagate.walks import STREAMED_BLOCKS, Options, T, Walk
-from gamma.tensor import kernels
+from gamma.tensor import heap, kernels
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
@@ -199,6 +199,7 @@ class StreamedWalk(Walk):
         self, network: Network, box: Box, options: Options, config: StreamingConfig
     ) -> None:
         self.network, self.box, self.options, self.config = network, box, options, config
+        heap.give_back()
         self._plan = plan_of(network)
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}

@@ -17,15 +17,23 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # Larger arrays are returned at once; so is what is free at the end of the heap beyond this.
 _LARGE = 32 << 20
 _KEPT = 128 << 20
+_SMALL = 1 << 20
 
 
-@lru_cache(maxsize=1)
 def keep() -> bool:
-    """Ask the C library to keep memory; whether it agreed. Decided once per process."""
-    if not tuning.enabled("kept_memory"):
-        return False
+    """Ask the C library to keep memory; whether it agreed."""
+    return tuning.enabled("kept_memory") and _set(_LARGE, _KEPT)
+
+
+def give_back() -> bool:
+    """Ask it to return what is freed: copies of weights in turn would leave holes in the heap."""
+    return _set(_SMALL, _SMALL)
+
+
+@lru_cache(maxsize=1)  # what was asked for last is in force
+def _set(large: int, kept: int) -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, TypeError, AttributeError):  # not the GNU C library
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+    return bool(mallopt(_M_MMAP_THRESHOLD, large) and mallopt(_M_TRIM_THRESHOLD, kept))

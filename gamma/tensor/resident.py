@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,39 @@ def mapping_of(array: Array) -> mmap.mmap | None:
         else:
             owner = getattr(owner, "base", None)
     return owner
+
+
+def contiguous(array: Array, dtype: npt.DTypeLike) -> Array:
+    """A copy in ``dtype`` in C order; pages of a mapped ``array`` are given back on the way.
+
+    A mapped matrix and its copy are never both resident, whichever of its axes the file keeps last.
+    """
+    if mapping_of(array) is None or array.ndim != 2:
+        return np.array(array, dtype, order="C")
+    copy = np.empty(array.shape, dtype)
+    turned = abs(array.strides[0]) < abs(array.strides[1])
+    source, target = (array.T, copy.T) if turned else (array, copy)
+    for part in _parts(len(source), source[:1].nbytes):
+        target[part] = source[part]
+        release(source[part])
+    return copy
+
+
+def all_finite(array: Array) -> bool:
+    """Whether no entry is NaN or infinite; pages of a mapped ``array`` are given back."""
+    if mapping_of(array) is None or not array.flags.forc:
+        return bool(np.isfinite(array).all())
+    flat, good = array.ravel(order="K"), True
+    for part in _parts(flat.size, flat.itemsize):
+        good = good and bool(np.isfinite(flat[part]).all())
+        release(flat[part])
+    return good
+
+
+def _parts(count: int, each: int) -> Iterator[slice]:
+    """Slices of about a megabyte of ``count`` entries of ``each`` bytes."""
+    step = max(1, (1 << 20) // max(1, each))
+    return (slice(start, start + step) for start in range(0, count, step))
 
 
 def release(array: Array) -> int:

@@ -14,6 +14,7 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, leading
 from gamma.ops import Add, Conv, Gemm, ReduceMax, ReduceSum
+from gamma.tensor import resident
 
 
 def add(t: Translation, call: Call, inputs: Inputs) -> Value:
@@ -144,7 +145,9 @@ def matrices(t: Translation, call: Call, a: Value, b: Value, bias: Array | None)
     assert isinstance(b, Constant) and isinstance(a, Variable)
     if math.prod(b.dims[:-2]) != 1:
         return _blocks(t, call, a, b)
-    weight = np.ascontiguousarray(t.weight(call, b).reshape(b.dims[-2:]).T)
+    weight = t.weight(call, b).reshape(b.dims[-2:]).T
+    if resident.mapping_of(weight) is None:  # else copied when it is used, and only then
+        weight = np.ascontiguousarray(weight)
     rank = max(len(a.dims), len(b.dims))
     lifted = t.reshape(call, a, (1,) * (rank - len(a.dims)) + a.dims)
     assert isinstance(lifted, Variable)

@@ -32,6 +32,7 @@ from gamma.formats.onnx.values import (
 from gamma.network.graph import Builder
 from gamma.ops import Gather, Operator, Reshape, Scale
 from gamma.ops.exact import narrow
+from gamma.tensor import resident
 
 # Entries of index arrays and constants that a translation may make (int64: 256 MB).
 ENTRIES_LIMIT = 1 << 25
@@ -236,7 +237,8 @@ class Translation:
         """Raise FormatError when a constant that enters arithmetic is not a finite float."""
         if value.array.dtype.kind != "f":
             raise self.fail(call, f"arithmetic on {value.dtype} values, expected floats")
-        if not all(np.isfinite(v).all() for v in (value.array, value.error, value.noise)):
+        parts = (value.array, np.asarray(value.error), np.asarray(value.noise))
+        if not all(resident.all_finite(v) for v in parts):
             raise self.malformed(call, "a constant is NaN or infinite, expected finite numbers")
 
     def weight(self, call: Call, value: Value | None, what: str = "weight") -> Array:
