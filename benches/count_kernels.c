@@ -17,6 +17,7 @@ static void *make(size_t bytes) {
 
 static const int64_t BOX[ROWS] = {0};
 static const double FACTORS[3] = {0x1p-40, 0x1p-24, 0.5};
+static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
 
 #define KERNELS(F, S)                                                                              \
     static F *numbers_##S(size_t count, int shift) {                                               \
@@ -106,6 +107,9 @@ static const double FACTORS[3] = {0x1p-40, 0x1p-24, 0.5};
         }                                                                                          \
         gamma_dense_interval_##S(weight, NULL, row_sum, lower, upper, centre, radius, out,         \
                                  FACTORS, 1, NEURONS, NEURONS);                                    \
+        gamma_dense_boxes_##S(lower, weight, NULL, row_sum, lower, upper, centre,                  \
+                              make(gamma_boxes_room(NEURONS, NEURONS) * 8), out, MADE_UP, 32,      \
+                              NEURONS, NEURONS);                                                   \
         gamma_relu_tables_##S(lower, upper, centre, upper, NULL, slopes, constants, losses,        \
                               FACTORS, 1, NEURONS);                                                \
         const double walk[3] = {1.001, 0x1p-24, 0.5};                                              \

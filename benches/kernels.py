@@ -163,6 +163,32 @@ def _dense_interval(size: int) -> tuple[Call, Call]:
     return call, check
 
 
+def _dense_boxes(size: int) -> tuple[Call, Call]:
+    """A square weight of about ``size`` entries, and 32 boxes."""
+    n = max(1, round(size**0.5))
+    wide, single = (kernels.padded(n, np.dtype(d)) for d in (np.float64, np.float32))
+    forward, sizes = np.zeros((n, wide)), np.zeros((n, single), np.float32)
+    forward[:, :n] = numbers(n * n).reshape(n, n)
+    sizes[:, :n] = abs(forward[:, :n])
+    row_sum, bias = abs(forward[:, :n]).sum(axis=0) * 1.001, numbers(n, np.float64, 1)
+    centre = numbers(32 * n, np.float64, 2).reshape(32, n)
+    lower, upper = centre - 0.1, centre + 0.1
+    g, made_up = 1.01 * (n + 4) * 2.0**-53, 1 + (n + 4) * 2.0**-24
+
+    def call() -> Any:
+        factors = (g, 0.0, made_up, n * 2.0**-148, 0.9)
+        return kernels.dense_boxes(forward, sizes, bias, row_sum, lower, upper, centre, factors)
+
+    def check() -> None:
+        found, crossed = call()
+        weight = forward[:, :n].astype(np.longdouble)
+        above, below = np.maximum(weight, 0), np.minimum(weight, 0)
+        least, most = lower @ above + upper @ below + bias, upper @ above + lower @ below + bias
+        assert crossed == 0 and (found[3] <= least).all() and (most <= found[4]).all()
+
+    return call, check
+
+
 def _finish(size: int) -> tuple[Call, Call]:
     z, spread = numbers(size, np.float64)[None], abs(numbers(size, np.float64, 1))[None]
     bias, row_sum, centre = np.zeros(size), np.ones(size), [np.zeros((1, 4))]
@@ -364,6 +390,7 @@ CASES: dict[str, Case] = {
     "dot f32": Case(_dot, 8),
     "sum f32": Case(_sum, 4),
     "dense_interval f32": Case(_dense_interval, 4, numpy=False),
+    "dense_boxes f32": Case(_dense_boxes, 12, numpy=False),
     "relu_tables f32": Case(_relu_tables, 56, numpy=False),
     "fold_last f32": Case(_fold_last, 6),
     "relax_windows f32": Case(_window_rows("relax_windows"), 8, numpy=False),

@@ -189,6 +189,19 @@ size_t gamma_dense_interval_f64(const double *W, const double *bias, const doubl
                                 const double *lower, const double *upper, const double *centre,
                                 double *radius, double *out, const double *factors, size_t B,
                                 size_t m, size_t n);
+/* For many boxes: forward (n, ·) and sizes (n, ·) are Wᵀ and |W|ᵀ, padded as in gamma_step; radii are
+ * multiplied in the type of sizes. factors: those of gamma_finish, then factor and addend that make
+ * up for the rounding of their sums, and the share of inputs that are not 0 up to which the others
+ * are left out. memory: gamma_boxes_room(m, n) doubles. */
+size_t gamma_boxes_room(size_t m, size_t n);
+size_t gamma_dense_boxes_f32(const double *forward, const float *sizes, const double *bias,
+                             const double *row_sum, const double *lower, const double *upper,
+                             const double *centre, void *memory, double *out, const double *factors,
+                             size_t B, size_t m, size_t n);
+size_t gamma_dense_boxes_f64(const double *forward, const double *sizes, const double *bias,
+                             const double *row_sum, const double *lower, const double *upper,
+                             const double *centre, void *memory, double *out, const double *factors,
+                             size_t B, size_t m, size_t n);
 void gamma_relu_tables_f32(const double *lower, const double *upper, const double *centre,
                            const double *after, const double *charge, float *slopes,
                            double *constants, double *loss, const double *factors, size_t B,

@@ -39,6 +39,8 @@
     void (*affine_##S)(const F *, const double *, const double *, double *, double *, size_t,      \
                        size_t, size_t);                                                            \
     void (*product_##S)(const F *, size_t, const F *, F *, size_t, size_t, size_t, int);           \
+    void (*product_at_##S)(const F *, size_t, const F *, F *, size_t, size_t, const int64_t *,     \
+                           size_t);                                                                \
     void (*spread_##S)(const F *, const F *, F *, F *, size_t, const struct gamma_window *);       \
     void (*correlate_##S)(const F *, const F *, F *, F *, int64_t *, size_t,                       \
                           const struct gamma_frame *);                                             \
@@ -76,10 +78,10 @@ extern const struct gamma_table gamma_neon;
 
 #define GAMMA_ENTRIES(S)                                                                           \
     .relax_##S = relax_##S, .dot_rows_##S = dot_rows_##S, .abs_rows_##S = abs_rows_##S,            \
-    .affine_##S = affine_##S, .product_##S = product_##S, .spread_##S = spread_##S,                \
-    .correlate_##S = correlate_##S, .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S,    \
-    .mul_add_##S = mul_add_##S, .split_##S = split_##S, .fold_last_##S = fold_last_##S,            \
-    .step_##S = step_##S
+    .affine_##S = affine_##S, .product_##S = product_##S, .product_at_##S = product_at_##S,        \
+    .spread_##S = spread_##S, .correlate_##S = correlate_##S, .dot_##S = dot_##S,                  \
+    .sum_##S = sum_##S, .mul_##S = mul_##S, .mul_add_##S = mul_add_##S, .split_##S = split_##S,    \
+    .fold_last_##S = fold_last_##S, .step_##S = step_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */
 #define GAMMA_TABLE(ISA)                                                                           \

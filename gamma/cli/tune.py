@@ -45,6 +45,7 @@ def calibrate(seconds: float) -> dict[Key, float]:
     steps: list[tuple[Key, Callable[[float], float]]] = [
         (("interval.dense", "f"), partial(_dense, np.float32)),
         (("interval.dense", "d"), partial(_dense, np.float64)),
+        (("interval.boxes", ""), _boxes),
         (("rows.product", "f"), partial(_product, np.float32)),
         (("rows.product", "d"), partial(_product, np.float64)),
         (("rows.share", ""), _share),
@@ -91,6 +92,24 @@ def _dense(dtype: Any, seconds: float) -> float:
             return timed(call, seconds / (2 * len(sizes))).best
 
     return max(1, crossing(sizes, partial(step, 1e9), partial(step, 0)))
+
+
+def _boxes(seconds: float) -> float:
+    """Entries of a weight up to which its interval step in tiles beats products of the BLAS."""
+    rng = np.random.default_rng(0)
+    widths = [256, 512, 1024, 2048]
+    centre = rng.standard_normal((64, widths[-1]))
+
+    def step(limit: float, width: int) -> float:
+        builder = Builder(Input(), (width,))
+        weight = (rng.standard_normal((width, width)) / width**0.5).astype(np.float32)
+        network = builder.build(builder.add(Gemm(weight), 0))
+        source = input_bounds(Box(centre[:, :width] - 0.1, centre[:, :width] + 0.1))
+        with choices.using({("interval.boxes", ""): limit}):
+            call = partial(interval_step, network.nodes[1], [source], "real", np.float32)
+            return timed(call, seconds / (2 * len(widths))).best
+
+    return float(crossing(widths, partial(step, 1e9), partial(step, 0)) ** 2)
 
 
 def _product(dtype: Any, seconds: float) -> float:

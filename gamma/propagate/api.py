@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from gamma.propagate import workers
 from gamma.propagate.blocks import boxes_per_share
 from gamma.propagate.constants import UNIT, inflated
 from gamma.propagate.interval import interval_pass
+from gamma.propagate.plan import plan_of
 from gamma.propagate.planning import MemoryPlan, plan_memory
 from gamma.propagate.specification import Specification
 from gamma.propagate.streaming import StreamedWalk, StreamingConfig
@@ -30,7 +32,7 @@ from gamma.propagate.walks import (
     one_call,
     to_output,
 )
-from gamma.tensor import kernels, probe, rounding
+from gamma.tensor import kernels, probe, rounding, threads
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 
@@ -110,6 +112,16 @@ def _walks(
     return start, max(1, plan.boxes), plan
 
 
+def _own_threads(net: Network) -> AbstractContextManager[None]:
+    """A BLAS of one thread where gamma's threads share the work.
+
+    Threads of the BLAS wait for more work by spinning: they would take the processors from ours.
+    """
+    if not plan_of(net).convolves or workers.workers() == 1:
+        return nullcontext()
+    return threads.limit_blas(1)
+
+
 def bounds(
     net: Network,
     box: Box,
@@ -160,7 +172,8 @@ def bounds(
 
     shares = [partial(ends, start) for start in range(0, count, step)]
     parallel = method != "crown" and streaming is None and not max_memory_bytes
-    parts = workers.run(shares) if parallel else [share() for share in shares]
+    with _own_threads(net):
+        parts = workers.run(shares) if parallel else [share() for share in shares]
     found = {net.nodes[index].name: [part[k] for part in parts] for k, index in enumerate(nodes)}
     tensors = {name: _joined(parts, single) for name, parts in found.items()}
     return tensors if intermediate else tensors[net.nodes[net.output].name]
@@ -215,7 +228,8 @@ def lower_bounds(
         part = specification.take(rows)
         part = replace(part, box=part.box - start)
         chosen = many.slice(start, start + step)
-        with telemetry.measure("lower_bounds", boxes=len(chosen.lower), questions=len(rows)):
+        span = telemetry.measure("lower_bounds", boxes=len(chosen.lower), questions=len(rows))
+        with span, _own_threads(net):
             redone += _one_batch(start_walk, chosen, part, options, dtype, result, rows)
     result.used = (method, f"{redone} rows again in float64") if redone else (method,)
     if failed := probe.check_arithmetic():

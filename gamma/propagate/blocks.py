@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 
 from gamma.network.graph import Network
 from gamma.ops import Conv, Gemm
+from gamma.propagate.interval import in_tiles
+from gamma.propagate.plan import plan_of
 from gamma.tensor import choices
 
 # Rows of a block below which its products waste the bandwidth that the weights need.
@@ -63,12 +65,12 @@ def block_length(network: Network, index: int, count: int, each: int, most: int)
 
 
 def boxes_per_share(network: Network, count: int) -> int:
-    """Boxes of one share of ``count`` when all that is asked is their interval bounds.
-
-    The BLAS shares the large products of dense layers among its threads by itself.
-    """
+    """Boxes of one share of ``count`` when all that is asked is their interval bounds."""
     if count < 2 * _LEAST_BOXES:
         return count
+    gemms = (node.op for node in network.nodes if isinstance(node.op, Gemm))
+    if not plan_of(network).convolves and not all(map(in_tiles, gemms)):
+        return count  # the BLAS shares the products of large dense layers by itself
     least = max(1.0, choices.limit("rows.share") * _INTERVAL_SHARE)
     shares = min(count // _LEAST_BOXES, int(count * _box_cost(network) / least), _MOST_BLOCKS)
     shares -= shares % 2
@@ -76,14 +78,14 @@ def boxes_per_share(network: Network, count: int) -> int:
 
 
 def _box_cost(network: Network) -> float:
-    """Nanoseconds, roughly, of the interval bounds of one box; 0 without a convolution."""
+    """Nanoseconds, roughly, of the interval bounds of one box."""
     known = _costs.setdefault(network, {})
     if -1 not in known:
         total = 0.0
         for node in network.nodes[1:]:
             products = node.size * node.op.terms if isinstance(node.op, Gemm | Conv) else 0
             total += _PRODUCT * products + _PASSES * node.size
-        known[-1] = total if any(isinstance(node.op, Conv) for node in network.nodes) else 0.0
+        known[-1] = total
     return known[-1]
 
 

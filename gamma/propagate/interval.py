@@ -49,7 +49,7 @@ def interval_step(
         if op.moves:
             return _moved(op, inputs)
         if guarantee == "real" and tuning.enabled("fused_layers"):
-            done = _dense(node, op, inputs) or _finished(node, op, inputs, dtype)
+            done = _dense(node, op, inputs, dtype) or _finished(node, op, inputs, dtype)
             if done is not None:
                 return done
         return _linear(node, op, inputs, guarantee, dtype)
@@ -123,16 +123,29 @@ def _linear(
     return NodeBounds(lower, upper, centre, spread, np.broadcast_to(noise, centre.shape))
 
 
-def _dense(node: Node, op: Linear, inputs: Sequence[NodeBounds]) -> NodeBounds | None:
-    """`_linear` for a dense layer and few boxes, in one call of the C library."""
+def _dense(
+    node: Node, op: Linear, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike
+) -> NodeBounds | None:
+    """`_linear` for a dense layer, in one call of the C library."""
     x = inputs[0]
-    if not isinstance(op, Gemm) or x.lower.ndim != 2 or not few_boxes(op, len(x.lower)):
+    if not isinstance(op, Gemm) or x.lower.ndim != 2:
         return None
-    g = rounding.gamma_factor(op.terms + 4, np.float64)
+    factors = rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty
     weight, bias, row_sum = op.cached("dense.interval", lambda: dense_constants(op))
-    done = kernels.dense_interval(
-        weight, bias, row_sum, x.lower, x.upper, x.centre, (g, op.uncertainty)
-    )
+    if few_boxes(op, len(x.lower)):
+        done = kernels.dense_interval(weight, bias, row_sum, x.lower, x.upper, x.centre, factors)
+    elif in_tiles(op):
+        kind = np.dtype(np.float32 if _single(op, dtype) else np.float64)
+        forward = op.cached("forward", lambda: _transposed(op, np.float64, False, True))
+        sizes = op.cached(f"forward.{kind.char}", lambda: _transposed(op, kind, True, True))
+        made_up = _made_up_by(op.terms) if kind == np.float32 else (1.0, 0.0)
+        live = _LIVE if tuning.enabled("compress") else -1.0
+        lower, upper, centre = map(np.ascontiguousarray, (x.lower, x.upper, x.centre))
+        done = kernels.dense_boxes(
+            forward, sizes, bias, row_sum, lower, upper, centre, (*factors, *made_up, live)
+        )
+    else:
+        done = None
     if done is None:
         return None
     (centre, spread, noise, lower, upper), crossed = done
@@ -192,6 +205,12 @@ def few_boxes(op: Gemm, count: int) -> bool:
     return choices.choose("interval.dense", dtype, count) == "fused"
 
 
+def in_tiles(op: Gemm) -> bool:
+    """Whether a dense layer's interval step over many boxes is one call, on one thread."""
+    size = op.weight.size
+    return tuning.enabled("fused_boxes") and choices.choose("interval.boxes", "", size) == "tiled"
+
+
 def _products(
     op: Linear, centres: list[Float64], radii: list[Float64], dtype: npt.DTypeLike
 ) -> tuple[Float64, Float64]:
@@ -199,12 +218,7 @@ def _products(
 
     With ``dtype`` float32 the products of radii are rounded in float32 and made up for.
     """
-    single = (
-        np.dtype(dtype) == np.float32
-        and isinstance(op, Gemm)  # convolutions of images lose more by the narrowing than they gain
-        and op.exact_in(np.float32)
-        and tuning.enabled("narrow_spread")
-    )
+    single = _single(op, dtype)
     if isinstance(op, Gemm):
         if centres[0].ndim == 2 and few_boxes(op, len(centres[0])):
             if tuning.enabled("fused_interval"):
@@ -217,6 +231,16 @@ def _products(
     narrowed = [kernels.narrow_up(r) for r in radii]
     n = op.terms_for(radii[0].shape[1:])
     return op.linear(centres), _made_up(op.linear(narrowed, absolute=True), n)
+
+
+def _single(op: Linear, dtype: npt.DTypeLike) -> bool:
+    """Whether radii are multiplied in float32."""
+    return (
+        np.dtype(dtype) == np.float32
+        and isinstance(op, Gemm)  # convolutions of images lose more by the narrowing than they gain
+        and op.exact_in(np.float32)
+        and tuning.enabled("narrow_spread")
+    )
 
 
 def _dense_products(
@@ -239,18 +263,24 @@ def _dense_products(
     return np.matmul(centre, weight), _made_up(np.matmul(reach, size), op.terms)
 
 
-def _transposed(op: Gemm, dtype: npt.DTypeLike, absolute: bool) -> Array:
+def _transposed(op: Gemm, dtype: npt.DTypeLike, absolute: bool, padded: bool = False) -> Array:
     """The weight as (in, out) in ``dtype``: rows of dead inputs are left out without a search."""
-    weight = abs(op.weight) if absolute else op.weight
-    return np.ascontiguousarray(weight.T, dtype=dtype)
+    weight = (abs(op.weight) if absolute else op.weight).T
+    spare = kernels.padded(weight.shape[1], np.dtype(dtype)) - weight.shape[1] if padded else 0
+    return np.ascontiguousarray(np.pad(weight, ((0, 0), (0, spare))), dtype=dtype)
 
 
 def _made_up(spread: Array, n: int) -> Float64:
     """A float32 sum of n products >= 0, so enlarged that it is not below the exact sum."""
-    g = rounding.gamma_factor(n + 1, np.float32)
-    wide: Float64 = np.multiply(spread, (1 + g) * (1 + 2.0**-50), dtype=np.float64)
-    wide += n * 2.0**-148
+    factor, least = _made_up_by(n)
+    wide: Float64 = np.multiply(spread, factor, dtype=np.float64)
+    wide += least
     return wide
+
+
+def _made_up_by(n: int) -> tuple[float, float]:
+    """Factor and addend of `_made_up`."""
+    return (1 + rounding.gamma_factor(n + 1, np.float32)) * (1 + 2.0**-50), n * 2.0**-148
 
 
 def _magnitude(op: Linear, centres: Sequence[Float64]) -> Float64:

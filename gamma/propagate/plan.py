@@ -7,7 +7,7 @@ from itertools import accumulate
 from weakref import WeakKeyDictionary
 
 from gamma.network.graph import Network
-from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Reshape
+from gamma.ops import Conv, Elementwise, Gemm, Linear, ReduceMax, Reshape
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Plan:
         sequential: every node from here to the input reads just the one before it, and is dense,
             elementwise or a change of shape of flat entries.
         hidden_after: dense layers with an activation among the nodes behind it.
+        convolves: some node is a convolution (one flag for the network).
     """
 
     sizes: tuple[int, ...]
@@ -31,6 +32,7 @@ class Plan:
     separate: tuple[bool, ...]
     sequential: tuple[bool, ...]
     hidden_after: tuple[int, ...]
+    convolves: bool
 
 
 _plans: WeakKeyDictionary[Network, Plan] = WeakKeyDictionary()
@@ -69,6 +71,7 @@ def _make(network: Network) -> Plan:
         tuple(separate),
         tuple(sequential),
         tuple(sum(hidden[index + 1 :]) for index in range(len(nodes))),
+        any(isinstance(node.op, Conv) for node in nodes),
     )
 
 

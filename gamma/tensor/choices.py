@@ -31,6 +31,8 @@ DEFAULTS: dict[tuple[str, str], Ways] = {
     # Boxes of a dense layer's interval step: weights read once for all, or two products.
     ("interval.dense", "f"): ((4, "fused"), (_END, "blas")),
     ("interval.dense", "d"): ((4, "fused"), (_END, "blas")),
+    # Entries of the weight in that step for more boxes: tiles in C on one thread, or the BLAS.
+    ("interval.boxes", ""): ((1 << 19, "tiled"), (_END, "blas")),
     # Entries of the weight that rows are multiplied by: the C product on one thread, or the BLAS.
     ("rows.product", "f"): ((1 << 20, "tiled"), (_END, "blas")),
     ("rows.product", "d"): ((1 << 20, "tiled"), (_END, "blas")),

@@ -375,6 +375,34 @@ def dense_interval(
     return out, _backend.dense_interval(W, bias, row_sum, lower, upper, centre, out, factors)
 
 
+def dense_boxes(
+    forward: Float64,
+    sizes: Array,
+    bias: Float64 | None,
+    row_sum: Float64,
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    factors: tuple[float, float, float, float, float],
+) -> tuple[Float64, int] | None:
+    """`dense_interval` of many boxes by products; None without the compiled library.
+
+    Args:
+        forward: float64 (n, ·), Wᵀ. sizes: f (n, ·), |W|ᵀ, in the type that radii are multiplied
+            in. Both `padded`.
+        factors: those of `dense_interval`; factor and addend that make up for the rounding of sums
+            with ``sizes``; the share of inputs that are not 0 up to which the others are left out.
+    """
+    if _backend is fallback:
+        return None
+    n, m = lower.shape[1], len(row_sum)
+    _check("forward", forward, _F64, (n, padded(m, _F64)))
+    _check("sizes", sizes, sizes.dtype, (n, padded(m, sizes.dtype)))
+    out = np.empty((5, len(lower), m))
+    args = (forward, sizes, bias, row_sum, lower, upper, centre)
+    return out, _backend.dense_boxes(*args, out, factors)
+
+
 def interval_finish(
     z: Float64,
     spread: Float64,

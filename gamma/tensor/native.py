@@ -317,6 +317,37 @@ def dense_interval(
     return crossed
 
 
+def dense_boxes(
+    forward: Float64,
+    sizes: Array,
+    bias: Float64 | None,
+    row_sum: Float64,
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    out: Float64,
+    factors: tuple[float, float, float, float, float],
+) -> int:
+    (B, n), m = lower.shape, len(row_sum)
+    memory = np.empty(lib.gamma_boxes_room(m, n))
+    crossed: int = _pick("dense_boxes", sizes)(
+        _pointer(forward, forward.size),
+        _pointer(sizes, sizes.size),
+        ffi.NULL if bias is None else _pointer(bias, m),
+        _pointer(row_sum, m),
+        _pointer(lower, B * n),
+        _pointer(upper, B * n),
+        _pointer(centre, B * n),
+        _pointer(memory, memory.size, True),
+        _pointer(out, 5 * B * m, True),
+        ffi.new("double[5]", factors),
+        B,
+        m,
+        n,
+    )
+    return crossed
+
+
 def finish(
     bias: Float64 | None,
     row_sum: Float64,

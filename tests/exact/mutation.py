@@ -22,6 +22,7 @@ TESTS = (
     "tests/exact/test_terms.py",
     "tests/ops/test_relaxation.py",
     "tests/propagate/test_dense_walk.py",
+    "tests/propagate/test_dense_boxes.py",
 )
 ENOUGH = 0.95
 
@@ -52,8 +53,8 @@ MUTANTS = (
     Mutant("INTERVAL.UNDERFLOW", I, "_TINY = 2.0**-1000", "_TINY = 0.0"),
     Mutant("SPREAD.SUM", I, "((1 + g) * (1 + op.uncertainty) * (1 + 2.0**-50))", "1.0"),
     Mutant("SPREAD.SCALE", I, "(1 + g) * (1 + op.uncertainty) *", "(1 + g) *"),
-    Mutant("SPREAD.FLOAT32", I, "np.multiply(spread, (1 + g) *", "np.multiply(spread, 1.0 *"),
-    Mutant("SPREAD.SUBNORMAL", I, "wide += n * 2.0**-148", "pass"),
+    Mutant("SPREAD.FLOAT32", I, "(1 + rounding.gamma_factor(n + 1, np.float32)) *", "1.0 *"),
+    Mutant("SPREAD.SUBNORMAL", I, "(1 + 2.0**-50), n * 2.0**-148", "(1 + 2.0**-50), 0.0"),
     Mutant("SPREAD.NARROWED", I, "[kernels.narrow_up(r) for", "[r.astype(np.float32) for"),
     Mutant(
         "SPREAD.NARROWED_DENSE", I, "= kernels.narrow_up(radius)", "= radius.astype(np.float32)"
@@ -188,6 +189,12 @@ COMPILED = (
     Mutant("C.UNDERFLOW", "csrc/simd/bounds.h", "#define TINY 0x1p-1000", "#define TINY 0.0"),
     Mutant("C.FUSED", K, "down = g * 1.01 * pay;", "down = 0.0 * pay;"),
     Mutant("C.FUSED_UPPER", K, "up = s * 1.01 * pay +", "up ="),
+    Mutant("C.NARROWED", K, "narrow(radius, out, n, 1)", "narrow(radius, out, n, 0)"),
+    Mutant("C.MADE_UP", K, "* factors[2] + factors[3];", "+ factors[3];"),
+    Mutant("C.SUBNORMAL", K, "* factors[2] + factors[3];", "* factors[2];"),
+    Mutant(
+        "C.DEAD", K, "(reach[b * n + k] != 0) | (centre[at + k] != 0.0)", "reach[b * n + k] > 1"
+    ),
     Mutant("C.SLOPE", K, "s * unit * radius : 0.0", "0.0 * unit * radius : 0.0"),
     Mutant("C.ROUNDING", K, "(up + more * 0x1p-50 +", "(up + more * 0.0 +"),
     Mutant(

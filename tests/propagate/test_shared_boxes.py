@@ -14,13 +14,15 @@ from tests.propagate.test_dense_walk import network as dense
 from tests.propagate.test_pooled_walks import residual
 
 
-def test_only_large_convolutional_batches_are_cut() -> None:
+def test_only_large_batches_are_cut() -> None:
     network = residual()
     with choices.using({("rows.share", ""): 1.0}):
         assert boxes_per_share(network, 128) == 64
         assert boxes_per_share(network, 512) == 64
         assert boxes_per_share(network, 127) == 127
-        assert boxes_per_share(dense(1, (6, 400, 400, 5)), 512) == 512  # the BLAS shares that
+        assert boxes_per_share(dense(1, (6, 400, 400, 5)), 512) == 64
+        with choices.using({("interval.boxes", ""): 400.0 * 399}):
+            assert boxes_per_share(dense(1, (6, 400, 400, 5)), 512) == 512  # the BLAS shares that
     with choices.using({("rows.share", ""): 1e17}):
         assert boxes_per_share(network, 512) == 512
 
