@@ -150,13 +150,13 @@ def test_long_sum_of_radii(batch: int) -> None:
 
 
 def layers_over(n: int, weight: float) -> tuple[Any, ...]:
-    """A dense layer and a convolution over the columns of three rows; all weights equal.
+    """A dense layer over a vector and over three positions, a convolution; all weights equal.
 
     Several outputs each: a BLAS may add up a single one in double.
     """
     dense = ops.Gemm(np.full((8, n), weight, np.float32), None)
     conv = ops.Conv(np.full((8, 1, 1, n), weight, np.float32), None)
-    return (dense, (n,)), (conv, (1, 3, n))
+    return (dense, (n,)), (dense, (3, n)), (conv, (1, 3, n))
 
 
 def reach_in_float32(op: Any, shape: tuple[int, ...], radii: Array, truth: Any) -> None:
@@ -625,8 +625,9 @@ def test_ball(norm: str) -> None:
         flint.ctx.prec = previous
 
 
-def test_dead_columns() -> None:
-    """Dropped columns belong to neurons that are dead in every box of the batch, not in one."""
+def test_dead_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DEAD: dropped columns belong to neurons that are dead in every box, not in one."""
+    monkeypatch.setattr("gamma.propagate.backward._COPY_PRICE", 0.0)  # small layers as large
     r = rng()
     net = chain(
         (3,),
@@ -637,7 +638,10 @@ def test_dead_columns() -> None:
         ops.Gemm(normal(r, 2, 20), None),
     )
     lower = np.stack([np.full(3, -0.5), np.full(3, 5.0), r.normal(size=3) * 4])
-    holds(net, Box(lower, lower + 0.75), ROWS32, Config("crown-ibp"))
+    box = Box(lower, lower + 0.75)
+    kept = Walk(net, box, Options("crown-ibp")).backward.columns(2)
+    assert kept is not None and 0 < len(kept) < 20
+    holds(net, box, ROWS32, Config("crown-ibp"))
 
 
 # -- specification rows ------------------------------------------------------------------------

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import flint
 import numpy as np
 import pytest
+from flint import arb
 
 from gamma import ops
 from gamma.ops import relaxation
 from tests.exact.functions import OPERATORS, broken, intervals, label
+from tests.exact.oracle import BITS, elementwise, exact
 
 FLOATS = (np.float32, np.float64)
 
@@ -51,6 +54,22 @@ def test_large_arguments(op: Any) -> None:
         low = float(rng.choice(under if rng.random() < 0.7 else zeros - rng.random()))
         wrong += broken(op, low, low + rng.choice([1e-9, 0.01, 1.0, 4.0]), np.float64, rng)
     assert not wrong, wrong[:3]
+
+
+@pytest.mark.parametrize("op", [ops.Sin(), ops.Cos()], ids=label)
+def test_first_piece_begins_at_the_interval(op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SINE.FIRST: the zero is rounded to above the lower end, by more than the line's charges."""
+    phase, k = type(op).phase, np.arange(1000.0, 300_000.0)
+    under = np.nextafter(phase + k * np.pi, -np.inf)
+    low = under[np.floor((under - phase) / np.pi) == k][:2000]
+    lines = op.lines(low[None], low[None] + 4.5, np.float64)
+    x = exact(low)
+    monkeypatch.setattr(flint.ctx, "prec", BITS)
+    values = elementwise(op, x)
+    below = exact(lines.lower_slope[0]) * x + exact(lines.lower_intercept[0])
+    above = exact(lines.upper_slope[0]) * x + exact(lines.upper_intercept[0])
+    for least, value, most in zip(below, values, above, strict=True):
+        assert not arb(least) > value and not arb(most) < value
 
 
 class Sloppy(ops.Softplus):
