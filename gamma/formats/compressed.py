@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +58,12 @@ def read_bytes(path: str | Path, limit: int = MODEL_LIMIT) -> FileBytes:
     found = existing(path)
     try:
         with found.open("rb") as stream:
-            raw = stream.read(limit + 1)
+            # Not read(limit + 1): that reserves the limit's memory for a file of any size.
+            large = os.fstat(stream.fileno()).st_size > limit
+            raw = b"" if large else stream.read()
     except (OSError, MemoryError) as error:
         raise FormatError.at(found, "", f"cannot be read ({error})") from error
-    if len(raw) > limit:
+    if large or len(raw) > limit:
         raise FormatError.at(found, "", f"is larger than {limit} bytes, the limit for such files")
     data = _inflate(raw, found, limit) if raw.startswith(GZIP_MAGIC) else raw
     return FileBytes(found, data, hashlib.sha256(data).hexdigest())

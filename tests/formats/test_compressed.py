@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_members_are_joined_and_empty_files_read(tmp_path: Path):
     assert read_bytes(tmp_path / "a").data == DATA + b"end"
     (tmp_path / "b").write_bytes(b"")
     assert read_bytes(tmp_path / "b").data == b""
+
+
+def test_a_small_file_takes_little_memory(tmp_path: Path):
+    (tmp_path / "a").write_bytes(DATA)
+    tracemalloc.start()
+    try:
+        read_bytes(tmp_path / "a")
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(DATA)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
