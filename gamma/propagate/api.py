@@ -41,6 +41,7 @@ Float64 = npt.NDArray[np.float64]
 
 
 _FEW_OUTPUTS = 16
+_SMALL = 4096  # neurons
 
 
 @dataclass
@@ -112,12 +113,14 @@ def _walks(
     return start, max(1, plan.boxes), plan
 
 
-def _own_threads(net: Network) -> AbstractContextManager[None]:
+def _own_threads(net: Network, method: str) -> AbstractContextManager[None]:
     """A BLAS of one thread where gamma's threads share the work.
 
     Threads of the BLAS wait for more work by spinning: they would take the processors from ours.
+    Changing their number takes 30 µs, as long as a small network.
     """
-    if not plan_of(net).convolves or workers.workers() == 1:
+    shared = plan_of(net).convolves and method == "crown" and sum(plan_of(net).sizes) > _SMALL
+    if not shared or workers.workers() == 1:
         return nullcontext()
     return threads.limit_blas(1)
 
@@ -172,7 +175,7 @@ def bounds(
 
     shares = [partial(ends, start) for start in range(0, count, step)]
     parallel = method != "crown" and streaming is None and not max_memory_bytes
-    with _own_threads(net):
+    with _own_threads(net, method):
         parts = workers.run(shares) if parallel else [share() for share in shares]
     found = {net.nodes[index].name: [part[k] for part in parts] for k, index in enumerate(nodes)}
     tensors = {name: _joined(parts, single) for name, parts in found.items()}
@@ -229,7 +232,7 @@ def lower_bounds(
         part = replace(part, box=part.box - start)
         chosen = many.slice(start, start + step)
         span = telemetry.measure("lower_bounds", boxes=len(chosen.lower), questions=len(rows))
-        with span, _own_threads(net):
+        with span, _own_threads(net, method):
             redone += _one_batch(start_walk, chosen, part, options, dtype, result, rows)
     result.used = (method, f"{redone} rows again in float64") if redone else (method,)
     if failed := probe.check_arithmetic():
