@@ -140,7 +140,7 @@ int main(void) {
     walks_f64(low, high, centre, out);
     gamma_midpoint(low, high, out, COUNT);
     gamma_radius_about(low, high, centre, out, COUNT);
-    double *parts = numbers_f64(3 * COUNT, 0), *z = numbers_f64(COUNT, 0);
+    double *parts = numbers_f64(4 * COUNT, 0), *z = numbers_f64(COUNT, 0);
     gamma_relu(low, high, parts, COUNT);
     gamma_largest(low, out, ROWS, WIDTH);
     gamma_finish(NULL, high, out, z, numbers_f64(COUNT, 64), parts, parts + COUNT,

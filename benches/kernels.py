@@ -400,7 +400,7 @@ CASES: dict[str, Case] = {
     "correlate f32": Case(_correlate, 8, numpy=False),
     "interval_finish": Case(_finish, 64, numpy=False),
     "largest": Case(_largest, 8),
-    "relu": Case(_elementwise("relu", (0, 0), (0, 1), dtype=np.float64), 40),
+    "relu": Case(_elementwise("relu", (0, 0), (0, 1), dtype=np.float64), 48),
 }
 
 

@@ -177,7 +177,7 @@ size_t gamma_finish(const double *bias, const double *row_sum, const double *lar
                     const double *factors, size_t B, size_t m);
 /* The largest |x| of each row (B, n), rounded up. */
 void gamma_largest(const double *x, double *out, size_t B, size_t n);
-/* out (3, n): lower, upper, centre. */
+/* out (4, n): lower, upper, centre, radius. */
 void gamma_relu(const double *lower, const double *upper, double *out, size_t n);
 
 /* Steps of small dense networks; layouts in layers.inc. The first returns how many ends cross. */

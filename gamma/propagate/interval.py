@@ -56,7 +56,8 @@ def interval_step(
     if isinstance(op, Elementwise):
         (x,) = inputs
         if isinstance(op, Relu):  # exact and monotone: clean bounds stay clean
-            return NodeBounds(*kernels.relu(x.lower, x.upper))
+            lower, upper, centre, radius = kernels.relu(x.lower, x.upper)
+            return NodeBounds(lower, upper, centre, _radius=radius)
         lower, upper = op.interval(x.lower, x.upper)
         if guarantee == "float32":
             noise = op.float32_noise(x.lower, x.upper, lower, upper)

@@ -194,6 +194,7 @@ def relu(lower: Float64, upper: Float64, out: Float64) -> None:
     np.maximum(lower, 0.0, out=out[0])
     np.maximum(upper, 0.0, out=out[1])
     midpoint(out[0], out[1], out[2])
+    radius_about(out[0], out[1], out[2], out[3])
 
 
 def radius_about(lower: Float64, upper: Float64, centre: Float64, out: Float64) -> None:

@@ -442,10 +442,10 @@ def largest(x: Float64) -> Float64:
 
 
 def relu(lower: Float64, upper: Float64) -> Float64:
-    """max(·, 0) of both ends and a point between them: float64 (3, *shape)."""
+    """max(·, 0) of both ends, a point between them, the radius about it: float64 (4, *shape)."""
     _check("lower", lower, _F64, lower.shape)
     _check("upper", upper, _F64, lower.shape)
-    out = np.empty((3, *lower.shape))
+    out = np.empty((4, *lower.shape))
     _backend.relu(lower, upper, out)
     return out
 

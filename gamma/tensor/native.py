@@ -375,7 +375,7 @@ def largest(x: Float64, out: Float64) -> None:
 
 def relu(lower: Float64, upper: Float64, out: Float64) -> None:
     n = lower.size
-    lib.gamma_relu(_pointer(lower, n), _pointer(upper, n), _pointer(out, 3 * n, True), n)
+    lib.gamma_relu(_pointer(lower, n), _pointer(upper, n), _pointer(out, 4 * n, True), n)
 
 
 def relu_tables(

@@ -12,7 +12,7 @@ import pytest
 from gamma import tuning
 from gamma.errors import UsageError
 from gamma.ops import Conv
-from gamma.tensor import kernels
+from gamma.tensor import kernels, rounding
 
 ISAS = [name for name in kernels.available() if name != "numpy"]
 
@@ -122,7 +122,11 @@ def test_relu_and_largest(isa: str) -> None:
     lower = np.array([[-np.inf, -3.0, -0.0, 2.0, 1.0, -5.0, -1.0]])
     upper = np.array([[np.inf, -1.0, 0.0, np.inf, 4.0, 7.0, 0.0]])
     with kernels.pinned(isa):
-        low, high, centre = kernels.relu(lower, upper)
+        low, high, centre, radius = kernels.relu(lower, upper)
+        assert (radius == rounding.radius_about(low, high, centre)).all()
+        long = np.random.default_rng(0).normal(size=(2, 3, 611)).cumsum(axis=0)
+        low_too, high_too, middle, reach = kernels.relu(long.min(axis=0), long.max(axis=0))
+        assert (reach == rounding.radius_about(low_too, high_too, middle)).all()
         most = kernels.largest(np.array([[1.0, -7.0, 3.0], [0.0, 0.0, -0.0]]))
     assert (low == np.maximum(lower, 0)).all() and (high == np.maximum(upper, 0)).all()
     assert ((low <= centre) & (centre <= high) & np.isfinite(centre)).all()
