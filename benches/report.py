@@ -1,4 +1,4 @@
-"""Bench documents as text, and as the generated parts of docs/performance.md."""
+"""Bench documents as text, and as the generated parts of docs/performance.md and README.md."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from benches.cases import ROOT
 from gamma.cli import picture
 
 PAGE = ROOT / "docs" / "performance.md"
+README = ROOT / "README.md"
 STORED = ROOT / "docs" / "performance" / "macro.json"
 Record = dict[str, Any]
 
@@ -223,8 +224,33 @@ def families(document: dict[str, Any]) -> Iterable[tuple[str, ...]]:
         )
 
 
+SHORT = ("acasxu_1_1_p1", "mnist_fc_256x6_p0_0.03", "oval21_base", "sri_resnet_a")
+SHORT_HEAD = ("network", "neurons", "parameters", "IBP ms", "× faster", "CROWN ms", "× faster")
+
+
+def short(document: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    """README's lines: batch 1, dtype auto, best thread count, and the ratio to the peer there."""
+    for case in SHORT:
+        cells: list[str] = []
+        for method in ("ibp", "crown"):
+            asked = (case, method, 1, "auto")
+            mine = [
+                r
+                for r in document["records"]
+                if (r["case"], r["method"], r["batch"], r["dtype"]) == asked
+            ]
+            if mine:
+                best = min(mine, key=lambda r: r["best"])
+                size = [f"{best['neurons']:,}", f"{best['parameters']:,}"] if not cells else []
+                ratio = _ratio(best)
+                faster = "" if ratio is None else f"{ratio:.3g}"
+                cells += [*size, _milliseconds(best["best"]), faster]
+        if len(cells) == len(SHORT_HEAD) - 1:
+            yield case, *cells
+
+
 def write_docs(document: dict[str, Any]) -> None:
-    """Store the document and regenerate the tables of docs/performance.md."""
+    """Store the document; regenerate the tables of docs/performance.md and the one of README."""
     STORED.parent.mkdir(parents=True, exist_ok=True)
     STORED.write_text(json.dumps(document, indent=1) + "\n")
     when = f"Measured {document['when'][:10]} at commit {document['commit']}."
@@ -235,6 +261,7 @@ def write_docs(document: dict[str, Any]) -> None:
     replace_block(PAGE, "targets", markdown(TARGET_HEAD, targets(document), shape))
     rows = [row(record) for record in document["records"]]
     replace_block(PAGE, "macro", markdown(HEAD, rows, RIGHT))
+    replace_block(README, "measured", markdown(SHORT_HEAD, short(document), (False, *(True,) * 6)))
 
 
 def main() -> int:

@@ -219,13 +219,18 @@ def test_documentation_blocks_are_replaced(tmp_path: Path, monkeypatch: Any) -> 
     blocks = ("machine", "families", "targets", "macro")
     marks = [f"<!-- generated: {b} -->\nstale\n<!-- end: {b} -->" for b in blocks]
     page.write_text("\n\n".join(["# Title", *marks, "kept"]))
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- generated: measured -->\nstale\n<!-- end: measured -->")
     monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "README", readme)
     monkeypatch.setattr(report, "STORED", tmp_path / "macro.json")
     for _ in range(2):
-        report.write_docs(document(record("reach_gcas", 0.1)))
+        fast = [record("oval21_base", 0.1, method=m) for m in ("ibp", "crown")]
+        report.write_docs(document(record("reach_gcas", 0.1), *fast))
         text = page.read_text()
         assert "stale" not in text and text.startswith("# Title") and text.endswith("kept")
         assert text.count("| reach_gcas | crown |") == 1
+        assert "| oval21_base | 10 | 20 | 100 | 10 | 100 | 10 |" in readme.read_text()
     with pytest.raises(ValueError, match="no block"):
         report.replace_block(page, "absent", "")
 
@@ -234,6 +239,7 @@ def test_the_page_has_the_blocks() -> None:
     text = report.PAGE.read_text()
     for name in ("machine", "families", "targets", "macro"):
         assert f"<!-- generated: {name} -->" in text and f"<!-- end: {name} -->" in text
+    assert "<!-- generated: measured -->" in report.README.read_text()
 
 
 def test_timing_counts_calls() -> None:
