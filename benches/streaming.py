@@ -2,7 +2,8 @@
 
     python -m benches.streaming                      the table of docs/memory.md (some minutes)
     python -m benches.streaming --large              its table of a 2 GB file in 300 MB
-    python -m benches.streaming [--large] --docs     and write it there
+    python -m benches.streaming --shortened          what shortened bounds save and lose
+    python -m benches.streaming [...] --docs         and write it there
     python -m benches.streaming --make FILE LAYERS WIDTH
     python -m benches.streaming --measure FILE METHOD INTERVAL F16 [LIMIT [BOXES]]   one JSON record
 
@@ -23,6 +24,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+SHORTENED = (
+    "mnist_fc_256x2_p0_0.03",
+    "mnist_fc_256x4_p0_0.05",
+    "mnist_fc_256x6_p0_0.03",
+    "oval21_base",
+    "oval21_deep",
+    "oval21_wide",
+)
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "memory.md"
 
@@ -175,13 +184,60 @@ def table(folder: Path) -> Iterator[str]:
         for interval in (1, 5, 10, 50):
             for f16 in (False, True):
                 found = child(path, "crown-ibp", interval, f16, boxes=boxes)
-                form = f"every {interval}, {'float16' if f16 else 'exact'}"
+                form = f"every {interval}, {'shortened' if f16 else 'exact'}"
                 yield (
                     f"| {layers} | {form} | {found['peak'] / 1e6:.0f} | "
                     f"{found['peak'] / full['peak']:.0%} | {found['predicted'] / 1e6:.0f} | "
                     f"{found['seconds']:.2f} s | {found['seconds'] / full['seconds']:.2f} | "
                     f"{found['width'] / full['width'] - 1:.1e} |"
                 )
+
+
+def shortened(shared: Path) -> Iterator[str]:
+    """What shortened bounds save and lose on the networks of the benchmarks."""
+    yield "| network | method | bytes | of float32 | wider |"
+    yield "| --- | --- | ---: | ---: | ---: |"
+    for name in SHORTENED:
+        for method in ("crown-ibp", "crown"):
+            found = loss_of(shared, name, method, 1)
+            yield (
+                f"| {name} | {method} | {found['bytes']} | "
+                f"{found['bytes'] / found['single']:.0%} | {found['wider']:.1e} |"
+            )
+
+
+def loss_of(shared: Path, name: str, method: str, interval: int) -> dict[str, float]:
+    """Bytes of shortened bounds, of the same in float32, and the growth of the output's width."""
+    import numpy as np
+
+    import gamma
+    from benches.cases import case
+    from gamma.ops import Linear
+    from gamma.propagate import StreamingConfig
+    from gamma.propagate.store import CheckpointedBounds
+    from gamma.propagate.streaming import StreamedWalk
+    from gamma.propagate.walks import Options
+
+    found = case(name, shared)
+    network, shape = found.network, found.network.input_shape
+    box = gamma.Box(found.lower.reshape(shape), found.upper.reshape(shape))
+    config = StreamingConfig(checkpoint_interval=interval, use_f16_checkpoints=True)
+    widths = []
+    for streaming in (None, config):
+        out = gamma.bounds(network, box, method=method, streaming=streaming)
+        widths.append(float((out.upper.astype(np.float64) - out.lower).mean()))
+    walk = StreamedWalk(network, box.batched(shape), Options(method=method), config)
+    if isinstance(walk.bounds, CheckpointedBounds):
+        kept = walk.bounds.ends[1:-1]
+        held = walk.bounds.nbytes - walk.bounds._kept[0].nbytes
+    else:
+        kept = list(range(1, network.output))
+        held = walk.bounds.nbytes - walk.bounds._packed[0].nbytes
+    single = 0
+    for index in kept:
+        op = network.nodes[index].op
+        single += network.nodes[index].size * (20 if isinstance(op, Linear) and not op.moves else 8)
+    return {"bytes": held, "single": single, "wider": widths[1] / widths[0] - 1}
 
 
 def large(folder: Path) -> Iterator[str]:
@@ -216,6 +272,8 @@ def main() -> int:
     parser.add_argument("--make", nargs=3, metavar=("FILE", "LAYERS", "WIDTH"))
     parser.add_argument("--measure", nargs="+")
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--shortened", action="store_true")
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--docs", action="store_true")
     args = parser.parse_args()
     if args.make:
@@ -225,11 +283,13 @@ def main() -> int:
         limit, boxes = (int(v) for v in (*rest, *("0", "1")[len(rest) :]))
         print(json.dumps(measure(Path(path), method, int(interval), f16 == "1", limit, boxes)))
     else:
+        name = "large" if args.large else "shortened" if args.shortened else "streaming"
         with tempfile.TemporaryDirectory() as folder:
-            lines = list((large if args.large else table)(Path(folder)))
+            made = {"large": large, "streaming": table}.get(name)
+            lines = list(made(Path(folder)) if made else shortened(args.shared))
         print("\n".join(lines))
         if args.docs:
-            write("large" if args.large else "streaming", lines)
+            write(name, lines)
     return 0
 
 

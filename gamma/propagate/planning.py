@@ -131,14 +131,16 @@ def _predict(
     last = network.output
     parts["step"] = max(_step(network, index, boxes) for index in range(1, last + 1))
     if method == "crown":
+        # Those of activations are computed again; shortened numbers are float32 at worst.
         each = 20 if config.use_f16_checkpoints else 40
-        kept = sum(boxes * sizes[i] * each for i in range(last + 1))
+        layers = (i for i in range(last + 1) if isinstance(network.nodes[i].op, Linear))
+        kept = boxes * each * (sizes[0] + sum(sizes[i] for i in layers))
         parts["bounds"] = 0 if config.spill else kept
         parts["segment"] = 4 * max(bytes_of(network, i, boxes) for i in range(last + 1))
         wanted = boxes * max(questions, *(2 * s for s in sizes[:last]))
     else:
         ends = checkpoints(network, config.checkpoint_interval)
-        each = 4 if config.use_f16_checkpoints else 16
+        each = 8 if config.use_f16_checkpoints else 16
         parts["bounds"] = sum(boxes * sizes[i] * each for i in ends[1:-1])
         parts["segment"] = max(
             sum(bytes_of(network, i, boxes) for i in range(start, end + 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,72 +26,118 @@ from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 from gamma.tensor.compressed import CompressedBounds
 
+Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
-_SINGLE = np.dtype(np.float32)
+
+
+# Bounds in shorter numbers widen what they are used for by about this share, all nodes together.
+LOSS = 2.0**-11
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Bounds of one node in less memory; see `pack`."""
+    """Bounds of one node in less memory; see `pack`.
+
+    Attributes:
+        ends: lower and upper. charges: spread and noise, in one when they are compressed.
+    """
 
     ends: CompressedBounds | tuple[Float64, Float64]
     centre: Float32 | Float64 | None
-    spread: Float32 | Float64 | None
-    noise: Float32 | Float64 | None
+    charges: CompressedBounds | tuple[Float64, Float64] | None
+
+    @property
+    def arrays(self) -> list[Array]:
+        """All that is stored."""
+        pairs = [p for p in (self.ends, self.charges) if p is not None]
+        found: list[Array] = [] if self.centre is None else [self.centre]
+        for pair in pairs:
+            found += (pair.first, pair.second) if isinstance(pair, CompressedBounds) else pair
+        return found
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        ends = self.ends
-        if isinstance(ends, CompressedBounds):
-            total = ends.memory_bytes()
-        else:
-            total = ends[0].nbytes + ends[1].nbytes
-        parts = (self.centre, self.spread, self.noise)
-        return total + sum(part.nbytes for part in parts if part is not None)
+        return sum(array.nbytes for array in self.arrays)
+
+    def mapped(self, function: Callable[[Any], Any]) -> Packed:
+        """The same with every array replaced."""
+
+        def pair(x: Any) -> Any:
+            if isinstance(x, CompressedBounds):
+                return replace(x, first=function(x.first), second=function(x.second))
+            return x if x is None else tuple(map(function, x))
+
+        centre = None if self.centre is None else function(self.centre)
+        return Packed(pair(self.ends), centre, pair(self.charges))
 
     def unpack(self) -> NodeBounds:
         """The bounds, the same each time."""
-        if isinstance(self.ends, CompressedBounds):
-            wide = self.ends.to_bounded_tensor(np.float64)
-            lower, upper = np.array(wide.lower), np.array(wide.upper)
-        else:
-            lower, upper = self.ends
+        lower, upper = _pair(self.ends)
         if self.centre is None:
             return NodeBounds(lower, upper, rounding.midpoint(lower, upper))
-        spread, noise = (
-            None if part is None else part.astype(np.float64, copy=False)
-            for part in (self.spread, self.noise)
-        )
-        return NodeBounds(lower, upper, self.centre.astype(np.float64, copy=False), spread, noise)
+        centre = self.centre.astype(np.float64, copy=False)
+        if self.charges is None:
+            return NodeBounds(lower, upper, centre)
+        spread, noise = _pair(self.charges)
+        if isinstance(self.charges, CompressedBounds):
+            spread = -spread
+        return NodeBounds(lower, upper, centre, spread, noise)
 
 
-def pack(bounds: NodeBounds, f16: bool) -> Packed:
-    """``bounds`` exactly, or in float16 ends and float32 for the rest, every number outward."""
-    linear = bounds.spread is not None and bounds.noise is not None
-    if not f16:
-        if linear:
-            noise = np.ascontiguousarray(bounds.noise)
-            return Packed((bounds.lower, bounds.upper), bounds.centre, bounds.spread, noise)
+def _pair(stored: CompressedBounds | tuple[Float64, Float64]) -> tuple[Float64, Float64]:
+    if not isinstance(stored, CompressedBounds):
+        return stored
+    wide = stored.to_bounded_tensor(np.float64)
+    return np.array(wide.lower), np.array(wide.upper)
+
+
+def pack(bounds: NodeBounds, loss: float = 0.0) -> Packed:
+    """``bounds`` exactly, or shorter where that widens them by at most ``loss`` of their width.
+
+    Every number goes outward. Ends take the least of 16, 24 or 32 bits that does; 32 in any case
+    when ``loss`` is not 0.
+    """
+    spread, noise = bounds.spread, bounds.noise
+    if not loss:
+        charges = None if spread is None or noise is None else (_own(spread), _own(noise))
         middle = rounding.midpoint(bounds.lower, bounds.upper)
-        same = np.array_equal(middle, bounds.centre)
-        centre = None if same else bounds.centre
-        return Packed((bounds.lower, bounds.upper), centre, None, None)
-    lower, upper = (
-        rounding.to_down(bounds.lower, _SINGLE),
-        rounding.to_up(bounds.upper, _SINGLE),
-    )
-    ends = CompressedBounds.from_bounded_tensor(BoundedTensor(lower, upper))
-    if not linear:
-        return Packed(ends, None, None, None)
-    assert bounds.spread is not None and bounds.noise is not None
-    centre = bounds.centre.astype(np.float32)
-    centre = np.where(np.isfinite(centre), centre, np.float32(0))
-    # The stored centre is another point than the one the products were about.
-    moved = abs(bounds.centre - centre) * (1 + 2.0**-50)
-    noise = rounding.to_up((bounds.noise + moved) * (1 + 2.0**-50), _SINGLE)
-    return Packed(ends, centre, rounding.to_up(bounds.spread, _SINGLE), noise)
+        known = charges is None and np.array_equal(middle, bounds.centre)
+        centre = None if known else _own(bounds.centre)
+        return Packed((_own(bounds.lower), _own(bounds.upper)), centre, charges)
+    ends = shortened(BoundedTensor(bounds.lower, bounds.upper), loss)
+    if spread is None or noise is None:
+        return Packed(ends, None, None)
+    with np.errstate(all="ignore"):
+        single = bounds.centre.astype(np.float32)
+        single = np.where(np.isfinite(single), single, np.float32(0))
+        # The stored centre is another point than the one the products were about.
+        moved = abs(bounds.centre - single) * (1 + 2.0**-50)
+        noise = (noise + moved) * (1 + 2.0**-50)
+    # Both are charges, at least 0: as an interval about 0 they are rounded up.
+    spread, noise = (np.where(np.isnan(x), np.inf, x) for x in (spread, noise))
+    both = CompressedBounds.from_bounded_tensor(BoundedTensor(-spread, noise), form="ends")
+    return Packed(ends, single, both)
+
+
+def _own(array: Float64) -> Float64:
+    """The array without what it is a view of: kernels return all parts of a node in one block."""
+    return array if array.base is None else np.array(array, order="C")
+
+
+def shortened(tensor: BoundedTensor, loss: float) -> CompressedBounds:
+    """``tensor`` in the shortest code that widens it by ``loss`` of its width or less; f32 else."""
+    with np.errstate(all="ignore"):
+        sizes = float((abs(tensor.lower) + abs(tensor.upper)).sum())
+        width = float((tensor.upper - tensor.lower).sum())
+    for code, unit in (("f16", 2.0**-11), ("f24", 2.0**-16)):
+        if sizes * unit / 8 > loss * width:
+            continue  # hopeless: most ends lose about half a unit
+        kept = CompressedBounds.from_bounded_tensor(tensor, code)
+        if kept.stats(tensor).relative <= loss:
+            return kept
+    return CompressedBounds.from_bounded_tensor(tensor, "f32")
 
 
 def cut_nodes(network: Network) -> list[int]:
@@ -149,15 +195,15 @@ class CheckpointedBounds:
         self.network, self.guarantee, self.f16, self.dtype = network, guarantee, f16, dtype
         self.ends, self.computed = checkpoints(network, interval), 0
         self._check = check
-        self._kept = {0: pack(input_bounds(box), False)}
+        self._kept = {0: pack(input_bounds(box))}
         self._live: dict[int, NodeBounds] = {0: self._kept[0].unpack()}
-        self._segment = (0, 0)
+        loss = LOSS / max(1, len(self.ends) - 2) if f16 else 0.0
         with np.errstate(all="ignore"):
             for start, end in pairwise(self.ends):
                 last = end == network.output
                 self._compute(start, end, keep=last)
                 if not last:
-                    self._kept[end] = pack(self._live[end], f16)
+                    self._kept[end] = pack(self._live[end], loss)
                     self._live = {end: self._kept[end].unpack()}
         # A walk tightens the output's bounds: there is only one copy of them.
         self._output = self._live[network.output]
@@ -204,13 +250,21 @@ class CheckpointedBounds:
 class PackedBounds:
     """Bounds of every node, packed as soon as the next one is appended.
 
+    Those of an activation are computed again from its input's whenever they are asked for: nothing
+    but that input ever tightens them.
+
     Attributes:
-        f16: pack in float16 and float32. spilled: keep them in a file that has no name.
+        f16: pack in shorter numbers. spilled: keep them in a file that has no name.
     """
 
-    def __init__(self, network: Network, f16: bool, spilled: bool) -> None:
+    def __init__(
+        self, network: Network, f16: bool, spilled: bool, guarantee: str, dtype: npt.DTypeLike
+    ) -> None:
         self.network, self.f16, self.spilled = network, f16, spilled
-        self._packed: list[Packed | Spilled] = []
+        self.guarantee, self.dtype = guarantee, dtype
+        layers = sum(isinstance(node.op, Linear) and not node.op.moves for node in network.nodes)
+        self._loss = LOSS / max(1, layers - 1) if f16 else 0.0
+        self._packed: list[Packed | Spilled | None] = []
         self._open: NodeBounds | None = None
         self._cache: dict[int, NodeBounds] = {}
 
@@ -225,10 +279,18 @@ class PackedBounds:
 
     def seal(self) -> None:
         """Pack the last node. Whatever is computed from it must see it as it is packed."""
-        if self._open is not None:
-            packed = pack(self._open, self.f16)
+        if self._open is None:
+            return
+        index = len(self._packed)
+        if self._computed(index):
+            self._packed.append(None)
+        else:
+            packed = pack(self._open, self._loss if index else 0.0)
             self._packed.append(Spilled(packed) if self.spilled else packed)
-            self._open = None
+        self._open = None
+
+    def _computed(self, index: int) -> bool:
+        return index > 0 and not isinstance(self.network.nodes[index].op, Linear)
 
     def __getitem__(self, index: int) -> NodeBounds:
         if index == len(self._packed) and self._open is not None:
@@ -237,8 +299,17 @@ class PackedBounds:
             # A step asks for a node and its inputs: the nodes it asked for before are done with.
             while len(self._cache) >= 4:
                 del self._cache[next(iter(self._cache))]
-            self._cache[index] = self._packed[index].unpack()
+            self._cache[index] = self._found(index)
         return self._cache[index]
+
+    def _found(self, index: int) -> NodeBounds:
+        packed = self._packed[index]
+        if packed is not None:
+            return packed.unpack()
+        node = self.network.nodes[index]
+        with np.errstate(all="ignore"):
+            inputs = [self[i] for i in node.inputs]
+            return interval_step(node, inputs, self.guarantee, self.dtype)
 
     def __iter__(self) -> Any:
         return (self[index] for index in range(len(self)))
@@ -246,7 +317,7 @@ class PackedBounds:
     @property
     def nbytes(self) -> int:
         """Bytes in memory of what is packed."""
-        return sum(p.nbytes for p in self._packed)
+        return sum(p.nbytes for p in self._packed if p is not None)
 
 
 class Spilled:
@@ -255,35 +326,14 @@ class Spilled:
     nbytes = 0
 
     def __init__(self, packed: Packed) -> None:
-        self._packed = Packed(
-            packed.ends
-            if isinstance(packed.ends, CompressedBounds)
-            else (_spill(packed.ends[0]), _spill(packed.ends[1])),
-            *(
-                None if p is None else _spill(p)
-                for p in (packed.centre, packed.spread, packed.noise)
-            ),
-        )
+        self._packed = packed.mapped(_spill)
 
     def unpack(self) -> NodeBounds:
         """The bounds, read from the file; its pages are given back."""
-        found = self._packed.unpack()
-        copies = [
-            None if part is None else np.array(part)
-            for part in (found.lower, found.upper, found.centre, found.spread, found.noise)
-        ]
-        ends = self._packed.ends
-        for part in (
-            *(ends if isinstance(ends, tuple) else ()),
-            self._packed.centre,
-            self._packed.spread,
-            self._packed.noise,
-        ):
-            if part is not None:
-                resident.release(part)
-        lower, upper, centre, spread, noise = copies
-        assert lower is not None and upper is not None and centre is not None
-        return NodeBounds(lower, upper, centre, spread, noise)
+        found = self._packed.mapped(np.array).unpack()
+        for array in self._packed.arrays:
+            resident.release(array)
+        return found
 
 
 def _spill(array: Any) -> Any:

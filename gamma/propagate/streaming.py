@@ -41,8 +41,9 @@ class StreamingConfig:
         enable_crown_streaming: False runs the ordinary walk.
         max_memory_bytes: what the walk, its network and its results may take of this process's
             memory; 0: no limit. Kept by a plan, or refused with the least that would do.
-        use_f16_checkpoints: keep bounds in float16, rounded outward: half the memory and less, and
-            bounds wider by about a thousandth of their width.
+        use_f16_checkpoints: keep bounds in 16, 24 or 32 bits an end, rounded outward, as few as
+            widen them by less than a thousandth of their width in all, where 32 are enough for
+            that: half the memory or less.
         spill: keep CROWN's intermediate bounds in a temporary file, exactly.
 
     Raises UsageError for an interval below 1 or a negative limit.
@@ -67,7 +68,7 @@ class StreamingConfig:
 
     @classmethod
     def min_memory(cls) -> StreamingConfig:
-        """Checkpoints every three layers, in float16; CROWN's bounds in a file."""
+        """Checkpoints every three layers, shortened; CROWN's bounds in a file."""
         return cls(checkpoint_interval=3, use_f16_checkpoints=True, spill=True)
 
     @classmethod
@@ -115,7 +116,8 @@ def estimate_memory_savings(
     """Memory of CROWN with IBP bounds on ``layers`` dense layers and activations of ``neurons``.
 
     A layer holds five float64 numbers per neuron and its activation four; a checkpoint keeps two
-    of them exactly, or both in float16. ``outputs`` rows of each sign are alive three times over.
+    of them exactly, or with ``f16`` in float32 at most. ``outputs`` rows of each sign are alive
+    three times over.
     """
     if layers < 1 or neurons < 1 or interval < 1:
         found = f"{layers}, {neurons}, {interval}"
@@ -123,7 +125,7 @@ def estimate_memory_savings(
     kept = -(-layers // interval) - 1
     return MemorySavings(
         full=layers * neurons * 72,
-        checkpoints=kept * neurons * (4 if f16 else 16),
+        checkpoints=kept * neurons * (8 if f16 else 16),
         segment=min(interval, layers) * neurons * 72,
         rows=3 * 2 * outputs * neurons * 4,
         weights=weight_bytes,
@@ -206,7 +208,9 @@ class StreamedWalk(Walk):
         self._dense = self._walked = None
         self._tight = [box.norm == "inf"]
         if options.method == "crown":
-            packed = PackedBounds(network, config.use_f16_checkpoints, config.spill)
+            packed = PackedBounds(
+                network, config.use_f16_checkpoints, config.spill, options.guarantee, options.dtype
+            )
             packed.append(input_bounds(box))
             self.bounds = packed  # type: ignore[assignment]
             with np.errstate(all="ignore"):

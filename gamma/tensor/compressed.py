@@ -1,7 +1,8 @@
 """CompressedBounds: bounds kept in half the memory, and never narrower than they were.
 
-Lower ends are rounded down and upper ends up, to float16 (or bfloat16), after an exact division by
-a power of two that puts the largest end of the tensor into the code's range. Two forms:
+Lower ends are rounded down and upper ends up, to float16 (or bfloat16, or the upper 24 bits of a
+float32), after an exact division by a power of two that puts the largest end of the tensor into the
+code's range. Two forms:
 
     ends    lower, upper                   keeps zeros, signs and infinities
     centre  a centre, and a radius up      about half the loss where intervals are thin
@@ -74,10 +75,10 @@ class CompressionStats:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CompressedBounds:
-    """Intervals in 16 bits an end; make them with ``from_bounded_tensor``.
+    """Intervals in 16 bits an end, or 24; make them with ``from_bounded_tensor``.
 
     Attributes:
-        code: "f16", "bf16" or "f32". form: "ends" or "centre".
+        code: "f16", "bf16", "f24" or "f32". form: "ends" or "centre".
         exponent: stored numbers are the ends divided by 2^exponent.
         shape, dtype: of the tensor that was compressed; dtype is float32 or float64.
         first, second: flat stored arrays, lower and upper or centre and radius.
@@ -128,8 +129,8 @@ class CompressedBounds:
         target = self.dtype if dtype is None else np.dtype(dtype)
         if target not in (np.float32, np.float64):
             raise UsageError(f"dtype {target}: expected float32 or float64")
-        lower, upper = (np.empty(self.first.size, target) for _ in range(2))
-        for part in _parts(self.first.size):
+        lower, upper = (np.empty(self.size, target) for _ in range(2))
+        for part in _parts(self.size):
             lower[part], upper[part] = self._expand(part, target)
         return BoundedTensor(lower.reshape(self.shape), upper.reshape(self.shape))
 
@@ -159,7 +160,7 @@ class CompressedBounds:
     @property
     def size(self) -> int:
         """Number of intervals."""
-        return self.first.size
+        return len(self.first)
 
     def memory_bytes(self) -> int:
         """Bytes of the stored arrays."""

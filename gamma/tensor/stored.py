@@ -79,7 +79,7 @@ def _write(stream: BinaryIO, head: list[bytes], bounds: CompressedBounds) -> Non
     pieces: list[Any] = list(head)
     for array in (bounds.first, bounds.second):
         if array.size:
-            pieces.append(np.ascontiguousarray(array, kind).data.cast("B"))
+            pieces.append(np.ascontiguousarray(array, kind.base).data.cast("B"))
     for piece in pieces:
         digest.update(piece)
         stream.write(piece)

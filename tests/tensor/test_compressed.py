@@ -88,9 +88,22 @@ def test_random_bits_round_to_their_side(code: str) -> None:
     assert (decode(code, encode(code, x, True)) >= x).all()
 
 
+def test_24_bits_round_to_the_neighbours() -> None:
+    """The upper bits of a float32 are themselves; what lies between two goes to either."""
+    rng = np.random.default_rng(4)
+    kept = rng.integers(0, 0x7F7FFF, 100_000, dtype=np.uint32)
+    low, high = (((kept + k) << 8).view(np.float32) for k in (np.uint32(0), np.uint32(1)))
+    inside = ((kept << 8) + rng.integers(1, 256, kept.size, dtype=np.uint32)).view(np.float32)
+    for upward, expected in ((False, low), (True, high)):
+        np.testing.assert_array_equal(decode("f24", encode("f24", low, upward)), low)
+        np.testing.assert_array_equal(decode("f24", encode("f24", inside, upward)), expected)
+        np.testing.assert_array_equal(decode("f24", encode("f24", -inside, not upward)), -expected)
+    assert encode("f24", low, False).nbytes == 3 * low.size
+
+
 def test_nan_goes_to_the_end_that_says_nothing() -> None:
     x = np.array([np.nan, -np.nan], np.float32)
-    for code in ("f16", "bf16"):
+    for code in ("f16", "bf16", "f24"):
         assert (decode(code, encode(code, x, False)) == -np.inf).all()
         assert (decode(code, encode(code, x, True)) == np.inf).all()
 
