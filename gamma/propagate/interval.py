@@ -16,6 +16,7 @@ from gamma import tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network, Node
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
+from gamma.ops.base import cast_weight
 from gamma.propagate.state import NodeBounds, check_order, clean
 from gamma.tensor import choices, kernels, rounding
 from gamma.tensor.box import Box
@@ -184,7 +185,7 @@ def _constants(op: Linear, centres: Sequence[Float64]) -> tuple[Float64, Float64
 
 def dense_constants(op: Gemm) -> tuple[Float64, Float64 | None, Float64]:
     """Weight as stored, bias and Σ|W| per row (rounded up), in float64."""
-    weight = op.weight
+    weight = cast_weight(op, op.weight, "weight", op.weight.dtype, False)
     step = max(1, (1 << 20) // max(1, 8 * weight.shape[1]))  # a large weight is never cast whole
     parts = [
         abs(weight[start : start + step].astype(np.float64)).sum(axis=1)
@@ -192,7 +193,7 @@ def dense_constants(op: Gemm) -> tuple[Float64, Float64 | None, Float64]:
     ]
     total = np.concatenate(parts) * (1 + 2.0**-20)
     bias = None if op.bias is None else np.ascontiguousarray(op.bias, dtype=np.float64)
-    return np.ascontiguousarray(op.weight), bias, total
+    return weight, bias, total
 
 
 def node_shape(bounds: NodeBounds) -> tuple[int, ...]:
@@ -223,7 +224,7 @@ def _products(
     if isinstance(op, Gemm):
         if centres[0].ndim == 2 and few_boxes(op, len(centres[0])):
             if tuning.enabled("fused_interval"):
-                weight = np.ascontiguousarray(op.weight)
+                weight = cast_weight(op, op.weight, "weight", op.weight.dtype, False)
                 return kernels.interval_affine(weight, centres[0], radii[0])
         elif centres[0].ndim == 2 and tuning.enabled("fused_layers"):
             return _dense_products(op, centres[0], radii[0], single)

@@ -165,11 +165,12 @@ def _weights(network: Network, boxes: int, method: str, dtype: np.dtype[Any]) ->
         held += 0 if mapped else weight.nbytes
         gemm = isinstance(node.op, Gemm)
         copies = weight.size * 8 * 2 if boxes > 4 and gemm else 0
-        ready = weight.dtype == dtype and weight.flags.c_contiguous
-        cast = 0 if ready else weight.size * dtype.itemsize
+        turned = not weight.flags.c_contiguous  # copied in C order, its own pages given back
+        cast = 0 if weight.dtype == dtype and not turned else weight.size * dtype.itemsize
         # Rows of hidden layers earn a copy without the columns of dead neurons.
         live = weight.size * dtype.itemsize if method == "crown" and gemm else 0
-        used = max(used, (weight.nbytes if mapped else 0) + max(copies, cast + live))
+        pages = weight.nbytes if mapped and not turned else 0
+        used = max(used, pages + max(copies, cast + live))
     return {"weights": held, "weights in use": used}
 
 
