@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /* What Python calls. cffi reads this file without its preprocessor lines; contracts are in
- * gamma/tensor/kernels.py. Every entry saves the floating-point control word, sets the default
+ * gamma/tensor/kernels. Every entry saves the floating-point control word, sets the default
  * (round to nearest, gradual underflow, no traps) and restores it. */
 
 /* Names of instruction sets this processor runs, best first; NULL beyond the last. */

@@ -1,11 +1,12 @@
 """Spans around every kernel call, for the time of a recording.
 
-The kernels themselves stay untouched while nobody listens: inside the block the module's functions
+The kernels themselves stay untouched while nobody listens: inside the block the package's functions
 are replaced by ones that read the clock, and put back at its end.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,11 +23,11 @@ NAMES = tuple(
     name
     for name, value in vars(kernels).items()
     if isfunction(value)
-    and value.__module__ == kernels.__name__
+    and value.__module__.startswith(f"{kernels.__name__}.")
     and not name.startswith("_")
     and name not in _NO_KERNELS
 )
-"""Kernels that get spans ``kernel.NAME``: every public function of the module."""
+"""Kernels that get spans ``kernel.NAME``: every public function of the package."""
 
 
 def _traced(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,10 +52,16 @@ def _arrays(result: Any) -> tuple[Any, ...]:
 def kernel_spans() -> Iterator[None]:
     """Record every kernel call of the process: name, instruction set, bytes of its arrays."""
     before = {name: getattr(kernels, name) for name in NAMES}
-    for name, function in before.items():
-        setattr(kernels, name, _traced(name, function))
+    # Where a kernel is defined too: others there may call it.
+    homes = {name: sys.modules[function.__module__] for name, function in before.items()}
+
+    def put(functions: dict[str, Callable[..., Any]]) -> None:
+        for name, function in functions.items():
+            setattr(kernels, name, function)
+            setattr(homes[name], name, function)
+
+    put({name: _traced(name, function) for name, function in before.items()})
     try:
         yield
     finally:
-        for name, function in before.items():
-            setattr(kernels, name, function)
+        put(before)

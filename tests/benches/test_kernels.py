@@ -35,7 +35,7 @@ def test_results_are_checked(name: str, isa: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_a_wrong_result_is_noticed(name: str, monkeypatch: Any) -> None:
     """A compiled kernel that sees another first argument gives another result."""
-    native = kernels.native
+    native = kernels.backend.native
     entry = name.split()[0].removesuffix("_up")
     entry = {"f16": "f16_up", "interval_finish": "finish"}.get(entry, entry)
     kernel = getattr(native, entry)

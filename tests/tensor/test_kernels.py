@@ -333,9 +333,9 @@ def test_bad_arrays_are_refused() -> None:
 
 
 def test_memory_for_c_is_checked() -> None:
-    native = pytest.importorskip("gamma.tensor.native")
+    native = pytest.importorskip("gamma.tensor.native.memory")
     x = np.ones((4, 6), np.float32)
-    assert len(native._pointer(x, 24, True)) == 24
+    assert len(native.pointer(x, 24, True)) == 24
     for array, size, found in (
         (x, 23, "expected 23"),
         (x.T, 24, "strides"),
@@ -347,11 +347,11 @@ def test_memory_for_c_is_checked() -> None:
     ):
         for writable in (False, True):
             with pytest.raises(UsageError, match=found):
-                native._pointer(array, size, writable)
+                native.pointer(array, size, writable)
     x.flags.writeable = False
-    assert len(native._pointer(x, 24)) == 24
+    assert len(native.pointer(x, 24)) == 24
     with pytest.raises(UsageError, match="read-only"):
-        native._pointer(x, 24, True)
+        native.pointer(x, 24, True)
 
 
 def test_arguments_are_not_written() -> None:

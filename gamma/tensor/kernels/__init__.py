@@ -1,0 +1,74 @@
+"""The kernels the walks call: compiled C when it is there, NumPy otherwise, one face for both.
+
+Contract of every kernel
+    * arrays are C-contiguous, native byte order, float32 or float64 ("f": the dtype of the first
+      array); anything else is a UsageError that names the argument;
+    * elementwise results have the same bits on every instruction set and in NumPy;
+    * sums are accumulated in float64 in an unspecified order: |error| <= g64_k Σ|terms|, k the
+      number of terms (plus two for the fused ones), which the caller charges; in compiled kernels
+      a row's order does not depend on the rows around it;
+    * NaN goes in, NaN (or the infinite end of an interval) comes out; nothing is raised or warned.
+
+``isa`` names what is in use: "avx512", "avx2", "neon", "scalar" or "numpy". The environment
+variable GAMMA_ISA pins it on import; a name this machine cannot run is a UsageError.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gamma.tensor.kernels import backend
+from gamma.tensor.kernels.arguments import padded as padded
+from gamma.tensor.kernels.backend import NAMES as NAMES
+from gamma.tensor.kernels.backend import available as available
+from gamma.tensor.kernels.backend import pinned as pinned
+from gamma.tensor.kernels.backend import use as use
+from gamma.tensor.kernels.elementwise import dot as dot
+from gamma.tensor.kernels.elementwise import erf as erf
+from gamma.tensor.kernels.elementwise import erfc as erfc
+from gamma.tensor.kernels.elementwise import f16_down as f16_down
+from gamma.tensor.kernels.elementwise import f16_to_f32 as f16_to_f32
+from gamma.tensor.kernels.elementwise import f16_up as f16_up
+from gamma.tensor.kernels.elementwise import interval_mul as interval_mul
+from gamma.tensor.kernels.elementwise import midpoint as midpoint
+from gamma.tensor.kernels.elementwise import narrow_down as narrow_down
+from gamma.tensor.kernels.elementwise import narrow_up as narrow_up
+from gamma.tensor.kernels.elementwise import pos_neg_split as pos_neg_split
+from gamma.tensor.kernels.elementwise import radius_about as radius_about
+from gamma.tensor.kernels.elementwise import safe_mul_add as safe_mul_add
+from gamma.tensor.kernels.elementwise import step_down as step_down
+from gamma.tensor.kernels.elementwise import step_up as step_up
+from gamma.tensor.kernels.elementwise import sum as sum
+from gamma.tensor.kernels.images import Frame as Frame
+from gamma.tensor.kernels.images import Scatter as Scatter
+from gamma.tensor.kernels.images import abs_dot_windows as abs_dot_windows
+from gamma.tensor.kernels.images import correlate as correlate
+from gamma.tensor.kernels.images import fold_last as fold_last
+from gamma.tensor.kernels.images import relax_windows as relax_windows
+from gamma.tensor.kernels.images import spread as spread
+from gamma.tensor.kernels.interval import dense_boxes as dense_boxes
+from gamma.tensor.kernels.interval import dense_interval as dense_interval
+from gamma.tensor.kernels.interval import interval_affine as interval_affine
+from gamma.tensor.kernels.interval import interval_finish as interval_finish
+from gamma.tensor.kernels.interval import largest as largest
+from gamma.tensor.kernels.interval import relu as relu
+from gamma.tensor.kernels.rows import Chain as Chain
+from gamma.tensor.kernels.rows import DenseLayer as DenseLayer
+from gamma.tensor.kernels.rows import DenseNetwork as DenseNetwork
+from gamma.tensor.kernels.rows import abs_dot_rows as abs_dot_rows
+from gamma.tensor.kernels.rows import chain as chain
+from gamma.tensor.kernels.rows import dense_network as dense_network
+from gamma.tensor.kernels.rows import dot_rows as dot_rows
+from gamma.tensor.kernels.rows import product as product
+from gamma.tensor.kernels.rows import relax_rows as relax_rows
+from gamma.tensor.kernels.rows import relu_tables as relu_tables
+
+if TYPE_CHECKING:
+    isa: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """``isa`` as it is now: `use` changes it."""
+        if name == "isa":
+            return backend.isa
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

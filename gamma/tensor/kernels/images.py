@@ -1,0 +1,177 @@
+"""Convolutions and their adjoints; rows as windows of images."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.tensor.kernels import backend
+from gamma.tensor.kernels.arguments import F64, FLOATS, I64, check, refuse
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Pair = tuple[int, int]
+
+
+def fold_last(
+    cols: Array,
+    out: Array,
+    kernel: Pair,
+    strides: Pair = (1, 1),
+    pads: Pair = (0, 0),
+    dilations: Pair = (1, 1),
+) -> None:
+    """Add windows back into frames with channels last: out += scatter(cols), in place.
+
+    Per pixel the terms are added in ascending (window row, kernel row, window column, kernel
+    column), in f, so the bits do not depend on the instruction set.
+
+    Args:
+        cols: f (N, Ho, Wo, kh, kw, C). out: f (N, H, W, C), zero-filled by the caller.
+        pads: (top, left): pixels of the first window that lie outside the frame.
+    """
+    if out.dtype not in FLOATS or out.ndim != 4 or cols.ndim != 6:
+        raise refuse("out", f"{out.dtype} {out.shape}", "float32 or float64 of shape (N, H, W, C)")
+    if min(*kernel, *strides, *dilations) < 1:
+        raise refuse("kernel, strides, dilations", (kernel, strides, dilations), "all positive")
+    N, _, _, C = out.shape
+    check("cols", cols, out.dtype, (N, *cols.shape[1:3], *kernel, C))
+    check("out", out, out.dtype, out.shape)
+    backend.current.fold_last(cols, out, kernel, strides, pads, dilations)
+
+
+class Scatter(NamedTuple):
+    """Geometry of `spread`.
+
+    Attributes:
+        spans: kernel, strides, dilations (height and width each). top, left: pads, of any sign.
+        channels: of the images that are written. part: channels of the rows summed at once.
+    """
+
+    spans: tuple[int, int, int, int, int, int]
+    top: int
+    left: int
+    channels: int
+    part: int
+
+
+def spread(
+    rows: Array, weight: Array, images: Array, scatter: Scatter, offsets: Pair = (0, 0)
+) -> bool:
+    """Adjoint of a convolution, channels last: images += scatter(rows·weight), in place.
+
+    Up to ``part`` channels are summed in one product, products added, and windows then added in
+    ascending order. False, with nothing done, without the compiled library.
+
+    Args:
+        rows: f (N, h, w, C'); weight: f (out, columns), kh·kw·channels columns, `padded`, for the
+            channels offsets[0]..offsets[0] + out of the rows.
+        images: f (N, H, W, C), zero-filled; channels from offsets[1] on are written.
+    """
+    if not backend.compiled:
+        return False
+    kh, kw, *_ = scatter.spans
+    out, columns = weight.shape
+    if rows.dtype not in FLOATS or rows.ndim != 4 or images.ndim != 4 or min(scatter.spans) < 1:
+        raise refuse("rows", f"{rows.dtype} {rows.shape}", "float32 or float64 (N, h, w, C)")
+    check("weight", weight, rows.dtype, (out, columns))
+    check("images", images, rows.dtype, (len(rows), *images.shape[1:]))
+    if (
+        columns < kh * kw * scatter.channels
+        or columns * rows.itemsize % 64
+        or not 0 <= offsets[0] <= rows.shape[3] - out
+        or not 0 <= offsets[1] <= images.shape[3] - scatter.channels
+        or scatter.part < 1
+    ):
+        raise refuse("weight", (weight.shape, offsets, scatter), "channels that fit")
+    if rows.size and images.size:
+        backend.current.spread(rows, weight, images, scatter, offsets)
+    return True
+
+
+class Frame(NamedTuple):
+    """Geometry of `correlate`: kernel, strides, dilations (height and width each); pads."""
+
+    spans: tuple[int, int, int, int, int, int]
+    top: int
+    left: int
+
+
+def correlate(images: Array, weight: Array, frame: Frame, positions: Pair) -> Array | None:
+    """Convolution with channels first, every entry one sum in f; None without compiled kernels.
+
+    Args:
+        images: f (N, groups, C, H, W). weight: f (groups, out, C·kh·kw).
+        positions: rows and columns of the result; windows may reach beyond the image, which is
+            zero there.
+
+    Returns:
+        f (N, groups, out, *positions).
+    """
+    if not backend.compiled:
+        return None
+    if images.dtype not in FLOATS or images.ndim != 5 or min(*frame.spans, *positions) < 1:
+        raise refuse("images", f"{images.dtype} {images.shape}", "f (N, groups, C, H, W)")
+    N, groups, C = images.shape[:3]
+    depth = C * frame.spans[0] * frame.spans[1]
+    check("images", images, images.dtype, images.shape)
+    check("weight", weight, images.dtype, (groups, weight.shape[1], depth))
+    result = np.empty((N, groups, weight.shape[1], *positions), images.dtype)
+    backend.current.correlate(images, weight, result, frame)
+    return result
+
+
+def relax_windows(
+    A: Array,
+    d: Float64,
+    place: Int64,
+    where: Int64,
+    image: Pair,
+    lower_slope: Array,
+    upper_slope: Array,
+    lower_const: Float64,
+    upper_const: Float64,
+) -> bool:
+    """`relax_rows` on windows of images; entries outside become 0. False without compiled kernels.
+
+    Args:
+        A: f (N, h, w, C), overwritten. d: float64 (N,), overwritten. place: int64 (N,).
+        where: int64 (P, 3): box, first row and first column of each place; may lie outside.
+        image: height and width. Tables: (B, height, width, C), slopes f, constants float64.
+    """
+    if not backend.compiled:
+        return False
+    shape = _on_image(A, d, place, where, image, len(lower_slope))
+    for name, table in (("lower_slope", lower_slope), ("upper_slope", upper_slope)):
+        check(name, table, A.dtype, shape)
+    for name, table in (("lower_const", lower_const), ("upper_const", upper_const)):
+        check(name, table, F64, shape)
+    backend.current.relax_windows(
+        A, d, place, where, image, lower_slope, upper_slope, lower_const, upper_const
+    )
+    return True
+
+
+def abs_dot_windows(
+    A: Array, d: Float64, place: Int64, where: Int64, image: Pair, weight: Float64
+) -> bool:
+    """`abs_dot_rows` on windows of images, arguments as in `relax_windows`."""
+    if not backend.compiled:
+        return False
+    check("weight", weight, F64, _on_image(A, d, place, where, image, len(weight)))
+    backend.current.abs_dot_windows(A, d, place, where, image, weight)
+    return True
+
+
+def _on_image(
+    A: Array, d: Float64, place: Int64, where: Int64, image: Pair, B: int
+) -> tuple[int, ...]:
+    if A.dtype not in FLOATS or A.ndim != 4:
+        raise refuse("A", f"{A.dtype} {A.shape}", "float32 or float64 of shape (rows, h, w, C)")
+    check("d", d, F64, (len(A),))
+    check("place", place, I64, (len(A),))
+    check("where", where, I64, (len(where), 3))
+    return B, *image, A.shape[3]

@@ -1,0 +1,222 @@
+"""Linear rows on their way down: activations, dense layers, whole walks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.tensor.kernels import backend
+from gamma.tensor.kernels.arguments import F64, FLOATS, I64, check, refuse
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Pairs = tuple[Array, Array]
+
+
+def _rows(A: Array, d: Float64, box: Int64) -> tuple[int, int]:
+    if A.dtype not in FLOATS or A.ndim != 2:
+        raise refuse("A", f"{A.dtype} {A.shape}", "float32 or float64 of shape (rows, n)")
+    N, n = A.shape
+    check("A", A, A.dtype, (N, n))
+    check("d", d, F64, (N,))
+    check("box", box, I64, (N,))
+    return N, n
+
+
+def _boxes(box: Int64, B: int) -> None:
+    """Refuse indices outside the tables; the compiled kernels check this themselves."""
+    if not backend.compiled and box.size and (int(box.min()) < 0 or int(box.max()) >= B):
+        raise refuse("box", f"indices {box.min()}..{box.max()}", f"0..{B - 1}")
+
+
+def relax_rows(
+    A: Array,
+    d: Float64,
+    box: Int64,
+    lower_slope: Array,
+    upper_slope: Array,
+    lower_const: Float64,
+    upper_const: Float64,
+) -> None:
+    """Replace linear rows over an activation's output by rows over its input, in place.
+
+    Per entry a of A: where a >= 0, d += a·lower_const and a becomes a·lower_slope; otherwise
+    d += a·upper_const and a becomes a·upper_slope. One rounding in A's dtype per entry; d sums in
+    float64 with error <= g64_{n+2} Σ|a||const|, which the caller charges. Constants are finite.
+
+    Args:
+        A: f (N, n), overwritten. d: float64 (N,), overwritten. box: int64 (N,), row of the tables.
+        lower_slope, upper_slope: f (B, n). lower_const, upper_const: float64 (B, n).
+    """
+    _, n = _rows(A, d, box)
+    B = lower_slope.shape[0]
+    check("lower_slope", lower_slope, A.dtype, (B, n))
+    check("upper_slope", upper_slope, A.dtype, (B, n))
+    check("lower_const", lower_const, F64, (B, n))
+    check("upper_const", upper_const, F64, (B, n))
+    _boxes(box, B)
+    backend.current.relax_rows(A, d, box, lower_slope, upper_slope, lower_const, upper_const)
+
+
+def abs_dot_rows(A: Array, d: Float64, box: Int64, weight: Float64) -> None:
+    """d -= Σ_j |A_j|·weight_j in float64; A f (N, n), d (N,), box (N,), weight float64 (B, n)."""
+    _, n = _rows(A, d, box)
+    check("weight", weight, F64, (weight.shape[0], n))
+    _boxes(box, weight.shape[0])
+    backend.current.abs_dot_rows(A, d, box, weight)
+
+
+def dot_rows(A: Array, d: Float64, box: Int64, vector: Float64) -> None:
+    """d += Σ_j A_j·vector_j in float64; A f (N, n), d (N,), box (N,), vector float64 (B, n)."""
+    _, n = _rows(A, d, box)
+    check("vector", vector, F64, (vector.shape[0], n))
+    _boxes(box, vector.shape[0])
+    backend.current.dot_rows(A, d, box, vector)
+
+
+def product(A: Array, W: Array, width: int) -> Array | None:
+    """A·W as `chain` computes it, on one thread: f (N, width); None without the compiled library.
+
+    A f (N, n); W f (n, columns), `padded`, of which ``width`` columns count.
+    """
+    if not backend.compiled:
+        return None
+    if A.dtype not in FLOATS or A.ndim != 2 or W.ndim != 2 or W.shape[1] * W.itemsize % 64:
+        raise refuse("A, W", (A.shape, A.dtype, W.shape), "two matrices, W padded")
+    check("W", W, A.dtype, (A.shape[1], W.shape[1]))
+    out: Array = np.empty((len(A), W.shape[1]), A.dtype)
+    backend.current.product(np.ascontiguousarray(A), W, out)
+    return out if width == W.shape[1] else np.ascontiguousarray(out[:, :width])
+
+
+def relu_tables(
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    after: Float64,
+    charge: Float64 | None,
+    dtype: np.dtype[Any],
+    factors: tuple[float, float],
+) -> tuple[Array, Float64, Float64] | None:
+    """Slopes and constants of a ReLU in one call; None without the compiled library.
+
+    Args:
+        lower, upper, centre: float64 (B, n) of its input. after: float64 (B, n), its own centre.
+        charge: float64 (B, n) or None, cost per unit of the coefficient that leaves the ReLU.
+        factors: γ of the float64 dot product, 1.01·u of ``dtype``.
+
+    Returns:
+        slopes (2, B, n) in ``dtype``, constants float64 (2, B, n) (lower, upper), and per box the
+        sum of radii and charges (B,), rounded up.
+    """
+    if not backend.compiled:
+        return None
+    slopes, constants = np.empty((2, *after.shape), dtype), np.empty((2, *after.shape))
+    loss = np.empty(len(after))
+    given = (lower, upper, centre, after, charge)
+    backend.current.relu_tables(*given, slopes, constants, loss, factors)
+    return slopes, constants, loss
+
+
+class Chain(Protocol):
+    """Steps of a backward walk over dense layers, run in one call; it keeps the tables alive.
+
+    Step k first relaxes or pays (one of `relax` and `pay` must be called for it), then multiplies
+    when `product` was called; then comes step k - 1. Rows have the dtype of the chain, tables one
+    row per box.
+    """
+
+    def relax(self, index: int, n: int, slopes: Pairs, constants: Pairs, loss: Float64) -> None:
+        """Pass an activation as `relax_rows` does, then d -= loss[box]."""
+
+    def pay(self, index: int, n: int, weight: Float64 | None, loss: Float64 | None) -> None:
+        """d -= |rows|·weight + loss[box] for tables (B, n) and (B,); None costs nothing."""
+
+    def product(self, index: int, weight: Array, width: int) -> None:
+        """Multiply by ``weight`` (n, columns), of which ``width`` columns count.
+
+        A row of it must be whole 64 bytes: `padded`. Call it after `relax` or `pay`.
+        """
+
+    def run(self, last: int, rows: Array, d: Float64, box: Int64, block_bytes: int) -> None:
+        """Take rows (N, n) through steps last..0, in place; d float64 (N,) gets the result.
+
+        After each step d also pays for its own float64 additions. Blocks of rows use about
+        ``block_bytes`` of scratch memory.
+        """
+
+
+def chain(steps: int, boxes: int, dtype: np.dtype[Any]) -> Chain | None:
+    """An empty chain for tables of ``boxes`` boxes; None without the compiled library."""
+    if not backend.compiled:
+        return None
+    made: Chain = backend.current.Chain(steps, boxes, dtype)
+    return made
+
+
+class DenseLayer(NamedTuple):
+    """One layer of a `DenseNetwork`; a ReLU follows all but the last.
+
+    Attributes:
+        stored: weight f (m, n) as in the file. rows: the same in the rows' dtype, `padded`.
+        bias: float64 (m,) or None. row_sum: float64 (m,), at least Σ|W|.
+        factors: γ of float64 sums of n terms; charge of a product per |a| and spread; factor of
+            weights summed over m entries; γ of float64 sums of m terms; underflow of a product per
+            unit of its input's radii.
+    """
+
+    stored: Array
+    rows: Array
+    bias: Float64 | None
+    row_sum: Float64
+    factors: tuple[float, float, float, float, float]
+
+
+class DenseNetwork(Protocol):
+    """Dense layers and ReLUs whose whole CROWN walk runs in one call.
+
+    Attributes:
+        layers: as given. room: bytes of memory that `run` needs.
+    """
+
+    layers: tuple[DenseLayer, ...]
+    room: int
+
+    def run(
+        self,
+        box: tuple[Float64, Float64, Float64],
+        bounds: Float64,
+        tables: tuple[Array, Float64, Float64] | None,
+        counts: tuple[Int64, Float64],
+        memory: Array,
+        factors: tuple[float, float, float],
+        span: tuple[int, int],
+        flags: tuple[bool, bool, bool],
+    ) -> int:
+        """Walk boxes span[0]..span[1] of B; returns how many ends contradict each other.
+
+        Args:
+            box: lower, upper, centre of the input, float64 (B, n).
+            bounds: float64, 8·B·neurons entries; layer after layer (8, B, m): centre, spread,
+                noise, lower, upper of the layer, then lower, upper, centre of its ReLU.
+            tables: None to make none (then no rows), or slopes in the rows' dtype, constants
+                (2·B·neurons entries each; layer after
+                layer (2, B, m), lower then upper) and losses (layers, B), as in `relu_tables`.
+            counts: neurons bounded by rows, seconds; (layers,) each, added to.
+            memory: float64, at least ``room`` bytes, overwritten.
+            factors: of the input's radii in a sum over them; 1.01·u of the rows; the share of live
+                neurons up to which dead ones are left out (negative: never).
+            flags: tighten hidden layers by rows; the output; ``bounds`` hold bounds already.
+        """
+
+
+def dense_network(layers: Sequence[DenseLayer], dtype: np.dtype[Any]) -> DenseNetwork | None:
+    """The layers ready for walks with rows of ``dtype``; None without the compiled library."""
+    if not backend.compiled:
+        return None
+    made: DenseNetwork = backend.current.DenseNetwork(layers, dtype)
+    return made

@@ -1,0 +1,60 @@
+"""The compiled kernels through cffi: the same functions as gamma.tensor.fallback.
+
+``memory.pointer`` is the only place that hands memory to C. The calls release the GIL. Importing
+this package fails with ImportError where gamma was installed without a compiler.
+"""
+
+# ruff: noqa: F401  (what `kernels.backend.current` is asked for)
+
+from __future__ import annotations
+
+from gamma.errors import UsageError
+from gamma.tensor._simd import ffi, lib
+from gamma.tensor.native.elementwise import (
+    dot,
+    erf,
+    erfc,
+    f16_down,
+    f16_to_f32,
+    f16_up,
+    interval_mul,
+    midpoint,
+    narrow,
+    pos_neg_split,
+    radius_about,
+    safe_mul_add,
+    step,
+    sum,
+)
+from gamma.tensor.native.images import abs_dot_windows, correlate, fold_last, relax_windows, spread
+from gamma.tensor.native.interval import (
+    dense_boxes,
+    dense_interval,
+    finish,
+    interval_affine,
+    largest,
+    relu,
+)
+from gamma.tensor.native.rows import (
+    Chain,
+    DenseNetwork,
+    abs_dot_rows,
+    dot_rows,
+    product,
+    relax_rows,
+    relu_tables,
+)
+
+
+def available() -> tuple[str, ...]:
+    """Instruction sets of this processor, best first."""
+    names: list[str] = []
+    while (name := lib.gamma_available(len(names))) != ffi.NULL:
+        names.append(ffi.string(name).decode())
+    return tuple(names)
+
+
+def select(name: str) -> None:
+    """Use the table called ``name``; UsageError when this processor cannot run it."""
+    if lib.gamma_select(name.encode()) != 0:
+        raise UsageError(f"instruction set {name}: not available on this processor")

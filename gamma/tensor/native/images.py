@@ -1,0 +1,135 @@
+"""Convolutions and their adjoints; rows as windows of images: the calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.tensor._simd import ffi
+from gamma.tensor.native.memory import pick, pointer
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Pair = tuple[int, int]
+
+
+_SPREAD_BYTES = 96 << 10
+
+
+def fold_last(
+    cols: Array, out: Array, kernel: Pair, strides: Pair, pads: Pair, dilations: Pair
+) -> None:
+    N, H, W, C = out.shape
+    geometry = (*kernel, *strides, *pads, *dilations, cols.shape[1], cols.shape[2], H, W, C)
+    pick("fold_last", out)(
+        pointer(cols, cols.size),
+        pointer(out, out.size, True),
+        N,
+        ffi.new("int64_t[13]", geometry),
+    )
+
+
+def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair) -> None:
+    frames, h, w, lda = rows.shape
+    _, H, W, pixel = images.shape
+    out, columns = weight.shape
+    # Columns of a few pixels: a share of the first cache levels.
+    room = max(w, 8, _SPREAD_BYTES // (columns * weight.itemsize))
+    scratch = np.empty(min(room, frames * h * w) * columns, rows.dtype)
+    geometry = {
+        **dict(zip(("kh", "kw", "sh", "sw", "dh", "dw"), window.spans, strict=True)),
+        **{"top": window.top, "left": window.left, "h": h, "w": w, "H": H, "W": W},
+        **{"C": window.channels, "pixel": pixel, "out": out, "lda": lda, "columns": columns},
+        **{"part": window.part, "room": room},
+    }
+    row_pointer = pointer(rows, frames * h * w * lda) + offsets[0]
+    image_pointer = pointer(images, frames * H * W * pixel, True) + offsets[1]
+    pick("spread", rows)(
+        row_pointer,
+        pointer(weight, out * columns),
+        image_pointer,
+        pointer(scratch, scratch.size, True),
+        frames,
+        ffi.new("struct gamma_window *", geometry),
+    )
+
+
+def correlate(images: Array, weight: Array, result: Array, window: Any) -> None:
+    frames, groups, C, H, W = images.shape
+    _, out, depth = weight.shape
+    kh, kw, sh, sw, dh, dw = window.spans
+    h, w = result.shape[3:]
+    rows = (h - 1) * sh + (kh - 1) * dh + 1
+    span = w + (kw - 1) * dw // sw + 64 // weight.itemsize
+    copy, offset = np.empty(C * rows * sw * span, weight.dtype), np.empty(depth, np.int64)
+    sizes = (h, w, H, W, C, out, groups, rows, span)
+    pick("correlate", weight)(
+        pointer(images, frames * groups * C * H * W),
+        pointer(weight, groups * out * depth),
+        pointer(result, frames * groups * out * h * w, True),
+        pointer(copy, copy.size, True),
+        pointer(offset, depth, True),
+        frames,
+        ffi.new("struct gamma_frame *", (*window.spans, window.top, window.left, *sizes)),
+    )
+
+
+def _shape5(A: Array, image: Pair) -> Any:
+    return ffi.new("int64_t[5]", (A.shape[1], A.shape[2], *image, A.shape[3]))
+
+
+def relax_windows(
+    A: Array,
+    d: Float64,
+    place: Int64,
+    where: Int64,
+    image: Pair,
+    lower_slope: Array,
+    upper_slope: Array,
+    lower_const: Float64,
+    upper_const: Float64,
+) -> None:
+    N, P, B = len(A), len(where), len(lower_slope)
+    size = B * image[0] * image[1] * A.shape[3]
+    status = pick("relax_windows", A)(
+        pointer(A, A.size, True),
+        pointer(d, N, True),
+        pointer(place, N),
+        pointer(where, 3 * P),
+        pointer(lower_slope, size),
+        pointer(upper_slope, size),
+        pointer(lower_const, size),
+        pointer(upper_const, size),
+        _shape5(A, image),
+        B,
+        P,
+        N,
+    )
+    _placed(status)
+
+
+def abs_dot_windows(
+    A: Array, d: Float64, place: Int64, where: Int64, image: Pair, weight: Float64
+) -> None:
+    N, P, B = len(A), len(where), len(weight)
+    status = pick("abs_dot_windows", A)(
+        pointer(A, A.size, True),
+        pointer(d, N, True),
+        pointer(place, N),
+        pointer(where, 3 * P),
+        pointer(weight, B * image[0] * image[1] * A.shape[3]),
+        _shape5(A, image),
+        B,
+        P,
+        N,
+    )
+    _placed(status)
+
+
+def _placed(status: int) -> None:
+    if status != 0:
+        raise UsageError("kernel argument place: found a place or a box that does not exist")

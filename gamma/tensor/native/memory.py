@@ -1,0 +1,61 @@
+"""Memory for C, and the entries of the library by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.tensor._simd import ffi, lib
+
+Array = npt.NDArray[Any]
+
+_C_TYPES = {
+    np.dtype(np.float32): ffi.typeof("float[]"),
+    np.dtype(np.float64): ffi.typeof("double[]"),
+    np.dtype(np.int64): ffi.typeof("int64_t[]"),
+    np.dtype(np.uint16): ffi.typeof("uint16_t[]"),
+}
+_from_buffer = ffi.from_buffer
+
+
+def pointer(array: Array, size: int, writable: bool = False) -> Any:
+    """A checked C array over ``array``: known dtype, native order, contiguous, ``size`` entries.
+
+    Another byte order is refused as another dtype is. Of the checks, which cost as much as a kernel
+    on a small array, contiguity and writability are those of the buffer protocol itself.
+    """
+    kind = _C_TYPES.get(array.dtype)
+    if kind is not None and array.size == size:
+        try:
+            return _from_buffer(kind, array, writable)
+        except (ValueError, BufferError):
+            pass
+    raise _refused(array, size)
+
+
+def _refused(array: Array, size: int) -> UsageError:
+    """What is wrong with an array that `pointer` does not take."""
+    if array.dtype not in _C_TYPES:
+        return UsageError(f"kernel array: found dtype {array.dtype}, expected a native number type")
+    if array.size != size or not array.flags.c_contiguous:
+        return UsageError(
+            f"kernel array: found {array.shape} with strides {array.strides}, "
+            f"expected {size} contiguous entries"
+        )
+    return UsageError("kernel array: found a read-only array, expected one to write to")
+
+
+# Kernel name -> its entries for float32 and float64.
+_PAIRS = {
+    name.removeprefix("gamma_")[:-4]: (getattr(lib, name), getattr(lib, name[:-4] + "_f64"))
+    for name in dir(lib)
+    if name.endswith("_f32") and hasattr(lib, name[:-4] + "_f64")
+}
+
+
+def pick(name: str, array: Array) -> Any:
+    """The entry ``gamma_NAME`` for the dtype of ``array``: float32, or else float64."""
+    return _PAIRS[name][array.itemsize != 4]

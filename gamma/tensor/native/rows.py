@@ -1,0 +1,272 @@
+"""Linear rows on their way down: activations, dense layers, whole walks: the calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import InternalError, UsageError
+from gamma.tensor._simd import ffi, lib
+from gamma.tensor.native.memory import pick, pointer
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Pairs = tuple[Array, Array]
+
+
+def _inside(status: int, box: npt.NDArray[np.int64], B: int) -> None:
+    if status != 0:
+        raise UsageError(
+            f"kernel argument box: found indices {box.min()}..{box.max()}, expected 0..{B - 1}"
+        )
+
+
+def relax_rows(
+    A: Array,
+    d: Float64,
+    box: npt.NDArray[np.int64],
+    lower_slope: Array,
+    upper_slope: Array,
+    lower_const: Float64,
+    upper_const: Float64,
+) -> None:
+    N, n = A.shape
+    B = lower_slope.shape[0]
+    status = pick("relax_rows", A)(
+        pointer(A, N * n, True),
+        pointer(d, N, True),
+        pointer(box, N),
+        pointer(lower_slope, B * n),
+        pointer(upper_slope, B * n),
+        pointer(lower_const, B * n),
+        pointer(upper_const, B * n),
+        B,
+        N,
+        n,
+    )
+    _inside(status, box, B)
+
+
+def _dots(name: str, A: Array, d: Float64, box: npt.NDArray[np.int64], vector: Float64) -> None:
+    N, n = A.shape
+    B = vector.shape[0]
+    status = pick(name, A)(
+        pointer(A, N * n),
+        pointer(d, N, True),
+        pointer(box, N),
+        pointer(vector, B * n),
+        B,
+        N,
+        n,
+    )
+    _inside(status, box, B)
+
+
+def abs_dot_rows(A: Array, d: Float64, box: npt.NDArray[np.int64], weight: Float64) -> None:
+    _dots("abs_dot_rows", A, d, box, weight)
+
+
+def dot_rows(A: Array, d: Float64, box: npt.NDArray[np.int64], vector: Float64) -> None:
+    _dots("dot_rows", A, d, box, vector)
+
+
+def product(A: Array, W: Array, C: Array) -> None:
+    (N, n), columns = A.shape, W.shape[1]
+    pick("product", A)(
+        pointer(A, N * n),
+        pointer(W, n * columns),
+        pointer(C, N * columns, True),
+        N,
+        n,
+        columns,
+    )
+
+
+def relu_tables(
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    after: Float64,
+    charge: Float64 | None,
+    slopes: Array,
+    constants: Float64,
+    loss: Float64,
+    factors: tuple[float, float],
+) -> None:
+    B, n = after.shape
+    pick("relu_tables", slopes)(
+        pointer(lower, B * n),
+        pointer(upper, B * n),
+        pointer(centre, B * n),
+        pointer(after, B * n),
+        ffi.NULL if charge is None else pointer(charge, B * n),
+        pointer(slopes, 2 * B * n, True),
+        pointer(constants, 2 * B * n, True),
+        pointer(loss, B, True),
+        ffi.new("double[2]", factors),
+        B,
+        n,
+    )
+
+
+class Chain:
+    """Steps of backward walks in C memory; see `gamma.tensor.kernels.Chain`."""
+
+    def __init__(self, steps: int, boxes: int, dtype: np.dtype[Any]) -> None:
+        self._steps = ffi.new("struct gamma_step[]", steps)
+        self._alive: list[tuple[Any, ...]] = [()] * steps
+        self._run = lib.gamma_chain_f32 if dtype.itemsize == 4 else lib.gamma_chain_f64
+        self._boxes, self._dtype, self._widest = boxes, dtype, 1
+
+    def _table(self, array: Array, n: int, dtype: Any) -> Any:
+        if array.dtype != dtype:
+            raise UsageError(f"step: found a table of {array.dtype}, expected {dtype}")
+        return pointer(array, self._boxes * n)
+
+    def relax(self, index: int, n: int, slopes: Pairs, constants: Pairs, loss: Float64) -> None:
+        step = self._clear(index, n)
+        low, high = (self._table(a, n, self._dtype) for a in slopes)
+        below, above = (self._table(a, n, np.float64) for a in constants)
+        pointers = (low, high, below, above, self._table(loss, 1, np.float64))
+        step.lower_slope, step.upper_slope = low, high
+        step.lower_const, step.upper_const, step.loss = pointers[2:]
+        self._alive[index] = (pointers, slopes, constants, loss)
+
+    def pay(self, index: int, n: int, weight: Float64 | None, loss: Float64 | None) -> None:
+        step = self._clear(index, n)
+        if weight is not None:
+            step.pay = self._table(weight, n, np.float64)
+        if loss is not None:
+            step.loss = self._table(loss, 1, np.float64)
+        self._alive[index] = (step.pay, step.loss, weight, loss)
+
+    def product(self, index: int, weight: Array, width: int) -> None:
+        n, columns = weight.shape
+        step = self._steps[index]
+        if weight.dtype != self._dtype or n != step.n or columns * weight.itemsize % 64:
+            raise UsageError(
+                f"step: found a weight {weight.dtype} {weight.shape} after {step.n} entries, "
+                f"expected {self._dtype} with rows of whole 64 bytes"
+            )
+        step.weight = memory = pointer(weight, n * columns)
+        step.width, step.columns = width, columns
+        self._alive[index] += (memory, weight)
+        self._widest = max(self._widest, columns)
+
+    def _clear(self, index: int, n: int) -> Any:
+        step = self._steps[index]
+        step.n, step.width, step.columns = n, 0, 0
+        step.lower_slope = step.upper_slope = step.weight = ffi.NULL
+        step.lower_const = step.upper_const = step.pay = step.loss = ffi.NULL
+        return step
+
+    def run(
+        self, last: int, rows: Array, d: Float64, box: npt.NDArray[np.int64], block_bytes: int
+    ) -> None:
+        N, n = rows.shape
+        if n != self._steps[last].n or rows.dtype != self._dtype:
+            raise UsageError(
+                f"rows: found {rows.dtype} {rows.shape}, expected {self._steps[last].n} columns "
+                f"of {self._dtype}"
+            )
+        row_bytes = 2 * self._widest * self._dtype.itemsize
+        block = max(8, min(64, block_bytes // row_bytes // 8 * 8))
+        scratch = np.empty(2 * block * self._widest, self._dtype)
+        status = self._run(
+            self._steps,
+            last,
+            pointer(rows, N * n, True),
+            pointer(d, N, True),
+            pointer(box, N),
+            pointer(scratch, scratch.size, True),
+            block,
+            self._widest,
+            self._boxes,
+            N,
+        )
+        if status == -2:
+            raise InternalError("backward steps whose widths do not meet; please report this")
+        _inside(status, box, self._boxes)
+
+
+class DenseNetwork:
+    """Dense layers in C memory; see `gamma.tensor.kernels.DenseNetwork`."""
+
+    def __init__(self, layers: Sequence[Any], dtype: np.dtype[Any]) -> None:
+        self._layers = ffi.new("struct gamma_layer[]", len(layers))
+        self._alive: list[Any] = []
+        self._dtype, self.layers = dtype, tuple(layers)
+        before = layers[0].stored.shape[1]
+        for entry, layer in zip(self._layers, layers, strict=True):
+            (m, n), columns = layer.stored.shape, layer.rows.shape[1]
+            if n != before or layer.rows.dtype != dtype or columns * dtype.itemsize % 64:
+                raise UsageError(
+                    f"dense layer: found a weight ({m}, {n}) after {before} entries, and rows of "
+                    f"{columns} {layer.rows.dtype}"
+                )
+            entry.m, entry.n, entry.columns = m, n, columns
+            entry.wide = layer.stored.dtype == np.float64
+            entry.interval, entry.product, entry.inflate = layer.factors[:3]
+            entry.dot, entry.underflow = layer.factors[3:]
+            pointers = (
+                pointer(layer.stored, m * n),
+                pointer(layer.rows, m * columns),
+                ffi.NULL if layer.bias is None else pointer(layer.bias, m),
+                pointer(layer.row_sum, m),
+            )
+            entry.stored, entry.rows, entry.bias, entry.row_sum = pointers
+            self._alive.append(pointers)
+            before = m
+        single = dtype.itemsize == 4
+        self._walk = lib.gamma_dense_walk_f32 if single else lib.gamma_dense_walk_f64
+        room = lib.gamma_dense_room_f32 if single else lib.gamma_dense_room_f64
+        self.room: int = room(self._layers, len(layers))
+
+    def run(
+        self,
+        box: tuple[Float64, Float64, Float64],
+        bounds: Float64,
+        tables: tuple[Array, Float64, Float64] | None,
+        counts: tuple[npt.NDArray[np.int64], Float64],
+        memory: Array,
+        factors: tuple[float, float, float],
+        span: tuple[int, int],
+        flags: tuple[bool, bool, bool],
+    ) -> int:
+        B = len(box[0])
+        n, neurons = self._layers[0].n, sum(len(layer.stored) for layer in self.layers)
+        if not 0 <= span[0] <= span[1] <= B:
+            raise UsageError(f"dense walk: found boxes {span} of {B}")
+        places: tuple[Any, ...] = (ffi.NULL,) * 3
+        if tables is not None:
+            slopes, constants, losses = tables
+            if slopes.dtype != self._dtype:
+                raise UsageError(f"dense walk: found slopes {slopes.dtype}, expected {self._dtype}")
+            places = (
+                pointer(slopes, 2 * B * neurons, True),
+                pointer(constants, 2 * B * neurons, True),
+                pointer(losses, B * len(self.layers), True),
+            )
+        elif flags[0] or flags[1]:
+            raise UsageError("dense walk: rows need tables, found None")
+        crossed: int = self._walk(
+            self._layers,
+            len(self.layers),
+            *(pointer(part, B * n) for part in box),
+            pointer(bounds, 8 * B * neurons, True),
+            *places,
+            pointer(counts[0], len(self.layers), True),
+            pointer(counts[1], len(self.layers), True),
+            pointer(memory, -(-self.room // 8), True),
+            ffi.new("double[3]", factors),
+            B,
+            *span,
+            flags[0] * lib.GAMMA_REFINE
+            + flags[1] * lib.GAMMA_OUTPUT
+            + flags[2] * lib.GAMMA_KNOWN
+            + (tables is not None) * lib.GAMMA_TABLES,
+        )
+        return crossed
