@@ -10,7 +10,7 @@ import numpy as np
 
 from gamma.errors import ResourceError
 from gamma.network.graph import Network
-from gamma.ops import Conv, Gemm, Linear
+from gamma.ops import Conv, Elementwise, Gemm, Input, Linear
 from gamma.propagate.plan import plan_of
 from gamma.propagate.store import bytes_of, checkpoints
 from gamma.propagate.streaming import StreamingConfig
@@ -19,6 +19,9 @@ from gamma.tensor import resident
 
 # Code and buffers of the libraries that a first walk brings in.
 _FIXED = 8 << 20
+# Blocks of rows alive where a network is dense layers and activations, which work in place: rows
+# and their product, and inside CROWN the rows that they started from.
+_DENSE_BLOCKS = {"crown-ibp": 2, "crown": 3}
 # Intervals the planner tries, the cheapest in time first.
 _INTERVALS = (1 << 30, 50, 20, 10, 5, 3, 2, 1)
 
@@ -127,9 +130,9 @@ def _predict(
     row_bytes: int,
 ) -> MemoryPlan:
     sizes = plan_of(network).sizes
-    parts = {"libraries": _FIXED, **_weights(network, boxes, method, dtype)}
     last = network.output
-    parts["step"] = max(_step(network, index, boxes) for index in range(1, last + 1))
+    held, forward, backward = _weights(network, boxes, method, dtype)
+    parts = {"libraries": _FIXED, "weights": held}
     if method == "crown":
         # Those of activations are computed again; shortened numbers are float32 at worst.
         each = 20 if config.use_f16_checkpoints else 40
@@ -141,22 +144,35 @@ def _predict(
     else:
         ends = checkpoints(network, config.checkpoint_interval)
         each = 8 if config.use_f16_checkpoints else 16
-        parts["bounds"] = sum(boxes * sizes[i] * each for i in ends[1:-1])
+        parts["bounds"] = boxes * (16 * sizes[0] + each * sum(sizes[i] for i in ends[1:-1]))
+        # An exact checkpoint is no copy when a segment starts with it.
+        first = 0 if config.use_f16_checkpoints else 1
         parts["segment"] = max(
-            sum(bytes_of(network, i, boxes) for i in range(start, end + 1))
+            sum(bytes_of(network, i, boxes) for i in range(start + first, end + 1))
             for start, end in pairwise(ends)
         )
         wanted = boxes * questions
-    row = max(sizes[: last + 1]) * dtype.itemsize * STREAMED_BLOCKS
-    parts["rows"] = 0 if method == "ibp" else min(wanted * row, max(row_bytes, 2 * row))
-    # Slopes and constants of one activation, the radius and the charge of its input.
-    parts["tables"] = 0 if method == "ibp" else boxes * max(sizes) * (2 * dtype.itemsize + 48)
+    step = max(_step(network, index, boxes) for index in range(1, last + 1))
+    phase = {"weights in use": forward, "step": step}
+    if method != "ibp":
+        row = max(sizes[: last + 1]) * dtype.itemsize
+        together = min(wanted, max(row_bytes // (row * STREAMED_BLOCKS), 2))
+        dense = all(isinstance(node.op, Gemm | Elementwise | Input) for node in network.nodes)
+        parts["rows"] = together * row * (_DENSE_BLOCKS[method] if dense else STREAMED_BLOCKS)
+        # Slopes and intercept of one activation, the radius and the charge of its input.
+        tables = boxes * max(sizes) * (2 * dtype.itemsize + 32)
+        passing = {"weights in use": backward, "tables": tables}
+        # Rows wait while a segment is computed again: one or the other.
+        phase = max(phase, passing, key=lambda parts: sum(parts.values()))
+    parts.update(phase)
     return MemoryPlan(config, boxes, row_bytes, parts, config.max_memory_bytes)
 
 
-def _weights(network: Network, boxes: int, method: str, dtype: np.dtype[Any]) -> dict[str, int]:
-    """Weights in memory, and those of the largest layer while it is used."""
-    held, used = 0, 0
+def _weights(
+    network: Network, boxes: int, method: str, dtype: np.dtype[Any]
+) -> tuple[int, int, int]:
+    """Weights in memory; of the largest layer while boxes pass it, and while rows do."""
+    held, forward, backward = 0, 0, 0
     for node in network.nodes:
         weight = getattr(node.op, "weight", None)
         if not isinstance(weight, np.ndarray):
@@ -170,8 +186,9 @@ def _weights(network: Network, boxes: int, method: str, dtype: np.dtype[Any]) ->
         # Rows of hidden layers earn a copy without the columns of dead neurons.
         live = weight.size * dtype.itemsize if method == "crown" and gemm else 0
         pages = weight.nbytes if mapped and not turned else 0
-        used = max(used, pages + max(copies, cast + live))
-    return {"weights": held, "weights in use": used}
+        forward = max(forward, pages + max(copies, cast))
+        backward = max(backward, pages + cast + live)
+    return held, forward, backward
 
 
 def _step(network: Network, index: int, boxes: int) -> int:

@@ -153,6 +153,8 @@ class StreamedBackward(Backward):
         check: Callable[[], None] | None = None,
     ) -> Float64:
         last = max(frontier)
+        # The weight that rows start from would be in memory beside each one that they pass.
+        let_go(self.network.nodes[self.above].op)
         self._tiled = len(frontier) == 1 and self._would_chain(last)
         return super().run(frontier, d, box, check)
 

@@ -322,3 +322,21 @@ def test_weights_without_dead_columns_are_copied_once(tmp_path: Path) -> None:
     assert (_kept(weight, rows, columns) == weight[rows][:, columns]).all()
     assert (_kept(weight, None, columns) == weight[:, columns]).all()
     assert (_kept(weight, rows, None) == weight[rows]).all() and _kept(weight, None, None) is weight
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+@pytest.mark.parametrize(("interval", "f16"), ((50, False), (1, True)))
+def test_predictions_are_near_the_peak(tmp_path: Path, interval: int, f16: bool) -> None:
+    path = tmp_path / "dense.safetensors"
+    make(path, 12, 1024)
+    record = child(path, "crown-ibp", interval, f16, boxes=100)
+    assert 0.9 <= record["predicted"] / record["peak"] <= 1.1, record
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_the_prediction_of_crown_is_not_exceeded(tmp_path: Path) -> None:
+    """It takes every neuron for unstable and every weight for worth a copy without dead columns."""
+    path = tmp_path / "dense.onnx"
+    make(path, 24, 1024)
+    record = child(path, "crown", 10, False)
+    assert record["predicted"] / 1.5 <= record["peak"] <= record["predicted"], record
