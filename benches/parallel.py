@@ -155,7 +155,7 @@ def rows(data: Path, patience: float) -> Iterator[tuple[str, ...]]:
         box = chosen.boxes(batch)
 
         def call(count: int, network: Network = chosen.network, box: Box = box) -> Any:
-            with workers.limited(count):
+            with workers.limited(count), threads.limit_blas(count):
                 return bounds(network, box)
 
         yield row(f"{name}, {batch} boxes", compare(call, patience))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from gamma.propagate.dependency import Part
 from gamma.propagate.plan import plan_of
 from gamma.propagate.squeeze import squeezed
 from gamma.propagate.walks import DEFAULT_ROW_BYTES, METHODS, boxes_at_once
+from gamma.tensor import threads
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 
@@ -126,7 +128,9 @@ class ParallelVerifier:
         count = network.input_shape[axis]
         options: dict[str, Any] = {"method": self.config.method, "guarantee": guarantee}
         options |= {"dtype": dtype, "deadline": deadline}
-        with workers.limited(self.config.max_threads):
+        most = self.config.max_threads
+        # One thread means one: those of the BLAS count too.
+        with workers.limited(most), threads.limit_blas(most) if most else nullcontext():
             split, reason, parts = self._parts(network, axis, count)
             if parts:
                 options["row_bytes"] = max(1, row_bytes // _AT_ONCE)
