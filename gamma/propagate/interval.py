@@ -30,6 +30,7 @@ _TINY = 2.0**-1000
 # Inputs of a layer that are 0 in all boxes are left out when at most this share is live, and there
 # are enough of them to look.
 _LIVE, _SOME_TERMS = 0.8, 128
+_ROWS = 16
 
 
 def input_bounds(box: Box) -> NodeBounds:
@@ -267,9 +268,11 @@ def _dense_products(
 
 def _transposed(op: Gemm, dtype: npt.DTypeLike, absolute: bool, padded: bool = False) -> Array:
     """The weight as (in, out) in ``dtype``: rows of dead inputs are left out without a search."""
-    weight = (abs(op.weight) if absolute else op.weight).T
-    spare = kernels.padded(weight.shape[1], np.dtype(dtype)) - weight.shape[1] if padded else 0
-    return np.ascontiguousarray(np.pad(weight, ((0, 0), (0, spare))), dtype=dtype)
+    m, n = op.weight.shape
+    turned = np.zeros((n, kernels.padded(m, np.dtype(dtype)) if padded else m), dtype)
+    for start in range(0, m, _ROWS):  # so many lines of the weight stay in cache while it turns
+        turned[:, start : start + _ROWS][:, : m - start] = op.weight[start : start + _ROWS].T
+    return np.abs(turned, out=turned) if absolute else turned
 
 
 def _made_up(spread: Array, n: int) -> Float64:
