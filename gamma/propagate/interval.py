@@ -25,7 +25,6 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-# Below this batch the fused kernel reads the weights once; above it BLAS is faster.
 _TINY = 2.0**-1000
 # Inputs of a layer that are 0 in all boxes are left out when at most this share is live, and there
 # are enough of them to look.

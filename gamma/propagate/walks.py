@@ -365,7 +365,7 @@ def one_call(network: Network, box: Box, options: Options) -> DenseNetwork | Non
     if method == "crown":
         gates.append("unstable")
     fits = box.norm == "inf" if method != "ibp" else True
-    # Without hidden rows a batch is one product, which the BLAS does faster.
+    # Without hidden rows a batch is one product, faster than box by box.
     fits = fits and (method == "crown" or batch <= choices.limit("interval.dense", "f"))
     if not fits or options.guarantee != "real" or not all(map(tuning.enabled, gates)):
         return None

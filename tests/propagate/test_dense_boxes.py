@@ -43,6 +43,7 @@ def regions(seed: int, count: int, n: int, kind: str) -> Box:
 
 @pytest.mark.parametrize("name", kernels.available())
 @pytest.mark.parametrize("gates", GATES)
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
 @pytest.mark.parametrize("kind", ("float32", "double", "subnormal", "point"))
 @pytest.mark.parametrize(
     "before, count, m, n", (((), 5, 9, 200), ((), 35, 3, 129), ((2,), 6, 3, 9))
@@ -51,6 +52,7 @@ def test_every_sum_is_enclosed(
     name: str,
     gates: tuple[str, ...],
     kind: str,
+    dtype: type,
     before: tuple[int, ...],
     count: int,
     m: int,
@@ -61,7 +63,7 @@ def test_every_sum_is_enclosed(
     assert isinstance(op, Gemm) and op.bias is not None
     shaped = Box(*(end.reshape(count, *before, n) for end in (box.lower, box.upper)))
     with kernels.pinned(name), tuning.disabled(*gates):
-        known = interval_step(net.nodes[1], [input_bounds(shaped)], "real", np.float32)
+        known = interval_step(net.nodes[1], [input_bounds(shaped)], "real", dtype)
     assert known.spread is not None and known.noise is not None
     parts = (known.lower, known.upper, known.centre, known.spread, known.noise)
     found = np.stack([part.reshape(-1, m) for part in parts], axis=2)
