@@ -33,6 +33,8 @@ Float32 = npt.NDArray[np.float32]
 
 # Bounds in shorter numbers widen what they are used for by about this share, all nodes together.
 LOSS = 2.0**-11
+# Derived nodes in a row before one of them is kept whole: what is computed again stays bounded.
+RUN = 8
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def pack(bounds: NodeBounds, loss: float = 0.0) -> Packed:
     """``bounds`` exactly, or shorter where that widens them by at most ``loss`` of their width.
 
     Every number goes outward. Ends take the least of 16, 24 or 32 bits that does; 32 in any case
-    when ``loss`` is not 0.
+    when ``loss`` is not 0. A shortened node that carries no charges gets another centre, which is
+    right for activations alone: their tables are made about the centre as it is unpacked.
     """
     spread, noise = bounds.spread, bounds.noise
     if not loss:
@@ -105,8 +108,8 @@ def pack(bounds: NodeBounds, loss: float = 0.0) -> Packed:
         middle = rounding.midpoint(bounds.lower, bounds.upper)
         known = charges is None and np.array_equal(middle, bounds.centre)
         centre = None if known else _own(bounds.centre)
-        return Packed((_own(bounds.lower), _own(bounds.upper)), centre, charges)
-    ends = shortened(BoundedTensor(bounds.lower, bounds.upper), loss)
+        return Packed(_ends(bounds, loss), centre, charges)
+    ends = _ends(bounds, loss)
     if spread is None or noise is None:
         return Packed(ends, None, None)
     with np.errstate(all="ignore"):
@@ -119,6 +122,12 @@ def pack(bounds: NodeBounds, loss: float = 0.0) -> Packed:
     spread, noise = (np.where(np.isnan(x), np.inf, x) for x in (spread, noise))
     both = CompressedBounds.from_bounded_tensor(BoundedTensor(-spread, noise), form="ends")
     return Packed(ends, single, both)
+
+
+def _ends(bounds: NodeBounds, loss: float) -> CompressedBounds | tuple[Float64, Float64]:
+    if not loss:
+        return _own(bounds.lower), _own(bounds.upper)
+    return shortened(BoundedTensor(bounds.lower, bounds.upper), loss)
 
 
 def _own(array: Float64) -> Float64:
@@ -158,9 +167,11 @@ def checkpoints(network: Network, interval: int) -> list[int]:
     A layer is a linear operator that computes; nodes behind an activation are preferred.
     """
     chosen, layers = [0], 0
-    # A node whose activation carries its charge is needed together with that activation.
+    # A node whose activation carries its charge is needed together with that activation, and one
+    # that moves entries together with what it moves: its centre must stay theirs.
     carried = plan_of(network).carried
     cuts = {index for index in cut_nodes(network) if not carried[index]}
+    cuts -= {index for index in cuts if _moves(network.nodes[index].op)}
     for index in range(1, network.output):
         op = network.nodes[index].op
         layers += isinstance(op, Linear) and not op.moves
@@ -250,8 +261,10 @@ class CheckpointedBounds:
 class PackedBounds:
     """Bounds of every node, packed as soon as the next one is appended.
 
-    Those of an activation are computed again from its input's whenever they are asked for: nothing
-    but that input ever tightens them.
+    Activations and nodes that only move entries are derived: computed again from their inputs
+    whenever they are asked for. Nothing but its input ever tightens an activation. Rows may tighten
+    the ends of a moving node, so these are packed; its centre must be its inputs', moved, because
+    rows pass it free of charge (or nearly), and shortened ends say nothing about that.
 
     Attributes:
         f16: pack in shorter numbers. spilled: keep them in a file that has no name.
@@ -265,6 +278,7 @@ class PackedBounds:
         layers = sum(isinstance(node.op, Linear) and not node.op.moves for node in network.nodes)
         self._loss = LOSS / max(1, layers - 1) if f16 else 0.0
         self._packed: list[Packed | Spilled | None] = []
+        self._run = _runs(network)
         self._open: NodeBounds | None = None
         self._cache: dict[int, NodeBounds] = {}
 
@@ -282,15 +296,19 @@ class PackedBounds:
         if self._open is None:
             return
         index = len(self._packed)
-        if self._computed(index):
-            self._packed.append(None)
-        else:
-            packed = pack(self._open, self._loss if index else 0.0)
-            self._packed.append(Spilled(packed) if self.spilled else packed)
+        packed = self._pack(index, self._open)
+        self._packed.append(Spilled(packed) if packed and self.spilled else packed)
         self._open = None
 
-    def _computed(self, index: int) -> bool:
-        return index > 0 and not isinstance(self.network.nodes[index].op, Linear)
+    def _pack(self, index: int, bounds: NodeBounds) -> Packed | None:
+        """What is kept of a node; None when all of it can be computed again."""
+        op = self.network.nodes[index].op
+        if not self._run[index]:
+            computes = isinstance(op, Linear) and not _moves(op)
+            return pack(bounds, self._loss if computes else 0.0)
+        if not isinstance(op, Linear):
+            return None
+        return Packed(_ends(bounds, self._loss), None, None)
 
     def __getitem__(self, index: int) -> NodeBounds:
         if index == len(self._packed) and self._open is not None:
@@ -304,12 +322,16 @@ class PackedBounds:
 
     def _found(self, index: int) -> NodeBounds:
         packed = self._packed[index]
-        if packed is not None:
-            return packed.unpack()
+        kept = None if packed is None else packed.unpack()
+        if kept is not None and not self._run[index]:
+            return kept
         node = self.network.nodes[index]
         with np.errstate(all="ignore"):
             inputs = [self[i] for i in node.inputs]
-            return interval_step(node, inputs, self.guarantee, self.dtype)
+            found = interval_step(node, inputs, self.guarantee, self.dtype)
+        if kept is not None:
+            found.intersect(kept.lower, kept.upper, node.name)
+        return found
 
     def __iter__(self) -> Any:
         return (self[index] for index in range(len(self)))
@@ -318,6 +340,20 @@ class PackedBounds:
     def nbytes(self) -> int:
         """Bytes in memory of what is packed."""
         return sum(p.nbytes for p in self._packed if p is not None)
+
+
+def _moves(op: Any) -> bool:
+    return isinstance(op, Linear) and op.moves
+
+
+def _runs(network: Network) -> list[int]:
+    """How many nodes in a row up to each one are derived from their inputs; 0: it is kept whole."""
+    runs = [0]
+    for node in network.nodes[1:]:
+        run = max(runs[i] for i in node.inputs) + 1
+        derived = not isinstance(node.op, Linear) or _moves(node.op)
+        runs.append(run if derived and run < RUN else 0)
+    return runs
 
 
 class Spilled:
