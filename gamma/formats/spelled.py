@@ -44,6 +44,8 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "signs": lambda values: all(v in (-1, 1) for v in values),
     "scale_error": lambda value: 0 <= value < 1,
     "shift_error": lambda value: bool(np.min(value) >= 0),
+    "weight_error": lambda value: value is None or bool(np.min(value, initial=0.0) >= 0),
+    "weight_noise": lambda value: value is None or bool(np.min(value, initial=0.0) >= 0),
     "magnitude": lambda value: value is None or bool(np.min(value, initial=0.0) >= 0),
 }
 

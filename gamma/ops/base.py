@@ -7,7 +7,7 @@ rounding. Everything else brings a relaxation (`gamma.ops.relaxation`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from gamma.tensor import resident
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
+# Fields that hold no weights but what is known about their rounding.
+_ESTIMATES = ("weight_error", "weight_noise", "shift_error", "magnitude")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class Operator:
     @property
     def parameters(self) -> int:
         """Number of stored weights."""
-        values = (getattr(self, f.name) for f in fields(self))
+        values = (getattr(self, f.name) for f in fields(self) if f.name not in _ESTIMATES)
         return sum(v.size for v in values if isinstance(v, np.ndarray) and v.dtype.kind == "f")
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -138,6 +140,11 @@ class Linear(Operator):
     def independent(self) -> bool:
         return False
 
+    def strayed(self, reach: Sequence[Array], executed: bool) -> Float64 | None:
+        """How far L x with the real coefficients (``executed``: with those that a float32 execution
+        computes) may lie from L x as stored, for |x| <= reach; None where they are the same."""
+        return None
+
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         """L x, or |L| x when ``absolute``: (batch, *in) -> (batch, *out) in the inputs' dtype."""
         raise UsageError(f"{self.name} has no forward map")
@@ -179,6 +186,45 @@ class Linear(Operator):
 
     def vjp(self, gradient: Array, inputs: Sequence[Array], output: Array) -> tuple[Array, ...]:
         return self.adjoint(gradient, [x.shape[1:] for x in inputs])
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(Linear):
+    """A linear operator with a weight and a bias; the weight may be a computed constant.
+
+    ``weight_error`` bounds, entry by entry, how far the real weight lies from the stored one;
+    ``weight_noise`` how far any float32 execution's weight lies from the real one (None: 0).
+    """
+
+    weight: Array
+    bias: Array | None = None
+    weight_error: Array | None = field(default=None, kw_only=True)
+    weight_noise: Array | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for part in (self.weight_error, self.weight_noise):
+            if part is not None and part.shape != self.weight.shape:
+                raise UsageError(
+                    f"{self.name}: errors of shape {part.shape} for a weight {self.weight.shape}"
+                )
+
+    def stored(self) -> Array:
+        return self.weight
+
+    def strayed(self, reach: Sequence[Array], executed: bool) -> Float64 | None:
+        parts = [self.weight_error, self.weight_noise if executed else None]
+        known = [p.astype(np.float64) for p in parts if p is not None]
+        if not known:
+            return None
+        blank: Any = {
+            "weight": sum(known),
+            "bias": None,
+            "weight_error": None,
+            "weight_noise": None,
+        }
+        errors: Linear = self.cached(f"strayed.{executed}", lambda: replace(self, **blank))
+        found: Float64 = errors.linear(reach, absolute=True) * (1 + 2.0**-20)
+        return found
 
 
 def cast_weight(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.errors import UsageError
-from gamma.ops.base import Array, Linear, Shape, cast_weight
+from gamma.ops.base import Array, Linear, Shape, Weighted, cast_weight
 from gamma.ops.exact import along_axis, exact_sum
 from gamma.tensor import kernels, pool
 
@@ -149,11 +149,9 @@ def _quad(pads: Sequence[int]) -> tuple[int, int, int, int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Conv(Linear):
+class Conv(Weighted):
     """Cross-correlation; weight (out, in/group, *kernel), pads (begins..., ends...)."""
 
-    weight: Array
-    bias: Array | None = None
     strides: tuple[int, ...] = (1, 1)
     pads: tuple[int, ...] = (0, 0, 0, 0)
     dilations: tuple[int, ...] = (1, 1)
@@ -210,9 +208,6 @@ class Conv(Linear):
         bias = None if extra is None else exact_sum(self.bias, extra)
         return None if bias is None else replace(self, bias=bias)
 
-    def stored(self) -> Array:
-        return self.weight
-
     def offset(self) -> Array | None:
         if self.bias is None:
             return None
@@ -255,11 +250,9 @@ class Conv(Linear):
 
 
 @dataclass(frozen=True, eq=False)
-class ConvTranspose(Linear):
+class ConvTranspose(Weighted):
     """Adjoint of a convolution; weight (in, out/group, *kernel) as in ONNX."""
 
-    weight: Array
-    bias: Array | None = None
     strides: tuple[int, ...] = (1, 1)
     pads: tuple[int, ...] = (0, 0, 0, 0)
     dilations: tuple[int, ...] = (1, 1)
@@ -298,9 +291,6 @@ class ConvTranspose(Linear):
         extra = along_axis(shift, 1 - self.weight.ndim, int(self.weight.shape[1]) * self.group)
         bias = None if extra is None else exact_sum(self.bias, extra)
         return None if bias is None else replace(self, bias=bias)
-
-    def stored(self) -> Array:
-        return self.weight
 
     def offset(self) -> Array | None:
         if self.bias is None:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Operator as OperatorProtocol
-from gamma.ops.base import Array, Float64, Linear, Shape, cast_weight
+from gamma.ops.base import Array, Float64, Linear, Shape, Weighted, cast_weight
 from gamma.ops.exact import along_axis, exact_product, exact_sum
 
 
 @dataclass(frozen=True, eq=False)
-class Gemm(Linear):
+class Gemm(Weighted):
     """y = x Wᵀ + b on the last axis; weight (out, in), bias (out,) or None."""
-
-    weight: Array
-    bias: Array | None = None
 
     @property
     def terms(self) -> int:
@@ -42,10 +39,7 @@ class Gemm(Linear):
     def shifted(self, shift: Array) -> Linear | None:
         extra = along_axis(shift, -1, int(self.weight.shape[0]))
         bias = None if extra is None else exact_sum(self.bias, extra)
-        return None if bias is None else Gemm(self.weight, bias)
-
-    def stored(self) -> Array:
-        return self.weight
+        return None if bias is None else replace(self, bias=bias)
 
     def offset(self) -> Array | None:
         return self.bias

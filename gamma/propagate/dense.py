@@ -78,12 +78,16 @@ def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
         assert isinstance(node.op, Gemm)
         operations += 4.0 * node.size * below
         below += 2.0 * node.op.weight.size
-        if operations > _MOST_OPERATIONS or not node.op.exact_in(dtype):
+        if operations > _MOST_OPERATIONS or not _plain(node.op, dtype):
             return None
         layers.append(_layer(node.op, dtype))
     made = kernels.dense_network(layers, dtype)
     boxes = max(1, int(_CALL_OPERATIONS // max(operations, 1.0)))
     return None if made is None else DenseNetwork(made, first, boxes)
+
+
+def _plain(op: Gemm, dtype: np.dtype[Any]) -> bool:
+    return op.weight_error is None and op.exact_in(dtype)
 
 
 def _layer(op: Gemm, dtype: np.dtype[Any]) -> kernels.DenseLayer:

@@ -16,7 +16,7 @@ from gamma import tuning
 from gamma.errors import UnsupportedError
 from gamma.network.graph import Network, Node
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
-from gamma.ops.base import cast_weight
+from gamma.ops.base import Weighted, cast_weight
 from gamma.propagate.state import NodeBounds, check_order, clean
 from gamma.tensor import choices, kernels, rounding
 from gamma.tensor.box import Box
@@ -112,6 +112,8 @@ def _linear(
     spread = spread * ((1 + g) * (1 + op.uncertainty) * (1 + 2.0**-50)) + _TINY
     if guarantee == "float32":
         noise = noise + float32_noise(op, inputs, n, offset_size)
+    strayed = op.strayed(_reach(inputs), guarantee == "float32")
+    noise = noise if strayed is None else noise + strayed
     noise = noise * (1 + 2.0**-50)
     reach = spread + noise
     lower, upper = (
@@ -130,7 +132,7 @@ def _dense(
 ) -> NodeBounds | None:
     """`_linear` for a dense layer, in one call of the C library."""
     x = inputs[0]
-    if not isinstance(op, Gemm) or x.lower.ndim != 2:
+    if not isinstance(op, Gemm) or x.lower.ndim != 2 or op.weight_error is not None:
         return None
     factors = rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty
     weight, bias, row_sum = op.cached("dense.interval", lambda: dense_constants(op))
@@ -160,7 +162,8 @@ def _finished(
     node: Node, op: Linear, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike
 ) -> NodeBounds | None:
     """`_linear` with all that follows its products in one call of the C library."""
-    if kernels.isa == "numpy" or np.any(op.offset_uncertainty):
+    inexact = isinstance(op, Weighted) and op.weight_error is not None
+    if kernels.isa == "numpy" or inexact or np.any(op.offset_uncertainty):
         return None
     centres, radii = [b.centre for b in inputs], [b.radius for b in inputs]
     centre, spread = (np.ascontiguousarray(p) for p in _products(op, centres, radii, dtype))
@@ -306,12 +309,19 @@ def _row_sum(op: Linear, centres: Sequence[Float64]) -> Float64:
     return total
 
 
+def _reach(inputs: Sequence[NodeBounds]) -> list[Float64]:
+    """The largest size of every entry of the inputs."""
+    return [np.maximum(abs(b.lower), abs(b.upper)) for b in inputs]
+
+
 def float32_noise(
     op: Linear, inputs: Sequence[NodeBounds], n: int, offset_size: Float64 | float
 ) -> Float64:
     """How far any float32 execution (any order, with or without FMA) may be from L x + b."""
-    reach = [np.maximum(abs(b.lower), abs(b.upper)) for b in inputs]
+    reach = _reach(inputs)
     size = op.linear(reach, absolute=True) * (1 + 2.0**-20) + offset_size
+    strayed = op.strayed(reach, True)
+    size = size if strayed is None else size + strayed
     extra = getattr(op, "magnitude", None)
     if extra is not None:
         size = size + abs(extra)

@@ -11,6 +11,7 @@ import pytest
 from gamma.errors import UnsupportedError
 from gamma.formats.onnx import TRANSLATORS
 from tests.formats.onnx_models import assert_same, load, model
+from tests.formats.test_onnx_movement import CASES as MOVEMENTS
 
 pytest.importorskip("onnxruntime")
 RNG = np.random.default_rng(11)
@@ -341,6 +342,9 @@ ONE = make_one()
 def test_every_translator_is_tested() -> None:
     covered = {case[0] for case in CASES.values()} | {n[0] for g in GRAPHS.values() for n in g[0]}
     covered |= {"Split", "Shape", "ConstantOfShape", "Where", "Equal", "Constant", "Size", "Range"}
+    covered |= {case[0] for case in MOVEMENTS.values()} | {"EyeLike", "OneHot", "NonZero", "Mod"}
+    covered |= {"ReduceProd", "ReduceLogSum", "Floor", "Ceil", "Round", "Scatter"}
+    covered |= {"DequantizeLinear", "QuantizeLinear"}
     covered |= {"Not", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or"}
     assert set(TRANSLATORS) <= covered
 

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from gamma.formats.onnx import fold
+from gamma.formats.onnx import contract, fold
 from gamma.formats.onnx.arguments import Inputs, axes_in, int_list, need, optional
 from gamma.formats.onnx.movement import transposed
 from gamma.formats.onnx.products import divide, product
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
-from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, leading
-from gamma.ops import Add, Conv, Gemm, ReduceMax, ReduceSum
+from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, estimates, leading
+from gamma.ops import Abs, Add, Conv, Elementwise, Gemm, Log, Pow, ReduceMax, ReduceSum, Sqrt
 from gamma.tensor import resident
 
 
@@ -26,12 +26,28 @@ def sub(t: Translation, call: Call, inputs: Inputs) -> Value:
 
 
 def sum_(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """Sum and Mean of any number of values: one node adds the variables.
+
+    Constants come one after another: a float32 execution rounds after each.
+    """
     parts = [need(t, call, inputs, i) for i in range(len(inputs))]
     if not parts:
         raise t.malformed(call, "sums nothing")
-    result = parts[0]
-    for part in parts[1:]:
+    moving = [p for p in parts if isinstance(p, Variable)]
+    rest: list[Value] = [p for p in parts if isinstance(p, Constant)]
+    if moving:
+        dims = t.broadcast(call, *moving)
+        wide = [t.expand(call, p, dims) for p in moving]
+        result = wide[0]
+        if len(wide) > 1:
+            result = t.emit(call, Add((1,) * len(wide)), *wide, dims=dims)  # type: ignore[arg-type]
+    else:
+        result, *rest = rest
+    for part in rest:
         result = total(t, call, [result, part], (1, 1))
+    if call.op == "Mean" and len(parts) > 1:
+        count = Constant(np.array(len(parts), np.float32))
+        return div(t, call, [result, count])
     return result
 
 
@@ -99,8 +115,7 @@ def gemm(t: Translation, call: Call, inputs: Inputs) -> Value:
         if c.dims[:-1] in ((), (1,)):
             bias = np.broadcast_to(t.weight(call, c).reshape(-1), (b.dims[1],))
     result = matrices(t, call, a, b, bias)
-    if not plain:
-        result = t.scale(call, result, alpha)
+    result = result if plain else mul(t, call, [result, alpha])
     return result if c is None or bias is not None else total(t, call, [result, c], (1, 1))
 
 
@@ -122,12 +137,13 @@ def matmul(t: Translation, call: Call, inputs: Inputs) -> Value:
     return t.reshape(call, result, dims)
 
 
-def matrices(t: Translation, call: Call, a: Value, b: Value, bias: Array | None) -> Variable:
-    """a @ b (+ bias) where one of the two is constant."""
+def matrices(t: Translation, call: Call, a: Value, b: Value, bias: Array | None) -> Value:
+    """a @ b (+ bias) where one of the two is constant, or both."""
     if a.dims[-1] != b.dims[-2]:
         raise t.malformed(call, "the matrices do not fit together")
     if isinstance(a, Constant) and isinstance(b, Constant):
-        raise t.fail(call, "multiplies two constants: store the product in the file instead")
+        made = contract.product(t, call, a, b)
+        return made if bias is None else fold.binary(t, call, "Add", made, Constant(bias))
     if isinstance(a, Variable) and isinstance(b, Variable):
         raise t.fail(
             call,
@@ -139,20 +155,20 @@ def matrices(t: Translation, call: Call, a: Value, b: Value, bias: Array | None)
         swapped = matrices(t, call, _swap(t, call, b), _swap(t, call, a), None)
         result = _swap(t, call, swapped)
         assert isinstance(result, Variable)
-        if bias is not None:
-            return t.scale(call, result, None, Constant(bias))
-        return result
+        return result if bias is None else t.scale(call, result, None, Constant(bias))
     assert isinstance(b, Constant) and isinstance(a, Variable)
     if math.prod(b.dims[:-2]) != 1:
         return _blocks(t, call, a, b)
-    weight = t.weight(call, b).reshape(b.dims[-2:]).T
+    factor = t.coefficients(call, b).mapped(lambda v: v.reshape(b.dims[-2:]).T)
+    weight = factor.array
     if resident.mapping_of(weight) is None:  # else copied when it is used, and only then
         weight = np.ascontiguousarray(weight)
     rank = max(len(a.dims), len(b.dims))
     lifted = t.reshape(call, a, (1,) * (rank - len(a.dims)) + a.dims)
     assert isinstance(lifted, Variable)
     stored = None if bias is None else np.ascontiguousarray(bias)
-    return t.emit(call, Gemm(weight, stored), lifted, dims=(*lifted.dims[:-1], weight.shape[0]))
+    op = Gemm(weight, stored, **estimates(factor))
+    return t.emit(call, op, lifted, dims=(*lifted.dims[:-1], weight.shape[0]))
 
 
 def _swap(t: Translation, call: Call, x: Value) -> Value:
@@ -166,12 +182,15 @@ def _blocks(t: Translation, call: Call, a: Variable, b: Constant) -> Variable:
     count, (rows, inner), columns = math.prod(outer), a.dims[-2:], b.dims[-1]
     wide = t.expand(call, a, (*outer, rows, inner))
     t.charge(call, (*outer, inner, columns))
-    full = np.broadcast_to(t.weight(call, b), (*outer, inner, columns))
-    stack = full.reshape(count, inner, columns)
-    weight = np.ascontiguousarray(stack.transpose(0, 2, 1)).reshape(count * columns, inner, 1)
+
+    def arranged(array: Array) -> Array:
+        full = np.broadcast_to(array, (*outer, inner, columns)).reshape(count, inner, columns)
+        return np.ascontiguousarray(full.transpose(0, 2, 1)).reshape(count * columns, inner, 1)
+
+    weight = t.coefficients(call, b).mapped(arranged)
     channels = transposed(t, call, t.reshape(call, wide, (count, rows, inner)), (0, 2, 1))
     flat = t.reshape(call, channels, (1, count * inner, rows))
-    op = Conv(weight, None, (1,), (0, 0), (1,), count)
+    op = Conv(weight.array, None, (1,), (0, 0), (1,), count, **estimates(weight))
     assert isinstance(flat, Variable)
     made = t.emit(call, op, flat, dims=(1, count * columns, rows))
     back = transposed(t, call, t.reshape(call, made, (count, columns, rows)), (0, 2, 1))
@@ -183,33 +202,68 @@ def _blocks(t: Translation, call: Call, a: Variable, b: Constant) -> Variable:
 def neg(t: Translation, call: Call, inputs: Inputs) -> Value:
     x = need(t, call, inputs, 0)
     if isinstance(x, Constant):
-        return fold.unary(t, call, x)
+        return fold.unary(t, call, "Neg", x)
     return t.scale(call, x, Constant(np.array(-1, np.float32)))
 
 
+# Reductions that are a function of each entry, a sum, and a function of the sum.
+_COMPOSED: dict[str, tuple[Elementwise | None, Elementwise | None]] = {
+    "ReduceL1": (Abs(), None),
+    "ReduceL2": (Pow(2.0), Sqrt()),
+    "ReduceSumSquare": (Pow(2.0), None),
+    "ReduceLogSum": (None, Log()),
+}
+
+
 def reduce(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """ReduceSum, ReduceMean, ReduceMax, ReduceMin."""
+    """ReduceSum, ReduceMean, ReduceMax, ReduceMin, norms, and ReduceProd of constants."""
     x = need(t, call, inputs, 0)
     given = int_list(t, call, inputs, "axes", 1, 13 if call.op == "ReduceSum" else 18)
     if not given and attribute(call, "noop_with_empty_axes", 0):
-        return x
-    axes = axes_in(t, call, given or range(len(x.dims)), len(x.dims))
+        axes: tuple[int, ...] = ()
+        if call.op not in _COMPOSED:
+            return x
+    else:
+        axes = axes_in(t, call, given or range(len(x.dims)), len(x.dims))
     keep = bool(attribute(call, "keepdims", 1))
+    if call.op not in _COMPOSED:
+        return reduced(t, call, call.op, x, axes, keep)
+    before, after = _COMPOSED[call.op]
+    entries = x if before is None else applied(t, call, before, x)
+    summed = reduced(t, call, "ReduceSum", entries, axes, keep)
+    return summed if after is None else applied(t, call, after, summed)
+
+
+def applied(t: Translation, call: Call, op: Elementwise, x: Value) -> Value:
+    """An elementwise function of any value."""
+    if isinstance(x, Constant):
+        return fold.function(t, call, op, x)
+    return t.emit(call, op, x, dims=x.dims)
+
+
+def reduced(
+    t: Translation, call: Call, op: str, x: Value, axes: tuple[int, ...], keep: bool
+) -> Value:
+    """Sum, mean, maximum, minimum (of constants: product) over axes counted from the front."""
     dims = tuple(1 if i in axes else n for i, n in enumerate(x.dims) if keep or i not in axes)
     if isinstance(x, Constant):
-        if call.op in ("ReduceSum", "ReduceMean"):
-            return fold.total(t, call, x, axes, keep, call.op == "ReduceMean")
+        if op in ("ReduceSum", "ReduceMean"):
+            return fold.total(t, call, x, axes, keep, op == "ReduceMean")
         if not x.certain:
             raise t.fail(call, "is applied to an inexact constant")
-        least = call.op == "ReduceMin"
+        if op == "ReduceProd":
+            return fold.integer_product(t, call, x, axes, keep)
+        least = op == "ReduceMin"
         return Constant((np.min if least else np.max)(x.array, axis=axes, keepdims=keep))
     real = tuple(a for a in axes if x.dims[a] != 1)
     count = math.prod(x.dims[a] for a in real)
     if count == 1:
         return t.reshape(call, x, dims)
-    if call.op in ("ReduceMax", "ReduceMin"):
-        return maximum(t, call, x, real, dims, call.op == "ReduceMin")
-    scale, error = (1.0, 0.0) if call.op == "ReduceSum" else reciprocal(count)
+    if op == "ReduceProd":
+        raise t.fail(call, "a product of values that depend on the input")
+    if op in ("ReduceMax", "ReduceMin"):
+        return maximum(t, call, x, real, dims, op == "ReduceMin")
+    scale, error = (1.0, 0.0) if op == "ReduceSum" else reciprocal(count)
     inner = tuple(a - leading(x.dims) for a in real)
     return t.emit(call, ReduceSum(inner, True, scale, error), x, dims=dims)
 

@@ -10,11 +10,22 @@ import numpy as np
 
 from gamma import ops
 from gamma.formats.onnx import fold
+from gamma.formats.onnx.affine import applied
 from gamma.formats.onnx.arguments import Inputs, constant, need, number, optional, variable
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Constant, Value, Variable, strip
-from gamma.ops import Clip, Concat, HardSigmoid, LeakyRelu, Operator, Pow, PRelu, ReduceMax, Relu
+from gamma.ops import (
+    Clip,
+    Concat,
+    Elementwise,
+    HardSigmoid,
+    LeakyRelu,
+    Pow,
+    PRelu,
+    ReduceMax,
+    Relu,
+)
 
 MINUS = Constant(np.array(-1, np.float32))
 
@@ -24,7 +35,7 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
-PLAIN: dict[str, Callable[[Call], Operator]] = {
+PLAIN: dict[str, Callable[[Call], Elementwise]] = {
     "Relu": lambda c: Relu(),
     "Abs": lambda c: ops.Abs(),
     "Sigmoid": lambda c: ops.Sigmoid(),
@@ -50,12 +61,10 @@ PLAIN: dict[str, Callable[[Call], Operator]] = {
 def plain(t: Translation, call: Call, inputs: Inputs) -> Value:
     """A function that its name and attributes describe."""
     x = need(t, call, inputs, 0)
-    if isinstance(x, Constant):
-        return fold.unary(t, call, x)
     op = PLAIN[call.op](call)
     if isinstance(op, HardSigmoid) and op.alpha <= 0:
         raise t.fail(call, f"alpha {op.alpha}, expected a positive number")
-    return t.emit(call, op, x, dims=x.dims)
+    return applied(t, call, op, x)
 
 
 def gelu(t: Translation, call: Call, inputs: Inputs) -> Value:

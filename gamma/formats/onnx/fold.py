@@ -8,15 +8,19 @@ computes the constant step by step may stray.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from gamma.formats.onnx import contract
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Array, Constant, Float64
+from gamma.ops import Elementwise, Pow
 from gamma.ops.exact import narrow
+from gamma.tensor.rounding import down, midpoint, radius_about, up
 
 _U = 2.0**-53
 _U32 = 2.0**-24
@@ -26,9 +30,11 @@ _INTEGER_LIMIT = 1 << 16
 
 
 def binary(t: Translation, call: Call, op: str, a: Constant, b: Constant) -> Constant:
-    """a op b for op in Add, Sub, Mul, Div, with broadcasting."""
+    """a op b for op in Add, Sub, Mul, Div (of integers also Mod, Fmod, Pow), with broadcasting."""
     if a.array.dtype.kind in "iu" and b.array.dtype.kind in "iu":
         return _integers(t, call, op, a, b)
+    if op not in _FLOATS:
+        raise t.fail(call, "of constants that are no integers")
     t.finite(call, a)
     t.finite(call, b)
     dims = t.broadcast(call, a, b)
@@ -127,20 +133,26 @@ def _integers(t: Translation, call: Call, op: str, a: Constant, b: Constant) -> 
     if np.prod(dims, dtype=object) > _INTEGER_LIMIT:
         raise t.fail(call, f"integer arithmetic on {list(dims)}, expected shapes")
     x, y = a.array.astype(object), b.array.astype(object)
-    if op == "Div" and (b.array == 0).any():
+    if op in ("Div", "Mod", "Fmod") and (b.array == 0).any():
         raise t.malformed(call, "an integer division by zero")
     functions: dict[str, Callable[[Any, Any], Any]] = {
         "Add": lambda p, q: p + q,
         "Sub": lambda p, q: p - q,
         "Mul": lambda p, q: p * q,
         "Div": lambda p, q: abs(p) // abs(q) * (1 if (p >= 0) == (q >= 0) else -1),
+        "Mod": lambda p, q: p % q,
+        "Fmod": lambda p, q: abs(p) % abs(q) * (1 if p >= 0 else -1),
+        "Pow": _power,
     }
     result = np.frompyfunc(functions[op], 2, 1)(x, y)
-    limits = np.iinfo(a.array.dtype)
-    flat = np.asarray(result, object)
-    if any(not limits.min <= v <= limits.max for v in flat.reshape(-1)):
-        raise t.malformed(call, f"a {a.dtype} expression overflows")
-    return Constant(flat.astype(a.array.dtype).reshape(dims))
+    return contract.integers(t, call, np.asarray(result, object).reshape(dims), a.dtype)
+
+
+def _power(base: int, exponent: int) -> int:
+    """base**exponent, cut off beyond what any integer type holds."""
+    if exponent < 0 or (abs(base) > 1 and exponent > 64):
+        return 1 << 65
+    return int(base**exponent)
 
 
 def _lipschitz(function: Callable[[Float64], Float64]) -> Callable[..., tuple[Float64, Any]]:
@@ -165,46 +177,62 @@ UNARY: dict[str, Callable[[Float64, Any], tuple[Float64, Any]]] = {
 }
 
 
-def unary(t: Translation, call: Call, x: Constant) -> Constant:
-    """An elementwise function of a constant; UnsupportedError when its error is not known."""
-    if x.array.dtype.kind == "i" and call.op in ("Neg", "Abs"):
-        return Constant(-x.array if call.op == "Neg" else abs(x.array))
-    if call.op == "Reciprocal":
-        return binary(t, call, "Div", Constant(np.ones((), np.float32)), x)
-    if call.op not in UNARY:
-        raise t.fail(call, "is applied to a constant: store its result in the file instead")
+def unary(t: Translation, call: Call, op: str, x: Constant) -> Constant:
+    """One of the functions of `UNARY` of a constant."""
+    if x.array.dtype.kind == "i" and op in ("Neg", "Abs"):
+        return Constant(-x.array if op == "Neg" else abs(x.array))
     t.finite(call, x)
     with np.errstate(all="ignore"):
-        value, error = UNARY[call.op](_wide(x), x.error)
-        _, carried = UNARY[call.op](_wide(x), x.noise)
+        value, error = UNARY[op](_wide(x), x.error)
+        _, carried = UNARY[op](_wide(x), x.noise)
     if not np.isfinite(value).all() or not np.isfinite(error).all():
         raise t.malformed(call, "a constant expression is not a finite number")
-    if call.op == "Sqrt":
+    if op == "Sqrt":
         return _result(value, error, carried * 1.001, x.dtype)
     return Constant(value if np.any(error) else narrow(value), error, x.dtype, carried)
+
+
+def function(t: Translation, call: Call, op: Elementwise, x: Constant) -> Constant:
+    """An elementwise function of a constant: exact, or the bounds of a point."""
+    if op.name in UNARY:
+        return unary(t, call, op.name, x)
+    if op.name == "Reciprocal":
+        return binary(t, call, "Div", Constant(np.ones((), np.float32)), x)
+    if isinstance(op, Pow) and op.exponent == 2.0:
+        return binary(t, call, "Mul", x, x)
+    t.finite(call, x)
+    value = _wide(x)
+    strays = x.error + np.asarray(x.noise)
+    with np.errstate(all="ignore"):
+        low, high = op.interval(down(value - x.error), up(value + x.error))
+        ends = down(value - strays), up(value + strays)
+        image = op.interval(*ends)
+        extra = op.float32_noise(*ends, *image)
+        noise = np.maximum(up(image[1] + extra) - low, high - down(image[0] - extra))
+        centre = midpoint(low, high)
+        error = radius_about(low, high, centre)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise t.malformed(call, "a constant expression is not a finite number")
+    return Constant(centre, error, x.dtype, up(noise))
+
+
+def integer_product(
+    t: Translation, call: Call, x: Constant, axes: tuple[int, ...], keep: bool
+) -> Constant:
+    """The product of integers over axes."""
+    if x.array.dtype.kind not in "iu" or x.array.size > _INTEGER_LIMIT:
+        raise t.fail(call, f"a product of {x.array.size} {x.dtype} constants, expected a shape")
+    found = np.prod(x.array.astype(object), axis=axes, keepdims=keep)
+    return contract.integers(t, call, np.asarray(found, object), x.dtype)
 
 
 def total(t: Translation, call: Call, x: Constant, axes: tuple[int, ...], keep: bool,
           mean: bool) -> Constant:  # fmt: skip
     """Sum or mean of a constant over axes."""
-    count = int(np.prod([x.dims[a] for a in axes]))
-    if x.array.dtype.kind in "iu":
-        if mean:
-            raise t.fail(call, "a mean of integers")
-        summed = x.array.astype(object).sum(axis=axes, keepdims=keep)
-        return Constant(np.asarray(summed).astype(x.array.dtype))
-    t.finite(call, x)
-    wide = _wide(x)
-    value = wide.sum(axis=axes, keepdims=keep)
-    scale = abs(wide).sum(axis=axes, keepdims=keep)
-    error, noise = (
-        np.broadcast_to(e, x.dims).sum(axis=axes, keepdims=keep) * (1 + count * 2 * _U)
-        for e in (x.error, x.noise)
-    )
-    if count > 1:
-        error = error + scale * (2 * count * _U)
-        noise = noise + (scale + noise) * (2 * count * _U32)
-    result = Constant(value, error, x.dtype, noise)
+    summed = contract.total(t, call, x, axes, keep)
     if not mean:
-        return result
-    return binary(t, call, "Div", result, Constant(np.array(float(count))))
+        return summed
+    if x.array.dtype.kind in "iu":
+        raise t.fail(call, "a mean of integers")
+    count = math.prod(x.dims[a] for a in axes)
+    return binary(t, call, "Div", summed, Constant(np.array(float(count))))

@@ -105,7 +105,11 @@ def concat(t: Translation, call: Call, inputs: Inputs) -> Value:
     parts = [need(t, call, inputs, i) for i in range(len(inputs))]
     if not parts:
         raise t.malformed(call, "joins nothing")
-    axis = axis_in(t, call, attribute(call, "axis", 1), len(parts[0].dims))
+    return joined(t, call, parts, axis_in(t, call, attribute(call, "axis", 1), len(parts[0].dims)))
+
+
+def joined(t: Translation, call: Call, parts: list[Value], axis: int) -> Value:
+    """Values one after another along ``axis``."""
     rests = {replaced(p.dims, axis, 0) if len(p.dims) > axis else () for p in parts}
     if len(rests) != 1:
         raise t.malformed(call, f"the inputs do not join along axis {axis}")
@@ -117,8 +121,8 @@ def concat(t: Translation, call: Call, inputs: Inputs) -> Value:
         rows = [(p.array, *(np.broadcast_to(e, p.dims) for e in (p.error, p.noise))) for p in fixed]
         array, error, noise = (np.concatenate(part, axis) for part in zip(*rows, strict=True))
         return Constant(array, error, fixed[0].dtype, noise)
-    joined = _join(t, call, moving, axis)
-    return joined if not fixed else _around(t, call, parts, joined, axis, dims)
+    variables = _join(t, call, moving, axis)
+    return variables if not fixed else _around(t, call, parts, variables, axis, dims)
 
 
 def _join(t: Translation, call: Call, parts: list[Variable], axis: int) -> Variable:
@@ -132,11 +136,11 @@ def _join(t: Translation, call: Call, parts: list[Variable], axis: int) -> Varia
 
 
 def _around(
-    t: Translation, call: Call, parts: list[Value], joined: Variable, axis: int, dims: Shape
+    t: Translation, call: Call, parts: list[Value], variables: Variable, axis: int, dims: Shape
 ) -> Variable:
     """Constants joined with variables: the variables laid into zeros, the constants added."""
     t.charge(call, (2 * math.prod(dims),))
-    positions = np.arange(math.prod(joined.dims), dtype=np.int64).reshape(joined.dims)
+    positions = np.arange(math.prod(variables.dims), dtype=np.int64).reshape(variables.dims)
     index = np.full(dims, -1, np.int64)
     shift, error, noise = np.zeros(dims), np.zeros(dims), np.zeros(dims)
     start = taken = 0
@@ -151,7 +155,7 @@ def _around(
             index[place] = positions[source]
             taken += stop - start
         start = stop
-    laid = t.pick(call, joined, index)
+    laid = t.pick(call, variables, index)
     return t.scale(call, laid, None, Constant(shift, error, "", noise))
 
 

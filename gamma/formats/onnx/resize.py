@@ -1,9 +1,10 @@
-"""Resize and Upsample, nearest neighbour: which input entry each output entry copies."""
+"""Resize and Upsample: which input entries each output entry copies or weighs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -17,32 +18,50 @@ from gamma.formats.onnx.arguments import (
     need,
     optional,
 )
+from gamma.formats.onnx.einsum import along
+from gamma.formats.onnx.interpolate import Kernel, axis_matrix, cubic_kernel, linear_kernel
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value
 
 _MODES = ("half_pixel", "half_pixel_symmetric", "asymmetric", "pytorch_half_pixel", "align_corners")
 _LONGEST = 1 << 16
+# An operation on fractions costs as much as so many entries made.
+_FRACTION = 64
 _EDGE = (
     "a scale falls on a rounding edge, where exact arithmetic and float32 copy different entries; "
     "export with sizes that divide"
 )
 
 
-def upsample(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """Upsample (7, 9) and Resize 10: floor of the output coordinate over the scale.
+@dataclass(frozen=True)
+class _Target:
+    """What a Resize node asks for: per axis a length and a scale, and how to read the input."""
 
-    The standard is silent on shrinking axes there; onnxruntime takes the ceiling, and so do we.
+    lengths: Shape
+    scales: list[Fraction]
+    mode: str
+
+
+def upsample(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """Upsample (7, 9) and Resize 10: output coordinate over the scale.
+
+    Nearest takes its floor. The standard is silent on shrinking axes there; onnxruntime takes the
+    ceiling, and so do we.
     """
     x = need(t, call, inputs, 0)
-    if attribute(call, "mode", "nearest") != "nearest":
-        raise t.fail(call, f"mode {call.attributes['mode']!r}, expected nearest")
     given: Value | None = optional(inputs, 1)
     if t.opset < 9:
         given = Constant(np.array(attribute(call, "scales", ()), np.float64))
     scales = _scales(t, call, given, len(x.dims))
     lengths = tuple(_length(t, call, n, s) for n, s in zip(x.dims, scales, strict=True))
-    return _copied(t, call, x, lengths, scales, "asymmetric", "simple")
+    target = _Target(lengths, scales, "asymmetric")
+    kind = attribute(call, "mode", "nearest")
+    if kind in ("linear", "bilinear"):
+        return _interpolated(t, call, x, target, linear_kernel())
+    if kind != "nearest":
+        raise t.fail(call, f"mode {kind!r}, expected nearest or linear")
+    return _copied(t, call, x, target, "simple")
 
 
 def resize(t: Translation, call: Call, inputs: Inputs) -> Value:
@@ -50,31 +69,84 @@ def resize(t: Translation, call: Call, inputs: Inputs) -> Value:
         return upsample(t, call, inputs)
     x = need(t, call, inputs, 0)
     mode = attribute(call, "coordinate_transformation_mode", "half_pixel")
-    rounding = attribute(call, "nearest_mode", "round_prefer_floor")
-    if attribute(call, "mode", "nearest") != "nearest" or mode not in _MODES:
+    kind = attribute(call, "mode", "nearest")
+    if kind not in ("nearest", "linear", "cubic") or mode not in _MODES:
         raise t.fail(
-            call, f"mode {call.attributes.get('mode')!r}, {mode!r}; expected nearest with one of "
+            call, f"mode {kind!r}, {mode!r}; expected nearest, linear or cubic with one of "
             f"{', '.join(_MODES)}"
         )  # fmt: skip
-    if attribute(call, "antialias", 0):
-        raise t.fail(call, "with antialiasing, expected none")
+    target = _target(t, call, x, inputs, mode)
+    if kind == "nearest":
+        return _copied(t, call, x, target, attribute(call, "nearest_mode", "round_prefer_floor"))
+    kernel = linear_kernel()
+    if kind == "cubic":
+        kernel = cubic_kernel(Fraction(attribute(call, "cubic_coeff_a", -0.75)))
+    return _interpolated(t, call, x, target, kernel)
+
+
+def _target(t: Translation, call: Call, x: Value, inputs: Inputs, mode: str) -> _Target:
     rank = len(x.dims)
     axes = axes_in(t, call, attribute(call, "axes", tuple(range(rank))), rank)
     sizes = optional(inputs, 3)
     scales, lengths = [Fraction(1)] * rank, list(x.dims)
-    if sizes is not None and sizes.dims != (0,):
-        if attribute(call, "keep_aspect_ratio_policy", "stretch") != "stretch":
-            raise t.fail(call, "keep_aspect_ratio_policy, expected stretch")
-        wanted = ints(t, call, sizes, "the sizes")
-        if len(wanted) != len(axes) or min(wanted) < 1:
-            raise t.malformed(call, f"sizes {list(wanted)[:8]}")
-        for axis, n in zip(axes, wanted, strict=True):
-            scales[axis], lengths[axis] = Fraction(n, x.dims[axis]), n
-    else:
+    if sizes is None or sizes.dims == (0,):
         given = _scales(t, call, optional(inputs, 2), len(axes))
         for axis, scale in zip(axes, given, strict=True):
             scales[axis], lengths[axis] = scale, _length(t, call, x.dims[axis], scale)
-    return _copied(t, call, x, tuple(lengths), scales, mode, rounding)
+        return _Target(tuple(lengths), scales, mode)
+    wanted = ints(t, call, sizes, "the sizes")
+    if len(wanted) != len(axes) or min(wanted, default=0) < 1:
+        raise t.malformed(call, f"sizes {list(wanted)[:8]}")
+    policy = attribute(call, "keep_aspect_ratio_policy", "stretch")
+    ratios = [Fraction(n, x.dims[axis]) for axis, n in zip(axes, wanted, strict=True)]
+    if policy in ("not_larger", "not_smaller"):
+        common = min(ratios) if policy == "not_larger" else max(ratios)
+        wanted = tuple(math.floor(common * x.dims[axis] + Fraction(1, 2)) for axis in axes)
+        ratios = [common] * len(axes)
+    elif policy != "stretch":
+        raise t.malformed(call, f"keep_aspect_ratio_policy {policy!r}")
+    for axis, n, ratio in zip(axes, wanted, ratios, strict=True):
+        scales[axis], lengths[axis] = ratio, n
+    return _Target(tuple(lengths), scales, mode)
+
+
+def _interpolated(t: Translation, call: Call, x: Value, target: _Target, kernel: Kernel) -> Value:
+    """One matrix product per axis that changes."""
+    _reachable(t, call, target)
+    outside = bool(attribute(call, "exclude_outside", 0)) and kernel.reach > 1
+    smooth = bool(attribute(call, "antialias", 0))
+    for axis, (n, length, scale) in enumerate(
+        zip(x.dims, target.lengths, target.scales, strict=True)
+    ):
+        if n == length and scale == 1:
+            continue
+        if target.mode == "align_corners" and n * scale != length:
+            raise t.fail(call, "aligned corners and a length that is no whole number: runtimes "
+                         "differ, export with sizes")  # fmt: skip
+        t.charge(call, (length, n))
+        stretch = max(1 / scale, Fraction(1)) if smooth else Fraction(1)
+        t.charge(call, (length, math.ceil(4 * kernel.reach * stretch), _FRACTION), kept=False)
+
+        def place(i: int, n: int = n, length: int = length, scale: Fraction = scale) -> Fraction:
+            found: Fraction = _place(i, n, length, scale, target.mode, Fraction)
+            # Linear weights of the border are those of the border's entry, however far outside.
+            return (
+                found
+                if kernel.reach > 1 or smooth
+                else min(max(found, Fraction(0)), Fraction(n - 1))
+            )
+
+        def slack(i: int, n: int = n, scale: Fraction = scale) -> float:
+            return 2.0**-21 * (float((i + 1) / scale) + n + 1)
+
+        weight = axis_matrix(n, length, place, slack, kernel, stretch, outside)
+        x = along(t, call, x, axis, weight)
+    return x
+
+
+def _reachable(t: Translation, call: Call, target: _Target) -> None:
+    if min(target.lengths) < 1 or max(target.lengths) > _LONGEST:
+        raise t.fail(call, f"makes shape {list(target.lengths)}")
 
 
 def _scales(t: Translation, call: Call, value: Value | None, count: int) -> list[Fraction]:
@@ -84,17 +156,13 @@ def _scales(t: Translation, call: Call, value: Value | None, count: int) -> list
     return [Fraction(float(s)) for s in array]
 
 
-def _copied(
-    t: Translation, call: Call, x: Value, lengths: Shape, scales: list[Fraction], mode: str,
-    rounding: str,
-) -> Value:  # fmt: skip
-    if min(lengths) < 1 or max(lengths) > _LONGEST:
-        raise t.fail(call, f"makes shape {list(lengths)}")
+def _copied(t: Translation, call: Call, x: Value, target: _Target, rounding: str) -> Value:
+    _reachable(t, call, target)
     picks = [
-        _sources(t, call, n, length, scale, mode, rounding)
-        for n, length, scale in zip(x.dims, lengths, scales, strict=True)
+        _sources(t, call, n, length, scale, target.mode, rounding)
+        for n, length, scale in zip(x.dims, target.lengths, target.scales, strict=True)
     ]
-    return t.move(call, x, lengths, lambda a, _: a[np.ix_(*picks)])
+    return t.move(call, x, target.lengths, lambda a, _: a[np.ix_(*picks)])
 
 
 def _sources(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -63,13 +64,35 @@ def constant_of_shape(t: Translation, call: Call, inputs: Inputs) -> Value:
     return Constant(np.full(dims, value.reshape(-1)[0], value.dtype))
 
 
+def mod(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """The remainder of integers: with the divisor's sign, or the dividend's (fmod)."""
+    a = constant(t, call, need(t, call, inputs, 0), "the dividend")
+    b = constant(t, call, need(t, call, inputs, 1), "the divisor")
+    if a.array.dtype.kind not in "iu" or b.array.dtype.kind not in "iu":
+        raise t.fail(call, f"of {a.dtype} and {b.dtype} constants, expected integers")
+    return binary(t, call, "Fmod" if attribute(call, "fmod", 0) else "Mod", a, b)
+
+
+def whole(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """Floor, Ceil, Round (half to even) of a constant."""
+    x = constant(t, call, need(t, call, inputs, 0), "a jumping function's operand")
+    t.finite(call, x)
+    functions = {"Floor": np.floor, "Ceil": np.ceil, "Round": np.rint}
+    return Constant(functions[call.op](x.array), 0.0, x.dtype)
+
+
 def range_(t: Translation, call: Call, inputs: Inputs) -> Value:
-    parts = [ints(t, call, need(t, call, inputs, i), "a limit") for i in range(3)]
-    if any(len(p) != 1 for p in parts) or parts[2][0] == 0:
+    limits = [constant(t, call, need(t, call, inputs, i), "a limit").array for i in range(3)]
+    if any(v.size != 1 or v.dtype.kind not in "iuf" for v in limits) or not limits[2].any():
         raise t.malformed(call, "limits are not three numbers with a step")
-    span = range(parts[0][0], parts[1][0], parts[2][0])
-    t.charge(call, (min(len(span), 1 << 40),))
-    return Constant(np.array(span, np.int64))
+    start, stop, step = (Fraction(v.reshape(-1)[0].item()) for v in limits)
+    count = max(0, math.ceil((stop - start) / step))
+    t.charge(call, (min(count, 1 << 40),))
+    values = [start + k * step for k in range(count)]
+    kind = limits[0].dtype
+    if kind.kind == "f" and any(Fraction(float(v)) != v for v in values):
+        raise t.fail(call, "steps of floats that are not exact: store the values in the file")
+    return Constant(np.array([float(v) if kind.kind == "f" else int(v) for v in values], kind))
 
 
 def cast(t: Translation, call: Call, inputs: Inputs) -> Value:

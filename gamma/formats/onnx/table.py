@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gamma.formats.onnx import affine, elementwise, movement, normal, resize, shapes, windows
+from gamma.formats.onnx import (
+    affine,
+    einsum,
+    elementwise,
+    indexing,
+    movement,
+    normal,
+    quantised,
+    rearrange,
+    resize,
+    shapes,
+    windows,
+)
 from gamma.formats.onnx.arguments import Inputs
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
@@ -23,7 +35,25 @@ TRANSLATORS: dict[str, Translator] = {
     "Neg": affine.neg,
     "Sum": affine.sum_,
     "BatchNormalization": normal.batch_normalization,
-    **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin"), affine.reduce),
+    "Mean": affine.sum_,
+    **dict.fromkeys(
+        (
+            "ReduceSum",
+            "ReduceMean",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceSumSquare",
+            "ReduceLogSum",
+        ),
+        affine.reduce,
+    ),
+    "CumSum": einsum.cum_sum,
+    "Einsum": einsum.einsum,
+    "DequantizeLinear": quantised.dequantize,
+    "QuantizeLinear": quantised.quantize,
     # windows
     "Conv": windows.conv,
     "ConvTranspose": windows.conv_transpose,
@@ -31,6 +61,8 @@ TRANSLATORS: dict[str, Translator] = {
     "MaxPool": windows.max_pool,
     "GlobalAveragePool": windows.global_pool,
     "GlobalMaxPool": windows.global_pool,
+    "LpPool": windows.lp_pool,
+    "GlobalLpPool": windows.global_lp_pool,
     "Resize": resize.resize,
     "Upsample": resize.upsample,
     # movement
@@ -46,12 +78,29 @@ TRANSLATORS: dict[str, Translator] = {
     "Expand": movement.expand,
     "Tile": movement.tile,
     "Pad": movement.pad,
+    "DepthToSpace": rearrange.depth_to_space,
+    "SpaceToDepth": rearrange.space_to_depth,
+    "Trilu": rearrange.trilu,
+    "ReverseSequence": rearrange.reverse_sequence,
+    "CenterCropPad": rearrange.center_crop_pad,
+    "GatherElements": indexing.gather_elements,
+    "GatherND": indexing.gather_nd,
+    "Scatter": indexing.scatter_elements,
+    "ScatterElements": indexing.scatter_elements,
+    "ScatterND": indexing.scatter_nd,
+    "Compress": indexing.compress,
+    "Col2Im": indexing.col2im,
     # shapes and constants
     "Constant": shapes.constant_node,
     "ConstantOfShape": shapes.constant_of_shape,
     "Shape": shapes.shape,
     "Size": shapes.size,
     "Range": shapes.range_,
+    "EyeLike": indexing.eye_like,
+    "OneHot": indexing.one_hot,
+    "NonZero": indexing.non_zero,
+    "Mod": shapes.mod,
+    **dict.fromkeys(("Floor", "Ceil", "Round"), shapes.whole),
     "Cast": shapes.cast,
     "Identity": shapes.identity,
     "Dropout": shapes.dropout,

@@ -241,16 +241,21 @@ class Translation:
         if not all(resident.all_finite(v) for v in parts):
             raise self.malformed(call, "a constant is NaN or infinite, expected finite numbers")
 
-    def weight(self, call: Call, value: Value | None, what: str = "weight") -> Array:
-        """The array of a constant that must be exact (kernels, biases)."""
+    def coefficients(self, call: Call, value: Value | None, what: str = "weight") -> Constant:
+        """A constant of finite floats (a kernel, a bias), with its errors."""
         if not isinstance(value, Constant):
             raise self.fail(call, f"the {what} depends on the input, expected a constant")
         self.finite(call, value)
-        if not value.certain:
+        return replace(value, array=narrow(value.array))
+
+    def weight(self, call: Call, value: Value | None, what: str = "weight") -> Array:
+        """The array of a constant that must be exact."""
+        found = self.coefficients(call, value, what)
+        if not found.certain:
             raise self.fail(
                 call, f"the {what} is computed inexactly in the graph: store its value in the file"
             )
-        return narrow(value.array)
+        return found.array
 
 
 def attribute(call: Call, name: str, default: Any) -> Any:

@@ -63,6 +63,15 @@ class Variable:
 Value = Constant | Variable
 
 
+def estimates(weight: Constant) -> dict[str, Array | None]:
+    """The errors of a weight as the fields of an operator (`gamma.ops.base.Weighted`)."""
+    found = {"weight_error": weight.error, "weight_noise": weight.noise}
+    return {
+        name: np.array(np.broadcast_to(value, weight.dims), np.float64) if np.any(value) else None
+        for name, value in found.items()
+    }
+
+
 def strip(dims: Shape) -> Shape:
     """The node's shape for a shape of the file: a leading 1 is dropped, a scalar is (1,)."""
     if not dims:

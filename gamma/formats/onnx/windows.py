@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gamma.formats.onnx.affine import maximum, reciprocal
+from gamma.formats.onnx.affine import applied, maximum, reciprocal, reduced
 from gamma.formats.onnx.arguments import Inputs, optional, variable
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
-from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, leading
-from gamma.ops import Conv, ConvTranspose, ReduceMax, ReduceSum
+from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, estimates, leading
+from gamma.ops import Abs, Conv, ConvTranspose, Elementwise, Pow, ReduceMax, ReduceSum, Sqrt
 
 _SPAN_LIMIT = 1 << 30
 
@@ -105,24 +105,36 @@ def _group(t: Translation, call: Call, channels: int) -> int:
     return group
 
 
-def _bias(t: Translation, call: Call, inputs: Inputs, channels: int) -> Array | None:
+def _bias(t: Translation, call: Call, inputs: Inputs, channels: int) -> Constant | None:
     given = optional(inputs, 2)
     if given is None:
         return None
-    bias = t.weight(call, given, "bias")
-    if bias.shape != (channels,):
-        raise t.malformed(call, f"a bias of shape {list(bias.shape)} for {channels} channels")
+    bias = t.coefficients(call, given, "bias")
+    if bias.dims != (channels,):
+        raise t.malformed(call, f"a bias of shape {list(bias.dims)} for {channels} channels")
     return bias
 
 
-def _kernel(t: Translation, call: Call, inputs: Inputs, rank: int) -> Array:
-    weight = t.weight(call, optional(inputs, 1), "kernel")
-    if weight.ndim != rank + 2 or 0 in weight.shape:
-        raise t.malformed(call, f"a kernel of shape {list(weight.shape)}")
-    stated = attribute(call, "kernel_shape", weight.shape[2:])
-    if tuple(stated) != weight.shape[2:]:
+def _kernel(t: Translation, call: Call, inputs: Inputs, rank: int) -> Constant:
+    weight = t.coefficients(call, optional(inputs, 1), "kernel")
+    if len(weight.dims) != rank + 2 or 0 in weight.dims:
+        raise t.malformed(call, f"a kernel of shape {list(weight.dims)}")
+    stated = attribute(call, "kernel_shape", weight.dims[2:])
+    if tuple(stated) != weight.dims[2:]:
         raise t.malformed(call, f"kernel_shape {list(stated)} contradicts the kernel")
     return weight
+
+
+def _biased(
+    t: Translation, call: Call, op: Conv | ConvTranspose, x: Variable, bias: Constant | None,
+    dims: Shape,
+) -> Variable:  # fmt: skip
+    """The window operator and its bias: stored in it when exact, else added with its error."""
+    if bias is None or bias.certain:
+        known = op if bias is None else replace(op, bias=bias.array)
+        return t.emit(call, known, x, dims=dims)
+    column = bias.mapped(lambda v: v.reshape(-1, *(1,) * (len(dims) - 2)))
+    return t.scale(call, t.emit(call, op, x, dims=dims), None, column)
 
 
 def conv(t: Translation, call: Call, inputs: Inputs) -> Value:
@@ -130,17 +142,17 @@ def conv(t: Translation, call: Call, inputs: Inputs) -> Value:
     image = image_of(t, call, x)
     weight = _kernel(t, call, inputs, len(image))
     group = _group(t, call, x.dims[1])
-    if weight.shape[1] * group != x.dims[1] or weight.shape[0] % group:
-        raise t.malformed(call, f"a kernel of shape {list(weight.shape)} with {group} groups")
-    g = geometry(t, call, image, weight.shape[2:])
-    bias = _bias(t, call, inputs, weight.shape[0])
+    if weight.dims[1] * group != x.dims[1] or weight.dims[0] % group:
+        raise t.malformed(call, f"a kernel of shape {list(weight.dims)} with {group} groups")
+    g = geometry(t, call, image, weight.dims[2:])
+    bias = _bias(t, call, inputs, weight.dims[0])
     # A Pad with zeros in front becomes pads of the convolution.
     source, extra = t.padded.get(x.node, (x, (0,) * len(g.pads)))
     if len(source.dims) != len(x.dims):
         source, extra = x, (0,) * len(g.pads)
     pads = tuple(a + b for a, b in zip(g.pads, extra, strict=True))
-    op = Conv(weight, bias, g.strides, pads, g.dilations, group)
-    return t.emit(call, op, source, dims=(1, weight.shape[0], *g.counts))
+    op = Conv(weight.array, None, g.strides, pads, g.dilations, group, **estimates(weight))
+    return _biased(t, call, op, source, bias, (1, weight.dims[0], *g.counts))
 
 
 def conv_transpose(t: Translation, call: Call, inputs: Inputs) -> Value:
@@ -149,21 +161,23 @@ def conv_transpose(t: Translation, call: Call, inputs: Inputs) -> Value:
     rank = len(image)
     weight = _kernel(t, call, inputs, rank)
     group = _group(t, call, x.dims[1])
-    if weight.shape[0] != x.dims[1]:
-        raise t.malformed(call, f"a kernel of shape {list(weight.shape)}")
+    if weight.dims[0] != x.dims[1]:
+        raise t.malformed(call, f"a kernel of shape {list(weight.dims)}")
     strides = _listed(t, call, "strides", (1,) * rank, 1)
     dilations = _listed(t, call, "dilations", (1,) * rank, 1)
     extra = _listed(t, call, "output_padding", (0,) * rank, 0)
     full = tuple(
-        (image[a] - 1) * strides[a] + (weight.shape[a + 2] - 1) * dilations[a] + 1 + extra[a]
+        (image[a] - 1) * strides[a] + (weight.dims[a + 2] - 1) * dilations[a] + 1 + extra[a]
         for a in range(rank)
     )
     pads = _transpose_pads(t, call, image, strides, full)
     out = tuple(full[a] - pads[a] - pads[a + rank] for a in range(rank))
-    channels = weight.shape[1] * group
+    channels = weight.dims[1] * group
     bias = _bias(t, call, inputs, channels)
-    op = ConvTranspose(weight, bias, strides, pads, dilations, group, extra)
-    return t.emit(call, op, x, dims=(1, channels, *out))
+    op = ConvTranspose(
+        weight.array, None, strides, pads, dilations, group, extra, **estimates(weight)
+    )
+    return _biased(t, call, op, x, bias, (1, channels, *out))
 
 
 def _transpose_pads(t: Translation, call: Call, image: Shape, strides: Shape, full: Shape) -> Shape:
@@ -266,6 +280,37 @@ def max_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
     index = offsets.reshape(-1, *(1,) * windows.ndim) + windows
     gathered = t.pick(call, x, index[None])
     return t.emit(call, ReduceMax(g.rank + 1), gathered, dims=(1, channels, *g.counts))
+
+
+def lp_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """The p-norm of each window for p = 1, 2: a function of entries, a sum, a root."""
+    x = variable(t, call, inputs)
+    g = _pool_geometry(t, call, x)
+    before, after = _norm(t, call)
+    entries = t.emit(call, before, x, dims=x.dims)
+    channels = x.dims[1]
+    t.charge(call, (channels, *g.kernel))
+    ones = np.ones((channels, 1, *g.kernel), np.float32)
+    pads = (*g.pads[: g.rank], *(max(p, 0) for p in g.reach()[g.rank :]))
+    op = Conv(ones, None, g.strides, pads, g.dilations, channels)
+    dims = (1, channels, *g.counts)
+    summed = t.emit(call, op, entries, dims=dims)
+    return summed if after is None else t.emit(call, after, summed, dims=dims)
+
+
+def _norm(t: Translation, call: Call) -> tuple[Elementwise, Elementwise | None]:
+    p = attribute(call, "p", 2)
+    if p not in (1, 2):
+        raise t.fail(call, f"norms with p = {p}, expected 1 or 2")
+    return (Abs(), None) if p == 1 else (Pow(2.0), Sqrt())
+
+
+def global_lp_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
+    x = variable(t, call, inputs)
+    axes = tuple(range(2, len(x.dims)))
+    before, after = _norm(t, call)
+    summed = reduced(t, call, "ReduceSum", applied(t, call, before, x), axes, True)
+    return summed if after is None else applied(t, call, after, summed)
 
 
 def global_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
