@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gamma.errors import FormatError
+from gamma.formats.files import file_mode, open_regular, refused
 
 MODEL_LIMIT = 2 << 30
 PROPERTY_LIMIT = 256 << 20
@@ -36,17 +37,12 @@ class FileBytes:
 
 
 def existing(path: str | Path) -> Path:
-    """``path``, or ``path.gz`` when only that exists; FormatError when neither is a file."""
+    """``path``, or ``path.gz`` when only that exists; FormatError when neither does."""
     plain = Path(path)
-    try:
-        for candidate in (plain, plain.with_name(plain.name + ".gz") if plain.name else plain):
-            if candidate.is_file():
-                return candidate
-            if candidate.exists():
-                raise FormatError.at(candidate, "", "is not a regular file: give a file")
-    except (OSError, ValueError) as error:
-        raise FormatError.at(plain, "", f"cannot be opened ({error})") from error
-    raise FormatError.at(plain, "", "does not exist (nor with .gz): check the path")
+    for candidate in (plain, plain.with_name(plain.name + ".gz") if plain.name else plain):
+        if file_mode(candidate) is not None:
+            return candidate
+    raise refused(plain, "does not exist (nor with .gz): check the path")
 
 
 def read_bytes(path: str | Path, limit: int = MODEL_LIMIT) -> FileBytes:
@@ -57,14 +53,16 @@ def read_bytes(path: str | Path, limit: int = MODEL_LIMIT) -> FileBytes:
     """
     found = existing(path)
     try:
-        with found.open("rb") as stream:
+        with open_regular(found) as stream:
             # Not read(limit + 1): that reserves the limit's memory for a file of any size.
-            large = os.fstat(stream.fileno()).st_size > limit
-            raw = b"" if large else stream.read()
+            size = os.fstat(stream.fileno()).st_size
+            raw = (stream.read(size + 1) or b"") if size <= limit else b""
     except (OSError, MemoryError) as error:
-        raise FormatError.at(found, "", f"cannot be read ({error})") from error
-    if large or len(raw) > limit:
-        raise FormatError.at(found, "", f"is larger than {limit} bytes, the limit for such files")
+        raise refused(found, f"cannot be read ({error})") from error
+    if size > limit:
+        raise refused(found, f"is larger than {limit} bytes, the limit for such files")
+    if len(raw) > size:
+        raise refused(found, f"holds more than its {size} bytes: it is written to, try again")
     data = _inflate(raw, found, limit) if raw.startswith(GZIP_MAGIC) else raw
     return FileBytes(found, data, hashlib.sha256(data).hexdigest())
 

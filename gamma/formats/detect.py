@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import stat
 import zlib
 from pathlib import Path
 from typing import Any
 
 from gamma.errors import FormatError, UnsupportedError, UsageError
+from gamma.formats.compressed import existing
+from gamma.formats.files import file_mode, open_regular, refused
 from gamma.network.graph import Network
 
 SNIFFED = 512  # bytes that tell the formats apart
@@ -77,22 +80,20 @@ def sniff(path: Path) -> str:
 
 def _head(path: Path) -> tuple[bytes, bool]:
     """First bytes of the file, decompressed when it is gzip, and whether it was."""
-    if path.is_dir():
+    path = existing(path)
+    if stat.S_ISDIR(file_mode(path) or 0):
         raise UnsupportedError.at(path, "", "folders of weights are not read yet, give a file")
-    if not path.exists() and path.with_name(path.name + ".gz").exists():
-        path = path.with_name(path.name + ".gz")
     try:
-        with path.open("rb") as stream:
-            head = stream.read(SNIFFED)
-        if head[4:9] == HEADER_START or not head.startswith(b"\x1f\x8b"):
-            return head, False
-        with gzip.open(path) as expanded:
-            return expanded.read(SNIFFED), True
-    except FileNotFoundError:
-        raise FormatError.at(path, "", "no such file") from None
+        with open_regular(path) as stream:
+            head = stream.read(SNIFFED) or b""
+            if head[4:9] == HEADER_START or not head.startswith(b"\x1f\x8b"):
+                return head, False
+            stream.seek(0)
+            with gzip.open(stream) as expanded:
+                return expanded.read(SNIFFED), True
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise FormatError.at(path, "", f"cannot be read: {reason}") from None
+        raise refused(path, f"cannot be read: {reason}") from None
 
 
 def _refused(head: bytes) -> str | None:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError
+from gamma.formats.files import open_regular, refused
 from gamma.network.graph import Network, Source
 from gamma.tensor import resident
 
@@ -102,7 +103,7 @@ class TensorFile(Mapping[str, Array]):
 
     def sha256(self) -> str:
         """Digest of the whole file."""
-        with self.path.open("rb") as stream:
+        with open_regular(self.path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -113,13 +114,13 @@ def open_tensors(path: str | Path) -> TensorFile:
     """
     path = Path(path)
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             size = stream.seek(0, 2)
             stream.seek(0)
             length = _header_length(path, stream.read(8), size)
             text = stream.read(length)
     except OSError as error:
-        raise FormatError.at(path, "", f"cannot be read: {error.strerror or error}") from None
+        raise refused(path, f"cannot be read: {error.strerror or error}") from None
     entries, metadata = parse_header(path, text, size - 8 - length)
     shift = 8 + length
     placed = {
@@ -155,7 +156,7 @@ def _lazy_map(path: Path, size: int) -> Callable[[], mmap.mmap | bytes]:
 
     def mapped() -> mmap.mmap | bytes:
         if not opened:
-            with path.open("rb") as stream:
+            with open_regular(path) as stream:
                 opened.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
             if len(opened[0]) < size:
                 raise FormatError.at(path, "", "the file shrank while it was read")

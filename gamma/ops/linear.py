@@ -261,8 +261,9 @@ class ReduceSum(Linear):
 
     def shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
-        if any(not 0 <= a < len(shape) for a in self.axes):
-            raise UsageError(f"ReduceSum: axes {self.axes} are not axes of {shape}")
+        distinct = len(set(self.axes)) == len(self.axes)
+        if not distinct or any(not 0 <= a < len(shape) for a in self.axes):
+            raise UsageError(f"ReduceSum: axes {self.axes} are not distinct axes of {shape}")
         if self.keepdims:
             return tuple(1 if a in self.axes else n for a, n in enumerate(shape))
         return tuple(n for a, n in enumerate(shape) if a not in self.axes)

@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from gamma.errors import FormatError, GammaError, UsageError
+from gamma.formats.files import open_regular
 from gamma.tensor.threads import available
 from gamma.verify.choices import check_options
 from gamma.verify.records import SCHEMA, Record, Records
@@ -78,7 +80,7 @@ def read_list(path: Path) -> list[Instance]:
     Raises FormatError, with the line, for anything else.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
+        with TextIOWrapper(open_regular(path, "give a list"), "utf-8-sig", newline="") as stream:
             text = stream.read(LIST_LIMIT + 1)
     except OSError as error:
         reason = error.strerror or error
@@ -130,7 +132,7 @@ def content_hash(path: Path) -> str | None:
     from gamma.formats.compressed import existing
 
     try:
-        with existing(path).open("rb") as stream:
+        with open_regular(existing(path)) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except (OSError, FormatError):
         return None

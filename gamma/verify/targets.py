@@ -19,6 +19,11 @@ Bool = npt.NDArray[np.bool_]
 Terms = tuple[tuple[int, Fraction], ...]
 
 
+LARGE = Fraction(2**900)
+"""Sums of numbers below it do not overflow float64."""
+LARGEST = float(LARGE)
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Linear forms value = y·rows_y + x·rows_x + constant, one per unsafe half-space.
@@ -91,8 +96,15 @@ class Targets:
         return len(self.region)
 
     def provable(self) -> Int64:
-        """Constraints with an output term that float64 can express: the rows worth bounding."""
-        useful = [i for i, c in enumerate(self.constraints) if c.y and _expressible(c)]
+        """Constraints with an output term that float64 can express: the rows worth bounding.
+
+        A threshold above every float64 that a bound could exceed is not worth it.
+        """
+        useful = [
+            i
+            for i, c in enumerate(self.constraints)
+            if c.y and _expressible(c) and c.bound * _scale(c) < LARGE
+        ]
         return np.array(useful, dtype=np.int64)
 
     def attackable(self) -> Int64:
@@ -117,7 +129,7 @@ class Targets:
             exact &= _fill(rows_y[i], constraint.y, scale)
             if rows_x is not None:
                 exact &= _fill(rows_x[i], constraint.x, scale)
-            constant[i] = float_down(-constraint.bound * scale)
+            constant[i] = min(float_down(-constraint.bound * scale), LARGEST)
         strict = np.array([c.strict for c in chosen], dtype=bool)
         return Rows(rows_y, rows_x, constant, strict, scales, exact)
 
@@ -167,11 +179,13 @@ def _is_float(value: Fraction) -> bool:
 
 
 def _expressible(constraint: LinearConstraint) -> bool:
-    """Every number of the scaled constraint is far from float64's overflow and underflow."""
+    """Every scaled coefficient is far from float64's overflow and underflow.
+
+    The threshold may be anything: far above, every point meets it (its constant is -inf); far
+    below, its constant is lowered to ``LARGE``, which still excludes what it can.
+    """
     scale = _scale(constraint)
-    coefficients = [abs(c * scale) for _, c in (*constraint.y, *constraint.x)]
-    small, large = Fraction(1, 2**900), 2**900
-    return abs(constraint.bound * scale) < large and all(small < c < large for c in coefficients)
+    return all(1 / LARGE < abs(c * scale) < LARGE for _, c in (*constraint.y, *constraint.x))
 
 
 def _fill(row: Float64, terms: Terms, scale: Fraction) -> bool:

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError
+from gamma.formats.files import open_regular
 from gamma.tensor import resident
 
 Array = npt.NDArray[Any]
 
 MAX_AXES = 16
+EMPTY_LIMIT = 1 << 20  # product of the other axes of a tensor with an axis of length 0
 # TensorProto.DataType -> (little-endian storage, dtype of the value, typed field, its item dtype).
 # float16 and bfloat16 widen exactly to float32; their typed field holds bit patterns.
 _TYPES: dict[int, tuple[str, str, str]] = {
@@ -98,6 +100,10 @@ def read_tensor(proto: Any, name: str, folder: Folder) -> Array:
     dims = tuple(int(d) for d in proto.dims)
     if len(dims) > MAX_AXES or any(d < 0 for d in dims):
         raise FormatError.at(path, name, f"tensor has shape {list(dims)[:MAX_AXES]}")
+    if 0 in dims and math.prod(d for d in dims if d) > EMPTY_LIMIT:
+        # no bytes of the file back these sizes, and arithmetic on them overflows
+        message = f"empty tensor of shape {list(dims)}, expected sizes up to {EMPTY_LIMIT}"
+        raise FormatError.at(path, name, message)
     if proto.data_type not in _TYPES:
         found = DTYPES.get(proto.data_type, f"number {proto.data_type}")
         raise UnsupportedError.at(path, name, f"data type {found}, expected float, int or bool")
@@ -194,5 +200,6 @@ def _external(
         )
     if need == 0:
         return np.zeros(0, np.float32 if stored == "bfloat16" else _storage(stored))
-    raw = np.memmap(found, dtype=np.uint8, mode="r", offset=offset, shape=(need,))
+    with open_regular(found) as stream:
+        raw = np.memmap(stream, dtype=np.uint8, mode="r", offset=offset, shape=(need,))
     return _widen(np.asarray(raw).view(_storage(stored)), stored)
