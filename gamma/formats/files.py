@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from gamma.errors import FormatError
 
@@ -28,7 +28,7 @@ class _NotRegularError(OSError):
     """Raised inside ``open`` for what is no regular file."""
 
 
-def open_regular(path: str | Path, hint: str = "check the path") -> BinaryIO:
+def open_regular(path: str | Path, hint: str = "check the path") -> BufferedReader:
     """Open a regular file for reading, without ever waiting for another process.
 
     Raises:

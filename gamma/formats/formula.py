@@ -16,7 +16,10 @@ from gamma.formats.linear import ONE, ZERO, Linear, Term, add, as_linear
 from gamma.network.property import LinearConstraint
 
 MINUS_ONE = -ONE
-MAX_LITERALS = 1_000_000
+MAX_LITERALS = 600_000
+MAX_ASSERTIONS = 4_000_000
+MAX_WORK = 8 * MAX_LITERALS
+MAX_ABSORBED = 256
 MAX_TEXT_UNCOUNTED = 4 << 20
 COMMENT = re.compile(r";[^\n]*")
 
@@ -50,13 +53,24 @@ class Formula:
         return sum(len(part) or 1 for part in self.disjuncts)
 
 
-def comparison(operator: str, left: Term, right: Term, at: int) -> Formula:
-    """The formula ``left operator right`` for <=, <, >=, > and =. Consumes its terms."""
+Part = Formula | Atom
+"""A condition; the commonest, a single comparison, is no more than its atom."""
+
+
+def formula_of(part: Part, at: int = 0) -> Formula:
+    """Any condition as a Formula; ``at`` places an atom that states no position."""
+    if isinstance(part, Formula):
+        return part
+    return Formula([[part]], part.at if isinstance(part, Bound) else at)
+
+
+def comparison(operator: str, left: Term, right: Term, at: int) -> Part:
+    """The condition ``left operator right`` for <=, <, >=, > and =. Consumes its terms."""
     if operator == "=":
         pair = [as_linear(left), as_linear(right)]
         atoms: list[Atom] = []
         for one in ("<=", ">="):
-            formula = comparison(one, as_linear(pair[0]), as_linear(pair[1]), at)
+            formula = formula_of(comparison(one, as_linear(pair[0]), as_linear(pair[1]), at))
             if not formula.disjuncts:
                 return formula
             atoms += formula.disjuncts[0]
@@ -64,16 +78,16 @@ def comparison(operator: str, left: Term, right: Term, at: int) -> Formula:
     strict = operator in ("<", ">")
     less = operator[0] == "<"
     if isinstance(left, int) and isinstance(right, Fraction):
-        return Formula([[_simple(left, less, right, strict, at)]], at)
+        return _simple(left, less, right, strict, at)
     if isinstance(left, Fraction) and isinstance(right, int):
-        return Formula([[_simple(right, not less, left, strict, at)]], at)
+        return _simple(right, not less, left, strict, at)
     if isinstance(left, int) and isinstance(right, int) and left < 0 and right < 0:
         if left != right:  # Y against Y, the other common case
             plus, minus = (-1 - left, -1 - right) if less else (-1 - right, -1 - left)
             terms = ((plus, ONE), (minus, MINUS_ONE))
             if minus < plus:
                 terms = terms[::-1]
-            return Formula([[LinearConstraint(terms, (), ZERO, strict)]], at)
+            return LinearConstraint(terms, (), ZERO, strict)
     return _half_space(add([left, right], [1, -1] if less else [-1, 1]), strict, at)
 
 
@@ -85,7 +99,7 @@ def _simple(key: int, less: bool, value: Fraction, strict: bool, at: int) -> Ato
     return LinearConstraint(y, (), value if less else -value, strict)
 
 
-def _half_space(term: Term, strict: bool, at: int) -> Formula:
+def _half_space(term: Term, strict: bool, at: int) -> Part:
     """term <= 0 (strict: < 0)."""
     linear = term if isinstance(term, Linear) else as_linear(term)
     bound = -linear.constant
@@ -95,49 +109,126 @@ def _half_space(term: Term, strict: bool, at: int) -> Formula:
     y = [(-1 - key, value) for key, value in linear.coefficients.items() if key < 0]
     if not y and len(x) == 1:
         index, scale = x[0]
-        return Formula([[Bound(index, scale > 0, bound / scale, strict, at)]], at)
-    return Formula([[LinearConstraint(tuple(sorted(y)), tuple(sorted(x)), bound, strict)]], at)
+        return Bound(index, scale > 0, bound / scale, strict, at)
+    return LinearConstraint(tuple(sorted(y)), tuple(sorted(x)), bound, strict)
 
 
-def disjunction(parts: Sequence[Formula], at: int, fail: Fail) -> Formula:
-    """Any of the parts."""
-    disjuncts = [conjunction for part in parts for conjunction in part.disjuncts]
-    result = Formula(disjuncts, at)
-    check_size(result.size, at, fail)
-    return result
+class Logic:
+    """And, or: formulas of one file combined, within limits on the result and on all the work."""
+
+    def __init__(self, fail: Fail) -> None:
+        self.fail = fail
+        self.work = 0
+
+    def disjunction(self, parts: Sequence[Part], at: int) -> Formula:
+        """Any of the parts."""
+        disjuncts: list[list[Atom]] = []
+        for part in parts:
+            if isinstance(part, Formula):
+                disjuncts += part.disjuncts
+            else:
+                disjuncts.append([part])
+        result = Formula(disjuncts, at)
+        self.check_size(result.size, at)
+        return result
+
+    def conjunction(self, parts: Sequence[Part], at: int) -> Formula:
+        """All of the parts; the product of disjunctions is sized before it is formed."""
+        common: list[Atom] = []
+        factors: list[Formula] = []
+        for part in parts:
+            if not isinstance(part, Formula):
+                common.append(part)
+            elif len(part.disjuncts) == 1:
+                common += part.disjuncts[0]
+            elif not part.disjuncts:
+                return Formula([], at)
+            else:
+                factors.append(part)
+        if not factors:
+            self.check_size(len(common), at)
+            return Formula([common], at)
+        product = self._product(factors, at) if len(factors) > 1 else factors[0].disjuncts
+        self.check_size(sum(map(len, product)) + len(product) * len(common), at)
+        return Formula([common + one for one in product] if common else product, at)
+
+    def _product(self, factors: Sequence[Formula], at: int) -> list[list[Atom]]:
+        """The disjuncts of a product, as sets of atoms: what repeats stays as it is."""
+        numbers = _Numbers()
+        product: list[frozenset[int]] = [frozenset()]
+        seen: set[frozenset[frozenset[int]]] = set()
+        for factor in factors:
+            terms = [frozenset(map(numbers.of, part)) for part in factor.disjuncts]
+            if (whole := frozenset(terms)) in seen:
+                continue
+            seen.add(whole)
+            terms = list(dict.fromkeys(terms))
+            atoms = sum(map(len, product)), sum(map(len, terms))
+            size = len(product) * (atoms[1] + 1) + len(terms) * atoms[0]
+            self.check_size(size, at)
+            product = _absorbed([left | right for left in product for right in terms])
+        return [[numbers.atoms[number] for number in sorted(term)] for term in product]
+
+    def check_size(self, size: int, at: int) -> None:
+        """Count comparisons before they are made. Raises UnsupportedError for too many."""
+        self.work += size
+        if size > MAX_LITERALS or self.work > MAX_WORK:
+            message = (
+                f"the condition needs {min(size, 10**12)} comparisons as a disjunction of "
+                f"conjunctions, gamma takes {MAX_LITERALS}: split the property into several files"
+            )
+            if size <= MAX_LITERALS:
+                message = (
+                    f"nested and, or: written out they need over {MAX_WORK} comparisons: "
+                    "split the property into several files"
+                )
+            raise self.fail(UnsupportedError, at, message)
 
 
-def conjunction(parts: Sequence[Formula], at: int, fail: Fail) -> Formula:
-    """All of the parts; the product of disjunctions is sized before it is formed."""
-    if any(not part.disjuncts for part in parts):
-        return Formula([], at)
-    common = [a for part in parts if len(part.disjuncts) == 1 for a in part.disjuncts[0]]
-    result = Formula([common], at)
-    for part in parts:
-        if len(part.disjuncts) == 1:
-            continue
-        size = len(result.disjuncts) * part.size + len(part.disjuncts) * result.size
-        check_size(size, at, fail)
-        product = [left + right for left in result.disjuncts for right in part.disjuncts]
-        result = Formula(product, at)
-    return result
+class _Numbers:
+    """Equal atoms under one number, whatever their positions."""
+
+    def __init__(self) -> None:
+        self.atoms: list[Atom] = []
+        self._known: dict[object, int] = {}
+        self._objects: dict[int, int] = {}
+
+    def of(self, atom: Atom) -> int:
+        number = self._objects.get(id(atom))
+        if number is None:
+            key = atom[:4] if isinstance(atom, Bound) else atom
+            number = self._known.setdefault(key, len(self.atoms))
+            if number == len(self.atoms):
+                self.atoms.append(atom)
+            self._objects[id(atom)] = number
+        return number
 
 
-def check_size(size: int, at: int, fail: Fail) -> None:
-    if size > MAX_LITERALS:
-        message = (
-            f"the condition needs {size} comparisons as a disjunction of conjunctions, "
-            f"gamma takes {MAX_LITERALS}: split the property into several files"
-        )
-        raise fail(UnsupportedError, at, message)
+def _absorbed(terms: list[frozenset[int]]) -> list[frozenset[int]]:
+    """Without repetitions, and, of few, without those that another term implies (A or A and B)."""
+    distinct = list(dict.fromkeys(terms))
+    if len(distinct) > MAX_ABSORBED:
+        return distinct
+    least: list[frozenset[int]] = []
+    for term in sorted(distinct, key=len):
+        if not any(other <= term for other in least):
+            least.append(term)
+    kept = set(least)
+    return [term for term in distinct if term in kept]
 
 
 def check_length(text: str, fail: Fail) -> None:
-    """Refuse a text with too many comparisons before any time or memory goes into reading it."""
+    """Refuse a text with too many comparisons before any time or memory goes into reading it.
+
+    Assertions of a single comparison cost little and are not counted, up to ``MAX_ASSERTIONS``.
+    """
     if len(text) <= MAX_TEXT_UNCOUNTED:
         return
     bare = COMMENT.sub("", text)
-    count = bare.count("<") + bare.count(">")
+    assertions = bare.count("assert")
+    count = bare.count("<") + bare.count(">") - assertions
+    if assertions > MAX_ASSERTIONS:
+        raise fail(UnsupportedError, 0, f"{assertions} assertions, gamma takes {MAX_ASSERTIONS}")
     if count > MAX_LITERALS:
-        message = f"{count} comparisons, gamma takes {MAX_LITERALS}: split the property"
+        message = f"over {count} comparisons, gamma takes {MAX_LITERALS}: split the property"
         raise fail(UnsupportedError, 0, message)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
 from gamma.errors import GammaError, PropertyError, UnsupportedError
-from gamma.formats.formula import MINUS_ONE, Atom, Bound, Fail, Formula, check_size, conjunction
+from gamma.formats.bulk import Bounds
+from gamma.formats.formula import MINUS_ONE, Atom, Bound, Fail, Formula, Logic
 from gamma.formats.linear import ONE, ZERO
 from gamma.network.property import Conjunction, LinearConstraint, Region
 
@@ -17,9 +18,10 @@ Pairs = tuple[tuple[int, Fraction], ...]
 class _Boxes:
     """The box common to all regions, and what a region adds to it."""
 
-    def __init__(self) -> None:
-        self.lower: dict[int, Fraction] = {}
-        self.upper: dict[int, Fraction] = {}
+    def __init__(self, stated: Bounds) -> None:
+        self.stated = stated
+        self.lower = stated.tightest(upper=False)
+        self.upper = stated.tightest(upper=True)
 
     def tighten(self, bound: Bound) -> LinearConstraint | None:
         """Take a bound into the common box; a strict one is returned as a constraint as well."""
@@ -57,7 +59,11 @@ def _strict_constraint(bound: Bound) -> LinearConstraint:
 
 
 def build_regions(
-    assertions: Sequence[Formula], inputs: int, declared: Callable[[int], int], fail: Fail
+    assertions: Sequence[Formula],
+    inputs: int,
+    declared: Callable[[int], int],
+    logic: Logic,
+    stated: Bounds,
 ) -> tuple[Region, ...]:
     """The regions of the conjunction of all assertions.
 
@@ -65,16 +71,18 @@ def build_regions(
         assertions: one formula per assertion.
         inputs: number of inputs X_0 … X_(inputs−1).
         declared: position of the declaration of an input, for messages.
-        fail: builds the error for a position.
+        logic: combines the conditions of this file.
+        stated: assertions that are bounds on single inputs, read in bulk.
 
     Raises:
         PropertyError: an input without bounds, nothing asked of the outputs, nothing left.
         UnsupportedError: too many disjuncts.
     """
+    fail = logic.fail
     for assertion in assertions:
         if not assertion.disjuncts:
             raise fail(PropertyError, assertion.at, "this condition is false: nothing to verify")
-    boxes, common = _Boxes(), []
+    boxes, common = _Boxes(stated), []
     for assertion in assertions:
         for atom in assertion.disjuncts[0] if len(assertion.disjuncts) == 1 else ():
             strict = atom if isinstance(atom, LinearConstraint) else boxes.tighten(atom)
@@ -82,8 +90,8 @@ def build_regions(
                 common.append(strict)
     _check_common(boxes, assertions, fail)
     at = assertions[-1].at if assertions else 0
-    alternatives = conjunction([a for a in assertions if len(a.disjuncts) > 1], at, fail)
-    check_size(alternatives.size + len(alternatives.disjuncts) * len(common), at, fail)
+    alternatives = logic.conjunction([a for a in assertions if len(a.disjuncts) > 1], at)
+    logic.check_size(alternatives.size + len(alternatives.disjuncts) * len(common), at)
     groups: dict[tuple[Pairs, Pairs], list[list[LinearConstraint]]] = {}
     for atoms in alternatives.disjuncts:
         lower, upper, kept = boxes.split(atoms)
@@ -107,21 +115,29 @@ def _check_common(boxes: _Boxes, assertions: Sequence[Formula], fail: Fail) -> N
     """Refuse a common box that is empty, at the bound that empties it."""
     for index, low in boxes.lower.items():
         high = boxes.upper.get(index)
-        if high is None or low <= high:
+        if high is None or low is high or _ordered(low, high):
             continue
-        at = max(
+        places = [
             atom.at
             for formula in assertions
             if len(formula.disjuncts) == 1
             for atom in formula.disjuncts[0]
             if isinstance(atom, Bound) and atom.variable == index
             if atom.value == (high if atom.upper else low)
-        )
+        ]
+        places += [boxes.stated.place(index, low, False), boxes.stated.place(index, high, True)]
+        at = max(places)
         message = (
             f"X_{index} is at least {float_text(low)} and at most {float_text(high)}: "
             "no input satisfies both"
         )
         raise fail(PropertyError, at, message)
+
+
+def _ordered(low: Fraction, high: Fraction) -> bool:
+    """low <= high, in a third of the time that Fraction takes."""
+    (a, b), (c, d) = low.as_integer_ratio(), high.as_integer_ratio()
+    return a * d <= c * b
 
 
 def float_text(value: Fraction) -> str:
@@ -147,7 +163,9 @@ def _regions(
             index = next(i for i in range(inputs) if i not in side)
             raise _missing(index, word, declared, fail)
         missing = [i for i in range(inputs) if i not in side] if len(side) < inputs else []
-        sides.append((tuple(side.get(i, ZERO) for i in range(inputs)), missing, word))
+        whole = map(side.__getitem__, range(inputs)) if not missing else None
+        base = tuple(whole or (side.get(i, ZERO) for i in range(inputs)))
+        sides.append((base, missing, word))
     regions = []
     for (low, high), parts in groups.items():
         ends = []

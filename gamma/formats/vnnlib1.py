@@ -8,11 +8,16 @@ column. Each expression is reduced to its value the moment it closes, so no tree
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from gamma.errors import FormatError, GammaError, PropertyError, UnsupportedError
-from gamma.formats.formula import Formula, check_length, comparison, conjunction, disjunction
+from gamma.formats import bulk
+from gamma.formats.formula import Bound, Formula, Logic, Part, check_length, comparison, formula_of
 from gamma.formats.linear import (
     Linear,
     Term,
@@ -25,10 +30,15 @@ from gamma.formats.linear import (
     y_key,
 )
 from gamma.formats.regions import build_regions
-from gamma.network.property import Property
+from gamma.network.property import LinearConstraint, Property
 
 MAX_DEPTH = 1000
-TOKEN = re.compile(r"[()]|[^\s();]+|;[^\n]*")
+WORD = r"[()]|[^\s();]+|;[^\n]*"
+# The commonest expression, a comparison of two words, is one token with three groups.
+LEAF = r"\((<=|>=)\s+([^\s();]+)\s+([^\s();]+)\s*\)"
+TOKEN, PLAIN_TOKEN = re.compile(f"{LEAF}|{WORD}"), re.compile(WORD)
+DECLARATIONS = bulk.plain_commands(rf"\(declare-const [XY]_{bulk.INDEX} Real\)")
+BOUNDS = bulk.plain_commands(rf"\(assert \([<>]= X_{bulk.INDEX} {bulk.NUMBER}\)\)")
 VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,17})")
 COMPARISONS = frozenset(("<=", "<", ">=", ">", "="))
 CONNECTIVES = frozenset(("and", "or"))
@@ -45,7 +55,8 @@ class _Done:
 
 
 EMPTY, DONE = _Empty(), _Done()
-Item = str | Term | Formula | _Empty | _Done
+CONDITIONS = (Formula, Bound, LinearConstraint)
+Item = str | Term | Part | _Empty | _Done
 """What an open expression holds: raw atoms and reduced values."""
 
 
@@ -57,9 +68,14 @@ class Reader:
         self.path = path
         self.names: dict[str, int] = {}
         self.numbers: dict[str, Term] = {}
-        self.declared: dict[str, dict[int, int]] = {"X": {}, "Y": {}}
+        # Declared are 0 … contiguous − 1 and what was named ahead of its turn.
+        self.contiguous = {"X": 0, "Y": 0}
+        self.ahead: dict[str, set[int]] = {"X": set(), "Y": set()}
         self.integers: set[int] = set()
+        self.logic = Logic(self.fail)
         self.assertions: list[Formula] = []
+        self.bounds: list[bulk.Bounds] = []
+        self.irregular = 0  # up to here nothing is tried in bulk
 
     def fail(self, kind: type[GammaError], at: int, message: str) -> GammaError:
         """The error of this kind at a character offset."""
@@ -70,35 +86,80 @@ class Reader:
     def read(self) -> Property:
         """Read the whole text."""
         check_length(self.text, self.fail)
-        self._walk()
+        position: int | None = 0
+        while position is not None:
+            position = self._command_at(self._runs(position))
         inputs, outputs = self._count("X"), self._count("Y")
         regions = build_regions(
-            self.assertions, inputs, lambda index: self.declared["X"][index], self.fail
+            self.assertions,
+            inputs,
+            lambda index: self._place(f"X_{index}", 0),
+            self.logic,
+            bulk.Bounds.joined(self.bounds),
         )
         return Property(regions, inputs, outputs, self.path, integers=frozenset(self.integers))
 
-    def _walk(self) -> None:
+    def _runs(self, position: int) -> int:
+        """Take plain declarations and bounds in bulk; where the first other command starts."""
+        if position < self.irregular:
+            return position
+        while True:
+            start = position
+            for chunk, at in bulk.runs(DECLARATIONS, self.text, position):
+                position = at + len(chunk)
+                if not self._declare_all(*bulk.declared(chunk, len("(declare-const "))):
+                    self.irregular = position
+                    return at
+            for chunk, at in bulk.runs(BOUNDS, self.text, position):
+                position = at + len(chunk)
+                found = bulk.bounds(chunk, at, len("<= X_"))
+                if found is None or found.variable.max(initial=0) >= self.contiguous["X"]:
+                    self.irregular = position
+                    return at
+                self.bounds.append(found)
+            if position == start:
+                return position
+
+    def _declare_all(self, letters: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64]) -> bool:
+        """Declare names that come in order; False (and nothing done) when they do not."""
+        counts = {}
+        for letter in "XY":
+            own = indices[letters == ord(letter)]
+            first = self.contiguous[letter]
+            counts[letter] = first + len(own)
+            if self.ahead[letter] or (own != np.arange(first, first + len(own))).any():
+                return False
+        self.contiguous = counts
+        return True
+
+    def _command_at(self, position: int) -> int | None:
+        """Read one command in whatever form; where it ends, None at the end of the text."""
         stack: list[tuple[list[Item], int]] = []
         items: list[Item] = []
         start = 0
-        for match in TOKEN.finditer(self.text):
+        for match in TOKEN.finditer(self.text, position):
             token = match.group()
+            if match.lastindex or token == ")":
+                if match.lastindex:
+                    value = self._reduce(list(match.groups()), match.start(), len(stack) + 1)
+                elif not stack:
+                    raise self.fail(FormatError, match.start(), "')' without '(': remove it")
+                else:
+                    value = self._reduce(items, start, len(stack))
+                    items, start = stack.pop()
+                if stack:
+                    items.append(value)
+                    continue
+                if value is not DONE:
+                    message = f"expected a command ({', '.join(sorted(COMMANDS))})"
+                    raise self.fail(FormatError, match.start(), message)
+                return match.end()
             if token == "(":
                 if len(stack) >= MAX_DEPTH:
                     message = f"parentheses nested deeper than {MAX_DEPTH}: simplify the expression"
                     raise self.fail(FormatError, match.start(), message)
                 stack.append((items, start))
                 items, start = [], match.start()
-            elif token == ")":
-                if not stack:
-                    raise self.fail(FormatError, match.start(), "')' without '(': remove it")
-                value = self._reduce(items, start, len(stack))
-                items, start = stack.pop()
-                if stack:
-                    items.append(value)
-                elif value is not DONE:
-                    message = f"expected a command ({', '.join(sorted(COMMANDS))})"
-                    raise self.fail(FormatError, match.start(), message)
             elif token[0] != ";":
                 if not stack:
                     message = (
@@ -109,6 +170,7 @@ class Reader:
         if stack:
             message = "'(' is never closed: the file is truncated or a ')' is missing"
             raise self.fail(FormatError, start, message)
+        return None
 
     def _reduce(self, items: list[Item], start: int, depth: int) -> Item:
         """The value of a closed expression."""
@@ -140,7 +202,7 @@ class Reader:
         message = f"unknown {kind} {_show(head)}, expected {expected}"
         raise self.fail(UnsupportedError, self._place(head, start), message)
 
-    def _comparison(self, head: str, items: list[Item], start: int) -> Formula:
+    def _comparison(self, head: str, items: list[Item], start: int) -> Part:
         if len(items) < 3:
             raise self.fail(FormatError, start, f"{head} needs two terms, found {len(items) - 1}")
         terms = [self._term(item, start) for item in items[1:]]
@@ -150,12 +212,12 @@ class Reader:
             comparison(head, as_linear(left), as_linear(right), start)
             for left, right in pairwise(terms)
         ]
-        return conjunction(links, start, self.fail)
+        return self.logic.conjunction(links, start)
 
-    def _connective(self, head: str, items: list[Item], start: int) -> Formula:
-        parts: list[Formula] = []
+    def _connective(self, head: str, items: list[Item], start: int) -> Part:
+        parts: list[Part] = []
         for item in items[1:]:
-            if not isinstance(item, Formula):
+            if not isinstance(item, CONDITIONS):
                 where = self._place(item, start) if isinstance(item, str) else start
                 raise self.fail(
                     FormatError, where, f"{head} takes comparisons, found {_show(item)}"
@@ -165,7 +227,8 @@ class Reader:
             raise self.fail(FormatError, start, f"({head}) without an operand")
         if len(parts) == 1:
             return parts[0]
-        return (conjunction if head == "and" else disjunction)(parts, start, self.fail)
+        join = self.logic.conjunction if head == "and" else self.logic.disjunction
+        return join(parts, start)
 
     def _arithmetic(self, head: str, items: list[Item], start: int) -> Term:
         terms = [self._term(item, start) for item in items[1:]]
@@ -180,7 +243,7 @@ class Reader:
     def _term(self, item: Item, start: int) -> Term:
         """The value of an operand: a variable, a decimal or a reduced term."""
         if isinstance(item, str):
-            key = self.names.get(item)
+            key = self._key(item)
             if key is not None:
                 return key
             known = self.numbers.get(item)
@@ -196,16 +259,16 @@ class Reader:
             if len(self.numbers) < 100_000:
                 self.numbers[item] = value
             return value
-        if isinstance(item, (int, Linear)) or not isinstance(item, (Formula, _Empty, _Done)):
+        if isinstance(item, (int, Linear, Fraction)):
             return item
         raise self.fail(FormatError, start, f"found {_show(item)}, expected a number or a term")
 
     def _command(self, head: str, items: list[Item], start: int) -> None:
         if head == "assert":
-            if len(items) != 2 or not isinstance(items[1], Formula):
+            if len(items) != 2 or not isinstance(items[1], CONDITIONS):
                 message = "assert takes one condition in parentheses, such as (<= X_0 1.0)"
                 raise self.fail(FormatError, start, message)
-            self.assertions.append(items[1])
+            self.assertions.append(formula_of(items[1], start))
             return
         form = (
             "(declare-const X_0 Real)" if head == "declare-const" else "(declare-fun X_0 () Real)"
@@ -224,34 +287,48 @@ class Reader:
         if match is None:
             message = f"variable {_show(name)}, expected X_0, X_1, … for inputs, Y_0, … for outputs"
             raise self.fail(FormatError, place, message)
-        if name in self.names:
-            raise self.fail(FormatError, place, f"{name} is declared twice")
         letter, index = match.group(1), int(match.group(2))
+        if self._is_declared(letter, index):
+            raise self.fail(FormatError, place, f"{name} is declared twice")
         if sort not in ("Real", "Int") or (sort == "Int" and letter == "Y"):
             expected = "Real or Int" if letter == "X" else "Real"
             message = f"{name} has sort {_show(sort)}, expected {expected}"
             raise self.fail(UnsupportedError, place, message)
         if sort == "Int":
             self.integers.add(index)
-        self.names[name] = x_key(index) if letter == "X" else y_key(index)
-        self.declared[letter][index] = place
+        ahead = self.ahead[letter]
+        ahead.add(index)
+        while self.contiguous[letter] in ahead:
+            ahead.remove(self.contiguous[letter])
+            self.contiguous[letter] += 1
+
+    def _is_declared(self, letter: str, index: int) -> bool:
+        return index < self.contiguous[letter] or index in self.ahead[letter]
+
+    def _key(self, name: str) -> int | None:
+        """The key of a declared name, None of anything else."""
+        key = self.names.get(name)
+        if key is None and name[0] in "XY" and (match := VARIABLE.fullmatch(name)):
+            letter, index = match.group(1), int(match.group(2))
+            if self._is_declared(letter, index):
+                key = self.names[name] = x_key(index) if letter == "X" else y_key(index)
+        return key
 
     def _count(self, letter: str) -> int:
         """Number of declared inputs or outputs, which must be 0, 1, … without a gap."""
-        places = self.declared[letter]
-        if not places:
+        count, ahead = self.contiguous[letter], self.ahead[letter]
+        if ahead:
+            last = max(ahead)
+            message = f"{letter}_{last} is declared but {letter}_{count} is not: number them from 0"
+            raise self.fail(PropertyError, self._place(f"{letter}_{last}", 0), message)
+        if not count:
             word = "input" if letter == "X" else "output"
             raise self.fail(PropertyError, len(self.text), f"no {word} {letter}_0 is declared")
-        last = max(places)
-        if last + 1 != len(places):
-            gap = next(index for index in range(last) if index not in places)
-            message = f"{letter}_{last} is declared but {letter}_{gap} is not: number them from 0"
-            raise self.fail(PropertyError, places[last], message)
-        return len(places)
+        return count
 
     def _place(self, token: str, start: int) -> int:
         """Offset of the first ``token`` in the expression that starts at ``start``."""
-        for match in TOKEN.finditer(self.text, start):
+        for match in PLAIN_TOKEN.finditer(self.text, start):
             if match.group() == token:
                 return match.start()
         return start
@@ -261,7 +338,7 @@ def _show(item: object) -> str:
     """An item for a message, short whatever the file holds."""
     if isinstance(item, str):
         return ascii(item if len(item) <= 40 else item[:37] + "...")
-    if isinstance(item, Formula):
+    if isinstance(item, CONDITIONS):
         return "a condition"
     return "'()'" if item is EMPTY else "a term"
 

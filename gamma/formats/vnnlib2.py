@@ -9,20 +9,25 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gamma.errors import FormatError, GammaError, PropertyError, UnsupportedError
-from gamma.formats.formula import Formula, check_length, comparison, conjunction, disjunction
+from gamma.formats import bulk
+from gamma.formats.formula import Bound, Formula, Logic, Part, check_length, comparison, formula_of
 from gamma.formats.linear import Term, TermError, add, as_linear, decimal, multiply, x_key, y_key
 from gamma.formats.regions import build_regions
-from gamma.network.property import Property
+from gamma.network.property import LinearConstraint, Property
 
 # The package's parser recurses; this keeps it far from the end of its stack.
 MAX_DEPTH = 1000
 MAX_SIZE = 1 << 31
 COMMENT = re.compile(r'^([^"\n;]*);[^\n]*', re.MULTILINE)
 DECLARATION = re.compile(r"(\(\s*declare-(?:input|output|hidden)\s+[^\s()]+\s+)Real\b")
+INPUT = re.compile(r"\(\s*declare-input\s+([^\s()]+)")
 INTEGER = re.compile(r"\[[^\]]*\]|(?<![^\s()])([+-]?[0-9]+)(?![^\s()])")
 SYNTAX_ERROR = re.compile(r"syntax error at line (\d+), column (\d+): '(.*)'", re.DOTALL)
 COMPARISONS = {
@@ -44,6 +49,7 @@ class Reader:
         self.line = 0
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.inputs: frozenset[str] = frozenset()
+        self.logic = Logic(self.fail)
 
     def fail(self, kind: type[GammaError], at: int, message: str, column: str = "") -> GammaError:
         """The error of this kind at a line."""
@@ -54,15 +60,17 @@ class Reader:
         check_length(self.text, self.fail)
         bare = COMMENT.sub(r"\1", self.text)
         self._check_text(bare)
+        bare, runs = self._runs(bare)
         query = self._parse(bare)
         inputs, outputs = self._declarations(query)
+        stated = bulk.Bounds.joined([self._bounds(chunk, line) for chunk, line in runs])
         found = len(re.findall(r"\(\s*assert(?![^\s()])", bare))
         if len(query.assertions) != found:
             message = f"the parser saw {len(query.assertions)} of {found} assertions"
             raise self.fail(FormatError, 0, message)
         assertions = [self._formula(assertion.expr) for assertion in query.assertions]
         declared = self._line_of("declare-input")
-        regions = build_regions(assertions, inputs, lambda _: declared, self.fail)
+        regions = build_regions(assertions, inputs, lambda _: declared, self.logic, stated)
         return Property(regions, inputs, outputs, self.path)
 
     def _check_text(self, bare: str) -> None:
@@ -81,6 +89,39 @@ class Reader:
         if version is not None and version.group(1) != "2.0":
             message = f"VNN-LIB version {version.group(1)!a}, gamma reads 1.0 and 2.0"
             raise self.fail(UnsupportedError, self._line_of("vnnlib-version"), message)
+
+    def _runs(self, bare: str) -> tuple[str, list[tuple[str, int]]]:
+        """The text without long runs of bounds on the input, which keep their lines, and those.
+
+        The package's parser takes 50 microseconds for each; the first of a run is left to it.
+        """
+        names = set(INPUT.findall(bare))
+        if len(names) != 1:
+            return bare, []
+        index = rf"{bulk.INDEX}(?:, ?{bulk.INDEX})*+"
+        plain = rf"\(assert \([<>]= {re.escape(names.pop())}\[{index}\] {bulk.NUMBER}\)\)"
+        pattern = bulk.plain_commands(plain)
+        kept, runs, done, line = [], [], 0, 1
+        while (match := pattern.search(bare, done)) is not None:
+            start = bare.index("))", match.start()) + 2
+            kept.append(bare[done:start])
+            line += kept[-1].count("\n")
+            chunk = bare[start : match.end()]
+            runs.append((chunk, line))
+            kept.append("\n" * chunk.count("\n"))
+            line += chunk.count("\n")
+            done = match.end()
+        return "".join((*kept, bare[done:])), runs
+
+    def _bounds(self, chunk: str, line: int) -> bulk.Bounds:
+        """The bounds of a run that starts on this line; their places are lines."""
+        (name,) = self.inputs
+        found = bulk.bounds(chunk, 0, len("<= ") + len(name) + 1, self.shapes[name])
+        if found is None:
+            message = f"an index of {_show(name)} is not one of shape {list(self.shapes[name])}"
+            raise self.fail(FormatError, line, f"{message}, here or in the bounds that follow")
+        breaks = np.flatnonzero(np.frombuffer(chunk.encode("ascii"), np.uint8) == ord("\n"))
+        return replace(found, at=line + np.searchsorted(breaks, found.at))
 
     def _parse(self, bare: str) -> Any:
         """The package's query; its errors as one line each."""
@@ -175,9 +216,9 @@ class Reader:
             except TermError as error:
                 raise self.fail(UnsupportedError, self.line, str(error)) from error
         result = values[0]
-        if not isinstance(result, Formula):
+        if not isinstance(result, (Formula, Bound, LinearConstraint)):
             raise self.fail(FormatError, self.line, "an assertion holds a term, not a condition")
-        return result
+        return formula_of(result, self.line)
 
     def _children(self, node: Any) -> list[Any]:
         kind = type(node).__name__
@@ -189,7 +230,7 @@ class Reader:
             return [node.head, *node.rest]
         return [node.expr] if kind == "Negate" else []
 
-    def _combine(self, node: Any, operands: list[Any]) -> Term | Formula:
+    def _combine(self, node: Any, operands: list[Any]) -> Term | Part:
         """The value of a node from the values of its children."""
         kind = type(node).__name__
         if kind == "Var":
@@ -206,10 +247,10 @@ class Reader:
             left, right = as_linear(operands[0]), as_linear(operands[1])
             below = comparison("<", as_linear(left), as_linear(right), self.line)
             above = comparison(">", left, right, self.line)
-            return disjunction([below, above], self.line, self.fail)
+            return self.logic.disjunction([below, above], self.line)
         if kind in ("And", "Or"):
-            join = conjunction if kind == "And" else disjunction
-            return operands[0] if len(operands) == 1 else join(operands, self.line, self.fail)
+            join = self.logic.conjunction if kind == "And" else self.logic.disjunction
+            return operands[0] if len(operands) == 1 else join(operands, self.line)
         if kind == "Multiply":
             return multiply(operands)
         if kind == "Plus":

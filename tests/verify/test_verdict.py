@@ -265,3 +265,29 @@ def test_labels_read_like_the_safe_side() -> None:
     assert describe_safe(at_most(2, Fraction(1, 2), strict=True)) == "Y_2 >= 0.5"
     mixed = LinearConstraint(((0, Fraction(2)),), ((1, -ONE),), Fraction(3))
     assert describe_safe(mixed) == "2·Y_0 - X_1 > 3"
+
+
+@pytest.mark.parametrize(
+    ("condition", "verdict"),
+    [
+        ("(<= Y_0 1e2000)", "violated"),
+        ("(<= Y_0 1e300)", "violated"),
+        ("(>= Y_0 -1e2000)", "violated"),
+        ("(and (<= Y_0 1e2000) (>= Y_0 -1e2000))", "violated"),
+        ("(<= Y_0 -1e2000)", "verified"),
+        ("(<= Y_0 -1e300)", "verified"),
+        ("(or (>= Y_0 1e2000) (< Y_0 -1e400))", "verified"),
+        ("(and (<= Y_0 1e2000) (<= Y_0 -1e2000))", "verified"),
+    ],
+)
+def test_thresholds_beyond_float64_are_decided(condition, verdict):
+    from gamma.formats.vnnlib import read_string
+    from gamma.network.graph import Builder
+    from gamma.ops import Gemm, Input, Relu
+
+    builder = Builder(Input(), (1,))
+    hidden = builder.add(Gemm(np.array([[2.0]], np.float32)), 0)
+    net = builder.build(builder.add(Relu(), hidden))
+    head = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= -1 X_0 1))"
+    result = gamma.verify(net, read_string(f"{head}(assert {condition})"), timeout=20)
+    assert result.verdict == verdict

@@ -1,0 +1,163 @@
+"""Long runs of declarations and of bounds on single inputs, read as columns of arrays.
+
+Property files of large networks are little else: ``(assert (<= X_7 0.5))`` a million times. What is
+written in this plain form is read here without a Python object per word; whatever else a file
+holds, errors included, is left to the readers of the two versions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+RUN = 50_000  # commands read at once
+SHORTEST = 16  # commands for which arrays pay
+# Decimals whose digits without the point fit into 63 bits.
+NUMBER = r"[+-]?+(?:0?\.[0-9]{1,18}|[0-9]{1,3}\.[0-9]{0,15}|[0-9]{1,18})(?![0-9.eE])"
+INDEX = r"(?:0|[1-9][0-9]{0,8})"
+POWERS = 10 ** np.arange(19, dtype=np.int64)
+
+_OPEN, _LESS, _POINT, _MINUS, _PLUS, _COMMA, _SPACE = map(ord, "(<.-+, ")
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Columns: input ``variable`` is at most (``upper``) or at least numerator/denominator.
+
+    Fractions are in lowest terms; ``at`` is where the text states them.
+    """
+
+    variable: Int64
+    upper: npt.NDArray[np.bool_]
+    numerator: Int64
+    denominator: Int64
+    at: Int64
+
+    @classmethod
+    def joined(cls, parts: list[Bounds]) -> Bounds:
+        """All rows of the parts, in order."""
+        empty = [np.zeros(0, np.int64)]
+        names = ("variable", "upper", "numerator", "denominator", "at")
+        columns = [np.concatenate([getattr(p, n) for p in parts] or empty) for n in names]
+        columns[1] = columns[1].astype(bool)
+        return cls(*columns)
+
+    def __len__(self) -> int:
+        return len(self.variable)
+
+    def tightest(self, upper: bool) -> dict[int, Fraction]:
+        """The least upper (or greatest lower) bound of every variable that has one."""
+        rows = np.flatnonzero(self.upper == upper)
+        if not len(rows):
+            return {}
+        nearest = self.numerator[rows] / self.denominator[rows]
+        order = np.lexsort((nearest if upper else -nearest, self.variable[rows]))
+        rows, nearest = rows[order], nearest[order]
+        variable = self.variable[rows]
+        first = np.r_[True, variable[1:] != variable[:-1]]
+        values = _fractions(self.numerator[rows[first]], self.denominator[rows[first]])
+        result = dict(zip(variable[first].tolist(), values, strict=True))
+        # Another value with the first one's float64 may be tighter still: compared exactly.
+        rivals = ~first & (nearest == nearest[first][np.cumsum(first) - 1])
+        changed = np.diff(self.numerator[rows]) != 0
+        rivals[1:] &= changed | (np.diff(self.denominator[rows]) != 0)
+        for row in rows[rivals].tolist():
+            value = Fraction(int(self.numerator[row]), int(self.denominator[row]))
+            key = int(self.variable[row])
+            if value < result[key] if upper else value > result[key]:
+                result[key] = value
+        return result
+
+    def place(self, variable: int, value: Fraction, upper: bool) -> int:
+        """Where this bound is stated last, -1 if nowhere."""
+        same = (self.variable == variable) & (self.upper == upper)
+        if max(abs(value.numerator), value.denominator) >= 1 << 63:
+            return -1
+        same &= (self.numerator == value.numerator) & (self.denominator == value.denominator)
+        return int(self.at[same].max(initial=-1))
+
+
+def _fractions(numerators: Int64, denominators: Int64) -> list[Fraction]:
+    """Fractions of coprime numbers, without the greatest common divisor that Fraction computes."""
+    result = []
+    for numerator, denominator in zip(numerators.tolist(), denominators.tolist(), strict=True):
+        value: Any = object.__new__(Fraction)
+        value._numerator, value._denominator = numerator, denominator
+        result.append(value)
+    return result
+
+
+def runs(pattern: re.Pattern[str], text: str, start: int) -> Iterator[tuple[str, int]]:
+    """Pieces of ``text`` from ``start`` on that are plain commands, and where they stand."""
+    while (match := pattern.match(text, start)) is not None:
+        yield match.group(), start
+        start = match.end()
+
+
+def plain_commands(body: str) -> re.Pattern[str]:
+    """What matches up to ``RUN`` commands of one plain form."""
+    return re.compile(r"\s*+(?:" + body + r"\s*+){" + f"{SHORTEST},{RUN}" + r"}+", re.ASCII)
+
+
+def declared(chunk: str, prefix: int, suffix: str = "") -> tuple[Bytes, Int64]:
+    """First letters and numbers of names that stand ``prefix`` bytes behind each '('."""
+    buffer = np.frombuffer(chunk.encode("ascii"), np.uint8)
+    names = np.flatnonzero(buffer == _OPEN) + prefix
+    return buffer[names], _digits(buffer, names + 2)[0]
+
+
+def bounds(chunk: str, start: int, prefix: int, shape: tuple[int, ...] = ()) -> Bounds | None:
+    """Bounds ``(assert (<= NAME…INDEX…NUMBER))`` whose index is ``prefix`` bytes behind the '<'.
+
+    With a ``shape`` there is one index per axis between brackets. None where an index is beyond it.
+    """
+    buffer = np.frombuffer(chunk.encode("ascii"), np.uint8)
+    relation = np.flatnonzero((buffer == _LESS) | (buffer == _LESS + 2))
+    variable, position = _digits(buffer, relation + prefix)
+    inside = np.ones(len(relation), bool)
+    for before, size in pairwise((0, *shape)):
+        if before:  # a further index, behind a comma and perhaps a space
+            inside &= buffer[position] == _COMMA
+            position = position + 1
+            position = position + (buffer[position] == _SPACE)
+            following, position = _digits(buffer, position)
+        else:
+            following, variable = variable, np.zeros_like(variable)
+        inside &= following < size
+        variable = variable * size + following
+    position = position + (2 if shape else 1)  # "] " or " "
+    inside &= buffer[position - 1] == _SPACE
+    if not inside.all():
+        return None
+    sign = buffer[position]
+    position = position + ((sign == _MINUS) | (sign == _PLUS))
+    value, position = _digits(buffer, position)
+    fraction = position + (buffer[position] == _POINT)
+    value, position = _digits(buffer, fraction, value)
+    denominator = POWERS[position - fraction]
+    divisor = np.gcd(value, denominator)
+    value = np.where(sign == _MINUS, -value, value)
+    upper = buffer[relation] == _LESS
+    return Bounds(variable, upper, value // divisor, denominator // divisor, relation - 1 + start)
+
+
+def _digits(buffer: Bytes, position: Int64, value: Int64 | None = None) -> tuple[Int64, Int64]:
+    """The numbers whose digits start at ``position`` (appended to ``value``), and their ends."""
+    value = np.zeros(len(position), np.int64) if value is None else value
+    while True:
+        digit = buffer[position] - np.uint8(48)  # wraps around for what stands below "0"
+        more = digit < 10
+        if not more.any():
+            return value, position
+        value = np.where(more, value * 10 + digit, value)
+        position = position + more
