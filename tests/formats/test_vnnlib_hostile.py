@@ -58,7 +58,7 @@ HOSTILE = {
     "two_indices": lambda: TWO.format(",".join(["2"] * 100000)) + "(assert (<= Y[0] 0.1))",
 }
 
-ANSWERED = {"product_again", "nested_or"}
+ANSWERED = {"product_again"}
 
 CHILD = textwrap.dedent(
     """
