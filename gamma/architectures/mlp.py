@@ -84,7 +84,7 @@ def build(
         raise UsageError(
             f"{path or 'state_dict'}: understood {len(ordered)} layers in this order: "
             f"{'; '.join(understood)}. The activation between them is not in the file: give "
-            'activation="relu" (command line: --activation relu)'
+            'activation="relu"'
         )
     activations = parse_activations(activation, len(ordered))
     builder, position = _chain(ordered, activations, geometry, shape, path)
@@ -224,8 +224,7 @@ def _input_shape(
             return (int(first.weight.shape[1]),)
         raise UsageError(
             f"{path or 'state_dict'}: the first layer is {_describe(first)}; the image's size is "
-            "not in the file: give input_shape=(channels, height, width) "
-            "(command line: --input-shape 1,28,28)"
+            "not in the file: give input_shape=(channels, height, width)"
         )
     shape = tuple(int(v) for v in given)
     if any(v < 1 for v in shape) or math.prod(shape) > 1 << 28:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gamma.cli.measuring import Machine, describe_machine, measure_machine, timed
+from gamma.cli.output import note
 from gamma.errors import InternalError
 from gamma.network.graph import Builder, Network
 from gamma.tensor.box import Box
@@ -131,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
 
     with limited_threads(args.threads):
         if sys.stderr.isatty():
-            print(f"measuring for about {args.seconds:g} s ...", file=sys.stderr)
+            note(f"measuring for about {args.seconds:g} s ...")
         machine = measure_machine(args.seconds / 20)
         records = measure(machine, args.seconds * 0.75)
         about = describe_machine()

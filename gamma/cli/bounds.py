@@ -30,18 +30,18 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.npz)
     start = time.perf_counter()
     net = load_network(args)
-    question = read_question(args, net)
+    prop = read_question(args, net)
     loaded = time.perf_counter() - start
     layers: Layers | None = {} if args.all_layers else None
     result = bound_outputs(
         net,
-        question.box(),
+        prop.box(),
         method=args.method,
         guarantee=args.guarantee,
         dtype=args.dtype,
         timeout=None if args.timeout is None else max(args.timeout - loaded, 1e-3),
         threads=args.threads,
-        prop=question.prop,
+        prop=prop,
         layers=layers,
         positions=args.positions,
         explain=args.explain,

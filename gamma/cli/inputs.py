@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,6 @@ from gamma.errors import UsageError
 from gamma.formats.npy import read_npy
 from gamma.network.graph import Network
 from gamma.network.property import Ball, Property, Region
-from gamma.tensor.box import Box
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """A property, or a set of inputs about which nothing has to be proved.
-
-    ``proves`` is False without a property file and without a label.
-    """
-
-    prop: Property
-    proves: bool
-
-    def box(self) -> Box:
-        """The set of inputs, rounded outward."""
-        return self.prop.box()
 
 
 def load_network(args: argparse.Namespace) -> Network:
@@ -43,24 +26,26 @@ def load_network(args: argparse.Namespace) -> Network:
         activation=args.activation,
         input_shape=args.input_shape,
         output=args.output_name,
+        gzip_ratio=args.gzip_ratio,
     )
 
 
-def read_question(args: argparse.Namespace, net: Network) -> Question:
-    """The property file, or the ball around --input, in exact numbers."""
+def read_question(args: argparse.Namespace, net: Network) -> Property:
+    """The property file, or the ball around --input, in exact numbers.
+
+    Without a label nothing is unsafe in the ball: it is a set of inputs, for bounds.
+    """
     outputs = math.prod(net.output_shape)
     if args.property:
         from gamma.formats.vnnlib import read_vnnlib
 
-        prop = read_vnnlib(args.property).resolve(outputs)
+        prop = read_vnnlib(args.property, args.gzip_ratio).resolve(outputs)
         _check_inputs(prop, net)
-        return Question(prop, True)
+        return prop
     x = read_npy(Path(args.input), net.input_shape)
     label = getattr(args, "label", None)
     prop = ball(x, args.epsilon, args.norm, args.clip, label)
-    if label is None:
-        return Question(prop, False)
-    return Question(prop.resolve(outputs), True)
+    return prop if label is None else prop.resolve(outputs)
 
 
 def _check_inputs(prop: Property, net: Network) -> None:

@@ -7,25 +7,29 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gamma.cli.options import build_parser
+from gamma.cli.options import build_parser, in_options
+from gamma.cli.output import note, prepare_streams, silence
 from gamma.errors import GammaError, InternalError, ResourceError
 
-INTERNAL, USAGE, RESOURCE, INTERRUPTED = 1, 2, 5, 130
+INTERNAL, USAGE, RESOURCE, INTERRUPTED, PIPE = 1, 2, 5, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. Never raises, except SystemExit of argparse."""
+    prepare_streams()
     try:
         status = _run(argv)
         sys.stdout.flush()
         return status
+    except SystemExit:
+        _settle()
+        raise
     except KeyboardInterrupt:
-        print("gamma: interrupted", file=sys.stderr)
+        note("gamma: interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of stdout has gone; keep the interpreter from complaining while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INTERNAL
+        silence(sys.stdout)  # its reader has gone: nobody wants the rest
+        return PIPE
     except MemoryError:
         return _fail(RESOURCE, "out of memory; use --method ibp or a smaller input set")
     except InternalError as error:
@@ -35,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GammaError as error:
         return _fail(USAGE, str(error))
     except Exception as error:
+        # Errors of files name them; stdout has no name.
+        if isinstance(error, OSError) and error.filename is None:
+            return _fail(RESOURCE, f"stdout cannot be written: {error.strerror or error}")
         return _fail(INTERNAL, f"internal error: {type(error).__name__}: {error}; {REPORT}")
 
 
@@ -70,8 +77,17 @@ def _fail(status: int, message: str) -> int:
         import traceback
 
         traceback.print_exc()
-    print("gamma: " + " ".join(message.split()), file=sys.stderr)
+    _settle()
+    note("gamma: " + in_options(" ".join(message.split())))
     return status
+
+
+def _settle() -> None:
+    """Write what stdout still holds; where that fails, let the interpreter not fail again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence(sys.stdout)
 
 
 if __name__ == "__main__":

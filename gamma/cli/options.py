@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
-from fractions import Fraction
-from typing import Any, NoReturn
+from typing import Any
 
+from gamma.cli import values
+from gamma.cli.parser import Parser
 from gamma.errors import UsageError
 from gamma.verify.choices import DTYPES, GUARANTEES, METHODS, NORMS
 
@@ -22,15 +22,29 @@ exit status:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and to which -1e-3 is a number."""
+# Arguments of Python whose option is not called like them.
+RENAMED = {"output": "--output-name", "max_memory_bytes": "--memory", "streaming": "--stream"}
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+def in_options(message: str) -> str:
+    """A message of Python's with its ``name=`` and ``long_name`` in the command line's options."""
+    names = dict(RENAMED)
+    for parser in build_parser().parsers().values():
+        for action in parser._actions:
+            if action.option_strings:
+                names.setdefault(action.dest, action.option_strings[-1])
+    words = "|".join(sorted(names, key=len, reverse=True))
+    plain = "|".join(sorted(name for name in names if "_" in name))
+    pattern = rf"(?<![\w./-])(?:({words})=(?:\((\w+(?:, ?\w+)*),?\))?|({plain})(?![\w./-]))"
+
+    def option(match: re.Match[str]) -> str:
+        name, entries, alone = match.groups()
+        values = " " + entries.replace(" ", "") if entries else ""
+        following = message[match.end() : match.end() + 1]
+        gap = " " if name and not entries and following not in ("", " ", ";", ",", ".", ":") else ""
+        return names[name or alone] + values + gap
+
+    return re.sub(pattern, option, message)
 
 
 def build_parser() -> Parser:
@@ -56,11 +70,15 @@ def build_parser() -> Parser:
     info = command("info", "print versions and machine: for bug reports")
     info.add_argument("--json", action="store_true", help="print one JSON object")
     bench = command("bench", "measure this machine and the networks gamma ships")
-    bench.add_argument("--seconds", type=_seconds, default=15.0, metavar="S", help="default: 15")
-    bench.add_argument("--threads", type=_positive, metavar="N", help="BLAS threads")
+    bench.add_argument(
+        "--seconds", type=values.seconds, default=15.0, metavar="S", help="default: 15"
+    )
+    bench.add_argument("--threads", type=values.positive, metavar="N", help="BLAS threads")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     tune = command("tune", "measure which way is faster on this machine, and remember")
-    tune.add_argument("--seconds", type=_seconds, default=12.0, metavar="S", help="default: 12")
+    tune.add_argument(
+        "--seconds", type=values.seconds, default=12.0, metavar="S", help="default: 12"
+    )
     tune.add_argument("--show", action="store_true", help="print what is in use, measure nothing")
     tune.add_argument("--reset", action="store_true", help="forget what was measured")
     tune.add_argument("--json", action="store_true", help="print one JSON object")
@@ -77,7 +95,7 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     _computation(parser)
     search = parser.add_argument_group("search for a witness")
     search.add_argument("--no-attack", action="store_true", help="bounds only")
-    search.add_argument("--seed", type=_whole, default=0, metavar="N", help="default: 0")
+    search.add_argument("--seed", type=values.whole, default=0, metavar="N", help="default: 0")
     output = _output(parser)
     output.add_argument(
         "--format",
@@ -115,15 +133,15 @@ def _suite(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(name, choices=choices, default=default, help=f"default: {default}")
     parser.add_argument("--no-attack", action="store_true", help="bounds only")
-    parser.add_argument("--seed", type=_whole, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--seed", type=values.whole, default=0, metavar="N", help="default: 0")
     parser.add_argument(
-        "--timeout", type=_seconds, metavar="S", help="caps the time limits of the list"
+        "--timeout", type=values.seconds, metavar="S", help="caps the time limits of the list"
     )
     parser.add_argument(
-        "--jobs", type=_positive, default=1, metavar="N", help="worker processes, default: 1"
+        "--jobs", type=values.positive, default=1, metavar="N", help="worker processes, default: 1"
     )
     text = "threads of each, default: its share of the cores"
-    parser.add_argument("--threads", type=_positive, metavar="N", help=text)
+    parser.add_argument("--threads", type=values.positive, metavar="N", help=text)
     parser.add_argument(
         "--backend",
         choices=("processes", "dask"),
@@ -136,6 +154,7 @@ def _suite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="keep the records that still fit, run the rest"
     )
+    _gzip(parser)
     text = "records, one a line (default: LIST.results.jsonl in this folder)"
     _file(parser, "-o", "--output", metavar="OUT.jsonl", help=text)
 
@@ -147,24 +166,39 @@ def _model(parser: argparse.ArgumentParser) -> None:
         "--activation", metavar="NAME", help="safetensors without a graph: relu, tanh, ..."
     )
     reading.add_argument(
-        "--input-shape", type=_shape, metavar="N,N,...", help="input shape, without the batch axis"
+        "--input-shape",
+        type=values.shape,
+        metavar="N,N,...",
+        help="input shape, without the batch axis",
     )
     reading.add_argument("--output-name", metavar="NAME", help="which output of several")
+    _gzip(reading)
+
+
+def _gzip(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--gzip-ratio",
+        type=values.ratio,
+        metavar="N",
+        help="how many times its size a .gz file may expand to, default: 100",
+    )
 
 
 def _inputs(parser: argparse.ArgumentParser, label: bool) -> None:
     what = parser.add_argument_group("input set: a property, or an input and a radius")
     _file(what, "--property", metavar="FILE", help="VNN-LIB file (1.0 or 2.0, may be .gz)")
     _file(what, "--input", metavar="X.npy", help="NumPy array, one input")
-    what.add_argument("--epsilon", type=_radius, metavar="E", help="radius around the input")
+    what.add_argument("--epsilon", type=values.radius, metavar="E", help="radius: 0.01, 8/255, ...")
     what.add_argument("--norm", choices=NORMS, default="inf", help="default: inf")
     what.add_argument(
-        "--clip", nargs=2, type=_number, metavar=("LO", "HI"), help="cut the input set to [LO, HI]"
+        "--clip",
+        nargs=2,
+        type=values.exact,
+        metavar=("LO", "HI"),
+        help="cut the input set to [LO, HI]",
     )
     if label:
-        what.add_argument(
-            "--label", type=_whole, metavar="K", help="prove that class K wins (without: bounds)"
-        )
+        what.add_argument("--label", type=values.whole, metavar="K", help="prove that class K wins")
 
 
 def _computation(parser: argparse.ArgumentParser) -> None:
@@ -177,11 +211,13 @@ def _computation(parser: argparse.ArgumentParser) -> None:
         help="real arithmetic (default), or also every float32 execution",
     )
     how.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto")
-    how.add_argument("--timeout", type=_seconds, metavar="S", help="stop after S seconds")
-    how.add_argument("--threads", type=_positive, metavar="N", help="threads, default: all cores")
+    how.add_argument("--timeout", type=values.seconds, metavar="S", help="stop after S seconds")
+    how.add_argument(
+        "--threads", type=values.positive, metavar="N", help="threads, default: all cores"
+    )
     how.add_argument(
         "--memory",
-        type=_size,
+        type=values.size,
         metavar="SIZE",
         help="most memory for the bounds (200MB, 1.5GiB): streams as that needs, or refuses",
     )
@@ -210,65 +246,6 @@ def _file(group: argparse._ActionsContainer, *names: str, metavar: str, help: st
     }
 
 
-# --- values -------------------------------------------------------------------------------------
-
-
-def exact(text: str) -> Fraction:
-    """A decimal number as the fraction it is (the exponent is capped: 1e999999999 is refused)."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not finite")
-    vanished = value == 0 and any(digit in text.lower().partition("e")[0] for digit in "123456789")
-    if len(text) > 1000 or vanished:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is too small or too long")
-    return Fraction(text) if value else Fraction(0)
-
-
-def _number(text: str) -> Fraction:
-    return exact(text)
-
-
-def _radius(text: str) -> Fraction:
-    value = exact(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative, expected zero or more")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(exact(text))
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text}: expected more than zero seconds")
-    return value
-
-
-def _whole(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected at least 1")
-    return value
-
-
-def _size(text: str) -> int:
-    from gamma.propagate.planning import parse_size
-
-    try:
-        return parse_size(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected a size such as 200MB, 1.5GiB or 300000"
-        ) from None
-
-
 def streaming(args: argparse.Namespace) -> Any:
     """The StreamingConfig that --stream and --memory ask for, or None."""
     if not args.stream and args.memory is None:
@@ -276,14 +253,6 @@ def streaming(args: argparse.Namespace) -> Any:
     from gamma.propagate import StreamingConfig
 
     return StreamingConfig(max_memory_bytes=args.memory or 0)
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    try:
-        shape = tuple(_positive(part.strip()) for part in text.split(","))
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected sizes such as 1,28,28") from None
-    return shape
 
 
 def check_combination(args: argparse.Namespace) -> None:
@@ -303,3 +272,7 @@ def check_combination(args: argparse.Namespace) -> None:
         )
     if args.epsilon is None:
         raise UsageError("--input needs --epsilon: the radius of the input set (0 for one point)")
+    if args.command == "verify" and args.label is None:
+        raise UsageError(
+            "nothing to prove: give --label K or --property FILE; gamma bounds prints the bounds"
+        )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gamma import telemetry
-from gamma.cli.output import check_writable, write_text
+from gamma.cli.output import check_writable, note, write_text
 
 
 @contextmanager
@@ -31,4 +30,4 @@ def profiled(args: argparse.Namespace) -> Iterator[None]:
             if args.trace:
                 write_text(Path(args.trace), json.dumps(recorder.trace()) + "\n")
             if args.profile:
-                sys.stderr.write(telemetry.render(recorder))
+                note(telemetry.render(recorder), end="")

@@ -16,7 +16,6 @@ HEADLINES = {
     "violated": "VIOLATED  an input reaches the unsafe set",
     "unknown": "UNKNOWN   neither proved nor refuted",
     "timeout": "TIMEOUT   the time ran out before an answer",
-    "none": "NOTHING TO PROVE   no property and no label were given: these are the output bounds",
 }
 
 
@@ -27,8 +26,6 @@ def text(result: Result, explain: bool = False) -> str:
         lines += ["", *witness(result.counterexample)]
     if result.margins and result.counterexample is None:
         lines += ["", *margins(result)]
-    if result.verdict == "none" and result.bounds is not None:
-        lines += ["", *outputs(*result.bounds)]
     lines += ["", *facts(result)]
     if explain and result.explain:
         lines += ["", *explanation(result.explain)]
@@ -58,7 +55,7 @@ def margins(result: Result) -> list[str]:
 
 def _margin(margin: Margin) -> str:
     if margin.proved and not math.isfinite(margin.lower):
-        return "by the inputs"
+        return "cannot be met"
     return picture.below(margin.lower)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gamma.cli import picture
+from gamma.cli.output import note
 from gamma.errors import UsageError
 from gamma.verify.records import Record, Records
 from gamma.verify.suite import Options, read_list
@@ -33,14 +34,13 @@ def run(args: argparse.Namespace) -> int:
     def report(record: Record, left: int, eta: float) -> None:
         nonlocal fresh
         fresh += 1
-        print(
-            _line(record, len(instances) - left, len(instances), eta), file=sys.stderr, flush=True
-        )
+        if sys.stderr.isatty():
+            note(_line(record, len(instances) - left, len(instances), eta))
 
     with Records(out, args.resume) as records:
         if records.damaged:
             lines = "line is" if records.damaged == 1 else "lines are"
-            print(f"{out}: {records.damaged} {lines} damaged and run again", file=sys.stderr)
+            note(f"{out}: {records.damaged} {lines} damaged and run again")
         results = run_list(
             instances,
             records,

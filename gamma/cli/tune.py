@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gamma.cli.measuring import timed
-from gamma.cli.output import write_bytes
+from gamma.cli.output import note, write_bytes
 from gamma.errors import UsageError
 from gamma.network.graph import Builder
 from gamma.ops import Gemm, Input
@@ -55,7 +55,7 @@ def calibrate(seconds: float) -> dict[Key, float]:
     with threads.limit_blas(1):
         for number, (key, measure) in enumerate(steps, start=1):
             if sys.stderr.isatty():
-                print(f"measuring {number}/{len(steps)}: {key[0]} ...", file=sys.stderr)
+                note(f"measuring {number}/{len(steps)}: {key[0]} ...")
             found[key] = measure(seconds / len(steps))
     return found
 

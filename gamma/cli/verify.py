@@ -6,14 +6,15 @@ import argparse
 import time
 from dataclasses import replace
 
-from gamma.cli.inputs import Question, load_network, read_question
-from gamma.cli.options import check_combination, streaming
+from gamma.cli.inputs import load_network, read_question
+from gamma.cli.options import check_combination, in_options, streaming
 from gamma.cli.output import Progress, check_writable, deliver
-from gamma.errors import ResourceError, UsageError
+from gamma.errors import UsageError
 from gamma.network.graph import Network
+from gamma.network.property import Property
 from gamma.verify.result import Result
 
-STATUS = {"verified": 0, "none": 0, "violated": 3, "unknown": 4, "timeout": 5}
+STATUS = {"verified": 0, "violated": 3, "unknown": 4, "timeout": 5}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,14 +25,12 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     net = load_network(args)
     loaded = time.perf_counter()
-    question = read_question(args, net)
-    if form == "vnncomp" and not question.proves:
-        raise UsageError("--format vnncomp needs something to prove: give --property or --label")
-    result = decide(args, net, question, start)
+    prop = read_question(args, net)
+    result = decide(args, net, prop, start)
     read = time.perf_counter() - loaded - result.seconds["total"]
     seconds = {"load": loaded - start, "property": max(read, 0.0), **result.seconds}
     seconds["total"] = time.perf_counter() - start
-    result = replace(result, seconds=seconds)
+    result = replace(result, seconds=seconds, notes=tuple(map(in_options, result.notes)))
     deliver(render(result, form, args.explain), args.output)
     return STATUS[result.verdict]
 
@@ -43,21 +42,19 @@ def _form(args: argparse.Namespace) -> str:
     return form
 
 
-def decide(args: argparse.Namespace, net: Network, question: Question, start: float) -> Result:
-    """Run the verification, or the bounds when there is nothing to prove."""
+def decide(args: argparse.Namespace, net: Network, prop: Property, start: float) -> Result:
+    """Run the verification."""
     timeout = args.timeout
     if timeout is not None:
         # Reading the files counts; what is left is at least a token, so that a verdict comes back.
         timeout = max(timeout - (time.perf_counter() - start), 1e-3)
-    if not question.proves:
-        return _bounds_only(args, net, question, timeout)
     from gamma.verify.verdict import verify
 
     progress = Progress()
     try:
         return verify(
             net,
-            question.prop,
+            prop,
             method=args.method,
             guarantee=args.guarantee,
             dtype=args.dtype,
@@ -71,27 +68,6 @@ def decide(args: argparse.Namespace, net: Network, question: Question, start: fl
         )
     finally:
         progress.clear()
-
-
-def _bounds_only(
-    args: argparse.Namespace, net: Network, question: Question, timeout: float | None
-) -> Result:
-    from gamma.verify.bounding import bound_outputs
-
-    result = bound_outputs(
-        net,
-        question.box(),
-        method=args.method,
-        guarantee=args.guarantee,
-        dtype=args.dtype,
-        timeout=timeout,
-        threads=args.threads,
-        explain=args.explain,
-        streaming=streaming(args),
-    )
-    if result.bounds is None:
-        raise ResourceError("the time ran out before the bounds; give more with --timeout")
-    return result
 
 
 def render(result: Result, form: str, explain: bool) -> str:

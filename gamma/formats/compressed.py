@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from gamma.errors import FormatError
+from gamma.errors import FormatError, UsageError
 from gamma.formats.files import file_mode, open_regular, refused
 
 MODEL_LIMIT = 2 << 30
@@ -17,8 +20,24 @@ GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 16
 MEMBER_LIMIT = 10_000
 # A file of weights or decimals shrinks 2 to 20 fold; one that grows past this is a bomb.
-RATIO_LIMIT = 100
+RATIO_LIMIT = 100.0
 RATIO_FREE = 64 << 20
+_ratio: ContextVar[float] = ContextVar("gamma_gzip_ratio", default=RATIO_LIMIT)
+
+
+@contextmanager
+def expanding(ratio: float | None) -> Iterator[None]:
+    """Gzip files read in the block may expand to ``ratio`` times their size; None changes nothing.
+
+    Raises UsageError for a ratio below 1.
+    """
+    if ratio is not None and not ratio >= 1:
+        raise UsageError(f"gzip_ratio {ratio}: expected at least 1")
+    token = _ratio.set(_ratio.get() if ratio is None else ratio)
+    try:
+        yield
+    finally:
+        _ratio.reset(token)
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ def _inflate(raw: bytes, path: Path, limit: int) -> bytes:
     chunks: list[bytes] = []
     total = position = 0
     members = 1
-    cap = min(limit, max(RATIO_FREE, RATIO_LIMIT * len(raw)))
+    cap = int(min(limit, max(RATIO_FREE, _ratio.get() * len(raw))))
     member = zlib.decompressobj(wbits=31)
     while True:
         piece = member.unconsumed_tail
@@ -87,7 +106,8 @@ def _inflate(raw: bytes, path: Path, limit: int) -> bytes:
             raise FormatError.at(path, "gzip", "ends too early (truncated): fetch it anew")
         total += len(chunk)
         if total > cap:
-            message = f"expands to more than {cap} bytes: expand it yourself if you trust it"
+            wanted = "" if cap == limit else "; if you trust it, give a larger gzip_ratio="
+            message = f"expands to more than {cap} bytes{wanted}"
             raise FormatError.at(path, "gzip", message)
         chunks.append(chunk)
         if not member.eof:

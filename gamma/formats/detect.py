@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma.errors import FormatError, UnsupportedError, UsageError
-from gamma.formats.compressed import existing
+from gamma.formats.compressed import existing, expanding
 from gamma.formats.files import file_mode, open_regular, refused
 from gamma.network.graph import Network
 
@@ -22,12 +22,13 @@ ONNX_OPTIONS = frozenset({"input_shape", "output"})
 STATE_DICT_OPTIONS = frozenset({"activation", "input_shape", "strides", "pads", "order"})
 
 
-def load(path: str | Path, **options: Any) -> Network:
+def load(path: str | Path, *, gzip_ratio: float | None = None, **options: Any) -> Network:
     """Read a network file: ``.onnx``, ``.onnx.gz`` or ``.safetensors``.
 
     The content decides which reader runs. Options that are None count as not given:
     ``activation``, ``input_shape``, ``strides``, ``pads`` and ``order`` tell what a safetensors
     file without a graph leaves open; ``output`` names one of several outputs of an ONNX file.
+    ``gzip_ratio`` is how many times its size a gzip file may expand to (100 unless given).
 
     Raises:
         FormatError: unreadable, damaged, or a format that can run code (pickle).
@@ -44,7 +45,8 @@ def load(path: str | Path, **options: Any) -> Network:
         from gamma.formats.onnx import load_onnx
 
         _only(path, given, ONNX_OPTIONS, "an ONNX file")
-        return load_onnx(path, **given)
+        with expanding(gzip_ratio):
+            return load_onnx(path, **given)
     from gamma.formats.safetensors import load_safetensors
 
     _only(path, given, STATE_DICT_OPTIONS, "a safetensors file")
@@ -112,6 +114,11 @@ def _refused(head: bytes) -> str | None:
         )
     if head.startswith(b"\x93NUMPY"):
         return "this is an array, expected a network; give arrays as inputs"
+    if head.lstrip()[:1] == b"{" and b'"' in head:
+        return (
+            "this is JSON, not weights; of a model.safetensors.index.json, give the .safetensors "
+            "files that it names (a network in several of them is not read yet: join them)"
+        )
     if head.startswith(b"\x89HDF\r\n"):
         return "HDF5 networks are not read; export the network to ONNX"
     return None

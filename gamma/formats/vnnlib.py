@@ -9,17 +9,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from gamma.formats.compressed import PROPERTY_LIMIT, read_bytes
+from gamma.formats.compressed import PROPERTY_LIMIT, expanding, read_bytes
 from gamma.formats.vnnlib1 import read_text
 from gamma.network.property import Property
 
 VERSION = re.compile(r"(?:\s++|;[^\n]*+\n)*+\(\s*+vnnlib-version\b")
 
 
-def read_vnnlib(path: str | Path) -> Property:
+def read_vnnlib(path: str | Path, gzip_ratio: float | None = None) -> Property:
     """Read a property file; where ``path`` does not exist, ``path.gz`` is read.
 
-    Numbers are exact fractions. Which version it is says the content.
+    Numbers are exact fractions. Which version it is says the content. ``gzip_ratio`` is how many
+    times its size a gzip file may expand to (100 unless given).
 
     Raises:
         FormatError: not a readable VNN-LIB file; the line names file, line and column.
@@ -27,7 +28,8 @@ def read_vnnlib(path: str | Path) -> Property:
             them than it takes.
         PropertyError: inputs without bounds, conditions that contradict each other.
     """
-    source = read_bytes(path, PROPERTY_LIMIT)
+    with expanding(gzip_ratio):
+        source = read_bytes(path, PROPERTY_LIMIT)
     # bytes that are not UTF-8 may stand in comments; elsewhere the reader refuses them
     text = source.data.decode("utf-8", "backslashreplace").removeprefix("\ufeff")
     return replace(read_string(text, source.path), sha256=source.sha256)

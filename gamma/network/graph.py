@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -135,10 +135,14 @@ class Network:
         result = self.values(values)[self.output]
         return result[0] if single else result
 
-    def values(self, x: Array) -> list[Array]:
-        """Every node's value for a batch (batch, *input_shape), in the dtype of ``x``."""
+    def values(self, x: Array, check: Callable[[], None] = lambda: None) -> list[Array]:
+        """Every node's value for a batch (batch, *input_shape), in the dtype of ``x``.
+
+        ``check`` is called before every node; what it raises ends the evaluation.
+        """
         values: list[Array] = [x]
         for node in self.nodes[1:]:
+            check()
             values.append(node.op.forward(*(values[i] for i in node.inputs)))
         return values
 

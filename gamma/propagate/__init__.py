@@ -1,6 +1,7 @@
 """The walks over a network: interval propagation and linear relaxation, batched over boxes."""
 
 from gamma.propagate.api import Analysis, bounds, enclose, lower_bounds
+from gamma.propagate.blocks import expected_seconds
 from gamma.propagate.parallel import (
     ParallelConfig,
     ParallelResult,
@@ -30,6 +31,7 @@ __all__ = [
     "bounds",
     "enclose",
     "estimate_memory_savings",
+    "expected_seconds",
     "lower_bounds",
     "verify_parallel",
     "verify_parallel_with_method",

@@ -200,16 +200,18 @@ def lower_bounds(
     row_bytes: int = DEFAULT_ROW_BYTES,
     streaming: StreamingConfig | None = None,
     max_memory_bytes: int = 0,
+    progress: Callable[[str], None] | None = None,
 ) -> Analysis:
     """Sound lower bounds of linear questions about outputs (and inputs).
 
     With dtype "auto", rows that float32 leaves undecided only by its own rounding charges are done
-    again in float64, and the result says so.
+    again in float64, and the result says so. ``progress`` is told which node is bounded.
 
     Raises:
         ResourceError: the deadline passed. UsageError: sizes or options that do not fit.
     """
     options = _options(net, method, guarantee, dtype, deadline, row_bytes)
+    options.progress = progress
     many = box.batched(net.input_shape)
     size = int(np.prod(net.output_shape))
     if specification.output_rows.shape[1:] != (size,):

@@ -63,6 +63,7 @@ def _make(network: Network) -> Plan:
         sequential.append(plain and node.inputs == (index - 1,) and sequential[index - 1])
     carried = tuple(_carried(network, index) for index in range(len(nodes)))
     hidden = [kept and isinstance(node.op, Gemm) for node, kept in zip(nodes, carried, strict=True)]
+    behind = list(accumulate(reversed(hidden), initial=0))[-2::-1]
     return Plan(
         sizes,
         tuple(accumulate(sizes, max)),
@@ -70,7 +71,7 @@ def _make(network: Network) -> Plan:
         tuple(any(isinstance(nodes[r].op, Elementwise | ReduceMax) for r in rs) for rs in readers),
         tuple(separate),
         tuple(sequential),
-        tuple(sum(hidden[index + 1 :]) for index in range(len(nodes))),
+        tuple(behind),
         any(isinstance(node.op, Conv) for node in nodes),
     )
 

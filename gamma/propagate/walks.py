@@ -44,7 +44,7 @@ STREAMED_BLOCKS = 5
 
 @dataclass
 class Options:
-    """What a walk was asked for.
+    """What a walk was asked for; ``progress`` is told which node it bounds.
 
     Raises UsageError for an unknown method, guarantee or dtype.
     """
@@ -54,6 +54,7 @@ class Options:
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
     row_bytes: int = DEFAULT_ROW_BYTES
     deadline: float | None = None
+    progress: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -102,6 +103,9 @@ class Walk:
         self.options.check()
         started = time.perf_counter()
         node = self.network.nodes[index]
+        if self.options.progress is not None:
+            name, count = self.options.method, self.network.output
+            self.options.progress(f"{name}: node {index} of {count}, {node.name}")
         inputs = [self.bounds[i] for i in node.inputs]
         self.bounds.append(interval_step(node, inputs, self.options.guarantee, self.options.dtype))
         self._tight.append(self._is_tight(index))

@@ -60,17 +60,33 @@ PATIENT = Effort(samples=1 << 15, restarts=16, steps=60, points=256, work=2.0**3
 CALL = 2.0**22
 """Fixed cost of one evaluation, in multiplications."""
 
+AT_ONCE = 2.0**32
+"""Multiplications of one evaluation at most (where one point takes less): some tenths of a second
+on a slow core, between two looks at the clock."""
+
+
+class _OutOfTimeError(Exception):
+    """The deadline passed in the middle of a search."""
+
 
 class Attack:
     """One attack on a property; it keeps the best points found, so that efforts build up.
 
-    The search is deterministic for a seed, as long as ``deadline`` does not cut it.
+    The search is deterministic for a seed, as long as ``deadline`` does not cut it. ``progress``
+    is told how far it is.
     """
 
     def __init__(
-        self, net: Network, prop: Property, targets: Targets, accept: Accept, seed: int = 0
+        self,
+        net: Network,
+        prop: Property,
+        targets: Targets,
+        accept: Accept,
+        seed: int = 0,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.net, self.prop, self.targets, self.accept = net, prop, targets, accept
+        self.progress, self.deadline, self.cut = progress, np.inf, False
         self.random = np.random.default_rng(seed)
         self.neurons = sum(node.size for node in net.nodes)
         self.cost = float(
@@ -82,38 +98,56 @@ class Attack:
         self._rejected: dict[int, tuple[int, float]] = {}
 
     def run(self, active: Int64, effort: Effort, deadline: float = np.inf) -> Counterexample | None:
-        """Search the unsafe sets of the targets ``active``, most promising first."""
-        with np.errstate(all="ignore"):  # an overflow makes a point worthless, not the search
-            return self._search(active, effort, deadline)
+        """Search the unsafe sets of the targets ``active``, most promising first.
 
-    def _search(self, active: Int64, effort: Effort, deadline: float) -> Counterexample | None:
+        ``cut`` says afterwards whether ``deadline`` (``time.monotonic``) ended the search.
+        """
+        self.deadline, self.cut = deadline, False
+        if not len(active):
+            return None
+        try:
+            with np.errstate(all="ignore"):  # an overflow makes a point worthless, not the search
+                return self._search(active, effort)
+        except _OutOfTimeError:
+            self.cut = True
+            return None
+
+    def expected_work(self, active: int, effort: Effort) -> float:
+        """Multiplications, roughly, of one round on so many targets."""
+        steps = effort.steps + SCATTER_STEPS
+        points = max(effort.points, effort.restarts * active)
+        return steps * (CALL + 3.0 * self.cost * points) + self.cost * 64 * max(active, 1)
+
+    def _search(self, active: Int64, effort: Effort) -> Counterexample | None:
         first = self.work
         groups = list(self._groups(active))
         kept: dict[int, Objective] = {}
         number = 0
         while number == 0 or self.work - first < effort.work:
             for index, group in enumerate(groups):
-                objective = kept.get(index) or Objective.of(self.net, self.targets, group)
+                self._check()
+                objective = kept.get(index) or Objective.of(
+                    self.net, self.targets, group, self._check
+                )
                 if index < KEPT_GROUPS:
                     kept[index] = objective
-                found = self._round(objective, effort, number, deadline)
-                if found is not None or time.monotonic() > deadline:
+                found = self._round(objective, effort, number)
+                if found is not None:
                     return found
             number += 1
         return None
 
-    def _round(
-        self, objective: Objective, effort: Effort, number: int, deadline: float
-    ) -> Counterexample | None:
+    def _check(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise _OutOfTimeError
+
+    def _round(self, objective: Objective, effort: Effort, number: int) -> Counterexample | None:
         """Samples (the first time), one descent with restarts, and local steps (few inputs)."""
-        found = None
-        if number == 0:
-            found = self._sample(objective, effort, deadline)
-        if found is None and time.monotonic() < deadline:
-            found = self._descend(objective, effort, number, deadline)
-        few = self._free(objective.targets) <= LOW_DIMENSION
-        if found is None and few and time.monotonic() < deadline:
-            found = self._refine(objective, effort, deadline)
+        found = self._sample(objective, effort) if number == 0 else None
+        if found is None:
+            found = self._descend(objective, effort, number)
+        if found is None and self._free(objective.targets) <= LOW_DIMENSION:
+            found = self._refine(objective, effort)
         return found
 
     def _groups(self, active: Int64) -> Iterator[Int64]:
@@ -137,19 +171,24 @@ class Attack:
         return self._boxes[region]
 
     def _batch(self) -> int:
-        """Points evaluated at once, so that the largest arrays stay in tens of megabytes."""
-        return int(np.clip((1 << 23) // max(self.neurons, 1), 16, 1 << 14))
+        """Points evaluated at once: the largest arrays stay in tens of megabytes, and the time
+        of one evaluation in fractions of a second."""
+        fit = int(np.clip((1 << 23) // max(self.neurons, 1), 16, 1 << 14))
+        return int(np.clip(AT_ONCE / (3.0 * self.cost + 1.0), 1, fit))
 
     def _count(self, points: int) -> None:
-        """Account for one evaluation; forward and backward cost about three times forward."""
+        """Account for one evaluation; forward and backward cost about three times forward.
+
+        Raises _OutOfTimeError after the deadline: every loop of a search comes by here.
+        """
         self.tried += points
         self.work += CALL + 3.0 * self.cost * points
+        self.progress(f"attack: {self.tried:,} points tried")
+        self._check()
 
     # --- sampling -------------------------------------------------------------------------------
 
-    def _sample(
-        self, objective: Objective, effort: Effort, deadline: float
-    ) -> Counterexample | None:
+    def _sample(self, objective: Objective, effort: Effort) -> Counterexample | None:
         """Centre, corners and random points of each region, against all its targets."""
         regions = self.targets.region[objective.targets]
         distinct = np.unique(regions)
@@ -165,7 +204,7 @@ class Attack:
                 x = self._inside(int(region), x)
                 found = self._judge_all(objective, positions, x)
                 count -= batch
-                if found is not None or time.monotonic() > deadline:
+                if found is not None:
                     return found
         return None
 
@@ -196,7 +235,6 @@ class Attack:
         self, objective: Objective, which: Int64, x: Float32, values: Float64
     ) -> Counterexample | None:
         """Replay the candidates among these points and remember the best point of each target."""
-        self._count(len(x))
         order = np.argsort(values, kind="stable")
         for i in order[:4]:
             target = int(objective.targets[which[i]])
@@ -204,6 +242,7 @@ class Attack:
                 found = self._replay(target, float(values[i]), x[i])
                 if found is not None:
                     return found
+        self._count(len(x))
         seen: set[int] = set()
         for i in order[:512]:
             target = int(objective.targets[which[i]])
@@ -219,6 +258,7 @@ class Attack:
         count, lowest = self._rejected.get(target, (0, np.inf))
         if count >= REPLAYS and value >= lowest:
             return None
+        self._check()
         found = self.accept(int(self.targets.region[target]), x)
         self._rejected[target] = count + 1, min(value, lowest)
         return found
@@ -231,9 +271,7 @@ class Attack:
 
     # --- gradient descent -----------------------------------------------------------------------
 
-    def _descend(
-        self, objective: Objective, effort: Effort, number: int, deadline: float
-    ) -> Counterexample | None:
+    def _descend(self, objective: Objective, effort: Effort, number: int) -> Counterexample | None:
         """One round of restarts on every target: sign steps, or Adam in odd rounds."""
         count = len(objective.targets)
         restarts = max(effort.restarts, min(effort.points, self._batch()) // count)
@@ -242,13 +280,13 @@ class Attack:
         which = np.repeat(np.arange(count, dtype=np.int64), restarts)
         for start in range(0, len(which), self._batch()):
             part = which[start : start + self._batch()]
-            found = self._walk(objective, part, effort.steps, number, deadline)
-            if found is not None or time.monotonic() > deadline:
+            found = self._walk(objective, part, effort.steps, number)
+            if found is not None:
                 return found
         return None
 
     def _walk(
-        self, objective: Objective, which: Int64, steps: int, number: int, deadline: float
+        self, objective: Objective, which: Int64, steps: int, number: int
     ) -> Counterexample | None:
         low, high = self._ends(objective, which)
         x = self._starts(objective, which, low, high)
@@ -259,7 +297,7 @@ class Attack:
         for step in range(steps):
             values, slope, _ = objective.descend(which, x, soft=number % 3 != 0)
             found = self._judge(objective, which, x, values)
-            if found is not None or time.monotonic() > deadline:
+            if found is not None:
                 return found
             rate = first * (last / first) ** (step / max(steps - 1, 1))
             move = mover.direction(slope * width, self.random)
@@ -309,9 +347,7 @@ class Attack:
         x[chosen] = part
         return self._project(objective, which, x)
 
-    def _refine(
-        self, objective: Objective, effort: Effort, deadline: float
-    ) -> Counterexample | None:
+    def _refine(self, objective: Objective, effort: Effort) -> Counterexample | None:
         """Random steps around the best points, shrinking while they do not help (few inputs)."""
         which = np.arange(len(objective.targets), dtype=np.int64)
         low, high = self._ends(objective, which)
@@ -320,7 +356,7 @@ class Attack:
         radius = 0.1
         for _ in range(effort.steps // 2):
             known = [self.best.get(int(t)) for t in objective.targets]
-            if any(k is None for k in known) or time.monotonic() > deadline:
+            if any(k is None for k in known):
                 return None
             base = np.stack([k[1] for k in known if k is not None])
             before = sum(k[0] for k in known if k is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ class Objective:
         rows_y: float64 (targets, constraints, outputs).
         rows_x: float64 (targets, constraints, inputs), None without input terms.
         constant: float64 (targets, constraints).
+        check: called between the layers of an evaluation; it may raise, to end it.
     """
 
     net: Network
@@ -36,9 +38,16 @@ class Objective:
     rows_y: Float64
     rows_x: Float64 | None
     constant: Float64
+    check: Callable[[], None] = lambda: None
 
     @classmethod
-    def of(cls, net: Network, targets: Targets, which: Int64) -> Objective:
+    def of(
+        cls,
+        net: Network,
+        targets: Targets,
+        which: Int64,
+        check: Callable[[], None] = lambda: None,
+    ) -> Objective:
         """Gather the constraints of the targets ``which``."""
         ends = np.searchsorted(targets.owner, np.stack([which, which + 1]))
         members = [np.arange(a, b) for a, b in ends.T]  # owner is sorted
@@ -57,7 +66,7 @@ class Objective:
             if rows_x is not None and rows.rows_x is not None:
                 rows_x[i, : len(member)] = rows.rows_x[part]
             start += len(member)
-        return cls(net, which, rows_y, rows_x, constant)
+        return cls(net, which, rows_y, rows_x, constant, check)
 
     def constraints(self, which: Int64, x: Float32, y: Array) -> Float64:
         """Values (points, constraints) of the targets at positions ``which``, one per point."""
@@ -74,13 +83,13 @@ class Objective:
 
     def outputs(self, x: Float32) -> Array:
         """Outputs (points, outputs), flat, for flat inputs."""
-        y = evaluate(self.net, x.reshape(-1, *self.net.input_shape))
+        y = evaluate(self.net, x.reshape(-1, *self.net.input_shape), self.check)
         return y.reshape(len(x), -1)
 
     def pull(self, x: Float32, direction: Float32) -> Array:
         """Gradient (points, inputs) of direction·y, one direction (outputs,) per point."""
         seed = direction.reshape(-1, *self.net.output_shape)
-        _, slope = gradient(self.net, x.reshape(-1, *self.net.input_shape), seed)
+        _, slope = gradient(self.net, x.reshape(-1, *self.net.input_shape), seed, self.check)
         result: Array = np.asarray(slope).reshape(len(x), -1)
         return result
 
@@ -100,7 +109,7 @@ class Objective:
             rows: Array = np.einsum("pk,pko->po", weight, self.rows_y[which])
             return rows.astype(y.dtype).reshape(y.shape)
 
-        _, slope = gradient(self.net, x.reshape(-1, *self.net.input_shape), seed)
+        _, slope = gradient(self.net, x.reshape(-1, *self.net.input_shape), seed, self.check)
         slope = slope.reshape(len(x), -1).astype(np.float64)
         if self.rows_x is not None:
             slope += np.einsum("pk,pki->pi", state["weight"], self.rows_x[which])

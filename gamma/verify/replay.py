@@ -7,17 +7,21 @@ small. Every comparison is in fractions, without tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError
-from gamma.formats.compressed import FileBytes, read_bytes
+from gamma.formats.compressed import FileBytes, expanding, read_bytes
 from gamma.network.graph import Network, Source
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.verify.exact import exact_output
@@ -26,7 +30,57 @@ from gamma.verify.result import Counterexample
 Array = npt.NDArray[Any]
 Exact = Sequence[Fraction]
 Values = Array | Exact
-Runner = Callable[[Array], Array]
+START_SECONDS, START_PARAMETER = 0.5, 1e-8
+"""Time that must be left to start onnxruntime: to import it, and for each parameter to read."""
+
+ENTRY_TYPES: dict[str, type[np.floating[Any]]] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+}
+
+
+@dataclass(frozen=True)
+class Runner:
+    """onnxruntime's session of a file: one input (*input shape) in, the outputs (flat) out.
+
+    Raises UnsupportedError for whatever onnxruntime raises when it runs.
+
+    Attributes:
+        dtype: of the file's input; only its numbers can be run.
+    """
+
+    session: Any
+    path: Path
+    entry: str
+    dtype: type[np.floating[Any]]
+    shape: tuple[int, ...]
+    outputs: list[str]
+
+    def __call__(self, x: Array) -> Array:
+        given = np.ascontiguousarray(x.reshape(self.shape), dtype=self.dtype)
+        try:
+            return np.ravel(self.session.run(self.outputs, {self.entry: given})[0])
+        except Exception as error:  # its own kinds, none of them documented
+            raise UnsupportedError.at(
+                self.path, "", f"onnxruntime cannot run it: {_first_line(error)}"
+            ) from None
+
+    @property
+    def coarse(self) -> bool:
+        """Some float32 numbers are none of the input's type."""
+        return self.dtype == np.float16
+
+    def representable(self, x: Array, low: Array, high: Array) -> Array:
+        """``x`` (flat float32) moved to the nearest numbers of the input's type in [low, high].
+
+        Where an interval has none, the result lies outside of it.
+        """
+        with np.errstate(over="ignore"):
+            near = x.astype(self.dtype)
+        near = np.where(near.astype(x.dtype) > high, np.nextafter(near, self.dtype(-np.inf)), near)
+        near = np.where(near.astype(x.dtype) < low, np.nextafter(near, self.dtype(np.inf)), near)
+        return near.astype(x.dtype)
 
 
 class Replay:
@@ -36,33 +90,63 @@ class Replay:
     arithmetic) certainly disproves is rejected, even when float32 agrees.
     """
 
-    def __init__(self, net: Network, prop: Property, guarantee: str = "real") -> None:
+    def __init__(
+        self,
+        net: Network,
+        prop: Property,
+        guarantee: str = "real",
+        deadline: float = math.inf,
+    ) -> None:
         self.net, self.prop, self.guarantee = net, prop, guarantee
+        self.deadline = deadline
         self.notes: list[str] = []
+        self._refused = False
 
     @cached_property
     def runner(self) -> Runner | None:
-        """onnxruntime on the model's file; None when it is not there or refuses the file."""
+        """onnxruntime on the model's file; None when it is not there or refuses the file, and
+        when too little time is left to start it."""
         source = self.net.source
         if source is None or source.kind != "onnx" or find_spec("onnxruntime") is None:
+            return None
+        left = self.deadline - time.monotonic()
+        if left < START_SECONDS + START_PARAMETER * self.net.parameters:
+            self._without(f"{max(left, 0):.2g} s are too few to start onnxruntime")
             return None
         try:
             return onnxruntime_runner(source, self.net)
         except UnsupportedError as error:
-            self.notes.append(f"{error}; witnesses are replayed by a float64 enclosure")
+            self._without(str(error))
+            return None
+
+    def _without(self, reason: str) -> None:
+        self.notes.append(f"{reason}; witnesses are replayed by a float64 enclosure")
+
+    def _run(self, shaped: Array) -> Array | None:
+        """The outputs (flat) by onnxruntime, None where it does not run or refuses this input."""
+        if self.runner is None or self._refused:
+            return None
+        try:
+            return self.runner(shaped)
+        except UnsupportedError as error:
+            self._refused = True
+            self._without(str(error))
             return None
 
     def __call__(self, region: int, x: Array) -> Counterexample | None:
         """The counterexample at ``x`` (flat float32) of this region, None when it is none."""
         asked = self.prop.regions[region]
+        if self.runner is not None and self.runner.coarse:
+            low, high, _ = self.prop.inner_float32(region)
+            x = self.runner.representable(x, low, high)
         outside = _outside(asked, x)
         if outside is None or not self._belongs(region, x):
             return None
         shaped = x.reshape(self.net.input_shape)
-        if self.runner is None:
+        y = self._run(shaped)
+        if y is None:
             found = self._in_real_arithmetic(asked, shaped)
         else:
-            y = self.runner(shaped)
             disjunct = certainly_unsafe(asked, x, y, y) if np.isfinite(y).all() else None
             found = None if disjunct is None else ("onnxruntime", y, disjunct)
             if found and self.guarantee == "real" and self._disproved(asked, shaped):
@@ -115,7 +199,7 @@ class Replay:
 
 
 def onnxruntime_runner(source: Source, net: Network) -> Runner:
-    """A function from one input (*input shape) to the outputs (flat), run by onnxruntime.
+    """The file as onnxruntime runs it.
 
     The file's own bytes are run (decompressed where it is gzip), on one thread of the CPU.
     Raises FormatError when the file changed since it was read, UnsupportedError when onnxruntime
@@ -123,7 +207,8 @@ def onnxruntime_runner(source: Source, net: Network) -> Runner:
     """
     import onnxruntime
 
-    content = read_bytes(source.path)
+    with expanding(math.inf):  # it was read before, and has to be the same
+        content = read_bytes(source.path)
     if content.sha256 != source.sha256:
         raise FormatError.at(source.path, "", "changed since the network was read; load it again")
     options = onnxruntime.SessionOptions()
@@ -133,14 +218,16 @@ def onnxruntime_runner(source: Source, net: Network) -> Runner:
     weights = {i.name for i in session.get_overridable_initializers()}
     (entry,) = [i for i in session.get_inputs() if i.name not in weights]
     shape = net.metadata.get("input_dims", (1, *net.input_shape))
-    dtype = np.float64 if entry.type == "tensor(double)" else np.float32
+    if entry.type not in ENTRY_TYPES:
+        raise UnsupportedError.at(
+            source.path, entry.name, f"onnxruntime wants {entry.type}, not numbers as they are here"
+        )
     names = [net.metadata.get("output", session.get_outputs()[0].name)]
+    return Runner(session, source.path, entry.name, ENTRY_TYPES[entry.type], tuple(shape), names)
 
-    def run(x: Array) -> Array:
-        feed = {entry.name: np.ascontiguousarray(x.reshape(shape), dtype=dtype)}
-        return np.ravel(session.run(names, feed)[0])
 
-    return run
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _session(source: Source, content: FileBytes, options: Any) -> Any:
@@ -153,7 +240,7 @@ def _session(source: Source, content: FileBytes, options: Any) -> Any:
             providers = ["CPUExecutionProvider"]
             return onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # onnxruntime raises its own kinds, none of them documented
-            problem = problem or str(error).splitlines()[0][:200]
+            problem = problem or _first_line(error)
     raise UnsupportedError.at(source.path, "", f"onnxruntime cannot run it: {problem}")
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from gamma.network.property import LinearConstraint, Property, Region
+from gamma.network.property import Conjunction, LinearConstraint, Property, Region
+from gamma.verify.contradiction import contradictory
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -36,7 +38,7 @@ class Rows:
         rows_x: float64 (rows, inputs), None when no row has input terms.
         constant: float64 (rows,).
         strict: bool (rows,).
-        scale: float64 (rows,), the factor by which each constraint was multiplied.
+        scale: the factor by which each constraint was multiplied.
         exact: every coefficient is the float64 written here (else to relative error 2⁻⁵³).
     """
 
@@ -44,8 +46,19 @@ class Rows:
     rows_x: Float64 | None
     constant: Float64
     strict: Bool
-    scale: Float64
+    scale: tuple[Fraction, ...]
     exact: bool
+
+    def unscaled(self, lower: Float64) -> Float64:
+        """Lower bounds of the scaled rows in the units of the property, still lower bounds."""
+        return np.array(
+            [
+                value
+                if scale == 1 or not math.isfinite(value)
+                else float_down(Fraction(value) / scale)
+                for value, scale in zip(lower.tolist(), self.scale, strict=True)
+            ]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +68,11 @@ class Targets:
     Attributes:
         region, disjunct: int64 (targets,), where a target stands in the property.
         constraints: all constraints of all targets.
-        owner: int64 (constraints,), the target of a constraint.
-        excluded: bool (targets,), the region alone makes a constraint on inputs impossible (exact).
+        owner: int64 (constraints,), the target of a constraint; ascending.
+        excluded: bool (targets,), no input of the region and no output meets the target, whatever
+            the network does (exact).
+        means: the mean of the constraints of each target that has several. It holds where they all
+            do, so that a bound of it excludes them together. mean_owner: their targets.
     """
 
     region: Int64
@@ -66,6 +82,8 @@ class Targets:
     excluded: Bool
     inputs: int
     outputs: int
+    means: tuple[LinearConstraint, ...] = ()
+    mean_owner: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
     def of(cls, prop: Property) -> Targets:
@@ -75,13 +93,19 @@ class Targets:
         constraints: list[LinearConstraint] = []
         owner: list[int] = []
         excluded: list[bool] = []
+        means: list[LinearConstraint] = []
+        mean_owner: list[int] = []
         for r, region in enumerate(prop.regions):
             for d, conjunction in enumerate(region.unsafe):
                 owner += [len(regions)] * len(conjunction)
                 constraints += conjunction
+                if len(conjunction) > 1:
+                    means.append(_mean(conjunction))
+                    mean_owner.append(len(regions))
                 regions.append(r)
                 disjuncts.append(d)
-                excluded.append(any(_impossible(c, region) for c in conjunction))
+                impossible = any(_impossible(c, region) for c in conjunction)
+                excluded.append(impossible or contradictory(conjunction, region))
         return cls(
             np.array(regions, dtype=np.int64),
             np.array(disjuncts, dtype=np.int64),
@@ -90,48 +114,61 @@ class Targets:
             np.array(excluded, dtype=bool),
             prop.inputs,
             prop.outputs,
+            tuple(means),
+            np.array(mean_owner, dtype=np.int64),
         )
 
     def __len__(self) -> int:
         return len(self.region)
 
+    @cached_property
+    def questions(self) -> tuple[LinearConstraint, ...]:
+        """What may be bounded: the constraints, then the means."""
+        return self.constraints + self.means
+
+    @cached_property
+    def question_owner(self) -> Int64:
+        """The target (questions,) that each of the questions excludes."""
+        return np.concatenate([self.owner, self.mean_owner])
+
+    @cached_property
+    def _expressible(self) -> Bool:
+        return np.array([_expressible(c) for c in self.questions], dtype=bool)
+
     def provable(self) -> Int64:
-        """Constraints with an output term that float64 can express: the rows worth bounding.
+        """Questions with an output term that float64 can express, region by region.
 
         A threshold above every float64 that a bound could exceed is not worth it.
         """
-        useful = [
-            i
-            for i, c in enumerate(self.constraints)
-            if c.y and _expressible(c) and c.bound * _scale(c) < LARGE
-        ]
-        return np.array(useful, dtype=np.int64)
+        useful = [bool(c.y) and c.bound * _scale(c) < LARGE for c in self.questions]
+        rows = np.flatnonzero(self._expressible & np.array(useful, dtype=bool)).astype(np.int64)
+        return rows[np.argsort(self.question_owner[rows], kind="stable")]
 
     def attackable(self) -> Int64:
         """Targets that a point may meet and float64 can express: those worth attacking."""
         worth = ~self.excluded
-        for constraint, owner in zip(self.constraints, self.owner, strict=True):
-            worth[owner] &= _expressible(constraint)
+        worth[self.owner[~self._expressible[: len(self.constraints)]]] = False
         return np.flatnonzero(worth).astype(np.int64)
 
     def rows(self, which: Sequence[int] | Int64) -> Rows:
-        """The dense rows of these constraints."""
-        chosen = [self.constraints[int(i)] for i in which]
+        """The dense rows of these questions."""
+        questions = self.questions
+        chosen = [questions[int(i)] for i in which]
         rows_y = np.zeros((len(chosen), self.outputs))
         mixed = any(c.x for c in chosen)
         rows_x = np.zeros((len(chosen), self.inputs)) if mixed else None
         constant = np.empty(len(chosen))
         exact = True
-        scales = np.ones(len(chosen))
+        scales = []
         for i, constraint in enumerate(chosen):
             scale = _scale(constraint)
-            scales[i] = max(abs(float_down(scale)), 2.0**-1000)
+            scales.append(scale)
             exact &= _fill(rows_y[i], constraint.y, scale)
             if rows_x is not None:
                 exact &= _fill(rows_x[i], constraint.x, scale)
             constant[i] = min(float_down(-constraint.bound * scale), LARGEST)
         strict = np.array([c.strict for c in chosen], dtype=bool)
-        return Rows(rows_y, rows_x, constant, strict, scales, exact)
+        return Rows(rows_y, rows_x, constant, strict, tuple(scales), exact)
 
 
 def float_down(value: Fraction) -> float:
@@ -143,6 +180,24 @@ def float_down(value: Fraction) -> float:
     if math.isinf(number):
         return math.nextafter(math.inf, 0) if number > 0 else -math.inf
     return number if Fraction(number) <= value else math.nextafter(number, -math.inf)
+
+
+def _mean(conjunction: Conjunction) -> LinearConstraint:
+    """The mean of constraints; its value is at most the largest of theirs."""
+    share = Fraction(1, len(conjunction))
+
+    def terms(parts: Sequence[Terms]) -> Terms:
+        total: dict[int, Fraction] = {}
+        for index, c in (term for part in parts for term in part):
+            total[index] = total.get(index, Fraction(0)) + share * c
+        return tuple(sorted((index, c) for index, c in total.items() if c))
+
+    return LinearConstraint(
+        terms([c.y for c in conjunction]),
+        terms([c.x for c in conjunction]),
+        share * sum((c.bound for c in conjunction), start=Fraction(0)),
+        any(c.strict for c in conjunction),
+    )
 
 
 def _impossible(constraint: LinearConstraint, region: Region) -> bool:

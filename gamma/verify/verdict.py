@@ -1,4 +1,4 @@
-"""From a network and a property to a verdict: quick attack, bounds, long attack."""
+"""From a network and a property to a verdict: bounds and attacks, the cheaper first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ import numpy.typing as npt
 from gamma.errors import PropertyError, ResourceError
 from gamma.network.graph import Network
 from gamma.network.property import Property
-from gamma.propagate import MemoryPlan, Specification, StreamingConfig, lower_bounds, workers
+from gamma.propagate import (
+    MemoryPlan,
+    Specification,
+    StreamingConfig,
+    expected_seconds,
+    lower_bounds,
+    workers,
+)
 from gamma.tensor.box import Box
 from gamma.tensor.threads import limit_blas, quota
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
@@ -27,6 +34,18 @@ from gamma.verify.targets import Float64, Int64, Rows, Targets
 
 MARGINS_KEPT = 1000
 """A result lists so many conjunctions at most; the counts always cover all."""
+
+UNASKED_SECONDS = 5.0
+"""The longest attack of a caller who set no time limit."""
+
+AT_LEAST_SECONDS = 0.02
+"""Interval bounds expected to take no longer are computed even when the time has run out."""
+
+MULTIPLICATION = 0.05e-9
+"""Seconds, roughly, in an evaluation of the attack."""
+
+CENTRES = 16
+"""Regions whose centre is tried although float64 cannot express what is asked there."""
 
 Progress = Callable[[str], None]
 
@@ -123,35 +142,83 @@ class _Run:
         self.seconds["rows"] = time.monotonic() - start
 
     def decide(self, attack: bool, explain: bool, seed: int) -> Result:
-        found = None
         self.explain = explain
-        replay = Replay(self.net, self.prop, self.guarantee)
+        replay = Replay(self.net, self.prop, self.guarantee, self.deadline)
         self.notes = replay.notes
-        search = Attack(self.net, self.prop, self.targets, replay, seed)
-        attackable = self.targets.attackable()
-        if attack and len(attackable):
-            limit = math.inf if self.timeout is None else 0.2 * self.timeout
-            found = self._attack(search, attackable, QUICK, limit)
-        cut = False
-        if found is None:
-            try:
-                self._bound()
-            except ResourceError:
-                if time.monotonic() < self.deadline:
-                    raise
-                cut = True
-        if found is None and attack and not self.proved.all() and not cut:
-            remaining = attackable[~self.proved[attackable]]
-            order = np.argsort(self.lower[remaining], kind="stable")
-            effort = LONG if self.timeout is None else PATIENT
-            found = self._attack(search, remaining[order], effort, math.inf)
+        search = Attack(self.net, self.prop, self.targets, replay, seed, self.progress)
+        attackable = self.targets.attackable() if attack else np.zeros(0, np.int64)
+        found = None if not attack else self._centres(replay, attackable)
+        attack_first = found is None and not self._bounds_are_cheaper(search, attackable)
+        if attack_first:
+            found = self._quick(search, attackable)
+        cut = found is None and self._bounds_cut_short()
+        if found is None and not attack_first and not cut:
+            found = self._quick(search, attackable)
+        if found is None and not cut:
+            found = self._long(search, attackable)
+        if found is None and not self.used:
+            self._bounds_at_least()
         return self._result(found, search.tried, cut)
+
+    def _centres(self, replay: Replay, attackable: Int64) -> Counterexample | None:
+        """One point of each region with numbers out of float64's reach: no search can aim there."""
+        known = self.targets.excluded.copy()
+        known[attackable] = True
+        for region in np.unique(self.targets.region[~known])[:CENTRES]:
+            low, high, _ = self.prop.inner_float32(int(region))
+            found = replay(int(region), (low / 2 + high / 2).clip(low, high))
+            if found is not None:
+                return found
+        return None
+
+    def _bounds_are_cheaper(self, search: Attack, attackable: Int64) -> bool:
+        """What the bounds will probably take is less than what the quick attack will."""
+        if not len(attackable):
+            return True
+        boxes = len(np.unique(self.targets.region))
+        questions = -(-len(self.targets.questions) // boxes)
+        bounds = expected_seconds(self.net, self.method, boxes, questions)
+        return bounds < MULTIPLICATION * search.expected_work(len(attackable), QUICK)
+
+    def _quick(self, search: Attack, attackable: Int64) -> Counterexample | None:
+        limit = math.inf if self.timeout is None else 0.2 * self.timeout
+        return self._attack(search, self._open(attackable), QUICK, limit)
+
+    def _long(self, search: Attack, attackable: Int64) -> Counterexample | None:
+        if self.timeout is not None:
+            return self._attack(search, self._open(attackable), PATIENT, math.inf)
+        found = self._attack(search, self._open(attackable), LONG, UNASKED_SECONDS)
+        if search.cut:
+            self.notes.append(
+                f"the search for a witness ended after {UNASKED_SECONDS:g} s: timeout= allows more"
+            )
+        return found
+
+    def _open(self, attackable: Int64) -> Int64:
+        """Targets that nothing excludes yet, the least proved first."""
+        remaining = attackable[~self.proved[attackable]]
+        return remaining[np.argsort(self.lower[remaining], kind="stable")]
+
+    def _bounds_cut_short(self) -> bool:
+        """Bound what is open; True when the deadline came first."""
+        try:
+            self._bound(self.method, self.deadline)
+        except ResourceError:
+            if time.monotonic() < self.deadline:
+                raise
+            return True
+        return False
+
+    def _bounds_at_least(self) -> None:
+        """Interval bounds where the time was too short for any and these take next to nothing."""
+        boxes = len(np.unique(self.targets.region))
+        if expected_seconds(self.net, "ibp", boxes, 1) < AT_LEAST_SECONDS:
+            self._bound("ibp", math.inf)
 
     def _attack(
         self, search: Attack, active: Int64, effort: Effort, limit: float
     ) -> Counterexample | None:
         begin = time.monotonic()
-        self.progress(f"attack: {len(active)} unsafe sets")
         found = search.run(active, effort, min(self.deadline, begin + limit))
         self._spent("attack", begin)
         return found
@@ -161,17 +228,17 @@ class _Run:
 
     # --- bounds ---------------------------------------------------------------------------------
 
-    def _bound(self) -> None:
+    def _bound(self, method: str, deadline: float) -> None:
         """Bound the rows of all open targets, a chunk of regions at a time."""
         begin = time.monotonic()
         rows = self.targets.provable()
-        rows = rows[~self.proved[self.targets.owner[rows]]]
-        regions = self.targets.region[self.targets.owner[rows]]
+        rows = rows[~self.proved[self.targets.question_owner[rows]]]
+        regions = self.targets.region[self.targets.question_owner[rows]]
         box = self.prop.box()
         try:
             for start, stop in self._chunks(regions):
-                self.progress(f"{self.method}: {start} of {len(rows)} rows bounded")
-                self._bound_chunk(rows[start:stop], regions[start:stop], box)
+                self.progress(f"{method}: {start} of {len(rows)} rows bounded")
+                self._bound_chunk(rows[start:stop], regions[start:stop], box, method, deadline)
         finally:
             self._spent("bounds", begin)
 
@@ -186,7 +253,9 @@ class _Run:
         stops = np.r_[starts[1:], len(regions)]
         yield from zip(starts.tolist(), stops.tolist(), strict=True)
 
-    def _bound_chunk(self, rows: Int64, regions: Int64, box: Box) -> None:
+    def _bound_chunk(
+        self, rows: Int64, regions: Int64, box: Box, method: str, deadline: float
+    ) -> None:
         distinct, index = np.unique(regions, return_inverse=True)
         forms = self.targets.rows(rows)
         specification = Specification(
@@ -196,16 +265,16 @@ class _Run:
             box=index.astype(np.int64).ravel(),
             exact=forms.exact,
         )
-        deadline = None if math.isinf(self.deadline) else self.deadline
         analysis = lower_bounds(
             self.net,
             select(box, distinct).batched(self.net.input_shape),
             specification,
-            method=self.method,
+            method=method,
             guarantee=self.guarantee,
             dtype=self.dtype,
-            deadline=deadline,
+            deadline=None if math.isinf(deadline) else deadline,
             streaming=self.streaming,
+            progress=self.progress,
         )
         self.plan = analysis.plan
         self._record(rows, analysis.lower, forms)
@@ -224,12 +293,10 @@ class _Run:
         self.bounds = output if output is not None else self.bounds
 
     def _record(self, rows: Int64, lower: Float64, forms: Rows) -> None:
-        """One excluded constraint excludes its conjunction."""
-        owner = self.targets.owner[rows]
+        """One excluded constraint, or the mean of all, excludes its conjunction."""
+        owner = self.targets.question_owner[rows]
         excluded = np.isfinite(lower) & np.where(forms.strict, lower >= 0, lower > 0)
-        shown = lower / forms.scale  # in the units of the property, still a lower bound
-        shown = np.where(forms.scale == 1.0, lower, np.nextafter(shown, -np.inf))
-        np.maximum.at(self.lower, owner, shown)
+        np.maximum.at(self.lower, owner, forms.unscaled(lower))
         self.proved[owner[excluded]] = True
 
     # --- the outcome ----------------------------------------------------------------------------

@@ -44,8 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     box = "".join(f"(assert (>= X_{i} 0))(assert (<= X_{i} 1))\n" for i in range(2))
     (path / "safe.vnnlib").write_text(declare + box + "(assert (>= Y_0 1.5))")
     (path / "unsafe.vnnlib").write_text(declare + box + "(assert (>= Y_0 0.5))")
-    # |x0 - 1/2| <= -1/4 is impossible, but no single half-space says so.
-    (path / "open.vnnlib").write_text(declare + box + "(assert (and (>= Y_0 0.75) (<= Y_0 0.25)))")
+    # x0 >= 0.9 and x0 + x1 <= 0.8 is impossible, but neither half-space nor their mean says so.
+    never = "(assert (and (>= (* 3.0 Y_0) 2.7) (<= Y_2 -1.2)))"
+    (path / "open.vnnlib").write_text(declare + box + never)
     return path
 
 
@@ -105,11 +106,10 @@ def test_the_decimal_radius_is_exact(folder: Path) -> None:
 
 
 def test_nothing_to_prove_is_not_verified(folder: Path) -> None:
-    done = run(*ball(folder, 0.25))
-    assert done.returncode == 0
-    assert done.stdout.startswith("NOTHING TO PROVE")
-    assert "verified" not in done.stdout.lower()
-    record = json.loads(run(*ball(folder, 0.25, "--json")).stdout)
+    for form in ((), ("--json",), ("--format", "vnncomp")):
+        one_line(run(*ball(folder, 0.25, *form)), 2, "--label", "--property", "gamma bounds")
+    asked = ("--input", folder / "x.npy", "--epsilon", 0.25, "--json")
+    record = json.loads(run("bounds", folder / "net.safetensors", *asked).stdout)
     assert record["verdict"] == "none"
     bounds = record["bounds"]
     assert bounds["lower"][0] <= 0.75 and bounds["upper"][0] >= 1.25
@@ -326,17 +326,17 @@ def test_usage_errors_are_one_line(folder: Path, tmp_path: Path) -> None:
     one_line(run(*ball(folder, 0.1, "--method", "magic")), 2, "magic")
     one_line(run(*ball(folder, 0.1, "--timeout", 0)), 2, "timeout")
     one_line(run(*ball(folder, 0.1, "--threads", 0)), 2, "threads")
-    one_line(run(*ball(folder, 0.1, "--clip", 1, 0)), 2, "--clip")
-    one_line(run(*ball(folder, 0.1, "--json", "--format", "vnncomp")), 2, "contradict")
-    one_line(run(*ball(folder, 0.1, "--format", "vnncomp")), 2, "prove")
-    one_line(run(*ball(folder, 0.1, "-o", tmp_path / "no" / "f")), 2, "folder")
+    one_line(run(*ball(folder, 0.1, *("--label", 0), "--clip", 1, 0)), 2, "--clip")
+    label = ("--label", 0)
+    one_line(run(*ball(folder, 0.1, *label, "--json", "--format", "vnncomp")), 2, "contradict")
+    one_line(run(*ball(folder, 0.1, *label, "-o", tmp_path / "no" / "f")), 2, "folder")
     one_line(run(*ball(folder, 0.1, "--input-shape", "1,x")), 2, "1,x")
 
 
 def test_unreadable_files_are_one_line(folder: Path, tmp_path: Path) -> None:
     one_line(run("verify", tmp_path / "absent.onnx", "--property", "p"), 2, "absent.onnx")
     one_line(run(*about(folder, "--property", tmp_path / "absent.vnnlib")), 2, "absent.vnnlib")
-    absent = ("--input", tmp_path / "absent.npy", "--epsilon", 1)
+    absent = ("--input", tmp_path / "absent.npy", "--epsilon", 1, "--label", 0)
     one_line(run(*about(folder, *absent)), 2, "absent.npy", "numpy.save")
     pickle = tmp_path / "net.pt"
     pickle.write_bytes(b"\x80\x04\x95\x00\x00")
@@ -375,7 +375,7 @@ def test_hostile_arrays_are_refused_in_one_line(folder: Path, tmp_path: Path) ->
     for name, content in hostile_arrays(tmp_path).items():
         path = tmp_path / f"{name}.npy"
         path.write_bytes(content)
-        done = run(*about(folder, "--input", path, "--epsilon", 0.1))
+        done = run(*about(folder, "--input", path, "--epsilon", 0.1, "--label", 0))
         one_line(done, 2, f"{name}.npy")
 
 

@@ -114,7 +114,9 @@ def _input_dims(model: Model, declared: Declared, wanted: Sequence[int] | None) 
             raise UsageError(f"{model.path}: input shape {list(given)}, expected positive lengths")
         return _given_dims(model, declared, given)
     if declared.dims is None:
-        raise UsageError.at(model.path, declared.name, "the file states no shape: give input_shape")
+        raise UsageError.at(
+            model.path, declared.name, "the file states no shape: give input_shape="
+        )
     dims = list(declared.dims)
     if len(dims) > 1 and not isinstance(dims[0], int):
         dims[0] = 1
@@ -123,7 +125,7 @@ def _input_dims(model: Model, declared: Declared, wanted: Sequence[int] | None) 
         raise UsageError.at(
             model.path,
             declared.name,
-            f"the file leaves axes open in {_spelled(declared.dims)}: give input_shape",
+            f"the file leaves axes open in {_spelled(declared.dims)}: give input_shape=",
         )
     if not found:
         raise UnsupportedError.at(model.path, declared.name, "the input is a single number")

@@ -1,0 +1,96 @@
+"""From words of the command line to values; what is none is an argparse.ArgumentTypeError."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from fractions import Fraction
+
+from gamma.cli.parser import NUMBER, shown
+
+
+def exact(text: str) -> Fraction:
+    """A decimal, or a fraction of decimals like 8/255, as the number it is.
+
+    The exponent is capped: 1e999999999 is refused.
+    """
+    if not NUMBER.fullmatch(text):
+        known = text.lower().lstrip("+-") in ("inf", "infinity", "nan")
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)!r} is not {'finite' if known else 'a number'}"
+        )
+    numerator, _, denominator = text.partition("/")
+    value = _decimal(numerator)
+    if denominator:
+        divisor = _decimal(denominator)
+        if not divisor:
+            raise argparse.ArgumentTypeError(f"{shown(text)!r} divides by zero")
+        value /= divisor
+    if value and not 2**-1074 <= abs(value) < 2**1024:
+        raise argparse.ArgumentTypeError(f"{shown(text)!r} is out of range")
+    return value
+
+
+def _decimal(text: str) -> Fraction:
+    value = float(text)
+    if math.isinf(value):
+        raise argparse.ArgumentTypeError(f"{shown(text)!r} is not finite")
+    vanished = value == 0 and any(digit in text.lower().partition("e")[0] for digit in "123456789")
+    if len(text) > 1000 or vanished:
+        raise argparse.ArgumentTypeError(f"{shown(text)!r} is too small or too long")
+    return Fraction(text) if value else Fraction(0)
+
+
+def radius(text: str) -> Fraction:
+    value = exact(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is negative, expected zero or more")
+    return value
+
+
+def seconds(text: str) -> float:
+    value = float(exact(text))
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: expected more than zero seconds")
+    return value
+
+
+def ratio(text: str) -> float:
+    value = float(exact(text))
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: expected at least 1")
+    return value
+
+
+def whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{shown(text)!r}: expected a whole number from 0")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    value = whole(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{shown(text)!r}: expected at least 1")
+    return value
+
+
+def size(text: str) -> int:
+    from gamma.propagate.planning import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)!r}: expected a size such as 200MB, 1.5GiB or 300000"
+        ) from None
+
+
+def shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(positive(part.strip()) for part in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)!r}: expected sizes such as 1,28,28"
+        ) from None
+    return shape
