@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.demo-installed
+SOURCES := pyproject.toml csrc/builder.py $(wildcard csrc/simd/*)
 C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c benches/*.c)
 # Worker processes of the test run; raise it on a larger machine.
 JOBS ?= 2
@@ -16,12 +18,18 @@ install: $(STAMP)
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(BIN)/python pyproject.toml csrc/builder.py $(wildcard csrc/simd/*)
+# Of the two installations the developers' has all that the demo's has.
+$(STAMP): $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install -q "setuptools>=77" "cffi>=1.17"
 	$(BIN)/python -m pip install -q --no-build-isolation -e ".[dev]"
+	touch $@ $(DEMO_STAMP)
+
+$(DEMO_STAMP): $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install -q "setuptools>=77" "cffi>=1.17"
+	$(BIN)/python -m pip install -q --no-build-isolation -e ".[demo]"
 	touch $@
 
-demo: $(STAMP)
+demo: $(DEMO_STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)

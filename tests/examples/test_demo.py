@@ -114,9 +114,42 @@ def test_a_false_claim_ends_the_demo(demo: ModuleType) -> None:
     narrow = bounds.lower + 0.9 * (bounds.upper - bounds.lower)
     with pytest.raises(SystemExit, match="sampled scores"):
         demo.sample_inside(net, box, narrow.ravel(), bounds.upper.ravel())
-    for search in (demo.proved_case, demo.refuted_case, demo.open_case):
-        with pytest.raises(SystemExit, match="some case is"):
-            search([])
+    nothing = demo.Case("mlp", 3, 0.05, SimpleNamespace(proved=0, counterexample=None, margins=()))
+    with pytest.raises(SystemExit, match="has margins"):
+        demo.show_open(nothing)
+
+
+FAST = """
+import time, sys, runpy
+for name in ("monotonic", "perf_counter"):
+    def quick(clock=getattr(time, name), start=getattr(time, name)()):
+        return start + {times} * (clock() - start)
+    setattr(time, name, quick)
+sys.argv = ["demo.py", "--output", "pictures"]
+sys.path.insert(0, {examples!r})
+import demo
+demo.EPSILONS = (0.01, 0.1, 0.2)
+sys.exit(demo.main())
+"""
+
+
+@pytest.mark.parametrize("times", [10, 100_000])
+def test_a_slow_machine_does_not_break_the_demo(tmp_path: Path, times: int) -> None:
+    """With a clock so many times as fast the limit of a second is a tenth, or ten microseconds."""
+    code = FAST.format(times=times, examples=str(ROOT / "examples"))
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    cells = marks(result.stdout)
+    assert len(cells) == 2 * 10 * 3
+    if "?" in cells:
+        assert "OPEN " in result.stdout and "the worst margin only >= " in result.stdout
 
 
 def test_printed_numbers_stay_on_their_side(demo: ModuleType) -> None:
