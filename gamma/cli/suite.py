@@ -12,7 +12,7 @@ from gamma.cli import picture
 from gamma.cli.output import note
 from gamma.errors import UsageError
 from gamma.verify.records import Record, Records
-from gamma.verify.suite import Options, read_list
+from gamma.verify.suite import Options, read_list, worker_count
 from gamma.verify.suite import run as run_list
 
 VERDICTS = ("verified", "violated", "unknown", "timeout", "error")
@@ -25,8 +25,16 @@ def run(args: argparse.Namespace) -> int:
     scheduler = _scheduler(args)
     instances = read_list(path)
     options = Options(
-        args.method, args.guarantee, args.dtype, not args.no_attack, args.seed, args.timeout
+        args.method,
+        args.guarantee,
+        args.dtype,
+        not args.no_attack,
+        args.seed,
+        args.timeout,
+        args.gzip_ratio,
     )
+    if scheduler is None and (jobs := worker_count(args.jobs, len(instances))) < args.jobs:
+        note(f"--jobs {args.jobs}: {jobs} for {len(instances)} instances on this machine")
     out = Path(args.output or f"{path.stem}.results.jsonl")
     start = time.perf_counter()
     fresh = 0

@@ -9,9 +9,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from io import TextIOWrapper
@@ -27,6 +29,9 @@ from gamma.verify.records import SCHEMA, Record, Records
 LIST_LIMIT = 64 << 20
 HEADINGS = ("onnx", "model", "network")
 DIED = "the process that worked on it ended; probably out of memory: see the system's log"
+
+WORKERS_PER_PROCESSOR = 4
+"""More only take memory from each other."""
 
 Key = tuple[str, str, int]
 
@@ -63,6 +68,7 @@ class Options:
     attack: bool = True
     seed: int = 0
     timeout: float | None = None
+    gzip_ratio: float | None = None
 
     def limit(self, instance: Instance) -> float | None:
         """Seconds this instance may take."""
@@ -70,8 +76,10 @@ class Options:
         return min(limits, default=None)
 
     def bound_to(self, instance: Instance) -> dict[str, Any]:
-        """What a record must agree with to be kept."""
-        return {**asdict(self), "timeout": self.limit(instance)}
+        """What a record must agree with to be kept: whatever a verdict may depend on."""
+        asked = asdict(self)
+        del asked["gzip_ratio"]
+        return {**asked, "timeout": self.limit(instance)}
 
 
 def read_list(path: Path) -> list[Instance]:
@@ -82,12 +90,14 @@ def read_list(path: Path) -> list[Instance]:
     try:
         with TextIOWrapper(open_regular(path, "give a list"), "utf-8-sig", newline="") as stream:
             text = stream.read(LIST_LIMIT + 1)
-    except OSError as error:
-        reason = error.strerror or error
-        raise FormatError.at(path, "", f"cannot be read: {reason}; give a list") from None
     except UnicodeDecodeError:
         raise FormatError.at(
             path, "", "is not text, expected lines model,property,timeout"
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise FormatError.at(
+            str(path)[:200], "", f"cannot be read: {reason}; give a list"
         ) from None
     if len(text) > LIST_LIMIT:
         raise FormatError.at(path, "", f"is longer than {LIST_LIMIT} characters")
@@ -174,8 +184,8 @@ def _verified(
     from gamma.formats.vnnlib import read_vnnlib
     from gamma.verify.verdict import verify
 
-    net = _load(model, _stamp(model))
-    prop = read_vnnlib(property_path)
+    net = _load(model, _stamp(model), options.gzip_ratio)
+    prop = read_vnnlib(property_path, options.gzip_ratio)
     if limit is not None:
         # Reading the files counts; a token is left, so that a verdict comes back.
         limit = max(limit - (time.perf_counter() - start), 1e-3)
@@ -204,11 +214,11 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path, stamp: tuple[int, int]) -> Any:
+def _load(path: Path, stamp: tuple[int, int], gzip_ratio: float | None) -> Any:
     """The network of the last instance; lists ask many properties of one model in a row."""
     from gamma.formats import load
 
-    return load(path)
+    return load(path, gzip_ratio=gzip_ratio)
 
 
 def kept_records(
@@ -251,9 +261,9 @@ def run(
     """Decide every instance that ``records`` does not answer yet; all records, in list order.
 
     ``scheduler`` is the address of a dask cluster whose workers decide the instances; without it
-    ``jobs`` processes of this machine do. ``threads`` are for each instance; None for its share of
-    the processors, and on a cluster one. ``report`` is told each new record, how many instances are
-    left and an estimate of the seconds they take.
+    ``jobs`` processes of this machine do (`worker_count` caps them). ``threads`` are for each
+    instance; None for its share of the processors, and on a cluster one. ``report`` is told each
+    new record, how many instances are left and an estimate of the seconds they take.
 
     Raises:
         ResourceError: the result file's disk is full, or the cluster is out of reach.
@@ -264,6 +274,7 @@ def run(
         raise UsageError(f"jobs {jobs}: expected at least 1")
     done = kept_records(records.found, instances, options)
     open_ = [instance for instance in instances if instance.key not in done]
+    jobs = worker_count(jobs, len(open_))
     start, total = time.perf_counter(), len(open_)
     if scheduler is not None:
         results = on_cluster(open_, options, scheduler, threads or 1)
@@ -277,6 +288,11 @@ def run(
         eta = (time.perf_counter() - start) / count * (total - count)
         report(record, total - count, eta)
     return [done[instance.key] for instance in instances]
+
+
+def worker_count(jobs: int, instances: int) -> int:
+    """Workers that ``jobs`` becomes: no more than instances, or than the machine can serve."""
+    return max(1, min(jobs, instances, WORKERS_PER_PROCESSOR * available()))
 
 
 def one_by_one(
@@ -320,20 +336,30 @@ def _parallel(
 ) -> Iterator[Record]:
     from joblib import Parallel, delayed, parallel_config
 
-    with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=threads):
+    own = {"initializer": _end_with, "initargs": (os.getpid(),)}
+    with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=threads, **own):
         work = Parallel(return_as="generator_unordered", pre_dispatch=jobs, batch_size=1)
-        tasks = ((decide, instance, options, threads, os.getpid()) for instance in instances)
-        yield from work(delayed(_in_worker)(*task) for task in tasks)
+        with _interrupts_waiting():  # the first call starts the workers
+            results = work(delayed(decide)(one, options, threads) for one in instances)
+        yield from results
 
 
-def _in_worker(
-    function: Callable[..., Record], instance: Instance, options: Options, threads: int, parent: int
-) -> Record:
-    _end_with(parent)
-    return function(instance, options, threads)
+@contextmanager
+def _interrupts_waiting() -> Iterator[None]:
+    """Ctrl-C reaches this process after the block; processes started in it never hear of it.
+
+    A terminal sends it to all of them. Workers would print where they were; this one ends them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@lru_cache(maxsize=1)
 def _end_with(parent: int) -> None:
     """End this worker soon after the run that started it, however that one ended.
 

@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import gamma
+from gamma.errors import FormatError
+from gamma.verify.suite import read_list, worker_count
 from tests.verify.known import dense
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,10 +63,23 @@ def verdicts(path: Path) -> dict[str, str]:
 EXPECTED = {f"p{k}.vnnlib": "violated" if k <= 8 else "verified" for k in range(COUNT)}
 
 
+def _screen(terminal: int) -> bytes:
+    """What a terminal shows next, nothing at its end."""
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:
+        return b""
+
+
 def test_a_run_shows_progress_and_a_table(instances: Path, tmp_path: Path) -> None:
-    done = run(tmp_path, instances)
-    assert done.returncode == 0, done.stderr
-    progress = done.stderr.splitlines()
+    screen, terminal = os.openpty()
+    done = subprocess.run(
+        command(instances), stdout=subprocess.PIPE, stderr=terminal, text=True, env=ENV,
+        cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    os.close(terminal)
+    progress = b"".join(iter(partial(_screen, screen), b"")).decode().splitlines()
+    assert done.returncode == 0, progress
     assert len(progress) == COUNT
     assert progress[0].startswith(f"1/{COUNT} net.safetensors p0.vnnlib: violated ")
     assert " left" in progress[0] and " left" not in progress[-1]
@@ -74,7 +90,7 @@ def test_a_run_shows_progress_and_a_table(instances: Path, tmp_path: Path) -> No
     assert (again.returncode, again.stdout) == (2, "")
     assert "--resume" in again.stderr
     resumed = run(tmp_path, instances, "--resume")
-    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert (resumed.returncode, resumed.stderr) == (0, "")  # no terminal, no progress
     assert "0 run in" in resumed.stdout and "16 kept" in resumed.stdout
 
 
@@ -83,6 +99,23 @@ def test_jobs_give_the_same_verdicts(instances: Path, tmp_path: Path) -> None:
     done = run(tmp_path, instances, "--jobs", 2, "-o", "out")
     assert done.returncode == 0, done.stderr
     assert verdicts(tmp_path / "out") == EXPECTED
+
+
+def test_many_jobs_for_few_instances(instances: Path, tmp_path: Path) -> None:
+    few = instances.parent / "few.csv"
+    few.write_text("net.safetensors,p1.vnnlib,20\nnet.safetensors,p9.vnnlib,20\n")
+    done = run(tmp_path, few, "--jobs", 100_000)
+    assert done.returncode == 0
+    assert done.stderr == "--jobs 100000: 2 for 2 instances on this machine\n"
+    assert worker_count(10**9, 10**9) <= 4 * (os.cpu_count() or 1)
+    assert (worker_count(8, 1), worker_count(8, 0), worker_count(1, 9)) == (1, 1, 1)
+
+
+def test_a_list_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "list.csv")
+    for name in ("list.csv", "n" * 5000, "a\0b"):
+        with pytest.raises(FormatError):
+            read_list(tmp_path / name)
 
 
 def alive(process: int) -> bool:
