@@ -7,7 +7,8 @@ DIR holds one folder per benchmark with ``instances.csv`` (onnx,vnnlib,timeout) 
 ``expected.csv`` (onnx,vnnlib,expected). Every instance runs in a child process of its own, which is
 killed when it overruns. One JSON line per instance is written and synced as soon as it is there;
 ``--resume`` skips the instances the file already has. A table ends the run; the exit status is 1
-when a verdict contradicts an expected one.
+when a verdict contradicts an expected one. ``--docs`` stores the counts in benches/vnncomp.json and
+writes README's results from it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 
 from gamma.verify.suite import read_list
 
+STORED = Path(__file__).with_name("vnncomp.json")
 UNLIMITED = 1e6
 """Seconds of an instance whose list gives none; --timeout caps them."""
 GRACE = 30.0
@@ -146,6 +148,64 @@ def _row(records: list[dict[str, Any]]) -> tuple[str, ...]:
     )
 
 
+def counts(records: Iterable[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """What README shows of a run: per benchmark the known instances and how many were decided."""
+    records = list(records)
+    kinds = (("refuted", "sat", "violated"), ("proved", "unsat", "verified"))
+    found: dict[str, dict[str, int]] = {}
+    for name in sorted({r["benchmark"] for r in records}):
+        mine = [r for r in records if r["benchmark"] == name]
+        found[name] = {"instances": len(mine)}
+        for done, expected, verdict in kinds:
+            known = [r for r in mine if r["expected"] == expected]
+            found[name][done] = sum(r["verdict"] == verdict for r in known)
+            found[name][expected] = len(known)
+    return {
+        "schema": "gamma.vnncomp/1",
+        "method": args.method,
+        "timeout": args.timeout,
+        "threads": args.threads,
+        "jobs": args.jobs,
+        "contradictions": sum(map(contradicts, records)),
+        "benchmarks": found,
+    }
+
+
+def page(stored: dict[str, Any]) -> str:
+    """README's text and table, both from the stored counts."""
+    rows = sorted(stored["benchmarks"].items(), key=lambda item: item[0].lower())
+    total = {key: sum(row[key] for _, row in rows) for key in rows[0][1]}
+    text = (
+        f"On {total['instances']} instances of the verification competition (VNN-COMP 2021 to "
+        f"2025, `{stored['method']}` with the attack, {stored['timeout']:g} s each,\n"
+        f"threads per instance: {stored['threads']}, instances at a time: {stored['jobs']}), "
+        f"{total['refuted']} of {total['sat']} known violations were refuted with a replayed\n"
+        f"witness and {total['proved']} of {total['unsat']} known-safe instances proved; verdicts "
+        f"that contradict the consensus: {stored['contradictions']}."
+    )
+    cells = [[name, *_decided(row)] for name, row in rows]
+    half = -(-len(cells) // 2)
+    cells += [["", "", ""]] * (2 * half - len(cells))
+    lines = ["| benchmark | refuted | proved | | benchmark | refuted | proved |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for left, right in zip(cells[:half], cells[half:], strict=True):
+        lines.append(f"| {' | '.join([*left, '', *right])} |".replace("  ", " "))
+    lines.append(f"| total | {' | '.join(_decided(total))} | | | | |")
+    return text + "\n\n" + "\n".join(lines)
+
+
+def _decided(row: dict[str, int]) -> list[str]:
+    pairs = ((row["refuted"], row["sat"]), (row["proved"], row["unsat"]))
+    return [f"{done}/{known}" if known else "–" for done, known in pairs]
+
+
+def write_docs(stored: dict[str, Any]) -> None:
+    """Put the stored counts into README."""
+    from benches.report import README, replace_block
+
+    replace_block(README, "vnncomp", page(stored))
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a result file; a torn last line (a killed run) is left out."""
     records = []
@@ -175,6 +235,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
     parser.add_argument("--resume", action="store_true", help="keep what FILE already has")
     parser.add_argument("--errors", action="store_true", help="run again what ended in an error")
+    parser.add_argument("--docs", action="store_true", help="store the counts, write README")
     return parser.parse_args(argv)
 
 
@@ -226,6 +287,10 @@ def main(argv: list[str] | None = None) -> int:
     wanted = {i.key for i in instances}
     mine = [r for r in records if (r["benchmark"], r["onnx"], r["vnnlib"]) in wanted]
     print(table(mine))
+    if args.docs:
+        stored = counts(mine, args)
+        STORED.write_text(json.dumps(stored, indent=1) + "\n")
+        write_docs(stored)
     return 1 if any(map(contradicts, mine)) else 0
 
 

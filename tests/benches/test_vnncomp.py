@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -76,3 +77,34 @@ def test_run_resume_and_contradiction(
     write_expected(data / "ramps", "sat", "sat")
     assert runner.main(arguments) == 1
     assert "CONTRADICTION" in capsys.readouterr().err
+
+
+def test_readme_shows_the_stored_results(runner: ModuleType) -> None:
+    """Text and table are both made from benches/vnncomp.json, whose rows add up to the totals."""
+    stored = json.loads(runner.STORED.read_text())
+    readme = (SCRIPT.parents[1] / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("<!-- generated: vnncomp -->")[2].partition("<!-- end: vnncomp -->")[0]
+    assert block.strip() == runner.page(stored)
+    shares = [[int(n) for n in c.split("/")] for c in re.findall(r"\d+/\d+", block)]
+    *rows, refuted, proved = shares
+    both = [a + b for a, b in zip(refuted, proved, strict=True)]
+    assert [sum(share[i] for share in rows) for i in (0, 1)] == both
+    assert "{} of {} known violations".format(*refuted) in block
+    assert "{} of {} known-safe".format(*proved) in block
+
+
+def test_counts_of_records(runner: ModuleType) -> None:
+    args = runner.arguments(["--data", ".", "--out", "o", "--threads", "1"])
+    line = {"benchmark": "b", "onnx": "", "vnnlib": ""}
+    verdicts = [
+        ("sat", "violated"),
+        ("sat", "timeout"),
+        ("unsat", "verified"),
+        ("unknown", "error"),
+    ]
+    records = [line | {"expected": e, "verdict": v} for e, v in verdicts]
+    stored = runner.counts(records, args)
+    row = {"instances": 4, "refuted": 1, "sat": 2, "proved": 1, "unsat": 1}
+    assert stored["benchmarks"] == {"b": row}
+    assert stored["contradictions"] == 0
+    assert "| b | 1/2 | 1/1 |" in runner.page(stored)
