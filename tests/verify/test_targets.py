@@ -56,7 +56,7 @@ def test_decimals_become_whole_numbers() -> None:
     forms = Targets.of(Property((region([0], [1], (tenths,)),), 1, 2)).rows([0])
     assert forms.exact
     assert forms.rows_y.tolist() == [[1.0, -7.0]]
-    assert forms.scale.tolist() == [10.0]
+    assert forms.scale == (10,)
 
 
 def test_what_the_box_excludes_is_exact() -> None:
