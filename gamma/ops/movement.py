@@ -13,6 +13,9 @@ from gamma.errors import UsageError
 from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops.base import Array, Linear, Shape
 
+# Uses of one entry that are added one assignment after another; more are summed run by run.
+_MOST_ROUNDS = 16
+
 
 @dataclass(frozen=True, eq=False)
 class Reshape(Linear):
@@ -169,10 +172,23 @@ class Gather(Linear):
         (shape,) = shapes
         flat = rows.reshape(rows.shape[0], -1)
         result = np.zeros((rows.shape[0], math.prod(shape)), rows.dtype)
+        if self.adjoint_terms > _MOST_ROUNDS:
+            order, first, targets = self.cached("runs", self._runs)
+            result[:, targets] = np.add.reduceat(flat[:, order], first, axis=1)
+            return (result.reshape(rows.shape[0], *shape),)
         # Uses of one entry are added in rounds, so that each round is a plain assignment.
         for source, target in self._rounds():
             result[:, target] += flat[:, source]
         return (result.reshape(rows.shape[0], *shape),)
+
+    def _runs(self) -> tuple[Array, Array, Array]:
+        """Output entries in the order of the input entries they read, where the run of each input
+        entry starts, and these input entries."""
+        index = self.index.reshape(-1)
+        outputs = np.flatnonzero(index >= 0)
+        order = outputs[np.argsort(index[outputs], kind="stable")]
+        first = np.flatnonzero(np.diff(index[order], prepend=-1))
+        return order, first, index[order][first]
 
     def _rounds(self) -> list[tuple[Array, Array]]:
         """Pairs (output entries, input entries), no input entry twice within a pair."""

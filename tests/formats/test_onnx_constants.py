@@ -14,7 +14,7 @@ import gamma
 from gamma.errors import (
     UnsupportedError,
 )
-from gamma.formats.onnx.normal import scale_and_shift
+from gamma.formats.onnx.normal import scale_and_shift, scales_and_shifts
 from tests.formats.onnx_models import Node, assert_same, load, model, runtime
 
 F = np.float32
@@ -44,6 +44,29 @@ def test_batch_normalisation_encloses_the_real_operator() -> None:
         assert Fraction(shift) - Fraction(shift_error) <= shifts[0]
         assert shifts[1] <= Fraction(shift) + Fraction(shift_error)
         assert shift_error <= abs(shift) * 2.0**-52 + 2.0**-100
+
+
+def test_many_batch_normalisations_at_once_enclose_the_real_operator() -> None:
+    rng = np.random.default_rng(4)
+    n = 300
+    gain, bias, mean = (F(rng.normal(0, 1, n) * 2.0 ** rng.integers(-20, 20, n)) for _ in range(3))
+    variance = F(abs(rng.normal(size=n)) * 10.0 ** rng.integers(-30, 30, n))
+    mean[::3] = F(bias[::3] / gain[::3] * np.sqrt(variance[::3] + 1e-5))  # cancelling
+    gain[1], bias[2], mean[4], variance[5] = 0, 0, 0, 0
+    gain[7], variance[8], mean[10] = F(1e-42), F(3e38), F(1e-40)
+    epsilon = float(F(1e-5))
+    found = scales_and_shifts(gain, bias, mean, variance, epsilon)
+    wide = scales_and_shifts(gain, bias, mean, variance.astype(float) * 2.0**300, epsilon)
+    for results, factor in ((found, 1), (wide, 2**300)):
+        for k in range(n):
+            scale, scale_error, shift, shift_error = (Fraction(float(r[k])) for r in results)
+            low, high = root_bounds(Fraction(float(variance[k])) * factor + Fraction(epsilon))
+            g, b, m = (Fraction(float(w[k])) for w in (gain, bias, mean))
+            for root in (low, high):
+                assert abs(g / root - scale) <= scale_error <= abs(scale) * Fraction(2) ** -52
+                size = abs(b) + abs(m * scale)
+                assert abs(b - m * g / root - shift) <= shift_error
+                assert shift_error <= abs(shift) * Fraction(2) ** -52 + size * Fraction(2) ** -95
 
 
 def root_bounds(value: Fraction) -> tuple[Fraction, Fraction]:

@@ -264,3 +264,24 @@ def test_constants_of_indices_and_shapes() -> None:
     }  # fmt: skip
     constants["values"] = np.array([0, 1], np.float32)
     assert_same(model(nodes, M, constants, 13), M)
+
+
+def test_one_entry_read_many_times_costs_linear_time() -> None:
+    """The adjoint sums the uses of an entry run by run: equal to a dense product, exactly."""
+    index = np.concatenate((np.zeros(40, np.int64), [3, -1, 3, 1], np.full(20, 2)))
+    gather = gamma.ops.Gather(index, (index.size,))
+    rows = RNG.integers(-9, 9, (5, index.size)).astype(np.float64)
+    dense = np.zeros((index.size, 5))
+    dense[np.arange(index.size)[index >= 0], index[index >= 0]] = 1
+    assert np.array_equal(gather.adjoint(rows, [(5,)])[0], rows @ dense)
+    many = gamma.ops.Gather(np.zeros(1 << 20, np.int64), (1 << 20,))
+    assert many.adjoint(np.ones((1, 1 << 20)), [(1,)])[0].tolist() == [[2.0**20]]
+
+
+def test_a_split_into_many_parts_keeps_one_index() -> None:
+    n = 3000
+    nodes: list[Node] = [
+        ("Split", ["x"], [f"o{i}" for i in range(n)], {"axis": 1}), ("Neg", ["o7"], ["y"], {}),
+    ]  # fmt: skip
+    network = load(model(nodes, (1, n), {}, 13))
+    assert network.forward(np.arange(n, dtype=np.float64)).tolist() == [-7.0]

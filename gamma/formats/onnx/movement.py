@@ -173,11 +173,15 @@ def split(t: Translation, call: Call, inputs: Inputs) -> tuple[Value, ...]:
         sizes = (*(each,) * (count - 1), length - each * (count - 1))
     if sum(sizes) != length or min(sizes) < 0 or len(sizes) < len(call.outputs):
         raise t.malformed(call, f"sizes {list(sizes)[:MAX_AXES]} of {length} entries")
-    results = []
+    t.charge(call, x.dims)
+    positions = np.arange(math.prod(x.dims)).reshape(x.dims)
+    results: list[Value] = []
     for stop, size in zip(itertools.accumulate(sizes), sizes, strict=True):
-        place = (slice(None),) * axis + (slice(stop - size, stop),)
-        dims = replaced(x.dims, axis, size)
-        results.append(t.move(call, x, dims, _cut(place)))
+        cut = _cut((slice(None),) * axis + (slice(stop - size, stop),))
+        if isinstance(x, Constant):
+            results.append(x.mapped(lambda a, cut=cut: cut(a, 0)))  # type: ignore[misc]
+        else:
+            results.append(t.pick(call, x, cut(positions, -1)))
     return tuple(results)
 
 

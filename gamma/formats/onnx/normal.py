@@ -10,7 +10,7 @@ import numpy as np
 from gamma.formats.onnx.arguments import Inputs, need, optional
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
-from gamma.formats.onnx.values import Constant, Value
+from gamma.formats.onnx.values import Array, Constant, Float64, Value
 
 _EPSILON = float(np.float32(1e-5))
 
@@ -26,12 +26,12 @@ def batch_normalization(t: Translation, call: Call, inputs: Inputs) -> Value:
     weights = [t.weight(call, optional(inputs, i), "statistics") for i in range(1, 5)]
     if len(x.dims) < 2 or any(w.shape != (x.dims[1],) for w in weights):
         raise t.malformed(call, f"needs one statistic per channel of {list(x.dims)}")
-    rows = zip(*(w.tolist() for w in weights), strict=True)
     epsilon = attribute(call, "epsilon", _EPSILON)
     if epsilon < 0 or (weights[3].astype(np.float64) + epsilon <= 0).any():
         raise t.malformed(call, "variance + epsilon is not positive")
-    found = [scale_and_shift(g, b, m, v, epsilon) for g, b, m, v in rows]
-    scale, scale_error, shift, shift_error = (np.array(v) for v in zip(*found, strict=True))
+    scale, scale_error, shift, shift_error = scales_and_shifts(
+        weights[0], weights[1], weights[2], weights[3], epsilon
+    )
     shape = (-1, *(1,) * (len(x.dims) - 2))
     factor = Constant(scale.reshape(shape), scale_error.reshape(shape))
     gain, bias, mean = (abs(w.astype(np.float64)) for w in weights[:3])
@@ -39,6 +39,68 @@ def batch_normalization(t: Translation, call: Call, inputs: Inputs) -> Value:
     magnitude = abs(mean * scale) + bias + gain * 2.0**-100
     offset = Constant(shift.reshape(shape), shift_error.reshape(shape))
     return t.scale(call, x, factor, offset, magnitude.reshape(shape) * (1 + 2.0**-40))
+
+
+def scales_and_shifts(
+    gain: Array, bias: Array, mean: Array, variance: Array, epsilon: float
+) -> tuple[Float64, Float64, Float64, Float64]:
+    """`scale_and_shift` of every channel: in pairs of float64 numbers where these keep about 100
+    bits, in fractions where a number is too large or small for that.
+
+    Products and sums of pairs are Dekker's (Numer. Math. 18, 1971); one Newton step each doubles
+    the digits of the root and of the quotient.
+    """
+    parts = g, b, m, v = tuple(w.astype(np.float64) for w in (gain, bias, mean, variance))
+    with np.errstate(all="ignore"):
+        high, low = _two_sum(v, np.full_like(v, epsilon))
+        root = np.sqrt(high)
+        square, rest = _two_product(root, root)
+        correction = ((high - square) - rest + low) / (2 * root)
+        inverse = 1 / root
+        one, rest = _two_product(inverse, root)
+        tail = inverse * (((1 - one) - rest) - inverse * correction)
+        product, rest = _two_product(g, inverse)
+        scale, scale_low = _two_sum(product, rest + g * tail)
+        product, rest = _two_product(m, scale)
+        total, lost = _two_sum(b, -product)
+        shift, shift_low = _two_sum(total, lost - (rest + m * scale_low))
+        # Each step loses a few units of 2^-106 of what it works on.
+        scale_error = (abs(scale_low) + _PAIR * abs(scale)) * (1 + 2.0**-50)
+        size = abs(b) + abs(m * scale)
+        shift_error = (abs(shift_low) + _PAIR * size) * (1 + 2.0**-50)
+    sizes = np.abs(np.stack([*parts, high, scale]))
+    safe = ((sizes == 0) | ((sizes > 2.0**-200) & (sizes < 2.0**200))).all(axis=0)
+    results = (scale, scale_error, shift, shift_error)
+    for k in np.flatnonzero(~safe):
+        row = scale_and_shift(float(g[k]), float(b[k]), float(m[k]), float(v[k]), epsilon)
+        for array, value in zip(results, row, strict=True):
+            array[k] = value
+    return results
+
+
+# Bounds the relative error of the pairs above: a few dozen units of 2^-106, charged with 2^10.
+_PAIR = 2.0**-96
+
+
+def _two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:
+    """a + b exactly, as a rounded sum and what it lost."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def _two_product(a: Float64, b: Float64) -> tuple[Float64, Float64]:
+    """a · b exactly, as a rounded product and what it lost (no factor near the range's ends)."""
+    product = a * b
+    (p, q), (r, s) = _halves(a), _halves(b)
+    return product, q * s - (((product - p * r) - q * r) - p * s)
+
+
+def _halves(a: Float64) -> tuple[Float64, Float64]:
+    """Two numbers of 26 bits with the sum a (Veltkamp)."""
+    large = a * (2.0**27 + 1)
+    high = large - (large - a)
+    return high, a - high
 
 
 def scale_and_shift(

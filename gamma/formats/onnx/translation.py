@@ -152,7 +152,8 @@ class Translation:
         flat = index.reshape(-1)
         if flat.size == math.prod(x.dims) and bool((flat == np.arange(flat.size)).all()):
             return self.settle(call, Variable(x.node, index.shape, x.dtype))
-        op = Gather(flat.astype(np.int64, copy=False), strip(index.shape), float(fill))
+        # A copy: a part of another index would keep all of that alive.
+        op = Gather(flat.astype(np.int64), strip(index.shape), float(fill))
         return self.emit(call, op, x, dims=index.shape)
 
     def expand(self, call: Call, x: Value, dims: Shape) -> Value:
