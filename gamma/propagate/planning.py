@@ -140,7 +140,7 @@ def _predict(
         kept = boxes * each * (sizes[0] + sum(sizes[i] for i in layers))
         parts["bounds"] = 0 if config.spill else kept
         parts["segment"] = 4 * max(bytes_of(network, i, boxes) for i in range(last + 1))
-        wanted = boxes * max(questions, *(2 * s for s in sizes[:last]))
+        wanted = boxes * max([questions, *(2 * s for s in sizes[:last])])
     else:
         ends = checkpoints(network, config.checkpoint_interval)
         each = 8 if config.use_f16_checkpoints else 16
@@ -152,7 +152,7 @@ def _predict(
             for start, end in pairwise(ends)
         )
         wanted = boxes * questions
-    step = max(_step(network, index, boxes) for index in range(1, last + 1))
+    step = max((_step(network, index, boxes) for index in range(1, last + 1)), default=0)
     phase = {"weights in use": forward, "step": step}
     if method != "ibp":
         row = max(sizes[: last + 1]) * dtype.itemsize

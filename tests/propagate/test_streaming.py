@@ -16,6 +16,7 @@ from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Gemm, Input, Relu, Sigmoid
 from gamma.propagate import (
+    METHODS,
     CheckpointedBounds,
     Specification,
     StreamingConfig,
@@ -341,3 +342,13 @@ def test_the_prediction_of_crown_is_not_exceeded(tmp_path: Path) -> None:
     make(path, 24, 1024)
     record = child(path, "crown", 10, False)
     assert record["predicted"] / 1.5 <= record["peak"] <= record["predicted"], record
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("config", [StreamingConfig(), StreamingConfig.min_memory()])
+def test_a_network_of_its_input_alone_is_streamed(method: str, config: StreamingConfig) -> None:
+    net = Builder(Input(), (2,)).build(0)
+    box = Box(np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([[1.0, 2.0], [5.0, 6.0]]))
+    out = gamma.bounds(net, box, method=method, streaming=config)
+    assert (out.lower <= box.lower).all() and (out.upper >= box.upper).all()
+    assert (out.upper - out.lower <= 4).all()
