@@ -17,7 +17,6 @@ from tests.exact.oracle import Truth, exact, q
 
 Array = Any
 ORDERS = ("sequential", "reversed", "permuted", "pairwise", "fma", "blas")
-LARGEST = q(float(np.finfo(np.float32).max))
 
 
 def round32(value: fmpq) -> np.float32:
@@ -90,17 +89,21 @@ class Execution:
     def _linear(self, index: int, inputs: list[Array]) -> Array:
         node = self.network.nodes[index]
         flat = np.concatenate([x.reshape(-1) for x in inputs])
-        if not np.isfinite(flat).all():
-            return np.full(node.shape, np.nan, np.float32)
-        x = exact(flat)
+        finite = bool(np.isfinite(flat).all())
+        x = exact(flat) if finite else None
         rows, offset = self._matrix(index)
         out = np.empty(len(offset), np.float32)
         for k, row in enumerate(rows):
-            used = np.flatnonzero(row != 0)
-            out[k] = self._sum(row[used], x[used], offset[k])
+            # A product with a stored zero is executed too: of infinity it is NaN.
+            used = np.flatnonzero(row != 0) if not isinstance(node.op, ops.Gemm) else slice(None)
+            try:
+                if x is None:
+                    raise OverflowError
+                out[k] = self._sum(row[used], x[used], offset[k])
+            except OverflowError:
+                out[k] = _overflowing(row[used], flat[used], offset[k])
         if isinstance(node.op, ops.ReduceSum) and node.op.scale != 1:
-            factor = q(node.op.scale)
-            out = np.array([round32(q(v) * factor) for v in out], np.float32)
+            out = out * np.float32(node.op.scale)
         return out.reshape(node.shape)
 
     def _sum(self, weights: Any, x: Any, offset: fmpq) -> np.float32:
@@ -129,7 +132,16 @@ class Execution:
 
 
 def _finite(value: np.float32) -> fmpq:
-    """Back to a rational; an overflow stays far beyond the largest float32."""
-    if np.isfinite(value):
-        return q(float(value))
-    return LARGEST * 4 if value > 0 else -LARGEST * 4
+    """Back to a rational. Raises OverflowError for an infinity."""
+    if not np.isfinite(value):
+        raise OverflowError
+    return q(float(value))
+
+
+def _overflowing(weights: Any, x: Array, offset: fmpq) -> np.float32:
+    """The sum as the hardware does it, in order: infinities and NaN where they arise."""
+    total = round32(offset)
+    with np.errstate(all="ignore"):
+        for weight, value in zip(weights, x, strict=True):
+            total = np.float32(total + round32(weight) * value)
+    return total

@@ -1,0 +1,216 @@
+"""The ways in which gamma can be asked for bounds, drawn and carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+import gamma
+from gamma import tuning
+from gamma.network.graph import Network
+from gamma.network.property import LinearConstraint, Property, Region
+from gamma.propagate import METHODS, ParallelConfig, ParallelVerifier, StreamingConfig, workers
+from gamma.propagate.api import lower_bounds
+from gamma.propagate.specification import Specification
+from gamma.tensor import kernels
+from gamma.tensor.box import Box
+
+Array = Any
+STREAMING: dict[str, StreamingConfig | None] = {
+    "off": None,
+    "plain": StreamingConfig(enable_crown_streaming=False),
+    "interval": StreamingConfig.balanced(),
+    "spilled": StreamingConfig(spill=True),
+    "limit": StreamingConfig.with_memory_limit(1 << 30),
+    "shortened": StreamingConfig(use_f16_checkpoints=True),
+    "least": StreamingConfig.min_memory(),
+}
+EXTREMES = tuple(Fraction(10) ** k for k in (0, 600, -600, 300, -310))
+QUESTIONS = ("bounds", "layers", "positions", "rows", "verify")
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One way of asking; its fields are those of the interfaces. ``seed`` draws coefficients."""
+
+    question: str = "bounds"
+    method: str = "ibp"
+    guarantee: str = "real"
+    dtype: str = "auto"
+    streaming: str = "off"
+    interval: int = 10
+    isa: str = "numpy"
+    gates: tuple[str, ...] = ()
+    threads: int = 1
+    row_bytes: int = 48 << 20
+    factor: Fraction = Fraction(1)
+    seed: int = 0
+
+    @property
+    def config(self) -> StreamingConfig | None:
+        """The streaming configuration."""
+        chosen = STREAMING[self.streaming]
+        return chosen and replace(chosen, checkpoint_interval=self.interval)
+
+    @contextmanager
+    def settings(self) -> Iterator[None]:
+        """Instruction set, gates and threads."""
+        with ExitStack() as stack:
+            stack.enter_context(kernels.pinned(self.isa))
+            stack.enter_context(tuning.disabled(*self.gates))
+            stack.enter_context(workers.limited(self.threads))
+            stack.enter_context(np.errstate(all="ignore"))
+            yield
+
+    def simpler(self) -> Iterator[Asking]:
+        """The same with one field as by default."""
+        plain = Asking(question=self.question)
+        for name in ("gates", "isa", "threads", "row_bytes", "interval", "streaming", "dtype",
+                     "guarantee", "method", "factor", "seed"):  # fmt: skip
+            if getattr(self, name) != getattr(plain, name):
+                yield replace(self, **{name: getattr(plain, name)})
+        for name in self.gates:
+            yield replace(self, gates=tuple(g for g in self.gates if g != name))
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a search draws from: the dimensions of `Asking` and of the networks."""
+
+    sources: tuple[str, ...] = ("operators", "file")
+    questions: tuple[str, ...] = QUESTIONS
+    methods: tuple[str, ...] = METHODS
+    guarantees: tuple[str, ...] = ("real", "float32")
+    streaming: tuple[str, ...] = tuple(STREAMING)
+    numbers: tuple[str, ...] = ("simple", "hard")
+    weights: tuple[str, ...] = ("float64", "int64", "int32", "float16", ">f4")
+    kinds: tuple[str, ...] = ()
+    factors: tuple[Fraction, ...] = EXTREMES
+
+    def asking(self, draw: Any) -> Asking:
+        """One way."""
+
+        def one(values: Any) -> Any:
+            return draw(st.sampled_from(tuple(values)))
+
+        off = draw(st.lists(st.sampled_from(sorted(tuning.GATES)), max_size=3, unique=True))
+        return Asking(
+            question=one(self.questions),
+            method=one(self.methods),
+            guarantee=one(self.guarantees),
+            dtype=one(("auto", "float32", "float64")),
+            streaming=one(self.streaming),
+            interval=one((10, 1, 2, 3)),
+            isa=one(("numpy", *kernels.available()[:-1])),
+            gates=tuple(sorted(off)),
+            threads=one((1, 2)),
+            row_bytes=one((48 << 20, 1)),
+            factor=one(self.factors) * one((1, -1, Fraction(1, 3))),
+            seed=draw(st.integers(0, 999)),
+        )
+
+
+def bounds(net: Network, box: Box, asking: Asking) -> dict[str, tuple[Array, Array]]:
+    """Lower and upper ends (batch, *shape) by name: of the output, or of every value."""
+    options: dict[str, Any] = {"guarantee": asking.guarantee, "dtype": asking.dtype}
+    with asking.settings():
+        if asking.question == "positions":
+            verifier = ParallelVerifier(ParallelConfig(asking.method, 1, asking.threads))
+            axis = asking.seed % max(1, len(net.input_shape))
+            out = verifier.verify_positions_parallel(
+                net, box, axis, row_bytes=asking.row_bytes, **options
+            ).output_bounds
+        else:
+            out = gamma.bounds(
+                net,
+                box,
+                method=asking.method,
+                intermediate=asking.question == "layers",
+                row_bytes=asking.row_bytes,
+                streaming=asking.config,
+                **options,
+            )
+    named = out if isinstance(out, dict) else {net.nodes[net.output].name: out}
+    return {name: (np.asarray(b.lower), np.asarray(b.upper)) for name, b in named.items()}
+
+
+@dataclass(frozen=True)
+class Form:
+    """Sum of coefficients times outputs and inputs, plus a constant: asked about in ``box``."""
+
+    y: tuple[Fraction, ...]
+    x: tuple[Fraction, ...]
+    constant: Fraction
+    box: int
+
+
+def forms(net: Network, box: Box, asking: Asking) -> list[tuple[Form, float]]:
+    """Linear forms of outputs and inputs with the lower bounds that gamma states."""
+    rng = np.random.default_rng(asking.seed)
+    outputs, inputs = int(np.prod(net.output_shape)), int(np.prod(net.input_shape))
+    if asking.question == "verify":
+        return _margins(net, box, asking, rng, outputs, inputs)
+    rows = 2 * len(box.lower)
+    y = rng.integers(-3, 4, (rows, outputs)) * rng.choice([1.0, 0.1, 2.0**-20, 2.0**20])
+    x = rng.normal(size=(rows, inputs)) if rng.random() < 0.5 else np.zeros((rows, inputs))
+    constant, which = rng.normal(size=rows), np.repeat(np.arange(len(box.lower)), 2)
+    asked = Specification(y, x if x.any() else None, constant, which, True)
+    with asking.settings():
+        found = lower_bounds(
+            net,
+            box,
+            asked,
+            method=asking.method,
+            guarantee=asking.guarantee,
+            dtype=asking.dtype,
+            row_bytes=asking.row_bytes,
+            streaming=asking.config,
+        ).lower
+    made = [
+        Form(_fractions(y[r]), _fractions(x[r]), Fraction(float(constant[r])), int(which[r]))
+        for r in range(rows)
+    ]
+    return list(zip(made, found.tolist(), strict=True))
+
+
+def _margins(
+    net: Network, box: Box, asking: Asking, rng: Any, outputs: int, inputs: int
+) -> list[tuple[Form, float]]:
+    """The margins that `gamma.verify` prints, one for each output, of the first box."""
+    made = []
+    for k in range(min(outputs, 3)):
+        y = tuple(asking.factor * (j == k) for j in range(outputs))
+        bound = asking.factor * int(rng.integers(-2, 3))
+        made.append(Form(y, (Fraction(0),) * inputs, -bound, 0))
+    region = Region(
+        _fractions(box.lower[0]),
+        _fractions(box.upper[0]),
+        tuple((LinearConstraint(_terms(f.y), (), -f.constant),) for f in made),
+    )
+    with asking.settings():
+        result = gamma.verify(
+            net,
+            Property((region,), inputs, outputs),
+            method=asking.method,
+            guarantee=asking.guarantee,
+            dtype=asking.dtype,
+            attack=False,
+            threads=asking.threads,
+            streaming=asking.config,
+        )
+    lower = [margin.lower for margin in result.margins]
+    return list(zip(made[: len(lower)], lower, strict=True))
+
+
+def _fractions(values: Array) -> tuple[Fraction, ...]:
+    return tuple(Fraction(float(v)) for v in np.ravel(values))
+
+
+def _terms(values: tuple[Fraction, ...]) -> tuple[tuple[int, Fraction], ...]:
+    return tuple((i, v) for i, v in enumerate(values) if v)

@@ -1,0 +1,75 @@
+"""Numbers that a search draws: few decisions each, so that a find shrinks to small integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tests.exact.families import WEIGHTS, Draw
+
+Array = Any
+SIMPLE = ("integers", "tenths", "plain")
+HARD = (*WEIGHTS, "huge", "small")
+DTYPES = ("float32", "float64", "int64", "int32", "float16", ">f4")
+CENTRES = (0.0, 1.0, 100.0, 2.0**-30, 2.0**30, 2.0**24, 1e38, 3e38, 2.0**-140, 12.0, 1e-36)
+RADII = (0.0, 1.0, 0.25, 2.0**-10, 2.0**-24, 2.0**-60, 30.0)
+
+
+class Numbers:
+    """Weights and boxes of one case.
+
+    Args:
+        draw: hypothesis' choice function. family: of the hard arrays of this case ("" for none).
+        dtypes: element types that weights may have.
+    """
+
+    def __init__(self, draw: Any, family: str, dtypes: tuple[str, ...]) -> None:
+        self.draw, self.family, self.dtypes = draw, family, dtypes
+
+    def array(self, *shape: int, bias: bool = False, dtype: str = "") -> Array:
+        """Entries of one family, in ``dtype`` or float32 (float64 where the family needs it)."""
+        families = (*SIMPLE, self.family, self.family) if self.family else SIMPLE
+        family = self.draw(st.sampled_from(families))
+        rng = np.random.default_rng(self.draw(st.integers(0, 9999)))
+        if family in ("integers", "tenths", "huge", "small"):
+            values = rng.integers(-3, 4, shape).astype(np.float64)
+            if family == "tenths":
+                values = rng.integers(-30, 31, shape) / 10
+            if family == "huge":
+                values = values * rng.choice([1e38, 2.0**100, 1e30], shape)
+            if family == "small":
+                values = values * rng.choice([2.0**-30, 2.0**-100, 1e-38], shape)
+        else:
+            chosen = Draw(family, rng)
+            values = chosen.bias(*shape) if bias or not shape else chosen.weight(*shape)
+        kind = "float64" if family == "float64" else "float32"
+        if dtype or family in ("integers", "tenths"):
+            kind = dtype or self.draw(st.sampled_from(("float32", "float32", *self.dtypes)))
+        with np.errstate(all="ignore"):
+            return np.asarray(values).astype(kind)
+
+    def number(self, *choices: float) -> float:
+        """One of the numbers."""
+        return float(self.draw(st.sampled_from(choices)))
+
+    def boxes(self, shape: tuple[int, ...], extreme: bool) -> tuple[Array, Array]:
+        """Ends (batch, *shape), float64 numbers of float32 or of float64, scales all unlike."""
+        batch = self.draw(st.integers(1, 3))
+        single = self.draw(st.sampled_from((True, True, True, False)))
+        rng = np.random.default_rng(self.draw(st.integers(0, 9999)))
+        lows, highs = [], []
+        for _ in range(batch):
+            centre = self.draw(st.sampled_from(CENTRES if extreme else CENTRES[:3]))
+            radius = self.draw(st.sampled_from(RADII)) * max(abs(centre), 2.0**-140)
+            middle = centre + (rng.integers(-19, 20, shape) / 10) * min(1.0, radius or 1.0)
+            reach = radius * rng.integers(0, 11, shape) / 10
+            lows.append(middle - reach)
+            highs.append(middle + reach)
+        low, high = np.array(lows), np.array(highs)
+        largest = float(np.finfo(np.float32).max)
+        low, high = np.clip(low, -largest, largest), np.clip(high, -largest, largest)
+        if single:
+            low, high = (end.astype(np.float32).astype(np.float64) for end in (low, high))
+        return np.minimum(low, high), np.maximum(low, high)

@@ -1,0 +1,75 @@
+"""A case as text that runs: Python for networks of operators, a file and its listing for models."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.printer
+
+from gamma.network.graph import Network
+from tests.exact.search.asking import Asking
+from tests.exact.search.case import Case
+
+_HEAD = "import numpy as np\nimport gamma\nfrom gamma import ops, tuning\n"
+
+
+def written(case: Case, folder: Path | None = None, name: str = "case") -> str:
+    """Python that asks the same; a model is put into ``folder`` as NAME.onnx."""
+    if isinstance(case.source, Network):
+        lines = _network(case.source, case.fused)
+    else:
+        path = Path(f"{name}.onnx") if folder is None else folder / f"{name}.onnx"
+        if folder is not None:
+            onnx.save(case.source, path)
+        listing = onnx.printer.to_text(case.source).strip()
+        lines = "".join(f"# {line}\n" for line in listing.splitlines())
+        lines += f"net = gamma.load({str(path)!r})\n"
+    return f"{_HEAD}{lines}{_boxes(case)}{_asked(case.asking)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"np.array({value.tolist()!r}, {value.dtype.str!r})"
+    return repr(value)
+
+
+def _network(net: Network, fused: bool) -> str:
+    lines = [
+        "from gamma.network.graph import Builder",
+        f"b = Builder(ops.Input(), {net.input_shape}, 'x')",
+    ]
+    for node in net.nodes[1:]:
+        given = ", ".join(_value(getattr(node.op, f.name)) for f in fields(node.op))  # type: ignore[arg-type]
+        inputs = ", ".join(map(str, node.inputs))
+        lines.append(f"b.add(ops.{type(node.op).__name__}({given}), {inputs}, name={node.name!r})")
+    lines.append(f"net = b.build({net.output})")
+    if fused:
+        lines += ["from gamma.network.simplify import simplify", "net = simplify(net)"]
+    return "\n".join(lines) + "\n"
+
+
+def _boxes(case: Case) -> str:
+    low, high = case.lower.tolist(), case.upper.tolist()
+    return f"box = gamma.Box(np.array({low}), np.array({high})).batched(net.input_shape)\n"
+
+
+def _asked(asking: Asking) -> str:
+    options = f"guarantee={asking.guarantee!r}, dtype={asking.dtype!r}"
+    text = f"# {asking}\n"
+    if asking.question == "positions":
+        axis = f"{asking.seed} % len(net.input_shape)"
+        text += "from gamma.propagate import ParallelConfig, ParallelVerifier\n"
+        text += f"v = ParallelVerifier(ParallelConfig({asking.method!r}, 1, {asking.threads}))\n"
+        call = f"v.verify_positions_parallel(net, box, {axis}, {options}).output_bounds"
+    else:
+        if asking.streaming != "off":
+            text += "from gamma.propagate import StreamingConfig\n"
+            options += f", streaming={asking.config!r}"
+        layers = ", intermediate=True" if asking.question == "layers" else ""
+        call = f"gamma.bounds(net, box, method={asking.method!r}, {options}{layers})"
+    gates = ", ".join(map(repr, asking.gates))
+    return f"{text}with tuning.disabled({gates}):\n    print({call})\n"

@@ -1,0 +1,124 @@
+"""The search for wrong bounds: a few fixed rounds; `make nightly` makes a million comparisons.
+
+The faults that it is there to find are planted again, one by one, and must be found and shrunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from gamma import ops
+from gamma.network.graph import Network
+from tests.exact.checking import Count
+from tests.exact.search import files, graphs
+from tests.exact.search.asking import Asking, Space
+from tests.exact.search.case import Case, judge
+from tests.exact.search.run import Tally, round_of
+from tests.exact.search.simplify import smallest
+from tests.exact.search.written import written
+
+# What is left out here fails at present; `make nightly` has it. Mended faults come back.
+PLAIN = Space(
+    factors=(Fraction(1),),  # margins of extreme coefficients
+    guarantees=("real",),  # float32: overflow inside an operator, NaN, functions of runtimes
+    streaming=("off", "plain", "interval", "spilled", "limit"),  # shortened bounds
+    weights=("float64",),  # integer weights
+)
+SPACES = {
+    "operators": replace(PLAIN, sources=("operators",)),
+    "files": replace(PLAIN, sources=("file",), questions=("bounds", "positions", "rows", "verify")),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nothing_is_found(name: str, seed: int) -> None:
+    tally = Tally()
+    found = round_of(seed, SPACES[name], tally, size=25, shrinking=20.0)
+    assert found is None, f"{found.wrong[0]}\n{written(found.case)}"
+    assert tally.count.comparisons > 1000
+    assert sum(tally.refused.values()) < tally.cases / 4
+
+
+def test_every_operator_is_drawn() -> None:
+    missing = set(ops.TABLE) - set(graphs.KINDS) - {"Input"}
+    assert not missing, f"give {missing} a maker in search/graphs.py and a truth in oracle.py"
+
+
+def test_a_planted_wrong_bound_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ops.Abs.interval
+
+    def short(self: Any, lower: Any, upper: Any) -> Any:
+        low, high = right(self, lower, upper)
+        return low, np.where(high > 1, high * (1 - 2.0**-20), high)
+
+    monkeypatch.setattr(ops.Abs, "interval", short)
+    space = replace(SPACES["operators"], questions=("bounds",), methods=("ibp",))
+    space = replace(space, guarantees=("real",), streaming=("off",), kinds=("Abs", "Gemm", "Tanh"))
+    found = round_of(1, space, Tally(), shrinking=2.0)
+    assert found is not None
+    assert any(isinstance(node.op, ops.Abs) for node in found.case.network.nodes)
+    assert judge(found.case, Count()).wrong
+    assert "b.add(ops.Abs()" in written(found.case)
+
+
+def test_the_smallest_case_is_written() -> None:
+    builder = graphs.Builder(ops.Input(), (2,), "x")
+    builder.add(ops.Tanh(), 0, name="v1")
+    builder.add(ops.Gemm(np.array([[0.3, 0.7], [1.7, -2.9]], np.float32), None), 1, name="v2")
+    builder.add(ops.Abs(), 2, name="v3")
+    builder.add(ops.Relu(), 3, name="v4")
+    low = np.array([[0.7, 1.3], [2.6, -7.1], [0.1, 0.2]])
+    asking = Asking("layers", "crown", "float32", streaming="shortened", gates=("pool", "windows"))
+    case = Case(builder.build(4), low, low + 0.1, asking)
+
+    def fails(case: Case) -> bool:
+        """A fault of Abs behind a weight of at least 2, where an input exceeds 2.5."""
+        nodes = case.source.nodes if isinstance(case.source, Network) else ()
+        heavy = any((abs(getattr(node.op, "weight", np.zeros(1))) >= 2).any() for node in nodes)
+        made = any(isinstance(node.op, ops.Abs) for node in nodes)
+        return heavy and made and bool((case.upper > 2.5).any()) and "pool" in case.asking.gates
+
+    found = smallest(case, fails, 60.0)
+    assert isinstance(found.source, Network)
+    assert [node.op.name for node in found.source.nodes] == ["Input", "Gemm", "Abs"]
+    assert found.lower.shape == (1, 2) and np.isin(found.upper, (0.0, 1.0, 3.0)).all()
+    assert np.isin(found.source.nodes[1].op.weight, (0.0, 1.0, 2.0, -2.0, -3.0)).all()  # type: ignore[attr-defined]
+    assert found.asking == Asking("layers", gates=("pool",))
+
+
+def test_a_written_case_runs(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for source in (_chain(), _model()):
+        for asking in (
+            Asking("layers", streaming="shortened"),
+            Asking("positions"),
+        ):  # fmt: skip
+            case = Case(source, np.zeros((1, 2)), np.ones((1, 2)), asking)
+            exec(written(case, tmp_path), {})
+            assert "BoundedTensor" in capsys.readouterr().out
+            assert judge(case, Count()).wrong == ()
+
+
+def _chain() -> Network:
+    builder = graphs.Builder(ops.Input(), (2,), "x")
+    builder.add(ops.Gemm(np.array([[1, 0.5]], np.float32), None), 0, name="v1")
+    builder.add(ops.Relu(), 1, name="v2")
+    return builder.build(2)
+
+
+def _model() -> onnx.ModelProto:
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["v1"], name="v1")]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2])
+        for name in ("x", "v1")
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    return onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", files.OPSET)], ir_version=9
+    )
