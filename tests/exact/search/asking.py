@@ -152,37 +152,43 @@ class Form:
 
 def forms(net: Network, box: Box, asking: Asking) -> list[tuple[Form, float]]:
     """Linear forms of outputs and inputs with the lower bounds that gamma states."""
-    rng = np.random.default_rng(asking.seed)
-    outputs, inputs = int(np.prod(net.output_shape)), int(np.prod(net.input_shape))
+    options: dict[str, Any] = {"guarantee": asking.guarantee, "dtype": asking.dtype}
+    options |= {"method": asking.method, "streaming": asking.config}
     if asking.question == "verify":
-        return _margins(net, box, asking, rng, outputs, inputs)
+        asked, prop = margins(net, box, asking)
+        with asking.settings():
+            result = gamma.verify(net, prop, attack=False, threads=asking.threads, **options)
+        lower = [margin.lower for margin in result.margins]
+        return list(zip(asked[: len(lower)], lower, strict=True))
+    asked, rows = linear_forms(net, box, asking)
+    with asking.settings():
+        found = lower_bounds(net, box, rows, row_bytes=asking.row_bytes, **options).lower
+    return list(zip(asked, found.tolist(), strict=True))
+
+
+def _sizes(net: Network) -> tuple[int, int]:
+    return int(np.prod(net.output_shape)), int(np.prod(net.input_shape))
+
+
+def linear_forms(net: Network, box: Box, asking: Asking) -> tuple[list[Form], Specification]:
+    """Two forms for each box, exactly and as `lower_bounds` takes them."""
+    rng = np.random.default_rng(asking.seed)
+    outputs, inputs = _sizes(net)
     rows = 2 * len(box.lower)
     y = rng.integers(-3, 4, (rows, outputs)) * rng.choice([1.0, 0.1, 2.0**-20, 2.0**20])
     x = rng.normal(size=(rows, inputs)) if rng.random() < 0.5 else np.zeros((rows, inputs))
     constant, which = rng.normal(size=rows), np.repeat(np.arange(len(box.lower)), 2)
-    asked = Specification(y, x if x.any() else None, constant, which, True)
-    with asking.settings():
-        found = lower_bounds(
-            net,
-            box,
-            asked,
-            method=asking.method,
-            guarantee=asking.guarantee,
-            dtype=asking.dtype,
-            row_bytes=asking.row_bytes,
-            streaming=asking.config,
-        ).lower
     made = [
         Form(_fractions(y[r]), _fractions(x[r]), Fraction(float(constant[r])), int(which[r]))
         for r in range(rows)
     ]
-    return list(zip(made, found.tolist(), strict=True))
+    return made, Specification(y, x if x.any() else None, constant, which, True)
 
 
-def _margins(
-    net: Network, box: Box, asking: Asking, rng: Any, outputs: int, inputs: int
-) -> list[tuple[Form, float]]:
-    """The margins that `gamma.verify` prints, one for each output, of the first box."""
+def margins(net: Network, box: Box, asking: Asking) -> tuple[list[Form], Property]:
+    """factor·y_k <= factor·c is unsafe in the first box, for some outputs k: forms, property."""
+    rng = np.random.default_rng(asking.seed)
+    outputs, inputs = _sizes(net)
     made = []
     for k in range(min(outputs, 3)):
         y = tuple(asking.factor * (j == k) for j in range(outputs))
@@ -193,19 +199,7 @@ def _margins(
         _fractions(box.upper[0]),
         tuple((LinearConstraint(_terms(f.y), (), -f.constant),) for f in made),
     )
-    with asking.settings():
-        result = gamma.verify(
-            net,
-            Property((region,), inputs, outputs),
-            method=asking.method,
-            guarantee=asking.guarantee,
-            dtype=asking.dtype,
-            attack=False,
-            threads=asking.threads,
-            streaming=asking.config,
-        )
-    lower = [margin.lower for margin in result.margins]
-    return list(zip(made[: len(lower)], lower, strict=True))
+    return made, Property((region,), inputs, outputs)
 
 
 def _fractions(values: Array) -> tuple[Fraction, ...]:

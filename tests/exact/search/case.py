@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -234,7 +236,13 @@ def _forms(case: Case, network: Network, box: Box, count: Count) -> None:
             if form.box == b:
                 count.comparisons += 1
                 if _exceeds(lower, form, y, point):
-                    count.wrong.append(f"{case.asking.question} {form}: {lower!r} at {point}")
+                    what = f"{case.asking.question}: stated {lower!r} at {np.ravel(point).tolist()}"
+                    count.wrong.append(f"{what}, factor {_short(case.asking.factor)}")
+
+
+def _short(value: Fraction) -> str:
+    """A fraction far beyond float64, in few characters."""
+    return f"{Decimal(value.numerator) / Decimal(value.denominator):.3g}"
 
 
 def _exceeds(lower: float, form: Form, y: Array, point: Array) -> bool:

@@ -46,7 +46,7 @@ class Numbers:
             values = chosen.bias(*shape) if bias or not shape else chosen.weight(*shape)
         kind = "float64" if family == "float64" else "float32"
         if dtype or family in ("integers", "tenths"):
-            kind = dtype or self.draw(st.sampled_from(("float32", "float32", *self.dtypes)))
+            kind = dtype or self.draw(st.sampled_from(("float32", *self.dtypes)))
         with np.errstate(all="ignore"):
             return np.asarray(values).astype(kind)
 

@@ -14,6 +14,7 @@ from gamma.network.graph import Network
 from tests.exact.search.asking import Asking
 from tests.exact.search.case import Case
 
+_FORMS = "from tests.exact.search.asking import Asking, forms\n"
 _HEAD = "import numpy as np\nimport gamma\nfrom gamma import ops, tuning\n"
 
 
@@ -60,6 +61,11 @@ def _boxes(case: Case) -> str:
 def _asked(asking: Asking) -> str:
     options = f"guarantee={asking.guarantee!r}, dtype={asking.dtype!r}"
     text = f"# {asking}\n"
+    if asking.question in (
+        "rows",
+        "verify",
+    ):  # coefficients come from the seed: run in the checkout
+        return f"{text}from fractions import Fraction\n{_FORMS}print(forms(net, box, {asking!r}))\n"
     if asking.question == "positions":
         axis = f"{asking.seed} % len(net.input_shape)"
         text += "from gamma.propagate import ParallelConfig, ParallelVerifier\n"
