@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.exact.nightly import run
 from tests.exact.search.asking import Space
+from tests.exact.search.files import undrawn
 from tests.exact.search.run import Find, search
 from tests.exact.search.written import written
 
@@ -68,7 +69,8 @@ def _search(options: argparse.Namespace) -> int:
     print(
         f"search from round {options.seed}: {tally.cases} cases, {tally.count.bounds} bounds, "
         f"{tally.count.comparisons} comparisons in {time.monotonic() - started:.0f} s, "
-        f"{len(tally.finds)} finds; refused: {dict(tally.refused) or 'none'}"
+        f"{len(tally.finds)} finds; refused: {dict(tally.refused) or 'none'}; operators of files "
+        f"not drawn: {', '.join(undrawn()) or 'none'}"
     )
     return len(tally.finds)
 
