@@ -27,7 +27,6 @@ from tests.exact.search.written import written
 PLAIN = Space(
     factors=(Fraction(1),),  # margins of extreme coefficients
     guarantees=("real",),  # float32: overflow inside an operator, NaN, functions of runtimes
-    streaming=("off", "plain", "interval", "spilled", "limit"),  # shortened bounds
     weights=("float64",),  # integer weights
 )
 SPACES = {

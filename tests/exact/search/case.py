@@ -134,7 +134,7 @@ def truths(case: Case, box: Box) -> Iterator[tuple[int, Array, dict[str, Array]]
     else:
         values = FileTruth(source)
     for b in range(len(box.lower)):
-        for point in points(case.network, box, b, rng, 2):
+        for point in points(case.network, box, b, rng, 6):
             try:
                 yield b, point, values(point)
             except ZeroDivisionError:

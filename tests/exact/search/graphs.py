@@ -140,6 +140,8 @@ def functions() -> dict[str, list[Any]]:
 
 FUNCTIONS = functions()
 KINDS = (*FUNCTIONS, *MAKERS, *SEVERAL)
+CHAIN = ("Relu", "Gemm", "Reshape", "Transpose", "Gather", "Concat")
+"""Movement between layers, where bounds are kept in one form and used in another."""
 _POSITIVE = (ops.Log, ops.Sqrt, ops.Reciprocal, ops.Pow)
 
 
@@ -190,7 +192,9 @@ def _step(n: Numbers, name: str, b: Builder) -> None:
 
 def graph(n: Numbers, kinds: tuple[str, ...]) -> Network:
     """A network of at most eight operators out of a few kinds; names are unique."""
-    chosen = n.draw(st.lists(themed(kinds), min_size=1, max_size=5))
+    chain = tuple(k for k in CHAIN if k in kinds)
+    pool = chain if chain and n.draw(st.booleans()) else kinds
+    chosen = n.draw(st.lists(themed(pool), min_size=1, max_size=5))
     shape = tuple(n.draw(st.integers(1, 4)) for _ in range(n.draw(st.integers(1, 3))))
     b = Builder(ops.Input(), shape, name="x")
     for _ in range(n.draw(st.integers(1, 8))):

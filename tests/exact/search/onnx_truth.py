@@ -13,7 +13,8 @@ from typing import Any
 import flint
 import numpy as np
 from flint import arb
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from gamma import ops
 from tests.exact.oracle import BITS, Numbers, Truth, elementwise, exact, q
@@ -262,13 +263,54 @@ def function_of(kind: str) -> Function:
     return _function(lambda a: ops.TABLE[kind]())
 
 
+LINEAR = (
+    *("DepthToSpace", "SpaceToDepth", "Trilu", "GatherElements", "GatherND", "ScatterElements"),
+    *("ScatterND", "CumSum", "Einsum", "Compress", "ReverseSequence", "CenterCropPad", "Resize"),
+    *("Split", "Upsample", "Col2Im", "EyeLike"),
+)
+"""Linear in their one variable input, with coefficients that are 0, 1 or stored: `_Matrix`."""
+
+
+class _Matrix:
+    """A linear operator by what onnx's reference makes of zero and of every unit vector.
+
+    Those runs are exact: each sum has one entry that is not zero.
+    """
+
+    def __init__(self, node: NodeProto, stored: dict[str, Any], shape: tuple[int, ...]) -> None:
+        self.run = ReferenceEvaluator(node)
+        self.variable = next(name for name in node.input if name and name not in stored)
+        self.fixed = {name: stored[name] for name in node.input if name in stored}
+        size = math.prod(shape)
+        self.offsets = self._at(np.zeros(shape, np.float32))
+        columns = [self._at(unit.reshape(shape)) for unit in np.eye(size, dtype=np.float32)]
+        self.columns = [
+            [c - o for c, o in zip(column, self.offsets, strict=True)] for column in columns
+        ]
+
+    def _at(self, x: Any) -> list[Numbers]:
+        return [exact(v) for v in self.run.run(None, {self.variable: x, **self.fixed})]
+
+    def __call__(self, x: Numbers) -> list[Numbers]:
+        flat, found = x.reshape(-1), []
+        for k, offset in enumerate(self.offsets):
+            total = offset
+            for value, column in zip(flat, self.columns, strict=True):
+                used = column[k] != 0
+                total = np.where(used, total + value * column[k], total)
+            found.append(total)
+        return found
+
+
 class FileTruth:
     """Exact values of every named value of a model, at one point."""
 
     def __init__(self, model: ModelProto) -> None:
         self.graph = model.graph
         stored = {t.name: numpy_helper.to_array(t) for t in self.graph.initializer}
+        self.stored = stored
         self.constants = {name: exact(array) for name, array in stored.items()}
+        self.matrices: dict[str, _Matrix] = {}
         self.input = self.graph.input[0].name
         self.shape = [d.dim_value for d in self.graph.input[0].type.tensor_type.shape.dim]
 
@@ -279,6 +321,9 @@ class FileTruth:
         try:
             values = dict(self.constants) | {self.input: exact(point).reshape(self.shape)}
             for node in self.graph.node:
+                if node.op_type in LINEAR:
+                    values |= self._linear(node, values)
+                    continue
                 attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
                 inputs = [values[name] for name in node.input]
                 found = function_of(node.op_type)(attributes, *inputs)
@@ -286,3 +331,11 @@ class FileTruth:
             return {n: v for n, v in values.items() if n not in self.constants}
         finally:
             flint.ctx.prec = previous
+
+    def _linear(self, node: NodeProto, values: dict[str, Numbers]) -> dict[str, Numbers]:
+        name = node.output[0]
+        source = next(i for i in node.input if i and i not in self.stored)
+        if name not in self.matrices:
+            self.matrices[name] = _Matrix(node, self.stored, values[source].shape)
+        found = self.matrices[name](values[source])
+        return dict(zip(node.output, found, strict=True))

@@ -108,7 +108,7 @@ def _models(model: ModelProto) -> Iterator[ModelProto]:
                     if source == node.output[0]:
                         other.input[i] = name
             if k + 1 < len(model.graph.node):
-                yield changed
+                yield _pruned(changed)
     for k, tensor in enumerate(model.graph.initializer):
         array = numpy_helper.to_array(tensor)
         if array.dtype.kind == "f":
@@ -117,6 +117,15 @@ def _models(model: ModelProto) -> Iterator[ModelProto]:
                 changed.CopyFrom(model)
                 changed.graph.initializer[k].CopyFrom(numpy_helper.from_array(other, tensor.name))
                 yield changed
+
+
+def _pruned(model: ModelProto) -> ModelProto:
+    """Without constants that nothing reads."""
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model
 
 
 def plainer(array: Array) -> Iterator[Array]:

@@ -44,7 +44,11 @@ def _network(net: Network, fused: bool) -> str:
         f"b = Builder(ops.Input(), {net.input_shape}, 'x')",
     ]
     for node in net.nodes[1:]:
-        given = ", ".join(_value(getattr(node.op, f.name)) for f in fields(node.op))  # type: ignore[arg-type]
+        values = [(f, getattr(node.op, f.name)) for f in fields(node.op)]  # type: ignore[arg-type]
+        given = ", ".join(
+            [_value(v) for f, v in values if not f.kw_only]
+            + [f"{f.name}={_value(v)}" for f, v in values if f.kw_only and v is not f.default]
+        )
         inputs = ", ".join(map(str, node.inputs))
         lines.append(f"b.add(ops.{type(node.op).__name__}({given}), {inputs}, name={node.name!r})")
     lines.append(f"net = b.build({net.output})")
