@@ -136,13 +136,15 @@ def _difference(s: Sheet, x: str, shape: Shape) -> Any:
 
 def _folded(s: Sheet, x: str, shape: Shape) -> Any:
     """A constant that the file computes."""
-    large = s.constant(np.float32(_choice(s, 1.0, 1e30)))
-    a, b = _choice(s, s.weight(), large), _choice(s, s.weight(), large)
-    kind = _choice(s, "Mul", "Add", "Sub")
+    power, outer = s.constant(np.float32(_choice(s, 1e30, 1e-30))), "Mul"
+    a, b, kind = power, power, "Mul"
+    if _whole(s, 0, 1):
+        a, b = s.weight(), s.weight()
+        kind, outer = _choice(s, "Mul", "Add", "Sub"), _choice(s, "Mul", "Add")
     name = f"v{len(s.nodes) + 1}"
     s.nodes.append(helper.make_node(kind, [a, b], [name], name=name))
     s.shapes[name] = ()
-    s.add(_choice(s, "Mul", "Add"), x, name)
+    s.add(outer, x, name)
 
 
 def _batch_normalization(s: Sheet, x: str, shape: Shape) -> Any:
