@@ -59,7 +59,7 @@ def _search(options: argparse.Namespace) -> int:
 
     tally = search(
         options.seed,
-        _space(options.only),
+        options.space,
         options.comparisons,
         options.limit,
         report,
@@ -88,6 +88,7 @@ def main() -> int:
     parser.add_argument("--finds", type=int, default=5, help="stop after so many")
     parser.add_argument("--folder", type=Path, help="where models that were found are written")
     options = parser.parse_args()
+    options.space = _space(options.only)
     wrong = _families(options) + _search(options)
     return 1 if wrong else 0
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
+from benches import nightly_exact
 from gamma import ops
 from gamma.network.graph import Network
 from tests.exact.checking import Count
@@ -59,7 +60,7 @@ def test_a_planted_wrong_bound_is_found_and_shrunk(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ops.Abs, "interval", short)
     space = replace(SPACES["operators"], questions=("bounds",), methods=("ibp",))
-    space = replace(space, guarantees=("real",), streaming=("off",), kinds=("Abs", "Gemm", "Tanh"))
+    space = replace(space, guarantees=("real",), streaming=("off",), kinds=("Abs",))
     found = round_of(1, space, Tally(), shrinking=2.0)
     assert found is not None
     assert any(isinstance(node.op, ops.Abs) for node in found.case.network.nodes)
@@ -90,6 +91,19 @@ def test_the_smallest_case_is_written() -> None:
     assert found.lower.shape == (1, 2) and np.isin(found.upper, (0.0, 1.0, 3.0)).all()
     assert np.isin(found.source.nodes[1].op.weight, (0.0, 1.0, 2.0, -2.0, -3.0)).all()  # type: ignore[attr-defined]
     assert found.asking == Asking("layers", gates=("pool",))
+
+
+def test_the_command_searches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = ["--only", "sources=operators", "guarantees=real", "factors=1", "kinds=Abs,Gemm"]
+    few = ["--bounds", "0", "--seconds", "0", "--limit", "0", "--seed", "1"]
+    monkeypatch.setattr("sys.argv", ["nightly_exact", *few, *space])
+    assert nightly_exact.main() == 0
+    assert "search from round 1: 0 cases" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["nightly_exact", "--only", "sorces=file"])
+    with pytest.raises(SystemExit, match="expected one of"):
+        nightly_exact.main()
 
 
 def test_a_written_case_runs(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, shape_inference
 
 from gamma.formats.onnx.elementwise import PLAIN
+from gamma.formats.onnx.table import TRANSLATORS
 from tests.exact.search.numbers import Numbers
+from tests.exact.search.onnx_truth import FUNCTIONS
 
 MOST = 64
 Shape = tuple[int, ...]
@@ -83,6 +85,10 @@ class Sheet:
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
+_SHAPES = {
+    *("And", "Cast", "Constant", "ConstantOfShape", "Dropout", "Equal", "Greater", "Less", "Not"),
+    *("GreaterOrEqual", "LessOrEqual", "Or", "Range", "Shape", "Size"),
+}
 Make = Callable[[Sheet, str, Shape], Any]
 
 
@@ -125,7 +131,7 @@ def _affine(s: Sheet, x: str, shape: Shape) -> Any:
 def _both(s: Sheet, x: str, shape: Shape) -> Any:
     alike = [name for name, found in s.shapes.items() if found == shape]
     kind = _choice(s, "Add", "Sub", "Sum", "Max", "Min")
-    s.add(kind, x, _choice(s, *alike[::-1]))
+    s.add(kind, x, _choice(s, *alike[::-1], s.weight(*shape)))
 
 
 def _difference(s: Sheet, x: str, shape: Shape) -> Any:
@@ -335,6 +341,12 @@ MAKERS: dict[str, Make] = {
         *(_rearranged, _reshaped, _pooled, _global, _conv, _batch_normalization),
     )
 }
+
+
+def undrawn() -> list[str]:
+    """Operators that gamma reads and no maker draws; shapes and conditions need no truth."""
+    drawn = {*_REARRANGED, *FUNCTIONS, *PLAIN}
+    return sorted(set(TRANSLATORS) - drawn - _SHAPES)
 
 
 def file(n: Numbers, kinds: tuple[str, ...]) -> ModelProto:
