@@ -208,7 +208,7 @@ def test_no_room_is_one_line_and_can_be_resumed(instances: Path, tmp_path: Path)
 def test_bad_requests_are_one_line(instances: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("a,b,c\n")
     for args, word in (
-        (("absent.csv",), "cannot be read"),
+        (("absent.csv",), "no such file"),
         (("bad.csv",), "line 1"),
         ((instances, "-o", "no/out"), "cannot be written"),
         ((instances, "-o", tmp_path), "regular file"),
