@@ -215,7 +215,7 @@ def loss_of(shared: Path, name: str, method: str, interval: int) -> dict[str, fl
     from gamma.ops import Linear
     from gamma.propagate import StreamingConfig
     from gamma.propagate.store import CheckpointedBounds
-    from gamma.propagate.streaming import StreamedWalk
+    from gamma.propagate.streaming import streamed_walk
     from gamma.propagate.walks import Options
 
     found = case(name, shared)
@@ -226,7 +226,7 @@ def loss_of(shared: Path, name: str, method: str, interval: int) -> dict[str, fl
     for streaming in (None, config):
         out = gamma.bounds(network, box, method=method, streaming=streaming)
         widths.append(float((out.upper.astype(np.float64) - out.lower).mean()))
-    walk = StreamedWalk(network, box.batched(shape), Options(method=method), config)
+    walk = streamed_walk(network, box.batched(shape), Options(method=method), config)
     if isinstance(walk.bounds, CheckpointedBounds):
         kept = walk.bounds.ends[1:-1]
         held = walk.bounds.nbytes - walk.bounds._kept[0].nbytes

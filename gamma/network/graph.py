@@ -27,6 +27,10 @@ class Operator(Protocol):
         """The operator's ONNX name."""
 
     @property
+    def diagonal(self) -> bool:
+        """Whether each output entry is a nonlinear function of one input entry."""
+
+    @property
     def parameters(self) -> int:
         """Number of stored weights."""
 
@@ -35,6 +39,22 @@ class Operator(Protocol):
 
     def forward(self, *inputs: Array) -> Array:
         """Evaluate on arrays (batch, *shape) in their own dtype."""
+
+    def propagate(self, inputs: Sequence[Any], how: Any) -> Any:
+        """Interval bounds of the output (`gamma.ops.bounds.NodeBounds`) from the inputs'."""
+
+    def unstable(self, inputs: Sequence[Any]) -> tuple[Array, ...]:
+        """For each input, the neurons whose bounds decide how tight the relaxation is."""
+
+    def relax(
+        self,
+        inputs: Sequence[Any],
+        after: Any,
+        how: Any,
+        carried: Any = None,
+        slopes: Any = None,
+    ) -> Any:
+        """Linear bounds (`gamma.ops.tables.Relaxation`) on the inputs' bounds."""
 
     def after(self, previous: Operator) -> Operator | None:
         """The one operator equal, in real arithmetic, to this one applied to ``previous``."""

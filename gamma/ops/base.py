@@ -1,21 +1,27 @@
 """What every operator record provides, and the two families that share their rules.
 
 `Linear` operators are a forward map and its adjoint; the walks own the one rule for their
-rounding. Everything else brings a relaxation (`gamma.ops.relaxation`).
+rounding. Everything else brings its own interval rule and its own relaxation, with the way back to
+each input (`gamma.ops.tables`), so that a new operator is one file here and nothing in the walks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from gamma.errors import UsageError
+from gamma.errors import UnsupportedError, UsageError
 from gamma.network.graph import Operator as OperatorProtocol
+from gamma.ops.bounds import NodeBounds
 from gamma.tensor import resident
+
+if TYPE_CHECKING:
+    from gamma.ops.charges import LinearCharge
+    from gamma.ops.tables import NodeSlopes, Precision, Relaxation
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -26,7 +32,14 @@ _ESTIMATES = ("weight_error", "weight_noise", "shift_error", "magnitude")
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """Base of the records: a frozen value that holds weights and attributes, never a bound."""
+    """Base of the records: a frozen value that holds weights and attributes, never a bound.
+
+    Class data: ``linear_map`` whether it is `Linear`; ``diagonal`` whether its relaxation is a
+    `gamma.ops.tables.Diagonal`, which takes over the charge of a linear input.
+    """
+
+    linear_map: ClassVar[bool] = False
+    diagonal: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -58,6 +71,28 @@ class Operator:
     def neutral(self, shape: Shape) -> bool:
         """Whether an input of ``shape`` is returned unchanged."""
         return False
+
+    def propagate(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
+        """Interval bounds of the output from those of the inputs."""
+        raise UnsupportedError(f"{self.name} has no interval rule")
+
+    def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[npt.NDArray[np.bool_], ...]:
+        """For each input, the neurons (batch, *shape) whose bounds decide how tight this one is."""
+        return tuple(np.zeros(x.lower.shape, bool) for x in inputs)
+
+    def relax(
+        self,
+        inputs: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+        carried: LinearCharge | None = None,
+        slopes: NodeSlopes | None = None,
+    ) -> Relaxation:
+        """Linear bounds on the inputs' bounds; ``after`` are the node's own.
+
+        ``carried`` is the charge of a linear input that a ``diagonal`` operator alone reads.
+        """
+        raise UnsupportedError(f"{self.name} has no linear relaxation")
 
     def cached(self, key: str, make: Any) -> Any:
         """A derived constant (a cast or absolute copy of a weight), computed once per record."""
@@ -99,6 +134,10 @@ class Linear(Operator):
     ``independent``: each output entry reads one input entry and none is read twice, so the
     interval image of a box is exact coordinate by coordinate.
     """
+
+    linear_map = True
+    # Output entries have the inputs' places: a scaling, a sum of tensors.
+    entrywise: ClassVar[bool] = False
 
     @property
     def terms(self) -> int:
@@ -144,6 +183,10 @@ class Linear(Operator):
         """How far L x with the real coefficients (``executed``: with those that a float32 execution
         computes) may lie from L x as stored, for |x| <= reach; None where they are the same."""
         return None
+
+    def windowed(self, shape: Shape) -> bool:
+        """Whether rows over an input image of ``shape`` can be windows of what they reach."""
+        return False
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         """L x, or |L| x when ``absolute``: (batch, *in) -> (batch, *out) in the inputs' dtype."""

@@ -178,6 +178,9 @@ class Conv(Weighted):
     def adjoint_products(self) -> int:
         return int(self.weight.shape[0]) // self.group * math.prod(self.weight.shape[2:])
 
+    def windowed(self, shape: Shape) -> bool:
+        return len(shape) == 3
+
     def window(self, shape: Shape) -> Window:
         """The 2-d geometry on an input of ``shape`` (channels, *image)."""
         return self.cached(f"window.{shape}", lambda: self._window(shape))  # type: ignore[no-any-return]

@@ -14,7 +14,10 @@ from typing import ClassVar
 import numpy as np
 
 from gamma.ops.base import Array, Float64, Operator, Shape
-from gamma.ops.relaxation import TINY, VALUE_ERROR, Lines, Piece, relax
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.charges import LinearCharge
+from gamma.ops.relaxation import TINY, VALUE_ERROR, Lines, Piece, lines_with, relax
+from gamma.ops.tables import Diagonal, NodeSlopes, Precision, diagonal
 from gamma.tensor import kernels
 
 
@@ -29,6 +32,7 @@ class Elementwise(Operator):
         image: the range of f; results are clamped into it.
         domain: where f is defined (closed or open: `open_domain`); outside it nothing is known.
         alike: whether f is the same for every neuron.
+        hinge: f is max(x, 0), whose tables the C library makes.
         absolute_error, slope_error: absolute errors of the evaluations, for cancelling formulas.
         float32_error: a float32 execution errs by at most first·|f(x)| + second + third·|x|
             (exact operations have zeros); see docs/numerics.md, "What a float32 execution is".
@@ -41,6 +45,8 @@ class Elementwise(Operator):
     image: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     alike: ClassVar[bool] = True
+    hinge: ClassVar[bool] = False
+    diagonal: ClassVar[bool] = True
     absolute_error: ClassVar[float] = 0.0
     slope_error: ClassVar[float] = 0.0
     float32_error: ClassVar[tuple[float, float, float]] = (2.0**-20, 2.0**-20, 0.0)
@@ -99,6 +105,31 @@ class Elementwise(Operator):
         """Linear bounds on [lower, upper] with slopes representable in ``dtype``."""
         return relax(self, lower, upper, dtype)  # type: ignore[arg-type]
 
+    def lines_of(self, slopes: NodeSlopes, lower: Float64, upper: Float64, dtype: object) -> Lines:
+        """`lines` with these slopes; where a function has lines of its own, those."""
+        if type(self).lines is not Elementwise.lines:
+            return self.lines(lower, upper, dtype)
+        return lines_with(self, slopes, lower, upper, dtype)  # type: ignore[arg-type]
+
+    def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
+        (x,) = inputs
+        if any(self.curvature):
+            return (np.asarray(x.lower < x.upper),)
+        crossing = np.zeros(x.lower.shape, bool)
+        for edge in self.breaks:
+            crossing |= (x.lower < edge) & (edge < x.upper)
+        return (crossing,)
+
+    def relax(
+        self,
+        inputs: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+        carried: LinearCharge | None = None,
+        slopes: NodeSlopes | None = None,
+    ) -> Diagonal:
+        return diagonal(self, after, inputs[0], how, carried, slopes)
+
     def float32_noise(self, lower: Float64, upper: Float64, low: Float64, high: Float64) -> Array:
         """How far a float32 execution's f(x) may lie from f(x), x in [lower, upper]."""
         relative, absolute, input_relative = self.float32_error
@@ -125,6 +156,7 @@ class Relu(Elementwise):
     breaks = (0.0,)
     curvature = (0, 0)
     image = (0.0, math.inf)
+    hinge = True
     float32_error = EXACT
 
     def function(self, x: Array) -> Array:
@@ -155,6 +187,32 @@ class Relu(Elementwise):
         keep = active | (unstable & (upper > -lower))
         lower_slope = keep.astype(np.float64)
         return Lines(lower_slope, np.zeros_like(lower_slope), slope, intercept)
+
+    def lines_of(self, slopes: NodeSlopes, lower: Float64, upper: Float64, dtype: object) -> Lines:
+        """Given slopes for the neurons that cross 0; the others are exact.
+
+        max(x, 0) - s·x is convex: it is least at 0 or an end, and greatest at an end.
+        """
+        own = self.lines(lower, upper, dtype)
+        bounded = (lower < 0) & (upper > 0) & np.isfinite(lower) & np.isfinite(upper)
+        low, high = np.where(bounded, lower, 0.0), np.where(bounded, upper, 0.0)
+        found = [own.lower_slope, own.lower_intercept, own.upper_slope, own.upper_intercept]
+        for at, given in ((0, slopes.lower), (2, slopes.upper)):
+            if given is None:
+                continue
+            slope = np.asarray(given, np.float64).reshape(lower.shape).astype(dtype)  # type: ignore[call-overload]
+            slope = slope.astype(np.float64)
+            ends = -slope * low, high - slope * high
+            error = 2.0**-50 * abs(slope) * (high - low) + TINY
+            if at == 0:
+                least = np.minimum(*ends)
+                line = np.where(least < 0, least - error, 0.0)
+            else:
+                line = np.maximum(*ends) + error
+            use = bounded & np.isfinite(line)
+            found[at] = np.where(use, slope, found[at])
+            found[at + 1] = np.where(use, line, found[at + 1])
+        return Lines(*found)
 
 
 @dataclass(frozen=True, eq=False)

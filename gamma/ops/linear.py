@@ -74,6 +74,8 @@ class Scale(Linear):
     normalisation forms shift from terms that may cancel); None when shift is a stored constant.
     """
 
+    entrywise = True
+
     scale: Array
     shift: Array | None = None
     scale_error: float = 0.0
@@ -177,6 +179,8 @@ class Scale(Linear):
 @dataclass(frozen=True, eq=False)
 class Add(Linear):
     """y = Σ ±x_i of inputs of one shape; ``signs`` holds ±1 per input (Sub is (1, -1))."""
+
+    entrywise = True
 
     signs: tuple[int, ...] = (1, 1)
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from gamma.errors import UsageError
 from gamma.ops.base import Array, Float64, Operator, Shape
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.charges import LinearCharge
+from gamma.ops.tables import NodeSlopes, Pick, Precision, picked
 from gamma.tensor.rounding import gamma_factor
 
 
@@ -60,6 +63,25 @@ class ReduceMax(Operator):
     def interval(self, lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
         """Exact image of a box."""
         return self._last(lower).max(axis=-1), self._last(upper).max(axis=-1)
+
+    def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
+        (x,) = inputs
+        low, high = self._last(x.lower), self._last(x.upper)
+        floor = low.max(axis=-1, keepdims=True)
+        # One dominating entry: the maximum is that entry, nothing is left to gain.
+        rivals = (high > floor) & (low < high)
+        several = (high > floor).sum(axis=-1, keepdims=True) > 1
+        return (np.asarray(self._back(rivals & several, x.lower.ndim)),)
+
+    def relax(
+        self,
+        inputs: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+        carried: LinearCharge | None = None,
+        slopes: NodeSlopes | None = None,
+    ) -> Pick:
+        return picked(self, after, inputs[0], how)
 
     def lines(self, lower: Float64, upper: Float64, dtype: object) -> MaxLines:
         """Below: the entry with the highest midpoint. Above: with c = max lower,

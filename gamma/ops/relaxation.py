@@ -1,4 +1,4 @@
-"""One relaxation engine for every elementwise function.
+"""Linear relaxation of elementwise functions (CROWN: Zhang et al. 2018): one engine for all.
 
 Any slope is a valid slope; only the intercept is proved. A line s·x + t lies below f on [l, u]
 when t <= min f(x) - s·x. The engine splits [l, u] into pieces on which f is convex, concave or
@@ -14,10 +14,13 @@ best per neuron (for a convex f: the tangent at the midpoint, for ReLU: the adap
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from gamma.ops.tables import NodeSlopes
 
 Float64 = npt.NDArray[np.float64]
 
@@ -86,6 +89,51 @@ def relax(curve: Curve, lower: Float64, upper: Float64, dtype: npt.DTypeLike) ->
         part = slice(start, start + _CHUNK)
         found[:, part] = _lines(curve, low[part], high[part], dtype)
     return Lines(*found.reshape(4, *lower.shape))
+
+
+def lines_with(
+    curve: Curve, slopes: NodeSlopes, lower: Float64, upper: Float64, dtype: npt.DTypeLike
+) -> Lines:
+    """Lines with given slopes, (batch, size) or like ``lower``; None: the engine's own.
+
+    The best intercept of a slope touches f where f' equals it: found by bisection on each piece.
+    """
+    own = relax(curve, lower, upper, dtype)
+    floor, ceiling = curve.interval(lower, upper)
+    known = np.isfinite(floor) | np.isfinite(ceiling)
+    usable = np.isfinite(lower) & np.isfinite(upper) & known
+    low, high = np.where(usable, lower, 1.0), np.where(usable, upper, 1.0)
+    found = [own.lower_slope, own.lower_intercept, own.upper_slope, own.upper_intercept]
+    for at, sign, given in ((0, 1.0, slopes.lower), (2, -1.0, slopes.upper)):
+        if given is None:
+            continue
+        with np.errstate(all="ignore"):
+            values = _Signed(curve, sign)
+            corners = [_Corner.at(values, p) for p in curve.pieces(low, high)]
+            slope = _representable(np.reshape(given, lower.shape), dtype)
+            line = sign * _least_gap(values, sign * slope, corners)
+        use = usable & np.isfinite(line)
+        found[at], found[at + 1] = (
+            np.where(use, new, old)
+            for new, old in zip((slope, line), found[at : at + 2], strict=True)
+        )
+    return Lines(*found)
+
+
+def _least_gap(values: _Signed, slope: Float64, corners: list[_Corner]) -> Float64:
+    """A proved lower bound of min sign·f(x) - slope·x, with a touching point for every piece."""
+    result = np.full_like(slope, np.inf)
+    for corner in corners:
+        left, right = corner.low, corner.high
+        if corner.convex.any():
+            for _ in range(2 * _TANGENT_STEPS):
+                middle = 0.5 * left + 0.5 * right
+                below = values.slope(middle) < slope
+                left, right = np.where(below, middle, left), np.where(below, right, middle)
+        touch = 0.5 * left + 0.5 * right
+        part = _intercept(values, slope[None], touch[None], [corner])[0]
+        result = np.where(corner.exists, np.minimum(result, part), result)
+    return result
 
 
 def _lines(

@@ -15,14 +15,14 @@ import numpy.typing as npt
 from gamma import telemetry
 from gamma.errors import UsageError
 from gamma.network.graph import Network
+from gamma.ops.charges import UNIT, inflated
 from gamma.propagate import workers
 from gamma.propagate.blocks import boxes_per_share
-from gamma.propagate.constants import UNIT, inflated
+from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import interval_pass
-from gamma.propagate.plan import plan_of
 from gamma.propagate.planning import MemoryPlan, plan_memory
 from gamma.propagate.specification import Specification
-from gamma.propagate.streaming import StreamedWalk, StreamingConfig
+from gamma.propagate.streaming import StreamingConfig, streamed_walk
 from gamma.propagate.walks import (
     DEFAULT_ROW_BYTES,
     Options,
@@ -31,6 +31,7 @@ from gamma.propagate.walks import (
     narrow,
     one_call,
     to_output,
+    walk,
 )
 from gamma.tensor import kernels, probe, rounding, threads
 from gamma.tensor.bounded import BoundedTensor
@@ -98,7 +99,7 @@ def _walks(
     """What makes a walk, how many boxes one takes, and the plan when memory was asked about."""
     step = boxes_at_once(net)
     if streaming is None and not limit:
-        return partial(Walk, net, options=options), step, None
+        return partial(walk, net, options=options), step, None
     config = streaming or StreamingConfig()
     config = replace(config, max_memory_bytes=limit or config.max_memory_bytes)
     count = min(step, len(box.lower))
@@ -107,9 +108,9 @@ def _walks(
     method, row_bytes = options.method, options.row_bytes
     plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes)
     if not config.enable_crown_streaming:
-        return partial(Walk, net, options=options), step, plan
+        return partial(walk, net, options=options), step, plan
     chosen = replace(options, row_bytes=plan.row_bytes)
-    start = partial(StreamedWalk, net, options=chosen, config=plan.config)
+    start = partial(streamed_walk, net, options=chosen, config=plan.config)
     return start, max(1, plan.boxes), plan
 
 
@@ -119,7 +120,7 @@ def _own_threads(net: Network, method: str) -> AbstractContextManager[None]:
     Threads of the BLAS wait for more work by spinning: they would take the processors from ours.
     Changing their number takes 30 µs, as long as a small network.
     """
-    shared = plan_of(net).convolves and method == "crown" and sum(plan_of(net).sizes) > _SMALL
+    shared = facts_of(net).convolves and method == "crown" and sum(facts_of(net).sizes) > _SMALL
     if not shared or workers.workers() == 1:
         return nullcontext()
     return threads.limit_blas(1)
@@ -167,10 +168,10 @@ def bounds(
 
     def ends(start: int) -> list[tuple[Array, Array]]:
         with telemetry.measure("bounds", boxes=min(step, count - start)):
-            walk = start_walk(many.slice(start, start + step))
+            made = start_walk(many.slice(start, start + step))
             # A few output rows cost little in float64 and pay no float32 charge.
-            (walk.in_float64() if few else walk).output()
-        known = (walk.bounds[index] for index in nodes)
+            output = (made.in_float64() if few else made).output()
+            known = [output if index == net.output else made.ask(index) for index in nodes]
         return [to_output(k.lower, k.upper, options.dtype) for k in known]
 
     shares = [partial(ends, start) for start in range(0, count, step)]
@@ -211,7 +212,7 @@ def lower_bounds(
         ResourceError: the deadline passed. UsageError: sizes or options that do not fit.
     """
     options = _options(net, method, guarantee, dtype, deadline, row_bytes)
-    options.progress = progress
+    options = replace(options, progress=progress)
     many = box.batched(net.input_shape)
     size = int(np.prod(net.output_shape))
     if specification.output_rows.shape[1:] != (size,):
@@ -253,35 +254,35 @@ def _one_batch(
 ) -> int:
     """Bounds of one batch's rows into ``result``; returns how many rows were done twice."""
     started = time.perf_counter()
-    walk = start_walk(box)
+    made = start_walk(box)
     middle = time.perf_counter()
-    lower = _ask(walk, part)
+    lower = _ask(made, part)
     redone = 0
     undecided = np.flatnonzero(~(lower > 0))
     if dtype == "auto" and options.dtype == np.float32 and len(undecided):
-        redone = _again(walk, part, lower, undecided)
+        redone = _again(made, part, lower, undecided)
     result.lower[rows] = lower
     ended = time.perf_counter()
     for phase, seconds in (("intermediate", middle - started), ("rows", ended - middle)):
         result.seconds[phase] = result.seconds.get(phase, 0.0) + seconds
-    _describe(walk, result)
+    _describe(made, result)
     return redone
 
 
-def _again(walk: Walk, part: Specification, lower: Float64, undecided: Array) -> int:
+def _again(made: Walk, part: Specification, lower: Float64, undecided: Array) -> int:
     """Redo in float64 the rows that float32's charges alone may have left undecided."""
     again = part.take(undecided)
-    walk.options.check()
-    wide = walk.in_float64()
+    made.options.check()
+    wide = made.in_float64()
     better = _ask(wide, again)
     lower[undecided] = np.maximum(lower[undecided], better)
     return int((better > 0).sum())
 
 
-def _ask(walk: Walk, part: Specification) -> Float64:
+def _ask(made: Walk, part: Specification) -> Float64:
     """Lower bounds of the rows of one batch."""
-    net, dtype = walk.network, walk.options.dtype
-    output = walk.bounds[net.output]
+    net, dtype = made.network, made.options.dtype
+    output = made.bounds[net.output]
     count = len(part.box)
     d = part.constant.copy()
     # Rounded rows enter the walk; what rounding dropped acts on (y - centre), the rest is exact.
@@ -290,7 +291,7 @@ def _ask(walk: Walk, part: Specification) -> Float64:
         for index, rows in ((net.output, part.output_rows), (0, part.input_rows)):
             if rows is None:
                 continue
-            known = output if index else walk.bounds[0]
+            known = output if index else made.bounds[0]
             centre = np.ascontiguousarray(known.centre.reshape(len(known.centre), -1))
             reach = np.ascontiguousarray(known.radius.reshape(centre.shape))
             wide = np.ascontiguousarray(rows, dtype=np.float64)
@@ -311,19 +312,19 @@ def _ask(walk: Walk, part: Specification) -> Float64:
                 frontier[index] = narrowed
         if not count:
             return np.zeros(0)
-        result = walk.rows(frontier, d, part.box)
+        result = made.rows(frontier, d, part.box)
     return result
 
 
-def _describe(walk: Walk, result: Analysis) -> None:
+def _describe(made: Walk, result: Analysis) -> None:
     """Add one walk to the layer table and to the enclosure of the output."""
-    output = walk.bounds[walk.network.output]
+    output = made.bounds[made.network.output]
     low, high = output.lower.min(axis=0), output.upper.max(axis=0)
     if result.output is not None:
         low, high = np.minimum(low, result.output[0]), np.maximum(high, result.output[1])
     result.output = low, high
-    for index, known in enumerate(walk.bounds):
-        node = walk.network.nodes[index]
+    for index, known in enumerate(made.bounds):
+        node = made.network.nodes[index]
         with np.errstate(all="ignore"):
             width = float(np.mean(known.upper - known.lower)) if known.lower.size else 0.0
         if index >= len(result.layers):
@@ -342,8 +343,8 @@ def _describe(walk: Walk, result: Analysis) -> None:
         boxes, mine = layer["boxes"], len(known.lower)
         layer["width"] = (layer["width"] * boxes + width * mine) / max(boxes + mine, 1)
         layer["boxes"] = boxes + mine
-        layer["bounded"] += walk.unstable.get(index, 0)
-        layer["seconds"] += walk.seconds.get(index, 0.0)
+        layer["bounded"] += made.unstable.get(index, 0)
+        layer["seconds"] += made.seconds.get(index, 0.0)
 
 
 def enclose(net: Network, x: npt.ArrayLike) -> tuple[Float64, Float64]:

@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 
 from gamma.network.graph import Network
 from gamma.ops import Conv, Gemm
+from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import in_tiles
-from gamma.propagate.plan import plan_of
 from gamma.tensor import choices
 
 # Rows of a block below which its products waste the bandwidth that the weights need.
@@ -69,7 +69,7 @@ def boxes_per_share(network: Network, count: int) -> int:
     if count < 2 * _LEAST_BOXES:
         return count
     gemms = (node.op for node in network.nodes if isinstance(node.op, Gemm))
-    if not plan_of(network).convolves and not all(map(in_tiles, gemms)):
+    if not facts_of(network).convolves and not all(map(in_tiles, gemms)):
         return count  # the BLAS shares the products of large dense layers by itself
     least = max(1.0, choices.limit("rows.share") * _INTERVAL_SHARE)
     shares = min(count // _LEAST_BOXES, int(count * _box_cost(network) / least), _MOST_BLOCKS)
@@ -86,7 +86,7 @@ def expected_seconds(network: Network, method: str, boxes: int, questions: int) 
     if method != "ibp":
         total += questions * row_cost(network, network.output)
     if method == "crown":
-        plan = plan_of(network)
+        plan = facts_of(network)
         relaxed = [i for i in range(1, network.output) if plan.relaxed[i]]
         total += sum(plan.sizes[i] * row_cost(network, i) for i in relaxed)
     return boxes * total * 1e-9

@@ -19,11 +19,12 @@ from gamma import tuning
 from gamma.network.graph import Network
 from gamma.ops import Gemm, Relu, Reshape
 from gamma.ops.base import cast_weight
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
+from gamma.ops.tables import Diagonal
 from gamma.propagate import workers
-from gamma.propagate.constants import UNDERFLOW, UNIT, Relaxation, charge_factor
+from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import dense_constants
-from gamma.propagate.plan import plan_of
-from gamma.propagate.state import NodeBounds
 from gamma.tensor import kernels, pool, rounding
 
 Array = npt.NDArray[Any]
@@ -71,7 +72,7 @@ def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
         first += 1
     kinds = [type(node.op) for node in nodes[first : network.output + 1]]
     alternating = kinds == [Gemm, Relu] * (len(kinds) // 2) + [Gemm]
-    if not alternating or not plan_of(network).sequential[network.output]:
+    if not alternating or not facts_of(network).sequential[network.output]:
         return None
     layers, operations, below = [], 0.0, 0.0
     for node in nodes[first : network.output + 1 : 2]:
@@ -206,7 +207,7 @@ class DenseWalk:
         last.reset()
         return self._run(False, True, True)
 
-    def relaxations(self) -> list[Relaxation]:
+    def relaxations(self) -> list[Diagonal]:
         """Tables of the ReLUs, in order, no neuron left out; none when the method is "ibp"."""
         if self._tables is None:
             return []
@@ -217,6 +218,6 @@ class DenseWalk:
             end = at + 2 * batch * m
             low, high = slopes[at:end].reshape(2, batch, m)
             below, above = constants[at:end].reshape(2, batch, m)
-            found.append(Relaxation(low, high, below, above, loss))
+            found.append(Diagonal(low, high, below, above, loss))
             at = end
         return found

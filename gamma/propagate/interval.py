@@ -17,7 +17,7 @@ from gamma.errors import UnsupportedError
 from gamma.network.graph import Network, Node
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
 from gamma.ops.base import Weighted, cast_weight
-from gamma.propagate.state import NodeBounds, check_order, clean
+from gamma.ops.bounds import NodeBounds, check_order, clean
 from gamma.tensor import choices, kernels, rounding
 from gamma.tensor.box import Box
 

@@ -26,7 +26,7 @@ from gamma.propagate import blocks, dependency, workers
 from gamma.propagate.api import bounds
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.dependency import Part
-from gamma.propagate.plan import plan_of
+from gamma.propagate.facts import facts_of
 from gamma.propagate.squeeze import squeezed
 from gamma.propagate.walks import DEFAULT_ROW_BYTES, METHODS, boxes_at_once
 from gamma.tensor import threads
@@ -237,7 +237,7 @@ def _cost(network: Network, method: str) -> float:
     outputs = network.nodes[network.output].size
     cost = row_cost(network, network.output) * (1 if method == "ibp" else 2 * outputs)
     if method == "crown":
-        plan = plan_of(network)
+        plan = facts_of(network)
         hidden = (i for i, relaxed in enumerate(plan.relaxed) if relaxed)
         cost += sum(plan.sizes[i] * row_cost(network, i) for i in hidden)
     return cost

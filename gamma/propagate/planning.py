@@ -11,7 +11,7 @@ import numpy as np
 from gamma.errors import ResourceError
 from gamma.network.graph import Network
 from gamma.ops import Conv, Elementwise, Gemm, Input, Linear
-from gamma.propagate.plan import plan_of
+from gamma.propagate.facts import facts_of
 from gamma.propagate.store import bytes_of, checkpoints
 from gamma.propagate.streaming import StreamingConfig
 from gamma.propagate.walks import DEFAULT_ROW_BYTES, STREAMED_BLOCKS
@@ -129,7 +129,7 @@ def _predict(
     config: StreamingConfig,
     row_bytes: int,
 ) -> MemoryPlan:
-    sizes = plan_of(network).sizes
+    sizes = facts_of(network).sizes
     last = network.output
     held, forward, backward = _weights(network, boxes, method, dtype)
     parts = {"libraries": _FIXED, "weights": held}

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from gamma.network.graph import Network
 from gamma.ops import Linear
+from gamma.ops.bounds import NodeBounds
+from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import input_bounds, interval_step
-from gamma.propagate.plan import plan_of
-from gamma.propagate.state import NodeBounds
 from gamma.tensor import resident, rounding
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
@@ -169,7 +169,7 @@ def checkpoints(network: Network, interval: int) -> list[int]:
     chosen, layers = [0], 0
     # A node whose activation carries its charge is needed together with that activation, and one
     # that moves entries together with what it moves: its centre must stay theirs.
-    carried = plan_of(network).carried
+    carried = facts_of(network).carried
     cuts = {index for index in cut_nodes(network) if not carried[index]}
     cuts -= {index for index in cuts if _moves(network.nodes[index].op)}
     for index in range(1, network.output):
@@ -392,4 +392,4 @@ def let_go(op: Any) -> None:
 def bytes_of(network: Network, index: int, batch: int) -> int:
     """Bytes of the bounds of one node as a walk holds them, an activation's radius included."""
     linear = isinstance(network.nodes[index].op, Linear)
-    return batch * plan_of(network).sizes[index] * 8 * (5 if linear else 4)
+    return batch * facts_of(network).sizes[index] * 8 * (5 if linear else 4)

@@ -10,18 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.ops import Gemm
-from gamma.propagate.backward import Backward, Rows
+from gamma.propagate.domain import Domain
+from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import input_bounds
-from gamma.propagate.plan import plan_of
+from gamma.propagate.rows.chain import tiled
+from gamma.propagate.rows.descend import Descent, Frontier
+from gamma.propagate.rows.tables import Tables
 from gamma.propagate.store import CheckpointedBounds, PackedBounds, let_go
 from gamma.propagate.walks import STREAMED_BLOCKS, Options, T, Walk
 from gamma.tensor import heap, kernels
@@ -132,7 +135,7 @@ def estimate_memory_savings(
     )
 
 
-class StreamedBackward(Backward):
+class StreamedDescent(Descent):
     """Tables of a node live while rows pass it; its weight is given back then.
 
     Attributes:
@@ -141,80 +144,95 @@ class StreamedBackward(Backward):
 
     above = 0
 
-    def chained(self, last: int) -> bool:
-        # All steps at once would need all tables and weights at once.
-        return False
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        # All steps in one call would need all tables and weights at once.
+        self.chain = None
+        self._would_chain = not tables.linear_only and tuning.enabled("fused_walk")
 
     def run(
         self,
-        frontier: dict[int, Rows],
+        frontier: Frontier,
         d: Float64,
         box: Int64,
         check: Callable[[], None] | None = None,
+        **own: Any,
     ) -> Float64:
         last = max(frontier)
         # The weight that rows start from would be in memory beside each one that they pass.
-        let_go(self.network.nodes[self.above].op)
-        self._tiled = len(frontier) == 1 and self._would_chain(last)
-        return super().run(frontier, d, box, check)
+        let_go(self.tables.network.nodes[self.above].op)
+        self._tiled = len(frontier) == 1 and self._chains(last)
+        return super().run(frontier, d, box, check, **own)
 
-    def _passing(self, index: int) -> float:
-        # Tables live for one walk: of a hidden layer's rows, or of the output's.
-        if self.above == self.network.output:
-            return 2 * self._plan.sizes[self.network.output]
-        return self._later_rows(index)
-
-    def _would_chain(self, last: int) -> bool:
+    def _chains(self, last: int) -> bool:
         """Whether the ordinary walk would use the C product: then so does this one, bit for bit."""
+        tables = self.tables
+        nodes = tables.network.nodes[1 : last + 1]
         return (
-            bool(self._sequential and last and self._plan.sequential[last])
+            self._would_chain
+            and tables.box.norm == "inf"
+            and bool(last and facts_of(tables.network).sequential[last])
             and kernels.isa != "numpy"
-            and all(self.tiled(node.op) for node in self._dense_nodes(last))
+            and all(tiled(n.op, tables.how.dtype) for n in nodes if isinstance(n.op, Gemm))
         )
 
-    def _dense_nodes(self, last: int) -> Any:
-        nodes = self.network.nodes[1 : last + 1]
-        return (node for node in nodes if isinstance(node.op, Gemm))
-
-    def _step(
-        self, index: int, rows: Rows, d: Float64, box: Int64, frontier: dict[int, Rows]
-    ) -> None:
-        super()._step(index, rows, d, box, frontier)
+    def passed(self, index: int) -> None:
         self.forget(index)
-        let_go(self.network.nodes[index].op)
+        let_go(self.tables.network.nodes[index].op)
 
-    def _times_weight(self, index: int, rows: Array) -> Array:
+    def times_weight(self, index: int, rows: Array) -> Array:
         if not self._tiled:
-            return super()._times_weight(index, rows)
-        op = self.network.nodes[index].op
-        assert isinstance(op, Gemm)
-        weight = self.weight(index)
-        spare = kernels.padded(weight.shape[1], self.dtype) - weight.shape[1]
+            return super().times_weight(index, rows)
+        weight = self.tables.weight(index)
+        spare = kernels.padded(weight.shape[1], self.tables.how.dtype) - weight.shape[1]
         padded = np.pad(weight, ((0, 0), (0, spare))) if spare else weight
         found = kernels.product(rows, np.ascontiguousarray(padded), weight.shape[1])
         assert found is not None
         return found
 
 
+class StreamedTables(Tables):
+    """Tables that live for one descent, of a hidden layer's rows or of the output's."""
+
+    above = 0
+
+    def passing(self, index: int) -> float:
+        if self.above == self.network.output:
+            return 2 * self._facts.sizes[self.network.output]
+        return self.later_rows(index)
+
+
+def streamed_walk(
+    network: Network, box: Box, options: Options, config: StreamingConfig
+) -> StreamedWalk:
+    """`gamma.propagate.walks.walk` with little memory."""
+    heap.give_back()
+    made = StreamedWalk(network, box, options, config)
+    made.run()
+    return made
+
+
 class StreamedWalk(Walk):
     """A `Walk` whose bounds are in a store, and whose rows pass one node at a time."""
+
+    # Blocks of coefficients alive at the widest step, the copies of weights included.
+    blocks = STREAMED_BLOCKS
 
     def __init__(
         self, network: Network, box: Box, options: Options, config: StreamingConfig
     ) -> None:
-        self.network, self.box, self.options, self.config = network, box, options, config
-        heap.give_back()
-        self._plan = plan_of(network)
-        self.seconds: dict[int, float] = {}
-        self.unstable: dict[int, int] = {}
-        self._dense = self._walked = None
-        self._tight = [box.norm == "inf"]
-        if options.method == "crown":
+        super().__init__(network, Domain(box), options, [])
+        self.config = config
+
+    def run(self) -> None:
+        network, options, config = self.network, self.options, self.config
+        self._tight[0] = self.box.norm == "inf"
+        if options.refines:
             packed = PackedBounds(
                 network, config.use_f16_checkpoints, config.spill, options.guarantee, options.dtype
             )
-            packed.append(input_bounds(box))
-            self.bounds = packed  # type: ignore[assignment]
+            packed.append(input_bounds(self.box))
+            self.bounds = packed
             with np.errstate(all="ignore"):
                 for index in range(1, network.output + 1):
                     packed.seal()
@@ -222,9 +240,9 @@ class StreamedWalk(Walk):
                     let_go(network.nodes[index].op)
             return
         started = time.perf_counter()
-        self.bounds = CheckpointedBounds(  # type: ignore[assignment]
+        self.bounds = CheckpointedBounds(
             network,
-            box,
+            self.box,
             config.checkpoint_interval,
             options.guarantee,
             config.use_f16_checkpoints,
@@ -233,35 +251,19 @@ class StreamedWalk(Walk):
         )
         self.seconds[network.output] = time.perf_counter() - started
         for index in range(1, network.output + 1):
-            self._tight.append(self._is_tight(index))
+            self._tight[index] = self._is_tight(index)
 
-    @cached_property
-    def backward(self) -> Backward:
-        """The tables that rows go down by, a few nodes at a time."""
-        options = self.options
-        return StreamedBackward(
-            self.network,
-            self.box,
-            self.bounds,
-            options.dtype,
-            options.guarantee,
-            options.method == "ibp",
-        )
+    def _make_descent(self) -> Descent:
+        return StreamedDescent(self._make_tables(StreamedTables))
 
-    def _all_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
-        assert isinstance(self.backward, StreamedBackward)
-        self.backward.above = index
-        return super()._all_bounds(index, boxes, neurons)
-
-    def rows(self, frontier: dict[int, Array], d: Float64, box: Array) -> Float64:
-        assert isinstance(self.backward, StreamedBackward)
-        self.backward.above = max(frontier)
-        return super().rows(frontier, d, box)
-
-    # Blocks of coefficients alive at the widest step, the copies of weights included.
-    blocks = STREAMED_BLOCKS
-
-    def _in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
+    def in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
         """Blocks one after the other: each goes through all segments."""
+        self.descent.above = self.descent.tables.above = index  # type: ignore[attr-defined]
         most = max(1, self._rows_at_once(index) // each)
         return [bound(slice(start, start + most)) for start in range(0, count, most)]
+
+    def _with(self, options: Options) -> Walk:
+        other = StreamedWalk(self.network, self.box, options, self.config)
+        other.bounds, other._tight, other._rowed = self.bounds, self._tight, dict(self._rowed)
+        other.seconds, other.unstable = self.seconds, self.unstable
+        return other

@@ -1,12 +1,15 @@
-"""The walks: ibp, crown-ibp and crown, over a batch of boxes."""
+"""Bounds of every node: by intervals (ibp), or by rows over earlier nodes (crown-ibp, crown).
+
+`walk` visits the nodes in order. Each gets its interval bounds; with method "crown" the neurons
+that some relaxation needs tight also get rows of their own (`gamma.propagate.rows`).
+"""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,16 +18,20 @@ import numpy.typing as npt
 from gamma import telemetry, tuning
 from gamma.errors import InternalError, ResourceError, UsageError
 from gamma.network.graph import Network
-from gamma.ops import Elementwise, Gemm, Linear, ReduceMax
+from gamma.ops import Gemm, Linear
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.charges import linear_charge
+from gamma.ops.tables import Precision
 from gamma.propagate import workers
-from gamma.propagate.backward import Backward, Rows
 from gamma.propagate.blocks import block_length
-from gamma.propagate.constants import linear_charge
 from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
+from gamma.propagate.domain import Domain, Slopes
+from gamma.propagate.facts import Facts, facts_of
 from gamma.propagate.interval import input_bounds, interval_step
-from gamma.propagate.plan import plan_of
-from gamma.propagate.state import NodeBounds
-from gamma.propagate.windows import Windows, negated_too, starts
+from gamma.propagate.rows.block import dense, unit
+from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
+from gamma.propagate.rows.tables import Tables
+from gamma.propagate.rows.windows import starts
 from gamma.tensor import choices, heap, rounding
 from gamma.tensor.box import Box
 
@@ -42,11 +49,12 @@ BLOCKS = 3
 STREAMED_BLOCKS = 5
 
 
-@dataclass
+@dataclass(frozen=True)
 class Options:
-    """What a walk was asked for; ``progress`` is told which node it bounds.
+    """What a walk was asked for, the one settings value inside; ``progress`` is told which node it
+    bounds.
 
-    Raises UsageError for an unknown method, guarantee or dtype.
+    Raises UsageError for an unknown method or guarantee.
     """
 
     method: str = "crown"
@@ -62,41 +70,111 @@ class Options:
         if self.guarantee not in GUARANTEES:
             raise UsageError(f"guarantee {self.guarantee!r}: expected real or float32")
 
+    @property
+    def precision(self) -> Precision:
+        """Guarantee and type of rows, as operators take them."""
+        return Precision(self.guarantee, self.dtype)
+
+    @property
+    def relaxes(self) -> bool:
+        """Whether rows pass nonlinear nodes."""
+        return self.method != "ibp"
+
+    @property
+    def refines(self) -> bool:
+        """Whether inner neurons get rows of their own."""
+        return self.method not in ("ibp", "crown-ibp")
+
     def check(self) -> None:
         """Raise ResourceError when the deadline (time.monotonic) has passed."""
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise ResourceError("the time limit was reached")
 
 
+def walk(
+    network: Network,
+    domain: Domain | Box,
+    options: Options,
+    *,
+    slopes: Slopes | None = None,
+) -> Walk:
+    """Bounds of all nodes over a batch of boxes.
+
+    ``slopes`` (one table per box) replace the operators' own.
+    """
+    domain = Domain(domain) if isinstance(domain, Box) else domain
+    domain.check(network)
+    heap.keep()
+    made = Walk(network, domain, options, [], slopes)
+    made.run()
+    return made
+
+
 class Walk:
-    """Bounds of all nodes of one network over one batch of boxes, and the rows' tables."""
+    """Bounds of the nodes of one network over one batch of boxes, and the tables of their rows.
+
+    Attributes:
+        bounds: of the nodes up to the output. empty: bool (batch,), the assumptions contradict
+            each other: nothing is left to bound there.
+        seconds, unstable: node -> time, and neurons that got rows.
+    """
 
     blocks = BLOCKS
 
-    def __init__(self, network: Network, box: Box, options: Options) -> None:
-        self.network, self.box, self.options = network, box, options
-        self._plan = plan_of(network)
-        heap.keep()
-        self.bounds: list[NodeBounds] = [input_bounds(box)]
+    def __init__(
+        self,
+        network: Network,
+        domain: Domain,
+        options: Options,
+        bounds: Any,
+        slopes: Slopes | None = None,
+    ) -> None:
+        self.network, self.domain, self.options = network, domain, options
+        self.box, self.bounds, self.slopes = domain.box, bounds, slopes or {}
+        self.empty = np.zeros(domain.batch, bool)
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
-        self._tight = [box.norm == "inf"]
-        self._dense = one_call(network, box, options)
+        self._facts: Facts = facts_of(network)
+        # Nodes whose bounds rows cannot improve where a relaxation needs it.
+        self._tight: dict[int, bool] = {}
+        # Neurons (batch, size) that got rows; every neuron where there is True.
+        self._rowed: dict[int, npt.NDArray[np.bool_] | bool] = {}
+        self._dense: DenseNetwork | None = None
         self._walked: DenseWalk | None = None
+        self._descent: Descent | None = None
+
+    def run(self) -> None:
+        """Bound the nodes in order."""
+        self.bounds.append(self.domain.meet(0, input_bounds(self.box), self.empty))
+        self._tight[0] = self.box.norm == "inf"
+        if self.domain.plain and not self.slopes:
+            self._dense = one_call(self.network, self.box, self.options)
         with np.errstate(all="ignore"):
-            for index in range(1, network.output + 1):
+            for index in range(1, self.network.output + 1):
                 if self._dense is not None and index == self._dense.first:
                     self._walk_dense(self._dense)
                     break
                 self._visit(index)
 
-    @cached_property
-    def backward(self) -> Backward:
-        """The tables that rows go down by."""
-        options = self.options
-        alone = options.method == "ibp"
-        return Backward(
-            self.network, self.box, self.bounds, options.dtype, options.guarantee, alone
+    @property
+    def descent(self) -> Descent:
+        """How rows go down from here, with tables made as they are needed."""
+        if self._descent is None:
+            self._descent = self._make_descent()
+        return self._descent
+
+    def _make_descent(self) -> Descent:
+        return Descent(self._make_tables(Tables))
+
+    def _make_tables(self, kind: type[Tables]) -> Tables:
+        return kind(
+            self.network,
+            self.box,
+            self.bounds,
+            self.options.precision,
+            self.slopes,
+            frozenset(self.domain.split),
+            linear_only=not self.options.relaxes,
         )
 
     def _visit(self, index: int) -> None:
@@ -107,9 +185,10 @@ class Walk:
             name, count = self.options.method, self.network.output
             self.options.progress(f"{name}: node {index} of {count}, {node.name}")
         inputs = [self.bounds[i] for i in node.inputs]
-        self.bounds.append(interval_step(node, inputs, self.options.guarantee, self.options.dtype))
-        self._tight.append(self._is_tight(index))
-        if self.options.method == "crown" and not self._tight[index]:
+        found = interval_step(node, inputs, self.options.guarantee, self.options.dtype)
+        self.bounds.append(self.domain.meet(index, found, self.empty))
+        self._tight[index] = self._is_tight(index)
+        if self.options.refines and not self._tight[index]:
             self._refine(index)
         ended = time.perf_counter()
         self.seconds[index] = ended - started
@@ -128,8 +207,9 @@ class Walk:
         )
         self._agree(walked.crossed)
         self.bounds += walked.bounds
-        self._tight += [True] * len(walked.bounds)
-        self._tight[-1] = dense.first == self.network.output
+        last = self.network.output
+        self._tight |= dict.fromkeys(range(dense.first, last), True)
+        self._tight[last] = dense.first == last
         for layer, (rows, seconds) in enumerate(zip(walked.rows, walked.seconds, strict=True)):
             index = dense.first + 2 * layer
             self.seconds[index] = float(seconds)
@@ -156,162 +236,207 @@ class Walk:
             raise InternalError(f"{crossed} bounds contradict each other; please report this")
 
     def _adopt(self) -> None:
-        """Give the tables of the one-call walk to the backward rows."""
+        """Give the tables of the one-call walk to the rows' descent."""
         if self._walked is not None and self._dense is not None:
             for layer, table in enumerate(self._walked.relaxations()):
-                self.backward.adopt(self._dense.first + 2 * layer + 1, table)
+                self.descent.tables.adopt(self._dense.first + 2 * layer + 1, table)
 
     def _is_tight(self, index: int) -> bool:
-        """Whether CROWN cannot improve the interval bounds: see `Linear.independent`."""
+        """Whether rows cannot improve the interval bounds: see `Linear.independent`."""
         node = self.network.nodes[index]
+        if node.op.diagonal:  # the image of its input's bounds is as good as rows of its own
+            return self._tight[node.inputs[0]]
         if not isinstance(node.op, Linear):
-            return True  # the image of its input's bounds is as good as its own rows
-        alone = len(node.inputs) == 1 and self._plan.separate[node.inputs[0]]
+            return False
+        alone = len(node.inputs) == 1 and self._facts.separate[node.inputs[0]]
         exact = alone or node.op.moves
         return exact and all(self._tight[i] for i in node.inputs)
 
-    # -- intermediate bounds by CROWN ------------------------------------------------------------
+    # -- intermediate bounds by rows ---------------------------------------------------------------
 
     def _refine(self, index: int) -> None:
-        """Bound the unstable neurons of a node by backward rows and intersect with IBP."""
+        """Bound the neurons that a relaxation needs tight by rows, and intersect."""
         mask = self._wanted(index)
         if mask is None:
             return
+        self.unstable[index] = self._bound(index, mask)
+        self._rowed[index] = mask
+        self._tight[index] = self._tight[index] or self.unstable[index] > 0
+
+    def _bound(self, index: int, mask: npt.NDArray[np.bool_]) -> int:
+        """Meet bounds of the neurons in ``mask`` (batch, size) with rows'; says how many."""
         boxes, neurons = _pixel_by_pixel(mask, self.network.nodes[index].shape)
-        self.unstable[index] = len(boxes)
-        if not len(boxes):
-            return
-        lower, upper = self._all_bounds(index, boxes, neurons)
-        name = self.network.nodes[index].name
-        self.bounds[index].tighten(boxes, neurons, lower, upper, name)
-        self.backward.forget(index)
-        self._tight[index] = True
+        if len(boxes):
+            lower, upper = self.neuron_bounds(index, boxes, neurons)
+            self.tighten(index, boxes, neurons, lower, upper)
+        return len(boxes)
+
+    def tighten(
+        self, index: int, boxes: Array, neurons: Array, lower: Float64, upper: Float64
+    ) -> None:
+        """Meet bounds (rows,) of neurons of a node; what crosses under assumptions is empty."""
+        known = self.bounds[index]
+        if not self.domain.plain:
+            at = boxes, neurons
+            low, high = (e.reshape(len(e), -1)[at] for e in (known.lower, known.upper))
+            crossed = np.maximum(low, lower) > np.minimum(high, upper)
+            self.empty[boxes[crossed]] = True
+            lower, upper = np.where(crossed, low, lower), np.where(crossed, high, upper)
+        known.tighten(boxes, neurons, lower, upper, self.network.nodes[index].name)
+        if self._descent is not None:
+            self._descent.forget(index)
 
     def _wanted(self, index: int) -> npt.NDArray[np.bool_] | None:
         """Neurons (batch, size) that some nonlinear reader needs better bounds of."""
-        if not self._plan.relaxed[index]:
+        if not self._facts.relaxed[index]:
             return None
-        wanted: Any = None
-        bounds = self.bounds[index]
+        bounds: NodeBounds = self.bounds[index]
+        varies: npt.NDArray[np.bool_] = (bounds.lower < bounds.upper).reshape(len(bounds.lower), -1)
+        if self._facts.needed[index] or not tuning.enabled("unstable"):
+            return varies
+        wanted = np.zeros_like(varies)
         for reader in self.network.consumers[index]:
             op = self.network.nodes[reader].op
-            if not isinstance(op, Elementwise | ReduceMax):
-                continue
-            if tuning.enabled("unstable"):
-                mask = unstable(op, bounds.lower, bounds.upper)
-            else:
-                mask = bounds.lower < bounds.upper
-            wanted = mask if wanted is None else wanted | mask
-        return None if wanted is None else wanted.reshape(len(bounds.lower), -1)
+            if not isinstance(op, Linear):
+                (mask,) = op.unstable((bounds,))
+                wanted |= mask.reshape(wanted.shape)
+        return wanted
 
     def _rows_at_once(self, index: int) -> int:
-        row = self._plan.widest[index] * self.options.dtype.itemsize * self.blocks
+        row = self._facts.widest[index] * self.options.dtype.itemsize * self.blocks
         return max(2, self.options.row_bytes // row)
 
-    def _in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
+    def in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
         """``bound`` of every block of ``count`` items of ``each`` rows over node ``index``."""
         most = max(1, self._rows_at_once(index) // each)
         step = block_length(self.network, index, count, each, most)
-        _ = self.backward  # made here, not by several threads
+        _ = self.descent  # made here, not by several threads
         blocks = [slice(start, start + step) for start in range(0, count, step)]
         return workers.run([partial(bound, block) for block in blocks], max(1, most // step))
 
-    def _all_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
-        """`_neuron_bounds` of any number of neurons, block by block."""
-        parts = self._in_blocks(
+    def neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
+        """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
+        parts = self.in_blocks(
             index,
             len(boxes),
-            lambda block: self._neuron_bounds(index, boxes[block], neurons[block]),
+            lambda block: self._block_bounds(index, boxes[block], neurons[block]),
             2,
         )
         lower, upper = (np.concatenate(ends) for ends in zip(*parts, strict=True))
         return lower, upper
 
-    def _neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
-        """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
+    def _block_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
+        frontier, d, box = self.both_signs(index, boxes, neurons)
+        result = self.descent.run(frontier, d, box, self.options.check)
+        return result[: len(boxes)], -result[len(boxes) :]
+
+    def both_signs(
+        self, index: int, boxes: Array, neurons: Array
+    ) -> tuple[Frontier, Float64, Array]:
+        """Rows for lower bounds of neurons, then those of their negatives, ready to go down."""
         frontier, centre, cost = self._start(index, boxes, neurons)
         d = np.concatenate((centre - cost, -centre - cost))
         d -= abs(d) * 2.0**-50
-        both = {i: _with_negatives(frontier.pop(i)) for i in list(frontier)}
-        box = np.concatenate((boxes, boxes))
-        result = self.backward.run(both, d, box, self.options.check)
-        return result[: len(boxes)], -result[len(boxes) :]
+        both: Frontier = {i: frontier.pop(i).negated_too() for i in list(frontier)}
+        return both, d, np.concatenate((boxes, boxes))
 
-    def _start(
-        self, index: int, boxes: Array, neurons: Array
-    ) -> tuple[dict[int, Rows], Float64, Float64]:
+    def _start(self, index: int, boxes: Array, neurons: Array) -> tuple[Frontier, Float64, Float64]:
         """Rows that say ``neuron - centre`` over earlier nodes, the centres, and their cost."""
-        node, bounds = self.network.nodes[index], self.bounds[index]
-        assert isinstance(node.op, Linear)
+        node, bounds, tables = self.network.nodes[index], self.bounds[index], self.descent.tables
         centre = bounds.centre.reshape(len(bounds.centre), -1)[boxes, neurons]
         dtype = self.options.dtype
-        if isinstance(node.op, Gemm) and len(node.shape) == 1:
+        if isinstance(node.op, Gemm) and len(node.shape) == 1 and index not in self.domain.split:
             inputs = [self.bounds[i] for i in node.inputs]
             at = (boxes, neurons)
             charge = linear_charge(node.op, bounds, inputs, dtype, start=True, at=at)
             before = node.inputs[0]
             rows = node.op.start_rows(neurons, [self.network.nodes[before].shape], dtype)
-            columns = self.backward.columns(before)
+            columns = tables.columns(before)
             rows = rows if columns is None else rows.take(columns, axis=1)
             cost = (charge.weight + charge.loss) * (1 + 2.0**-50)
-            frontier: dict[int, Rows] = {before: np.ascontiguousarray(rows)}
-        else:
-            frontier = {index: _unit_rows(neurons, boxes, node.shape, dtype)}
+            return {before: dense(rows, rows.shape[1])}, centre, cost
+        d = np.zeros(len(neurons))
+        frontier: Frontier = {index: self._unit_rows(index, boxes, neurons)}
+        if isinstance(node.op, Linear) and index not in self.domain.split:
             # A row and its negative pass the linear node alike: it is passed once for both.
-            d = np.zeros(len(neurons))
-            if self.backward.fused(index):
-                charge = self.backward.charge(index)
+            if tables.carried(index):
+                charge = tables.charge(index)
                 d -= (charge.weight[boxes, neurons] + charge.loss[boxes]) * (1 + 2.0**-50)
-            self.backward.pass_linear(index, frontier, d, boxes)
-            cost = -d
-        return frontier, centre, cost
+            with np.errstate(all="ignore"):
+                self.descent.pass_linear(index, frontier.pop(index), d, boxes, frontier)
+        return frontier, centre, -d
+
+    def _unit_rows(self, index: int, boxes: Array, neurons: Array) -> Any:
+        """One coefficient 1 per row: a window of one pixel on an image, a dense row elsewhere."""
+        node, dtype = self.network.nodes[index], self.options.dtype
+        if self._facts.image[index] and tuning.enabled("windows"):
+            entries = len(neurons) * node.size
+            if choices.choose("rows.start", "", entries) == "windows":
+                return starts(neurons, boxes, node.shape, dtype)
+        return unit(neurons, node.size, dtype)
 
     def in_float64(self) -> Walk:
         """The same bounds with float64 rows."""
-        wide = object.__new__(type(self))
-        wide.__dict__.update(self.__dict__)
-        wide.options = replace(self.options, dtype=np.dtype(np.float64))
-        wide.__dict__.pop("backward", None)
-        wide._dense = one_call(self.network, self.box, wide.options) if self._walked else None
-        wide._walked = None
-        if self._walked is not None and wide._dense is not None:
-            source, asked = self.bounds[wide._dense.first - 1], wide.options
-            wide._walked = DenseWalk(
-                wide._dense, source, asked.dtype, asked.method, asked.check, known=self._walked
-            )
+        wide = self._with(replace(self.options, dtype=np.dtype(np.float64)))
+        if self._walked is not None:
+            wide._dense = one_call(self.network, self.box, wide.options)
+            if wide._dense is not None:
+                source, asked = self.bounds[wide._dense.first - 1], wide.options
+                wide._walked = DenseWalk(
+                    wide._dense, source, asked.dtype, asked.method, asked.check, known=self._walked
+                )
         return wide
+
+    def _with(self, options: Options) -> Walk:
+        """A walk over the same bounds with other options."""
+        other = Walk(self.network, self.domain, options, self.bounds, self.slopes)
+        other.empty, other._tight = self.empty, dict(self._tight)
+        other.seconds, other.unstable = self.seconds, self.unstable
+        other._rowed = dict(self._rowed)
+        return other
 
     # -- results -----------------------------------------------------------------------------------
 
-    def rows(self, frontier: dict[int, Array], d: Float64, box: Array) -> Float64:
-        """Sound lower bounds of rows over any nodes, block by block."""
+    def rows(self, frontier: Mapping[int, Array], d: Float64, box: Array) -> Float64:
+        """Sound lower bounds of rows (rows, size) over any nodes, block by block."""
         self._adopt()
 
         def bound(block: slice) -> Float64:
-            # A copy: the walk overwrites its rows.
-            part: dict[int, Rows] = {i: np.array(r[block], order="C") for i, r in frontier.items()}
-            return self.backward.run(part, d[block].copy(), box[block], self.options.check)
+            part = blocks_of(frontier, block)
+            return self.descent.run(part, d[block].copy(), box[block], self.options.check)
 
-        results = self._in_blocks(max(frontier), len(d), bound, 1) if len(d) else []
+        results = self.in_blocks(max(frontier), len(d), bound, 1) if len(d) else []
         return np.concatenate(results) if results else np.zeros(0)
 
-    def output(self) -> tuple[Float64, Float64]:
-        """Bounds (batch, *output shape) of the output: the walk's rows intersected with IBP."""
-        index = self.network.output
-        bounds, node = self.bounds[index], self.network.nodes[index]
-        if self.options.method == "ibp":
-            return bounds.lower, bounds.upper
-        if self._walked is not None and not self._tight[index]:
-            self._agree(self._walked.output())
-            self._tight[index] = True
-        if isinstance(node.op, Linear) and not self._tight[index]:
-            boxes, neurons = np.divmod(np.arange(bounds.lower.size), node.size)
+    def ask(self, index: int) -> NodeBounds:
+        """The node's bounds with rows for every neuron that has none yet."""
+        self.options.check()
+        node = self.network.nodes[index]
+        bounds: NodeBounds = self.bounds[index]
+        if not self.options.relaxes or self._rowed.get(index) is True:
+            return bounds
+        if index and node.op.diagonal:
+            # The image of its input's bounds is as good as rows of its own.
+            self.ask(node.inputs[0])
+            inputs = [self.bounds[i] for i in node.inputs]
             with np.errstate(all="ignore"):
-                lower, upper = self._all_bounds(index, boxes, neurons)
-            shape = bounds.lower.shape
-            bounds.intersect(lower.reshape(shape), upper.reshape(shape), node.name)
-            self._tight[index] = True
-        return bounds.lower, bounds.upper
+                image = interval_step(node, inputs, self.options.guarantee, self.options.dtype)
+            bounds.intersect(image.lower, image.upper, node.name)
+        elif index:
+            done = self._rowed.get(index, False)
+            varies = (bounds.lower < bounds.upper).reshape(len(bounds.lower), -1)
+            with np.errstate(all="ignore"):
+                self._bound(index, varies & ~np.asarray(done))
+        self._rowed[index] = True
+        return bounds
+
+    def output(self) -> NodeBounds:
+        """Bounds of the output, with rows for every neuron."""
+        index = self.network.output
+        if self._walked is not None and self.options.relaxes and index not in self._rowed:
+            self._agree(self._walked.output())
+            self._rowed[index] = True
+        return self.ask(index)
 
 
 def _pixel_by_pixel(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -327,50 +452,17 @@ def _pixel_by_pixel(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> tupl
     return np.ascontiguousarray(boxes), channel * pixels + pixel
 
 
-def _with_negatives(rows: Rows) -> Rows:
-    """Rows for lower bounds followed by rows for upper bounds."""
-    return rows.negated_too() if isinstance(rows, Windows) else negated_too(rows)
-
-
-def _unit_rows(neurons: Array, boxes: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rows:
-    """One coefficient 1 per row: a window of one pixel on an image, a dense row elsewhere."""
-    entries = len(neurons) * math.prod(shape)
-    windowed = len(shape) == 3 and tuning.enabled("windows")
-    if windowed and choices.choose("rows.start", "", entries) == "windows":
-        return starts(neurons, boxes, shape, dtype)
-    unit = np.zeros((len(neurons), math.prod(shape)), dtype)
-    unit[np.arange(len(neurons)), neurons] = 1
-    return unit
-
-
-def unstable(op: Elementwise | ReduceMax, lower: Float64, upper: Float64) -> npt.NDArray[np.bool_]:
-    """Neurons whose bounds decide how tight the relaxation of ``op`` is."""
-    if isinstance(op, ReduceMax):
-        low, high = op._last(lower), op._last(upper)
-        floor = low.max(axis=-1, keepdims=True)
-        # One dominating entry: the maximum is that entry, nothing is left to gain.
-        rivals = (high > floor) & (low < high)
-        several = (high > floor).sum(axis=-1, keepdims=True) > 1
-        return np.asarray(op._back(rivals & several, lower.ndim))
-    if any(op.curvature):
-        return np.asarray(lower < upper)
-    crossing = np.zeros(lower.shape, bool)
-    for edge in op.breaks:
-        crossing |= (lower < edge) & (edge < upper)
-    return crossing
-
-
 def one_call(network: Network, box: Box, options: Options) -> DenseNetwork | None:
     """The network for the one-call walk, where that computes what was asked."""
-    method, batch = options.method, len(box.lower)
+    batch = len(box.lower)
     gates = ["fused_network", "fused_layers", "fused_interval"]
-    if method != "ibp":
+    if options.relaxes:
         gates += ["fused_walk", "fused_charge"]
-    if method == "crown":
+    if options.refines:
         gates.append("unstable")
-    fits = box.norm == "inf" if method != "ibp" else True
+    fits = box.norm == "inf" if options.relaxes else True
     # Without hidden rows a batch is one product, faster than box by box.
-    fits = fits and (method == "crown" or batch <= choices.limit("interval.dense", "f"))
+    fits = fits and (options.refines or batch <= choices.limit("interval.dense", "f"))
     if not fits or options.guarantee != "real" or not all(map(tuning.enabled, gates)):
         return None
     return dense_network(network, options.dtype)
@@ -378,12 +470,12 @@ def one_call(network: Network, box: Box, options: Options) -> DenseNetwork | Non
 
 def narrow(network: Network) -> bool:
     """Whether every node is at most 128 wide: float64 then costs little and charges nothing."""
-    return plan_of(network).widest[-1] <= 128
+    return facts_of(network).widest[-1] <= 128
 
 
 def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:
     """How many boxes one walk takes: bounds and tables of all nodes are alive together."""
-    total = sum(plan_of(network).sizes)
+    total = sum(facts_of(network).sizes)
     return max(1, limit_bytes // (total * 8 * 12))
 
 

@@ -14,7 +14,7 @@ from gamma.network.graph import Network
 from gamma.ops.evaluate import gradient
 from gamma.propagate.api import lower_bounds
 from gamma.propagate.specification import Specification
-from gamma.propagate.walks import Options, Walk
+from gamma.propagate.walks import Options, Walk, walk
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.exact.execution import ORDERS, Execution
@@ -98,19 +98,19 @@ def check(
         truths = exact_values(network, box, rng, inner, wobble)
     with kernels.pinned(config.isa):
         options = Options(config.method, config.guarantee, np.dtype(config.dtype), config.row_bytes)
-        walk = Walk(network, box, options)
-        walk.output()
+        made = walk(network, box, options)
+        made.output()
         name = f"{config}"
         for b, values in enumerate(truths):
             for which, (_, truth) in enumerate(values):
                 for i, value in enumerate(truth):
-                    known = walk.bounds[i]
+                    known = made.bounds[i]
                     what = f"{name} node {i} {network.nodes[i].op.name} box {b}"
                     count.compare(known.lower[b], known.upper[b], value, what, which == 0)
         if config.method != "ibp":
-            _raw(walk, truths, count, name)
+            _raw(made, truths, count, name)
         if executions and config.guarantee == "float32":
-            _executions(walk, truths, count, name, rng)
+            _executions(made, truths, count, name, rng)
     _rows(network, box, config, rng, truths, count)
 
 
@@ -133,7 +133,7 @@ def _raw(walk: Walk, truths: list[list[Any]], count: Count, name: str) -> None:
         batch = len(walk.bounds[0].lower)
         boxes, neurons = np.divmod(np.arange(batch * node.size), node.size)
         with np.errstate(all="ignore"):
-            low, high = walk._neuron_bounds(i, boxes, neurons)
+            low, high = walk.neuron_bounds(i, boxes, neurons)
         for b, values in enumerate(truths):
             part = slice(b * node.size, (b + 1) * node.size)
             for which, (_, truth) in enumerate(values):

@@ -36,7 +36,7 @@ class Mutant:
     new: str
 
 
-I, C, B = "propagate/interval.py", "propagate/constants.py", "propagate/backward.py"
+I, C, B, T = "propagate/interval.py", "ops/charges.py", "propagate/rows/descend.py", "ops/tables.py"
 A, W, R, E, L = (
     "propagate/api.py",
     "propagate/walks.py",
@@ -77,44 +77,54 @@ MUTANTS = (
     Mutant("CHARGE.NARROWED", C, "factor = factor + 2 * UNIT[dtype]", "pass"),
     Mutant("CHARGE.SCALE", C, "(factor + 2 * op.uncertainty)", "factor"),
     Mutant("CHARGE.NOISE", C, "(factor * spread + noise)", "(factor * spread)"),
-    Mutant("CHARGE.LOSS", B, "d -= charge.loss[box]", "pass"),
+    Mutant(
+        "CHARGE.LOSS",
+        B,
+        "d -= charge.loss[box]\n            settle(d)\n        shapes",
+        "settle(d)\n        shapes",
+    ),
     Mutant("CHARGE.FLUSHED", C, "flush = 2 * UNDERFLOW[dtype] * total", "flush = 0 * total"),
     Mutant("WEIGHT.SUM", C, "return weight * ((1 + g) * (1 + 2.0**-50))", "return weight * 1.0"),
-    Mutant("RELAX.SLOPE", C, "size * (1.01 * UNIT[dtype]) * radius)", "0.0)"),
-    Mutant("RELAX.FUSED", C, "size * 1.01 * fused.weight.reshape(radius.shape)", "0.0"),
+    Mutant("RELAX.SLOPE", T, "size * (1.01 * UNIT[dtype]) * radius)", "0.0)"),
+    Mutant("RELAX.FUSED", T, "size * 1.01 * carried.weight.reshape(radius.shape)", "0.0"),
     Mutant(
         "RELAX.LOSS",
         B,
-        "d -= tables.loss[box]\n            _settle(d)\n            self",
-        "_settle(d)\n            self",
+        "d -= table.loss[at]\n        settle(d)\n        for",
+        "settle(d)\n        for",
     ),
-    Mutant("RELAX.FUSED_LOSS", C, "            + fused.loss\n", ""),
+    Mutant("RELAX.FUSED_LOSS", T, "            + carried.loss\n", ""),
     Mutant(
         "RELAX.FLOAT32",
-        C,
+        T,
         "low_intercept - noise, high_intercept + noise",
         "low_intercept, high_intercept",
     ),
     Mutant("CONST.ROUNDING", C, "slack = size * 2.0**-50 +", "slack ="),
     Mutant("CONST.SUM", C, "(dot * (1 + 2.0**-20) + 2.0**-50)", "(2.0**-50)"),
-    Mutant("CONST.UNDERFLOW", C, "(charge + slack + _TINY)", "(charge + slack)"),
-    Mutant("MAX.SLOPE", C, ".sum(axis=-1) * (1.01 * UNIT[dtype])", ".sum(axis=-1) * 0.0"),
+    Mutant("CONST.UNDERFLOW", C, "(charge + slack + TINY)", "(charge + slack)"),
+    Mutant("MAX.SLOPE", T, ".sum(axis=-1) * (1.01 * UNIT[dtype])", ".sum(axis=-1) * 0.0"),
     Mutant(
-        "MAX.HEIGHTS", C, "charge + abs(heights).sum(axis=-1) * rounding", "charge + 0.0 * rounding"
+        "MAX.HEIGHTS", T, "charge + abs(heights).sum(axis=-1) * rounding", "charge + 0.0 * rounding"
     ),
     Mutant("MAX.LINE", "ops/pooling.py", "(each + error).sum", "each.sum"),
     Mutant("MAX.SUM", "ops/pooling.py", "linear += sums *", "linear += 0.0 *"),
-    Mutant("JOIN", B, "self.radius(index) * (1.01 * UNIT[self.dtype])", "self.radius(index) * 0.0"),
-    Mutant("SETTLE", B, "abs(d) * 2.0**-50 + _TINY", "_TINY"),
-    Mutant("SETTLE.UNDERFLOW", B, "abs(d) * 2.0**-50 + _TINY", "abs(d) * 2.0**-50"),
+    Mutant(
+        "JOIN",
+        "propagate/rows/tables.py",
+        "self.radius(index) * (1.01 * UNIT[self.how.dtype])",
+        "self.radius(index) * 0.0",
+    ),
+    Mutant("SETTLE", B, "abs(d) * 2.0**-50 + TINY", "TINY"),
+    Mutant("SETTLE.UNDERFLOW", B, "abs(d) * 2.0**-50 + TINY", "abs(d) * 2.0**-50"),
     Mutant("BALL.SHIFT", B, "abs(shift) * g + size * 2.0**-52", "size * 0.0"),
     Mutant(
         "BALL.NORM",
         B,
-        "d -= self.box.radius * norm * (1 + g) * (1 + 2.0**-48)",
-        "d -= 0.999999 * self.box.radius * norm",
+        "d -= ball.radius * norm * (1 + g) * (1 + 2.0**-48)",
+        "d -= 0.999999 * ball.radius * norm",
     ),
-    Mutant("DEAD", B, ".any(axis=0))", ".all(axis=0))"),
+    Mutant("DEAD", "propagate/rows/tables.py", ".any(axis=0))", ".all(axis=0))"),
     Mutant(
         "START.COST",
         W,

@@ -18,13 +18,16 @@ from flint import arb
 import gamma
 from gamma import ops
 from gamma.network.graph import Builder, Network
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.charges import LinearCharge, linear_charge
+from gamma.ops.tables import Pick, Precision, diagonal, picked
 from gamma.propagate.api import lower_bounds
-from gamma.propagate.backward import Backward
-from gamma.propagate.constants import LinearCharge, MaxTables, linear_charge, max_tables, relaxation
 from gamma.propagate.interval import interval_pass, interval_step
+from gamma.propagate.rows.block import Dense
+from gamma.propagate.rows.descend import Descent
+from gamma.propagate.rows.tables import Tables
 from gamma.propagate.specification import Specification
-from gamma.propagate.state import NodeBounds
-from gamma.propagate.walks import Options, Walk
+from gamma.propagate.walks import Options, walk
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.exact.checking import Config, Count, check
@@ -144,8 +147,8 @@ def test_long_sum_of_radii(batch: int) -> None:
         with kernels.pinned(name):
             lower = interval_pass(net, box)[1].lower
             assert not any(above(v, -truth) for v in lower.ravel())
-            walk = Walk(net, box, Options("crown-ibp", "real", F64))
-            low, _ = walk._neuron_bounds(1, np.array([0]), np.array([0]))
+            made = walk(net, box, Options("crown-ibp", "real", F64))
+            low, _ = made.neuron_bounds(1, np.array([0]), np.array([0]))
             assert not above(float(low[0]), -truth)
 
 
@@ -280,8 +283,8 @@ def test_products_of_a_convolution_below_the_range() -> None:
     net = chain((1, 3, 3), conv, ops.Reshape((576,)), ops.Gemm(np.full((1, 576), just), None))
     known = around(np.zeros((1, 3, 3)), 1.0)
     true = Truth(net)(known.lower[0])[3][0]
-    walk = Walk(net, known, Options("crown-ibp", "real", F32))
-    low, _ = walk._neuron_bounds(3, np.array([0]), np.array([0]))
+    made = walk(net, known, Options("crown-ibp", "real", F32))
+    low, _ = made.neuron_bounds(3, np.array([0]), np.array([0]))
     assert not above(float(low[0]), true)
 
 
@@ -325,7 +328,7 @@ def test_relaxation_constants(n: int) -> None:
     image = op.interval(inside.lower, inside.upper)
     outside = NodeBounds(*image, 0.5 * (image[0] + image[1]) + 0.1)
     lines = op.lines(inside.lower, inside.upper, F64)
-    table = relaxation(op, outside, inside, F64, "real", None)
+    table = diagonal(op, outside, inside, Precision("real", F64))
     unit = q(n + 2) * q(2.0**-53)
     dot = unit / (1 - unit)
     for j in range(n):
@@ -356,12 +359,11 @@ def test_relu_constants(n: int, dtype: Any) -> None:
     inside = node(low, high, centre)
     after = high / (high - low) * (centre - low)  # the line there: the constant cancels
     pay = r.uniform(0, 1e-9, (1, n))
-    table = relaxation(
+    table = diagonal(
         ops.Relu(),
         node(0 * high, high, after),
         inside,
-        dtype,
-        "real",
+        Precision("real", dtype),
         LinearCharge(pay, np.zeros(1)),
     )
     dot = q(n + 2) * q(2.0**-53) / (1 - q(n + 2) * q(2.0**-53))
@@ -390,7 +392,7 @@ def test_constant_below_the_range() -> None:
             full = np.full_like(lower, lines_slope)
             return type(lines)(full, zero, full, zero)
 
-    table = relaxation(Flat(), node([0.0], [0.0], [0.0]), inside, F64, "real", None)
+    table = diagonal(Flat(), node([0.0], [0.0], [0.0]), inside, Precision("real", F64))
     true = q(lines_slope) * q(2.0**-599)
     assert q(table.lower_const[0, 0]) <= true <= q(table.upper_const[0, 0])
     assert table.lower_const[0, 0] < 0
@@ -444,8 +446,8 @@ def test_float32_noise_of_functions_in_rows() -> None:
     op = ops.Tanh()
     image = op.interval(inside.lower, inside.upper)
     outside = NodeBounds(*image, np.zeros((1, 9)))
-    real = relaxation(op, outside, inside, F64, "real", None)
-    executed = relaxation(op, outside, inside, F64, "float32", None)
+    real = diagonal(op, outside, inside, Precision("real", F64))
+    executed = diagonal(op, outside, inside, Precision("float32", F64))
     noise = op.float32_noise(inside.lower, inside.upper, *image)
     assert (executed.lower_const <= real.lower_const - 0.99 * noise).all()
     assert (executed.upper_const >= real.upper_const + 0.99 * noise).all()
@@ -497,7 +499,7 @@ def test_maximum_slope_rounding() -> None:
     outside = NodeBounds(np.array([[-1.0]]), np.array([[2.0]]), np.array([[0.5]]))
     lines = ops.ReduceMax(1).lines(low, high, F32)
     assert lines.slope.ravel().tolist() == [1.0, 0.75]
-    table = max_tables(ops.ReduceMax(1), outside, inside, F32)
+    table = picked(ops.ReduceMax(1), outside, inside, Precision("real", F32))
     line = q(0.5) - q(0.75) * q(0.25) + q(lines.intercept[0, 0]) - q(0.5)
     assert q(table.upper_const[0, 0]) >= line + q(2.0**-24) * q(0.75) * q(1.5)
 
@@ -544,14 +546,14 @@ def test_maximum_constants() -> None:
     image = op.interval(low, high)
     outside = NodeBounds(*image, 0.5 * (image[0] + image[1]))
     lines = op.lines(low, high, F64)
-    table = max_tables(op, outside, inside, F64)
+    table = picked(op, outside, inside, Precision("real", F64))
     slope, centre = exact(lines.slope.ravel()), exact(inside.centre.ravel())
     true = (slope * centre).sum() + q(lines.intercept[0, 0]) - q(outside.centre[0, 0])
     heights = sum(abs(h) for h in slope * centre)
     gap = q(table.upper_const[0, 0]) - true
     # Any order of the sum may have been used: the charge must cover the worst of them.
     assert gap >= heights * q(k) * q(2.0**-53)
-    assert isinstance(table, MaxTables)
+    assert isinstance(table, Pick)
 
 
 # -- joins, concretisation, d ------------------------------------------------------------------
@@ -567,13 +569,13 @@ def test_join_rounding() -> None:
     holds(builder.build(3), around(np.zeros(8), 1.0), ROWS32)
 
 
-def backward(box: Box) -> Backward:
+def backward(box: Box) -> Descent:
     net = chain(box.lower.shape[1:], ops.Relu())
-    return Backward(net, box, interval_pass(net, box), F64, "real")
+    return Descent(Tables(net, box, interval_pass(net, box), Precision("real", F64)))
 
 
 def run(box: Box, rows: Array, d: float) -> float:
-    frontier = {0: np.ascontiguousarray(rows, dtype=np.float64)[None]}
+    frontier = {0: Dense(np.ascontiguousarray(rows, dtype=np.float64)[None])}
     result = backward(box).run(frontier, np.array([d]), np.zeros(1, np.int64))
     return float(result[0])
 
@@ -616,8 +618,8 @@ def test_ball(norm: str) -> None:
             radius = float(r.choice([2.0**-80, 2.0**-60, 1.0]))
             box = Box(hull[None] - 9, hull[None] + 9, norm, centre[None], radius)
             engine = backward(box)
-            engine.bounds[0].centre = hull[None]
-            frontier = {0: rows[None].copy()}
+            engine.tables.bounds[0].centre = hull[None]
+            frontier = {0: Dense(rows[None].copy())}
             found = engine.run(frontier, np.zeros(1), np.zeros(1, np.int64))[0]
             true = ball(norm, rows, centre, hull, radius)
             assert not above(float(found), true)
@@ -627,7 +629,7 @@ def test_ball(norm: str) -> None:
 
 def test_dead_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """DEAD: dropped columns belong to neurons that are dead in every box, not in one."""
-    monkeypatch.setattr("gamma.propagate.backward._COPY_PRICE", 0.0)  # small layers as large
+    monkeypatch.setattr("gamma.propagate.rows.tables._COPY_PRICE", 0.0)  # small layers as large
     r = rng()
     net = chain(
         (3,),
@@ -639,7 +641,7 @@ def test_dead_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     lower = np.stack([np.full(3, -0.5), np.full(3, 5.0), r.normal(size=3) * 4])
     box = Box(lower, lower + 0.75)
-    kept = Walk(net, box, Options("crown-ibp")).backward.columns(2)
+    kept = walk(net, box, Options("crown-ibp")).descent.tables.columns(2)
     assert kept is not None and 0 < len(kept) < 20
     holds(net, box, ROWS32, Config("crown-ibp"))
 
@@ -731,7 +733,7 @@ def test_charge_of_start_rows_is_no_less_than_needed() -> None:
     bounds = interval_pass(net, box)
     charge = linear_charge(op, bounds[1], [bounds[0]], F64, start=True)
     true = Truth(net)(box.lower[0])[1]
-    walk = Walk(net, box, Options("crown-ibp", "real", F64))
-    low, high = walk._neuron_bounds(1, np.zeros(8, np.int64), np.arange(8))
+    made = walk(net, box, Options("crown-ibp", "real", F64))
+    low, high = made.neuron_bounds(1, np.zeros(8, np.int64), np.arange(8))
     assert violations(low, high, true) == 0
     assert (charge.weight > 0).all()

@@ -8,8 +8,9 @@ import pytest
 from gamma import tuning
 from gamma.network.graph import Builder, Network
 from gamma.ops import Conv, Gemm, Input, Relu, Reshape
+from gamma.ops.charges import linear_charge
+from gamma.ops.tables import Precision, diagonal
 from gamma.propagate import bounds
-from gamma.propagate.constants import linear_charge, relaxation
 from gamma.propagate.interval import interval_pass
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
@@ -106,9 +107,11 @@ def test_relu_tables_match(name: str, dtype: type) -> None:
         charge = linear_charge(net.nodes[before].op, known[before], inputs, kind)
         for fused in (None, charge):
             with kernels.pinned(name):
-                a = relaxation(relu.op, known[index], known[before], kind, "real", fused)
+                a = diagonal(relu.op, known[index], known[before], Precision("real", kind), fused)
                 with tuning.disabled("fused_layers"):
-                    b = relaxation(relu.op, known[index], known[before], kind, "real", fused)
+                    b = diagonal(
+                        relu.op, known[index], known[before], Precision("real", kind), fused
+                    )
             assert (a.lower_slope == b.lower_slope).all()
             assert (a.upper_slope == b.upper_slope).all()
             size = 1e-12 * (1 + abs(b.lower_const) + abs(b.upper_const))

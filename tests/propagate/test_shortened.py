@@ -10,9 +10,9 @@ import pytest
 import gamma
 from benches.streaming import SHORTENED, loss_of
 from gamma.ops import Relu
+from gamma.ops.bounds import NodeBounds
 from gamma.propagate import StreamingConfig
 from gamma.propagate.interval import interval_pass
-from gamma.propagate.state import NodeBounds
 from gamma.propagate.store import PackedBounds, pack, shortened
 from gamma.tensor import rounding
 from gamma.tensor.bounded import BoundedTensor

@@ -24,9 +24,9 @@ from gamma.propagate import (
     estimate_memory_savings,
     lower_bounds,
 )
-from gamma.propagate.backward import _kept
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.planning import parse_size, plan_memory
+from gamma.propagate.rows.tables import chosen
 from gamma.propagate.store import checkpoints, cut_nodes
 from gamma.tensor import resident
 from gamma.tensor.box import Box
@@ -321,9 +321,11 @@ def test_weights_without_dead_columns_are_copied_once(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((900, 1100), np.float32)
     rows, columns = np.arange(0, 900, 2), np.flatnonzero(rng.random(1100) < 0.9)
-    assert (_kept(weight, rows, columns) == weight[rows][:, columns]).all()
-    assert (_kept(weight, None, columns) == weight[:, columns]).all()
-    assert (_kept(weight, rows, None) == weight[rows]).all() and _kept(weight, None, None) is weight
+    assert (chosen(weight, rows, columns) == weight[rows][:, columns]).all()
+    assert (chosen(weight, None, columns) == weight[:, columns]).all()
+    assert (chosen(weight, rows, None) == weight[rows]).all() and chosen(
+        weight, None, None
+    ) is weight
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")

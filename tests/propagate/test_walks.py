@@ -224,7 +224,7 @@ def test_overflow_is_never_a_verdict(
 
 
 def test_contradictions_are_internal_errors() -> None:
-    from gamma.propagate.state import check_order
+    from gamma.ops.bounds import check_order
 
     for low, high in ((1.0, 0.0), (np.inf, np.inf), (-np.inf, -np.inf)):
         with pytest.raises(InternalError):

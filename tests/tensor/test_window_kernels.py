@@ -11,7 +11,7 @@ import pytest
 from gamma import tuning
 from gamma.errors import UsageError
 from gamma.ops.convolution import Window, _spread, spread
-from gamma.propagate.windows import Windows
+from gamma.propagate.rows.windows import Windows
 from gamma.tensor import kernels
 
 ISAS = [name for name in kernels.available() if name != "numpy"]

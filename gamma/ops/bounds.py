@@ -1,4 +1,4 @@
-"""Bounds of every node, as one walk over one batch of boxes knows them.
+"""Bounds of one node over a batch of boxes: what operators take and return.
 
 All arrays are float64 (batch, *node shape); a walk owns them, nodes hold nothing.
 """
@@ -53,6 +53,15 @@ class NodeBounds:
         if self._mass is None:
             self._mass = self.radius.reshape(len(self.lower), -1).sum(axis=1)
         return self._mass
+
+    def take(self, box: Indices) -> NodeBounds:
+        """The same bounds with one entry of the batch for each of ``box``."""
+
+        def chosen(array: Float64 | None) -> Float64 | None:
+            return None if array is None else array[box]
+
+        lower, upper, centre = self.lower[box], self.upper[box], self.centre[box]
+        return NodeBounds(lower, upper, centre, chosen(self.spread), chosen(self.noise))
 
     def reset(self) -> None:
         """The bounds were changed: forget what was computed from them."""

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.ops import Conv
-from gamma.ops.convolution import channels_first, last_weight, spread
+from gamma.ops import Add, Conv, Linear
+from gamma.ops.convolution import channels_first, channels_last, last_weight, spread
+from gamma.propagate.rows.block import Block, Dense, Images, Shape, negated_too
 from gamma.tensor import kernels, pool
 
 Array = npt.NDArray[Any]
@@ -86,32 +87,52 @@ class Windows:
         found = table[self.box[:, None, None], rows[:, :, None], columns[:, None, :]]
         return np.where(inside[..., None], found, 0).reshape(len(self.box), -1)
 
-    def relax(self, d: Float64, tables: Sequence[Array]) -> Windows:
-        """`kernels.relax_rows` in place, for tables (boxes, H, W, channels); zeros outside."""
+    def relax(self, d: Float64, box: Int64, tables: tuple[Array, ...], images: Images) -> Windows:
         if self.framed:
-            low, high, below, above = (t.reshape(len(t), -1) for t in tables)
+            low, high, below, above = (t.reshape(len(t), -1) for t in images())
             kernels.relax_rows(self.flat, d, self.box[self.place], low, high, below, above)
             return self
-        low, high, below, above = tables
+        low, high, below, above = images()
         if kernels.relax_windows(
             self.array, d, self.place, self.where, self.image, low, high, below, above
         ):
             return replace(self, clean=True)
-        low, high, below, above = (self.cut(t) for t in tables)
+        low, high, below, above = (self.cut(t) for t in (low, high, below, above))
         kernels.relax_rows(self.flat, d, self.place, low, high, below, above)
         return self
 
-    def pay(self, d: Float64, weight: Float64) -> Windows:
-        """d -= |rows|·weight for a table (boxes, H, W, channels)."""
+    def pay(self, d: Float64, box: Int64, weight: Float64, images: Images) -> Windows:
+        (table,) = images()
         if self.framed:
-            kernels.abs_dot_rows(
-                self.flat, d, self.box[self.place], weight.reshape(len(weight), -1)
-            )
+            kernels.abs_dot_rows(self.flat, d, self.box[self.place], table.reshape(len(table), -1))
             return self
-        if kernels.abs_dot_windows(self.array, d, self.place, self.where, self.image, weight):
+        if kernels.abs_dot_windows(self.array, d, self.place, self.where, self.image, table):
             return replace(self, clean=True)
-        kernels.abs_dot_rows(self.flat, d, self.place, self.cut(weight))
+        kernels.abs_dot_rows(self.flat, d, self.place, self.cut(table))
         return self
+
+    def through(self, op: Linear, shapes: Sequence[Shape], out: Shape) -> tuple[Block, ...]:
+        """Windows stay windows through convolutions and sums, and become frames elsewhere."""
+        if isinstance(op, Add):
+            rows = self.masked()
+            return tuple(
+                rows if sign > 0 else replace(rows, array=-rows.array) for sign in op.signs
+            )
+        if op.windowed(shapes[0]):
+            assert isinstance(op, Conv)
+            return (through_conv(op, self.masked(), shapes[0]),)
+        return Dense(self.dense()).through(op, shapes, out)
+
+    def plus(self, other: Block) -> Block:
+        if not isinstance(other, Windows):
+            return Dense(self.dense()).plus(other)
+        here = self
+        if not here.aligned_with(other):  # one of them has grown to the whole image
+            here, other = here.frames(), other.frames()
+        return here._plus(other)
+
+    def copy(self) -> Windows:
+        return replace(self, array=self.array.copy())
 
     def masked(self) -> Windows:
         """The same rows with exact zeros outside the image."""
@@ -156,7 +177,7 @@ class Windows:
             place=np.concatenate((self.place, self.place)),
         )
 
-    def plus(self, other: Windows) -> Windows:
+    def _plus(self, other: Windows) -> Windows:
         """Sum of two blocks with the same rows and places, on the common window; may overwrite."""
         y, x = np.minimum(self.y, other.y), np.minimum(self.x, other.x)
         height = int(np.maximum(self.y + self.size[0], other.y + other.size[0])[0] - y[0])
@@ -185,17 +206,10 @@ class Windows:
         return len(np.unique(self.y - other.y)) <= 1 and len(np.unique(self.x - other.x)) <= 1
 
 
-def negated_too(array: Array) -> Array:
-    """Rows followed by their negatives."""
-    both = pool.empty((2 * len(array), *array.shape[1:]), array.dtype)
-    both[: len(array)] = array
-    np.negative(array, out=both[len(array) :])
-    return both
-
-
-def can_window(op: object, shape: tuple[int, ...]) -> bool:
-    """Whether a convolution's rows can stay windows on its input of ``shape``."""
-    return isinstance(op, Conv) and len(shape) == 3
+def as_windows(block: Dense, shape: Shape, box: Int64) -> Windows:
+    """Dense rows over an image of ``shape`` (channels, height, width), as frames."""
+    image = block.array.reshape(len(block.array), *shape)
+    return framed(channels_last(image, (shape[1], shape[2])), box)
 
 
 def framed(array: Array, boxes: Int64) -> Windows:

@@ -7,20 +7,22 @@ from itertools import accumulate
 from weakref import WeakKeyDictionary
 
 from gamma.network.graph import Network
-from gamma.ops import Conv, Elementwise, Gemm, Linear, ReduceMax, Reshape
+from gamma.ops import Conv, Gemm, Linear, Reshape
 
 
 @dataclass(frozen=True)
-class Plan:
+class Facts:
     """One entry per node.
 
     Attributes:
         sizes: neurons. widest: the largest size up to and including the node.
-        carried: a linear node read by one elementwise node, whose constants can carry its charge.
+        carried: a linear node read by one diagonal node, whose constants can carry its charge.
         relaxed: some nonlinear node reads this one.
+        needed: a relaxation needs every neuron's bounds, its own or moved or through a function.
         separate: linear, and every entry depends on one input entry alone, through such nodes only.
         sequential: every node from here to the input reads just the one before it, and is dense,
             elementwise or a change of shape of flat entries.
+        image: rows may start there as windows: the output of a convolution, or entry by entry such.
         hidden_after: dense layers with an activation among the nodes behind it.
         convolves: some node is a convolution (one flag for the network).
     """
@@ -29,27 +31,29 @@ class Plan:
     widest: tuple[int, ...]
     carried: tuple[bool, ...]
     relaxed: tuple[bool, ...]
+    needed: tuple[bool, ...]
     separate: tuple[bool, ...]
     sequential: tuple[bool, ...]
+    image: tuple[bool, ...]
     hidden_after: tuple[int, ...]
     convolves: bool
 
 
-_plans: WeakKeyDictionary[Network, Plan] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Network, Facts] = WeakKeyDictionary()
 
 
-def plan_of(network: Network) -> Plan:
-    """The plan of a network, made when first asked for."""
-    found = _plans.get(network)
+def facts_of(network: Network) -> Facts:
+    """The facts of a network, made when first asked for."""
+    found = _known.get(network)
     if found is None:
-        found = _plans[network] = _make(network)
+        found = _known[network] = _make(network)
     return found
 
 
-def _make(network: Network) -> Plan:
+def _make(network: Network) -> Facts:
     nodes, readers = network.nodes, network.consumers
     sizes = tuple(node.size for node in nodes)
-    separate, sequential = [True], [True]
+    separate, sequential, image = [True], [True], [False]
     for index, node in enumerate(nodes[1:], start=1):
         op = node.op
         separate.append(
@@ -59,18 +63,24 @@ def _make(network: Network) -> Plan:
             and op.independent
         )
         flat = isinstance(op, Gemm) and len(node.shape) == 1
-        plain = flat or isinstance(op, Elementwise | Reshape)
+        plain = flat or op.diagonal or isinstance(op, Reshape)
+        convolved = isinstance(op, Linear) and op.windowed(nodes[node.inputs[0]].shape)
+        alike = op.diagonal or (isinstance(op, Linear) and op.entrywise)
+        image.append(convolved or (alike and all(image[i] for i in node.inputs)))
         sequential.append(plain and node.inputs == (index - 1,) and sequential[index - 1])
     carried = tuple(_carried(network, index) for index in range(len(nodes)))
+    relaxed = tuple(any(not isinstance(nodes[r].op, Linear) for r in rs) for rs in readers)
     hidden = [kept and isinstance(node.op, Gemm) for node, kept in zip(nodes, carried, strict=True)]
     behind = list(accumulate(reversed(hidden), initial=0))[-2::-1]
-    return Plan(
+    return Facts(
         sizes,
         tuple(accumulate(sizes, max)),
         carried,
-        tuple(any(isinstance(nodes[r].op, Elementwise | ReduceMax) for r in rs) for rs in readers),
+        relaxed,
+        _needed(network),
         tuple(separate),
         tuple(sequential),
+        tuple(image),
         tuple(behind),
         any(isinstance(node.op, Conv) for node in nodes),
     )
@@ -82,5 +92,16 @@ def _carried(network: Network, index: int) -> bool:
         isinstance(network.nodes[index].op, Linear)
         and len(readers) == 1
         and index != network.output
-        and isinstance(network.nodes[readers[0]].op, Elementwise)
+        and network.nodes[readers[0]].op.diagonal
     )
+
+
+def _needed(network: Network) -> tuple[bool, ...]:
+    nodes, found = network.nodes, [False] * len(network.nodes)
+    for index in reversed(range(len(nodes))):
+        for reader in network.consumers[index]:
+            op = nodes[reader].op
+            passes = op.diagonal or (isinstance(op, Linear) and op.moves)
+            found[index] |= len(nodes[reader].inputs) > 1 and not isinstance(op, Linear)
+            found[index] |= passes and found[reader]
+    return tuple(found)

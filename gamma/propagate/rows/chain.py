@@ -1,0 +1,116 @@
+"""Consecutive dense steps of a descent as one call of the C library.
+
+An executor, not a second rule: it is given the tables that the step-by-step descent would use.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma import tuning
+from gamma.ops import Gemm, Linear
+from gamma.ops.base import cast_weight
+from gamma.ops.tables import Diagonal
+from gamma.propagate.dense import padded
+from gamma.propagate.facts import facts_of
+from gamma.propagate.rows.tables import Tables, chosen
+from gamma.tensor import choices, kernels
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+# Scratch memory of a block of rows on their way down: a share of the second-level cache.
+_SCRATCH_BYTES = 256 << 10
+
+
+def tiled(op: Gemm, dtype: np.dtype[Any]) -> bool:
+    """Whether rows are multiplied by this weight in C, not by the BLAS."""
+    return choices.choose("rows.product", dtype.char, op.weight.size) == "tiled"
+
+
+class DenseChain:
+    """The steps of one walk's tables, described to the C library as they are first needed."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self._possible = tuning.enabled("fused_walk") and tables.box.norm == "inf"
+        self._chain: kernels.Chain | None = None
+        self._ready: set[int] = set()
+        self._lock = threading.Lock()
+        self._sequential = facts_of(tables.network).sequential
+
+    def reaches(self, last: int) -> bool:
+        """Whether rows over node ``last`` go down to the input in one call; then it is set up."""
+        if not (self._possible and last and self._sequential[last]):
+            return False
+        with self._lock:  # a step that is set twice would free tables another thread reads
+            return self._set_up(last)
+
+    def run(self, last: int, rows: Array, d: Float64, box: Indices) -> None:
+        """Take rows (rows, size) over node ``last`` down to the input; d gets their bounds."""
+        assert self._chain is not None
+        self._chain.run(last, rows, d, box, _SCRATCH_BYTES)
+
+    def forget(self, index: int) -> None:
+        """The tables of ``index`` and its readers were dropped."""
+        self._ready -= {index, *self.tables.network.consumers[index]}
+
+    def _set_up(self, last: int) -> bool:
+        tables = self.tables
+        if self._chain is None:
+            steps, boxes = tables.network.output + 1, len(tables.box.lower)
+            self._chain = kernels.chain(steps, boxes, tables.how.dtype)
+            self._possible = self._chain is not None
+            if self._chain is None:
+                return False
+        for index in range(last + 1):
+            if index not in self._ready:
+                if not self._set_step(self._chain, index):
+                    return False
+                self._ready.add(index)
+        return True
+
+    def _set_step(self, chain: kernels.Chain, index: int) -> bool:
+        """Describe one node to the chain; False when its weight is better left to the BLAS."""
+        tables, node = self.tables, self.tables.network.nodes[index]
+        if index == 0:
+            chain.pay(0, node.size, tables.radius(0), None)
+        elif isinstance(node.op, Gemm):
+            if not tiled(node.op, tables.how.dtype):
+                return False
+            charge = None if tables.carried(index) else tables.charge(index)
+            weight, width = self._padded(index)
+            if charge is None:
+                chain.pay(index, len(weight), None, None)
+            else:
+                chain.pay(index, len(weight), charge.weight, charge.loss)
+            chain.product(index, weight, width)
+        elif isinstance(node.op, Linear):  # a change of shape: nothing moves, nothing is charged
+            chain.pay(index, node.size, None, None)
+        else:
+            table = tables.relaxation(index)
+            assert isinstance(table, Diagonal)
+            low, high, below, above = table.parts
+            chain.relax(index, low.shape[1], (low, high), (below, above), table.loss)
+        return True
+
+    def _padded(self, index: int) -> tuple[Array, int]:
+        """`Tables.weight` with rows padded to whole 64 bytes, and its width without them."""
+        tables, op = self.tables, self.tables.network.nodes[index].op
+        assert isinstance(op, Gemm)
+        dtype = tables.how.dtype
+        rows, columns = tables.kept(index)
+        if columns is None:
+            width = int(op.weight.shape[1])
+            weight: Array = op.cached(f"padded.{dtype.char}", lambda: padded(op, dtype))
+        else:
+            width = len(columns)
+            spare = kernels.padded(width, dtype) - width
+            columns = np.concatenate((columns, np.zeros(spare, columns.dtype)))
+            weight = cast_weight(op, op.weight, "weight", dtype, False)
+        return chosen(weight, rows, columns), width

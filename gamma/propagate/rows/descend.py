@@ -1,0 +1,320 @@
+"""Backward linear bound propagation (CROWN: Zhang et al. 2018; DeepPoly: Singh et al. 2019).
+
+A row states  f(x) >= sum over frontier nodes v of A_v·(v(x) - c_v)  + d.  Each step replaces the
+last frontier node by its inputs, until the input is all that is left: there the row is concretised.
+Only lower bounds exist; an upper bound is a negated row. Rows carry the index of their box, so
+boxes with different numbers of rows share every product.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma import telemetry, tuning
+from gamma.ops import Gemm, Linear
+from gamma.ops.charges import TINY
+from gamma.ops.tables import Diagonal, NodeSlopes, Relaxation
+from gamma.propagate.rows.block import Block, Dense, dense
+from gamma.propagate.rows.chain import DenseChain
+from gamma.propagate.rows.tables import Tables
+from gamma.propagate.rows.windows import as_windows
+from gamma.tensor import choices, kernels, pool, rounding
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+Frontier = dict[int, Block]
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """Terms -β·S·(x - p) of split assumptions S·(x - p) >= 0 on one node, added to rows.
+
+    Attributes:
+        beta: (rows, size) >= 0. sign: (rows, size) of -1, 0, +1. point: float64 (rows, size), p.
+    """
+
+    beta: Float64
+    sign: npt.NDArray[np.int8]
+    point: Float64
+
+
+@dataclass
+class Tape:
+    """What a descent leaves behind for the forward sweep: see `gamma.propagate.rows.sweep`.
+
+    Attributes:
+        passed: nonlinear node -> the rows that arrived (rows, size), their tables, and which of
+            these each row has.
+        input: rows over the input (rows, size), None when none arrived.
+        constant: float64 (rows,), d before the rows were concretised.
+    """
+
+    passed: dict[int, tuple[Array, Relaxation, Indices]] = field(default_factory=dict)
+    input: Array | None = None
+    constant: Float64 | None = None
+
+
+class Descent:
+    """How rows go down by some tables."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.chain: DenseChain | None = None if tables.linear_only else DenseChain(tables)
+        self._windowed = tuning.enabled("windows")
+
+    def run(
+        self,
+        frontier: Frontier,
+        d: Float64,
+        box: Indices,
+        check: Callable[[], None] | None = None,
+        *,
+        slopes: Mapping[int, NodeSlopes] | None = None,
+        multipliers: Mapping[int, Multipliers] | None = None,
+        tape: Tape | None = None,
+    ) -> Float64:
+        """Sound lower bounds (rows,) of the rows in ``frontier``.
+
+        Rows and ``d`` are overwritten. ``check`` is called before each node and may raise to stop.
+        ``slopes`` and ``multipliers`` belong to rows; the tables' ``split`` names the latter's
+        nodes.
+        """
+        own = _Own(slopes or {}, multipliers or {}, tape)
+        with np.errstate(all="ignore"):
+            for index in range(max(frontier), -1, -1):
+                rows = frontier.pop(index, None)
+                if rows is None:
+                    continue
+                if check is not None:
+                    check()
+                started = time.perf_counter()
+                chained = not frontier and own.none and self._chained(index, rows)
+                if chained:
+                    assert self.chain is not None
+                    self.chain.run(index, rows.array, d, box)
+                else:
+                    self._step(index, rows, d, box, frontier, own)
+                    self.passed(index)
+                if telemetry.recorder is not None:
+                    name = "chain" if chained else self.tables.network.nodes[index].op.name.lower()
+                    telemetry.record(
+                        f"crown.backward.{name}",
+                        started,
+                        time.perf_counter(),
+                        rows=len(d),
+                        bytes=rows.array.nbytes,
+                    )
+        return np.where(np.isnan(d), -np.inf, d)
+
+    def passed(self, index: int) -> None:
+        """Called when rows have passed a node."""
+
+    def forget(self, index: int) -> None:
+        """Bounds of ``index`` were tightened: drop what was computed from the old ones."""
+        self.tables.forget(index)
+        if self.chain is not None:
+            self.chain.forget(index)
+
+    def _chained(self, index: int, rows: Block) -> bool:
+        return isinstance(rows, Dense) and self.chain is not None and self.chain.reaches(index)
+
+    def _step(
+        self, index: int, rows: Block, d: Float64, box: Indices, frontier: Frontier, own: _Own
+    ) -> None:
+        if index in own.multipliers:
+            rows = self._assume(index, rows, d, box, own.multipliers[index])
+        node = self.tables.network.nodes[index]
+        if index == 0:
+            self._concretise_input(rows, d, box, own.tape)
+        elif isinstance(node.op, Linear):
+            self.pass_linear(index, rows, d, box, frontier)
+        elif self.tables.linear_only:
+            self._concretise(index, rows, d, box)
+        else:
+            self._pass_relaxation(index, rows, d, box, frontier, own)
+
+    def _pass_relaxation(
+        self, index: int, rows: Block, d: Float64, box: Indices, frontier: Frontier, own: _Own
+    ) -> None:
+        tables, node = self.tables, self.tables.network.nodes[index]
+        at, given = box, own.slopes.get(index)
+        if given is None:
+            table = tables.relaxation(index)
+        else:
+            at = np.arange(len(box))
+            table = tables.relaxation_of_rows(index, given, box)
+        if own.tape is not None:
+            rows = Dense(rows.dense())
+            own.tape.passed[index] = rows.array.copy(), table, at
+        if isinstance(table, Diagonal):
+            rows = rows if given is None else Dense(rows.dense())
+            images = tables.images("relax", index, table.parts)
+            parts: tuple[Block, ...] = (rows.relax(d, at, table.parts, images),)
+        else:
+            found = table.back(rows.dense(), d, at)
+            parts = tuple(Dense(np.ascontiguousarray(part)) for part in found)
+        d -= table.loss[at]
+        settle(d)
+        for i, part in zip(node.inputs, parts, strict=True):
+            self._join(frontier, i, part, d, box)
+
+    def pass_linear(
+        self, index: int, rows: Block, d: Float64, box: Indices, frontier: Frontier
+    ) -> None:
+        """Replace linear node ``index`` by its inputs; d -= what that costs."""
+        tables, node = self.tables, self.tables.network.nodes[index]
+        assert isinstance(node.op, Linear)
+        if not tables.carried(index) and not tables.free(index):
+            charge = tables.charge(index)
+            images = tables.images("charge", index, (charge.weight,))
+            rows = rows.pay(d, box, charge.weight, images)
+            d -= charge.loss[box]
+            settle(d)
+        shapes = [tables.network.nodes[i].shape for i in node.inputs]
+        if isinstance(rows, Dense):
+            # Tables with channels last are made once; a few rows do not earn them back.
+            earns = choices.choose("rows.start", "", rows.array.size) == "windows"
+            if self._windowed and node.op.windowed(shapes[0]) and earns:
+                rows = as_windows(rows, node.shape, box)
+        if isinstance(rows, Dense) and isinstance(node.op, Gemm) and len(node.shape) == 1:
+            parts: tuple[Block, ...] = (Dense(self.times_weight(index, rows.array)),)
+        else:
+            parts = rows.through(node.op, shapes, node.shape)
+        for k, (i, part) in enumerate(zip(node.inputs, parts, strict=True)):
+            # Parts may share memory: all but the last are copied before somebody overwrites them.
+            self._join(frontier, i, part, d, box, shared=k + 1 < len(parts))
+
+    def times_weight(self, index: int, rows: Array) -> Array:
+        """Rows (rows, size) of dense node ``index`` times its weight."""
+        weight = self.tables.weight(index)
+        out = pool.empty((len(rows), weight.shape[1]), self.tables.how.dtype)
+        return np.matmul(rows, weight, out=out)
+
+    def _join(
+        self,
+        frontier: Frontier,
+        index: int,
+        part: Block,
+        d: Float64,
+        box: Indices,
+        shared: bool = False,
+    ) -> None:
+        """Add coefficients to a node; a second contribution costs one more rounding."""
+        if index not in frontier:
+            frontier[index] = part.copy() if shared else part
+            return
+        frontier[index] = self._round(index, frontier[index].plus(part), d, box)
+
+    def _round(self, index: int, rows: Block, d: Float64, box: Indices) -> Block:
+        """Charge one rounding of every coefficient."""
+        weight = self.tables.rounded(index)
+        rows = rows.pay(d, box, weight, self.tables.images("join", index, (weight,)))
+        settle(d)
+        return rows
+
+    def _assume(
+        self, index: int, rows: Block, d: Float64, box: Indices, given: Multipliers
+    ) -> Block:
+        """Add -β·S·(x - p) to rows over node ``index``: at most 0 where the assumption holds.
+
+        (β-CROWN: Wang et al. 2021.) A linear node whose charge its reader carries gets β's share
+        of it here: the reader carries only the share of its own coefficients.
+        """
+        tables, dtype = self.tables, self.tables.how.dtype
+        known = tables.bounds[index]
+        centre = known.centre.reshape(len(known.centre), -1)[box]
+        # β·S is rounded to the rows' type first: that is the multiplier, and its product is exact.
+        taken = (np.maximum(given.beta, 0.0) * given.sign).astype(dtype)
+        wide = taken.astype(np.float64)
+        rest = given.point - centre
+        terms = wide * rest
+        d += terms.sum(axis=1)
+        g = rounding.gamma_factor(terms.shape[1] + 8, np.float64)
+        size = abs(wide) * (abs(given.point) + abs(centre))
+        d -= (abs(terms).sum(axis=1) * g + size.sum(axis=1) * 2.0**-52) * (1 + 2.0**-40) + TINY
+        settle(d)
+        total = Dense(np.ascontiguousarray(rows.dense() - taken))
+        if tables.carried(index):
+            charge = tables.charge(index)
+            beta = Dense(np.ascontiguousarray(taken))
+            beta.pay(d, box, charge.weight, tables.images("charge", index, (charge.weight,)))
+            d -= charge.loss[box]
+            settle(d)
+        return self._round(index, total, d, box)
+
+    def _concretise(self, index: int, rows: Block, d: Float64, box: Indices) -> None:
+        """The least value of the rows over the node's interval."""
+        radius = self.tables.radius(index)
+        rows.pay(d, box, radius, self.tables.images("radius", index, (radius,)))
+        settle(d)
+
+    def _concretise_input(self, rows: Block, d: Float64, box: Indices, tape: Tape | None) -> None:
+        """The least value over the input set: the dual norm of the rows, or the interval."""
+        tables = self.tables
+        if tape is not None:
+            tape.input, tape.constant = rows.dense().copy(), d.copy()
+        if tables.box.norm == "inf":
+            self._concretise(0, rows, d, box)
+            return
+        block = Dense(rows.dense())
+        interval = d.copy()
+        self._concretise(0, block, interval, box)
+        _over_ball(tables, block.array, d, box)
+        np.maximum(d, interval, out=d)
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What belongs to the rows of one descent."""
+
+    slopes: Mapping[int, NodeSlopes]
+    multipliers: Mapping[int, Multipliers]
+    tape: Tape | None
+
+    @property
+    def none(self) -> bool:
+        return not self.slopes and not self.multipliers and self.tape is None
+
+
+def _over_ball(tables: Tables, rows: Array, d: Float64, box: Indices) -> None:
+    """d becomes the least value of the rows over the ball that ``tables.box`` is."""
+    ball = tables.box
+    assert ball.center is not None and ball.radius is not None
+    # The ball is centred on its own centre, the rows on the hull's: shift d exactly enough.
+    centre = ball.center.reshape(len(ball.center), -1)
+    hull = tables.bounds[0].centre.reshape(centre.shape)
+    shift = centre - hull
+    size = abs(centre) + abs(hull)
+    kernels.dot_rows(rows, d, box, np.ascontiguousarray(shift))
+    settle(d)
+    g = rounding.gamma_factor(rows.shape[1] + 8, np.float64)
+    kernels.abs_dot_rows(rows, d, box, abs(shift) * g + size * 2.0**-52)
+    wide = abs(rows.astype(np.float64))
+    if ball.norm == "2":
+        peak = wide.max(axis=1, initial=0.0)
+        scaled = wide / np.where(peak > 0, peak, 1.0)[:, None]
+        norm = np.sqrt(np.square(scaled).sum(axis=1)) * peak
+    else:
+        norm = wide.max(axis=1, initial=0.0)
+    d -= ball.radius * norm * (1 + g) * (1 + 2.0**-48)
+    settle(d)
+
+
+def settle(d: Float64) -> None:
+    """Charge the float64 additions made to d since the last call, and underflow in them."""
+    d -= abs(d) * 2.0**-50 + TINY
+
+
+def blocks_of(frontier: Mapping[int, Array], rows: slice | Indices) -> Frontier:
+    """Dense blocks of the chosen rows: copies, for a descent overwrites them."""
+    return {
+        index: dense(np.array(array[rows], order="C"), array.shape[1])
+        for index, array in frontier.items()
+    }
