@@ -167,6 +167,32 @@ void gamma_f16_down(const float *x, uint16_t *out, size_t n);
 void gamma_f16_up(const float *x, uint16_t *out, size_t n);
 void gamma_f16_to_f32(const uint16_t *x, float *out, size_t n);
 
+/* Weights as files store them; layouts in decode.inc. Rows of n weights, a multiple of a block's,
+ * start row_bytes apart. */
+enum gamma_kind {
+    GAMMA_F32,
+    GAMMA_F16,
+    GAMMA_BF16,
+    GAMMA_Q8_0,
+    GAMMA_Q4_0,
+    GAMMA_Q4_1,
+    GAMMA_Q5_0,
+    GAMMA_Q5_1,
+    GAMMA_Q4_K,
+    GAMMA_Q5_K,
+    GAMMA_Q6_K,
+    GAMMA_KINDS
+};
+/* Weights and bytes of a block. */
+size_t gamma_block(int kind, int bytes);
+/* out (m, n). 0, or not 0 when a weight is infinite or not a number. */
+int gamma_decode_rows(int kind, const uint8_t *raw, size_t row_bytes, float *out, size_t m,
+                      size_t n);
+/* z = W·centre and spread = |W|·radius, (B, m), of centres and radii (B, n); returns as above. */
+int gamma_stored_affine(int kind, const uint8_t *raw, size_t row_bytes, const double *centre,
+                        const float *radius, double *z, double *spread, size_t B, size_t m,
+                        size_t n);
+
 void gamma_erf(const double *x, double *out, size_t n);
 void gamma_erfc(const double *x, double *out, size_t n);
 

@@ -16,9 +16,14 @@
 #define DV_STORE D_STORE
 #define DV_ONE _mm256_set1_pd
 #define DV_FMA D_FMA
+#define D_OF S_WIDEN
+#define F_ABS(x) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)
+#define POSITIONS 2
 
 #include "product.h"
 #include "rows_f32.h"
 #include "rows_f64.h"
+#include "decode.inc"
+#include "stored.inc"
 
 GAMMA_TABLE(avx2);

@@ -240,6 +240,38 @@ void gamma_f16_to_f32(const uint16_t *x, float *out, size_t n) {
     GUARDED(table->from_half(x, out, n));
 }
 
+static const size_t LAYOUT[GAMMA_KINDS][2] = {{1, 4},     {1, 2},     {1, 2},    {32, 34},
+                                              {32, 18},   {32, 20},   {32, 22},  {32, 24},
+                                              {256, 144}, {256, 176}, {256, 210}};
+
+size_t gamma_block(int kind, int bytes) { return LAYOUT[kind][bytes]; }
+
+int gamma_decode_rows(int kind, const uint8_t *raw, size_t row_bytes, float *out, size_t m,
+                      size_t n) {
+    uint32_t bad = 0;
+    const uint64_t mode = mode_enter();
+    for (size_t i = 0; i < m; i++) {
+        bad |= table->decode[kind](raw + i * row_bytes, n / LAYOUT[kind][0], out + i * n);
+    }
+    mode_leave(mode);
+    return bad != 0;
+}
+
+int gamma_stored_affine(int kind, const uint8_t *raw, size_t row_bytes, const double *centre,
+                        const float *radius, double *z, double *spread, size_t B, size_t m,
+                        size_t n) {
+    uint32_t bad = 0;
+    const uint64_t mode = mode_enter();
+    for (size_t b = 0; b < B; b += STORED_POSITIONS) {
+        const size_t count = B - b < STORED_POSITIONS ? B - b : STORED_POSITIONS;
+        bad |=
+            table->stored_affine(table->decode[kind], LAYOUT[kind], raw, row_bytes, centre + b * n,
+                                 radius + b * n, z + b * m, spread + b * m, count, m, n, m);
+    }
+    mode_leave(mode);
+    return bad != 0;
+}
+
 void gamma_erf(const double *x, double *out, size_t n) {
     const uint64_t mode = mode_enter();
     for (size_t i = 0; i < n; i++) {

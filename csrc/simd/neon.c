@@ -59,9 +59,14 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define DV_STORE D_STORE
 #define DV_ONE vdupq_n_f64
 #define DV_FMA D_FMA
+#define D_OF S_WIDEN
+#define F_ABS vabsq_f32
+#define POSITIONS 4
 
 #include "product.h"
 #include "rows_f32.h"
 #include "rows_f64.h"
+#include "decode.inc"
+#include "stored.inc"
 
 GAMMA_TABLE(neon);

@@ -94,6 +94,12 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define DV_FMA(a, b, c) ((a) * (b) + (c))
 #define TALL 4
 #define SCALAR_PRODUCT
+#define D_OF(p) ((double)*(p))
+#define F_ABS fabsf
+#define POSITIONS 1
+
 #include "product.h"
+#include "decode.inc"
+#include "stored.inc"
 
 GAMMA_TABLE(scalar);

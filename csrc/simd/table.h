@@ -17,6 +17,8 @@
  *   fold_last         scatter-add of windows      one per term        8, 16
  *   half_*            float -> float16            directed            4
  *   from_half         float16 -> float            exact               2
+ *   decode[kind]      stored weights -> float     see decode.inc      0.56 (q4_k) to 4 (f32)
+ *   stored_affine     W·c and |W|·r as stored     double; float       as stored, once
  *
  * Row kernels take `rows` rows of n entries, `stride` apart, that share their tables, and add to
  * one sum per row.
@@ -53,6 +55,12 @@
     void (*step_##S)(const F *, F *, size_t, int);                                                 \
     void (*fold_last_##S)(const F *, F *, size_t, const int64_t *);
 
+/* Rows and columns of the tile that stored weights are decoded into; positions that meet it. */
+enum { STORED_PANEL = 16, STORED_TILE = 256, STORED_POSITIONS = 16 };
+
+/* `blocks` blocks at x to floats at y; not 0 when one of them is infinite or not a number. */
+typedef uint32_t gamma_decode(const uint8_t *x, size_t blocks, float *y);
+
 struct gamma_table {
     const char *name;
     GAMMA_MEMBERS(float, f32)
@@ -67,6 +75,10 @@ struct gamma_table {
     void (*half_down)(const float *, uint16_t *, size_t);
     void (*half_up)(const float *, uint16_t *, size_t);
     void (*from_half)(const uint16_t *, float *, size_t);
+    gamma_decode *decode[GAMMA_KINDS];
+    uint32_t (*stored_affine)(gamma_decode *, const size_t *layout, const uint8_t *,
+                              size_t row_bytes, const double *, const float *, double *, double *,
+                              size_t positions, size_t m, size_t n, size_t stride);
 };
 
 extern const struct gamma_table gamma_scalar;
@@ -98,6 +110,9 @@ extern const struct gamma_table gamma_neon;
         .half_down = half_down,                                                                    \
         .half_up = half_up,                                                                        \
         .from_half = from_half,                                                                    \
+        .decode = {decode_f32, decode_f16, decode_bf16, decode_q8_0, decode_q4_0, decode_q4_1,     \
+                   decode_q5_0, decode_q5_1, decode_q4_k, decode_q5_k, decode_q6_k},               \
+        .stored_affine = stored_affine,                                                            \
     }
 
 #endif

@@ -237,3 +237,35 @@ def _to_half(x: npt.NDArray[np.float32], out: npt.NDArray[np.uint16], direction:
 
 def f16_to_f32(x: npt.NDArray[np.uint16], out: npt.NDArray[np.float32]) -> None:
     out[...] = x.view(np.float16)
+
+
+def dequantise(kind: str, raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Blocks (m, row bytes) of any ggml type to float32 (m, n), by gguf-py."""
+    from gguf.constants import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    with np.errstate(all="ignore"):
+        values: npt.NDArray[np.float32] = dequantize(raw, GGMLQuantizationType[kind.upper()])
+    return values
+
+
+def decode_rows(kind: str, raw: npt.NDArray[np.uint8], out: npt.NDArray[np.float32]) -> bool:
+    for part in _chunks(*out.shape):
+        out[part] = dequantise(kind, raw[part])
+    return bool(np.isfinite(out).all())
+
+
+def stored_affine(
+    kind: str,
+    raw: npt.NDArray[np.uint8],
+    centre: Float64,
+    radius: npt.NDArray[np.float32],
+    z: Float64,
+    spread: Float64,
+) -> bool:
+    finite, wide = True, radius.astype(np.float64)
+    for part in _chunks(len(raw), centre.shape[1]):
+        rows = np.empty((len(raw[part]), centre.shape[1]), np.float32)
+        finite = decode_rows(kind, raw[part], rows) and finite
+        interval_affine(rows, centre, wide, z[:, part], spread[:, part])
+    return finite

@@ -258,6 +258,49 @@ static void compare_interval(const struct gamma_table *a, const struct gamma_tab
     }
 }
 
+static void compare_stored(const struct gamma_table *a, const struct gamma_table *b) {
+    static const size_t layout[GAMMA_KINDS][2] = {{1, 4},     {1, 2},     {1, 2},    {32, 34},
+                                                  {32, 18},   {32, 20},   {32, 22},  {32, 24},
+                                                  {256, 144}, {256, 176}, {256, 210}};
+    enum { ROWS = 19, COLUMNS = 512, BOXES = 6 };
+    static uint8_t raw[ROWS * COLUMNS * 4];
+    static float y[2][ROWS * COLUMNS], radius[BOXES * COLUMNS];
+    static double centre[BOXES * COLUMNS], z[2][BOXES * ROWS], spread[2][BOXES * ROWS];
+    for (int kind = 0; kind < GAMMA_KINDS; kind++) {
+        const size_t blocks = COLUMNS / layout[kind][0], row = blocks * layout[kind][1];
+        for (size_t i = 0; i < ROWS * row; i++) raw[i] = (uint8_t)next();
+        const size_t all = ROWS * blocks;
+        const uint32_t bad[2] = {a->decode[kind](raw, all, y[0]), b->decode[kind](raw, all, y[1])};
+        CANONICAL(y[0], ROWS * COLUMNS)
+        CANONICAL(y[1], ROWS * COLUMNS)
+        same("decode", y[0], y[1], sizeof y[0], (size_t)kind);
+        if ((bad[0] != 0) != (bad[1] != 0)) same("decode, finite", bad, bad + 1, sizeof *bad, 0);
+        for (size_t i = 0; i < sizeof raw / 2; i++) { /* small halves: every sum is finite */
+            const uint16_t half = (uint16_t)(next() & 0xbbff);
+            memcpy(raw + 2 * i, &half, sizeof half);
+        }
+        for (size_t i = 0; i < BOXES * COLUMNS; i++) {
+            centre[i] = any_double(0);
+            radius[i] = fabsf(any_float(0));
+        }
+        if (a->decode[kind](raw, all, y[0]) != 0) continue;
+        for (int k = 0; k < 2; k++) {
+            const struct gamma_table *t = k ? b : a;
+            t->stored_affine(t->decode[kind], layout[kind], raw, row, centre, radius, z[k],
+                             spread[k], BOXES, ROWS, COLUMNS, ROWS);
+        }
+        for (size_t i = 0; i < BOXES * ROWS; i++) {
+            const double size = spread[0][i] + 1e-300;
+            double wide = 0;
+            for (size_t j = 0; j < COLUMNS; j++) {
+                wide += fabs((double)y[0][i % ROWS * COLUMNS + j] * centre[i / ROWS * COLUMNS + j]);
+            }
+            close_to("stored_affine centre", z[0][i], z[1][i], wide, COLUMNS);
+            close_to("stored_affine radius", spread[0][i], spread[1][i], size * 0x1p29, 256);
+        }
+    }
+}
+
 int main(void) {
     const struct gamma_table *scalar = &gamma_scalar, *other = &OTHER;
     for (int round = 0; round < 40; round++) {
@@ -271,6 +314,9 @@ int main(void) {
     }
     compare_fold_f32(scalar, other);
     compare_fold_f64(scalar, other);
+    for (int round = 0; round < 40; round++) {
+        compare_stored(scalar, other);
+    }
     printf("%s against %s: %d differences\n", other->name, scalar->name, failures);
     return failures != 0;
 }

@@ -62,6 +62,9 @@ from gamma.tensor.kernels.rows import dot_rows as dot_rows
 from gamma.tensor.kernels.rows import product as product
 from gamma.tensor.kernels.rows import relax_rows as relax_rows
 from gamma.tensor.kernels.rows import relu_tables as relu_tables
+from gamma.tensor.kernels.stored import decode_rare as decode_rare
+from gamma.tensor.kernels.stored import decode_rows as decode_rows
+from gamma.tensor.kernels.stored import stored_affine as stored_affine
 
 if TYPE_CHECKING:
     isa: str

@@ -44,6 +44,7 @@ from gamma.tensor.native.rows import (
     relax_rows,
     relu_tables,
 )
+from gamma.tensor.native.stored import decode_rows, stored_affine
 
 
 def available() -> tuple[str, ...]:
