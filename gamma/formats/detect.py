@@ -73,11 +73,23 @@ def sniff(path: Path) -> str:
         raise FormatError.at(path, "", refused)
     if head.startswith(b"GGUF"):
         raise UnsupportedError.at(
-            path, "", "GGUF networks are not read yet, expected ONNX or safetensors"
+            path,
+            "",
+            "GGUF networks are not read yet, expected ONNX or safetensors; "
+            "`gamma inspect` prints what is in the file",
         )
     if path.suffix == ".safetensors" and not compressed:
         return "safetensors"  # damaged: its reader says how
     return "onnx"  # protobuf has no signature: the ONNX reader checks everything else
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether the file starts as a GGUF file does; False when it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) == b"GGUF"
+    except OSError:
+        return False
 
 
 def _head(path: Path) -> tuple[bytes, bool]:
