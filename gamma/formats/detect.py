@@ -86,9 +86,9 @@ def sniff(path: Path) -> str:
 def is_gguf(path: Path) -> bool:
     """Whether the file starts as a GGUF file does; False when it cannot be read."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return stream.read(4) == b"GGUF"
-    except OSError:
+    except (FormatError, OSError):
         return False
 
 

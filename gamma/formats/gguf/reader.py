@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gamma.errors import FormatError, UnsupportedError
+from gamma.formats.files import open_regular, refused
 from gamma.formats.gguf.header import Header, TensorInfo, parse_header
 from gamma.formats.gguf.types import NO_WEIGHTS
 from gamma.formats.gguf.values import ArrayValue, Scalar, Value
@@ -80,7 +81,7 @@ class GgufFile(Mapping[str, Weight]):
 
     def sha256(self) -> str:
         """Digest of the whole file."""
-        with self.path.open("rb") as stream:
+        with open_regular(self.path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def _scalar(self, key: str, expected: str) -> Scalar:
@@ -101,7 +102,7 @@ def open_gguf(path: str | Path) -> GgufFile:
     """
     path = Path(path)
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             size = stream.seek(0, 2)
             if size < 24:
                 raise FormatError.at(
@@ -110,5 +111,5 @@ def open_gguf(path: str | Path) -> GgufFile:
             mapped = mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise FormatError.at(path, "", f"cannot be read: {reason}") from None
+        raise refused(path, f"cannot be read: {reason}") from None
     return GgufFile(path, parse_header(path, memoryview(mapped), size), mapped)

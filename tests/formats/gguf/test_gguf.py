@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
 import struct
-import subprocess
-import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -16,6 +16,7 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize, quantize
 
+from gamma.cli.main import main
 from gamma.errors import FormatError, GammaError, UnsupportedError
 from gamma.formats.gguf import ArrayValue, open_gguf
 from gamma.formats.gguf.types import TYPES
@@ -325,17 +326,27 @@ def test_damaged_bytes_end_in_a_file_or_an_error(tmp_path: Path) -> None:
             assert str(error).isprintable()
 
 
-def test_the_command_line_says_what_is_in_the_file(tmp_path: Path) -> None:
+def test_the_command_line_says_what_is_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_reference(tmp_path / "x.gguf")
-    (tmp_path / "bad.gguf").write_bytes(HOSTILE["nested arrays"][0])
-
-    def run(name: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "gamma", "inspect", str(tmp_path / name)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    good = run("x.gguf")
-    assert good.returncode == 0, good.stderr
+    assert main(["inspect", str(tmp_path / "x.gguf")]) == 0
+    text = capsys.readouterr().out
     for part in ("qwen3", "qwen3.block_count", "uint32", "w.Q8_0", "q8_0", "6×64", "bf16"):
-        assert part in good.stdout
-    bad = run("bad.gguf")
-    assert bad.returncode == 2 and bad.stdout == "" and len(bad.stderr.splitlines()) == 1
+        assert part in text
+    assert main(["inspect", "--json", str(tmp_path / "x.gguf")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metadata"]["qwen3.block_count"] == {"type": "uint32", "value": 2}
+    assert found["metadata"]["a.flags"] == {"type": "array of bool", "count": 2}
+    assert found["tensors"][0]["shape"] == [6, 64]
+    (tmp_path / "bad.gguf").write_bytes(HOSTILE["nested arrays"][0])
+    assert main(["inspect", str(tmp_path / "bad.gguf")]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and len(shown.err.splitlines()) == 1
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    for name, message in (("pipe.gguf", "is a pipe"), ("none.gguf", "no such file")):
+        with pytest.raises(FormatError, match=message):
+            open_gguf(tmp_path / name)
