@@ -24,6 +24,7 @@ from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.files import open_regular, refused
 from gamma.network.graph import Network, Source
 from gamma.tensor import resident
+from gamma.tensor.weights import Weight
 
 Array = npt.NDArray[Any]
 
@@ -80,6 +81,21 @@ class TensorFile(Mapping[str, Array]):
         if array.dtype.kind == "f":
             self._require_finite(name, array, entry.shape)
         return array.reshape(entry.shape)
+
+    def weight(self, name: str) -> Weight:
+        """The tensor as a weight source: nothing is widened or checked before it is read."""
+        entry = self.entries[name]
+        if entry.dtype not in STORED or entry.dtype == "I64":
+            raise UnsupportedError.at(
+                self.path,
+                name,
+                f"dtype {entry.dtype} is not a weight gamma reads, expected F64, F32, F16 or BF16",
+            )
+        if entry.begin == entry.end:
+            raise FormatError.at(self.path, name, f"tensor is empty, shape {list(entry.shape)}")
+        raw = np.frombuffer(self._map(), np.uint8, entry.end - entry.begin, entry.begin)
+        rows = raw.reshape(math.prod(entry.shape[:-1]), -1)
+        return Weight(entry.shape, entry.dtype.lower(), rows, name, self.path)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)

@@ -1,0 +1,44 @@
+"""Text to token ids, through a model's tokenizer.json (extra ``gamma-verify[text]``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gamma.errors import FormatError, UsageError
+from gamma.formats.files import open_regular, refused
+
+LIMIT = 64 << 20  # bytes; the largest vocabularies in use take 35 MB
+
+
+def encode(path: str | Path, text: str) -> list[int]:
+    """Token ids of ``text``, with the special tokens that the file adds.
+
+    Args:
+        path: a tokenizer.json, or the folder that holds one.
+
+    Raises:
+        FormatError: a missing or damaged file.
+        UsageError: the package ``tokenizers`` is not installed.
+    """
+    path = Path(path)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise UsageError(
+            "text needs the package tokenizers: pip install 'gamma-verify[text]', or give ids"
+        ) from None
+    try:
+        with open_regular(file) as stream:
+            text_of_file = stream.read(LIMIT + 1).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise refused(file, f"cannot be read: {reason}") from None
+    if len(text_of_file) > LIMIT:
+        raise refused(file, f"has more than {LIMIT} bytes")
+    try:
+        tokenizer = Tokenizer.from_str(text_of_file)
+    except Exception as error:  # the package raises bare Exception
+        reason = " ".join(str(error).split())[:120]
+        raise FormatError.at(file, "", f"is no tokenizer ({reason})") from None
+    return list(tokenizer.encode(text).ids)
