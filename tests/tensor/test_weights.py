@@ -90,6 +90,17 @@ def test_every_16_bit_number_is_decoded_exactly(kind: str) -> None:
     assert weight.array().tobytes() == values[0][np.isfinite(values[0])].tobytes()
 
 
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_bytes_need_no_alignment(kind: str) -> None:
+    weight = stored(kind, 3, 512)
+    room = np.zeros(weight.nbytes + 1, np.uint8)
+    room[1:] = weight.raw.reshape(-1)
+    moved = Weight(weight.shape, kind, room[1:].reshape(3, -1))
+    assert moved.panel(0, 3).tobytes() == weight.panel(0, 3).tobytes()
+    given = np.ones((2, 512)), np.ones((2, 512))
+    assert moved.interval(*given)[0].tobytes() == weight.interval(*given)[0].tobytes()
+
+
 @pytest.mark.parametrize("kind", ["q8_0", "q4_1", "q5_1", "q4_k", "q5_k", "q6_k"])
 def test_every_scale_is_decoded_as_gguf_py_does(kind: str) -> None:
     """Subnormal, negative and zero halves as scales and minima."""
