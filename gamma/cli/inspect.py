@@ -13,6 +13,7 @@ from gamma.errors import GammaError, UnsupportedError
 from gamma.formats.detect import is_gguf
 from gamma.formats.gguf import open_gguf
 from gamma.network.graph import Network, Node
+from gamma.verify.describe import element_notes
 
 MOST = 60
 """Layers listed in text; the JSON form has all."""
@@ -47,10 +48,11 @@ def record(net: Network) -> dict[str, Any]:
         "input_shape": list(net.input_shape),
         "output_shape": list(net.output_shape),
         "parameters": net.parameters,
+        "element_types": list(net.element_types),
         "neurons": sum(node.size for node in net.nodes[1:]),
         "operators": operators(net),
         "supported": True,
-        "notes": list(net.notes),
+        "notes": [*element_notes(net), *net.notes],
         "layers": [
             {
                 "index": index,
@@ -108,6 +110,7 @@ def text(net: Network) -> str:
         f"input      {_shape(net.input_shape)}",
         f"output     {_shape(net.output_shape)}",
         f"parameters {net.parameters:,}",
+        *([f"computes   in {', '.join(net.element_types)}"] if net.element_types else []),
         f"operators  {used or 'none'} (all supported)",
         "",
     ]
@@ -116,8 +119,9 @@ def text(net: Network) -> str:
     lines += picture.table(rows, head, (True, False, False, False, True, True, False))
     if len(net.nodes) > MOST:
         lines.append(f"... {len(net.nodes)} nodes in all (--json lists them)")
-    if net.notes:
-        lines += ["", *(f"note  {note}" for note in net.notes)]
+    notes = (*element_notes(net), *net.notes)
+    if notes:
+        lines += ["", *(f"note  {note}" for note in notes)]
     return "\n".join(lines)
 
 

@@ -46,7 +46,8 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "shift_error": lambda value: bool(np.min(value) >= 0),
     "weight_error": lambda value: value is None or bool(np.min(value, initial=0.0) >= 0),
     "weight_noise": lambda value: value is None or bool(np.min(value, initial=0.0) >= 0),
-    "magnitude": lambda value: value is None or bool(np.min(value, initial=0.0) >= 0),
+    "execution": lambda value: value.shape[:1] == (4,) and bool(np.min(value, initial=0.0) >= 0),
+    "peak": lambda value: value >= 1,
 }
 
 
@@ -213,15 +214,16 @@ class _Reader:
 
     def check_broadcast(self, where: str, op: Operator, shape: tuple[int, ...]) -> None:
         """Arrays that act entry by entry must not be larger than the node."""
-        for name in ("scale", "shift", "slope", "shift_error", "magnitude"):
+        for name in ("scale", "shift", "slope", "shift_error", "execution"):
             array = getattr(op, name, None)
             if isinstance(array, np.ndarray):
-                padded = (1,) * (len(shape) - array.ndim) + array.shape
+                each = array.shape[1:] if name == "execution" else array.shape
+                padded = (1,) * (len(shape) - len(each)) + each
                 fits = len(padded) == len(shape) and all(
                     a in (1, b) for a, b in zip(padded, shape, strict=True)
                 )
                 if not fits:
-                    self.fail(where, f"{name} has shape {array.shape}, the node {shape}")
+                    self.fail(where, f"{name} has shape {each}, the node {shape}")
 
     def operator(self, item: dict[str, Any], where: str) -> Operator:
         record = TABLE.get(item["op"]) if isinstance(item["op"], str) else None

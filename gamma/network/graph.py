@@ -128,6 +128,16 @@ class Network:
         """Number of stored weights."""
         return sum(node.op.parameters for node in self.nodes)
 
+    @property
+    def element_types(self) -> tuple[str, ...]:
+        """Types in which the file computes, where it says so: float32, float16, bfloat16..."""
+        return tuple(self.metadata.get("element_types", ()))
+
+    @property
+    def short_types(self) -> tuple[str, ...]:
+        """Those of `element_types` whose executions no guarantee covers."""
+        return tuple(t for t in self.element_types if t in ("float16", "bfloat16"))
+
     @cached_property
     def consumers(self) -> tuple[tuple[int, ...], ...]:
         """For each node, the nodes that read it (once per use, in order)."""

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from gamma.errors import UnsupportedError, UsageError
 from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops.bounds import NodeBounds
-from gamma.tensor import resident
+from gamma.ops.execution import overflowed, stored
+from gamma.tensor import resident, rounding
 
 if TYPE_CHECKING:
     from gamma.ops.charges import LinearCharge
@@ -27,7 +28,7 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 # Fields that hold no weights but what is known about their rounding.
-_ESTIMATES = ("weight_error", "weight_noise", "shift_error", "magnitude")
+_ESTIMATES = ("weight_error", "weight_noise", "shift_error", "execution")
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +188,35 @@ class Linear(Operator):
     def windowed(self, shape: Shape) -> bool:
         """Whether rows over an input image of ``shape`` can be windows of what they reach."""
         return False
+
+    @property
+    def peak(self) -> float:
+        """A float32 execution forms no number beyond this times |L||x| + |offset|."""
+        return 1.0
+
+    def float32_noise(self, reach: Sequence[Float64]) -> Float64:
+        """How far a float32 execution (any order of sums, with or without FMA) strays from y.
+
+        ``reach``: at least |x| of each input. Infinite where an execution may overflow.
+        """
+        n, offset = self.terms_for(reach[0].shape[1:]), self.offset()
+        size = self.linear(reach, absolute=True) * (1 + 2.0**-20)
+        strayed = self.strayed(reach, True)
+        size = size if strayed is None else size + strayed
+        if offset is not None:
+            size = size + abs(offset.astype(np.float64))
+        lost, steps = n * 2.0**-148, n + 1
+        if not (self.exact_in(np.float32) and stored(offset)):  # coefficients are rounded first
+            lost, steps = lost * (1 + max(float(r.max(initial=0.0)) for r in reach)), steps + 2
+        noise = rounding.gamma_factor(steps, np.float32) * size + lost
+        return overflowed(noise, self.peak * size + noise + self._largest_stored())
+
+    def _largest_stored(self) -> float:
+        """Largest coefficient, where the largest float32 may be exceeded."""
+        stored = self.stored()
+        if stored is None or stored.dtype == np.float32:
+            return 0.0
+        return float(self.cached("largest", lambda: abs(stored).max(initial=0.0)))
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         """L x, or |L| x when ``absolute``: (batch, *in) -> (batch, *out) in the inputs' dtype."""

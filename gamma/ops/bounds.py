@@ -63,6 +63,11 @@ class NodeBounds:
         lower, upper, centre = self.lower[box], self.upper[box], self.centre[box]
         return NodeBounds(lower, upper, centre, chosen(self.spread), chosen(self.noise))
 
+    @property
+    def unbounded(self) -> bool:
+        """Whether some end is infinite."""
+        return not (np.isfinite(self.lower).all() and np.isfinite(self.upper).all())
+
     def reset(self) -> None:
         """The bounds were changed: forget what was computed from them."""
         self._radius = self._mass = None

@@ -150,12 +150,16 @@ def _quad(pads: Sequence[int]) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Conv(Weighted):
-    """Cross-correlation; weight (out, in/group, *kernel), pads (begins..., ends...)."""
+    """Cross-correlation; weight (out, in/group, *kernel), pads (begins..., ends...).
+
+    ``peak`` is that of `Linear`: an average adds first and divides then.
+    """
 
     strides: tuple[int, ...] = (1, 1)
     pads: tuple[int, ...] = (0, 0, 0, 0)
     dilations: tuple[int, ...] = (1, 1)
     group: int = 1
+    peak: float = 1.0
 
     @property
     def terms(self) -> int:

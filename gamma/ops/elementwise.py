@@ -16,6 +16,7 @@ import numpy as np
 from gamma.ops.base import Array, Float64, Operator, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import LinearCharge
+from gamma.ops.execution import overflowed
 from gamma.ops.relaxation import TINY, VALUE_ERROR, Lines, Piece, lines_with, relax
 from gamma.ops.tables import Diagonal, NodeSlopes, Precision, diagonal
 from gamma.tensor import kernels
@@ -135,6 +136,21 @@ class Elementwise(Operator):
         relative, absolute, input_relative = self.float32_error
         size = np.maximum(abs(low), abs(high)) * relative + absolute
         return size + input_relative * np.maximum(abs(lower), abs(upper))
+
+    def stray(self, x: NodeBounds) -> Float64:
+        """How far a float32 execution may be from the function's value, for inputs within ``x``.
+
+        Infinite where the execution may overflow, and where its input may have: behind an infinity
+        or a NaN nothing is known, not even of a bounded function (docs/numerics.md).
+        """
+        noise = self.float32_noise(x.lower, x.upper, *self.interval(x.lower, x.upper))
+        reach = np.maximum(abs(x.lower), abs(x.upper))
+        peak = np.where(np.isfinite(reach), self.float32_peak(reach), np.inf)
+        return overflowed(noise, peak)
+
+    def float32_peak(self, reach: Float64) -> Float64:
+        """The largest number a float32 execution forms between x, |x| <= reach, and f(x)."""
+        return np.zeros_like(reach)
 
     def forward(self, *inputs: Array) -> Array:
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
@@ -386,6 +402,9 @@ class Softplus(Elementwise):
     image = (0.0, math.inf)
     float32_error = (2.0**-20, 2.0**-20, 2.0**-22)
 
+    def float32_peak(self, reach: Float64) -> Float64:
+        return np.exp(reach)  # the standard spells it out: log(exp(x) + 1)
+
     def function(self, x: Array) -> Array:
         result: Array = np.maximum(x, x.dtype.type(0)) + np.log1p(np.exp(-abs(x)))
         return result
@@ -522,8 +541,12 @@ class Gelu(Elementwise):
     # The rounded argument of erfc (and of the sigmoid) costs 2z²u relatively: past VALUE_ERROR
     # from x = -22 on, where the function is below 2^-360.
     absolute_error = 2.0**-300
-    float32_error = (2.0**-20, 2.0**-126, 2.0**-20)
+    # The gate's absolute error is multiplied by x, and so are the roundings around it.
+    float32_error = (2.0**-20, 2.0**-126, 2.0**-19)
     curvature = (-1, 1, -1)
+
+    def float32_peak(self, reach: Float64) -> Float64:
+        return reach if self.approximate == "none" else reach * reach * reach + reach
 
     @property
     def breaks(self) -> tuple[float, ...]:  # type: ignore[override]
@@ -579,8 +602,9 @@ class Silu(Elementwise):
     stationary = (_SILU_MINIMUM,)
     image = (-0.27846455, math.inf)
     slope_error = 2.0**-44
+    # x·sigmoid(x) multiplies the sigmoid's absolute error by x (onnxruntime's is 0 below -18);
     # x/(1 + exp(-x)) is -0 as soon as exp overflows, where the function is still -2^-121.
-    float32_error = (2.0**-20, 2.0**-119, 0.0)
+    float32_error = (2.0**-20, 2.0**-119, 2.0**-19)
 
     def function(self, x: Array) -> Array:
         return x * _sigmoid(x)
@@ -635,6 +659,9 @@ class HardSwish(Elementwise):
     image = (-0.375, math.inf)
     slope_error = 2.0**-48
     float32_error = (2.0**-22, 2.0**-126, 2.0**-22)
+
+    def float32_peak(self, reach: Float64) -> Float64:
+        return 6 * reach + 3  # x·min(max(x + 3, 0), 6)/6: the product comes before the division
 
     def function(self, x: Array) -> Array:
         result: Array = (

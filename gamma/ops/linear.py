@@ -13,6 +13,7 @@ from gamma.errors import UsageError
 from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops.base import Array, Float64, Linear, Shape, Weighted, cast_weight
 from gamma.ops.exact import along_axis, exact_product, exact_sum
+from gamma.ops.execution import Execution, overflowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +70,9 @@ class Scale(Linear):
 
     ``scale_error`` bounds the relative error of ``scale``, ``shift_error`` the absolute error of
     ``shift`` (a number or an array like it), against the real operator: a division by 3 or a
-    batch normalisation has no exact float64 coefficients. ``magnitude`` bounds the largest number
-    that a float32 execution of the original operators adds up on the way to ``shift`` (a batch
-    normalisation forms shift from terms that may cancel); None when shift is a stored constant.
+    batch normalisation has no exact float64 coefficients. ``execution`` states what a float32
+    execution of the original operators does (`Execution.packed`), where that is more than one
+    product and one sum with these constants.
     """
 
     entrywise = True
@@ -80,7 +81,20 @@ class Scale(Linear):
     shift: Array | None = None
     scale_error: float = 0.0
     shift_error: Float64 | float = 0.0
-    magnitude: Array | None = None
+    execution: Array | None = None
+
+    @property
+    def executed(self) -> Execution:
+        """What a float32 execution does."""
+        if self.execution is not None:
+            return Execution.unpacked(self.execution)
+        return self.cached("executed", lambda: Execution.of(self.scale, self.shift))  # type: ignore[no-any-return]
+
+    def float32_noise(self, reach: Sequence[Float64]) -> Float64:
+        (r,), known = reach, self.executed
+        noise = known.error * r + known.offset_error
+        peak = known.peak * r + known.offset_peak + noise
+        return overflowed(noise, np.where(np.isfinite(r), peak, np.inf))
 
     @property
     def unit(self) -> bool:
@@ -98,11 +112,6 @@ class Scale(Linear):
     def offset_uncertainty(self) -> Float64 | float:
         return self.shift_error
 
-    @property
-    def terms(self) -> int:
-        # A batch normalisation is executed as subtract, divide, multiply, add.
-        return 1 if self.magnitude is None else 6
-
     def shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         shift = () if self.shift is None else self.shift.shape
@@ -118,7 +127,8 @@ class Scale(Linear):
         return shape
 
     def neutral(self, shape: Shape) -> bool:
-        return self.scale_error == 0.0 and self.shift is None and bool((self.scale == 1).all())
+        plain = self.scale_error == 0.0 and self.shift is None and self.execution is None
+        return plain and bool((self.scale == 1).all())
 
     def after(self, previous: OperatorProtocol) -> Linear | None:
         """Scale of scale, or a shift that the layer before takes as its bias; exact only."""
@@ -126,14 +136,14 @@ class Scale(Linear):
             return None
         if isinstance(previous, Scale):
             return self._after_scale(previous)
-        if self.shift is None or not (self.scale == 1).all():
+        if self.shift is None or self.execution is not None or not (self.scale == 1).all():
             return None
         if previous.offset() is not None:
             return None  # two additions may cancel in the sum, never in a float32 execution
         return previous.shifted(self.shift)
 
     def _after_scale(self, previous: Scale) -> Scale | None:
-        if np.any(previous.shift_error) or not self._tame_after(previous):
+        if np.any(previous.shift_error):
             return None
         scale = exact_product(self.scale, previous.scale)
         if scale is None:
@@ -144,22 +154,9 @@ class Scale(Linear):
             shift = None if carried is None else exact_sum(carried, self.shift)
             if shift is None:
                 return None
-        # A float32 execution still rounds (and underflows) between the two.
-        steps = abs(self.scale.astype(np.float64))
-        parts = steps * 2.0**-100
-        if previous.shift is not None:
-            parts = parts + steps * abs(previous.shift.astype(np.float64)) * 1.01
-        if self.shift is not None:
-            parts = parts + abs(self.shift.astype(np.float64))
-        return Scale(scale, shift, previous.scale_error, 0.0, parts * (1 + 2.0**-40))
-
-    def _tame_after(self, previous: Scale) -> bool:
-        """A float32 execution of the two overflows only where the fused one is charged for it."""
-        if self.magnitude is not None or previous.magnitude is not None:
-            return False
-        shift = 0.0 if previous.shift is None else abs(previous.shift).max(initial=0.0)
-        growing = (abs(self.scale) >= 1).all() or (abs(previous.scale) <= 1).all()
-        return bool(growing and shift < 2.0**100)
+        # A float32 execution still rounds, underflows and overflows between the two.
+        steps = previous.executed.then(previous.scale, previous.shift, self.executed, self.scale)
+        return Scale(scale, shift, previous.scale_error, 0.0, steps.packed())
 
     def stored(self) -> Array:
         return self.scale
@@ -255,6 +252,11 @@ class ReduceSum(Linear):
     @property
     def unit(self) -> bool:
         return self.scale == 1.0
+
+    @property
+    def peak(self) -> float:
+        # A mean adds first and divides then.
+        return max(1.0, (1 + 2.0**-50) / abs(self.scale)) if self.scale else math.inf
 
     @property
     def uncertainty(self) -> float:

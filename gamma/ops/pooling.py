@@ -64,6 +64,11 @@ class ReduceMax(Operator):
         """Exact image of a box."""
         return self._last(lower).max(axis=-1), self._last(upper).max(axis=-1)
 
+    def stray(self, x: NodeBounds) -> Float64:
+        """0, or infinite where an entry may have overflowed: a NaN is the maximum or is not."""
+        lost = np.isinf(self._last(x.lower)) | np.isinf(self._last(x.upper))
+        return np.where(lost.any(axis=-1), np.inf, 0.0)
+
     def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
         (x,) = inputs
         low, high = self._last(x.lower), self._last(x.upper)

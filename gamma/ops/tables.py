@@ -132,7 +132,8 @@ def diagonal(
     """
     dtype = how.dtype
     default = slopes is None or (slopes.lower is None and slopes.upper is None)
-    if default and op.hinge and tuning.enabled("fused_layers"):
+    plain = op.hinge and (how.guarantee == "real" or not inside.unbounded)
+    if default and plain and tuning.enabled("fused_layers"):
         done = _relu_tables(bounds, inside, dtype, carried)
         if done is not None:
             return done
@@ -142,8 +143,7 @@ def diagonal(
         lines = op.lines_of(slopes, inside.lower, inside.upper, dtype)
     low_intercept, high_intercept = lines.lower_intercept, lines.upper_intercept
     if how.guarantee == "float32":
-        image = op.interval(inside.lower, inside.upper)
-        noise = op.float32_noise(inside.lower, inside.upper, *image)
+        noise = op.stray(inside)
         low_intercept, high_intercept = low_intercept - noise, high_intercept + noise
     radius = inside.radius
     batch = len(radius)
@@ -254,6 +254,9 @@ def picked(op: ReduceMax, bounds: NodeBounds, inside: NodeBounds, how: Precision
     charge = (abs(lines.slope) * radius).sum(axis=-1) * (1.01 * UNIT[dtype])
     charge = charge + abs(heights).sum(axis=-1) * rounding.gamma_factor(k + 4, np.float64)
     upper = outward_constant(line, lines.intercept, bounds.centre, charge * (1 + 2.0**-40), 1.0)
+    if how.guarantee == "float32":
+        noise = op.stray(inside)
+        lower, upper = lower - noise, upper + noise
     loss = 2 * UNDERFLOW[dtype] * sum_up(radius) * k + TINY
     return Pick(
         op,

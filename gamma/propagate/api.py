@@ -30,6 +30,7 @@ from gamma.propagate.walks import (
     boxes_at_once,
     narrow,
     one_call,
+    refuse_guarantee,
     to_output,
     walk,
 )
@@ -81,6 +82,7 @@ def _options(
 ) -> Options:
     if dtype not in ("auto", "float32", "float64"):
         raise UsageError(f"dtype {dtype!r}: expected auto, float32 or float64")
+    refuse_guarantee(network, guarantee)
     # A failed probe means that products may break the assumptions of the float32 charges.
     failed = bool(probe.check_arithmetic())
     wide = failed or dtype == "float64" or (dtype == "auto" and narrow(network))

@@ -18,13 +18,13 @@ from gamma.network.graph import Network, Node
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
 from gamma.ops.base import Weighted, cast_weight
 from gamma.ops.bounds import NodeBounds, check_order, clean
+from gamma.ops.execution import FLOAT32_MAX
 from gamma.tensor import choices, kernels, rounding
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 _TINY = 2.0**-1000
 # Inputs of a layer that are 0 in all boxes are left out when at most this share is live, and there
 # are enough of them to look.
@@ -55,28 +55,32 @@ def interval_step(
                 return done
         return _linear(node, op, inputs, guarantee, dtype)
     if isinstance(op, Elementwise):
-        (x,) = inputs
-        if isinstance(op, Relu):  # exact and monotone: clean bounds stay clean
-            lower, upper, centre, radius = kernels.relu(x.lower, x.upper)
-            return NodeBounds(lower, upper, centre, _radius=radius)
-        lower, upper = op.interval(x.lower, x.upper)
-        if guarantee == "float32":
-            noise = op.float32_noise(x.lower, x.upper, lower, upper)
-            lower, upper = _float32_range(lower - noise, upper + noise)
-        return _centred(*clean(lower, upper, node.name))
+        return _function(node, op, inputs[0], guarantee)
     if isinstance(op, ReduceMax):
         lower, upper = op.interval(inputs[0].lower, inputs[0].upper)
+        if guarantee == "float32":
+            noise = op.stray(inputs[0])
+            lower, upper = lower - noise, upper + noise
         return _centred(*clean(lower, upper, node.name))
     raise UnsupportedError(f"node {node.name}: {op.name} has no interval rule")
 
 
+def _function(node: Node, op: Elementwise, x: NodeBounds, guarantee: str) -> NodeBounds:
+    if isinstance(op, Relu) and (guarantee == "real" or not x.unbounded):
+        lower, upper, centre, radius = kernels.relu(x.lower, x.upper)
+        return NodeBounds(lower, upper, centre, _radius=radius)  # exact: clean bounds stay clean
+    lower, upper = op.interval(x.lower, x.upper)
+    if guarantee == "float32":
+        noise = op.stray(x)
+        lower, upper = _float32_range(lower - noise, upper + noise)
+    return _centred(*clean(lower, upper, node.name))
+
+
 def _float32_range(lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
-    """float32 executions overflow to infinity: ends beyond the largest float32 become infinite."""
+    """Where an end is beyond half the largest float32 an execution may overflow: both are lost."""
     lower, upper = rounding.down(lower), rounding.up(upper)
-    return (
-        np.where(lower < -FLOAT32_MAX / 2, -np.inf, lower),
-        np.where(upper > FLOAT32_MAX / 2, np.inf, upper),
-    )
+    lost = ~(np.maximum(-lower, upper) <= FLOAT32_MAX / 2)
+    return np.where(lost, -np.inf, lower), np.where(lost, np.inf, upper)
 
 
 def _centred(lower: Float64, upper: Float64) -> NodeBounds:
@@ -111,7 +115,7 @@ def _linear(
     noise = g * (size + offset_size) + op.uncertainty * size + op.offset_uncertainty + _TINY
     spread = spread * ((1 + g) * (1 + op.uncertainty) * (1 + 2.0**-50)) + _TINY
     if guarantee == "float32":
-        noise = noise + float32_noise(op, inputs, n, offset_size)
+        noise = noise + op.float32_noise(_reach(inputs))
     strayed = op.strayed(_reach(inputs), guarantee == "float32")
     noise = noise if strayed is None else noise + strayed
     noise = noise * (1 + 2.0**-50)
@@ -312,22 +316,6 @@ def _row_sum(op: Linear, centres: Sequence[Float64]) -> Float64:
 def _reach(inputs: Sequence[NodeBounds]) -> list[Float64]:
     """The largest size of every entry of the inputs."""
     return [np.maximum(abs(b.lower), abs(b.upper)) for b in inputs]
-
-
-def float32_noise(
-    op: Linear, inputs: Sequence[NodeBounds], n: int, offset_size: Float64 | float
-) -> Float64:
-    """How far any float32 execution (any order, with or without FMA) may be from L x + b."""
-    reach = _reach(inputs)
-    size = op.linear(reach, absolute=True) * (1 + 2.0**-20) + offset_size
-    strayed = op.strayed(reach, True)
-    size = size if strayed is None else size + strayed
-    extra = getattr(op, "magnitude", None)
-    if extra is not None:
-        size = size + abs(extra)
-    gamma = rounding.gamma_factor(n + 1, np.float32)
-    noise = gamma * size + n * 2.0**-148
-    return np.where((1.01 + gamma) * size > FLOAT32_MAX, np.inf, noise)
 
 
 def interval_pass(

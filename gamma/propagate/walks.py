@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import telemetry, tuning
-from gamma.errors import InternalError, ResourceError, UsageError
+from gamma.errors import InternalError, ResourceError, UnsupportedError, UsageError
 from gamma.network.graph import Network
 from gamma.ops import Gemm, Linear
 from gamma.ops.bounds import NodeBounds
@@ -89,6 +89,18 @@ class Options:
         """Raise ResourceError when the deadline (time.monotonic) has passed."""
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise ResourceError("the time limit was reached")
+
+
+def refuse_guarantee(network: Network, guarantee: str) -> None:
+    """Raise UnsupportedError where ``guarantee`` would say more about the network than is true."""
+    if guarantee == "real" or not network.short_types:
+        return
+    raise UnsupportedError.at(
+        network.source.path if network.source else None,
+        "",
+        f"computes in {' and '.join(network.short_types)}, the guarantee {guarantee} covers "
+        "executions in float32 alone: ask for the guarantee real, or export the network in float32",
+    )
 
 
 def walk(

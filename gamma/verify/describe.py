@@ -16,7 +16,19 @@ def model_record(net: Network) -> dict[str, Any]:
         "path": str(source.path) if source else None,
         "sha256": source.sha256 if source else None,
         "parameters": net.parameters,
+        "element_types": list(net.element_types),
     }
+
+
+def element_notes(net: Network) -> tuple[str, ...]:
+    """What every result about a network that computes in fewer bits than float32 has to say."""
+    if not net.short_types:
+        return ()
+    kind = " and ".join(net.short_types)
+    return (
+        f"the file computes in {kind}: the bounds are about its real-arithmetic network, "
+        f"executions in {kind} round further and are not covered",
+    )
 
 
 def property_record(prop: Property | None) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from gamma.propagate import (
     lower_bounds,
     workers,
 )
+from gamma.propagate.walks import refuse_guarantee
 from gamma.tensor.box import Box
 from gamma.tensor.threads import limit_blas, quota
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
 from gamma.verify.choices import check_options
-from gamma.verify.describe import describe_safe, model_record, property_record
+from gamma.verify.describe import describe_safe, element_notes, model_record, property_record
 from gamma.verify.environment import environment, peak_bytes
 from gamma.verify.replay import Replay
 from gamma.verify.result import Counterexample, Margin, Result, Verdict
@@ -75,8 +76,10 @@ def verify(
     Raises:
         PropertyError: the property does not fit the network.
         UsageError: an option that does not exist.
+        UnsupportedError: a guarantee that cannot be given for this network.
     """
     check_options(method, guarantee, dtype, timeout, threads)
+    refuse_guarantee(net, guarantee)
     start = time.monotonic()
     prop = prop.resolve(math.prod(net.output_shape))
     if prop.inputs != math.prod(net.input_shape):
@@ -354,7 +357,7 @@ class _Run:
         return tuple(margins)
 
     def _notes(self, found: Counterexample | None) -> tuple[str, ...]:
-        notes = tuple(self.notes)
+        notes = (*element_notes(self.net), *self.notes)
         if found is None or not found.outside:
             return notes
         return (

@@ -79,6 +79,7 @@ def network_of(
         "input_dims": dims,
         "output": target,
         "external_data": list(model.files),
+        "element_types": sorted({v.dtype for v in t.values.values() if isinstance(v, Variable)}),
     }
     return simplify(replace(built, metadata=metadata))
 

@@ -106,10 +106,7 @@ def gemm(t: Translation, call: Call, inputs: Inputs) -> Value:
         c = t.scale(call, c, beta)
     else:
         c = None
-    if alpha.array != 1 and isinstance(b, Constant):
-        scaled = fold.binary(t, call, "Mul", b, alpha)
-        b, alpha = (scaled, Constant(np.array(1.0))) if scaled.certain else (b, alpha)
-    plain = alpha.array == 1
+    plain = alpha.array == 1  # folded into the weight, it would hide what the product reaches
     bias = None
     if plain and isinstance(c, Constant) and c.certain and c.array.size in (1, b.dims[1]):
         if c.dims[:-1] in ((), (1,)):

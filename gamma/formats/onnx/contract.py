@@ -10,6 +10,7 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Array, Constant, Float64
 from gamma.ops.exact import narrow
+from gamma.ops.execution import overflowed
 from gamma.tensor.rounding import gamma_factor
 
 _TINY = 2.0**-1074
@@ -83,6 +84,7 @@ def _summed(
     exact32 = exact & (error == 0) & (size <= grain * 2.0**23) & (grain >= _TINY32)
     step = gamma_factor(n, np.float32) * (size + error + noise) + n * _TINY32
     noise = np.where(single & exact32, 0.0, (noise + step) * (1 + 2.0**-20))
+    noise = overflowed(noise, size + error + noise)  # some order of the sum may overflow
     inexact, strays = bool(np.any(error)), bool(np.any(noise))
     return Constant(
         np.asarray(value if inexact else narrow(np.asarray(value))),

@@ -3,7 +3,7 @@
 Floats are computed in float64 whatever the file calls them: the network meant is the one in real
 arithmetic. A result that float64 cannot hold carries its rounding error; who cannot use an inexact
 constant refuses it (`Translation.weight`). Beside it travels how far a float32 execution that
-computes the constant step by step may stray.
+computes the constant step by step may stray: infinitely, where it overflows on the way.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Array, Constant, Float64
 from gamma.ops import Elementwise, Pow
 from gamma.ops.exact import narrow
+from gamma.ops.execution import overflowed
 from gamma.tensor.rounding import down, midpoint, radius_about, up
 
 _U = 2.0**-53
@@ -50,7 +51,9 @@ def binary(t: Translation, call: Call, op: str, a: Constant, b: Constant) -> Con
 def _result(value: Float64, error: Float64, carried: Float64, dtype: str) -> Constant:
     """A constant; ``carried`` is the noise of its operands in it, its own rounding comes on top."""
     single = _short(value) & (error == 0) & (carried == 0)
-    noise = np.where(single, 0.0, (carried + (abs(value) + carried) * _U32) * 1.001 + 2.0**-149)
+    with np.errstate(all="ignore"):
+        noise = np.where(single, 0.0, (carried + (abs(value) + carried) * _U32) * 1.001 + 2.0**-149)
+        noise = overflowed(noise, abs(value) + noise)
     exact = not error.any()
     return Constant(
         narrow(value) if exact else value, 0.0 if exact else error, dtype,

@@ -11,6 +11,7 @@ from gamma.formats.onnx.arguments import Inputs, need, optional
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Float64, Value
+from gamma.ops.execution import LOST, UNIT, Execution
 
 _EPSILON = float(np.float32(1e-5))
 
@@ -34,11 +35,29 @@ def batch_normalization(t: Translation, call: Call, inputs: Inputs) -> Value:
     )
     shape = (-1, *(1,) * (len(x.dims) - 2))
     factor = Constant(scale.reshape(shape), scale_error.reshape(shape))
-    gain, bias, mean = (abs(w.astype(np.float64)) for w in weights[:3])
-    # What x − mean, the division and the sum round in a float32 execution, underflow included.
-    magnitude = abs(mean * scale) + bias + gain * 2.0**-100
     offset = Constant(shift.reshape(shape), shift_error.reshape(shape))
-    return t.scale(call, x, factor, offset, magnitude.reshape(shape) * (1 + 2.0**-40))
+    gain, bias, mean, variance = (abs(w.astype(np.float64)).reshape(shape) for w in weights)
+    execution = _execution(gain, bias, mean, 1 / np.sqrt(variance + epsilon), variance + epsilon)
+    return t.scale(call, x, factor, offset, execution)
+
+
+def _execution(
+    gain: Float64, bias: Float64, mean: Float64, inverse: Float64, variance: Float64
+) -> Execution:
+    """(x − mean)·gain/√variance + bias in any order of its steps, or with gain/√variance first.
+
+    At most 12 roundings (a reciprocal root may take two), and one loss to underflow for each of the
+    products that may be formed, times what it is multiplied with later.
+    """
+    steps, joint = 12 * UNIT, gain * inverse
+    largest = np.max(np.broadcast_arrays(1.0, gain, inverse, joint), axis=0)
+    constants = np.max(np.broadcast_arrays(largest, variance), axis=0)
+    return Execution(
+        steps * joint + 4 * LOST,
+        steps * (joint * mean + bias) + 4 * LOST * (1 + gain + inverse + mean),
+        largest * (1 + 2.0**-20),
+        (largest * mean + bias) * (1 + 2.0**-20) + constants,
+    )
 
 
 def scales_and_shifts(

@@ -12,6 +12,7 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Array, Constant, Value, Variable
 from gamma.ops import Erf, Gelu, Operator, Pow, Reciprocal, Scale, Sigmoid, Silu
+from gamma.ops.execution import ANYTHING, LOST, UNIT, Execution
 
 _ADVICE = (
     "a product of two values that depend on the input; supported: x·x, x·sigmoid(k·x) (SiLU) "
@@ -21,17 +22,29 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class Factor:
-    """A real number: a fraction and how far, relatively, the number may lie from it."""
+    """A real number: a fraction and how far, relatively, the number may lie from it.
+
+    ``largest``: at least the product of its factors that are larger than 1, here or inverted.
+    """
 
     value: Fraction
     error: float = 0.0
+    largest: float = 1.0
+
+    @classmethod
+    def of(cls, value: float, error: float = 0.0, tame: bool = True) -> Factor:
+        size = max(abs(value), 1 / abs(value)) if value else 1.0
+        return cls(Fraction(value), error, size * (1 + 2.0**-40) if tame else ANYTHING)
 
     def __mul__(self, other: Factor) -> Factor:
-        return Factor(self.value * other.value, _joint(self.error, other.error))
+        return self._joined(self.value * other.value, other, other.error)
 
     def __truediv__(self, other: Factor) -> Factor:
         # 1/(1-e) <= 1 + 2e for the tiny e that arise here.
-        return Factor(self.value / other.value, _joint(self.error, 2 * other.error))
+        return self._joined(self.value / other.value, other, 2 * other.error)
+
+    def _joined(self, value: Fraction, other: Factor, error: float) -> Factor:
+        return Factor(value, _joint(self.error, error), self.largest * other.largest)
 
     def constant(self) -> Constant:
         """As a float64 constant with its absolute error."""
@@ -47,7 +60,7 @@ def _joint(a: float, b: float) -> float:
     return 0.0 if a == b == 0.0 else (a + b + a * b) * (1 + 2.0**-50)
 
 
-_ROOT = Factor(Fraction(math.sqrt(2.0)), 2.0**-53)
+_ROOT = Factor.of(math.sqrt(2.0), 2.0**-53)
 _ONE = Factor(Fraction(1))
 _STEPS = 4
 
@@ -104,16 +117,31 @@ def _gate(t: Translation, node: int) -> tuple[int, Factor]:
     scale, shift = _uniform(op.scale), _uniform(op.shift)
     if scale is None or scale != shift or not isinstance(t.builder.nodes[inner].op, Erf):
         return 0, _ONE
-    return inner, outer * Factor(Fraction(scale))
+    return inner, outer * Factor.of(scale)
 
 
 def _activation(
     t: Translation, call: Call, x: Variable, op: Operator, inside: Factor, after: Factor
 ) -> Variable:
-    # The magnitude charges a float32 execution for up to `_STEPS` multiplications of its own.
-    steps = np.zeros(())
-    scaled = t.scale(call, x, inside.constant(), None, steps)
-    return t.scale(call, t.emit(call, op, scaled, dims=x.dims), after.constant(), None, steps)
+    largest = inside.largest * after.largest
+    scaled = t.scale(call, x, inside.constant(), None, _executed(inside, largest))
+    made = t.emit(call, op, scaled, dims=x.dims)
+    return t.scale(call, made, after.constant(), None, _executed(after, largest))
+
+
+def _executed(factor: Factor, largest: float) -> Execution:
+    """A float32 execution multiplies by the file's factors, up to `_STEPS` on each of two paths.
+
+    ``largest``: the product of all of them that exceed 1. No intermediate result is larger than
+    that times |x|, and no loss to underflow grows by more.
+    """
+    size, lost = abs(float(factor.value)), 8 * _STEPS * LOST * largest
+    return Execution(
+        np.asarray(8 * _STEPS * UNIT * size + lost),
+        np.asarray(lost),
+        np.asarray(largest),
+        np.asarray(largest),
+    )
 
 
 def _peel(t: Translation, node: int) -> tuple[int, Factor]:
@@ -126,9 +154,14 @@ def _peel(t: Translation, node: int) -> tuple[int, Factor]:
         value = _uniform(op.scale)
         if value is None:
             return node, factor
-        factor = factor * Factor(Fraction(value), op.scale_error)
+        factor = factor * Factor.of(value, op.scale_error, _tame(op))
         node = t.builder.nodes[node].inputs[0]
     return node, factor
+
+
+def _tame(op: Scale) -> bool:
+    """Whether a float32 execution computes the factor itself to three roundings."""
+    return bool((op.executed.error <= 3 * UNIT * abs(op.scale) + LOST).all())
 
 
 def _uniform(array: Array) -> float | None:

@@ -9,7 +9,7 @@ without a change of meaning, so no operator needs to know which axis "is" the ba
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from gamma.formats.onnx.values import (
 from gamma.network.graph import Builder
 from gamma.ops import Gather, Operator, Reshape, Scale
 from gamma.ops.exact import narrow
+from gamma.ops.execution import Execution
 from gamma.tensor import resident
 
 # Entries of index arrays and constants that a translation may make (int64: 256 MB).
@@ -182,19 +183,18 @@ class Translation:
         x: Variable,
         scale: Constant | None,
         shift: Constant | None = None,
-        magnitude: Array | None = None,
+        execution: Execution | None = None,
     ) -> Variable:
         """scale · x + shift with broadcasting; None stands for 1 and 0.
 
-        ``magnitude`` (of shift's dims) is that of `Scale`: what a float32 execution adds up.
+        ``execution`` (of shapes that broadcast to the result's dims) states what a float32
+        execution does where that is more than one product and one sum.
         """
         parts = [v for v in (scale, shift) if v is not None]
         dims = self.broadcast(call, x, *parts)
         wide = self.expand(call, x, dims)
         assert isinstance(wide, Variable)
         factor, uncertain = np.ones((), np.float32), 0.0
-        if any(np.any(v.noise) for v in parts):
-            magnitude = self._rounded(call, scale, shift, magnitude)
         if scale is not None:
             self.finite(call, scale)
             uncertain = relative(scale, scale.error)
@@ -211,34 +211,32 @@ class Translation:
                 absolute = self.aligned(np.ascontiguousarray(error), dims)
             elif not offset.any():
                 offset = None
-        if offset is None and uncertain == 0.0 and bool((factor == 1).all()):
+        plain = execution is None and not any(np.any(v.noise) for v in parts)
+        if offset is None and uncertain == 0.0 and plain and bool((factor == 1).all()):
             return wide
-        size = None if magnitude is None else self.aligned(magnitude, dims)
-        return self.emit(call, Scale(factor, offset, uncertain, absolute, size), wide, dims=dims)
+        steps = None if plain else self._steps(execution, scale, shift, dims)
+        return self.emit(call, Scale(factor, offset, uncertain, absolute, steps), wide, dims=dims)
 
-    def _rounded(
-        self, call: Call, scale: Constant | None, shift: Constant | None, magnitude: Array | None
+    def _steps(
+        self,
+        execution: Execution | None,
+        scale: Constant | None,
+        shift: Constant | None,
+        dims: Shape,
     ) -> Array:
-        """The magnitude that charges a float32 execution for computing the constants itself.
-
-        `Scale` with a magnitude is charged 7 roundings of everything: 3 suffice for itself, 4 are
-        left for the factor's noise and for 2^22 times the shift's noise.
-        """
-        if scale is not None and not relative(scale, scale.noise) <= 2.0**-22:
-            raise self.fail(
-                call, "a factor is computed in several rounded steps: store its value in the file"
-            )
-        known: Array = np.zeros(()) if magnitude is None else magnitude
-        if shift is None:
-            return known
-        spread = np.broadcast_to(np.asarray(shift.noise, np.float64), shift.dims)
-        return known + spread * (2.0**22 * (1 + 2.0**-40))
+        """What a float32 execution does that also computes the constants itself."""
+        one = Constant(np.ones((), np.float32))
+        factor = scale or one
+        known = execution or Execution.of(factor.array, None if shift is None else shift.array)
+        known = known.plus(factor.noise, 0.0 if shift is None else shift.noise)
+        aligned = (self.aligned(np.asarray(part), dims) for part in astuple(known))
+        return Execution(*aligned).packed()
 
     def finite(self, call: Call, value: Constant) -> None:
         """Raise FormatError when a constant that enters arithmetic is not a finite float."""
         if value.array.dtype.kind != "f":
             raise self.fail(call, f"arithmetic on {value.dtype} values, expected floats")
-        parts = (value.array, np.asarray(value.error), np.asarray(value.noise))
+        parts = (value.array, np.asarray(value.error))
         if not all(resident.all_finite(v) for v in parts):
             raise self.malformed(call, "a constant is NaN or infinite, expected finite numbers")
 

@@ -225,7 +225,8 @@ def average_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
     counts = _counted(t, call, g)
     first = int(counts.reshape(-1)[0])
     if bool((counts == first).all()) and first & (first - 1) == 0:
-        op = Conv(ones / np.float32(first), None, g.strides, pads, g.dilations, channels)
+        share = ones / np.float32(first)
+        op = Conv(share, None, g.strides, pads, g.dilations, channels, float(first))
         return t.emit(call, op, x, dims=dims)
     op = Conv(ones, None, g.strides, pads, g.dilations, channels)
     summed = t.emit(call, op, x, dims=dims)
