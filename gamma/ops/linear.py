@@ -94,7 +94,7 @@ class Scale(Linear):
         (r,), known = reach, self.executed
         noise = known.error * r + known.offset_error
         peak = known.peak * r + known.offset_peak + noise
-        return overflowed(noise, np.where(np.isfinite(r), peak, np.inf))
+        return overflowed(noise, peak)
 
     @property
     def unit(self) -> bool:

@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = (
     "tests/exact/test_terms.py",
+    "tests/exact/test_float32.py",
+    "tests/exact/test_runtimes.py",
     "tests/ops/test_relaxation.py",
     "tests/propagate/test_dense_walk.py",
     "tests/propagate/test_dense_boxes.py",
@@ -44,6 +46,7 @@ A, W, R, E, L = (
     "ops/elementwise.py",
     "ops/linear.py",
 )
+O, X = "ops/base.py", "ops/execution.py"
 
 MUTANTS = (
     Mutant("INTERVAL.CENTRE", I, "noise = g * (size + offset_size) +", "noise ="),
@@ -58,14 +61,41 @@ MUTANTS = (
     Mutant(
         "SPREAD.NARROWED_DENSE", I, "= kernels.narrow_up(radius)", "= radius.astype(np.float32)"
     ),
-    Mutant("NOISE.FLOAT32", I, "noise = gamma * size + n", "noise = 0 * size + n"),
-    Mutant("NOISE.UNDERFLOW", I, "gamma * size + n * 2.0**-148", "gamma * size"),
-    Mutant("NOISE.MAGNITUDE", I, "size = size + abs(extra)", "size = size"),
-    Mutant(
-        "NOISE.OVERFLOW", I, "np.where((1.01 + gamma) * size > FLOAT32_MAX, np.inf, noise)", "noise"
-    ),
+    Mutant("NOISE.FLOAT32", O, "np.float32) * size + lost", "np.float32) * 0 * size + lost"),
+    Mutant("NOISE.UNDERFLOW", O, "np.float32) * size + lost", "np.float32) * size"),
+    Mutant("NOISE.OVERFLOW", X, "return np.where(lost, np.inf, noise)", "return noise"),
     Mutant("NOISE.FUNCTION", I, "_float32_range(lower - noise, upper + noise)", "lower, upper"),
-    Mutant("NOISE.RANGE", I, "np.where(upper > FLOAT32_MAX / 2, np.inf, upper)", "upper"),
+    Mutant(
+        "NOISE.RANGE",
+        I,
+        "lost = ~(np.maximum(-lower, upper) <= FLOAT32_MAX / 2)",
+        "lost = np.isnan(lower)",
+    ),
+    Mutant("NOISE.GATE", E, "2.0**-119, 2.0**-19)", "2.0**-119, 0.0)"),
+    Mutant("PEAK.MEAN", L, "(1 + 2.0**-50) / abs(self.scale)", "0.0 / abs(self.scale)"),
+    Mutant("PEAK.POOL", "formats/onnx/windows.py", "channels, float(first))", "channels)"),
+    Mutant("PEAK.STORED", O, "noise + self._largest_stored()", "noise"),
+    Mutant("PEAK.FUNCTION", I, "op.float32_peak(reach), np.inf)", "0.0, np.inf)"),
+    Mutant("POISON.FUNCTION", I, "np.where(np.isfinite(reach), op.", "np.where(reach >= 0, op."),
+    Mutant("POISON.RELU", I, 'and (guarantee == "real" or not x.unbounded)', ""),
+    Mutant("POISON.MAXIMUM", I, "np.where(lost.any(axis=-1), np.inf, 0.0)", "0.0 * lost[..., 0]"),
+    Mutant(
+        "POISON.LINES",
+        C,
+        'if guarantee == "float32":\n        noise = maximum_noise',
+        "if False:\n        noise = maximum_noise",
+    ),
+    Mutant(
+        "FOLD.OVERFLOW", "formats/onnx/fold.py", "overflowed(noise, abs(value) + noise)", "noise"
+    ),
+    Mutant("FOLD.SUM", "formats/onnx/fold.py", "overflowed(noise, scale + noise)", "noise"),
+    Mutant("NORMAL.PEAK", "formats/onnx/normal.py", "        largest * (1 + 2.0**-20),", "joint,"),
+    Mutant("NORMAL.LOST", "formats/onnx/normal.py", "steps * joint + 4 * LOST", "steps * joint"),
+    Mutant("EXECUTION.ERROR", X, "(steep * self.error + outer", "(outer"),
+    Mutant("EXECUTION.OFFSET", X, "(steep * self.offset_error + outer", "(outer"),
+    Mutant("EXECUTION.OUTER", X, "self.error + outer.error * slope)", "self.error)"),
+    Mutant("EXECUTION.PEAK", X, "np.maximum(self.peak, outer", "(outer"),
+    Mutant("EXECUTION.LOST", X, "(2 * LOST if steps else 0.0)", "0.0"),
     Mutant(
         "CHARGE.PRODUCT",
         C,
@@ -143,13 +173,7 @@ MUTANTS = (
         "lower.astype(dtype), upper.astype(dtype)",
     ),
     Mutant("FUSE.BIAS", L, "if previous.offset() is not None:", "if False:"),
-    Mutant("FUSE.OVERFLOW", L, "return bool(growing and shift < 2.0**100)", "return True"),
-    Mutant(
-        "FUSE.MAGNITUDE",
-        L,
-        "previous.scale_error, 0.0, parts * (1 + 2.0**-40))",
-        "previous.scale_error)",
-    ),
+    Mutant("FUSE.EXECUTION", L, "0.0, steps.packed())", "0.0)"),
     Mutant(
         "LINE.VALUE", R, "error = VALUE_ERROR * abs(value) + values.curve", "error = values.curve"
     ),

@@ -335,3 +335,12 @@ def test_an_infinity_is_not_half_known(op: Any) -> None:
     for method in METHODS:
         lower, upper = bounds(net, [1.5], method, 0.5)
         assert lower[0, 0] == -np.inf and upper[0, 0] == np.inf
+
+
+def test_coefficients_beyond_the_range() -> None:
+    """PEAK.STORED: float64 weights that float32 cannot hold, where their products are small."""
+    b = Builder(ops.Input(), (1,))
+    b.add(ops.Gemm(np.array([[1e300], [1.0]]), None), 0)
+    for method in METHODS:
+        lower, upper = bounds(b.build(1), [1e-300], method)
+        assert lower[0, 0] == -np.inf and upper[0, 0] == np.inf
