@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant("PEAK.POOL", "formats/onnx/windows.py", "channels, float(first))", "channels)"),
     Mutant("PEAK.STORED", O, "noise + self._largest_stored()", "noise"),
     Mutant("PEAK.FUNCTION", I, "op.float32_peak(reach), np.inf)", "0.0, np.inf)"),
-    Mutant("POISON.FUNCTION", I, "np.where(np.isfinite(reach), op.", "np.where(reach >= 0, op."),
+    Mutant("POISON.FUNCTION", I, "return overflowed(noise, np.where(", "return abs(np.where("),
     Mutant("POISON.RELU", I, 'and (guarantee == "real" or not x.unbounded)', ""),
     Mutant("POISON.MAXIMUM", I, "np.where(lost.any(axis=-1), np.inf, 0.0)", "0.0 * lost[..., 0]"),
     Mutant(
@@ -88,7 +88,9 @@ MUTANTS = (
     Mutant(
         "FOLD.OVERFLOW", "formats/onnx/fold.py", "overflowed(noise, abs(value) + noise)", "noise"
     ),
-    Mutant("FOLD.SUM", "formats/onnx/fold.py", "overflowed(noise, scale + noise)", "noise"),
+    Mutant(
+        "FOLD.SUM", "formats/onnx/contract.py", "overflowed(noise, size + error + noise)", "noise"
+    ),
     Mutant("NORMAL.PEAK", "formats/onnx/normal.py", "        largest * (1 + 2.0**-20),", "joint,"),
     Mutant("NORMAL.LOST", "formats/onnx/normal.py", "steps * joint + 4 * LOST", "steps * joint"),
     Mutant("EXECUTION.ERROR", X, "(steep * self.error + outer", "(outer"),

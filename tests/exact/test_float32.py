@@ -18,6 +18,8 @@ import gamma
 from gamma import ops
 from gamma.network.graph import Builder, Network
 from gamma.ops.execution import FLOAT32_MAX
+from gamma.propagate.constants import max_tables
+from gamma.propagate.state import NodeBounds
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.exact.functions import OPERATORS, label
@@ -344,3 +346,32 @@ def test_coefficients_beyond_the_range() -> None:
     for method in METHODS:
         lower, upper = bounds(b.build(1), [1e-300], method)
         assert lower[0, 0] == -np.inf and upper[0, 0] == np.inf
+
+
+@pytest.mark.parametrize(("op", "x"), [(ops.HardSwish(), 1e38), (ops.Softplus(), 100.0)])
+def test_functions_that_overflow_on_the_way(op: Any, x: float) -> None:
+    """PEAK.FUNCTION: 6·x before the division by 6, exp(x) before its logarithm."""
+    b = Builder(ops.Input(), (1,))
+    b.add(op, 0)
+    for method in METHODS:
+        lower, upper = bounds(b.build(1), [x], method)
+        assert lower[0, 0] == -np.inf and upper[0, 0] == np.inf
+        assert np.isfinite(bounds(b.build(1), [50.0], method)).all()
+
+
+def test_a_computed_mean_may_overflow() -> None:
+    """FOLD.SUM: four times 3e38 in float32, whatever a runtime makes of its mean."""
+    nodes, shape, constants, _ = CASES["mean of constants"]
+    lower, upper = bounds(load(model(nodes, shape, constants)), np.zeros(4), "ibp")
+    assert (lower == -np.inf).all() and (upper == np.inf).all()
+
+
+def test_lines_of_a_maximum_with_nan() -> None:
+    """POISON.LINES: the entry that the lower line follows is finite, another one is not."""
+    low, high = np.array([[[0.0, -np.inf]]]), np.array([[[1.0, np.inf]]])
+    op, centre = ops.ReduceMax(1), np.zeros((1, 1, 2))
+    outside = NodeBounds(np.full((1, 1), -np.inf), np.full((1, 1), np.inf), np.zeros((1, 1)))
+    with np.errstate(all="ignore"):
+        inside = NodeBounds(low, high, centre)
+        table = max_tables(op, outside, inside, np.dtype(np.float64), "float32")
+    assert not np.isfinite([table.lower_const[0, 0], table.upper_const[0, 0]]).any()

@@ -187,7 +187,7 @@ def _blocks(t: Translation, call: Call, a: Variable, b: Constant) -> Variable:
     weight = t.coefficients(call, b).mapped(arranged)
     channels = transposed(t, call, t.reshape(call, wide, (count, rows, inner)), (0, 2, 1))
     flat = t.reshape(call, channels, (1, count * inner, rows))
-    op = Conv(weight.array, None, (1,), (0, 0), (1,), count, **estimates(weight))
+    op = Conv(weight.array, None, (1,), (0, 0), (1,), count, **estimates(weight))  # type: ignore[arg-type]
     assert isinstance(flat, Variable)
     made = t.emit(call, op, flat, dims=(1, count * columns, rows))
     back = transposed(t, call, t.reshape(call, made, (count, columns, rows)), (0, 2, 1))

@@ -151,7 +151,7 @@ def conv(t: Translation, call: Call, inputs: Inputs) -> Value:
     if len(source.dims) != len(x.dims):
         source, extra = x, (0,) * len(g.pads)
     pads = tuple(a + b for a, b in zip(g.pads, extra, strict=True))
-    op = Conv(weight.array, None, g.strides, pads, g.dilations, group, **estimates(weight))
+    op = Conv(weight.array, None, g.strides, pads, g.dilations, group, **estimates(weight))  # type: ignore[arg-type]
     return _biased(t, call, op, source, bias, (1, weight.dims[0], *g.counts))
 
 
