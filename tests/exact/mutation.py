@@ -76,7 +76,12 @@ MUTANTS = (
     Mutant("PEAK.POOL", "formats/onnx/windows.py", "channels, float(first))", "channels)"),
     Mutant("PEAK.STORED", O, "noise + self._largest_stored()", "noise"),
     Mutant("PEAK.FUNCTION", I, "op.float32_peak(reach), np.inf)", "0.0, np.inf)"),
-    Mutant("POISON.FUNCTION", I, "return overflowed(noise, np.where(", "return abs(np.where("),
+    Mutant(
+        "POISON.FUNCTION",
+        I,
+        "return overflowed(noise, np.where(",
+        "return np.nan_to_num(noise + 0 * np.where(",
+    ),
     Mutant("POISON.RELU", I, 'and (guarantee == "real" or not x.unbounded)', ""),
     Mutant("POISON.MAXIMUM", I, "np.where(lost.any(axis=-1), np.inf, 0.0)", "0.0 * lost[..., 0]"),
     Mutant(
