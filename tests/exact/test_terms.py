@@ -481,7 +481,7 @@ def test_fused_scales_keep_their_overflow() -> None:
     up, down = (ops.Scale(np.array([2.0**e], np.float32)) for e in (100, -100))
     fused = down.after(up)
     assert fused is not None
-    known = gamma.bounds(chain((1,), fused), around(2.0**30, 0.0), guarantee="float32")
+    known = gamma.bounds(chain((1,), fused), around([2.0**30], 0.0), guarantee="float32")
     assert known.lower[0, 0] == -np.inf and known.upper[0, 0] == np.inf
 
 
