@@ -75,21 +75,16 @@ MUTANTS = (
     Mutant("PEAK.MEAN", L, "(1 + 2.0**-50) / abs(self.scale)", "0.0 / abs(self.scale)"),
     Mutant("PEAK.POOL", "formats/onnx/windows.py", "channels, float(first))", "channels)"),
     Mutant("PEAK.STORED", O, "noise + self._largest_stored()", "noise"),
-    Mutant("PEAK.FUNCTION", I, "op.float32_peak(reach), np.inf)", "0.0, np.inf)"),
-    Mutant(
-        "POISON.FUNCTION",
-        I,
-        "return overflowed(noise, np.where(",
-        "return np.nan_to_num(noise + 0 * np.where(",
-    ),
+    Mutant("PEAK.FUNCTION", E, "self.float32_peak(reach), np.inf)", "0.0, np.inf)"),
+    Mutant("POISON.FUNCTION", E, "return overflowed(noise, peak)", "return np.nan_to_num(noise)"),
     Mutant("POISON.RELU", I, 'and (guarantee == "real" or not x.unbounded)', ""),
-    Mutant("POISON.MAXIMUM", I, "np.where(lost.any(axis=-1), np.inf, 0.0)", "0.0 * lost[..., 0]"),
     Mutant(
-        "POISON.LINES",
-        C,
-        'if guarantee == "float32":\n        noise = maximum_noise',
-        "if False:\n        noise = maximum_noise",
+        "POISON.MAXIMUM",
+        "ops/pooling.py",
+        "np.where(lost.any(axis=-1), np.inf, 0.0)",
+        "0.0 * lost[..., 0]",
     ),
+    Mutant("POISON.LINES", T, "        lower, upper = lower - noise, upper + noise\n", ""),
     Mutant(
         "FOLD.OVERFLOW", "formats/onnx/fold.py", "overflowed(noise, abs(value) + noise)", "noise"
     ),

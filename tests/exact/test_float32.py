@@ -17,9 +17,9 @@ import pytest
 import gamma
 from gamma import ops
 from gamma.network.graph import Builder, Network
+from gamma.ops.bounds import NodeBounds
 from gamma.ops.execution import FLOAT32_MAX
-from gamma.propagate.constants import max_tables
-from gamma.propagate.state import NodeBounds
+from gamma.ops.tables import Precision, picked
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.exact.functions import OPERATORS, label
@@ -373,5 +373,5 @@ def test_lines_of_a_maximum_with_nan() -> None:
     outside = NodeBounds(np.full((1, 1), -np.inf), np.full((1, 1), np.inf), np.zeros((1, 1)))
     with np.errstate(all="ignore"):
         inside = NodeBounds(low, high, centre)
-        table = max_tables(op, outside, inside, np.dtype(np.float64), "float32")
+        table = picked(op, outside, inside, Precision("float32"))
     assert not np.isfinite([table.lower_const[0, 0], table.upper_const[0, 0]]).any()
