@@ -332,7 +332,7 @@ static double seconds_now(void) {
 
 #define F double
 #define FN(name) name##_f64
-#define UNDERFLOW 0.0 /* 2^-1075 is no number; 2^-1000 is paid besides */
+#define UNDERFLOW 0x1p-1074 /* half of it, what a product can lose, is no number */
 #include "dense.inc"
 #undef F
 #undef FN

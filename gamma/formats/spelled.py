@@ -72,6 +72,8 @@ def encode(net: Network) -> tuple[dict[str, Array], str]:
     nodes = []
     for position, node in enumerate(net.nodes):
         item: dict[str, Any] = {"name": node.name, "op": node.op.name}
+        if node.inner:
+            item["inner"] = True
         if position == 0:
             item["shape"] = list(node.shape)
         else:
@@ -137,8 +139,12 @@ def decode(tensors: TensorFile, text: str, source: Source | None) -> Network:
     if not isinstance(graph["nodes"], list) or not graph["nodes"]:
         reader.fail("graph", "nodes must be a list that starts with the input")
     nodes = [reader.input(graph["nodes"][0])]
+    names = {nodes[0].name}
     for item in graph["nodes"][1:]:
         nodes.append(reader.node(item, nodes))
+        if nodes[-1].name in names:
+            reader.fail(f"node {nodes[-1].name}", "another node has this name: give each its own")
+        names.add(nodes[-1].name)
     output, notes = graph["output"], graph.get("notes", [])
     if type(output) is not int or not 0 <= output < len(nodes):
         reader.fail("graph", f"output {shorten(output)} is not the number of a node")
@@ -193,8 +199,12 @@ class _Reader:
 
     def node(self, item: object, earlier: list[Node]) -> Node:
         where = f"node {self.name(item, len(earlier))}"
-        item = self.mapping(item, where, {"name", "op", "inputs"}, {"attributes", "tensors"})
+        item = self.mapping(
+            item, where, {"name", "op", "inputs"}, {"attributes", "tensors", "inner"}
+        )
         inputs = item["inputs"]
+        if type(item.get("inner", False)) is not bool:
+            self.fail(where, f"inner is {shorten(item['inner'])}, expected true or false")
         good = isinstance(inputs, list) and all(
             type(i) is int and 0 <= i < len(earlier) for i in inputs
         )
@@ -210,7 +220,7 @@ class _Reader:
         if math.prod(shape) > NODE_LIMIT:
             self.fail(where, f"its shape {shape} has more than {NODE_LIMIT} entries")
         self.check_broadcast(where, op, shape)
-        return Node(item["name"], op, tuple(inputs), shape)
+        return Node(item["name"], op, tuple(inputs), shape, item.get("inner", False))
 
     def check_broadcast(self, where: str, op: Operator, shape: tuple[int, ...]) -> None:
         """Arrays that act entry by entry must not be larger than the node."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from gamma.errors import InternalError, UsageError
+from gamma.errors import UsageError
+from gamma.tensor.exactly import exact_integer
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -33,6 +35,10 @@ class Operator(Protocol):
     @property
     def parameters(self) -> int:
         """Number of stored weights."""
+
+    @property
+    def several(self) -> bool:
+        """Whether it takes more inputs than one."""
 
     def shape(self, *inputs: Shape) -> Shape:
         """Shape of the output for these input shapes; raises UsageError when they do not fit."""
@@ -74,12 +80,16 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One application of an operator; ``inputs`` are indices of earlier nodes."""
+    """One application of an operator; ``inputs`` are indices of earlier nodes.
+
+    ``inner``: a step within an operator of the file. Its name is made up: no value of the file.
+    """
 
     name: str
     op: Operator
     inputs: tuple[int, ...]
     shape: Shape
+    inner: bool = False
 
     @property
     def size(self) -> int:
@@ -91,8 +101,8 @@ class Node:
 class Network:
     """A directed acyclic graph with one input (node 0) and one output.
 
-    Raises InternalError when nodes are not in topological order or a shape is not the one its
-    operator computes.
+    Raises UsageError when nodes are not in topological order, two have one name, or a shape is
+    empty or not the one its operator computes.
     """
 
     nodes: tuple[Node, ...]
@@ -103,15 +113,22 @@ class Network:
 
     def __post_init__(self) -> None:
         if not self.nodes or self.nodes[0].inputs:
-            raise InternalError("a network starts with its input node")
+            raise UsageError("a network starts with its input node")
+        _check_size(self.nodes[0])
         for position, node in enumerate(self.nodes[1:], start=1):
             if not node.inputs or any(not 0 <= i < position for i in node.inputs):
-                raise InternalError(f"node {node.name}: inputs {node.inputs} are not earlier nodes")
-            shape = node.op.shape(*(self.nodes[i].shape for i in node.inputs))
+                raise UsageError(f"node {node.name}: inputs {node.inputs} are not earlier nodes")
+            shape = shape_of(node.op, [self.nodes[i].shape for i in node.inputs])
             if shape != node.shape:
-                raise InternalError(f"node {node.name}: shape {node.shape}, operator says {shape}")
-        if not 0 <= self.output < len(self.nodes):
-            raise InternalError(f"output node {self.output} does not exist")
+                raise UsageError(f"node {node.name}: shape {node.shape}, operator says {shape}")
+            _check_size(node)
+        if not 0 <= exact_integer(self.output, "output") < len(self.nodes):
+            raise UsageError(
+                f"output node {self.output} does not exist, expected 0 to {len(self.nodes) - 1}"
+            )
+        if len({node.name for node in self.nodes}) < len(self.nodes):
+            (name, count), *_ = Counter(node.name for node in self.nodes).most_common(1)
+            raise UsageError(f"{count} nodes have the name {name}, expected one")
 
     @property
     def input_shape(self) -> Shape:
@@ -177,20 +194,72 @@ class Network:
         return values
 
 
+def shape_of(op: Operator, inputs: Sequence[Shape]) -> Shape:
+    """Shape of the output. Raises UsageError when the operator does not take these inputs."""
+    if len(inputs) > 1 and not op.several:
+        raise UsageError(f"{op.name} takes one input, found {len(inputs)}")
+    return op.shape(*inputs)
+
+
+def _check_size(node: Node) -> None:
+    if any(n < 1 for n in node.shape):
+        raise UsageError(f"node {node.name}: shape {node.shape} holds no neurons")
+
+
 class Builder:
-    """Collects nodes in order and infers shapes; readers use it."""
+    """Collects nodes in order, infers shapes and keeps names apart; readers use it.
 
-    def __init__(self, input_op: Operator, shape: Sequence[int], name: str = "input") -> None:
-        self.nodes: list[Node] = [Node(name, input_op, (), tuple(shape))]
+    ``reserved`` are names that only `add` and `label` give, never a made-up one.
+    """
 
-    def add(self, op: Operator, *inputs: int, name: str = "") -> int:
-        """Append a node and return its index. Raises UsageError when shapes do not fit."""
-        shape = op.shape(*(self.nodes[i].shape for i in inputs))
-        self.nodes.append(Node(name or f"{op.name}_{len(self.nodes)}", op, inputs, shape))
+    def __init__(
+        self,
+        input_op: Operator,
+        shape: Sequence[int],
+        name: str = "input",
+        reserved: Iterable[str] = (),
+    ) -> None:
+        sizes = tuple(exact_integer(n, "input shape", least=1) for n in shape)
+        self.nodes: list[Node] = [Node(name, input_op, (), sizes)]
+        self._names, self._reserved = {name}, frozenset(reserved)
+        self._made: Counter[str] = Counter()
+
+    def add(self, op: Operator, *inputs: int, name: str = "", inner: bool = False) -> int:
+        """Append a node and return its index.
+
+        Without a name it gets one; an ``inner`` node gets one made of ``name``, see `Node`. Raises
+        UsageError when shapes do not fit or another node has the name.
+        """
+        for i in inputs:
+            if not 0 <= exact_integer(i, f"an input of {op.name}") < len(self.nodes):
+                raise UsageError(f"{op.name}: input {i} is not one of {len(self.nodes)} nodes")
+        shape = shape_of(op, [self.nodes[i].shape for i in inputs])
+        if inner or not name:
+            name = self._free(name, f"{op.name}_{len(self.nodes)}")
+        elif name in self._names:
+            raise UsageError(f"another node has the name {name}: give each its own")
+        node = Node(name, op, inputs, shape, inner)
+        _check_size(node)
+        self._names.add(name)
+        self.nodes.append(node)
         return len(self.nodes) - 1
+
+    def label(self, index: int, name: str) -> None:
+        """Give an inner node the name of the value that it turned out to be."""
+        if self.nodes[index].inner and name not in self._names:
+            self._names.add(name)
+            self.nodes[index] = replace(self.nodes[index], name=name, inner=False)
 
     def build(
         self, output: int, source: Source | None = None, notes: Sequence[str] = ()
     ) -> Network:
         """The finished network."""
         return Network(tuple(self.nodes), output, source, tuple(notes))
+
+    def _free(self, base: str, plain: str) -> str:
+        """A name that no node has and nobody reserved."""
+        name, base = (f"{base}/1", base) if base else (plain, plain)
+        while name in self._names or name in self._reserved:
+            self._made[base] += 1
+            name = f"{base}/{self._made[base]}"
+        return name

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
+from numbers import Rational
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from gamma.errors import PropertyError, UsageError
 from gamma.network.exact import enclose_rows, exact_fractions
 from gamma.network.rows import ConstraintRows, constraint_rows
 from gamma.tensor.box import Box
+from gamma.tensor.exactly import exact_integer
 from gamma.tensor.rounding import fraction_up, to_down, to_up
 
 Float32 = npt.NDArray[np.float32]
@@ -66,9 +68,28 @@ class Region:
     upper: tuple[Fraction, ...]
     unsafe: tuple[Conjunction, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.lower) != len(self.upper):
+            raise PropertyError(f"region: {len(self.lower)} lower ends, {len(self.upper)} upper")
+        if not {*map(type, self.lower), *map(type, self.upper)} <= {Fraction, int}:
+            raise UsageError("region: an end of its box is neither a Fraction nor an int")
+        for index, (low, high) in enumerate(zip(self.lower, self.upper, strict=True)):
+            # Fraction's own comparison takes three times as long, and an image has many.
+            if low.numerator * high.denominator > high.numerator * low.denominator:
+                raise PropertyError(
+                    f"region: X_{index} has its lower end {_shown(low)} above its upper end "
+                    f"{_shown(high)}"
+                )
+
     def __repr__(self) -> str:
         """Sizes only: the ends of an image's box would fill screens."""
         return f"Region({len(self.lower)} inputs, {len(self.unsafe)} conjunctions)"
+
+
+def _shown(value: Fraction) -> str:
+    """A fraction in few characters."""
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:20]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +129,19 @@ class Property:
     label: int | None = None
     balls: tuple[Ball, ...] = ()
     integers: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Raises PropertyError for an index or a size that does not fit."""
+        checked: set[int] = set()  # conjunctions, by identity: regions share them
+        for region in self.regions:
+            if len(region.lower) != self.inputs:
+                raise PropertyError(f"a region has {len(region.lower)} inputs, not {self.inputs}")
+            for conjunction in region.unsafe:
+                if id(conjunction) not in checked:
+                    checked.add(id(conjunction))
+                    for constraint in conjunction:
+                        _check_terms(constraint.y, self.outputs, "Y")
+                        _check_terms(constraint.x, self.inputs, "X")
 
     def __repr__(self) -> str:
         """Sizes and source; the numbers are in ``regions``."""
@@ -250,6 +284,16 @@ class Property:
         return array.astype(np.float64).ravel()
 
 
+def _check_terms(terms: Terms, size: int, letter: str) -> None:
+    for index, coefficient in terms:
+        if type(index) is not int or not 0 <= index < size:
+            raise PropertyError(
+                f"{letter}_{index}: expected a whole number from 0 to {size - 1} as its index"
+            )
+        if not isinstance(coefficient, Rational):
+            raise UsageError(f"{letter}_{index}: coefficient {coefficient!r} is no Fraction")
+
+
 def _misclassified(label: int, outputs: int) -> tuple[Conjunction, ...]:
     """Y_label − Y_j <= 0 for some other j."""
     return tuple(
@@ -271,7 +315,9 @@ def robustness(box: Box, label: int, outputs: int | None = None) -> Property:
         if box.center is None or box.radius is None:
             raise UsageError("a norm ball needs a centre and a radius")
         balls = (Ball(box.norm, exact_fractions(box.center), Fraction(float(box.radius))),)
-    waiting = Property((Region(lower, upper, ()),), len(lower), 0, label=int(label), balls=balls)
+    waiting = Property(
+        (Region(lower, upper, ()),), len(lower), 0, label=exact_integer(label, "label"), balls=balls
+    )
     return waiting if outputs is None else waiting.resolve(outputs)
 
 

@@ -7,6 +7,7 @@ row. Nothing here knows what an operator is.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from gamma.errors import InternalError
 from gamma.network.graph import Network, Node, Operator, Shape
@@ -15,7 +16,8 @@ from gamma.network.graph import Network, Node, Operator, Shape
 def simplify(network: Network) -> Network:
     """An equal network with consecutive operators fused and unread nodes removed.
 
-    The input and the output keep their meaning and shape; names of fused nodes are the later one's.
+    The input and the output keep their meaning and shape. A fused node has the later one's value,
+    so it has the later one's name; a name whose value is no longer computed is gone.
     """
     nodes = list(network.nodes)
     while _fuse(nodes, network.output):
@@ -38,12 +40,14 @@ def _fuse(nodes: list[Node], output: int) -> bool:
             previous = nodes[source]
             if len(previous.inputs) != 1 or (uses[source] > 1 and previous.op.parameters):
                 break  # a shared layer is computed once: fusing would compute it again
+            if previous.op.parameters and not previous.inner and nodes[previous.inputs[0]].inner:
+                break  # an operator in several steps is fused whole or not at all: no half is left
             fused = node.op.after(previous.op)
             if fused is None:
                 break
             start = previous.inputs[0]
             shape = _checked(fused, nodes[start].shape, node.shape)
-            node = Node(node.name, fused, (start,), shape)
+            node = replace(node, op=fused, inputs=(start,), shape=shape)
             nodes[position] = node
             uses[source] -= 1
             uses[start] += 1
@@ -67,10 +71,14 @@ def _bypass(nodes: list[Node]) -> bool:
     for position, node in enumerate(nodes):
         inputs = tuple(stands_for[i] for i in node.inputs)
         if inputs != node.inputs:
-            nodes[position] = Node(node.name, node.op, inputs, node.shape)
+            nodes[position] = node = replace(node, inputs=inputs)
             changed = True
         if _neutral(nodes, position):
             stands_for[position] = inputs[0]
+            source = nodes[inputs[0]]
+            if source.inner and not node.inner:  # the same value: it keeps the file's name
+                nodes[inputs[0]] = replace(source, name=node.name, inner=False)
+                nodes[position] = replace(node, name=source.name, inner=True)
     return changed
 
 
@@ -97,7 +105,6 @@ def _compact(network: Network, nodes: list[Node], output: int) -> Network:
     kept = [p for p in range(len(nodes)) if p == 0 or uses[p]]
     place = {old: new for new, old in enumerate(kept)}
     final = tuple(
-        Node(n.name, n.op, tuple(place[i] for i in n.inputs), n.shape)
-        for n in (nodes[p] for p in kept)
+        replace(n, inputs=tuple(place[i] for i in n.inputs)) for n in (nodes[p] for p in kept)
     )
     return Network(final, place[output], network.source, network.notes, network.metadata)

@@ -19,6 +19,7 @@ from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.execution import overflowed, stored
 from gamma.tensor import resident, rounding
+from gamma.tensor.exactly import exact_float, exact_floats, exact_integer
 
 if TYPE_CHECKING:
     from gamma.ops.charges import LinearCharge
@@ -37,10 +38,21 @@ class Operator:
 
     Class data: ``linear_map`` whether it is `Linear`; ``diagonal`` whether its relaxation is a
     `gamma.ops.tables.Diagonal`, which takes over the charge of a linear input.
+
+    Raises UsageError for a weight or attribute that is not of its field's kind, or that float64
+    does not hold: see `gamma.tensor.exactly`.
     """
 
     linear_map: ClassVar[bool] = False
     diagonal: ClassVar[bool] = False
+    several: ClassVar[bool] = False  # takes more inputs than one
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            found = _taken(f"{type(self).__name__} {f.name}", str(f.type), value)
+            if found is not value:
+                object.__setattr__(self, f.name, found)
 
     @property
     def name(self) -> str:
@@ -108,6 +120,28 @@ class Operator:
         own = {id(getattr(self, f.name)) for f in fields(self)}
         for key in [key for key, value in store.items() if _size_of(value, own) >= least_bytes]:
             del store[key]
+
+
+def _taken(what: str, kind: str, value: Any) -> Any:
+    """The value of a field annotated ``kind``: the numbers that were given, and no others."""
+    if value is None and "None" in kind:
+        return None
+    if "int64" in kind:
+        array = np.asarray(value)
+        if array.dtype.kind not in "iu" or not (array.astype(np.int64) == array).all():
+            raise UsageError(f"{what} has dtype {array.dtype}, expected int64 indices")
+        return array.astype(np.int64, copy=False)
+    if kind == "float" or (kind.endswith("| float") and np.ndim(value) == 0):
+        return exact_float(value, what)
+    if "Array" in kind or "Float64" in kind:
+        return exact_floats(value, what)
+    if kind == "int":
+        return exact_integer(value, what)
+    if kind in ("Shape", "tuple[int, ...]"):
+        if not isinstance(value, tuple | list):
+            raise UsageError(f"{what}: found {value!r}, expected a tuple of whole numbers")
+        return tuple(exact_integer(v, what) for v in value)
+    return value
 
 
 def _size_of(value: Any, own: set[int]) -> int:
@@ -275,6 +309,7 @@ class Weighted(Linear):
     weight_noise: Array | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for part in (self.weight_error, self.weight_noise):
             if part is not None and part.shape != self.weight.shape:
                 raise UsageError(

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 Float64 = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 
-# Half the smallest positive number: the most a product can lose to underflow.
-UNDERFLOW = {np.dtype(np.float32): 2.0**-150, np.dtype(np.float64): 2.0**-1075}
+# The most a product can lose to underflow: half the smallest positive number. Half of float64's
+# is no float64, so a whole one stands for it.
+UNDERFLOW = {np.dtype(np.float32): 2.0**-150, np.dtype(np.float64): 2.0**-1074}
 UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 TINY = 2.0**-1000
 

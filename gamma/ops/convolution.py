@@ -148,6 +148,20 @@ def _quad(pads: Sequence[int]) -> tuple[int, int, int, int]:
     return (0, pads[0], 0, pads[1]) if len(pads) == 2 else (pads[0], pads[1], pads[2], pads[3])
 
 
+def _check_geometry(op: Conv | ConvTranspose, outputs: int) -> None:
+    """Raise UsageError when the bias or an attribute does not fit the kernel."""
+    rank = op.weight.ndim - 2
+    if op.bias is not None and op.bias.shape != (outputs,):
+        raise UsageError(f"{op.name}: bias of shape {op.bias.shape}, expected ({outputs},)")
+    for what, values, count, least in (
+        ("strides", op.strides, rank, 1),
+        ("dilations", op.dilations, rank, 1),
+        ("pads", op.pads, 2 * rank, 0),
+    ):
+        if len(values) != count or min(values) < least:
+            raise UsageError(f"{op.name}: {what} {values}, expected {count} of at least {least}")
+
+
 @dataclass(frozen=True, eq=False)
 class Conv(Weighted):
     """Cross-correlation; weight (out, in/group, *kernel), pads (begins..., ends...).
@@ -200,11 +214,16 @@ class Conv(Weighted):
         rank = self.weight.ndim - 2
         if rank not in (1, 2) or len(shape) != rank + 1:
             raise UsageError(f"Conv: kernel of rank {rank} on {shape}; 1-d and 2-d are supported")
-        if shape[0] != self.weight.shape[1] * self.group or self.weight.shape[0] % self.group:
+        if (
+            self.group < 1
+            or shape[0] != self.weight.shape[1] * self.group
+            or self.weight.shape[0] % self.group
+        ):
             raise UsageError(
                 f"Conv: weight {self.weight.shape} with {self.group} groups needs "
                 f"{self.weight.shape[1] * self.group} channels, the input has shape {shape}"
             )
+        _check_geometry(self, int(self.weight.shape[0]))
         counts = self.window(shape).positions
         if min(counts) < 1:
             raise UsageError(f"Conv: the kernel does not fit into the padded input {shape}")
@@ -285,6 +304,7 @@ class ConvTranspose(Weighted):
         rank = self.weight.ndim - 2
         if rank not in (1, 2) or len(shape) != rank + 1 or shape[0] != self.weight.shape[0]:
             raise UsageError(f"ConvTranspose: weight {self.weight.shape} does not fit {shape}")
+        _check_geometry(self, int(self.weight.shape[1]) * self.group)
         image = []
         for axis in range(rank):
             span = (self.weight.shape[axis + 2] - 1) * self.dilations[axis] + 1

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from gamma.errors import UsageError
 from gamma.ops.base import Array, Float64, Operator, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import LinearCharge
@@ -255,6 +256,16 @@ class PRelu(Elementwise):
 
     slope: Array
     alike = False
+
+    def shape(self, *inputs: Shape) -> Shape:
+        try:
+            fits = np.broadcast_shapes(self.slope.shape, inputs[0]) == inputs[0]
+        except ValueError:
+            fits = False
+        if not fits:
+            raise UsageError(f"PRelu: slope {self.slope.shape} does not broadcast to {inputs[0]}")
+        return inputs[0]
+
     breaks = (0.0,)
     curvature = (0, 0)
     stationary = (0.0,)

@@ -30,6 +30,11 @@ class Gemm(Weighted):
 
     def shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
+        bias = (len(self.weight),) if self.bias is None else self.bias.shape
+        if self.weight.ndim != 2 or bias != self.weight.shape[:1]:
+            raise UsageError(
+                f"Gemm: weight {self.weight.shape} and bias {bias}, expected (out, in) and (out,)"
+            )
         if not shape or shape[-1] != self.weight.shape[1]:
             raise UsageError(
                 f"Gemm: weight {self.weight.shape} needs a last axis of {self.weight.shape[1]}, "
@@ -180,6 +185,7 @@ class Add(Linear):
     entrywise = True
 
     signs: tuple[int, ...] = (1, 1)
+    several = True
 
     @property
     def terms(self) -> int:
@@ -212,6 +218,7 @@ class Concat(Linear):
     """Joins its inputs along ``axis`` of the shapes without the batch axis."""
 
     axis: int
+    several = True
 
     @property
     def unit(self) -> bool:

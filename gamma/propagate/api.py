@@ -37,6 +37,7 @@ from gamma.propagate.walks import (
 from gamma.tensor import kernels, probe, rounding, threads
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
+from gamma.tensor.exactly import exact_floats
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -80,14 +81,29 @@ def _options(
     deadline: float | None,
     row_bytes: int,
 ) -> Options:
+    if not isinstance(network, Network):
+        raise UsageError(f"net is {type(network).__name__}, expected a Network: gamma.load(path)")
     if dtype not in ("auto", "float32", "float64"):
         raise UsageError(f"dtype {dtype!r}: expected auto, float32 or float64")
     refuse_guarantee(network, guarantee)
     # A failed probe means that products may break the assumptions of the float32 charges.
-    failed = bool(probe.check_arithmetic())
-    wide = failed or dtype == "float64" or (dtype == "auto" and narrow(network))
+    wide = (
+        bool(probe.float32_failures())
+        or dtype == "float64"
+        or (dtype == "auto" and narrow(network))
+    )
     chosen = np.dtype(np.float64 if wide else np.float32)
     return Options(method, guarantee, chosen, row_bytes, deadline)
+
+
+def _batched(net: Network, box: Box) -> Box:
+    """The boxes as a batch of the network's inputs. Raises UsageError when there are none."""
+    if not isinstance(box, Box):
+        raise UsageError(f"box is {type(box).__name__}, expected a gamma.Box: Box(lower, upper)")
+    many = box.batched(net.input_shape)
+    if not len(many.lower):
+        raise UsageError("the box is an empty batch, expected one input set or more")
+    return many
 
 
 def _walks(
@@ -149,16 +165,23 @@ def bounds(
         guarantee: "real" (the real-arithmetic network) or "float32" (also every float32 execution).
         dtype: of the coefficient rows; "auto" takes float64 for narrow networks, and for the rows
             of a few outputs.
-        intermediate: return a dict of node name -> BoundedTensor instead.
+        intermediate: return a dict of node name -> BoundedTensor instead: of the values of the file
+            that are computed. Steps inside an operator of the file and values that fusing left out
+            have none.
         deadline: ``time.monotonic()`` value after which ResourceError is raised.
         streaming: keep bounds in a store, read weights when they are used (`StreamingConfig`).
         max_memory_bytes: a limit for this call; streams as it needs to.
 
     Returns:
-        BoundedTensor of shape (*output_shape) or (batch, *output_shape), in the rows' dtype.
+        BoundedTensor of shape (*output_shape) or (batch, *output_shape), in the rows' dtype; it
+        unpacks as its two ends.
+
+    Raises:
+        UsageError: sizes or options that do not fit. ResourceError: the deadline passed.
+        UnsupportedError: float64 arithmetic is not what sound bounds need on this machine.
     """
     options = _options(net, method, guarantee, dtype, deadline, row_bytes)
-    many = box.batched(net.input_shape)
+    many = _batched(net, box)
     single = many.shape != box.shape and len(many.lower) == 1
     few = dtype == "auto" and method == "crown" and net.nodes[net.output].size <= _FEW_OUTPUTS
     rows = 2 * net.nodes[net.output].size
@@ -166,7 +189,9 @@ def bounds(
     count = len(many.lower)
     if streaming is None and not max_memory_bytes and method != "crown":
         step = min(step, boxes_per_share(net, count))
-    nodes = range(net.output + 1) if intermediate else (net.output,)
+    nodes = [net.output]
+    if intermediate:
+        nodes = [k for k in range(net.output + 1) if k == net.output or not net.nodes[k].inner]
 
     def ends(start: int) -> list[tuple[Array, Array]]:
         with telemetry.measure("bounds", boxes=min(step, count - start)):
@@ -215,7 +240,7 @@ def lower_bounds(
     """
     options = _options(net, method, guarantee, dtype, deadline, row_bytes)
     options = replace(options, progress=progress)
-    many = box.batched(net.input_shape)
+    many = _batched(net, box)
     size = int(np.prod(net.output_shape))
     if specification.output_rows.shape[1:] != (size,):
         raise UsageError(
@@ -240,7 +265,7 @@ def lower_bounds(
         with span, _own_threads(net, method):
             redone += _one_batch(start_walk, chosen, part, options, dtype, result, rows)
     result.used = (method, f"{redone} rows again in float64") if redone else (method,)
-    if failed := probe.check_arithmetic():
+    if failed := probe.float32_failures():
         result.used += (f"float64 because the arithmetic probe failed: {', '.join(failed)}",)
     return result
 
@@ -351,7 +376,8 @@ def _describe(made: Walk, result: Analysis) -> None:
 
 def enclose(net: Network, x: npt.ArrayLike) -> tuple[Float64, Float64]:
     """Certified float64 enclosure of the exact outputs at points (batch, *input shape)."""
-    points = np.ascontiguousarray(x, dtype=np.float64)
+    probe.float32_failures()  # refuses where float64 is not what the formulas need
+    points = np.ascontiguousarray(exact_floats(x, "x"), dtype=np.float64)
     lower, upper = [], []
     step = boxes_at_once(net)
     for start in range(0, len(points), step):

@@ -248,7 +248,7 @@ def _assembled(cut: Cuts, operators: list[Operator], counts: tuple[int, ...]) ->
     for index, op, count in zip(cut.nodes, operators, counts, strict=True):
         node = cut.network.nodes[index]
         shape = _shape(node.shape, cut.axis[index], count)
-        nodes.append(Node(node.name, op, tuple(place[i] for i in node.inputs), shape))
+        nodes.append(replace(node, op=op, inputs=tuple(place[i] for i in node.inputs), shape=shape))
     try:
         return Network(tuple(nodes), place[cut.network.output])
     except (InternalError, UsageError):

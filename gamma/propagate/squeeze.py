@@ -38,7 +38,7 @@ def squeezed(network: Network) -> Network:
                 return network
         except UsageError:
             return network
-        nodes.append(Node(node.name, op, node.inputs, shape))
+        nodes.append(replace(node, op=op, shape=shape))
     return Network(tuple(nodes), network.output)
 
 

@@ -8,7 +8,7 @@ computed again at a time; with CROWN bounds inside nothing is, and they are pack
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.ops import Gemm
 from gamma.propagate.domain import Domain
@@ -29,6 +28,7 @@ from gamma.propagate.store import CheckpointedBounds, PackedBounds, let_go
 from gamma.propagate.walks import STREAMED_BLOCKS, Options, T, Walk
 from gamma.tensor import heap, kernels
 from gamma.tensor.box import Box
+from gamma.tensor.exactly import exact_integer
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -59,10 +59,8 @@ class StreamingConfig:
     spill: bool = False
 
     def __post_init__(self) -> None:
-        if self.checkpoint_interval < 1:
-            raise UsageError(f"checkpoint_interval {self.checkpoint_interval}: expected at least 1")
-        if self.max_memory_bytes < 0:
-            raise UsageError(f"max_memory_bytes {self.max_memory_bytes}: expected 0 or more")
+        exact_integer(self.checkpoint_interval, "checkpoint_interval", least=1)
+        exact_integer(self.max_memory_bytes, "max_memory_bytes", least=0)
 
     @classmethod
     def balanced(cls) -> StreamingConfig:
@@ -82,7 +80,7 @@ class StreamingConfig:
 
 @dataclass(frozen=True)
 class MemorySavings:
-    """What `estimate_memory_savings` says; bytes.
+    """What `estimate_memory_savings` says; bytes. Unpacks as full, streamed and per cent saved.
 
     Attributes:
         full: bounds of all layers at once. checkpoints, segment: what streaming keeps of them.
@@ -95,6 +93,9 @@ class MemorySavings:
     segment: int
     rows: int
     weights: int
+
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.full, self.streamed, 100 * self.saving))
 
     @property
     def streamed(self) -> int:
@@ -122,9 +123,10 @@ def estimate_memory_savings(
     of them exactly, or with ``f16`` in float32 at most. ``outputs`` rows of each sign are alive
     three times over.
     """
-    if layers < 1 or neurons < 1 or interval < 1:
-        found = f"{layers}, {neurons}, {interval}"
-        raise UsageError(f"layers, neurons, interval: found {found}, expected 1 or more each")
+    for name, value in (("layers", layers), ("neurons", neurons), ("interval", interval)):
+        exact_integer(value, name, least=1)
+    for name, value in (("outputs", outputs), ("weight_bytes", weight_bytes)):
+        exact_integer(value, name, least=0)
     kept = -(-layers // interval) - 1
     return MemorySavings(
         full=layers * neurons * 72,

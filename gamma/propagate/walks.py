@@ -34,6 +34,7 @@ from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import starts
 from gamma.tensor import choices, heap, rounding
 from gamma.tensor.box import Box
+from gamma.tensor.exactly import exact_float, exact_integer
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -54,7 +55,7 @@ class Options:
     """What a walk was asked for, the one settings value inside; ``progress`` is told which node it
     bounds.
 
-    Raises UsageError for an unknown method or guarantee.
+    Raises UsageError for an unknown method or guarantee, and for sizes and times that are none.
     """
 
     method: str = "crown"
@@ -69,6 +70,9 @@ class Options:
             raise UsageError(f"method {self.method!r}: expected one of {', '.join(METHODS)}")
         if self.guarantee not in GUARANTEES:
             raise UsageError(f"guarantee {self.guarantee!r}: expected real or float32")
+        exact_integer(self.row_bytes, "row_bytes", least=1)
+        if self.deadline is not None:
+            exact_float(self.deadline, "deadline")
 
     @property
     def precision(self) -> Precision:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.tensor import functions, kernels
+from gamma.tensor.exactly import exact_floats
 from gamma.tensor.products import matmul_interval, matmul_point
 from gamma.tensor.rounding import (
     down,
@@ -30,22 +32,21 @@ Array = npt.NDArray[Any]
 Operand = Any  # BoundedTensor, array or number
 
 
-def _floats(values: npt.ArrayLike, what: str) -> Array:
-    """``values`` as float32 or float64 without changing any of them."""
-    array = np.asarray(values)
-    if array.dtype in (np.float32, np.float64):
-        return array
-    if array.dtype == np.float16 or array.dtype.kind in "iu":
-        wide = array.astype(np.float64)
-        if array.dtype.kind in "iu" and (np.abs(wide) > 2.0**53).any():
-            raise UsageError(f"{what} has integers beyond 2^53, expected numbers float64 can hold")
-        return wide
-    raise UsageError(f"{what} has dtype {array.dtype}, expected float32, float64 or integers")
+@contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    """NumPy's errors about shapes, axes and indices as UsageError."""
+    try:
+        yield
+    except (ValueError, IndexError, TypeError) as error:
+        raise UsageError(f"{what}: {error}") from None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BoundedTensor:
     """Intervals [lower, upper], entry by entry; every operation rounds outward.
+
+    ``lower, upper = tensor`` are its two ends. An index is one of NumPy's, for both ends at once;
+    there is no ``len``, which could mean either: see ``size`` and ``shape``.
 
     Attributes:
         lower, upper: float32 or float64 arrays of one dtype and shape, read-only views (the data
@@ -61,7 +62,7 @@ class BoundedTensor:
     __array_ufunc__ = None  # array + tensor calls __radd__ instead of looping over entries
 
     def __post_init__(self) -> None:
-        lower, upper = _floats(self.lower, "lower"), _floats(self.upper, "upper")
+        lower, upper = exact_floats(self.lower, "lower"), exact_floats(self.upper, "upper")
         if lower.shape != upper.shape:
             raise UsageError(f"bounds have shapes {lower.shape} and {upper.shape}, expected one")
         if lower.dtype != upper.dtype:
@@ -79,20 +80,25 @@ class BoundedTensor:
             view.flags.writeable = False
             object.__setattr__(self, name, view)
 
+    def __iter__(self) -> Iterator[Array]:
+        return iter((self.lower, self.upper))
+
     @classmethod
     def from_point(cls, x: npt.ArrayLike) -> BoundedTensor:
         """The intervals [x, x]."""
-        values = _floats(x, "x")
+        values = exact_floats(x, "x")
         return cls(values, values)
 
     @classmethod
     def from_epsilon(cls, x: npt.ArrayLike, epsilon: npt.ArrayLike) -> BoundedTensor:
         """The intervals [x − epsilon, x + epsilon], rounded outward in x's dtype."""
-        values, radius = _floats(x, "x"), np.asarray(epsilon, dtype=np.float64)
+        values, radius = exact_floats(x, "x"), exact_floats(epsilon, "epsilon").astype(np.float64)
         if not (radius >= 0).all():
             raise UsageError("epsilon has negative or NaN entries, expected zero or more")
         wide = values.astype(np.float64)
-        return cls._outward(wide - radius, wide + radius, values.dtype)
+        with _fitting("epsilon"):
+            ends = np.broadcast_to(radius, wide.shape)
+        return cls._outward(wide - ends, wide + ends, values.dtype)
 
     @classmethod
     def _outward(cls, lower: Array, upper: Array, dtype: np.dtype[Any]) -> BoundedTensor:
@@ -144,18 +150,23 @@ class BoundedTensor:
         if isinstance(x, BoundedTensor):
             low, high = x.lower, x.upper
         else:
-            low = high = _floats(x, "x")
-        return bool(((self.lower <= low) & (high <= self.upper)).all())
+            low = high = exact_floats(x, "x")
+        with _fitting("x"):
+            return bool(((self.lower <= low) & (high <= self.upper)).all())
 
     def intersect(self, other: BoundedTensor) -> BoundedTensor:
         """What both contain; UsageError where nothing is left."""
-        return BoundedTensor(
-            np.maximum(self.lower, other.lower), np.minimum(self.upper, other.upper)
-        )
+        with _fitting("intersection"):
+            ends = np.maximum(self.lower, other.lower), np.minimum(self.upper, other.upper)
+        return BoundedTensor(*ends)
 
     def astype(self, dtype: npt.DTypeLike) -> BoundedTensor:
         """The same intervals in float32 or float64, rounded outward."""
-        return BoundedTensor(to_down(self.lower, dtype), to_up(self.upper, dtype))
+        with _fitting("dtype"):
+            wanted = np.dtype(dtype)
+        if wanted not in (np.float32, np.float64):
+            raise UsageError(f"dtype {wanted}: expected float32 or float64")
+        return BoundedTensor(to_down(self.lower, wanted), to_up(self.upper, wanted))
 
     def _pair(self, other: Operand) -> tuple[BoundedTensor, BoundedTensor]:
         """Both operands in one dtype and one shape; a number is enclosed in this dtype."""
@@ -171,7 +182,8 @@ class BoundedTensor:
         else:
             right = BoundedTensor.from_point(other)
         dtype = np.result_type(self.dtype, right.dtype)
-        shape = np.broadcast_shapes(self.shape, right.shape)
+        with _fitting("operands"):
+            shape = np.broadcast_shapes(self.shape, right.shape)
         return self._spread(dtype, shape), right._spread(dtype, shape)
 
     def _spread(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> BoundedTensor:
@@ -216,23 +228,24 @@ class BoundedTensor:
 
     def __matmul__(self, other: Operand) -> BoundedTensor:
         """(..., n) @ (n, k) with a point matrix or a tensor, by midpoint and radius."""
-        if isinstance(other, BoundedTensor):
-            ends = matmul_interval(self.lower, self.upper, other.lower, other.upper)
-            dtype = np.result_type(self.dtype, other.dtype)
-        else:
-            ends = matmul_point(self.lower, self.upper, _floats(other, "matrix"))
-            dtype = self.dtype
+        dtype = self.dtype
+        with _fitting("matrix product"):
+            if isinstance(other, BoundedTensor):
+                ends = matmul_interval(self.lower, self.upper, other.lower, other.upper)
+                dtype = np.result_type(self.dtype, other.dtype)
+            else:
+                ends = matmul_point(self.lower, self.upper, exact_floats(other, "matrix"))
         return BoundedTensor(to_down(ends[0], dtype), to_up(ends[1], dtype))
 
     def __rmatmul__(self, other: Operand) -> BoundedTensor:
         """point matrix (k, n) @ (n,) or (n, j)."""
-        matrix = _floats(other, "matrix")
+        matrix = exact_floats(other, "matrix")
         return (self.transpose() @ matrix.T).transpose()
 
     def sum(self, axis: int | tuple[int, ...] | None = None) -> BoundedTensor:
         """Sum over ``axis`` in float64, error charged."""
         low, high = self.lower.astype(np.float64), self.upper.astype(np.float64)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), _fitting("sum"):
             ends = low.sum(axis), high.sum(axis)
             count = max(self.size // max(np.size(ends[0]), 1), 1)
             factor = gamma_factor(2 * count + 4, np.float64)
@@ -241,7 +254,8 @@ class BoundedTensor:
         return BoundedTensor._outward(lower, upper, self.dtype)
 
     def __getitem__(self, index: Any) -> BoundedTensor:
-        return BoundedTensor(self.lower[index], self.upper[index])
+        with _fitting("index"):
+            return BoundedTensor(self.lower[index], self.upper[index])
 
     def slice_axis(self, axis: int, start: int, stop: int, step: int = 1) -> BoundedTensor:
         """Entries start:stop:step along ``axis``."""
@@ -254,26 +268,27 @@ class BoundedTensor:
     @staticmethod
     def stack(tensors: Sequence[BoundedTensor], axis: int = 0) -> BoundedTensor:
         """Tensors of one shape along a new axis."""
-        return BoundedTensor(
-            np.stack([t.lower for t in tensors], axis), np.stack([t.upper for t in tensors], axis)
-        )
+        with _fitting("stack"):
+            lower, upper = zip(*tensors, strict=True)
+            return BoundedTensor(np.stack(lower, axis), np.stack(upper, axis))
 
     @staticmethod
     def concat(tensors: Sequence[BoundedTensor], axis: int = 0) -> BoundedTensor:
         """Tensors one after another along ``axis``."""
-        return BoundedTensor(
-            np.concatenate([t.lower for t in tensors], axis),
-            np.concatenate([t.upper for t in tensors], axis),
-        )
+        with _fitting("concat"):
+            lower, upper = zip(*tensors, strict=True)
+            return BoundedTensor(np.concatenate(lower, axis), np.concatenate(upper, axis))
 
     def reshape(self, *shape: int) -> BoundedTensor:
         """The same intervals in another shape."""
-        return BoundedTensor(self.lower.reshape(shape), self.upper.reshape(shape))
+        with _fitting("reshape"):
+            return BoundedTensor(self.lower.reshape(shape), self.upper.reshape(shape))
 
     def transpose(self, *axes: int) -> BoundedTensor:
         """Axes permuted (reversed when none are given)."""
         order = axes or None
-        return BoundedTensor(self.lower.transpose(order), self.upper.transpose(order))
+        with _fitting("transpose"):
+            return BoundedTensor(self.lower.transpose(order), self.upper.transpose(order))
 
     def relu(self) -> BoundedTensor:
         """max(x, 0), exact."""

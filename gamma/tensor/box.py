@@ -8,18 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
+from gamma.tensor.exactly import exact_float, exact_floats
 
 Float64 = npt.NDArray[np.float64]
 
 
 def _exact64(values: npt.ArrayLike, what: str) -> Float64:
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise UsageError(f"{what} has dtype {array.dtype}, expected numbers")
-    result = np.ascontiguousarray(array, dtype=np.float64)
+    array = exact_floats(values, what)
+    result = np.ascontiguousarray(array, dtype=np.float64).reshape(array.shape)
     if not np.isfinite(result).all():
         raise UsageError(f"{what} has NaN or infinite entries, expected finite numbers")
     return result
+
+
+def _radius(epsilon: float) -> float:
+    radius = exact_float(epsilon, "the radius of the ball")
+    if not 0 <= radius < np.inf:
+        raise UsageError(f"the radius of the ball is {radius}, expected zero or more, and finite")
+    return radius
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +65,16 @@ class Box:
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
         if self.center is not None:
-            object.__setattr__(self, "center", _exact64(self.center, "the centre of the ball"))
+            center = _exact64(self.center, "the centre of the ball")
+            if center.shape != lower.shape:
+                raise UsageError(
+                    f"the ball's centre has shape {center.shape}, its box {lower.shape}"
+                )
+            object.__setattr__(self, "center", center)
+        if self.radius is not None:
+            if self.center is None:
+                raise UsageError("a ball needs a centre; use Box.l2 or Box.l1")
+            object.__setattr__(self, "radius", _radius(self.radius))
 
     @classmethod
     def linf(
@@ -80,8 +95,8 @@ class Box:
         clip: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     ) -> Box:
         """All points within Euclidean distance ``epsilon`` of ``x``, cut to ``clip``."""
-        centre, lower, upper = _around(x, float(epsilon), clip)
-        return cls(lower, upper, "2", centre, float(epsilon))
+        centre, lower, upper = _around(x, _radius(epsilon), clip)
+        return cls(lower, upper, "2", centre, _radius(epsilon))
 
     @classmethod
     def l1(
@@ -91,8 +106,8 @@ class Box:
         clip: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     ) -> Box:
         """All points within L1 distance ``epsilon`` of ``x``, cut to ``clip``."""
-        centre, lower, upper = _around(x, float(epsilon), clip)
-        return cls(lower, upper, "1", centre, float(epsilon))
+        centre, lower, upper = _around(x, _radius(epsilon), clip)
+        return cls(lower, upper, "1", centre, _radius(epsilon))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -145,15 +160,31 @@ def _around(
     radius = _exact64(epsilon, "epsilon")
     if (radius < 0).any():
         raise UsageError("epsilon is negative, expected zero or more")
+    _check_fits(radius, centre, "epsilon")
     low, high = _sum_outward(centre, -radius, -np.inf), _sum_outward(centre, radius, np.inf)
     if clip is not None:
+        if not isinstance(clip, tuple | list) or len(clip) != 2:
+            raise UsageError(f"clip: found {clip!r}, expected the pair (low, high)")
         floor, ceiling = _exact64(clip[0], "clip"), _exact64(clip[1], "clip")
+        _check_fits(floor, centre, "clip's low end")
+        _check_fits(ceiling, centre, "clip's high end")
         if (floor > ceiling).any():
             raise UsageError("clip: the low end is above the high end")
         low, high = np.maximum(low, floor), np.minimum(high, ceiling)
         if (low > high).any():
             raise UsageError("clip leaves nothing of the box: x lies further than epsilon outside")
     return centre, low, high
+
+
+def _check_fits(values: Float64, centre: Float64, what: str) -> None:
+    try:
+        fits = np.broadcast_shapes(values.shape, centre.shape) == centre.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UsageError(
+            f"{what} has shape {values.shape}, expected a number or one per entry of {centre.shape}"
+        )
 
 
 def _sum_outward(a: Float64, b: Float64, direction: float) -> Float64:

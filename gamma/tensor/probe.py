@@ -2,7 +2,8 @@
 
 Round to nearest, gradual underflow, and plain products inside BLAS (no TF32 or bfloat16 inputs, no
 Strassen or Winograd). Every test has one exactly known result, so it compares with ==. One
-millisecond or so, once per process; the caller falls back to float64 loops where something fails.
+millisecond or so, once per process. Where only float32 fails, rows take float64; where float64
+fails nothing here is sound, and `float32_failures` refuses.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma.errors import UnsupportedError
 from gamma.tensor import kernels
 
 Array = npt.NDArray[Any]
@@ -84,3 +86,18 @@ def _failures() -> tuple[str, ...]:
 def check_arithmetic() -> list[str]:
     """Names of the assumptions that do not hold here; empty when the error formulas apply."""
     return list(_failures())
+
+
+def float32_failures() -> list[str]:
+    """Assumptions on float32 that do not hold here.
+
+    Raises UnsupportedError when one on float64 does not: every bound rests on those.
+    """
+    failed = check_arithmetic()
+    wide = [name for name in failed if not name.endswith("(float32)")]
+    if wide:
+        raise UnsupportedError(
+            f"this machine's arithmetic breaks what sound bounds assume: {', '.join(wide)}; "
+            "use another BLAS, and load no code that sets flush-to-zero or a rounding mode"
+        )
+    return failed

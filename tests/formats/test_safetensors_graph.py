@@ -163,13 +163,16 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-def test_two_nodes_of_one_name_keep_their_tensors(tmp_path: Path) -> None:
+def test_tensors_of_like_names_and_steps_within_a_node_are_kept(tmp_path: Path) -> None:
     builder = Builder(Input(), (2,), "x")
     at = builder.add(Gemm(weights(2, 2)), 0, name="fc")
-    at = builder.add(Gemm(weights(2, 2)), at, name="fc")
-    net = builder.build(at)
+    at = builder.add(Gemm(weights(2, 2)), at, name="fc", inner=True)
+    net = builder.build(builder.add(Gemm(weights(2, 2)), at, name="fc.weight"))
     save(net, tmp_path / "a.safetensors")
-    assert_same(net, load(tmp_path / "a.safetensors"))
+    back = load(tmp_path / "a.safetensors")
+    assert_same(net, back)
+    assert [n.name for n in back.nodes] == ["x", "fc", "fc/1", "fc.weight"]
+    assert [n.inner for n in back.nodes] == [False, False, True, False]
 
 
 def test_writing_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,8 @@ def network_of(
     dims = _input_dims(model, declared, input_shape)
     target = _output(model, output)
     calls = _needed(model, target)
-    t = Translation(model, Builder(Input(), strip(dims), declared.name))
+    names = [name for call in model.calls for name in call.outputs]
+    t = Translation(model, Builder(Input(), strip(dims), declared.name, names))
     for name, array in model.constants.items():
         t.values[name] = Constant(array)
     t.values[declared.name] = Variable(0, dims, declared.dtype)
@@ -196,4 +197,8 @@ def _translate(t: Translation, call: Call) -> None:
     except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
         raise t.malformed(call, f"does not fit its inputs ({str(error)[:120]})") from error
     results: tuple[Value, ...] = made if isinstance(made, tuple) else (made,)
-    t.values.update((n, v) for n, v in zip(call.outputs, results, strict=False) if n)
+    for name, value in zip(call.outputs, results, strict=False):
+        if name:
+            t.values[name] = value
+            if isinstance(value, Variable):
+                t.builder.label(value.node, name)

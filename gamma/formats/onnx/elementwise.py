@@ -187,7 +187,7 @@ def _among(t: Translation, call: Call, parts: list[Variable], largest: bool) -> 
         assert isinstance(wide, Variable)
         signed = wide if largest else t.scale(call, wide, MINUS)
         rows.append(t.as_shape(call, signed, (1, *strip(dims))))
-    stack = t.builder.add(Concat(0), *(r.node for r in rows), name=call.name)
+    stack = t.builder.add(Concat(0), *(r.node for r in rows), name=call.name, inner=True)
     found = t.emit(call, ReduceMax(0), Variable(stack, dims, parts[0].dtype), dims=dims)
     return found if largest else t.scale(call, found, MINUS)
 

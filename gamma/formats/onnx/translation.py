@@ -102,7 +102,7 @@ class Translation:
 
     def emit(self, call: Call, op: Operator, *inputs: Variable, dims: Shape) -> Variable:
         """Add a node whose value has shape ``dims`` in the file."""
-        node = self.builder.add(op, *(x.node for x in inputs), name=call.name)
+        node = self.builder.add(op, *(x.node for x in inputs), name=call.name, inner=True)
         size = math.prod(dims)
         if size == 0 or size > NODE_LIMIT:
             raise self.fail(call, f"makes a tensor of shape {list(dims)}")
@@ -113,14 +113,16 @@ class Translation:
         wanted = strip(x.dims)
         if self.shape(x) == wanted:
             return x
-        node = self.builder.add(Reshape(wanted), x.node, name=call.name)
+        node = self.builder.add(Reshape(wanted), x.node, name=call.name, inner=True)
         return Variable(node, x.dims, x.dtype)
 
     def as_shape(self, call: Call, x: Variable, shape: Shape) -> Variable:
         """The variable with its node reshaped to ``shape`` (for operators that need an axis)."""
         if self.shape(x) == shape:
             return x
-        return Variable(self.builder.add(Reshape(shape), x.node, name=call.name), x.dims, x.dtype)
+        return Variable(
+            self.builder.add(Reshape(shape), x.node, name=call.name, inner=True), x.dims, x.dtype
+        )
 
     def reshape(self, call: Call, x: Value, dims: Shape) -> Value:
         """The same entries in row-major order under another shape."""
