@@ -27,6 +27,7 @@ def load_network(args: argparse.Namespace) -> Network:
         input_shape=args.input_shape,
         output=args.output_name,
         gzip_ratio=args.gzip_ratio,
+        ranking=getattr(args, "label", None) is not None or None,
     )
 
 

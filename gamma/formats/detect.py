@@ -18,7 +18,7 @@ SNIFFED = 512  # bytes that tell the formats apart
 # the low bytes of the length may be those of a pickle or of gzip.
 HEADER_START = b"\0\0\0\0{"
 
-ONNX_OPTIONS = frozenset({"input_shape", "output"})
+ONNX_OPTIONS = frozenset({"input_shape", "output", "ranking"})
 STATE_DICT_OPTIONS = frozenset({"activation", "input_shape", "strides", "pads", "order"})
 
 
@@ -48,6 +48,8 @@ def load(path: str | Path, *, gzip_ratio: float | None = None, **options: Any) -
         with expanding(gzip_ratio):
             return load_onnx(path, **given)
     from gamma.formats.safetensors import load_safetensors
+
+    given.pop("ranking", None)  # such networks end with their logits
 
     _only(path, given, STATE_DICT_OPTIONS, "a safetensors file")
     return load_safetensors(path, **given)

@@ -1,6 +1,7 @@
 """One record per operator. `TABLE` lists them all; an operator that is not in it is refused."""
 
 from gamma.ops.base import Input, Linear, Operator
+from gamma.ops.composite import Composite
 from gamma.ops.convolution import Conv, ConvTranspose
 from gamma.ops.elementwise import (
     Abs,
@@ -37,7 +38,7 @@ TABLE: dict[str, type[Operator]] = {
         *(Reshape, Transpose, Gather, ReduceMax),
         *(Relu, LeakyRelu, PRelu, Clip, Abs, Sign, HardSigmoid, HardSwish),
         *(Sigmoid, Tanh, Elu, Softplus, Exp, Log, Sqrt, Reciprocal, Pow, Erf, Gelu, Silu),
-        *(Sin, Cos),
+        *(Sin, Cos, Composite),
     )
 }
 
@@ -46,6 +47,7 @@ __all__ = [
     "Abs",
     "Add",
     "Clip",
+    "Composite",
     "Concat",
     "Conv",
     "ConvTranspose",

@@ -21,7 +21,7 @@ from gamma.propagate import (
 )
 from gamma.tensor.box import Box
 from gamma.verify.choices import check_options
-from gamma.verify.describe import element_notes, model_record, property_record
+from gamma.verify.describe import model_record, property_record, reading_notes
 from gamma.verify.environment import environment, peak_bytes
 from gamma.verify.result import Result
 from gamma.verify.verdict import limited_threads
@@ -108,7 +108,7 @@ def bound_outputs(
         environment=environment(),
         explain={"nodes": [], "memory": plan.to_dict()} if explain and plan else None,
         dtype=dtype_used,
-        notes=(*element_notes(net), *notes),
+        notes=(*reading_notes(net), *notes),
     )
 
 

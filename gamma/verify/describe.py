@@ -31,6 +31,12 @@ def element_notes(net: Network) -> tuple[str, ...]:
     )
 
 
+def reading_notes(net: Network) -> tuple[str, ...]:
+    """What every result says about how the file was read: element types, and what was left out."""
+    left_out: tuple[str, ...] = net.metadata.get("left_out", ())
+    return (*element_notes(net), *left_out)
+
+
 def property_record(prop: Property | None) -> dict[str, Any]:
     """The JSON contract's ``property`` object."""
     if prop is None:

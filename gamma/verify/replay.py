@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.compressed import FileBytes, expanding, read_bytes
+from gamma.formats.onnx.outputs import cut
 from gamma.network.graph import Network, Source
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.verify.exact import exact_output
@@ -33,10 +34,12 @@ Values = Array | Exact
 START_SECONDS, START_PARAMETER = 0.5, 1e-8
 """Time that must be left to start onnxruntime: to import it, and for each parameter to read."""
 
-ENTRY_TYPES: dict[str, type[np.floating[Any]]] = {
+ENTRY_TYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(float16)": np.float16,
+    **{f"tensor({n})": np.dtype(n).type for n in ("int8", "int16", "int32", "int64")},
+    **{f"tensor({n})": np.dtype(n).type for n in ("uint8", "uint16")},
 }
 
 
@@ -53,12 +56,15 @@ class Runner:
     session: Any
     path: Path
     entry: str
-    dtype: type[np.floating[Any]]
+    dtype: Any
     shape: tuple[int, ...]
     outputs: list[str]
 
     def __call__(self, x: Array) -> Array:
-        given = np.ascontiguousarray(x.reshape(self.shape), dtype=self.dtype)
+        with np.errstate(all="ignore"):
+            given = np.ascontiguousarray(x.reshape(self.shape)).astype(self.dtype)
+        if not (given == x.reshape(self.shape)).all():
+            raise UnsupportedError.at(self.path, self.entry, f"no point of {given.dtype} numbers")
         try:
             return np.ravel(self.session.run(self.outputs, {self.entry: given})[0])
         except Exception as error:  # its own kinds, none of them documented
@@ -69,13 +75,15 @@ class Runner:
     @property
     def coarse(self) -> bool:
         """Some float32 numbers are none of the input's type."""
-        return self.dtype == np.float16
+        return self.dtype not in (np.float32, np.float64)
 
     def representable(self, x: Array, low: Array, high: Array) -> Array:
         """``x`` (flat float32) moved to the nearest numbers of the input's type in [low, high].
 
         Where an interval has none, the result lies outside of it.
         """
+        if np.dtype(self.dtype).kind in "iu":
+            return np.clip(np.rint(x), np.ceil(low), np.floor(high)).astype(x.dtype)
         with np.errstate(over="ignore"):
             near = x.astype(self.dtype)
         near = np.where(near.astype(x.dtype) > high, np.nextafter(near, self.dtype(-np.inf)), near)
@@ -183,7 +191,12 @@ class Replay:
         return exact is not None and certainly_safe(asked, x, exact, exact)
 
     def _belongs(self, region: int, x: Array) -> bool:
-        """The point meets what a box cannot say: a norm ball, whole numbers."""
+        """The point meets what a box cannot say: a norm ball, whole numbers, an integer type."""
+        kind = self.net.metadata.get("input_dtype", "float32")
+        if "int" in kind:
+            limits = np.iinfo(kind)
+            if not ((x == np.rint(x)) & (limits.min <= x) & (x <= limits.max)).all():
+                return False
         if any(float(x[i]) != int(x[i]) for i in self.prop.integers):
             return False
         return not self.prop.balls or self.prop.balls[region].holds(x.astype(np.float64))
@@ -214,33 +227,38 @@ def onnxruntime_runner(source: Source, net: Network) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    session = _session(source, content, options)
-    weights = {i.name for i in session.get_overridable_initializers()}
-    (entry,) = [i for i in session.get_inputs() if i.name not in weights]
-    shape = net.metadata.get("input_dims", (1, *net.input_shape))
+    given, output = net.metadata["input"], net.metadata["output"]
+    session = _session(source, content, options, (given, output))
+    (entry,) = [i for i in session.get_inputs() if i.name == given]
+    shape = tuple(net.metadata["input_dims"])
     if entry.type not in ENTRY_TYPES:
         raise UnsupportedError.at(
-            source.path, entry.name, f"onnxruntime wants {entry.type}, not numbers as they are here"
+            source.path, given, f"onnxruntime wants {entry.type}, not numbers as they are here"
         )
-    names = [net.metadata.get("output", session.get_outputs()[0].name)]
-    return Runner(session, source.path, entry.name, ENTRY_TYPES[entry.type], tuple(shape), names)
+    return Runner(session, source.path, given, ENTRY_TYPES[entry.type], shape, [output])
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _session(source: Source, content: FileBytes, options: Any) -> Any:
-    """onnxruntime's session; a model with weights beside it can only be opened by its path."""
+def _session(source: Source, content: FileBytes, options: Any, ends: tuple[str, str]) -> Any:
+    """onnxruntime's session for (input, output); weights in other files need the model's path."""
     import onnxruntime
 
     problem = ""
-    for model in (content.data, str(content.path)):
+    given, output = ends
+    for model in (content.data, str(content.path), cut(content.data, given, output)):
         try:
             providers = ["CPUExecutionProvider"]
-            return onnxruntime.InferenceSession(model, options, providers=providers)
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
+            weights = {i.name for i in session.get_overridable_initializers()}
+            inputs = {i.name for i in session.get_inputs()} - weights
+            if inputs == {given} and output in {o.name for o in session.get_outputs()}:
+                return session
         except Exception as error:  # onnxruntime raises its own kinds, none of them documented
             problem = problem or _first_line(error)
+    problem = problem or "it sees other inputs or outputs"
     raise UnsupportedError.at(source.path, "", f"onnxruntime cannot run it: {problem}")
 
 

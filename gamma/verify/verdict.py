@@ -27,7 +27,7 @@ from gamma.tensor.box import Box
 from gamma.tensor.threads import limit_blas, quota
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
 from gamma.verify.choices import check_options
-from gamma.verify.describe import describe_safe, element_notes, model_record, property_record
+from gamma.verify.describe import describe_safe, model_record, property_record, reading_notes
 from gamma.verify.environment import environment, peak_bytes
 from gamma.verify.replay import Replay
 from gamma.verify.result import Counterexample, Margin, Result, Verdict
@@ -357,7 +357,7 @@ class _Run:
         return tuple(margins)
 
     def _notes(self, found: Counterexample | None) -> tuple[str, ...]:
-        notes = (*element_notes(self.net), *self.notes)
+        notes = (*reading_notes(self.net), *self.notes)
         if found is None or not found.outside:
             return notes
         return (

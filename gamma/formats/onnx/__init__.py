@@ -1,4 +1,4 @@
-"""ONNX networks, operator sets 7 to 21, as gamma networks with static shapes and no batch axis.
+"""ONNX networks, operator sets from 7 on, as gamma networks with static shapes and no batch axis.
 
 ``read`` and ``tensors`` turn bytes into checked records; ``table`` maps each operator to its
 translator; constants are folded on the way. The ``onnx`` package only decodes the protobuf.
@@ -12,6 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
+from gamma.formats.onnx.outputs import (
+    keeps_order,
+    monotone_end,
+    needed,
+    output_name,
+    refuse_unknown,
+)
 from gamma.formats.onnx.read import Call, Declared, Model, parse_model, read_model
 from gamma.formats.onnx.table import TRANSLATORS
 from gamma.formats.onnx.translation import Translation
@@ -20,18 +27,30 @@ from gamma.network.graph import Builder, Network, Source
 from gamma.network.simplify import simplify
 from gamma.ops import Input
 
+# Integers stand for the real numbers around them: bounds hold for every whole number in the box.
+_INPUT_TYPES = (
+    *("float32", "float64", "float16", "bfloat16", "unknown"),
+    *("uint8", "int8", "uint16", "int16", "int32", "int64"),
+)
+
 __all__ = ["TRANSLATORS", "load_onnx", "network_of", "parse_model", "read_model", "survey"]
 
 
 def load_onnx(
-    path: str | Path, *, input_shape: Sequence[int] | None = None, output: str | None = None
+    path: str | Path,
+    *,
+    input_shape: Sequence[int] | None = None,
+    output: str | None = None,
+    ranking: bool = False,
 ) -> Network:
     """Read an ONNX file (also gzip-compressed).
 
     Args:
         path: the file; external weights must lie in its folder.
         input_shape: the input's shape as the file sees it, for files that leave axes open.
-        output: the name of the output, where there are several.
+        output: the name of the output, where there are several, or of any value of the graph.
+        ranking: only the order of the outputs matters (which class wins): a last Softmax,
+            LogSoftmax, Sigmoid or ArgMax is left out, with a note.
 
     Raises:
         FormatError: unreadable, damaged, contradictory or hostile.
@@ -39,7 +58,7 @@ def load_onnx(
         UsageError: an option is missing or does not fit the file.
     """
     try:
-        return network_of(read_model(Path(path)), input_shape, output)
+        return network_of(read_model(Path(path)), input_shape, output, ranking)
     except GammaError as error:
         line = _one_line(str(error))
         if line == str(error):
@@ -54,13 +73,20 @@ def _one_line(text: str) -> str:
 
 
 def network_of(
-    model: Model, input_shape: Sequence[int] | None = None, output: str | None = None
+    model: Model,
+    input_shape: Sequence[int] | None = None,
+    output: str | None = None,
+    ranking: bool = False,
 ) -> Network:
     """The simplified network of a parsed model."""
-    declared = _input(model)
+    target = output_name(model, output)
+    ends: list[Call] = []
+    while ranking and (end := monotone_end(model, target)):
+        ends.append(end)
+        (target,) = end.inputs
+    calls = needed(model, target)
+    declared = _input(model, calls, target)
     dims = _input_dims(model, declared, input_shape)
-    target = _output(model, output)
-    calls = _needed(model, target)
     names = [name for call in model.calls for name in call.outputs]
     t = Translation(model, Builder(Input(), strip(dims), declared.name, names))
     for name, array in model.constants.items():
@@ -69,16 +95,25 @@ def network_of(
     for call in calls:
         _translate(t, call)
     result = t.values.get(target)
+    if result is None and calls:
+        raise UnsupportedError.at(
+            model.path, target, "an output of its operator that gamma does not compute"
+        )
     if not isinstance(result, Variable):
         raise FormatError.at(
             model.path, target, "the output does not depend on the input, expected a network"
         )
+    if not all(keeps_order(end, result.dims, model.opset) for end in ends):
+        return network_of(model, input_shape, output)
+    notes = [f"{e.op} at the end left out: the order of {target!r} decides" for e in ends]
     source = Source(model.path, model.sha256, "onnx")
-    built = t.builder.build(result.node, source, _unused(model, calls, target))
+    built = t.builder.build(result.node, source, [*notes, *_unused(model, calls, target)])
     metadata = {
         "input": declared.name,
         "input_dims": dims,
+        "input_dtype": declared.dtype,
         "output": target,
+        "left_out": tuple(notes),
         "external_data": list(model.files),
         "element_types": sorted({v.dtype for v in t.values.values() if isinstance(v, Variable)}),
     }
@@ -94,16 +129,19 @@ def survey(path: str | Path) -> dict[str, tuple[int, bool]]:
     return {op: (n, op in TRANSLATORS) for op, n in counts.most_common()}
 
 
-def _input(model: Model) -> Declared:
-    if len(model.inputs) != 1:
-        names = ", ".join(v.name for v in model.inputs[:8]) or "none"
+def _input(model: Model, calls: list[Call], target: str) -> Declared:
+    """The one input that the output asked for depends on."""
+    used = {name for call in calls for name in call.inputs} | {target}
+    inputs = [v for v in model.inputs if v.name in used] or list(model.inputs)
+    if len(inputs) != 1:
+        names = ", ".join(v.name for v in inputs[:8]) or "none"
         raise UnsupportedError.at(
-            model.path, "inputs", f"found {len(model.inputs)} ({names}), expected one"
+            model.path, "inputs", f"found {len(inputs)} ({names}), expected one"
         )
-    (declared,) = model.inputs
-    if declared.dtype not in ("float32", "float64", "float16", "bfloat16", "unknown"):
+    (declared,) = inputs
+    if declared.dtype not in _INPUT_TYPES:
         raise UnsupportedError.at(
-            model.path, declared.name, f"the input is {declared.dtype}, expected floats"
+            model.path, declared.name, f"the input is {declared.dtype}, expected numbers"
         )
     return declared
 
@@ -153,29 +191,6 @@ def _spelled(dims: Sequence[int | str | None]) -> str:
     return "[" + ", ".join("?" if d is None else str(d) for d in dims) + "]"
 
 
-def _output(model: Model, wanted: str | None) -> str:
-    names = [v.name for v in model.outputs]
-    if wanted is None and len(names) == 1:
-        return names[0]
-    if wanted in names:
-        return str(wanted)
-    found = ", ".join(names[:8])
-    if wanted is None:
-        raise UsageError.at(model.path, "outputs", f"found {found}: name one with output=")
-    raise UsageError.at(model.path, "outputs", f"found {found}, not {wanted}")
-
-
-def _needed(model: Model, target: str) -> list[Call]:
-    """The calls behind the output, in order."""
-    wanted = {target}
-    found = []
-    for call in reversed(model.calls):
-        if wanted.intersection(filter(None, call.outputs)):
-            wanted.update(filter(None, call.inputs))
-            found.append(call)
-    return found[::-1]
-
-
 def _unused(model: Model, calls: list[Call], target: str) -> list[str]:
     used = {name for call in calls for name in call.inputs} | {target}
     idle = [name for name in model.constants if name not in used]
@@ -184,9 +199,8 @@ def _unused(model: Model, calls: list[Call], target: str) -> list[str]:
 
 def _translate(t: Translation, call: Call) -> None:
     """Run one translator; every failure leaves as one error that names file and node."""
-    if call.op not in TRANSLATORS:
-        raise t.fail(call, f"is not supported; gamma reads {', '.join(sorted(TRANSLATORS))}")
-    inputs = [t.values[name] if name else None for name in call.inputs]
+    refuse_unknown(t, call, TRANSLATORS)
+    inputs = [_given(t, call, name) for name in call.inputs]
     try:
         made = TRANSLATORS[call.op](t, call, inputs)
     except GammaError as error:
@@ -202,3 +216,15 @@ def _translate(t: Translation, call: Call) -> None:
             t.values[name] = value
             if isinstance(value, Variable):
                 t.builder.label(value.node, name)
+
+
+def _given(t: Translation, call: Call, name: str) -> Value | None:
+    """The value of this name; a translator may not make every output of its operator."""
+    if not name or (name in t.conditions and call.op in ("Where", "Cast", "Not", "And", "Or")):
+        return None
+    if name in t.conditions:
+        raise t.fail(call, "reads a comparison that depends on the input, which only Where, Cast, "
+                           "Not, And and Or may")  # fmt: skip
+    if name not in t.values:
+        raise t.fail(call, f"reads {name!r}, an output of its operator that gamma does not compute")
+    return t.values[name]

@@ -12,6 +12,8 @@ from gamma import ops
 from gamma.formats.onnx import fold
 from gamma.formats.onnx.affine import applied
 from gamma.formats.onnx.arguments import Inputs, constant, need, number, optional, variable
+from gamma.formats.onnx.pointwise import Condition, chosen, over, times
+from gamma.formats.onnx.products import product
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Constant, Value, Variable, strip
@@ -28,6 +30,7 @@ from gamma.ops import (
 )
 
 MINUS = Constant(np.array(-1, np.float32))
+ZERO = Constant(np.array(0, np.float32))
 
 
 def _float32(value: float) -> float:
@@ -81,6 +84,56 @@ def selu(t: Translation, call: Call, inputs: Inputs) -> Value:
     gain = attribute(call, "gamma", _float32(1.05070102214813232421875))
     made = t.emit(call, ops.Elu(alpha), x, dims=x.dims)
     return t.scale(call, made, Constant(np.array(gain)))
+
+
+def celu(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """max(0, x) + min(0, α(exp(x/α) - 1)) = α·elu(x/α)."""
+    x = variable(t, call, inputs)
+    alpha = attribute(call, "alpha", 1.0)
+    if alpha <= 0:
+        raise t.fail(call, f"alpha {alpha}, expected a positive number")
+    stored = Constant(np.array(alpha))
+    inside = t.scale(call, x, fold.inverse(t, call, stored), None, np.zeros(()))
+    return t.scale(call, t.emit(call, ops.Elu(1.0), inside, dims=x.dims), stored)
+
+
+def mish(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """x·tanh(softplus(x))."""
+    x = variable(t, call, inputs)
+    gate = t.emit(call, ops.Tanh(), t.emit(call, ops.Softplus(), x, dims=x.dims), dims=x.dims)
+    return times(t, call, x, gate, "Mish")
+
+
+def softsign(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """x/(1 + |x|)."""
+    x = variable(t, call, inputs)
+    one = Constant(np.array(1, np.float32))
+    size = t.scale(call, t.emit(call, ops.Abs(), x, dims=x.dims), None, one)
+    return over(t, call, x, size, "Softsign")
+
+
+def swish(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """x·sigmoid(α·x)."""
+    x = variable(t, call, inputs)
+    inside = t.scale(call, x, Constant(np.array(attribute(call, "alpha", 1.0))))
+    return product(t, call, x, t.emit(call, ops.Sigmoid(), inside, dims=x.dims))
+
+
+def thresholded(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """x where x > α, 0 elsewhere."""
+    x = variable(t, call, inputs)
+    limit = Constant(np.array(attribute(call, "alpha", 1.0)))
+    return chosen(t, call, Condition(x, limit, True), x, ZERO)
+
+
+def shrink(t: Translation, call: Call, inputs: Inputs) -> Value:
+    """x + bias where x < -λ, x - bias where x > λ, 0 elsewhere."""
+    x = variable(t, call, inputs)
+    bias, edge = attribute(call, "bias", 0.0), attribute(call, "lambd", 0.5)
+    above = t.scale(call, x, None, Constant(np.array(-bias)))
+    below = t.scale(call, x, None, Constant(np.array(bias)))
+    middle = chosen(t, call, Condition(x, Constant(np.array(edge)), True), above, ZERO)
+    return chosen(t, call, Condition(Constant(np.array(-edge)), x, True), below, middle)
 
 
 def prelu(t: Translation, call: Call, inputs: Inputs) -> Value:

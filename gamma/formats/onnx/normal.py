@@ -22,8 +22,6 @@ def batch_normalization(t: Translation, call: Call, inputs: Inputs) -> Value:
         raise t.fail(call, "in training mode or not spatial: export the network for inference")
     if isinstance(x, Constant):
         raise t.fail(call, "is applied to a constant: store its result in the file instead")
-    if any(call.outputs[1:]) and t.opset >= 14:
-        raise t.fail(call, "returns statistics: export the network for inference")
     weights = [t.weight(call, optional(inputs, i), "statistics") for i in range(1, 5)]
     if len(x.dims) < 2 or any(w.shape != (x.dims[1],) for w in weights):
         raise t.malformed(call, f"needs one statistic per channel of {list(x.dims)}")

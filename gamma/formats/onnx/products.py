@@ -1,4 +1,4 @@
-"""Products and quotients of two variables: the few that are functions of one variable."""
+"""Products and quotients of two variables: those that are functions of one variable."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from fractions import Fraction
 
 import numpy as np
 
+from gamma.formats.onnx.pointwise import over, times
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Array, Constant, Value, Variable
 from gamma.ops import Erf, Gelu, Operator, Pow, Reciprocal, Scale, Sigmoid, Silu
 from gamma.ops.execution import ANYTHING, LOST, UNIT, Execution
-
-_ADVICE = (
-    "a product of two values that depend on the input; supported: x·x, x·sigmoid(k·x) (SiLU) "
-    "and x·(1 + erf(k·x)) (GELU)"
-)
 
 
 @dataclass(frozen=True)
@@ -74,13 +70,13 @@ def product(t: Translation, call: Call, a: Variable, b: Variable) -> Value:
             found = _gated(t, call, x, gate)
             if found is not None:
                 return found
-    raise t.fail(call, _ADVICE)
+    return times(t, call, a, b, "a product of two values that depend on the input")
 
 
 def divide(t: Translation, call: Call, a: Value, b: Variable) -> Value:
-    """a / b for a variable b: a constant over a variable."""
+    """a / b for a variable b."""
     if isinstance(a, Variable):
-        raise t.fail(call, "a quotient of two values that depend on the input")
+        return over(t, call, a, b, "a quotient of two values that depend on the input")
     inverse = t.emit(call, Reciprocal(), b, dims=b.dims)
     return t.scale(call, inverse, a)
 

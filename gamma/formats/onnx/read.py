@@ -14,7 +14,8 @@ from gamma.formats.compressed import MODEL_LIMIT, read_bytes
 from gamma.formats.onnx.tensors import DTYPES, MAX_AXES, Array, Folder, read_tensor
 from gamma.formats.onnx.wire import count_entries
 
-OPSETS = (7, 21)
+# Every operator is known as of the last of these; later sets are asked operator by operator.
+OPSETS = (7, 28)
 Dim = int | str | None
 
 _REFUSED = {
@@ -114,10 +115,9 @@ def _opset(proto: Any, path: Path) -> int:
         if versions.setdefault(domain, int(entry.version)) != int(entry.version):
             raise FormatError.at(path, "", f"states two versions of operator set {domain!r}")
     version = versions.get("", 0)
-    low, high = OPSETS
-    if not low <= version <= high:
+    if version < OPSETS[0]:
         raise UnsupportedError.at(
-            path, "", f"operator set {version}, expected {low} to {high}: convert or re-export it"
+            path, "", f"operator set {version}, expected {OPSETS[0]} or later: re-export it"
         )
     return version
 
@@ -141,7 +141,7 @@ def _declared(value: Any, path: Path) -> Declared:
     if kind is None:
         return Declared(name, "unknown", None)
     if kind != "tensor_type":
-        raise UnsupportedError.at(path, name, f"is a {kind}, expected a tensor")
+        return Declared(name, kind.removesuffix("_type"), None)
     tensor = value.type.tensor_type
     dtype = DTYPES.get(tensor.elem_type, "unknown")
     if not tensor.HasField("shape"):
@@ -161,16 +161,14 @@ def _dim(dim: Any) -> Dim:
 def _call(node: Any, position: int, path: Path) -> Call:
     name = str(node.name) or f"{node.op_type}_{position}"
     where = f"node {name}"
-    if node.domain not in ("", "ai.onnx"):
-        raise UnsupportedError.at(
-            path, where, f"{node.domain}.{node.op_type} is not a standard operator: export without"
-        )
+    # An operator of another domain is refused where the network needs it: see `foreign`.
+    op = str(node.op_type) if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     attributes: dict[str, Any] = {}
     for a in node.attribute:
         if str(a.name) in attributes:
             raise FormatError.at(path, where, f"attribute {a.name} is given twice")
         attributes[str(a.name)] = _attribute(a, where, path)
-    return Call(str(node.op_type), name, tuple(node.input), tuple(node.output), attributes)
+    return Call(op, name, tuple(node.input), tuple(node.output), attributes)
 
 
 def _attribute(a: Any, where: str, path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from gamma.formats.onnx.arguments import Inputs, constant, ints, need, number, optional
 from gamma.formats.onnx.fold import binary
+from gamma.formats.onnx.pointwise import Joined, Test, chosen, compared
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.tensors import DTYPES
 from gamma.formats.onnx.translation import Translation, attribute
@@ -19,6 +21,12 @@ from gamma.ops.exact import narrow
 
 # Casts of variables that lose nothing.
 _WIDER = {
+    "uint8": ("uint8", "int16", "int32", "int64", "float16", "float32", "float64"),
+    "int8": ("int8", "int16", "int32", "int64", "float16", "float32", "float64"),
+    "uint16": ("uint16", "int32", "int64", "float32", "float64"),
+    "int16": ("int16", "int32", "int64", "float32", "float64"),
+    "int32": ("int32", "int64", "float64"),
+    "int64": ("int64",),
     "float16": ("float16", "float32", "float64"),
     "bfloat16": ("bfloat16", "float32", "float64"),
     "float32": ("float32", "float64"),
@@ -95,9 +103,16 @@ def range_(t: Translation, call: Call, inputs: Inputs) -> Value:
     return Constant(np.array([float(v) if kind.kind == "f" else int(v) for v in values], kind))
 
 
-def cast(t: Translation, call: Call, inputs: Inputs) -> Value:
-    x = need(t, call, inputs, 0)
+def cast(t: Translation, call: Call, inputs: Inputs) -> Value | tuple[Value, ...]:
     target = DTYPES.get(attribute(call, "to", 0), "unknown")
+    if call.inputs and call.inputs[0] in t.conditions:
+        if target == "bool":
+            return _condition(t, call, t.conditions[call.inputs[0]])
+        if target not in ("float16", "float32", "float64"):
+            raise t.fail(call, f"a comparison to {target}, expected floats")
+        one, zero = (Constant(np.array(v, np.float32)) for v in (1, 0))
+        return replace(chosen(t, call, t.conditions[call.inputs[0]], one, zero), dtype=target)
+    x = need(t, call, inputs, 0)
     if isinstance(x, Variable):
         if target not in _WIDER.get(x.dtype, ()):
             raise t.fail(
@@ -117,7 +132,28 @@ def cast(t: Translation, call: Call, inputs: Inputs) -> Value:
     return Constant(result)
 
 
-def compare(t: Translation, call: Call, inputs: Inputs) -> Value:
+def _test(t: Translation, call: Call, inputs: Inputs, position: int) -> Test | Constant:
+    """A condition: one that depends on the input, or a constant one."""
+    name = call.inputs[position] if position < len(call.inputs) else ""
+    if name in t.conditions:
+        test: Test = t.conditions[name]
+        return test
+    return constant(t, call, need(t, call, inputs, position), "a condition")
+
+
+def compare(t: Translation, call: Call, inputs: Inputs) -> Value | tuple[Value, ...]:
+    """Comparisons, And, Or: of constants, or a condition for a later Where or Cast."""
+    if call.op in ("And", "Or"):
+        tests = [_test(t, call, inputs, i) for i in range(2)]
+        if any(not isinstance(v, Constant) for v in tests):
+            if any(isinstance(v, Constant) for v in tests):
+                raise t.fail(call, "of a constant and a comparison that depends on the input")
+            return _condition(t, call, Joined(call.op, tuple(tests)))
+    elif any(isinstance(need(t, call, inputs, i), Variable) for i in range(2)):
+        made = compared(call.op, need(t, call, inputs, 0), need(t, call, inputs, 1))
+        if made is None:
+            raise t.fail(call, "an equality that depends on the input, expected <, <=, > or >=")
+        return _condition(t, call, made)
     a = constant(t, call, need(t, call, inputs, 0), "a comparison's operand").array
     b = constant(t, call, need(t, call, inputs, 1), "a comparison's operand").array
     functions = {
@@ -129,15 +165,25 @@ def compare(t: Translation, call: Call, inputs: Inputs) -> Value:
     return Constant(np.asarray(functions[call.op](a, b)))
 
 
-def not_(t: Translation, call: Call, inputs: Inputs) -> Value:
-    x = constant(t, call, need(t, call, inputs, 0), "a condition").array
-    return Constant(np.logical_not(x))
+def _condition(t: Translation, call: Call, test: Test) -> tuple[Value, ...]:
+    t.conditions[call.outputs[0]] = test
+    return ()
+
+
+def not_(t: Translation, call: Call, inputs: Inputs) -> Value | tuple[Value, ...]:
+    x = _test(t, call, inputs, 0)
+    if not isinstance(x, Constant):
+        return _condition(t, call, Joined("Not", (x,)))
+    return Constant(np.logical_not(x.array))
 
 
 def where(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """A constant choice: entry by entry one operand or the other."""
-    choice = constant(t, call, need(t, call, inputs, 0), "the condition").array.astype(bool)
+    """Entry by entry one operand or the other, as a constant or a comparison says."""
+    test = _test(t, call, inputs, 0)
     a, b = need(t, call, inputs, 1), need(t, call, inputs, 2)
+    if not isinstance(test, Constant):
+        return chosen(t, call, test, a, b)
+    choice = test.array.astype(bool)
     dims = t.broadcast(call, Constant(choice), a, b)
     t.charge(call, dims)
     if isinstance(a, Constant) and isinstance(b, Constant):
@@ -165,11 +211,15 @@ def identity(t: Translation, call: Call, inputs: Inputs) -> Value:
     return need(t, call, inputs, 0)
 
 
-def dropout(t: Translation, call: Call, inputs: Inputs) -> Value:
+def dropout(t: Translation, call: Call, inputs: Inputs) -> Value | tuple[Value, ...]:
     training = optional(inputs, 2)
     if training is not None and number_or_bool(t, call, training):
         raise t.fail(call, "runs in training mode: export the network for inference")
-    return need(t, call, inputs, 0)
+    x = need(t, call, inputs, 0)
+    if len(call.outputs) < 2 or not call.outputs[1]:
+        return x
+    t.charge(call, x.dims)
+    return x, Constant(np.ones(x.dims, bool))  # the mask of inference: nothing is dropped
 
 
 def number_or_bool(t: Translation, call: Call, value: Value) -> bool:

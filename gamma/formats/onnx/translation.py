@@ -52,6 +52,8 @@ class Translation:
     values: dict[str, Value] = field(default_factory=dict)
     # Nodes that only add zeros around an image: what they pad, and the pads (begins, ends).
     padded: dict[int, tuple[Variable, Shape]] = field(default_factory=dict)
+    # Comparisons that depend on the input, by the name of their result (pointwise.Test).
+    conditions: dict[str, Any] = field(default_factory=dict)
     kept: int = 0
     spent: int = 0
 
