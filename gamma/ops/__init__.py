@@ -1,4 +1,7 @@
-"""One record per operator. `TABLE` lists them all; an operator that is not in it is refused."""
+"""One record per operator. `TABLE` lists them all; an operator that is not in it is refused.
+
+`Composite` is no operator of its own: it joins several, and a file that is saved cannot hold it.
+"""
 
 from gamma.ops.base import Input, Linear, Operator
 from gamma.ops.composite import Composite
@@ -38,7 +41,7 @@ TABLE: dict[str, type[Operator]] = {
         *(Reshape, Transpose, Gather, ReduceMax),
         *(Relu, LeakyRelu, PRelu, Clip, Abs, Sign, HardSigmoid, HardSwish),
         *(Sigmoid, Tanh, Elu, Softplus, Exp, Log, Sqrt, Reciprocal, Pow, Erf, Gelu, Silu),
-        *(Sin, Cos, Composite),
+        *(Sin, Cos),
     )
 }
 

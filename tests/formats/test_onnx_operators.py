@@ -345,6 +345,7 @@ def test_every_translator_is_tested() -> None:
     covered |= {case[0] for case in MOVEMENTS.values()} | {"EyeLike", "OneHot", "NonZero", "Mod"}
     covered |= {"ReduceProd", "ReduceLogSum", "Floor", "Ceil", "Round", "Scatter"}
     covered |= {"DequantizeLinear", "QuantizeLinear"}
+    covered |= {"Celu", "Mish", "Softsign", "Swish", "ThresholdedRelu", "Shrink"}
     covered |= {"Not", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or"}
     assert set(TRANSLATORS) <= covered
 
@@ -359,8 +360,8 @@ def test_unknown_operators_are_named(op: str) -> None:
 
 
 def test_products_of_variables_are_refused_with_shapes() -> None:
-    nodes = graph(("Exp", "x", "a"), ("Mul", "x a", "y"))
-    with pytest.raises(UnsupportedError, match=r"n1: Mul \(inputs \[1, 6\], \[1, 6\]\)"):
-        load(model(nodes, V))
+    nodes = graph(("ReduceMax", "x", "a"), ("Expand", "a shape", "b"), ("Mul", "x b", "y"))
+    with pytest.raises(UnsupportedError, match=r"n2: Mul \(inputs \[1, 6\], \[1, 6\]\)"):
+        load(model(nodes, V, {"shape": np.array([1, 6])}))
     with pytest.raises(UnsupportedError, match="MatMul"):
         load(model(graph(("MatMul", "x x", "y")), (1, 3, 3)))

@@ -112,3 +112,21 @@ def test_second_outputs() -> None:
         load(model([normal, again], (1, 2), statistic, opset=9, outputs=["z"]))
     with pytest.raises(UnsupportedError, match="does not compute"):
         load(model([normal], (1, 2), statistic, opset=9, outputs=["m2"]))
+
+
+def test_integers_are_moved_and_cast_and_nothing_else() -> None:
+    """uint8 sums wrap and integer divisions truncate: a bound of the reals would be wrong."""
+    for op in ("Neg", "Relu", "ReduceSum", "ReduceMean"):
+        with pytest.raises(UnsupportedError, match="computes with integers"):
+            load(model([(op, ["x"], ["y"], {})], (1, 2), dtype=TensorProto.INT32))
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64])
+def test_a_cast_to_float32_is_charged_its_rounding(dtype: int) -> None:
+    net = load(model([("Cast", ["x"], ["y"], {"to": TensorProto.FLOAT})], (1, 1), dtype=dtype))
+    x = float(2**24 + 1)  # float32 rounds it to 2^24
+    box = gamma.Box(np.array([x]), np.array([x]))
+    real = gamma.bounds(net, box, method="crown", dtype="float64")
+    charged = gamma.bounds(net, box, method="crown", dtype="float64", guarantee="float32")
+    assert (real.lower <= x).all() and (x <= real.upper).all()
+    assert (charged.lower <= 2**24).all() and (x <= charged.upper).all()

@@ -27,6 +27,21 @@ from gamma.network.graph import Builder, Network, Source
 from gamma.network.simplify import simplify
 from gamma.ops import Input
 
+# What may be done to integers that depend on the input: moving them, and casting them.
+_ON_INTEGERS = frozenset(
+    (
+        "Cast",
+        "Identity",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Transpose",
+        "Concat",
+        "Split",
+    )
+    + ("Slice", "Gather", "Expand", "Tile", "Shape", "Size", "Dropout")
+)
 # Integers stand for the real numbers around them: bounds hold for every whole number in the box.
 _INPUT_TYPES = (
     *("float32", "float64", "float16", "bfloat16", "unknown"),
@@ -201,6 +216,8 @@ def _translate(t: Translation, call: Call) -> None:
     """Run one translator; every failure leaves as one error that names file and node."""
     refuse_unknown(t, call, TRANSLATORS)
     inputs = [_given(t, call, name) for name in call.inputs]
+    if call.op not in _ON_INTEGERS and any(_whole(v) for v in inputs):
+        raise t.fail(call, "computes with integers that depend on the input: cast them to floats")
     try:
         made = TRANSLATORS[call.op](t, call, inputs)
     except GammaError as error:
@@ -216,6 +233,11 @@ def _translate(t: Translation, call: Call) -> None:
             t.values[name] = value
             if isinstance(value, Variable):
                 t.builder.label(value.node, name)
+
+
+def _whole(value: Value | None) -> bool:
+    """A variable of an integer type: its arithmetic wraps and truncates, which no bound follows."""
+    return isinstance(value, Variable) and "int" in value.dtype
 
 
 def _given(t: Translation, call: Call, name: str) -> Value | None:
