@@ -29,18 +29,10 @@ from gamma.ops import Input
 
 # What may be done to integers that depend on the input: moving them, and casting them.
 _ON_INTEGERS = frozenset(
-    (
-        "Cast",
-        "Identity",
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Transpose",
-        "Concat",
-        "Split",
-    )
-    + ("Slice", "Gather", "Expand", "Tile", "Shape", "Size", "Dropout")
+    {
+        *("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat"),
+        *("Split", "Slice", "Gather", "Expand", "Tile", "Shape", "Size", "Dropout"),
+    }
 )
 # Integers stand for the real numbers around them: bounds hold for every whole number in the box.
 _INPUT_TYPES = (
