@@ -137,15 +137,20 @@ def main() -> int:
             found = []
             for dynamo in (False, True):
                 path = Path(scratch) / "net.onnx"
-                export(net.eval(), x, path, dynamo)
-                found.append(outcome(net, x, path))
+                try:
+                    export(net.eval(), x, path, dynamo)
+                except torch.onnx.errors.OnnxExporterError as error:
+                    found.append(f"not exported: {str(error).splitlines()[0]}")
+                else:
+                    found.append(outcome(net, x, path))
                 print(
                     f"{name:18} {'dynamo' if dynamo else 'script':7} {found[-1][:200]}", flush=True
                 )
             count += 1
-            good += found == ["agrees", "agrees"]
+            read = [f for f in found if not f.startswith("not exported")]
+            good += bool(read) and all(f == "agrees" for f in read)
             wrong += any(f.startswith("wrong") for f in found)
-    print(f"{good} of {count} agree through both exporters, {wrong} wrong")
+    print(f"{good} of {count} agree, from each exporter that takes them, {wrong} wrong")
     return 1 if wrong else 0
 
 
