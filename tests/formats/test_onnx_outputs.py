@@ -87,7 +87,7 @@ def test_inner_values_and_whole_numbers_are_replayed_by_the_file(tmp_path: Path)
     net = gamma.load(path, output="logits")
     out = gamma.bounds(net, gamma.Box(np.zeros(2), np.full(2, 255.0)), method="ibp")
     assert (out.lower <= [[-255, 0]]).all() and (out.upper >= [[255, 1275]]).all()
-    prop = gamma.robustness(gamma.Box(np.zeros(2), np.ones(2)), label=0)
+    prop = gamma.robustness(gamma.Box(np.zeros(2), np.ones(2)), label=0).resolve(2)
     replay = Replay(net, prop)
     assert replay.runner is not None
     assert replay.runner(np.array([3, 4], np.float32)).tolist() == [-1.0, 18.0]
