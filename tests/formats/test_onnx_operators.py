@@ -345,7 +345,7 @@ def test_every_translator_is_tested() -> None:
     covered |= {case[0] for case in MOVEMENTS.values()} | {"EyeLike", "OneHot", "NonZero", "Mod"}
     covered |= {"ReduceProd", "ReduceLogSum", "Floor", "Ceil", "Round", "Scatter"}
     covered |= {"DequantizeLinear", "QuantizeLinear"}
-    covered |= {"Celu", "Mish", "Softsign", "Swish", "ThresholdedRelu", "Shrink"}
+    covered |= {"Celu", "Mish", "Softsign", "Swish", "ThresholdedRelu", "Shrink", "CastLike"}
     covered |= {"Not", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or"}
     assert set(TRANSLATORS) <= covered
 

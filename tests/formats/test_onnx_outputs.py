@@ -130,3 +130,19 @@ def test_a_cast_to_float32_is_charged_its_rounding(dtype: int) -> None:
     charged = gamma.bounds(net, box, method="crown", dtype="float64", guarantee="float32")
     assert (real.lower <= x).all() and (x <= real.upper).all()
     assert (charged.lower <= 2**24).all() and (x <= charged.upper).all()
+
+
+def test_cast_like_casts_to_the_type_of_another_value() -> None:
+    one = ("CastLike", ["c", "x"], ["k"], {})
+    net = load(model([one, ("Mul", ["x", "k"], ["y"], {})], (1, 2), {"c": np.array(3)}, opset=15))
+    assert net.forward(np.array([1.0, -2.0])).tolist() == [3.0, -6.0]
+
+
+def test_a_fixed_batch_is_named() -> None:
+    """An export with a batch of four: its images are no single input, and the error says so."""
+    weight = {"W": np.ones((2, 1, 3, 3), np.float32)}
+    with pytest.raises(UnsupportedError, match=r"fixed at 4.*export it with a batch of 1"):
+        load(model([("Conv", ["x", "W"], ["y"], {})], (4, 1, 5, 5), weight))
+    assert "fixed at 4" in load(model([("Relu", ["x"], ["y"], {})], (4, 3))).notes[0]
+    assert not load(model([("Relu", ["x"], ["y"], {})], ("N", 3))).notes
+    assert not load(model([("Relu", ["x"], ["y"], {})], (3,))).notes

@@ -27,10 +27,22 @@ from gamma.network.graph import Builder, Network, Source
 from gamma.network.simplify import simplify
 from gamma.ops import Input
 
+# What may read a comparison that depends on the input.
+_ON_CONDITIONS = frozenset({"Where", "Cast", "CastLike", "Not", "And", "Or"})
 # What may be done to integers that depend on the input: moving them, and casting them.
 _ON_INTEGERS = frozenset(
     {
-        *("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat"),
+        *(
+            "Cast",
+            "CastLike",
+            "Identity",
+            "Reshape",
+            "Flatten",
+            "Squeeze",
+            "Unsqueeze",
+            "Transpose",
+            "Concat",
+        ),
         *("Split", "Slice", "Gather", "Expand", "Tile", "Shape", "Size", "Dropout"),
     }
 )
@@ -113,6 +125,11 @@ def network_of(
     if not all(keeps_order(end, result.dims, model.opset) for end in ends):
         return network_of(model, input_shape, output)
     notes = [f"{e.op} at the end left out: the order of {target!r} decides" for e in ends]
+    if len(dims) > 1 and dims[0] > 1 and input_shape is None:
+        notes.append(
+            f"the first axis of the input is fixed at {dims[0]}: all of {list(dims)} is one input; "
+            "if it is a batch, export the file with a batch of 1 or an open one"
+        )
     source = Source(model.path, model.sha256, "onnx")
     built = t.builder.build(result.node, source, [*notes, *_unused(model, calls, target)])
     metadata = {
@@ -234,7 +251,7 @@ def _whole(value: Value | None) -> bool:
 
 def _given(t: Translation, call: Call, name: str) -> Value | None:
     """The value of this name; a translator may not make every output of its operator."""
-    if not name or (name in t.conditions and call.op in ("Where", "Cast", "Not", "And", "Or")):
+    if not name or (name in t.conditions and call.op in _ON_CONDITIONS):
         return None
     if name in t.conditions:
         raise t.fail(call, "reads a comparison that depends on the input, which only Where, Cast, "

@@ -105,7 +105,10 @@ def range_(t: Translation, call: Call, inputs: Inputs) -> Value:
 
 
 def cast(t: Translation, call: Call, inputs: Inputs) -> Value | tuple[Value, ...]:
-    target = DTYPES.get(attribute(call, "to", 0), "unknown")
+    """Cast, or CastLike to the element type of a second value."""
+    like = call.op == "CastLike"
+    code = 0 if like else attribute(call, "to", 0)
+    target = need(t, call, inputs, 1).dtype if like else DTYPES.get(code, "unknown")
     if call.inputs and call.inputs[0] in t.conditions:
         if target == "bool":
             return _condition(t, call, t.conditions[call.inputs[0]])

@@ -102,6 +102,7 @@ TRANSLATORS: dict[str, Translator] = {
     "Mod": shapes.mod,
     **dict.fromkeys(("Floor", "Ceil", "Round"), shapes.whole),
     "Cast": shapes.cast,
+    "CastLike": shapes.cast,
     "Identity": shapes.identity,
     "Dropout": shapes.dropout,
     "Where": shapes.where,

@@ -56,7 +56,12 @@ def image_of(t: Translation, call: Call, x: Variable) -> Shape:
     if len(x.dims) not in (3, 4):
         raise t.fail(call, "takes (batch, channels, length) or (batch, channels, height, width)")
     if not leading(x.dims):
-        raise t.fail(call, f"{x.dims[0]} images inside one input, expected a batch of one")
+        count = x.dims[0]
+        raise t.fail(
+            call,
+            f"{count} images inside one input, expected a batch of one: where the file's batch is "
+            f"fixed at {count}, export it with a batch of 1 or an open one",
+        )
     return x.dims[2:]
 
 
