@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -242,13 +242,20 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def _spellings(content: FileBytes, given: str, output: str) -> Iterator[bytes | str]:
+    """The model as it is, by its path, and cut to one input and output; made when asked for."""
+    yield content.data
+    yield str(content.path)
+    yield cut(content.data, given, output)
+
+
 def _session(source: Source, content: FileBytes, options: Any, ends: tuple[str, str]) -> Any:
     """onnxruntime's session for (input, output); weights in other files need the model's path."""
     import onnxruntime
 
     problem = ""
     given, output = ends
-    for model in (content.data, str(content.path), cut(content.data, given, output)):
+    for model in _spellings(content, given, output):
         try:
             providers = ["CPUExecutionProvider"]
             session = onnxruntime.InferenceSession(model, options, providers=providers)
