@@ -146,3 +146,13 @@ def test_a_fixed_batch_is_named() -> None:
     assert "fixed at 4" in load(model([("Relu", ["x"], ["y"], {})], (4, 3))).notes[0]
     assert not load(model([("Relu", ["x"], ["y"], {})], ("N", 3))).notes
     assert not load(model([("Relu", ["x"], ["y"], {})], (3,))).notes
+
+
+def test_a_left_out_end_is_said_with_every_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(model([DENSE, ("Softmax", ["logits"], ["y"], {})], (1, 2), WEIGHT), path)
+    net = gamma.load(path, ranking=True)
+    prop = gamma.robustness(gamma.Box(np.full(2, 1.0), np.full(2, 1.5)), label=1)
+    result = gamma.verify(net, prop)
+    assert result.verdict == "verified"
+    assert any("Softmax" in note and "logits" in note for note in result.notes)
