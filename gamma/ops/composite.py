@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from gamma.ops.base import Array, Float64, Operator
 from gamma.ops.elementwise import Elementwise, Sign
+from gamma.ops.execution import overflowed
 from gamma.ops.linear import Add, Scale
 from gamma.ops.relaxation import SLOPE_ERROR, TINY, Lines
 
@@ -417,13 +418,12 @@ def _scaled(op: Scale, a: Enclosure, rounded: bool) -> Enclosure:
     steep = _outward(steep[0] - slack, steep[1] + slack)
     if not rounded:
         return Enclosure(low, high, *steep, np.zeros_like(low))
-    # As the walk charges a Scale: constants rounded or computed in up to four steps.
-    known = 0.0 if op.magnitude is None else float(np.max(op.magnitude))
-    steps = (product + abs(scale) * a.noise + abs(shift) + known) * 2.0**-21
-    overflow = product + abs(scale) * a.noise + abs(shift) + known
-    noise = _charged(low, high, abs(scale) * a.noise + steps, 2.0**-22, True)
-    fits = (overflow < 0.99 * _FLT_MAX) & (abs(scale) < _FLT_MAX)
-    return Enclosure(low, high, *steep, np.where(fits, noise, np.inf))
+    error, offset, peak, offset_peak = (float(np.max(v)) for v in astuple(op.executed))
+    reach = _size(a) + a.noise
+    carried = (abs(scale) + error) * a.noise + error * _size(a) + offset
+    noise = np.where(np.isfinite(carried), carried * (1 + 2.0**-40), np.inf)
+    formed = peak * reach + offset_peak
+    return Enclosure(low, high, *steep, overflowed(noise, formed))
 
 
 def _hull(a: tuple[Float64, Float64], b: tuple[Float64, Float64]) -> tuple[Float64, Float64]:
@@ -478,11 +478,14 @@ def _elementwise(op: Elementwise, a: Enclosure, rounded: bool) -> Enclosure:
     ends = op.interval(*wide)
     steep = derivative_range(op, *wide)
     lipschitz = np.maximum(abs(steep[0]), abs(steep[1]))
-    own = op.float32_noise(*wide, *ends)
+    reach = np.maximum(abs(wide[0]), abs(wide[1]))
+    own = overflowed(op.float32_noise(*wide, *ends), op.float32_peak(reach))
     jump = np.where(a.noise > 0, ends[1] - ends[0], 0.0)  # never strays further than the image
     made = _unary_parts(a, (low, high), outer, lipschitz, True, own)
     other = _charged(low, high, jump + own, 2.0**-23, True)
-    return Enclosure(low, high, made.steep_low, made.steep_high, np.fmin(made.noise, other))
+    # Behind an infinity nothing is known, not even of a bounded function.
+    noise = np.where(np.isfinite(a.noise), np.fmin(made.noise, other), np.inf)
+    return Enclosure(low, high, made.steep_low, made.steep_high, noise)
 
 
 def derivative_range(op: Elementwise, lower: Float64, upper: Float64) -> tuple[Float64, Float64]:

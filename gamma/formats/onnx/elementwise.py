@@ -93,7 +93,7 @@ def celu(t: Translation, call: Call, inputs: Inputs) -> Value:
     if alpha <= 0:
         raise t.fail(call, f"alpha {alpha}, expected a positive number")
     stored = Constant(np.array(alpha))
-    inside = t.scale(call, x, fold.inverse(t, call, stored), None, np.zeros(()))
+    inside = t.scale(call, x, fold.inverse(t, call, stored))
     return t.scale(call, t.emit(call, ops.Elu(1.0), inside, dims=x.dims), stored)
 
 

@@ -7,7 +7,7 @@ elementwise functions of the same value: the whole is then a `Composite` of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -161,7 +161,7 @@ def _common(t: Translation, roots: set[int]) -> tuple[int, list[int]] | None:
 def _pointwise(op: Any) -> bool:
     """Whether the operator does the same to every entry."""
     if isinstance(op, Scale):
-        arrays = (op.scale, op.shift, np.asarray(op.shift_error), op.magnitude)
+        arrays = (op.scale, op.shift, np.asarray(op.shift_error), *astuple(op.executed))
         return all(a is None or _uniform(a) for a in arrays)
     return isinstance(op, Add) or (isinstance(op, Elementwise) and op.alike)
 

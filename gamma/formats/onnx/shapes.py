@@ -19,6 +19,7 @@ from gamma.formats.onnx.values import Constant, Value, Variable
 from gamma.ops import Add, Composite, Scale
 from gamma.ops.composite import Step
 from gamma.ops.exact import narrow
+from gamma.ops.execution import LOST, UNIT, Execution
 
 # Casts of variables that lose nothing.
 _WIDER = {
@@ -119,9 +120,7 @@ def cast(t: Translation, call: Call, inputs: Inputs) -> Value | tuple[Value, ...
     x = need(t, call, inputs, 0)
     if isinstance(x, Variable):
         if target == "float32" and x.dtype in ("float64", "int32", "int64"):
-            # The identity of real arithmetic; a float32 execution rounds, which a step is charged.
-            same = Composite((Step(Scale(np.ones((), np.float32)), (0,)),))
-            return t.emit(call, same, replace(x, dtype=target), dims=x.dims)
+            return _rounded(t, call, replace(x, dtype=target))
         if target not in _WIDER.get(x.dtype, ()):
             raise t.fail(
                 call, f"from {x.dtype} to {target} may lose digits; expected a cast that keeps them"
@@ -138,6 +137,13 @@ def cast(t: Translation, call: Call, inputs: Inputs) -> Value | tuple[Value, ...
     if result.dtype.kind == "f" and not np.isfinite(result).all():
         raise t.malformed(call, f"a constant does not fit {target}")
     return Constant(result)
+
+
+def _rounded(t: Translation, call: Call, x: Variable) -> Variable:
+    """The identity of real arithmetic, which a float32 execution rounds: one step that says so."""
+    unit, lost, one, zero = (np.full((), v) for v in (UNIT, LOST, 1.0, 0.0))
+    same = Scale(np.ones((), np.float32), execution=Execution(unit, lost, one, zero).packed())
+    return t.emit(call, Composite((Step(same, (0,)),)), x, dims=x.dims)
 
 
 def _test(t: Translation, call: Call, inputs: Inputs, position: int) -> Test | Constant:
