@@ -231,6 +231,16 @@ class Relu(Elementwise):
             found[at + 1] = np.where(use, line, found[at + 1])
         return Lines(*found)
 
+    def contacts(
+        self, lines: Lines, lower: Float64, upper: Float64
+    ) -> tuple[Float64, Float64]:
+        """Points (below, above) where the lines touch: an end of the interval, or 0."""
+        slope = lines.lower_slope
+        gaps = np.stack((-slope * lower, np.zeros_like(lower), upper - slope * upper))
+        low = np.choose(gaps.argmin(axis=0), (lower, np.zeros_like(lower), upper))
+        left = -lines.upper_slope * lower >= upper - lines.upper_slope * upper
+        return low, np.where(left, lower, upper)
+
 
 @dataclass(frozen=True, eq=False)
 class LeakyRelu(Elementwise):

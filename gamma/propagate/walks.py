@@ -40,7 +40,7 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 T = TypeVar("T")
 
-METHODS = ("ibp", "crown-ibp", "crown")
+METHODS = ("ibp", "crown-ibp", "crown", "alpha")
 GUARANTEES = ("real", "float32")
 
 # Bytes of coefficient rows alive at once when no limit is given: small enough for the caches.

@@ -50,12 +50,14 @@ class Tape:
     """What a descent leaves behind for the forward sweep: see `gamma.propagate.rows.sweep`.
 
     Attributes:
+        start: node -> the rows (rows, size) that the descent began with.
         passed: nonlinear node -> the rows that arrived (rows, size), their tables, and which of
             these each row has.
         input: rows over the input (rows, size), None when none arrived.
         constant: float64 (rows,), d before the rows were concretised.
     """
 
+    start: dict[int, Array] = field(default_factory=dict)
     passed: dict[int, tuple[Array, Relaxation, Indices]] = field(default_factory=dict)
     input: Array | None = None
     constant: Float64 | None = None
@@ -87,6 +89,8 @@ class Descent:
         nodes.
         """
         own = _Own(slopes or {}, multipliers or {}, tape)
+        if tape is not None:
+            tape.start = {index: rows.dense().copy() for index, rows in frontier.items()}
         with np.errstate(all="ignore"):
             for index in range(max(frontier), -1, -1):
                 rows = frontier.pop(index, None)
