@@ -220,7 +220,7 @@ class Relu(Elementwise):
             slope = np.asarray(given, np.float64).reshape(lower.shape).astype(dtype)  # type: ignore[call-overload]
             slope = slope.astype(np.float64)
             ends = -slope * low, high - slope * high
-            error = 2.0**-50 * abs(slope) * (high - low) + TINY
+            error = 2.0**-50 * (abs(slope) * (high - low) + high) + TINY
             if at == 0:
                 least = np.minimum(*ends)
                 line = np.where(least < 0, least - error, 0.0)
@@ -231,9 +231,7 @@ class Relu(Elementwise):
             found[at + 1] = np.where(use, line, found[at + 1])
         return Lines(*found)
 
-    def contacts(
-        self, lines: Lines, lower: Float64, upper: Float64
-    ) -> tuple[Float64, Float64]:
+    def contacts(self, lines: Lines, lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
         """Points (below, above) where the lines touch: an end of the interval, or 0."""
         slope = lines.lower_slope
         gaps = np.stack((-slope * lower, np.zeros_like(lower), upper - slope * upper))

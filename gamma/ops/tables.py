@@ -118,6 +118,98 @@ class Diagonal:
         return np.where(rows >= 0, low * x + below, high * x + above)
 
 
+@dataclass(frozen=True)
+class Hinge:
+    """Lines of a ReLU whose lower slopes are free, per box: (B, size).
+
+    What a lower slope s in [0, 1] costs and adds is at least ``base + s·gain``: both ends of that
+    segment are proved, and what is charged is convex in s.
+
+    Attributes:
+        free: neurons that cross 0. fixed: the slope of the others, as in `Diagonal`.
+    """
+
+    free: npt.NDArray[np.bool_]
+    fixed: Array
+    base: Float64
+    gain: Float64
+    upper_slope: Array
+    upper_const: Float64
+    loss: Float64
+
+    def rows(self, slope: Array, box: Indices) -> HingeRows:
+        """The lines with a lower slope in [0, 1] for each row, (R, size)."""
+        slope = np.clip(slope, 0, 1).astype(self.fixed.dtype, copy=False)
+        return HingeRows(self, np.where(self.free[box], slope, self.fixed[box]))
+
+
+@dataclass(frozen=True)
+class HingeRows:
+    """`Hinge` with the slopes of some rows, (R, size) in their dtype."""
+
+    lines: Hinge
+    slope: Array
+
+    @property
+    def loss(self) -> Float64:
+        return self.lines.loss
+
+    def _constant(self, box: Indices) -> Float64:
+        found: Float64 = self.lines.base[box] + self.slope * self.lines.gain[box]
+        return found
+
+    def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
+        up = np.maximum(rows, 0)
+        down = rows - up  # one of them is 0
+        d += np.einsum("ij,ij->i", up, self._constant(box))
+        d -= abs(d) * 2.0**-50 + TINY
+        d += np.einsum("ij,ij->i", down, self.lines.upper_const[box])
+        np.multiply(up, self.slope, out=up)
+        np.multiply(down, self.lines.upper_slope[box], out=down)
+        return (np.add(up, down, out=up),)
+
+    def forward(self, rows: Array, inputs: tuple[Array, ...], box: Indices) -> Array:
+        (x,) = inputs
+        low = self.slope * x + self._constant(box)
+        high = self.lines.upper_slope[box] * x + self.lines.upper_const[box]
+        return np.where(rows >= 0, low, high).astype(x.dtype, copy=False)
+
+
+def hinge(
+    op: Elementwise,
+    bounds: NodeBounds,
+    inside: NodeBounds,
+    how: Precision,
+    carried: LinearCharge | None = None,
+    keep: Array | None = None,
+) -> Hinge:
+    """`Hinge` of a ReLU, of the neurons ``keep`` alone when given; else as `diagonal`."""
+    shape = inside.lower.shape
+    ends = [
+        diagonal(op, bounds, inside, how, carried, NodeSlopes(np.full(shape, s)))
+        for s in (0.0, 1.0)
+    ]
+    free = (ends[0].lower_slope == 0) & (ends[1].lower_slope == 1)
+    # A slope between 0 and 1 is rounded when it meets a row.
+    radius = inside.radius.reshape(free.shape)
+    rounding_cost = np.where(free, 1.01 * UNIT[how.dtype] * radius, 0.0)
+    base, top = ends[0].lower_const, ends[1].lower_const - rounding_cost * (1 + 2.0**-40)
+    gain = np.where(free, top - base, 0.0)
+    base = base - 2.0**-49 * (abs(base) + abs(top))
+    parts: tuple[Array, ...] = (
+        free,
+        ends[0].lower_slope,
+        base,
+        gain,
+        ends[0].upper_slope,
+        ends[0].upper_const,
+    )
+    if keep is not None:
+        parts = tuple(np.ascontiguousarray(p[:, keep]) for p in parts)
+    free, fixed, base, gain, slope, above = parts
+    return Hinge(free, fixed, base, gain, slope, above, ends[1].loss)
+
+
 def diagonal(
     op: Elementwise,
     bounds: NodeBounds,

@@ -1,10 +1,11 @@
 """Optimised slopes, layer by layer (α-CROWN: Xu et al. 2021).
 
-Every neuron that a relaxation needs tight has two rows of its own, and each row slopes of its own:
-a few steps of projected Adam (Kingma and Ba 2015) raise its bound, with gradients from one forward
-sweep (`gamma.propagate.rows.sweep`). New bounds serve the layers behind at once, and the rows of the
-output are optimised last. Every step's bound is proved by the same walk, so the best of all steps
-is kept for each row; the first step takes the slopes of an ordinary walk, so no bound is wider.
+Every neuron that a relaxation needs tight has two rows of its own, and each row slopes of its
+own: a few steps of projected Adam (Kingma and Ba 2015) raise its bound, with gradients from one
+forward sweep (`gamma.propagate.rows.sweep`). New bounds serve the layers behind at once, and the
+rows of the output are optimised last. Every step's bound is proved by the same walk, so the best of
+all steps is kept for each row; the first step takes the slopes of an ordinary walk, so no bound is
+wider.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from gamma.ops import Elementwise
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.domain import Domain, Slopes
+from gamma.propagate.rows.block import Dense
 from gamma.propagate.rows.descend import Descent, Frontier, Tape
 from gamma.propagate.rows.sweep import trajectory
 from gamma.propagate.rows.tables import Tables
@@ -28,6 +30,11 @@ from gamma.tensor.box import Box
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Worth = Callable[[Float64], Mask]
+
+# Rows are dropped when no more than this share of them is worth more steps.
+_KEEP_FROM = 0.9
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,6 @@ def alpha_walk(
     made = AlphaWalk(network, known, options, [])
     made.initial, made.how = own_slopes(plain), how or Ascent()
     made.run()
-    made.plain = plain
     return made
 
 
@@ -88,31 +94,41 @@ class AlphaWalk(Walk):
         initial: node -> the slopes that rows start from. how: of the ascent.
     """
 
+    # Rows, their product, a temporary; slopes and what Adam remembers of them.
+    blocks = 12
+
     initial: Slopes
     how: Ascent
-    plain: Walk
 
     def _block_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         frontier, d, box = self.both_signs(index, boxes, neurons)
-        steps = self.how.final if index == self.network.output else self.how.steps
-        best = self._raise(frontier, d, box, steps, lambda lower: np.ones(len(lower), bool))
-        return best[: len(boxes)], -best[len(boxes) :]
+        half, last = len(boxes), index == self.network.output
+        steps = self.how.final if last else self.how.steps
 
-    def raised(self, frontier: Frontier, d: Float64, box: Indices) -> Float64:
-        """Lower bounds of rows, those that are not yet above 0 optimised."""
+        def worth(lower: Float64) -> Mask:
+            # A neuron that no longer crosses 0 has nothing to gain where ReLUs read it.
+            done = (lower[:half] >= 0) | (lower[half:] >= 0)
+            return np.concatenate((~done, ~done))
+
+        every = last or not self._facts.hinged[index]
+        best = self._raise(frontier, d, box, steps, None if every else worth)
+        return best[:half], -best[half:]
+
+    def _bound_rows(self, frontier: Frontier, d: Float64, box: Indices) -> Float64:
         return self._raise(frontier, d, box, self.how.final, lambda lower: ~(lower > 0))
 
     def _raise(
-        self,
-        frontier: Frontier,
-        d: Float64,
-        box: Indices,
-        steps: int,
-        worth: Callable[[Float64], npt.NDArray[np.bool_]],
+        self, frontier: Frontier, d: Float64, box: Indices, steps: int, worth: Worth | None
     ) -> Float64:
         return optimise(
             self.descent, frontier, d, box, self.initial, self.how, steps, worth, self.options.check
         )
+
+    def _with(self, options: Options) -> Walk:
+        other = super()._with(options)
+        assert isinstance(other, AlphaWalk)
+        other.initial, other.how = self.initial, self.how
+        return other
 
 
 def optimise(
@@ -123,45 +139,70 @@ def optimise(
     initial: Slopes,
     how: Ascent,
     steps: int,
-    worth: Callable[[Float64], npt.NDArray[np.bool_]],
+    worth: Worth | None = None,
     check: Callable[[], None] | None = None,
 ) -> Float64:
     """The best sound lower bounds (rows,) of rows over ``steps`` descents.
 
     Rows that ``worth`` refuses, given their bounds, are left as they are.
     """
-    parameters = _Parameters(descent.tables, initial, box, how)
     best = np.full(len(d), -np.inf)
+    rows = np.arange(len(d))
+    parameters = _Parameters(descent.tables, initial, box, how)
     for step in range(steps):
-        last = step + 1 == steps
-        tape = None if last else Tape()
-        copies = {index: rows.copy() for index, rows in frontier.items()}
-        slopes = parameters.slopes()
+        tape = Tape() if step + 1 < steps else None
+        copies = {index: block.copy() for index, block in frontier.items()}
+        slopes = parameters.slopes(max(frontier))
         lower = descent.run(copies, d.copy(), box, check, slopes=slopes, tape=tape)
-        np.fmax(best, lower, out=best)
-        if tape is None or not worth(best).any():
+        best[rows] = np.fmax(best[rows], lower)
+        if tape is None:
             break
         parameters.step(tape, step)
+        if worth is not None:
+            kept = np.flatnonzero(worth(best)[rows])
+            if not len(kept):
+                break
+            if len(kept) < _KEEP_FROM * len(rows):
+                rows, d, box = rows[kept], d[kept], box[kept]
+                frontier = {i: Dense(b.dense()[kept]) for i, b in frontier.items()}
+                parameters.take(kept)
     return best
 
 
 class _Parameters:
-    """Slopes of rows, and what Adam remembers of them."""
+    """Slopes of rows, of the neurons that `Tables.columns` keeps, and what Adam remembers."""
 
     def __init__(self, tables: Tables, initial: Slopes, box: Indices, how: Ascent) -> None:
         self.tables, self.box, self.how = tables, box, how
-        self.values = {
-            index: NodeSlopes(
-                *(None if part is None else part[box] for part in (given.lower, given.upper))
-            )
-            for index, given in initial.items()
-        }
+        self._initial = initial
+        self.values: dict[int, NodeSlopes] = {}
         self._first: dict[int, Array] = {}
         self._second: dict[int, Array] = {}
 
-    def slopes(self) -> Mapping[int, NodeSlopes]:
-        """One table per row."""
+    def slopes(self, last: int) -> Mapping[int, NodeSlopes]:
+        """One table per row, for the nodes up to ``last``."""
+        for index, given in self._initial.items():
+            if index <= last and index not in self.values:
+                ends = (self._of_rows(index, part) for part in (given.lower, given.upper))
+                self.values[index] = NodeSlopes(*ends)
         return self.values
+
+    def _of_rows(self, index: int, part: Float64 | None) -> Array | None:
+        if part is None:
+            return None
+        keep = self.tables.columns(index)
+        dtype = self.tables.how.dtype
+        return (part if keep is None else part[:, keep])[self.box].astype(dtype)
+
+    def take(self, rows: Indices) -> None:
+        """Keep the slopes of these rows alone."""
+        self.box = self.box[rows]
+        for index, given in self.values.items():
+            ends = (None if part is None else part[rows] for part in (given.lower, given.upper))
+            self.values[index] = NodeSlopes(*ends)
+        for store in (self._first, self._second):
+            for index in store:
+                store[index] = store[index][rows]
 
     def step(self, tape: Tape, step: int) -> None:
         """Move all slopes along their gradients."""
@@ -173,14 +214,14 @@ class _Parameters:
             before, keep = node.inputs[0], self.tables.columns(index)
             known = self.tables.bounds[before]
             centre = known.centre.reshape(len(known.centre), -1)
-            centre = (centre if keep is None else centre[:, keep])[self.box]
+            centre = (centre if keep is None else centre[:, keep]).astype(rows.dtype)[self.box]
             z = steps[before] + centre
             if node.op.hinge:
-                self._adam(index, np.maximum(rows, 0) * z, keep, step)
+                self._adam(index, np.maximum(rows, 0) * z, step)
             else:
-                self._touch(index, node.op, rows, z, keep)
+                self._touch(index, node.op, rows, z)
 
-    def _adam(self, index: int, gradient: Array, keep: Array | None, step: int) -> None:
+    def _adam(self, index: int, gradient: Array, step: int) -> None:
         how, old = self.how, self.values[index].lower
         assert old is not None
         first = self._first.get(index, 0.0) * how.momentum + (1 - how.momentum) * gradient
@@ -189,17 +230,10 @@ class _Parameters:
         mean = first / (1 - how.momentum ** (step + 1))
         scale = np.sqrt(second / (1 - how.memory ** (step + 1)))
         rate = how.rate * how.decay**step
-        move = np.where(scale > 0, rate * mean / np.where(scale > 0, scale, 1.0), 0.0)
-        new = old.copy()
-        if keep is None:
-            new = np.clip(old + move, 0.0, 1.0)
-        else:
-            new[:, keep] = np.clip(old[:, keep] + move, 0.0, 1.0)
-        self.values[index] = NodeSlopes(new, self.values[index].upper)
+        move = np.where(scale > 0, rate * mean / np.where(scale > 0, scale, 1), 0)
+        self.values[index] = NodeSlopes(np.clip(old + move, 0, 1).astype(old.dtype))
 
-    def _touch(
-        self, index: int, op: Elementwise, rows: Array, z: Array, keep: Array | None
-    ) -> None:
+    def _touch(self, index: int, op: Elementwise, rows: Array, z: Array) -> None:
         """Move lines halfway to the tangent at the trajectory, where that is higher there."""
         known = self.tables.bounds[self.tables.network.nodes[index].inputs[0]]
         lower, upper = (e.reshape(len(e), -1)[self.box] for e in (known.lower, known.upper))

@@ -17,6 +17,7 @@ from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.ops.charges import UNIT, inflated
 from gamma.propagate import workers
+from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.blocks import boxes_per_share
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import interval_pass
@@ -116,8 +117,11 @@ def _walks(
 ) -> tuple[Callable[[Box], Walk], int, MemoryPlan | None]:
     """What makes a walk, how many boxes one takes, and the plan when memory was asked about."""
     step = boxes_at_once(net)
+    start_walk = partial(alpha_walk if options.method == "alpha" else walk, net, options=options)
     if streaming is None and not limit:
-        return partial(walk, net, options=options), step, None
+        return start_walk, step, None
+    if options.method == "alpha":
+        raise UsageError("method alpha keeps all bounds in memory: leave out the memory limit")
     config = streaming or StreamingConfig()
     config = replace(config, max_memory_bytes=limit or config.max_memory_bytes)
     count = min(step, len(box.lower))
@@ -126,7 +130,7 @@ def _walks(
     method, row_bytes = options.method, options.row_bytes
     plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes)
     if not config.enable_crown_streaming:
-        return partial(walk, net, options=options), step, plan
+        return start_walk, step, plan
     chosen = replace(options, row_bytes=plan.row_bytes)
     start = partial(streamed_walk, net, options=chosen, config=plan.config)
     return start, max(1, plan.boxes), plan
@@ -138,7 +142,8 @@ def _own_threads(net: Network, method: str) -> AbstractContextManager[None]:
     Threads of the BLAS wait for more work by spinning: they would take the processors from ours.
     Changing their number takes 30 µs, as long as a small network.
     """
-    shared = facts_of(net).convolves and method == "crown" and sum(facts_of(net).sizes) > _SMALL
+    large = facts_of(net).convolves and sum(facts_of(net).sizes) > _SMALL
+    shared = method == "alpha" or (method == "crown" and large)
     if not shared or workers.workers() == 1:
         return nullcontext()
     return threads.limit_blas(1)
@@ -161,7 +166,8 @@ def bounds(
 
     Args:
         net: the network. box: input set; a leading batch axis gives a leading batch axis.
-        method: "ibp", "crown-ibp" (intermediate bounds by IBP) or "crown".
+        method: "ibp", "crown-ibp" (intermediate bounds by IBP), "crown" or "alpha" (its slopes
+            optimised layer by layer).
         guarantee: "real" (the real-arithmetic network) or "float32" (also every float32 execution).
         dtype: of the coefficient rows; "auto" takes float64 for narrow networks, and for the rows
             of a few outputs.
@@ -183,11 +189,11 @@ def bounds(
     options = _options(net, method, guarantee, dtype, deadline, row_bytes)
     many = _batched(net, box)
     single = many.shape != box.shape and len(many.lower) == 1
-    few = dtype == "auto" and method == "crown" and net.nodes[net.output].size <= _FEW_OUTPUTS
+    few = dtype == "auto" and options.refines and net.nodes[net.output].size <= _FEW_OUTPUTS
     rows = 2 * net.nodes[net.output].size
     start_walk, step, _ = _walks(net, options, many, rows, streaming, max_memory_bytes)
     count = len(many.lower)
-    if streaming is None and not max_memory_bytes and method != "crown":
+    if streaming is None and not max_memory_bytes and not options.refines:
         step = min(step, boxes_per_share(net, count))
     nodes = [net.output]
     if intermediate:
@@ -202,7 +208,7 @@ def bounds(
         return [to_output(k.lower, k.upper, options.dtype) for k in known]
 
     shares = [partial(ends, start) for start in range(0, count, step)]
-    parallel = method != "crown" and streaming is None and not max_memory_bytes
+    parallel = not options.refines and streaming is None and not max_memory_bytes
     with _own_threads(net, method):
         parts = workers.run(shares) if parallel else [share() for share in shares]
     found = {net.nodes[index].name: [part[k] for part in parts] for k, index in enumerate(nodes)}

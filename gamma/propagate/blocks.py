@@ -14,6 +14,7 @@ from gamma.network.graph import Network
 from gamma.ops import Conv, Gemm
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import in_tiles
+from gamma.propagate.methods import REFINING
 from gamma.tensor import choices
 
 # Rows of a block below which its products waste the bandwidth that the weights need.
@@ -85,7 +86,7 @@ def expected_seconds(network: Network, method: str, boxes: int, questions: int) 
     total = _box_cost(network)
     if method != "ibp":
         total += questions * row_cost(network, network.output)
-    if method == "crown":
+    if method in REFINING:
         plan = facts_of(network)
         relaxed = [i for i in range(1, network.output) if plan.relaxed[i]]
         total += sum(plan.sizes[i] * row_cost(network, i) for i in relaxed)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network
-from gamma.ops.bounds import NodeBounds
+from gamma.ops.bounds import NodeBounds, check_order
 from gamma.ops.tables import NodeSlopes
 from gamma.tensor.box import Box
 
@@ -94,6 +94,8 @@ class Domain:
         for low, high in known + assumed:
             lower, upper = np.maximum(lower, low), np.minimum(upper, high)
         crossed = lower > upper
+        if crossed.any() and not self.split:
+            check_order(lower, upper, f"{index}, with the facts that were given")
         if crossed.any():
             empty |= crossed.reshape(len(crossed), -1).any(axis=1)
             middle = np.clip(bounds.centre, bounds.lower, bounds.upper)

@@ -7,7 +7,7 @@ from itertools import accumulate
 from weakref import WeakKeyDictionary
 
 from gamma.network.graph import Network
-from gamma.ops import Conv, Gemm, Linear, Reshape
+from gamma.ops import Conv, Gemm, Linear, Relu, Reshape
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Facts:
         carried: a linear node read by one diagonal node, whose constants can carry its charge.
         relaxed: some nonlinear node reads this one.
         needed: a relaxation needs every neuron's bounds, its own or moved or through a function.
+        hinged: every nonlinear reader is a ReLU.
         separate: linear, and every entry depends on one input entry alone, through such nodes only.
         sequential: every node from here to the input reads just the one before it, and is dense,
             elementwise or a change of shape of flat entries.
@@ -32,6 +33,7 @@ class Facts:
     carried: tuple[bool, ...]
     relaxed: tuple[bool, ...]
     needed: tuple[bool, ...]
+    hinged: tuple[bool, ...]
     separate: tuple[bool, ...]
     sequential: tuple[bool, ...]
     image: tuple[bool, ...]
@@ -78,6 +80,7 @@ def _make(network: Network) -> Facts:
         carried,
         relaxed,
         _needed(network),
+        tuple(all(isinstance(nodes[r].op, Linear | Relu) for r in rs) for rs in readers),
         tuple(separate),
         tuple(sequential),
         tuple(image),

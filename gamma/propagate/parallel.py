@@ -27,6 +27,7 @@ from gamma.propagate.api import bounds
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.dependency import Part
 from gamma.propagate.facts import facts_of
+from gamma.propagate.methods import REFINING
 from gamma.propagate.squeeze import squeezed
 from gamma.propagate.walks import DEFAULT_ROW_BYTES, METHODS, boxes_at_once
 from gamma.tensor import threads
@@ -236,7 +237,7 @@ def _cost(network: Network, method: str) -> float:
     """Nanoseconds, roughly, for one box."""
     outputs = network.nodes[network.output].size
     cost = row_cost(network, network.output) * (1 if method == "ibp" else 2 * outputs)
-    if method == "crown":
+    if method in REFINING:
         plan = facts_of(network)
         hidden = (i for i, relaxed in enumerate(plan.relaxed) if relaxed)
         cost += sum(plan.sizes[i] * row_cost(network, i) for i in hidden)

@@ -28,6 +28,9 @@ from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.facts import Facts, facts_of
 from gamma.propagate.interval import input_bounds, interval_step
+from gamma.propagate.methods import GUARANTEES as GUARANTEES
+from gamma.propagate.methods import METHODS as METHODS
+from gamma.propagate.methods import REFINING
 from gamma.propagate.rows.block import dense, unit
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
 from gamma.propagate.rows.tables import Tables
@@ -39,9 +42,6 @@ from gamma.tensor.exactly import exact_float, exact_integer
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 T = TypeVar("T")
-
-METHODS = ("ibp", "crown-ibp", "crown", "alpha")
-GUARANTEES = ("real", "float32")
 
 # Bytes of coefficient rows alive at once when no limit is given: small enough for the caches.
 DEFAULT_ROW_BYTES = 48 << 20
@@ -87,7 +87,7 @@ class Options:
     @property
     def refines(self) -> bool:
         """Whether inner neurons get rows of their own."""
-        return self.method not in ("ibp", "crown-ibp")
+        return self.method in REFINING
 
     def check(self) -> None:
         """Raise ResourceError when the deadline (time.monotonic) has passed."""
@@ -292,7 +292,7 @@ class Walk:
     ) -> None:
         """Meet bounds (rows,) of neurons of a node; what crosses under assumptions is empty."""
         known = self.bounds[index]
-        if not self.domain.plain:
+        if self.domain.split:
             at = boxes, neurons
             low, high = (e.reshape(len(e), -1)[at] for e in (known.lower, known.upper))
             crossed = np.maximum(low, lower) > np.minimum(high, upper)
@@ -405,7 +405,7 @@ class Walk:
 
     def _with(self, options: Options) -> Walk:
         """A walk over the same bounds with other options."""
-        other = Walk(self.network, self.domain, options, self.bounds, self.slopes)
+        other = type(self)(self.network, self.domain, options, self.bounds, self.slopes)
         other.empty, other._tight = self.empty, dict(self._tight)
         other.seconds, other.unstable = self.seconds, self.unstable
         other._rowed = dict(self._rowed)
@@ -418,8 +418,7 @@ class Walk:
         self._adopt()
 
         def bound(block: slice) -> Float64:
-            part = blocks_of(frontier, block)
-            return self.descent.run(part, d[block].copy(), box[block], self.options.check)
+            return self._bound_rows(blocks_of(frontier, block), d[block].copy(), box[block])
 
         results = self.in_blocks(max(frontier), len(d), bound, 1) if len(d) else []
         return np.concatenate(results) if results else np.zeros(0)
@@ -445,6 +444,10 @@ class Walk:
                 self._bound(index, varies & ~np.asarray(done))
         self._rowed[index] = True
         return bounds
+
+    def _bound_rows(self, frontier: Frontier, d: Float64, box: Array) -> Float64:
+        """Lower bounds of one block of rows."""
+        return self.descent.run(frontier, d, box, self.options.check)
 
     def output(self) -> NodeBounds:
         """Bounds of the output, with rows for every neuron."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gamma.errors import UsageError
 
-METHODS = ("ibp", "crown-ibp", "crown")
+METHODS = ("ibp", "crown-ibp", "crown", "alpha")
 GUARANTEES = ("real", "float32")
 DTYPES = ("auto", "float32", "float64")
 NORMS = ("inf", "2", "1")

@@ -152,8 +152,7 @@ class Descent:
         if given is None:
             table = tables.relaxation(index)
         else:
-            at = np.arange(len(box))
-            table = tables.relaxation_of_rows(index, given, box)
+            table, at = tables.relaxation_of_rows(index, given, box)
         if own.tape is not None:
             rows = Dense(rows.dense())
             own.tape.passed[index] = rows.array.copy(), table, at

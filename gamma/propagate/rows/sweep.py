@@ -77,7 +77,7 @@ def _minimiser(tables: Tables, rows: Array, box: Indices) -> Array:
     """Where the rows are least on the input set, about the input's centre."""
     known, domain = tables.bounds[0], tables.box
     reach = known.radius.reshape(len(known.radius), -1)[box]
-    corner = -np.sign(rows) * reach.astype(rows.dtype)
+    corner: Array = -np.sign(rows) * reach.astype(rows.dtype)
     if domain.norm == "inf":
         return corner
     assert domain.center is not None and domain.radius is not None
@@ -85,14 +85,15 @@ def _minimiser(tables: Tables, rows: Array, box: Indices) -> Array:
     shift = (domain.center.reshape(flat) - known.centre.reshape(flat))[box].astype(rows.dtype)
     if domain.norm == "2":
         length = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
-        step = rows / np.where(length > 0, length, 1)
+        step: Array = rows / np.where(length > 0, length, 1)
     else:
         largest = abs(rows).argmax(axis=1)[:, None]
         step = np.zeros_like(rows)
         np.put_along_axis(step, largest, np.sign(np.take_along_axis(rows, largest, 1)), axis=1)
     ball = shift - domain.radius * step
     better = (rows * ball).sum(axis=1) > (rows * corner).sum(axis=1)
-    return np.where(better[:, None], ball, corner)
+    chosen: Array = np.where(better[:, None], ball, corner)
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,8 @@ class _Own:
             if part is None:
                 return None
             part = part.reshape(len(part), -1)
-            part = part if self.keep is None else part[:, self.keep]
+            if self.keep is not None and part.shape[1] != len(self.keep):
+                part = part[:, self.keep]
             return part if len(part) == len(self.box) else part[self.box]
 
         return NodeSlopes(rows(self.given.lower), rows(self.given.upper))

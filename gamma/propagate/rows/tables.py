@@ -19,7 +19,7 @@ from gamma.ops import Gemm, Linear, Relu
 from gamma.ops.base import cast_weight
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNIT, LinearCharge, inflated, linear_charge
-from gamma.ops.tables import NodeSlopes, Precision, Relaxation
+from gamma.ops.tables import Hinge, NodeSlopes, Precision, Relaxation, hinge
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Images
 from gamma.tensor.box import Box
@@ -65,6 +65,7 @@ class Tables:
         self.network, self.box, self.bounds, self.how = network, box, bounds, how
         self.slopes, self.split, self.linear_only = slopes or {}, split, linear_only
         self._relaxations: dict[int, Relaxation] = {}
+        self._hinges: dict[int, Hinge] = {}
         self._charges: dict[int, LinearCharge] = {}
         self._columns: dict[int, Array | None] = {}
         self._weights: dict[int, Array] = {}
@@ -116,11 +117,29 @@ class Tables:
         made: Relaxation = node.op.relax(inputs, after, self.how, carried, slopes)
         return made
 
-    def relaxation_of_rows(self, index: int, slopes: NodeSlopes, box: Indices) -> Relaxation:
-        """Tables with slopes for each row: the row's number takes the place of its box."""
-        table = self._relax(index, slopes, box)
-        keep = self.columns(index)
-        return table if keep is None else table.columns(keep)  # type: ignore[attr-defined]
+    def relaxation_of_rows(
+        self, index: int, slopes: NodeSlopes, box: Indices
+    ) -> tuple[Relaxation, Indices]:
+        """Tables with slopes for each row (of the neurons in `columns`), and each row's table."""
+        op = self.network.nodes[index].op
+        if isinstance(op, Relu) and slopes.upper is None and slopes.lower is not None:
+            return self._hinge(index).rows(slopes.lower, box), box
+        return self._relax(index, slopes, box), np.arange(len(box))
+
+    def _hinge(self, index: int) -> Hinge:
+        if index not in self._hinges:
+            node = self.network.nodes[index]
+            before = node.inputs[0]
+            assert isinstance(node.op, Relu)
+            self._hinges[index] = hinge(
+                node.op,
+                self.bounds[index],
+                self.bounds[before],
+                self.how,
+                self.charge(before) if self.carried(before) else None,
+                self.columns(index),
+            )
+        return self._hinges[index]
 
     def columns(self, index: int) -> Array | None:
         """Neurons of a ReLU that are not dead in every box, when dropping the others pays.
@@ -212,6 +231,7 @@ class Tables:
         self._images = {key: kept for key, kept in self._images.items() if key[1] not in changed}
         for store in (
             self._relaxations,
+            self._hinges,
             self._charges,
             self._columns,
             self._weights,
