@@ -49,7 +49,7 @@ class Ascent:
 
     steps: int = 5
     final: int = 12
-    rate: float = 0.25
+    rate: float = 0.5
     decay: float = 0.95
     momentum: float = 0.9
     memory: float = 0.9
@@ -68,7 +68,8 @@ def alpha_walk(
     }
     known = replace(domain, facts={**domain.facts, **facts})
     made = AlphaWalk(network, known, options, [])
-    made.initial, made.how = own_slopes(plain), how or Ascent()
+    made.initial = own_slopes(plain)
+    made.how = how or Ascent(options.steps, 2 * options.steps + 2)
     made.run()
     return made
 

@@ -161,6 +161,7 @@ def bounds(
     row_bytes: int = DEFAULT_ROW_BYTES,
     streaming: StreamingConfig | None = None,
     max_memory_bytes: int = 0,
+    steps: int = 20,
 ) -> Any:
     """Certified bounds on the outputs for every input in ``box``.
 
@@ -177,6 +178,7 @@ def bounds(
         deadline: ``time.monotonic()`` value after which ResourceError is raised.
         streaming: keep bounds in a store, read weights when they are used (`StreamingConfig`).
         max_memory_bytes: a limit for this call; streams as it needs to.
+        steps: descents by which method "alpha" raises each row; twice as many for the outputs.
 
     Returns:
         BoundedTensor of shape (*output_shape) or (batch, *output_shape), in the rows' dtype; it
@@ -187,6 +189,7 @@ def bounds(
         UnsupportedError: float64 arithmetic is not what sound bounds need on this machine.
     """
     options = _options(net, method, guarantee, dtype, deadline, row_bytes)
+    options = replace(options, steps=steps)
     many = _batched(net, box)
     single = many.shape != box.shape and len(many.lower) == 1
     few = dtype == "auto" and options.refines and net.nodes[net.output].size <= _FEW_OUTPUTS

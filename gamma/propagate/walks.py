@@ -64,6 +64,7 @@ class Options:
     row_bytes: int = DEFAULT_ROW_BYTES
     deadline: float | None = None
     progress: Callable[[str], None] | None = None
+    steps: int = 5
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -73,6 +74,7 @@ class Options:
         exact_integer(self.row_bytes, "row_bytes", least=1)
         if self.deadline is not None:
             exact_float(self.deadline, "deadline")
+        exact_integer(self.steps, "steps", least=1)
 
     @property
     def precision(self) -> Precision:
