@@ -62,6 +62,9 @@ class Operator(Protocol):
     ) -> Any:
         """Linear bounds (`gamma.ops.tables.Relaxation`) on the inputs' bounds."""
 
+    def table_size(self, *inputs: Shape) -> int:
+        """Entries of the relaxation's tables, for one box, beyond those of diagonal operators."""
+
     def after(self, previous: Operator) -> Operator | None:
         """The one operator equal, in real arithmetic, to this one applied to ``previous``."""
 

@@ -33,12 +33,13 @@ from gamma.ops.linear import Add, Concat, Gemm, ReduceSum, Scale
 from gamma.ops.movement import Gather, Reshape, Transpose
 from gamma.ops.periodic import Cos, Sin
 from gamma.ops.pooling import ReduceMax
+from gamma.ops.products import MatMul, Mul
 
 TABLE: dict[str, type[Operator]] = {
     record.__name__: record
     for record in (
         *(Input, Gemm, Conv, ConvTranspose, Scale, Add, Concat, ReduceSum),
-        *(Reshape, Transpose, Gather, ReduceMax),
+        *(Reshape, Transpose, Gather, ReduceMax, Mul, MatMul),
         *(Relu, LeakyRelu, PRelu, Clip, Abs, Sign, HardSigmoid, HardSwish),
         *(Sigmoid, Tanh, Elu, Softplus, Exp, Log, Sqrt, Reciprocal, Pow, Erf, Gelu, Silu),
         *(Sin, Cos),
@@ -68,6 +69,8 @@ __all__ = [
     "LeakyRelu",
     "Linear",
     "Log",
+    "MatMul",
+    "Mul",
     "Operator",
     "PRelu",
     "Pow",

@@ -107,6 +107,10 @@ class Operator:
         """
         raise UnsupportedError(f"{self.name} has no linear relaxation")
 
+    def table_size(self, *inputs: Shape) -> int:
+        """Entries of the relaxation's tables, for one box, beyond those of diagonal operators."""
+        return 0
+
     def cached(self, key: str, make: Any) -> Any:
         """A derived constant (a cast or absolute copy of a weight), computed once per record."""
         store = self.__dict__.setdefault("_derived", {})

@@ -290,6 +290,15 @@ def _relu_tables(
     return Diagonal(slopes[0], slopes[1], constants[0], constants[1], loss)
 
 
+def add_constants(
+    up: Array, down: Array, d: Float64, box: Indices, lower_const: Float64, upper_const: Float64
+) -> None:
+    """d (R,) plus the constants of the lines: below for rows >= 0 (``up``), above for ``down``."""
+    kernels.dot_rows(up, d, box, lower_const)
+    d -= abs(d) * 2.0**-50 + TINY
+    kernels.dot_rows(down, d, box, upper_const)
+
+
 @dataclass(frozen=True)
 class Pick:
     """Lines of a maximum: see `gamma.ops.pooling.MaxLines`, constants as in `Diagonal`.
@@ -309,9 +318,7 @@ class Pick:
 
     def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
         up, down = np.maximum(rows, 0), np.minimum(rows, 0)
-        kernels.dot_rows(up, d, box, self.lower_const)
-        d -= abs(d) * 2.0**-50 + TINY
-        kernels.dot_rows(down, d, box, self.upper_const)
+        add_constants(up, down, d, box, self.lower_const, self.upper_const)
         spread = down[:, :, None] * self.slope[box]
         pick = self.pick[box]
         taken = np.take_along_axis(spread, pick[:, :, None], axis=2)

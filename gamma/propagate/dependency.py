@@ -23,6 +23,8 @@ from gamma.ops import (
     Elementwise,
     Gather,
     Gemm,
+    MatMul,
+    Mul,
     ReduceMax,
     ReduceSum,
     Reshape,
@@ -130,6 +132,15 @@ def _reduce_max(op: ReduceMax, parts: Sequence[Labels], shape: Shape) -> Labels:
     return _join(parts[0], op.axis)
 
 
+def _mul(op: Mul, parts: Sequence[Labels], shape: Shape) -> Labels:
+    return _join(np.stack([np.broadcast_to(part, shape) for part in parts]), 0)
+
+
+def _matmul(op: MatMul, parts: Sequence[Labels], shape: Shape) -> Labels:
+    rows, columns = _join(parts[0], -1)[..., None], _join(parts[1], -2)[..., None, :]
+    return _mul(Mul(), (rows, columns), shape)
+
+
 def _transpose(op: Transpose, parts: Sequence[Labels], shape: Shape) -> Labels:
     return parts[0].transpose(op.perm)
 
@@ -159,6 +170,8 @@ RULES: dict[type, Rule] = {
     Conv: _conv,
     ReduceSum: _reduce_sum,
     ReduceMax: _reduce_max,
+    Mul: _mul,
+    MatMul: _matmul,
 }
 """How the labels of an operator's inputs become those of its output."""
 

@@ -26,6 +26,7 @@ class Facts:
         image: rows may start there as windows: the output of a convolution, or entry by entry such.
         hidden_after: dense layers with an activation among the nodes behind it.
         convolves: some node is a convolution (one flag for the network).
+        tables: entries of relaxations beyond those of diagonal operators, in all (one number).
     """
 
     sizes: tuple[int, ...]
@@ -39,6 +40,7 @@ class Facts:
     image: tuple[bool, ...]
     hidden_after: tuple[int, ...]
     convolves: bool
+    tables: int
 
 
 _known: WeakKeyDictionary[Network, Facts] = WeakKeyDictionary()
@@ -86,6 +88,7 @@ def _make(network: Network) -> Facts:
         tuple(image),
         tuple(behind),
         any(isinstance(node.op, Conv) for node in nodes),
+        sum(n.op.table_size(*(nodes[i].shape for i in n.inputs)) for n in nodes if n.inputs),
     )
 
 

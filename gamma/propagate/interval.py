@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.errors import UnsupportedError
 from gamma.network.graph import Network, Node
 from gamma.ops import Elementwise, Gemm, Linear, ReduceMax, Relu, Reshape
 from gamma.ops.base import Weighted, cast_weight
 from gamma.ops.bounds import NodeBounds, check_order, clean
 from gamma.ops.execution import FLOAT32_MAX
+from gamma.ops.tables import Precision
 from gamma.tensor import choices, kernels, rounding
 from gamma.tensor.box import Box
 
@@ -62,7 +62,11 @@ def interval_step(
             noise = op.stray(inputs[0])
             lower, upper = lower - noise, upper + noise
         return _centred(*clean(lower, upper, node.name))
-    raise UnsupportedError(f"node {node.name}: {op.name} has no interval rule")
+    found = op.propagate(inputs, Precision(guarantee, np.dtype(dtype)))
+    lower, upper = found.lower, found.upper
+    if guarantee == "float32":
+        lower, upper = _float32_range(lower, upper)
+    return _centred(*clean(lower, upper, node.name))
 
 
 def _function(node: Node, op: Elementwise, x: NodeBounds, guarantee: str) -> NodeBounds:

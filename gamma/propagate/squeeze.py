@@ -15,6 +15,8 @@ from gamma.ops import (
     Elementwise,
     Gather,
     Gemm,
+    MatMul,
+    Mul,
     ReduceMax,
     ReduceSum,
     Reshape,
@@ -62,8 +64,8 @@ def _squeezed(op: Operator, before: list[Shape], shape: Shape) -> Operator | Non
             if isinstance(array, np.ndarray) and array.ndim > rank - dropped
         }
         return replace(cast(Any, op), **values) if values else op
-    if isinstance(op, Gemm) or not before:
-        return op
+    if isinstance(op, Gemm | Mul | MatMul) or not before:
+        return op  # a matrix that loses an axis it needs is refused by its shape
     if not same:
         return None
     if isinstance(op, Transpose) and op.perm[:dropped] == tuple(range(dropped)):

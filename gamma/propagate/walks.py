@@ -496,7 +496,7 @@ def narrow(network: Network) -> bool:
 
 def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:
     """How many boxes one walk takes: bounds and tables of all nodes are alive together."""
-    total = sum(facts_of(network).sizes)
+    total = sum(facts_of(network).sizes) + facts_of(network).tables // 2
     return max(1, limit_bytes // (total * 8 * 12))
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.network.graph import Network
+from gamma.network.graph import Network, Node
 from gamma.ops.elementwise import Abs, LeakyRelu, Relu
 from gamma.ops.linear import Add, Concat, Gemm, Scale
 from gamma.ops.movement import Gather, Reshape, Transpose
+from gamma.ops.products import MatMul, Mul
 
 Exact = npt.NDArray[np.object_]
 
@@ -25,7 +26,7 @@ WORK_LIMIT = 50_000
 
 def exact_output(net: Network, x: npt.NDArray[Any]) -> list[Fraction] | None:
     """The outputs at ``x`` (*input shape), flat; None when the network is too large or curved."""
-    work = sum(n.size * getattr(n.op, "terms", 1) for n in net.nodes[1:])
+    work = sum(n.size * _terms(net, n) for n in net.nodes[1:])
     if work > WORK_LIMIT or not all(type(n.op) in RULES for n in net.nodes[1:]):
         return None
     if any(isinstance(n.op, Scale) and _uncertain(n.op) for n in net.nodes):
@@ -43,6 +44,13 @@ def fractions(values: npt.ArrayLike) -> Exact:
     result = np.empty(array.shape, dtype=object)
     result.ravel()[:] = [Fraction(v) for v in array.ravel().tolist()]
     return result
+
+
+def _terms(net: Network, node: Node) -> int:
+    """Products behind one entry."""
+    if isinstance(node.op, MatMul):
+        return node.op.summed(net.nodes[node.inputs[0]].shape)
+    return int(getattr(node.op, "terms", 1))
 
 
 def _uncertain(op: Scale) -> bool:
@@ -94,6 +102,8 @@ RULES: dict[type, Callable[[Any, Sequence[Exact]], Exact]] = {
     LeakyRelu: _leaky,
     Abs: _abs,
     Gather: _gather,
+    Mul: lambda op, inputs: inputs[0] * inputs[1],
+    MatMul: lambda op, inputs: np.matmul(inputs[0], inputs[1]),
     Reshape: lambda op, inputs: inputs[0],
     Transpose: lambda op, inputs: inputs[0].transpose(op.perm),
     Concat: lambda op, inputs: np.concatenate(list(inputs), axis=op.axis),

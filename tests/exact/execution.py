@@ -51,7 +51,9 @@ class Execution:
             inputs = [values[i] for i in node.inputs]
             op: Any = node.op
             with np.errstate(all="ignore"):
-                if not isinstance(op, ops.Linear):
+                if isinstance(op, ops.MatMul) and self.order != "blas":
+                    value = self._matmul(op, *inputs)
+                elif not isinstance(op, ops.Linear):
                     value = op.forward(*(x[None] for x in inputs))[0]
                 elif op.moves:
                     value = op.forward(*(x[None] for x in inputs))[0]
@@ -85,6 +87,20 @@ class Execution:
                     column += 1
             self._matrices[index] = rows, offset
         return self._matrices[index]
+
+    def _matmul(self, op: ops.MatMul, x: Array, y: Array) -> Array:
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            return op.forward(x[None], y[None])[0]
+        out = np.empty(op.shape(x.shape, y.shape), np.float32)
+        a = np.broadcast_to(x, (*out.shape[:-2], *x.shape[-2:]))
+        b = np.broadcast_to(y, (*out.shape[:-2], *y.shape[-2:]))
+        for *lead, i, j in np.ndindex(*out.shape):
+            row, column = a[(*lead, i)], b[(*lead, slice(None), j)]
+            try:
+                out[(*lead, i, j)] = self._sum(exact(column), exact(row), fmpq(0))
+            except OverflowError:
+                out[(*lead, i, j)] = _overflowing(exact(column), row, fmpq(0))
+        return out
 
     def _linear(self, index: int, inputs: list[Array]) -> Array:
         node = self.network.nodes[index]

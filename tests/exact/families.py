@@ -192,9 +192,27 @@ def repeated(d: Draw) -> Network:
     return _net(b)
 
 
+def products(d: Draw) -> Network:
+    """Products of two variables: broadcast, of matrices, of a node with itself."""
+    b = Builder(ops.Input(), (4,))
+    i = b.add(ops.Gemm(d.weight(6, 4), d.bias(6)), 0)
+    j = b.add(ops.Relu(), i)
+    x = b.add(ops.Reshape((2, 3)), i)
+    y = b.add(ops.Reshape((3, 2)), j)
+    m = b.add(ops.MatMul(), x, y)
+    column = b.add(ops.ReduceSum((1,), True), m)
+    p = b.add(ops.Mul(), column, m)
+    q = b.add(ops.Mul(), p, p)
+    b.add(ops.MatMul(), q, x)
+    return _net(b)
+
+
 SHAPES: dict[str, Shape] = {
     f.__name__: f
-    for f in (mlp, convolution, pictures, line, transposed, residual, movement, scaled, repeated)
+    for f in (
+        *(mlp, convolution, pictures, line, transposed, residual, movement, scaled, repeated),
+        products,
+    )
 } | {label(op): around(op) for op in OPERATORS if not isinstance(op, ops.Relu)}
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = (
     "tests/exact/test_terms.py",
+    "tests/exact/test_products.py",
     "tests/exact/test_float32.py",
     "tests/exact/test_runtimes.py",
     "tests/ops/test_relaxation.py",
@@ -39,6 +40,7 @@ class Mutant:
 
 
 I, C, B, T = "propagate/interval.py", "ops/charges.py", "propagate/rows/descend.py", "ops/tables.py"
+P, Q = "ops/products.py", "ops/bilinear.py"
 A, W, R, E, L = (
     "propagate/api.py",
     "propagate/walks.py",
@@ -139,6 +141,19 @@ MUTANTS = (
     Mutant(
         "MAX.HEIGHTS", T, "charge + abs(heights).sum(axis=-1) * rounding", "charge + 0.0 * rounding"
     ),
+    Mutant("PRODUCT.IMAGE", P, "rounding.down(product), rounding.up(product)", "product, product"),
+    Mutant("PRODUCT.SUM", P, "error = size *", "error = 0.0 * size *"),
+    Mutant("PRODUCT.ABOUT", P, "(reach + g * self.forward(*sizes))", "reach"),
+    Mutant("PRODUCT.FLOAT32", P, "noise = gamma * size +", "noise = 0.0 * size +"),
+    Mutant("PRODUCT.UNDERFLOW", P, "+ k * 2.0**-148", ""),
+    Mutant("PRODUCT.PEAK", P, "overflowed(noise, size + noise)", "noise"),
+    Mutant("PLANE.CORNER", Q, " - 2.0**-50 * size)", ")"),
+    Mutant("PLANE.ROWS", Q, "gamma_factor(summed + 2, dtype)", "gamma_factor(0, dtype)"),
+    Mutant("PLANE.SUM", Q, "(charge + many * size)", "charge"),
+    Mutant("PLANE.FLOAT32", Q, "charge = noise + sum(", "charge = 0 * noise + sum("),
+    Mutant("PLANE.LOSS", Q, "2 * UNDERFLOW[dtype] * summed", "0 * summed"),
+    Mutant("PLANE.MIDDLE", Q, "abs(c - r) * (1 + 2.0**-50)", "abs(c - c)"),
+    Mutant("PLANE.MIDDLE_SUM", Q, "reach + many * size * (1 + many) +", "reach +"),
     Mutant("MAX.LINE", "ops/pooling.py", "(each + error).sum", "each.sum"),
     Mutant("MAX.SUM", "ops/pooling.py", "linear += sums *", "linear += 0.0 *"),
     Mutant(

@@ -175,6 +175,21 @@ class Truth:
             out[k] = q(op.fill) if i < 0 else flat[i]
         return out.reshape(op.target)
 
+    def _mul(self, op: ops.Mul, x: Numbers, y: Numbers) -> Numbers:
+        a, b = np.broadcast_arrays(x, y)
+        return np.asarray(a * b, dtype=object)
+
+    def _matmul(self, op: ops.MatMul, x: Numbers, y: Numbers) -> Numbers:
+        outer = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+        a = np.broadcast_to(x, (*outer, *x.shape[-2:]))
+        b = np.broadcast_to(y, (*outer, *y.shape[-2:]))
+        out = np.empty((*outer, x.shape[-2], y.shape[-1]), object)
+        for place in np.ndindex(*out.shape):
+            *lead, i, j = place
+            pairs = zip(a[(*lead, i)], b[(*lead, slice(None), j)], strict=True)
+            out[place] = sum((p * q for p, q in pairs), fmpq(0))
+        return out
+
     def _reducemax(self, op: ops.ReduceMax, x: Numbers) -> Numbers:
         moved = np.moveaxis(x, op.axis, -1)
         out = np.empty(moved.shape[:-1], object)

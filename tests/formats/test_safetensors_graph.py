@@ -21,6 +21,7 @@ from gamma.formats import load, save
 from gamma.formats.spelled import KEY, SCHEMA
 from gamma.network.graph import Builder, Network, Operator
 from gamma.ops import TABLE, Gather, Gemm, Input, Relu, Reshape
+from gamma.ops.products import Product
 
 RNG = np.random.default_rng(0)
 
@@ -91,6 +92,8 @@ CASES: dict[str, list[tuple[dict[str, Any], tuple[int, ...], int]]] = {
         ({"index": np.array([5, -1, 0], np.int64), "target": (3, 1), "fill": -1.5}, (2, 3), 1)
     ],
     "ReduceMax": [({"axis": 1}, (4, 3), 1)],
+    "Mul": [({}, (4,), 2)],
+    "MatMul": [({}, (3, 3), 2)],
     "LeakyRelu": [({"alpha": 0.1}, (4,), 1)],
     "PRelu": [({"slope": abs(weights(4))}, (4,), 1)],
     "Clip": [
@@ -146,7 +149,11 @@ def assert_same(net: Network, again: Network) -> None:
 
 
 def test_every_operator_with_fields_has_a_case() -> None:
-    with_fields = {name for name, record in TABLE.items() if dataclasses.fields(record)}
+    with_fields = {
+        name
+        for name, record in TABLE.items()
+        if dataclasses.fields(record) or issubclass(record, Product)
+    }
     assert with_fields == set(CASES), "a new operator needs a case here"
 
 

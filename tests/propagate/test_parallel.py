@@ -139,7 +139,10 @@ def random_network(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> Net
                 ops.ReduceSum((int(rng.integers(rank)),), bool(rng.integers(2))),
                 ops.Concat(int(rng.integers(rank))),
                 ops.Add(),
+                ops.Mul(),
             ]
+        if rank >= 2 and shape[-1] == shape[-2]:
+            choices.append(ops.MatMul())
         if rank == 3:
             kernel, pads = rng.integers(1, 3, 2), rng.integers(0, 2, 4)
             kernel = np.minimum(kernel, shape[1:])
@@ -148,7 +151,7 @@ def random_network(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> Net
             steps = tuple(int(n) for n in rng.integers(1, 3, 2))
             choices.append(ops.Conv(weight, None, steps, tuple(map(int, pads)), (1, 1), groups))
         op = choices[rng.integers(len(choices))]
-        if isinstance(op, ops.Add | ops.Concat):
+        if isinstance(op, ops.Add | ops.Concat | ops.Mul | ops.MatMul):
             others = [i for i in nodes if b.nodes[i].shape == shape]
             nodes.append(b.add(op, x, others[rng.integers(len(others))]))
         else:

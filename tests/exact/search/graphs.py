@@ -119,7 +119,7 @@ MAKERS: dict[str, Make] = {
     "ConvTranspose": _conv_transpose,
     "PRelu": _p_relu,
 }
-SEVERAL = ("Add", "Concat")
+SEVERAL = ("Add", "Concat", "Mul", "MatMul")
 
 
 def functions() -> dict[str, list[Any]]:
@@ -153,7 +153,25 @@ def themed(kinds: tuple[str, ...]) -> Any:
     return st.one_of(usable[:1] + usable[1:] + usable[1:2])
 
 
+def _product(n: Numbers, name: str, b: Builder, source: int) -> None:
+    """A product with any node whose shape fits, itself among them."""
+    op = ops.TABLE[name]()
+    fitting = []
+    for i in range(len(b.nodes)):
+        for inputs in ((source, i), (i, source)):
+            try:
+                shape = op.shape(*(b.nodes[k].shape for k in inputs))
+            except UsageError:
+                continue
+            if math.prod(shape) <= MOST:
+                fitting.append(inputs)
+    if fitting:
+        b.add(op, *n.draw(st.sampled_from(fitting[::-1])), name=f"v{len(b.nodes)}")
+
+
 def _several(n: Numbers, name: str, b: Builder, source: int) -> None:
+    if name in ("Mul", "MatMul"):
+        return _product(n, name, b, source)
     shape = b.nodes[source].shape
     alike = [i for i, node in enumerate(b.nodes) if node.shape == shape]
     others = [n.draw(st.sampled_from(alike[::-1])) for _ in range(n.draw(st.integers(1, 2)))]
@@ -164,6 +182,7 @@ def _several(n: Numbers, name: str, b: Builder, source: int) -> None:
     elif shape:
         axis = n.draw(st.integers(0, len(shape) - 1))
         b.add(ops.Concat(axis), *inputs, name=f"v{len(b.nodes)}")
+    return None
 
 
 def _step(n: Numbers, name: str, b: Builder) -> None:
