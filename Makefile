@@ -10,7 +10,7 @@ C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c benches/*
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: all install demo test nightly mutation check lint types imports c-warnings size bench bench-memory ablate parallel regression clean
+.PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory ablate parallel regression clean
 
 all: $(STAMP)
 install: $(STAMP)
@@ -35,7 +35,13 @@ demo: $(DEMO_STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests
 
-nightly: $(STAMP)
+# Every hostile file, then FUZZ seconds of changed ones for each format.
+FUZZ ?= 60
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.hostile.trial
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.hostile.mutation --seconds $(FUZZ)
+
+nightly: $(STAMP) fuzz
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.nightly_exact
 
 mutation: $(STAMP)

@@ -78,6 +78,18 @@ class Bounds:
                 result[key] = value
         return result
 
+    def doubtful(self) -> set[int]:
+        """Variables whose stated ends are not surely apart, lower below upper, in float64."""
+        variables, at = np.unique(self.variable, return_inverse=True)
+        nearest = self.numerator / self.denominator  # to within 3 of 2^-53
+        low, high = np.full(len(variables), -np.inf), np.full(len(variables), np.inf)
+        np.maximum.at(low, at[~self.upper], nearest[~self.upper])
+        np.minimum.at(high, at[self.upper], nearest[self.upper])
+        both = np.isfinite(low) & np.isfinite(high)
+        variables, low, high = variables[both], low[both], high[both]
+        apart = high - low > (abs(high) + abs(low)) * 2.0**-50
+        return set(variables[~apart].tolist())
+
     def place(self, variable: int, value: Fraction, upper: bool) -> int:
         """Where this bound is stated last, -1 if nowhere."""
         same = (self.variable == variable) & (self.upper == upper)

@@ -11,6 +11,7 @@ from typing import Any
 from gamma.errors import FormatError, UnsupportedError, UsageError
 from gamma.formats.compressed import existing, expanding
 from gamma.formats.files import file_mode, open_regular, refused
+from gamma.formats.limits import bounded
 from gamma.network.graph import Network
 
 SNIFFED = 512  # bytes that tell the formats apart
@@ -46,13 +47,13 @@ def load(path: str | Path, *, gzip_ratio: float | None = None, **options: Any) -
 
         _only(path, given, ONNX_OPTIONS, "an ONNX file")
         with expanding(gzip_ratio):
-            return load_onnx(path, **given)
+            return bounded(load_onnx(path, **given), path)
     from gamma.formats.safetensors import load_safetensors
 
     given.pop("ranking", None)  # such networks end with their logits
 
     _only(path, given, STATE_DICT_OPTIONS, "a safetensors file")
-    return load_safetensors(path, **given)
+    return bounded(load_safetensors(path, **given), path)
 
 
 def _only(path: Path, given: dict[str, Any], allowed: frozenset[str], what: str) -> None:

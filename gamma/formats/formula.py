@@ -78,9 +78,9 @@ def comparison(operator: str, left: Term, right: Term, at: int) -> Part:
     strict = operator in ("<", ">")
     less = operator[0] == "<"
     if isinstance(left, int) and isinstance(right, Fraction):
-        return _simple(left, less, right, strict, at)
+        return simple(left, less, right, strict, at)
     if isinstance(left, Fraction) and isinstance(right, int):
-        return _simple(right, not less, left, strict, at)
+        return simple(right, not less, left, strict, at)
     if isinstance(left, int) and isinstance(right, int) and left < 0 and right < 0:
         if left != right:  # Y against Y, the other common case
             plus, minus = (-1 - left, -1 - right) if less else (-1 - right, -1 - left)
@@ -91,7 +91,7 @@ def comparison(operator: str, left: Term, right: Term, at: int) -> Part:
     return _half_space(add([left, right], [1, -1] if less else [-1, 1]), strict, at)
 
 
-def _simple(key: int, less: bool, value: Fraction, strict: bool, at: int) -> Atom:
+def simple(key: int, less: bool, value: Fraction, strict: bool, at: int) -> Atom:
     """A variable against a constant."""
     if key >= 0:
         return Bound(key, less, value, strict, at)
@@ -166,7 +166,9 @@ class Logic:
             atoms = sum(map(len, product)), sum(map(len, terms))
             size = len(product) * (atoms[1] + 1) + len(terms) * atoms[0]
             self.check_size(size, at)
-            product = _absorbed([left | right for left in product for right in terms])
+            product = _absorbed(
+                [numbers.tightest(left | right) for left in product for right in terms]
+            )
         return [[numbers.atoms[number] for number in sorted(term)] for term in product]
 
     def check_size(self, size: int, at: int) -> None:
@@ -190,6 +192,8 @@ class _Numbers:
 
     def __init__(self) -> None:
         self.atoms: list[Atom] = []
+        self.sides: list[int] = []  # atoms with one left side differ in their thresholds alone
+        self._sides: dict[object, int] = {}
         self._known: dict[object, int] = {}
         self._objects: dict[int, int] = {}
 
@@ -200,8 +204,27 @@ class _Numbers:
             number = self._known.setdefault(key, len(self.atoms))
             if number == len(self.atoms):
                 self.atoms.append(atom)
+                side = atom[:2] if isinstance(atom, Bound) else (atom.y, atom.x, None)
+                self.sides.append(self._sides.setdefault(side, len(self._sides)))
             self._objects[id(atom)] = number
         return number
+
+    def tightest(self, term: frozenset[int]) -> frozenset[int]:
+        """The conjunction without atoms that another one with the same left side implies."""
+        best: dict[int, int] = {}
+        for number in term:
+            other = best.setdefault(self.sides[number], number)
+            if other != number and _implies(self.atoms[number], self.atoms[other]):
+                best[self.sides[number]] = number
+        return frozenset(best.values()) if len(best) < len(term) else term
+
+
+def _implies(first: Atom, second: Atom) -> bool:
+    """Whether the first of two atoms with the same left side implies the second."""
+    a, b = (atom.value if isinstance(atom, Bound) else atom.bound for atom in (first, second))
+    if a == b:
+        return first.strict or not second.strict
+    return a > b if isinstance(first, Bound) and not first.upper else a < b
 
 
 def _absorbed(terms: list[frozenset[int]]) -> list[frozenset[int]]:

@@ -113,17 +113,21 @@ def build_regions(
 
 def _check_common(boxes: _Boxes, assertions: Sequence[Formula], fail: Fail) -> None:
     """Refuse a common box that is empty, at the bound that empties it."""
-    for index, low in boxes.lower.items():
-        high = boxes.upper.get(index)
-        if high is None or low is high or _ordered(low, high):
+    single = [
+        atom
+        for formula in assertions
+        if len(formula.disjuncts) == 1
+        for atom in formula.disjuncts[0]
+        if isinstance(atom, Bound)
+    ]
+    for index in sorted(boxes.stated.doubtful() | {atom.variable for atom in single}):
+        low, high = boxes.lower.get(index), boxes.upper.get(index)
+        if low is None or high is None or low is high or _ordered(low, high):
             continue
         places = [
             atom.at
-            for formula in assertions
-            if len(formula.disjuncts) == 1
-            for atom in formula.disjuncts[0]
-            if isinstance(atom, Bound) and atom.variable == index
-            if atom.value == (high if atom.upper else low)
+            for atom in single
+            if atom.variable == index and atom.value == (high if atom.upper else low)
         ]
         places += [boxes.stated.place(index, low, False), boxes.stated.place(index, high, True)]
         at = max(places)
@@ -177,7 +181,7 @@ def _regions(
                         raise _missing(index, word, declared, fail)
             ends.append(_changed(base, changes))
         lower, upper = ends
-        if any(lower[index] > upper[index] for index, _ in low + high):
+        if not all(_ordered(lower[index], upper[index]) for index, _ in low + high):
             continue
         kept = (_simplified(part, lower, upper) for part in parts)
         unsafe = tuple(dict.fromkeys(part for part in kept if part is not None))

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
+from gamma.formats.limits import check_nodes
 from gamma.formats.safetensors import TensorFile, parse_json, plain_name, shorten
 from gamma.network.graph import Network, Node, Operator, Source
 from gamma.ops import TABLE
@@ -138,6 +139,7 @@ def decode(tensors: TensorFile, text: str, source: Source | None) -> Network:
         reader.fail("graph", f"schema {shorten(graph['schema'])}, expected {SCHEMA!r}")
     if not isinstance(graph["nodes"], list) or not graph["nodes"]:
         reader.fail("graph", "nodes must be a list that starts with the input")
+    check_nodes(len(graph["nodes"]), tensors.path)
     nodes = [reader.input(graph["nodes"][0])]
     names = {nodes[0].name}
     for item in graph["nodes"][1:]:

@@ -17,7 +17,16 @@ import numpy.typing as npt
 
 from gamma.errors import FormatError, GammaError, PropertyError, UnsupportedError
 from gamma.formats import bulk
-from gamma.formats.formula import Bound, Formula, Logic, Part, check_length, comparison, formula_of
+from gamma.formats.formula import (
+    Bound,
+    Formula,
+    Logic,
+    Part,
+    check_length,
+    comparison,
+    formula_of,
+    simple,
+)
 from gamma.formats.linear import (
     Linear,
     Term,
@@ -67,7 +76,7 @@ class Reader:
         self.text = text
         self.path = path
         self.names: dict[str, int] = {}
-        self.numbers: dict[str, Term] = {}
+        self.numbers: dict[str, Fraction] = {}
         # Declared are 0 … contiguous − 1 and what was named ahead of its turn.
         self.contiguous = {"X": 0, "Y": 0}
         self.ahead: dict[str, set[int]] = {"X": set(), "Y": set()}
@@ -141,7 +150,7 @@ class Reader:
             token = match.group()
             if match.lastindex or token == ")":
                 if match.lastindex:
-                    value = self._reduce(list(match.groups()), match.start(), len(stack) + 1)
+                    value = self._leaf(match, len(stack) + 1)
                 elif not stack:
                     raise self.fail(FormatError, match.start(), "')' without '(': remove it")
                 else:
@@ -171,6 +180,14 @@ class Reader:
             message = "'(' is never closed: the file is truncated or a ')' is missing"
             raise self.fail(FormatError, start, message)
         return None
+
+    def _leaf(self, match: re.Match[str], depth: int) -> Item:
+        """The value of a comparison of two words."""
+        head, left, right = match.groups()
+        key, number = self.names.get(left), self.numbers.get(right)
+        if key is not None and number is not None:
+            return simple(key, head == "<=", number, False, match.start())
+        return self._reduce([head, left, right], match.start(), depth)
 
     def _reduce(self, items: list[Item], start: int, depth: int) -> Item:
         """The value of a closed expression."""

@@ -54,7 +54,8 @@ class Elementwise(Operator):
     float32_error: ClassVar[tuple[float, float, float]] = (2.0**-20, 2.0**-20, 0.0)
 
     def shape(self, *inputs: Shape) -> Shape:
-        return inputs[0]
+        (shape,) = inputs
+        return shape
 
     def function(self, x: Array) -> Array:
         """f in the dtype of ``x``."""

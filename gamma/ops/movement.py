@@ -36,8 +36,9 @@ class Reshape(Linear):
         return True
 
     def shape(self, *inputs: Shape) -> Shape:
-        if math.prod(inputs[0]) != math.prod(self.target):
-            raise UsageError(f"Reshape: {inputs[0]} does not hold the entries of {self.target}")
+        (shape,) = inputs
+        if math.prod(shape) != math.prod(self.target):
+            raise UsageError(f"Reshape: {shape} does not hold the entries of {self.target}")
         return self.target
 
     def neutral(self, shape: Shape) -> bool:
@@ -76,9 +77,10 @@ class Transpose(Linear):
         return True
 
     def shape(self, *inputs: Shape) -> Shape:
-        if sorted(self.perm) != list(range(len(inputs[0]))):
-            raise UsageError(f"Transpose: {self.perm} does not order the axes of {inputs[0]}")
-        return tuple(inputs[0][p] for p in self.perm)
+        (shape,) = inputs
+        if sorted(self.perm) != list(range(len(shape))):
+            raise UsageError(f"Transpose: {self.perm} does not order the axes of {shape}")
+        return tuple(shape[p] for p in self.perm)
 
     def neutral(self, shape: Shape) -> bool:
         return self.perm == tuple(range(len(self.perm)))
@@ -132,11 +134,12 @@ class Gather(Linear):
         return int(self.cached("adjoint_terms", most))
 
     def shape(self, *inputs: Shape) -> Shape:
-        size = math.prod(inputs[0])
+        (shape,) = inputs
+        size = math.prod(shape)
         if self.index.size != math.prod(self.target):
             raise UsageError(f"Gather: {self.index.size} indices for the shape {self.target}")
         if self.index.size and (self.index.max() >= size or self.index.min() < -1):
-            raise UsageError(f"Gather: an index is outside the {size} entries of {inputs[0]}")
+            raise UsageError(f"Gather: an index is outside the {size} entries of {shape}")
         return self.target
 
     def after(self, previous: OperatorProtocol) -> Linear | None:

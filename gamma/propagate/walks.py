@@ -48,6 +48,8 @@ DEFAULT_ROW_BYTES = 48 << 20
 # Blocks of coefficients alive at the widest step: the rows, the product, one temporary.
 BLOCKS = 3
 STREAMED_BLOCKS = 5
+# Blocks of rows that are handed out at once.
+TASKS = 4096
 
 
 @dataclass(frozen=True)
@@ -329,8 +331,12 @@ class Walk:
         most = max(1, self._rows_at_once(index) // each)
         step = block_length(self.network, index, count, each, most)
         _ = self.descent  # made here, not by several threads
-        blocks = [slice(start, start + step) for start in range(0, count, step)]
-        return workers.run([partial(bound, block) for block in blocks], max(1, most // step))
+        results: list[T] = []
+        for first in range(0, count, step * TASKS):  # millions of tasks would take gigabytes
+            starts = range(first, min(first + step * TASKS, count), step)
+            tasks = [partial(bound, slice(start, start + step)) for start in starts]
+            results += workers.run(tasks, max(1, most // step))
+        return results
 
     def neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""

@@ -18,7 +18,6 @@ from onnx import TensorProto, helper
 from gamma.errors import (
     FormatError,
     GammaError,
-    ResourceError,
     UnsupportedError,
 )
 from gamma.formats import load as load_any
@@ -132,7 +131,7 @@ def test_huge_shapes(op: str, constants: dict[str, Any]) -> None:
 def test_huge_constants_and_windows() -> None:
     shape = {"s": np.array([1 << 62])}
     fill: list[Node] = [("ConstantOfShape", ["s"], ["c"], {}), ("Add", ["x", "c"], ["y"], {})]
-    refused(model(fill, (1, 4), shape).SerializeToString(), "limit", kind=ResourceError)
+    refused(model(fill, (1, 4), shape).SerializeToString(), "limit", kind=UnsupportedError)
     for options in ({"pads": [1 << 29] * 4}, {"dilations": [1 << 29] * 2}, {"strides": [0, 1]},
                     {"kernel_shape": [1 << 29, 1 << 29], "pads": [1 << 29] * 4}):  # fmt: skip
         for op in ("MaxPool", "AveragePool"):
@@ -170,8 +169,8 @@ def test_swarms_of_empty_messages() -> None:
     size = len(nodes)
     head = b"\x3a" + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14 & 127 | 128,
                             size >> 21])  # fmt: skip
-    refused(head + nodes, "protobuf entries", kind=ResourceError)
-    refused(b"\x42\x00" * many, "protobuf entries", kind=ResourceError)
+    refused(head + nodes, "protobuf entries", kind=UnsupportedError)
+    refused(b"\x42\x00" * many, "protobuf entries", kind=UnsupportedError)
     refused(b"\x0b\x0c" + head + nodes, "not a readable")  # groups
 
 

@@ -22,7 +22,16 @@ from gamma.formats.onnx.arguments import (
 )
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import MAX_AXES, Translation, attribute
-from gamma.formats.onnx.values import Array, Constant, Movement, Shape, Value, Variable, leading
+from gamma.formats.onnx.values import (
+    Array,
+    Constant,
+    Float64,
+    Movement,
+    Shape,
+    Value,
+    Variable,
+    leading,
+)
 from gamma.ops import Concat, Transpose
 
 
@@ -118,11 +127,22 @@ def joined(t: Translation, call: Call, parts: list[Value], axis: int) -> Value:
     moving = [p for p in parts if isinstance(p, Variable)]
     if not moving:
         t.charge(call, dims)
-        rows = [(p.array, *(np.broadcast_to(e, p.dims) for e in (p.error, p.noise))) for p in fixed]
-        array, error, noise = (np.concatenate(part, axis) for part in zip(*rows, strict=True))
-        return Constant(array, error, fixed[0].dtype, noise)
+        array = np.concatenate([p.array for p in fixed], axis)
+        return Constant(
+            array, _spread(fixed, "error", axis), fixed[0].dtype, _spread(fixed, "noise", axis)
+        )
     variables = _join(t, call, moving, axis)
     return variables if not fixed else _around(t, call, parts, variables, axis, dims)
+
+
+def _spread(parts: list[Constant], which: str, axis: int) -> Float64 | float:
+    """The errors (or noise) of constants one after another; 0 where none has any."""
+    found = [np.asarray(getattr(p, which), np.float64) for p in parts]
+    if not any(map(np.any, found)):
+        return 0.0
+    wide = [np.broadcast_to(e, p.dims) for e, p in zip(found, parts, strict=True)]
+    result: Float64 = np.concatenate(wide, axis)
+    return result
 
 
 def _join(t: Translation, call: Call, parts: list[Variable], axis: int) -> Variable:
@@ -176,7 +196,11 @@ def split(t: Translation, call: Call, inputs: Inputs) -> tuple[Value, ...]:
     t.charge(call, x.dims)
     positions = np.arange(math.prod(x.dims)).reshape(x.dims)
     results: list[Value] = []
-    for stop, size in zip(itertools.accumulate(sizes), sizes, strict=True):
+    names = (*call.outputs, *[""] * (len(sizes) - len(call.outputs)))
+    for name, stop, size in zip(names, itertools.accumulate(sizes), sizes, strict=True):
+        if not name:
+            results.append(x)  # nobody reads this part
+            continue
         cut = _cut((slice(None),) * axis + (slice(stop - size, stop),))
         if isinstance(x, Constant):
             results.append(x.mapped(lambda a, cut=cut: cut(a, 0)))  # type: ignore[misc]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from gamma.errors import FormatError, UsageError
@@ -40,13 +41,14 @@ def output_name(model: Model, wanted: str | None) -> str:
 
 
 def needed(model: Model, target: str) -> list[Call]:
-    """The calls behind the output, in order."""
+    """The calls behind the output, in order; outputs that none of them reads have no name."""
     wanted = {target}
     found = []
     for call in reversed(model.calls):
         if wanted.intersection(filter(None, call.outputs)):
             wanted.update(filter(None, call.inputs))
-            found.append(call)
+            read = tuple(name if name in wanted else "" for name in call.outputs)
+            found.append(replace(call, outputs=read))
     return found[::-1]
 
 
@@ -120,17 +122,16 @@ def cut(data: bytes, entry: str, output: str) -> bytes:
         raise FormatError(f"not a readable ONNX model: {error}") from error
     graph = proto.graph
     wanted = {output}
-    kept: list[Any] = []
+    kept: dict[int, Any] = {}
     makers = {name: node for node in graph.node for name in node.output if name}
     pending = [output]
     while pending:
         node = makers.get(pending.pop())
-        if node is not None and not any(node is other for other in kept):
-            kept.append(node)
+        if node is not None and id(node) not in kept:
+            kept[id(node)] = node
             pending.extend(set(node.input) - wanted)
             wanted.update(node.input)
-    marked = {id(node) for node in kept}
-    nodes = [node for node in graph.node if id(node) in marked]
+    nodes = [node for node in graph.node if id(node) in kept]
     declared = [v for v in graph.output if v.name == output] or [onnx.ValueInfoProto(name=output)]
     inputs = [v for v in graph.input if v.name in wanted or v.name == entry]
     for field, values in ((graph.node, nodes), (graph.output, declared), (graph.input, inputs)):

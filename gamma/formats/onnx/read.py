@@ -61,7 +61,7 @@ class Model:
 
 
 def read_model(path: Path) -> Model:
-    """Parse a model file. Raises FormatError, UnsupportedError, ResourceError; one line each."""
+    """Parse a model file. Raises FormatError, UnsupportedError; one line each."""
     content = read_bytes(path, MODEL_LIMIT)
     return parse_model(content.data, content.path, content.sha256)
 

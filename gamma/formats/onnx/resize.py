@@ -52,7 +52,7 @@ def upsample(t: Translation, call: Call, inputs: Inputs) -> Value:
     x = need(t, call, inputs, 0)
     given: Value | None = optional(inputs, 1)
     if t.opset < 9:
-        given = Constant(np.array(attribute(call, "scales", ()), np.float64))
+        given = Constant(np.array(attribute(call, "scales", (0.0,)), np.float64))
     scales = _scales(t, call, given, len(x.dims))
     lengths = tuple(_length(t, call, n, s) for n, s in zip(x.dims, scales, strict=True))
     target = _Target(lengths, scales, "asymmetric")

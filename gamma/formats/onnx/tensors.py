@@ -112,6 +112,9 @@ def read_tensor(proto: Any, name: str, folder: Folder) -> Array:
     stored, dtype, typed = _TYPES[proto.data_type]
     itemsize = 2 if stored == "bfloat16" else np.dtype(stored).itemsize
     count = math.prod(dims)
+    contents = (proto.data_location == 1, proto.HasField("raw_data"), len(getattr(proto, typed)))
+    if sum(map(bool, contents)) > 1:
+        raise FormatError.at(path, name, "tensor states its values twice, expected one list")
     if proto.data_location == 1:
         entries = [(str(e.key), str(e.value)) for e in proto.external_data]
         flat = _external(folder, name, entries, stored, count * itemsize)

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from gamma.errors import FormatError, ResourceError, UnsupportedError
+from gamma.errors import FormatError, UnsupportedError
+from gamma.formats.limits import check_nodes
 from gamma.formats.onnx.read import Call, Model
 from gamma.formats.onnx.values import (
     Array,
@@ -84,14 +85,14 @@ class Translation:
         return f"{kind}{list(value.dims)}"
 
     def charge(self, call: Call, dims: Shape, kept: bool = True) -> None:
-        """Account for an array of this shape before it is made. Raises ResourceError."""
+        """Account for an array of this shape before it is made. Raises UnsupportedError."""
         if len(dims) > MAX_AXES:
             raise self.fail(call, f"makes a tensor of {len(dims)} axes, at most {MAX_AXES}")
         size = math.prod(dims)
         self.kept += size if kept else 0
         self.spent += size
         if size + self.kept > ENTRIES_LIMIT or self.spent > WORK_LIMIT:
-            raise ResourceError.at(
+            raise UnsupportedError.at(
                 self.model.path,
                 f"node {call.name}",
                 f"{call.op} makes a tensor of shape {list(dims)}: over the limit of "
@@ -104,6 +105,7 @@ class Translation:
 
     def emit(self, call: Call, op: Operator, *inputs: Variable, dims: Shape) -> Variable:
         """Add a node whose value has shape ``dims`` in the file."""
+        check_nodes(len(self.builder.nodes), self.model.path)
         node = self.builder.add(op, *(x.node for x in inputs), name=call.name, inner=True)
         size = math.prod(dims)
         if size == 0 or size > NODE_LIMIT:
@@ -262,11 +264,18 @@ class Translation:
 
 
 def attribute(call: Call, name: str, default: Any) -> Any:
-    """An attribute of the type of ``default``. Raises FormatError when it has another type."""
+    """An attribute of the type of ``default``. Raises FormatError when it has another type.
+
+    A tuple holds integers, or, where ``default`` does, floats.
+    """
     value = call.attributes.get(name, default)
     if default is not None and type(value) is not type(default):
         raise FormatError(
             f"attribute {name} of {call.op} is {type(value).__name__}, "
             f"expected {type(default).__name__}"
         )
+    if isinstance(default, tuple):
+        entry = type(default[0]) if default else int
+        if any(type(v) is not entry for v in value):
+            raise FormatError(f"attribute {name} of {call.op} holds no {entry.__name__}s")
     return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gamma.errors import FormatError, ResourceError
+from gamma.errors import FormatError, UnsupportedError
 
 ENTRIES_LIMIT = 1 << 19
 _DAMAGED = "is not a readable ONNX model (truncated or another format): export it anew"
@@ -45,7 +45,7 @@ _FIXED = {1: 8, 5: 4}
 def count_entries(data: bytes, path: Path, limit: int = ENTRIES_LIMIT) -> int:
     """Number of fields in a model's messages.
 
-    Raises FormatError when the bytes are no protobuf, ResourceError beyond ``limit``.
+    Raises FormatError when the bytes are no protobuf, UnsupportedError beyond ``limit``.
     """
     stack = [("model", 0, len(data))]
     count = 0
@@ -55,7 +55,7 @@ def count_entries(data: bytes, path: Path, limit: int = ENTRIES_LIMIT) -> int:
         while position < end:
             count += 1
             if count > limit:
-                raise ResourceError.at(path, "", f"holds more than {limit} protobuf entries")
+                raise UnsupportedError.at(path, "", f"holds more than {limit} protobuf entries")
             key, position = _varint(data, position, end, path)
             wire = key & 7
             if wire == 0:
