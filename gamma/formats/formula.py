@@ -157,8 +157,11 @@ class Logic:
         numbers = _Numbers()
         product: list[frozenset[int]] = [frozenset()]
         seen: set[frozenset[frozenset[int]]] = set()
-        for factor in factors:
-            terms = [frozenset(map(numbers.of, part)) for part in factor.disjuncts]
+        numbered = [
+            [frozenset(map(numbers.of, part)) for part in factor.disjuncts] for factor in factors
+        ]
+        numbers.rank()
+        for terms in numbered:
             if (whole := frozenset(terms)) in seen:
                 continue
             seen.add(whole)
@@ -166,6 +169,7 @@ class Logic:
             atoms = sum(map(len, product)), sum(map(len, terms))
             size = len(product) * (atoms[1] + 1) + len(terms) * atoms[0]
             self.check_size(size, at)
+            self.work += 2 * size  # and each compared with those of its left side
             product = _absorbed(
                 [numbers.tightest(left | right) for left in product for right in terms]
             )
@@ -193,6 +197,7 @@ class _Numbers:
     def __init__(self) -> None:
         self.atoms: list[Atom] = []
         self.sides: list[int] = []  # atoms with one left side differ in their thresholds alone
+        self.ranks: list[int] = []  # of them the one with the least rank implies the others
         self._sides: dict[object, int] = {}
         self._known: dict[object, int] = {}
         self._objects: dict[int, int] = {}
@@ -214,17 +219,23 @@ class _Numbers:
         best: dict[int, int] = {}
         for number in term:
             other = best.setdefault(self.sides[number], number)
-            if other != number and _implies(self.atoms[number], self.atoms[other]):
+            if self.ranks[number] < self.ranks[other]:
                 best[self.sides[number]] = number
         return frozenset(best.values()) if len(best) < len(term) else term
 
+    def rank(self) -> None:
+        """Order all atoms by their thresholds, the tightest first."""
+        ordered = sorted(range(len(self.atoms)), key=lambda number: _looseness(self.atoms[number]))
+        self.ranks = [0] * len(ordered)
+        for place, number in enumerate(ordered):
+            self.ranks[number] = place
 
-def _implies(first: Atom, second: Atom) -> bool:
-    """Whether the first of two atoms with the same left side implies the second."""
-    a, b = (atom.value if isinstance(atom, Bound) else atom.bound for atom in (first, second))
-    if a == b:
-        return first.strict or not second.strict
-    return a > b if isinstance(first, Bound) and not first.upper else a < b
+
+def _looseness(atom: Atom) -> tuple[Fraction, bool]:
+    """Of two atoms with the same left side the one with less implies the other."""
+    if isinstance(atom, Bound):
+        return atom.value if atom.upper else -atom.value, not atom.strict
+    return atom.bound, not atom.strict
 
 
 def _absorbed(terms: list[frozenset[int]]) -> list[frozenset[int]]:

@@ -102,6 +102,22 @@ def test_two_disjunctions_give_regions_by_box():
     assert prop.regions[1].lower == (F(1, 2), F(0))
 
 
+def test_the_tightest_of_equal_left_sides_stays():
+    """40 disjunctions of two thresholds each: 2^40 conjunctions, 41 of them different."""
+    prop = read("".join(f"(assert (or (<= Y_0 {i}) (< Y_0 {i})))" for i in range(40)))
+    assert prop.regions[0].unsafe == ((LinearConstraint(((0, F(1)),), (), F(0)),),) or (
+        len(prop.regions[0].unsafe) == 2
+    )
+    prop = read("".join(f"(assert (or (<= Y_0 {i}) (>= Y_1 {-i})))" for i in range(40)))
+    found = {tuple(c.bound for c in part) for part in prop.regions[0].unsafe}
+    for a in range(-2, 42):
+        for b in range(-2, 42):
+            truth = all(a <= i or b >= -i for i in range(40))
+            point = prop.is_unsafe([0.0, 0.25], [float(a), float(b)])
+            assert (point is not None) == truth
+    assert len(found) <= 41 * 41
+
+
 def test_boxes_in_one_disjunction_merge_by_box():
     parts = "".join(
         f"(and (>= X_0 {k}) (<= X_0 {k + 1}) (>= X_1 0) (<= X_1 1) ({op} Y_0 {k}))"
@@ -192,7 +208,7 @@ REFUSED = [
     ("", PropertyError, "no condition names an output"),
     ("(assert " + "(and " * 5000 + "(<= Y_0 1)", FormatError, "nested deeper than 1000"),
     (
-        "".join(f"(assert (or (<= Y_0 {i}) (>= Y_1 {i})))" for i in range(40)),
+        "".join(f"(assert (or (<= Y_0 (* {i} Y_1)) (>= Y_1 (* {i} X_0))))" for i in range(2, 42)),
         UnsupportedError,
         "comparisons as a disjunction",
     ),
