@@ -31,13 +31,13 @@ WEIGHT = {"w": np.arange(12, dtype=F).reshape(4, 3)}
 
 
 def refused(data: bytes, *words: str, kind: type[GammaError] = FormatError) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(kind) as caught:
         from gamma.formats.onnx import network_of
 
         network_of(parse_model(data, Path("bad.onnx")))
     text = str(caught.value)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
     assert text.startswith("bad.onnx") and "\n" not in text
     for word in words:
         assert word in text, text
@@ -206,9 +206,9 @@ def test_long_chains_are_quick() -> None:
         (("Neg", "Relu", "Flatten")[i % 3], [a], [b], {})
         for i, (a, b) in enumerate(zip(names[:-1], names[1:], strict=True))
     ]
-    started = time.perf_counter()
+    started = time.process_time()
     load(model(nodes, (1, 4)))
-    assert time.perf_counter() - started < 5.0
+    assert time.process_time() - started < 5.0
 
 
 def test_messages_stay_one_line(tmp_path: Path) -> None:
