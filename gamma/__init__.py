@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from gamma.network.property import Property as Property
     from gamma.network.property import Region as Region
     from gamma.network.property import robustness as robustness
+    from gamma.propagate import LinearBounds as LinearBounds
     from gamma.propagate import bounds as bounds
+    from gamma.propagate import linear_bounds as linear_bounds
     from gamma.tensor.bounded import BoundedTensor as BoundedTensor
     from gamma.tensor.box import Box as Box
     from gamma.verify.result import Counterexample as Counterexample
@@ -47,7 +49,9 @@ _HOME = {
     "Property": "gamma.network.property",
     "Region": "gamma.network.property",
     "robustness": "gamma.network.property",
+    "LinearBounds": "gamma.propagate",
     "bounds": "gamma.propagate",
+    "linear_bounds": "gamma.propagate",
     "BoundedTensor": "gamma.tensor.bounded",
     "Box": "gamma.tensor.box",
     "Counterexample": "gamma.verify.result",

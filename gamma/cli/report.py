@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from gamma.cli import picture
+from gamma.cli.options import in_options
 from gamma.verify.result import Counterexample, Margin, Result
 
 ROWS = 14
@@ -128,12 +129,15 @@ def _guarantee(name: str) -> str:
 
 
 def explanation(explain: dict[str, Any]) -> list[str]:
-    """Node by node: neurons that needed rows of their own, mean width of bounds, seconds."""
+    """Node by node: neurons that got rows of their own, mean width of bounds, what the relaxation
+    cost the worst undecided bound, seconds."""
     rows = [_explained(node) for node in explain["nodes"]]
-    head = ("node", "operator", "shape", "bounded", "mean width", "seconds")
-    lines = picture.table(rows, head, (False, False, False, True, True, True))
+    head = ("node", "operator", "shape", "bounded", "mean width", "lost", "seconds")
+    lines = picture.table(rows, head, (False, False, False, True, True, True, True))
     if not rows:
         lines = []
+    lines += [f"rows: {explain['path']}"] if explain.get("path") else []
+    lines += [in_options(explain["advice"])] if explain.get("advice") else []
     points = explain.get("attack_points")
     lines += [f"attack: {points:,} points tried"] if points else []
     return lines + (_memory(explain["memory"]) if "memory" in explain else [])
@@ -165,5 +169,6 @@ def _explained(node: dict[str, Any]) -> list[str]:
         shape,
         f"{bounded:,}" if bounded else "",
         "" if mean is None else picture.number(float(mean)),
+        picture.number(float(node["lost"])) if "lost" in node else "",
         "" if spent is None else f"{float(spent):.4f}",
     ]

@@ -1,7 +1,10 @@
 """The walks over a network: interval propagation and linear relaxation, batched over boxes."""
 
+from gamma.ops.tables import NodeSlopes, Precision
 from gamma.propagate.api import Analysis, bounds, enclose, lower_bounds
 from gamma.propagate.blocks import expected_seconds
+from gamma.propagate.domain import Domain, Split
+from gamma.propagate.linear import LinearBounds, linear_bounds
 from gamma.propagate.parallel import (
     ParallelConfig,
     ParallelResult,
@@ -20,18 +23,24 @@ __all__ = [
     "METHODS",
     "Analysis",
     "CheckpointedBounds",
+    "Domain",
+    "LinearBounds",
     "MemoryPlan",
     "MemorySavings",
+    "NodeSlopes",
     "ParallelConfig",
     "ParallelResult",
     "ParallelVerifier",
+    "Precision",
     "Specification",
+    "Split",
     "StreamingConfig",
     "StreamingVerifier",
     "bounds",
     "enclose",
     "estimate_memory_savings",
     "expected_seconds",
+    "linear_bounds",
     "lower_bounds",
     "verify_parallel",
     "verify_parallel_with_method",

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma.network.graph import Network
 from gamma.ops import Elementwise
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.domain import Domain, Slopes
@@ -56,11 +57,19 @@ class Ascent:
 
 
 def alpha_walk(
-    network: Any, domain: Domain | Box, options: Options, how: Ascent | None = None
+    network: Network,
+    domain: Domain | Box,
+    options: Options,
+    how: Ascent | None = None,
+    *,
+    slopes: Slopes | None = None,
 ) -> AlphaWalk:
-    """Bounds of all nodes with optimised slopes; never wider than those of method "crown"."""
+    """Bounds of all nodes with optimised slopes; never wider than those of method "crown".
+
+    ``slopes`` are where the ascent starts.
+    """
     domain = Domain(domain) if isinstance(domain, Box) else domain
-    plain = walk(network, domain, replace(options, method="crown"))
+    plain = walk(network, domain, replace(options, method="crown"), slopes=slopes)
     facts = {
         index: (known.lower, known.upper)
         for index, known in enumerate(plain.bounds)
@@ -68,14 +77,14 @@ def alpha_walk(
     }
     known = replace(domain, facts={**domain.facts, **facts})
     made = AlphaWalk(network, known, options, [])
-    made.initial = own_slopes(plain)
+    made.initial = own_slopes(plain, slopes or {})
     made.how = how or Ascent(options.steps, 2 * options.steps + 2)
     made.run()
     return made
 
 
-def own_slopes(made: Walk) -> Slopes:
-    """The slopes that a walk's bounds give each elementwise node, one table per box."""
+def own_slopes(made: Walk, given: Slopes) -> Slopes:
+    """Slopes of every elementwise node, one table per box: given ones, or the bounds' own."""
     found: dict[int, NodeSlopes] = {}
     for index in range(1, made.network.output + 1):
         node = made.network.nodes[index]
@@ -83,8 +92,12 @@ def own_slopes(made: Walk) -> Slopes:
             inside = made.bounds[node.inputs[0]]
             lines = node.op.lines(inside.lower, inside.upper, made.options.dtype)
             flat = len(inside.lower), -1
-            upper = None if node.op.hinge else lines.upper_slope.reshape(flat)
-            found[index] = NodeSlopes(lines.lower_slope.reshape(flat), upper)
+            lower, upper = (s.reshape(flat) for s in (lines.lower_slope, lines.upper_slope))
+            asked = given.get(index, NodeSlopes())
+            found[index] = NodeSlopes(
+                lower if asked.lower is None else asked.lower,
+                None if node.op.hinge else upper if asked.upper is None else asked.upper,
+            )
     return found
 
 

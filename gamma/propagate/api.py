@@ -21,6 +21,7 @@ from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.blocks import boxes_per_share
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import interval_pass
+from gamma.propagate.looseness import losses
 from gamma.propagate.planning import MemoryPlan, plan_memory
 from gamma.propagate.specification import Specification
 from gamma.propagate.streaming import StreamingConfig, streamed_walk
@@ -58,6 +59,7 @@ class Analysis:
         seconds: by phase. layers: one dict per node (name, op, shape, unstable, width, seconds),
             summed or averaged over the boxes.
         output: float64 ends (*output shape) that enclose the outputs over all boxes asked about.
+        path: how rows went down, when that was asked for.
         plan: of the memory, when there was a limit or streaming.
     """
 
@@ -67,6 +69,7 @@ class Analysis:
     seconds: dict[str, float]
     layers: list[dict[str, Any]] = field(default_factory=list)
     output: tuple[Float64, Float64] | None = None
+    path: str = ""
     plan: MemoryPlan | None = None
 
     def explain(self) -> list[dict[str, Any]]:
@@ -74,14 +77,15 @@ class Analysis:
         return self.layers
 
 
-def _options(
+def options_of(
     network: Network,
     method: str,
     guarantee: str,
     dtype: str,
     deadline: float | None,
-    row_bytes: int,
+    row_bytes: int = DEFAULT_ROW_BYTES,
 ) -> Options:
+    """What a walk is asked for, from the words of a caller; UsageError for one that is unknown."""
     if not isinstance(network, Network):
         raise UsageError(f"net is {type(network).__name__}, expected a Network: gamma.load(path)")
     if dtype not in ("auto", "float32", "float64"):
@@ -188,7 +192,7 @@ def bounds(
         UsageError: sizes or options that do not fit. ResourceError: the deadline passed.
         UnsupportedError: float64 arithmetic is not what sound bounds need on this machine.
     """
-    options = _options(net, method, guarantee, dtype, deadline, row_bytes)
+    options = options_of(net, method, guarantee, dtype, deadline, row_bytes)
     options = replace(options, steps=steps)
     many = _batched(net, box)
     single = many.shape != box.shape and len(many.lower) == 1
@@ -238,16 +242,18 @@ def lower_bounds(
     streaming: StreamingConfig | None = None,
     max_memory_bytes: int = 0,
     progress: Callable[[str], None] | None = None,
+    explain: bool = False,
 ) -> Analysis:
     """Sound lower bounds of linear questions about outputs (and inputs).
 
     With dtype "auto", rows that float32 leaves undecided only by its own rounding charges are done
-    again in float64, and the result says so. ``progress`` is told which node is bounded.
+    again in float64, and the result says so. ``progress`` is told which node is bounded. With
+    ``explain`` the layers say what their relaxation cost the worst undecided row.
 
     Raises:
         ResourceError: the deadline passed. UsageError: sizes or options that do not fit.
     """
-    options = _options(net, method, guarantee, dtype, deadline, row_bytes)
+    options = options_of(net, method, guarantee, dtype, deadline, row_bytes)
     options = replace(options, progress=progress)
     many = _batched(net, box)
     size = int(np.prod(net.output_shape))
@@ -272,7 +278,7 @@ def lower_bounds(
         chosen = many.slice(start, start + step)
         span = telemetry.measure("lower_bounds", boxes=len(chosen.lower), questions=len(rows))
         with span, _own_threads(net, method):
-            redone += _one_batch(start_walk, chosen, part, options, dtype, result, rows)
+            redone += _one_batch(start_walk, chosen, part, options, dtype, result, rows, explain)
     result.used = (method, f"{redone} rows again in float64") if redone else (method,)
     if failed := probe.float32_failures():
         result.used += (f"float64 because the arithmetic probe failed: {', '.join(failed)}",)
@@ -287,6 +293,7 @@ def _one_batch(
     dtype: str,
     result: Analysis,
     rows: npt.NDArray[np.int64],
+    explain: bool,
 ) -> int:
     """Bounds of one batch's rows into ``result``; returns how many rows were done twice."""
     started = time.perf_counter()
@@ -302,6 +309,14 @@ def _one_batch(
     for phase, seconds in (("intermediate", middle - started), ("rows", ended - middle)):
         result.seconds[phase] = result.seconds.get(phase, 0.0) + seconds
     _describe(made, result)
+    if explain:
+        result.path = made.path
+        worst = int(np.argmin(np.where(np.isnan(lower), -np.inf, lower)))
+        if not lower[worst] > 0 and options.relaxes and options.method != "alpha":
+            one = part.take(np.array([worst]))
+            for index, amount in losses(made, *_question(made, one), one.box).items():
+                layer = result.layers[index]
+                layer["lost"] = max(layer.get("lost", 0.0), amount)
     return redone
 
 
@@ -317,9 +332,16 @@ def _again(made: Walk, part: Specification, lower: Float64, undecided: Array) ->
 
 def _ask(made: Walk, part: Specification) -> Float64:
     """Lower bounds of the rows of one batch."""
+    if not len(part.box):
+        return np.zeros(0)
+    with np.errstate(all="ignore"):
+        return made.rows(*_question(made, part), part.box)
+
+
+def _question(made: Walk, part: Specification) -> tuple[dict[int, Array], Float64]:
+    """A specification as rows about centres: coefficients by node, and the constants."""
     net, dtype = made.network, made.options.dtype
     output = made.bounds[net.output]
-    count = len(part.box)
     d = part.constant.copy()
     # Rounded rows enter the walk; what rounding dropped acts on (y - centre), the rest is exact.
     frontier: dict[int, Array] = {}
@@ -346,10 +368,7 @@ def _ask(made: Walk, part: Specification) -> Float64:
                 kernels.abs_dot_rows(np.ascontiguousarray(frontier[index]), d, part.box, weight)
             else:
                 frontier[index] = narrowed
-        if not count:
-            return np.zeros(0)
-        result = made.rows(frontier, d, part.box)
-    return result
+    return frontier, d
 
 
 def _describe(made: Walk, result: Analysis) -> None:

@@ -419,6 +419,16 @@ class Walk:
         other._rowed = dict(self._rowed)
         return other
 
+    @property
+    def path(self) -> str:
+        """How rows went down: for explanations."""
+        if self._walked is not None:
+            return "dense network, one call of the C library"
+        chain = self.descent.chain
+        if chain is not None and chain.used:
+            return "chain of dense layers in the C library"
+        return "windows of images, node by node" if self._facts.convolves else "node by node"
+
     # -- results -----------------------------------------------------------------------------------
 
     def rows(self, frontier: Mapping[int, Array], d: Float64, box: Array) -> Float64:

@@ -25,6 +25,7 @@ from gamma.propagate import (
 from gamma.propagate.walks import refuse_guarantee
 from gamma.tensor.box import Box
 from gamma.tensor.threads import limit_blas, quota
+from gamma.verify.advice import advice
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
 from gamma.verify.choices import check_options
 from gamma.verify.describe import describe_safe, model_record, property_record, reading_notes
@@ -141,6 +142,7 @@ class _Run:
         self.used: list[str] = []
         self.dtype_used = ""
         self.explained: list[dict[str, Any]] = []
+        self.path = ""
         self.bounds: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
         self.seconds["rows"] = time.monotonic() - start
 
@@ -278,6 +280,7 @@ class _Run:
             deadline=None if math.isinf(deadline) else deadline,
             streaming=self.streaming,
             progress=self.progress,
+            explain=self.explain,
         )
         self.plan = analysis.plan
         self._record(rows, analysis.lower, forms)
@@ -287,7 +290,7 @@ class _Run:
         for phase, seconds in analysis.seconds.items():
             self.seconds[f"bounds.{phase}"] = self.seconds.get(f"bounds.{phase}", 0.0) + seconds
         if self.explain and not self.explained:
-            self.explained = analysis.explain()
+            self.explained, self.path = analysis.explain(), analysis.path
 
     def _enclose(self, output: tuple[Float64, Float64] | None) -> None:
         """Bounds of the output over all regions that had to be bounded."""
@@ -315,7 +318,9 @@ class _Run:
             verdict = "timeout" if late else "unknown"
         explain: dict[str, Any] | None = None
         if self.explain:
-            explain = {"nodes": self.explained, "attack_points": tried}
+            explain = {"nodes": self.explained, "path": self.path, "attack_points": tried}
+            if verdict in ("unknown", "timeout"):
+                explain["advice"] = advice(self.explained, self.method)
             if self.plan is not None:
                 explain["memory"] = self.plan.to_dict()
         self.seconds["total"] = time.monotonic() - self.start

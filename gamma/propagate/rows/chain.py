@@ -56,6 +56,11 @@ class DenseChain:
         assert self._chain is not None
         self._chain.run(last, rows, d, box, _SCRATCH_BYTES)
 
+    @property
+    def used(self) -> bool:
+        """Whether any row went down by it."""
+        return bool(self._ready)
+
     def forget(self, index: int) -> None:
         """The tables of ``index`` and its readers were dropped."""
         self._ready -= {index, *self.tables.network.consumers[index]}

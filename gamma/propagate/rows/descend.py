@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import telemetry, tuning
+from gamma.errors import UsageError
 from gamma.ops import Gemm, Linear
 from gamma.ops.charges import TINY
 from gamma.ops.tables import Diagonal, NodeSlopes, Relaxation
@@ -81,26 +82,31 @@ class Descent:
         slopes: Mapping[int, NodeSlopes] | None = None,
         multipliers: Mapping[int, Multipliers] | None = None,
         tape: Tape | None = None,
+        stop: int = 0,
     ) -> Float64:
         """Sound lower bounds (rows,) of the rows in ``frontier``.
 
         Rows and ``d`` are overwritten. ``check`` is called before each node and may raise to stop.
         ``slopes`` and ``multipliers`` belong to rows; the tables' ``split`` names the latter's
-        nodes.
+        nodes. Rows stop at node ``stop``, whose interval concretises them.
+
+        Raises UsageError when some path leads around ``stop``.
         """
         own = _Own(slopes or {}, multipliers or {}, tape)
         if tape is not None:
             tape.start = {index: rows.dense().copy() for index, rows in frontier.items()}
         with np.errstate(all="ignore"):
-            for index in range(max(frontier), -1, -1):
+            for index in range(max(frontier), stop - 1, -1):
                 rows = frontier.pop(index, None)
                 if rows is None:
                     continue
                 if check is not None:
                     check()
                 started = time.perf_counter()
-                chained = not frontier and own.none and self._chained(index, rows)
-                if chained:
+                chained = not frontier and own.none and not stop and self._chained(index, rows)
+                if index and index == stop:
+                    self._concretise(index, rows, d, box, tape)
+                elif chained:
                     assert self.chain is not None
                     self.chain.run(index, rows.array, d, box)
                 else:
@@ -115,6 +121,10 @@ class Descent:
                         rows=len(d),
                         bytes=rows.array.nbytes,
                     )
+        if frontier:
+            raise UsageError(
+                f"node {self.tables.network.nodes[stop].name}: a path to the output leads around it"
+            )
         return np.where(np.isnan(d), -np.inf, d)
 
     def passed(self, index: int) -> None:
@@ -252,8 +262,12 @@ class Descent:
             settle(d)
         return self._round(index, total, d, box)
 
-    def _concretise(self, index: int, rows: Block, d: Float64, box: Indices) -> None:
+    def _concretise(
+        self, index: int, rows: Block, d: Float64, box: Indices, tape: Tape | None = None
+    ) -> None:
         """The least value of the rows over the node's interval."""
+        if tape is not None:
+            tape.input, tape.constant = rows.dense().copy(), d.copy()
         radius = self.tables.radius(index)
         rows.pay(d, box, radius, self.tables.images("radius", index, (radius,)))
         settle(d)
@@ -261,11 +275,11 @@ class Descent:
     def _concretise_input(self, rows: Block, d: Float64, box: Indices, tape: Tape | None) -> None:
         """The least value over the input set: the dual norm of the rows, or the interval."""
         tables = self.tables
+        if tables.box.norm == "inf":
+            self._concretise(0, rows, d, box, tape)
+            return
         if tape is not None:
             tape.input, tape.constant = rows.dense().copy(), d.copy()
-        if tables.box.norm == "inf":
-            self._concretise(0, rows, d, box)
-            return
         block = Dense(rows.dense())
         interval = d.copy()
         self._concretise(0, block, interval, box)

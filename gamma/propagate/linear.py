@@ -1,0 +1,132 @@
+"""Linear bounds of the outputs in terms of the inputs, or of an inner node that all paths pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.network.graph import Network
+from gamma.ops.tables import NodeSlopes
+from gamma.propagate.alpha import alpha_walk
+from gamma.propagate.api import options_of
+from gamma.propagate.rows.descend import Tape
+from gamma.propagate.walks import Walk, walk
+from gamma.tensor import rounding
+from gamma.tensor.box import Box
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBounds:
+    """lower_coefficients·v + lower_constant <= f(v) <= upper_coefficients·v + upper_constant.
+
+    Holds for every v that the node ``at`` takes on the input set (for every input of the set when
+    ``at`` is the input), in exact arithmetic with the numbers stored here.
+
+    Attributes:
+        lower_coefficients, upper_coefficients: float64 (batch, outputs, size of the node), the
+            batch axis left out for a single box.
+        lower_constant, upper_constant: float64 (batch, outputs).
+        at: the node's name. used: the method.
+    """
+
+    lower_coefficients: Float64
+    lower_constant: Float64
+    upper_coefficients: Float64
+    upper_constant: Float64
+    at: str
+    used: str
+
+
+def linear_bounds(
+    net: Network,
+    box: Box,
+    *,
+    at: str = "input",
+    method: str = "crown",
+    guarantee: str = "real",
+    dtype: str = "auto",
+    slopes: Mapping[str, NodeSlopes] | None = None,
+    deadline: float | None = None,
+) -> LinearBounds:
+    """Certified linear bounds of every output (CROWN's rows with all their rounding charged).
+
+    Args:
+        at: "input", or the name of a node that every path to the output passes.
+        method: "crown-ibp", "crown" or "alpha" (how the bounds of inner nodes are found).
+        slopes: node name -> slopes of its lines, one table per box; any finite numbers are valid.
+            Other arguments as in `gamma.bounds`.
+
+    Raises:
+        UsageError: a method without rows, a name that is no such node.
+    """
+    options = options_of(net, method, guarantee, dtype, deadline)
+    if not options.relaxes:
+        raise UsageError(f"method {method!r}: its bounds are intervals; take crown or crown-ibp")
+    many = box.batched(net.input_shape)
+    stop = _node(net, at)
+    start = alpha_walk if method == "alpha" else walk
+    made = start(net, many, options, slopes=_by_index(net, slopes))
+    index = net.output
+    size = net.nodes[index].size
+    boxes, neurons = np.divmod(np.arange(len(many.lower) * size), size)
+    with np.errstate(all="ignore"):
+        parts = made.in_blocks(
+            index, len(boxes), lambda b: _rows(made, index, boxes[b], neurons[b], stop), 2
+        )
+    low, below, high, above = (np.concatenate(each) for each in zip(*parts, strict=True))
+    single = many.shape != box.shape and len(many.lower) == 1
+    shape = (size,) if single else (len(many.lower), size)
+    return LinearBounds(
+        low.reshape(*shape, -1),
+        below.reshape(shape),
+        high.reshape(*shape, -1),
+        above.reshape(shape),
+        net.nodes[stop].name,
+        method,
+    )
+
+
+def _rows(
+    made: Walk, index: int, boxes: Array, neurons: Array, stop: int
+) -> tuple[Float64, Float64, Float64, Float64]:
+    """Coefficients and constants of lower and upper bounds of some neurons."""
+    frontier, d, box = made.both_signs(index, boxes, neurons)
+    tape = Tape()
+    made.descent.run(frontier, d, box, made.options.check, tape=tape, stop=stop)
+    assert tape.input is not None and tape.constant is not None
+    known = made.bounds[stop]
+    centre = known.centre.reshape(len(known.centre), -1)
+    keep = made.descent.tables.columns(stop)
+    rows = np.zeros((len(box), centre.shape[1]))
+    rows[:, slice(None) if keep is None else keep] = tape.input
+    terms = rows * centre[box]
+    g = rounding.gamma_factor(terms.shape[1] + 8, np.float64)
+    constant = tape.constant - terms.sum(axis=1)
+    constant -= (abs(terms).sum(axis=1) * g + abs(tape.constant) * 2.0**-50) * (1 + 2.0**-40)
+    constant = rounding.down(constant - abs(constant) * 2.0**-50)
+    count = len(boxes)
+    return rows[:count], constant[:count], -rows[count:], -constant[count:]
+
+
+def _node(net: Network, at: str) -> int:
+    if at == "input":
+        return 0
+    for index, node in enumerate(net.nodes[: net.output]):
+        if node.name == at:
+            return index
+    raise UsageError(f"at={at!r}: expected input or the name of a node before the output")
+
+
+def _by_index(net: Network, slopes: Mapping[str, NodeSlopes] | None) -> dict[int, NodeSlopes]:
+    names = {node.name: index for index, node in enumerate(net.nodes)}
+    if unknown := sorted(set(slopes or {}) - set(names)):
+        raise UsageError(f"slopes: the network has no node {unknown[0]!r}")
+    return {names[name]: given for name, given in (slopes or {}).items()}
