@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from gamma.propagate.interval import interval_pass, interval_step
 from gamma.propagate.walks import METHODS
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
+from gamma.verify.exact import exact_output
 from tests.exact.checking import Config, Count, check, exact_values
 from tests.exact.oracle import Truth, exact, q, violations
 
@@ -353,6 +355,14 @@ def test_a_product_with_itself() -> None:
         check(net, box, Config(method, isa=kernels.isa), np.random.default_rng(8), count)
     assert not count.wrong, count.wrong[:3]
     assert len(interval_pass(net, box)) == 3
+
+
+@pytest.mark.parametrize(("op", "x", "y"), [c for c in CASES if c[1]])
+def test_witnesses_are_settled_in_fractions(op: Any, x: Any, y: Any) -> None:
+    net = network(op, x, y)
+    point = np.random.default_rng(9).normal(size=net.input_shape)
+    found = exact_output(net, point)
+    assert found == [Fraction(int(v.p), int(v.q)) for v in Truth(net)(point)[-1].ravel()]
 
 
 @pytest.mark.parametrize(

@@ -237,12 +237,6 @@ def test_what_does_not_fit_is_one_error(case: Case, kind: type[GammaError]) -> N
         load(proto_of(case, case[4][0]))
 
 
-def test_einsum_of_two_variables_is_refused() -> None:
-    nodes: list[Node] = [("Einsum", ["x", "x"], ["y"], {"equation": "ij,kj->ik"})]
-    with pytest.raises(UnsupportedError, match="product of two values"):
-        load(model(nodes, M, {}, 12))
-
-
 def test_constants_of_indices_and_shapes() -> None:
     nodes: list[Node] = [
         ("EyeLike", ["x"], ["eye"], {"k": 1}),

@@ -238,8 +238,6 @@ def test_overflow_in_between_bounds_nothing_under_float32() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("m = MatMul(x, W); y = Mul(x, m)", "a product of two values"),
-        ("m = MatMul(x, W); y = Div(x, m)", "a quotient of two values"),
         ("m = MatMul(x, W); g = Greater(m, x); y = Where(g, x, c0)", "a choice by a comparison"),
         ("g = Greater(x, c0); y = Neg(g)", "only Where, Cast, Not, And and Or"),
         ("e = Equal(x, c0); y = Where(e, c1, x)", "an equality"),

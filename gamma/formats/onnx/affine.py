@@ -9,7 +9,7 @@ import numpy as np
 from gamma.formats.onnx import contract, fold
 from gamma.formats.onnx.arguments import Inputs, axes_in, int_list, need, optional
 from gamma.formats.onnx.movement import transposed
-from gamma.formats.onnx.products import divide, product
+from gamma.formats.onnx.products import divide, matrix_product, product
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, estimates, leading
@@ -135,18 +135,15 @@ def matmul(t: Translation, call: Call, inputs: Inputs) -> Value:
 
 
 def matrices(t: Translation, call: Call, a: Value, b: Value, bias: Array | None) -> Value:
-    """a @ b (+ bias) where one of the two is constant, or both."""
+    """a @ b (+ bias) of constants and variables."""
     if a.dims[-1] != b.dims[-2]:
         raise t.malformed(call, "the matrices do not fit together")
     if isinstance(a, Constant) and isinstance(b, Constant):
         made = contract.product(t, call, a, b)
         return made if bias is None else fold.binary(t, call, "Add", made, Constant(bias))
     if isinstance(a, Variable) and isinstance(b, Variable):
-        raise t.fail(
-            call,
-            "a product of two values that depend on the input; "
-            "supported: products with one constant factor",
-        )
+        both = matrix_product(t, call, a, b)
+        return both if bias is None else t.scale(call, both, None, Constant(bias))
     if isinstance(a, Constant):
         # (a b) = (bᵀ aᵀ)ᵀ
         swapped = matrices(t, call, _swap(t, call, b), _swap(t, call, a), None)

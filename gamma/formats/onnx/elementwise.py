@@ -12,8 +12,8 @@ from gamma import ops
 from gamma.formats.onnx import fold
 from gamma.formats.onnx.affine import applied
 from gamma.formats.onnx.arguments import Inputs, constant, need, number, optional, variable
-from gamma.formats.onnx.pointwise import Condition, chosen, over, times
-from gamma.formats.onnx.products import product
+from gamma.formats.onnx.pointwise import Condition, chosen
+from gamma.formats.onnx.products import divide, product
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Constant, Value, Variable, strip
@@ -101,7 +101,7 @@ def mish(t: Translation, call: Call, inputs: Inputs) -> Value:
     """x·tanh(softplus(x))."""
     x = variable(t, call, inputs)
     gate = t.emit(call, ops.Tanh(), t.emit(call, ops.Softplus(), x, dims=x.dims), dims=x.dims)
-    return times(t, call, x, gate, "Mish")
+    return product(t, call, x, gate)
 
 
 def softsign(t: Translation, call: Call, inputs: Inputs) -> Value:
@@ -109,7 +109,7 @@ def softsign(t: Translation, call: Call, inputs: Inputs) -> Value:
     x = variable(t, call, inputs)
     one = Constant(np.array(1, np.float32))
     size = t.scale(call, t.emit(call, ops.Abs(), x, dims=x.dims), None, one)
-    return over(t, call, x, size, "Softsign")
+    return divide(t, call, x, size)
 
 
 def swish(t: Translation, call: Call, inputs: Inputs) -> Value:

@@ -102,47 +102,50 @@ class _Steps:
 
 
 def joined(
-    t: Translation, call: Call, values: Sequence[Value], make: Callable[[_Steps], int], what: str
-) -> Variable:
+    t: Translation, call: Call, values: Sequence[Value], make: Callable[[_Steps], int]
+) -> Variable | None:
     """The composite that ``make`` finishes over the values' common source.
 
-    Raises UnsupportedError (``what`` says what was tried) where they have none.
+    None where they have none, and where it takes too many steps.
     """
     variables = [v for v in values if isinstance(v, Variable)]
     numbers = [v for v in values if isinstance(v, Constant)]
     dims = t.broadcast(call, *values)
     found = _common(t, {v.node for v in variables})
     if found is None or any(v.dims != dims for v in variables) or not all(map(_single, numbers)):
-        raise t.fail(call, f"{what}; supported where all are functions, entry by entry, of one "
-                           "value of the network and constants are single numbers")  # fmt: skip
+        return None
     base, inside = found
     made = _Steps(t, base, inside)
     made.place[-1] = make(made)
     choices = sum(isinstance(s.op, Choose) for s in made.steps)
     if len(made.steps) > _STEPS or choices > _CHOICES:
-        raise t.fail(call, f"a function of {len(made.steps)} steps and {choices} choices, "
-                           f"at most {_STEPS} and {_CHOICES}")  # fmt: skip
+        return None
     source = Variable(base, dims, variables[0].dtype)
     return t.emit(call, Composite(tuple(made.steps)), source, dims=dims)
 
 
-def times(t: Translation, call: Call, a: Variable, b: Variable, what: str) -> Variable:
-    """a · b."""
-    return joined(t, call, [a, b], lambda s: s.add(Times(), s.value(a), s.value(b)), what)
+def times(t: Translation, call: Call, a: Variable, b: Variable) -> Variable | None:
+    """a · b as a function of one value."""
+    return joined(t, call, [a, b], lambda s: s.add(Times(), s.value(a), s.value(b)))
 
 
-def over(t: Translation, call: Call, a: Variable, b: Variable, what: str) -> Variable:
-    """a / b."""
-    return joined(t, call, [a, b], lambda s: s.add(Over(), s.value(a), s.value(b)), what)
+def over(t: Translation, call: Call, a: Variable, b: Variable) -> Variable | None:
+    """a / b as a function of one value."""
+    return joined(t, call, [a, b], lambda s: s.add(Over(), s.value(a), s.value(b)))
 
 
 def chosen(t: Translation, call: Call, test: Test, a: Value, b: Value) -> Variable:
-    """a where the test holds, b elsewhere."""
+    """a where the test holds, b elsewhere. Raises UnsupportedError."""
     operands = [v for c in tests_of(test) for v in (c.left, c.right)]
-    what = "a choice by a comparison that depends on the input"
-    return joined(
-        t, call, [a, b, *operands], lambda s: s.choose(test, s.value(a), s.value(b)), what
-    )
+    found = joined(t, call, [a, b, *operands], lambda s: s.choose(test, s.value(a), s.value(b)))
+    if found is None:
+        raise t.fail(
+            call,
+            "a choice by a comparison that depends on the input; supported where all are "
+            "functions, entry by entry, of one value of the network, of at most "
+            f"{_STEPS} steps and {_CHOICES} choices, and constants are single numbers",
+        )
+    return found
 
 
 def _common(t: Translation, roots: set[int]) -> tuple[int, list[int]] | None:

@@ -1,4 +1,4 @@
-"""Products and quotients of two variables: those that are functions of one variable."""
+"""Products and quotients of two variables; those that are functions of one become that function."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from gamma.formats.onnx.pointwise import over, times
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
-from gamma.formats.onnx.values import Array, Constant, Value, Variable
-from gamma.ops import Erf, Gelu, Operator, Pow, Reciprocal, Scale, Sigmoid, Silu
+from gamma.formats.onnx.values import Array, Constant, Value, Variable, strip
+from gamma.ops import Erf, Gelu, MatMul, Mul, Operator, Pow, Reciprocal, Scale, Sigmoid, Silu
 from gamma.ops.execution import ANYTHING, LOST, UNIT, Execution
 
 
@@ -70,14 +70,32 @@ def product(t: Translation, call: Call, a: Variable, b: Variable) -> Value:
             found = _gated(t, call, x, gate)
             if found is not None:
                 return found
-    return times(t, call, a, b, "a product of two values that depend on the input")
+    found = times(t, call, a, b)
+    return t.emit(call, Mul(), a, b, dims=t.broadcast(call, a, b)) if found is None else found
+
+
+def matrix_product(t: Translation, call: Call, a: Variable, b: Variable) -> Variable:
+    """a @ b where both depend on the input."""
+    try:
+        outer = np.broadcast_shapes(a.dims[:-2], b.dims[:-2])
+    except ValueError:
+        raise t.malformed(call, "the matrices do not fit together") from None
+    dims = (*(int(n) for n in outer), a.dims[-2], b.dims[-1])
+    stacks = (t.as_shape(call, x, x.dims if len(x.dims) == 2 else strip(x.dims)) for x in (a, b))
+    return t.emit(call, MatMul(), *stacks, dims=dims)
 
 
 def divide(t: Translation, call: Call, a: Value, b: Variable) -> Value:
-    """a / b for a variable b."""
-    if isinstance(a, Variable):
-        return over(t, call, a, b, "a quotient of two values that depend on the input")
+    """a / b for a variable b: a function of one value, else a times the reciprocal.
+
+    A float32 execution rounds the quotient once: what the two steps are charged covers that.
+    """
+    found = over(t, call, a, b) if isinstance(a, Variable) else None
+    if found is not None:
+        return found
     inverse = t.emit(call, Reciprocal(), b, dims=b.dims)
+    if isinstance(a, Variable):
+        return t.emit(call, Mul(), a, inverse, dims=t.broadcast(call, a, inverse))
     return t.scale(call, inverse, a)
 
 

@@ -293,6 +293,20 @@ def _gated(s: Sheet, x: str, shape: Shape) -> Any:
         s.add("Mul", x, s.add("Sigmoid", inner))
 
 
+def _product(s: Sheet, x: str, shape: Shape) -> Any:
+    """Two values that depend on the input, multiplied or divided; matrices meet their transpose."""
+    kind = _choice(s, "Mul", "Div", "MatMul")
+    other = s.add("Gemm", x, s.weight(shape[1], shape[1])) if len(shape) == 2 else s.add("Neg", x)
+    if kind == "Div":
+        other = s.add("Add", s.add("Abs", other), s.constant(np.float32(1)))
+    if kind == "MatMul":
+        if len(shape) < 2:
+            return
+        order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+        other = s.add("Transpose", other, perm=order)
+    s.add(kind, x, other)
+
+
 def _function(s: Sheet, x: str, shape: Shape) -> Any:
     kind = _choice(s, *PLAIN) if _whole(s, 0, 1) else "Relu"
     options: dict[str, Any] = {}
@@ -336,6 +350,7 @@ MAKERS: dict[str, Make] = {
             _folded,
             _reduced,
             _gated,
+            _product,
             _moved,
         ),
         *(_rearranged, _reshaped, _pooled, _global, _conv, _batch_normalization),
