@@ -21,6 +21,8 @@ UNIT = 2.0**-24
 LOST = 2.0**-149
 # Stands for "anything": infinite would turn 0·inf into NaN on the way.
 ANYTHING = 2.0**900
+# Fields of records that hold several arrays of the node's shape in one: `Execution.packed`.
+PACKED = ("execution",)
 _SLACK = 1 + 2.0**-40
 
 

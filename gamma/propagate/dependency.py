@@ -32,6 +32,7 @@ from gamma.ops import (
     Transpose,
 )
 from gamma.ops.convolution import unfold
+from gamma.ops.execution import PACKED
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
@@ -332,9 +333,10 @@ def _cut_constants(op: Operator, shape: Shape, axis: int, kept: Kept) -> tuple[O
     for entry in fields(cast(Any, op)):
         array = getattr(op, entry.name)
         if isinstance(array, np.ndarray):
-            own = axis - (len(shape) - array.ndim)
-            differs = own >= 0 and array.shape[own] > 1
-            values[entry.name] = np.compress(kept, array, own) if differs else array
+            packed = entry.name in PACKED
+            own = axis - (len(shape) - array.ndim + packed)
+            differs = own >= 0 and array.shape[own + packed] > 1
+            values[entry.name] = np.compress(kept, array, own + packed) if differs else array
     if all(value is getattr(op, name) for name, value in values.items()):
         return op, id(op)
     return replace(cast(Any, op), **values), (id(op), *(v.tobytes() for v in values.values()))

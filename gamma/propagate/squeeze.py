@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network, Node, Operator
@@ -23,8 +24,10 @@ from gamma.ops import (
     Scale,
     Transpose,
 )
+from gamma.ops.execution import PACKED
 
 Shape = tuple[int, ...]
+Array = npt.NDArray[Any]
 
 
 def squeezed(network: Network) -> Network:
@@ -59,9 +62,9 @@ def _squeezed(op: Operator, before: list[Shape], shape: Shape) -> Operator | Non
     if isinstance(op, Elementwise | Scale | Add):
         arrays = {f.name: getattr(op, f.name) for f in fields(cast(Any, op))}
         values = {
-            name: array.reshape(array.shape[-(rank - dropped) :])
+            name: _trailing(array, rank - dropped, name in PACKED)
             for name, array in arrays.items()
-            if isinstance(array, np.ndarray) and array.ndim > rank - dropped
+            if isinstance(array, np.ndarray) and array.ndim - (name in PACKED) > rank - dropped
         }
         return replace(cast(Any, op), **values) if values else op
     if isinstance(op, Gemm | Mul | MatMul) or not before:
@@ -77,3 +80,9 @@ def _squeezed(op: Operator, before: list[Shape], shape: Shape) -> Operator | Non
     if isinstance(op, ReduceMax) and op.axis % (rank + 1) >= dropped:
         return ReduceMax(op.axis % (rank + 1) - dropped)
     return None
+
+
+def _trailing(array: Array, rank: int, packed: bool) -> Array:
+    """The array without leading axes; several in one array keep the axis that numbers them."""
+    shape = array.shape[:packed] + array.shape[array.ndim - rank :]
+    return array.reshape(shape)

@@ -128,6 +128,8 @@ def random_network(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> Net
         choices: list[Any] = [
             ops.Relu(),
             ops.Scale(rng.normal(size=shape)),
+            ops.Scale(rng.normal(size=shape[-1:]), None, 0.0, 0.0, rng.uniform(size=(4, *shape))),
+            ops.Scale(np.ones(()), None, 0.0, 0.0, rng.uniform(size=(4, *shape[-1:]))),
             ops.Transpose(tuple(int(p) for p in rng.permutation(rank))),
             ops.Reshape((shape[0] * shape[1], *shape[2:])) if rank > 1 else ops.Tanh(),
             ops.Gather(rng.integers(-1, int(np.prod(shape)), int(np.prod(shape))), shape, 0.25),
