@@ -29,7 +29,7 @@ from benches.report import markdown
 from gamma import ops
 from gamma.network.graph import Builder, Network
 from gamma.propagate import ParallelConfig, bounds, verify_parallel, workers
-from gamma.tensor import threads
+from gamma.runtime import threads
 from gamma.tensor.box import Box
 
 PAGE = ROOT / "docs" / "performance" / "parallel.md"

@@ -214,8 +214,8 @@ def loss_of(shared: Path, name: str, method: str, interval: int) -> dict[str, fl
     from benches.cases import case
     from gamma.ops import Linear
     from gamma.propagate import StreamingConfig
-    from gamma.propagate.store import CheckpointedBounds
-    from gamma.propagate.streaming import streamed_walk
+    from gamma.propagate.memory.store import CheckpointedBounds
+    from gamma.propagate.memory.streaming import streamed_walk
     from gamma.propagate.walks import Options
 
     found = case(name, shared)

@@ -15,7 +15,7 @@ from gamma.network.graph import Builder, Network, Node
 from gamma.ops import Add, Clip, Conv, Gather, Gemm, Input, LeakyRelu, PRelu, Relu, Reshape, Scale
 from gamma.ops.charges import UNDERFLOW
 from gamma.propagate import StreamingConfig
-from gamma.propagate.streaming import estimate_memory_savings
+from gamma.propagate.memory.streaming import estimate_memory_savings
 from gamma.tensor.bounded import BoundedTensor
 
 FAR = 2**53 + 1

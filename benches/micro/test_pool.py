@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gamma.tensor.pool import TensorPool
+from gamma.runtime.pool import TensorPool
 
 SIZES = (1 << 10, 1 << 16, 1 << 20, 1 << 24)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gamma.tensor import choices
+from gamma.runtime import choices
 
 
 @dataclass(frozen=True)

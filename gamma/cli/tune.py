@@ -18,7 +18,8 @@ from gamma.network.graph import Builder
 from gamma.ops import Gemm, Input
 from gamma.propagate import workers
 from gamma.propagate.interval import input_bounds, interval_step
-from gamma.tensor import choices, kernels, pool, threads
+from gamma.runtime import choices, pool, threads
+from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
 Key = tuple[str, str]

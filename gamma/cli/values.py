@@ -76,7 +76,7 @@ def positive(text: str) -> int:
 
 
 def size(text: str) -> int:
-    from gamma.propagate.planning import parse_size
+    from gamma.propagate.memory.planning import parse_size
 
     try:
         return parse_size(text)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.files import open_regular, refused
 from gamma.network.graph import Network, Source
-from gamma.tensor import resident
+from gamma.runtime import resident
 from gamma.tensor.weights import Weight
 
 Array = npt.NDArray[Any]

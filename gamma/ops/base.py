@@ -18,7 +18,8 @@ from gamma.errors import UnsupportedError, UsageError
 from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.execution import overflowed, stored
-from gamma.tensor import resident, rounding
+from gamma.runtime import resident
+from gamma.tensor import rounding
 from gamma.tensor.exactly import exact_float, exact_floats, exact_integer
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from gamma import tuning
 from gamma.errors import UsageError
 from gamma.ops.base import Array, Linear, Shape, Weighted, cast_weight
 from gamma.ops.exact import along_axis, exact_sum
-from gamma.tensor import kernels, pool
+from gamma.runtime import pool
+from gamma.tensor import kernels
 
 # Rows of one block of the adjoint: the unfolded columns stay in the second-level cache.
 _BLOCK_BYTES = 1 << 20

@@ -5,18 +5,18 @@ from gamma.propagate.api import Analysis, bounds, enclose, lower_bounds
 from gamma.propagate.blocks import expected_seconds
 from gamma.propagate.domain import Domain, Split
 from gamma.propagate.linear import LinearBounds, linear_bounds
-from gamma.propagate.parallel import (
+from gamma.propagate.memory.planning import MemoryPlan
+from gamma.propagate.memory.store import CheckpointedBounds
+from gamma.propagate.memory.streaming import MemorySavings, StreamingConfig, estimate_memory_savings
+from gamma.propagate.memory.verifier import StreamingVerifier
+from gamma.propagate.positions.parallel import (
     ParallelConfig,
     ParallelResult,
     ParallelVerifier,
     verify_parallel,
     verify_parallel_with_method,
 )
-from gamma.propagate.planning import MemoryPlan
 from gamma.propagate.specification import Specification
-from gamma.propagate.store import CheckpointedBounds
-from gamma.propagate.streaming import MemorySavings, StreamingConfig, estimate_memory_savings
-from gamma.propagate.verifier import StreamingVerifier
 from gamma.propagate.walks import METHODS
 
 __all__ = [

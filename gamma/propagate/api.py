@@ -22,9 +22,9 @@ from gamma.propagate.blocks import boxes_per_share
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.looseness import losses
-from gamma.propagate.planning import MemoryPlan, plan_memory
+from gamma.propagate.memory.planning import MemoryPlan, plan_memory
+from gamma.propagate.memory.streaming import StreamingConfig, streamed_walk
 from gamma.propagate.specification import Specification
-from gamma.propagate.streaming import StreamingConfig, streamed_walk
 from gamma.propagate.walks import (
     DEFAULT_ROW_BYTES,
     Options,
@@ -36,7 +36,8 @@ from gamma.propagate.walks import (
     to_output,
     walk,
 )
-from gamma.tensor import kernels, probe, rounding, threads
+from gamma.runtime import threads
+from gamma.tensor import kernels, probe, rounding
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_floats

@@ -15,7 +15,7 @@ from gamma.ops import Conv, Gemm
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import in_tiles
 from gamma.propagate.methods import REFINING
-from gamma.tensor import choices
+from gamma.runtime import choices
 
 # Rows of a block below which its products waste the bandwidth that the weights need.
 _LEAST_ROWS = 32

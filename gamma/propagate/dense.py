@@ -25,7 +25,8 @@ from gamma.ops.tables import Diagonal
 from gamma.propagate import workers
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import dense_constants
-from gamma.tensor import kernels, pool, rounding
+from gamma.runtime import pool
+from gamma.tensor import kernels, rounding
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]

@@ -19,7 +19,8 @@ from gamma.ops.base import Weighted, cast_weight
 from gamma.ops.bounds import NodeBounds, check_order, clean
 from gamma.ops.execution import FLOAT32_MAX
 from gamma.ops.tables import Precision
-from gamma.tensor import choices, kernels, rounding
+from gamma.runtime import choices
+from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]

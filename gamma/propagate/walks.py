@@ -35,7 +35,8 @@ from gamma.propagate.rows.block import dense, unit
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import starts
-from gamma.tensor import choices, heap, rounding
+from gamma.runtime import choices, heap
+from gamma.tensor import rounding
 from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_float, exact_integer
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from gamma import telemetry, tuning
 from gamma.errors import UsageError
-from gamma.tensor import threads
+from gamma.runtime import threads
 
 T = TypeVar("T")
 

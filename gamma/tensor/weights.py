@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UsageError
-from gamma.tensor import kernels, resident
+from gamma.runtime import resident
+from gamma.tensor import kernels
 from gamma.tensor.kernels.stored import BLOCKS, TILE
 from gamma.tensor.rounding import gamma_factor, up
 

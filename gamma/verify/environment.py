@@ -58,7 +58,8 @@ def details() -> dict[str, Any]:
     """Everything ``gamma info`` prints: the head of a bug report."""
     import numpy
 
-    from gamma.tensor import choices, kernels
+    from gamma.runtime import choices
+    from gamma.tensor import kernels
     from gamma.tensor.probe import check_arithmetic
 
     failed = check_arithmetic()

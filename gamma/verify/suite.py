@@ -22,7 +22,7 @@ from typing import Any
 
 from gamma.errors import FormatError, GammaError, UsageError
 from gamma.formats.files import open_regular
-from gamma.tensor.threads import available
+from gamma.runtime.threads import available
 from gamma.verify.choices import check_options
 from gamma.verify.records import SCHEMA, Record, Records
 

@@ -23,8 +23,8 @@ from gamma.propagate import (
     workers,
 )
 from gamma.propagate.walks import refuse_guarantee
+from gamma.runtime.threads import limit_blas, quota
 from gamma.tensor.box import Box
-from gamma.tensor.threads import limit_blas, quota
 from gamma.verify.advice import advice
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
 from gamma.verify.choices import check_options

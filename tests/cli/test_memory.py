@@ -11,7 +11,7 @@ import pytest
 
 import gamma
 from gamma.cli.main import main
-from tests.propagate.test_streaming import deep
+from tests.propagate.memory.test_streaming import deep
 
 
 @pytest.fixture

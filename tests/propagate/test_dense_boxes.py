@@ -12,7 +12,8 @@ from gamma import tuning
 from gamma.network.graph import Builder, Network
 from gamma.ops import Gemm, Input, Relu
 from gamma.propagate.interval import input_bounds, interval_step
-from gamma.tensor import choices, kernels
+from gamma.runtime import choices
+from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
 COMPILED = [name for name in kernels.available() if name != "numpy"]

@@ -13,9 +13,9 @@ from gamma import tuning
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape
 from gamma.propagate import workers
-from gamma.tensor import choices, pool
+from gamma.runtime import choices, pool
+from gamma.runtime.pool import TensorPool
 from gamma.tensor.box import Box
-from gamma.tensor.pool import TensorPool
 
 
 def residual(channels: int = 6, image: int = 10) -> Network:

@@ -21,7 +21,7 @@ from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, ReduceMax, Relu, Reshape, Sigmoid
 from gamma.propagate import Specification, blocks, lower_bounds, workers
 from gamma.propagate.blocks import block_length, row_cost
-from gamma.tensor import choices
+from gamma.runtime import choices
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, estimates, leading
 from gamma.ops import Abs, Add, Conv, Elementwise, Gemm, Log, Pow, ReduceMax, ReduceSum, Sqrt
-from gamma.tensor import resident
+from gamma.runtime import resident
 
 
 def add(t: Translation, call: Call, inputs: Inputs) -> Value:

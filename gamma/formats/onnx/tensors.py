@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.files import open_regular
-from gamma.tensor import resident
+from gamma.runtime import resident
 
 Array = npt.NDArray[Any]
 

@@ -34,7 +34,7 @@ from gamma.network.graph import Builder
 from gamma.ops import Gather, Operator, Reshape, Scale
 from gamma.ops.exact import narrow
 from gamma.ops.execution import Execution
-from gamma.tensor import resident
+from gamma.runtime import resident
 
 # Entries of index arrays and constants that a translation may make (int64: 256 MB).
 ENTRIES_LIMIT = 1 << 25

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.ops import Linear
-from gamma.tensor import kernels, pool
+from gamma.runtime import pool
+from gamma.tensor import kernels
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]

@@ -18,7 +18,8 @@ from gamma.ops.tables import Diagonal
 from gamma.propagate.dense import padded
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.tables import Tables, chosen
-from gamma.tensor import choices, kernels
+from gamma.runtime import choices
+from gamma.tensor import kernels
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]

@@ -25,7 +25,8 @@ from gamma.propagate.rows.block import Block, Dense, dense
 from gamma.propagate.rows.chain import DenseChain
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import as_windows
-from gamma.tensor import choices, kernels, pool, rounding
+from gamma.runtime import choices, pool
+from gamma.tensor import kernels, rounding
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]

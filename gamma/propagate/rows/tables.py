@@ -30,7 +30,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class Bounds(Protocol):
-    """Bounds of the nodes up to some node: a list, or a store (`gamma.propagate.store`)."""
+    """Bounds of the nodes up to some node: a list, or a store (`gamma.propagate.memory.store`)."""
 
     def __getitem__(self, index: int, /) -> NodeBounds: ...
 

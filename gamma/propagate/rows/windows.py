@@ -21,7 +21,8 @@ import numpy.typing as npt
 from gamma.ops import Add, Conv, Linear
 from gamma.ops.convolution import channels_first, channels_last, last_weight, spread
 from gamma.propagate.rows.block import Block, Dense, Images, Shape, negated_too
-from gamma.tensor import kernels, pool
+from gamma.runtime import pool
+from gamma.tensor import kernels
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]

@@ -15,13 +15,12 @@ from gamma.network.graph import Builder, Network
 from gamma.propagate import (
     ParallelConfig,
     ParallelVerifier,
-    dependency,
-    parallel,
     verify_parallel,
     verify_parallel_with_method,
 )
-from gamma.propagate.dependency import MIXED, NOTHING
-from gamma.propagate.squeeze import squeezed
+from gamma.propagate.positions import dependency, parallel
+from gamma.propagate.positions.dependency import MIXED, NOTHING
+from gamma.propagate.positions.squeeze import squeezed
 from tests.exact.families import SHAPES, Draw
 
 Array = Any

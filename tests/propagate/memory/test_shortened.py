@@ -13,10 +13,10 @@ from gamma.ops import Relu
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate import StreamingConfig
 from gamma.propagate.interval import interval_pass
-from gamma.propagate.store import PackedBounds, pack, shortened
+from gamma.propagate.memory.store import PackedBounds, pack, shortened
 from gamma.tensor import rounding
 from gamma.tensor.bounded import BoundedTensor
-from tests.propagate.test_streaming import boxes, deep
+from tests.propagate.memory.test_streaming import boxes, deep
 
 
 def random_bounds(seed: int, radius: float, count: int = 5000) -> NodeBounds:

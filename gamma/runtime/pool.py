@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.errors import ResourceError, UsageError
-from gamma.tensor import choices
+from gamma.runtime import choices
 
 Array = npt.NDArray[Any]
 Shape = int | tuple[int, ...]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from gamma.tensor import threads
+from gamma.runtime import threads
 from gamma.verify import verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +134,7 @@ def test_freed_memory_is_used_again() -> None:
     code = """if True:
         import resource
         import numpy as np
-        from gamma.tensor import heap
+        from gamma.runtime import heap
         agreed = heap.keep()
         for size in (3, 4, 5) * 4:  # megabytes; the first rounds find their place
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -11,8 +11,9 @@ import pytest
 
 from gamma import tuning
 from gamma.errors import UsageError
-from gamma.tensor import PooledBuffer, TensorPool, pool
-from gamma.tensor.pool import block_elements
+from gamma.runtime import pool
+from gamma.runtime.pool import block_elements
+from gamma.tensor import PooledBuffer, TensorPool
 
 
 def in_thread(work: Callable[[], None]) -> None:

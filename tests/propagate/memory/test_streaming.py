@@ -25,10 +25,10 @@ from gamma.propagate import (
     lower_bounds,
 )
 from gamma.propagate.interval import interval_pass
-from gamma.propagate.planning import parse_size, plan_memory
+from gamma.propagate.memory.planning import parse_size, plan_memory
+from gamma.propagate.memory.store import checkpoints, cut_nodes
 from gamma.propagate.rows.tables import chosen
-from gamma.propagate.store import checkpoints, cut_nodes
-from gamma.tensor import resident
+from gamma.runtime import resident
 from gamma.tensor.box import Box
 from tests.propagate.test_pooled_walks import residual
 

@@ -13,7 +13,8 @@ import pytest
 import gamma
 from gamma.cli import tune
 from gamma.cli.main import main
-from gamma.tensor import choices, kernels
+from gamma.runtime import choices
+from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.propagate.test_dense_walk import network as dense
 from tests.propagate.test_pooled_walks import residual

@@ -1,10 +1,10 @@
 """Bounds position by position, where a proof says that positions do not see each other.
 
 A sequence network applies one function to every position until something (attention, a mixing
-layer) looks across. `gamma.propagate.dependency` decides which: independent positions are bounded
-in networks of their own, alike ones as one batch, others some together, shared among threads.
-Otherwise the whole network is walked and the threads share its rows, which is always sound. The
-result says what was done and why; nothing depends on the number of threads.
+layer) looks across. `gamma.propagate.positions.dependency` decides which: independent positions
+are bounded in networks of their own, alike ones as one batch, others some together, shared among
+threads. Otherwise the whole network is walked and the threads share its rows, which is always
+sound. The result says what was done and why; nothing depends on the number of threads.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network
-from gamma.propagate import blocks, dependency, workers
+from gamma.propagate import blocks, workers
 from gamma.propagate.api import bounds
 from gamma.propagate.blocks import row_cost
-from gamma.propagate.dependency import Part
 from gamma.propagate.facts import facts_of
 from gamma.propagate.methods import REFINING
-from gamma.propagate.squeeze import squeezed
+from gamma.propagate.positions import dependency
+from gamma.propagate.positions.dependency import Part
+from gamma.propagate.positions.squeeze import squeezed
 from gamma.propagate.walks import DEFAULT_ROW_BYTES, METHODS, boxes_at_once
-from gamma.tensor import threads
+from gamma.runtime import threads
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 

@@ -21,7 +21,8 @@ from gamma.ops import Linear
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import input_bounds, interval_step
-from gamma.tensor import resident, rounding
+from gamma.runtime import resident
+from gamma.tensor import rounding
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 from gamma.tensor.compressed import CompressedBounds

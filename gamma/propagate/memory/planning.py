@@ -12,10 +12,10 @@ from gamma.errors import ResourceError
 from gamma.network.graph import Network
 from gamma.ops import Conv, Elementwise, Gemm, Input, Linear
 from gamma.propagate.facts import facts_of
-from gamma.propagate.store import bytes_of, checkpoints
-from gamma.propagate.streaming import StreamingConfig
+from gamma.propagate.memory.store import bytes_of, checkpoints
+from gamma.propagate.memory.streaming import StreamingConfig
 from gamma.propagate.walks import DEFAULT_ROW_BYTES, STREAMED_BLOCKS
-from gamma.tensor import resident
+from gamma.runtime import resident
 
 # Code and buffers of the libraries that a first walk brings in.
 _FIXED = 8 << 20

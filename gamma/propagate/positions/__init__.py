@@ -1,0 +1,1 @@
+"""Positions of a sequence that no operator mixes are boxes of one walk."""
