@@ -28,7 +28,7 @@ def residual(channels: int = 6, image: int = 10) -> Network:
     builder = Builder(Input(), (3, image, image))
     first = builder.add(Relu(), builder.add(conv(channels, 3), 0))
     second = builder.add(Relu(), builder.add(conv(channels, channels), first))
-    both = builder.add(Add((1.0, 1.0)), builder.add(conv(channels, channels), second), first)
+    both = builder.add(Add((1, 1)), builder.add(conv(channels, channels), second), first)
     flat = builder.add(Reshape((channels * image * image,)), builder.add(Relu(), both))
     size = channels * image * image
     weight = rng.standard_normal((20, size)).astype(np.float32) / 20
