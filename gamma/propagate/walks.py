@@ -382,11 +382,11 @@ class Walk:
             return {before: dense(rows, rows.shape[1])}, centre, cost
         d = np.zeros(len(neurons))
         frontier: Frontier = {index: self._unit_rows(index, boxes, neurons)}
+        if tables.carried(index):  # by a reader that these rows do not pass
+            charge = tables.charge(index)
+            d -= (charge.weight[boxes, neurons] + charge.loss[boxes]) * (1 + 2.0**-50)
         if isinstance(node.op, Linear) and index not in self.domain.split:
             # A row and its negative pass the linear node alike: it is passed once for both.
-            if tables.carried(index):
-                charge = tables.charge(index)
-                d -= (charge.weight[boxes, neurons] + charge.loss[boxes]) * (1 + 2.0**-50)
             with np.errstate(all="ignore"):
                 self.descent.pass_linear(index, frontier.pop(index), d, boxes, frontier)
         return frontier, centre, -d

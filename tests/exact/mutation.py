@@ -26,6 +26,7 @@ TESTS = (
     "tests/ops/test_relaxation.py",
     "tests/propagate/test_dense_walk.py",
     "tests/propagate/test_dense_boxes.py",
+    "tests/propagate/test_splits.py",
 )
 
 
@@ -170,6 +171,25 @@ MUTANTS = (
         B,
         "d -= ball.radius * norm * (1 + g) * (1 + 2.0**-48)",
         "d -= 0.999999 * ball.radius * norm",
+    ),
+    Mutant("BETA.CHARGE", B, "if tables.carried(index):", "if False:"),
+    Mutant(
+        "BETA.SUM",
+        B,
+        "(abs(terms).sum(axis=1) * g + size.sum(axis=1) * 2.0**-52) * (1 + 2.0**-40) + TINY",
+        "TINY",
+    ),
+    Mutant("BETA.ROUND", B, "return self._round(index, total, d, box)", "return total"),
+    Mutant("START.CARRIED", W, "if tables.carried(index):", "if False:"),
+    Mutant("HINGE.ROUNDING", T, "np.where(free, 1.01 * UNIT", "np.where(free, 0.0 * UNIT"),
+    Mutant("HINGE.MARGIN", T, "base = base - 2.0**-49 * (abs(base) + abs(top))", "pass"),
+    Mutant("SLOPES.RELU", E, "(abs(slope) * (high - low) + high) + TINY", "0.0 * high"),
+    Mutant("SLOPES.RELU_TYPE", E, "reshape(lower.shape).astype(dtype)", "reshape(lower.shape)"),
+    Mutant(
+        "SLOPES.TYPE",
+        R,
+        "_representable(np.reshape(given, lower.shape), dtype)",
+        "np.reshape(given, lower.shape)",
     ),
     Mutant("DEAD", "propagate/rows/tables.py", ".any(axis=0))", ".all(axis=0))"),
     Mutant(
