@@ -143,8 +143,10 @@ def ascent(
             own = _Own(node.op, lower, upper, given, box, keep, tables.how.dtype)
             up, down = np.maximum(rows, 0), np.minimum(rows, 0)
             low_contact, high_contact = own.contacts()
-            found.lower_slope[index] = up * (z - low_contact)
-            found.upper_slope[index] = down * (z - high_contact)
+            # The lines of a ReLU that does not cross 0 are exact, whatever slopes are given.
+            free = (lower < 0) & (upper > 0) if node.op.hinge else True
+            found.lower_slope[index] = np.where(free, up * (z - low_contact), 0)
+            found.upper_slope[index] = np.where(free, down * (z - high_contact), 0)
             if through_bounds:
                 found.lower[before], found.upper[before] = own.by_ends(up, down, z)
         for index, assumed in (split or {}).items():
