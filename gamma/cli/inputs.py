@@ -40,13 +40,13 @@ def read_question(args: argparse.Namespace, net: Network) -> Property:
     if args.property:
         from gamma.formats.vnnlib import read_vnnlib
 
-        prop = read_vnnlib(args.property, args.gzip_ratio).resolve(outputs)
+        prop = read_vnnlib(args.property, args.gzip_ratio).resolve(outputs, net.batch_hint)
         _check_inputs(prop, net)
         return prop
     x = read_npy(Path(args.input), net.input_shape)
     label = getattr(args, "label", None)
     prop = ball(x, args.epsilon, args.norm, args.clip, label)
-    return prop if label is None else prop.resolve(outputs)
+    return prop if label is None else prop.resolve(outputs, net.batch_hint)
 
 
 def _check_inputs(prop: Property, net: Network) -> None:
@@ -54,6 +54,7 @@ def _check_inputs(prop: Property, net: Network) -> None:
         raise UsageError(
             f"{prop.source}: the property declares {prop.inputs} inputs, the network takes "
             f"{math.prod(net.input_shape)}: give the property written for this network"
+            f"{net.batch_hint}"
         )
 
 

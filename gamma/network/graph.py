@@ -158,6 +158,15 @@ class Network:
         """Those of `element_types` whose executions no guarantee covers."""
         return tuple(t for t in self.element_types if t in ("float16", "bfloat16"))
 
+    @property
+    def batch_hint(self) -> str:
+        """What to do where a property does not fit because the file fixes its batch, or nothing."""
+        count, dims = self.metadata.get("fixed_batch", 0), self.metadata.get("input_dims", ())
+        if not count:
+            return ""
+        row = (1, *dims[1:])
+        return f", or input_shape={row} for one row of the batch that the file fixes at {count}"
+
     @cached_property
     def consumers(self) -> tuple[tuple[int, ...], ...]:
         """For each node, the nodes that read it (once per use, in order)."""

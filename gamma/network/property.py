@@ -245,8 +245,8 @@ class Property:
                     return region, number
         return None
 
-    def resolve(self, outputs: int) -> Property:
-        """The property for a network with so many outputs.
+    def resolve(self, outputs: int, hint: str = "") -> Property:
+        """The property for a network with so many outputs; ``hint`` says what else may be wrong.
 
         Raises PropertyError when the label or the declared outputs do not fit.
         """
@@ -256,7 +256,7 @@ class Property:
                     self.source,
                     "",
                     f"the property declares {self.outputs} outputs, the network has {outputs}: "
-                    "give the property written for this network",
+                    f"give the property written for this network{hint}",
                 )
             return self
         if self.label is None or not 0 <= self.label < outputs:

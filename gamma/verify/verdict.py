@@ -82,13 +82,14 @@ def verify(
     check_options(method, guarantee, dtype, timeout, threads)
     refuse_guarantee(net, guarantee)
     start = time.monotonic()
-    prop = prop.resolve(math.prod(net.output_shape))
+    prop = prop.resolve(math.prod(net.output_shape), net.batch_hint)
     if prop.inputs != math.prod(net.input_shape):
         raise PropertyError.at(
             prop.source,
             "",
             f"the property declares {prop.inputs} inputs, the network has "
-            f"{math.prod(net.input_shape)}: give the property written for this network",
+            f"{math.prod(net.input_shape)}: give the property written for this network"
+            f"{net.batch_hint}",
         )
     with limited_threads(threads):
         run = _Run(net, prop, method, guarantee, dtype, timeout, start, progress)

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
+from gamma.formats.onnx.arguments import Inputs
+from gamma.formats.onnx.batch import Rows
 from gamma.formats.onnx.outputs import (
     keeps_order,
     monotone_end,
@@ -66,7 +68,9 @@ def load_onnx(
 
     Args:
         path: the file; external weights must lie in its folder.
-        input_shape: the input's shape as the file sees it, for files that leave axes open.
+        input_shape: the input's shape as the file sees it, for files that leave axes open; with a
+            first length of 1 (or without it) one row of a batch that the file fixes, where every
+            row is proved to be computed alone.
         output: the name of the output, where there are several, or of any value of the graph.
         ranking: only the order of the outputs matters (which class wins): a last Softmax,
             LogSoftmax, Sigmoid or ArgMax is left out, with a note.
@@ -106,13 +110,15 @@ def network_of(
     calls = needed(model, target)
     declared = _input(model, calls, target)
     dims = _input_dims(model, declared, input_shape)
+    fixed = _fixed_batch(declared)
     names = [name for call in model.calls for name in call.outputs]
     t = Translation(model, Builder(Input(), strip(dims), declared.name, names))
     for name, array in model.constants.items():
         t.values[name] = Constant(array)
     t.values[declared.name] = Variable(0, dims, declared.dtype)
+    rows = Rows(t, fixed) if fixed and dims[0] == 1 else None
     for call in calls:
-        _translate(t, call)
+        _translate(t, call, rows)
     result = t.values.get(target)
     if result is None and calls:
         raise UnsupportedError.at(
@@ -125,10 +131,12 @@ def network_of(
     if not all(keeps_order(end, result.dims, model.opset) for end in ends):
         return network_of(model, input_shape, output)
     notes = [f"{e.op} at the end left out: the order of {target!r} decides" for e in ends]
-    if len(dims) > 1 and dims[0] > 1 and input_shape is None:
+    if rows:
+        notes.append(f"the batch is fixed at {fixed} in the file: one row, each is computed alone")
+    elif fixed and input_shape is None:
         notes.append(
-            f"the first axis of the input is fixed at {dims[0]}: all of {list(dims)} is one input; "
-            "if it is a batch, export the file with a batch of 1 or an open one"
+            f"the first axis of the input is fixed at {fixed}: all of {list(dims)} is one input; "
+            f"if it is a batch, give input_shape={(1, *dims[1:])} for one row"
         )
     source = Source(model.path, model.sha256, "onnx")
     built = t.builder.build(result.node, source, [*notes, *_unused(model, calls, target)])
@@ -136,6 +144,7 @@ def network_of(
         "input": declared.name,
         "input_dims": dims,
         "input_dtype": declared.dtype,
+        "fixed_batch": 0 if rows else fixed,
         "output": target,
         "left_out": tuple(notes),
         "external_data": list(model.files),
@@ -196,15 +205,28 @@ def _input_dims(model: Model, declared: Declared, wanted: Sequence[int] | None) 
     return found
 
 
+def _fixed_batch(declared: Declared) -> int:
+    """The length of a first axis that may be a batch which the file fixes, 0 for none."""
+    first = declared.dims[0] if declared.dims and len(declared.dims) > 1 else None
+    return first if isinstance(first, int) and first > 1 else 0
+
+
 def _given_dims(model: Model, declared: Declared, given: tuple[int, ...]) -> tuple[int, ...]:
-    """The user's shape, with or without the batch axis, where it fits the file's."""
+    """The user's shape, with or without the batch axis, where it fits the file's.
+
+    One row of a batch that the file fixes fits as well: `Rows` proves it or refuses.
+    """
     if declared.dims is None:
         return given
-    for dims in (given, (1, *given)):
-        if len(dims) == len(declared.dims) and all(
-            not isinstance(d, int) or d == n for d, n in zip(declared.dims, dims, strict=True)
-        ):
-            return dims
+    stated = [declared.dims]
+    if _fixed_batch(declared):
+        stated.append((1, *declared.dims[1:]))
+    for wanted in stated:
+        for dims in (given, (1, *given)):
+            if len(dims) == len(wanted) and all(
+                not isinstance(d, int) or d == n for d, n in zip(wanted, dims, strict=True)
+            ):
+                return dims
     raise UsageError.at(
         model.path, declared.name, f"input_shape {list(given)} does not fit "
         f"{_spelled(declared.dims)} in the file"
@@ -221,14 +243,17 @@ def _unused(model: Model, calls: list[Call], target: str) -> list[str]:
     return [f"{name}: a weight that the network does not use" for name in idle]
 
 
-def _translate(t: Translation, call: Call) -> None:
+def _translate(t: Translation, call: Call, rows: Rows | None) -> None:
     """Run one translator; every failure leaves as one error that names file and node."""
     refuse_unknown(t, call, TRANSLATORS)
-    inputs = [_given(t, call, name) for name in call.inputs]
+    inputs: Inputs = [_given(t, call, name) for name in call.inputs]
     if call.op not in _ON_INTEGERS and any(_whole(v) for v in inputs):
         raise t.fail(call, "computes with integers that depend on the input: cast them to floats")
     try:
-        made = TRANSLATORS[call.op](t, call, inputs)
+        read = rows.one(call, inputs) if rows else inputs
+        _keep(t, call, TRANSLATORS[call.op](t, call, read))
+        if rows:
+            rows.follow(call, inputs)
     except GammaError as error:
         if str(error).startswith(str(t.model.path)):
             raise
@@ -236,6 +261,9 @@ def _translate(t: Translation, call: Call) -> None:
         raise kind.at(t.model.path, f"node {call.name}", str(error)) from error
     except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
         raise t.malformed(call, f"does not fit its inputs ({str(error)[:120]})") from error
+
+
+def _keep(t: Translation, call: Call, made: Value | tuple[Value, ...]) -> None:
     results: tuple[Value, ...] = made if isinstance(made, tuple) else (made,)
     for name, value in zip(call.outputs, results, strict=False):
         if name:

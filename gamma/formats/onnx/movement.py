@@ -37,21 +37,26 @@ from gamma.ops import Concat, Transpose
 
 def reshape(t: Translation, call: Call, inputs: Inputs) -> Value:
     x = need(t, call, inputs, 0)
-    target = list(ints(t, call, optional(inputs, 1), "the shape"))
+    return t.reshape(call, x, target_shape(t, call, x.dims, optional(inputs, 1)))
+
+
+def target_shape(t: Translation, call: Call, dims: Shape, given: Value | None) -> Shape:
+    """The shape that Reshape gives a value of shape ``dims``."""
+    target = list(ints(t, call, given, "the shape"))
     keep_zero = attribute(call, "allowzero", 0) if t.opset >= 14 else 0
     if len(target) > MAX_AXES or any(n < -1 for n in target) or target.count(-1) > 1:
         raise t.malformed(call, f"target shape {target[:MAX_AXES]}")
     for i, n in enumerate(target):
         if n == 0 and not keep_zero:
-            if i >= len(x.dims):
+            if i >= len(dims):
                 raise t.malformed(call, f"target shape {target} copies an axis that is not there")
-            target[i] = x.dims[i]
+            target[i] = dims[i]
     if -1 in target:
         known = math.prod(n for n in target if n != -1)
-        if known == 0 or math.prod(x.dims) % known:
-            raise t.malformed(call, f"target shape {target} does not divide {list(x.dims)}")
-        target[target.index(-1)] = math.prod(x.dims) // known
-    return t.reshape(call, x, tuple(target))
+        if known == 0 or math.prod(dims) % known:
+            raise t.malformed(call, f"target shape {target} does not divide {list(dims)}")
+        target[target.index(-1)] = math.prod(dims) // known
+    return tuple(target)
 
 
 def flatten(t: Translation, call: Call, inputs: Inputs) -> Value:

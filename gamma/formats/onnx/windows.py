@@ -60,7 +60,8 @@ def image_of(t: Translation, call: Call, x: Variable) -> Shape:
         raise t.fail(
             call,
             f"{count} images inside one input, expected a batch of one: where the file's batch is "
-            f"fixed at {count}, export it with a batch of 1 or an open one",
+            f"fixed at {count}, give input_shape= with 1 in its place, or export it with a batch "
+            "of 1 or an open one",
         )
     return x.dims[2:]
 
