@@ -49,6 +49,7 @@ def _families(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace) -> int:
+    """Number of finds, and one where the time limit came before the comparisons asked for."""
     started = time.monotonic()
 
     def report(found: Find) -> None:
@@ -72,11 +73,16 @@ def _search(options: argparse.Namespace) -> int:
         f"{len(tally.finds)} finds; refused: {dict(tally.refused) or 'none'}; operators of files "
         f"not drawn: {', '.join(undrawn()) or 'none'}"
     )
-    return len(tally.finds)
+    done = tally.count.comparisons
+    short = done < options.comparisons and len(tally.finds) < options.finds
+    if short:
+        print(f"{done} of {options.comparisons} comparisons within {options.limit:.0f} s: raise "
+              "--limit, or find what became slow")  # fmt: skip
+    return len(tally.finds) + short
 
 
 def main() -> int:
-    """Print counts and the first violations; 1 when there is any."""
+    """Print counts and violations; 1 when there is any, or too little was compared."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=int(time.time()) // 86400)
     parser.add_argument("--seconds", type=float, default=60.0, help="of the families, at least")

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     def report(record: Record, left: int, eta: float) -> None:
         nonlocal fresh
         fresh += 1
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() or "error" in record:
             note(_line(record, len(instances) - left, len(instances), eta))
 
     with Records(out, args.resume) as records:

@@ -25,6 +25,7 @@ from gamma.propagate import (
 from gamma.propagate.walks import refuse_guarantee
 from gamma.runtime.threads import limit_blas, quota
 from gamma.tensor.box import Box
+from gamma.tensor.exactly import exact_integer
 from gamma.verify.advice import advice
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
 from gamma.verify.choices import check_options
@@ -80,6 +81,7 @@ def verify(
         UnsupportedError: a guarantee that cannot be given for this network.
     """
     check_options(method, guarantee, dtype, timeout, threads)
+    seed = exact_integer(seed, "seed", least=0)
     refuse_guarantee(net, guarantee)
     start = time.monotonic()
     prop = prop.resolve(math.prod(net.output_shape), net.batch_hint)

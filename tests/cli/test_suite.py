@@ -234,3 +234,10 @@ def test_errors_of_instances_show_in_the_status(instances: Path, tmp_path: Path)
     assert done.returncode == 2
     assert "absent.vnnlib" in done.stderr and "Traceback" not in done.stderr
     assert "error" in done.stdout
+
+
+def test_a_missing_model_is_named_off_a_terminal(instances: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"absent.onnx,{instances.parent}/net.safetensors\n")
+    done = run(tmp_path, "list.csv", "-o", "out")
+    assert done.returncode == 2
+    assert "absent.onnx" in done.stderr and "does not exist" in done.stderr

@@ -7,6 +7,7 @@ import math
 import time
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -242,6 +243,12 @@ def test_same_seed_same_witness() -> None:
     first, second = (verify(hat(), prop, seed=3).counterexample for _ in range(2))
     assert first is not None and second is not None
     assert first.x.tolist() == second.x.tolist()
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "1"])
+def test_a_seed_is_a_whole_number_from_zero(seed: Any) -> None:
+    with pytest.raises(UsageError, match="seed: found"):
+        verify(hat(), reaches(hat(), Fraction(1, 3)), seed=seed)
 
 
 def test_what_does_not_fit_is_refused() -> None:
