@@ -23,7 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 DIGITS = ROOT / "examples" / "digits"
 
-PEER = {"ibp": "IBP", "crown-ibp": "CROWN-IBP", "crown": "CROWN"}
+PEER = {
+    "ibp": "IBP",
+    "crown-ibp": "CROWN-IBP",
+    "crown": "CROWN",
+    "alpha": "CROWN-Optimized",
+}
 """Names of the methods in the reference files."""
 
 REFERENCE = {

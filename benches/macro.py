@@ -27,7 +27,7 @@ from benches import report
 from benches.cases import BATCHED, DATA, ROOT, names
 
 HISTORY = ROOT / "benches" / "history"
-METHODS = ("ibp", "crown-ibp", "crown")
+METHODS = ("ibp", "crown-ibp", "crown", "alpha")
 WIDER = 1.002
 """How much wider than the peer's the mean output width may be."""
 

@@ -129,6 +129,19 @@ static size_t same_box(const int64_t *box, size_t most) {
     mode_leave(mode);                                                                              \
     return 0;
 
+/* CALL takes one row, whose table starts at `there`. */
+#define EACH_ROW(CALL)                                                                             \
+    if (outside(box, N, B)) {                                                                      \
+        return -1;                                                                                 \
+    }                                                                                              \
+    const uint64_t mode = mode_enter();                                                            \
+    for (size_t i = 0; i < N; i++) {                                                               \
+        const size_t here = i * n, there = (size_t)box[i] * n;                                     \
+        CALL;                                                                                      \
+    }                                                                                              \
+    mode_leave(mode);                                                                              \
+    return 0;
+
 #define GUARDED(CALL)                                                                              \
     const uint64_t mode = mode_enter();                                                            \
     CALL;                                                                                          \
@@ -140,6 +153,26 @@ static size_t same_box(const int64_t *box, size_t most) {
                              const double *upper_const, size_t B, size_t N, size_t n) {            \
         TILED(+=, table->relax_##S(A + here, n, count, lower_slope + there, upper_slope + there,   \
                                    lower_const + there, upper_const + there, width, sum + i))      \
+    }                                                                                              \
+    int gamma_relax_own_rows_##S(F *A, double *d, const int64_t *box, const F *slope,              \
+                                 const double *base, const double *gain, const F *upper_slope,     \
+                                 const double *upper_const, size_t B, size_t N, size_t n) {        \
+        TILED(+=, table->relax_own_##S(A + here, n, count, slope + here, base + there,             \
+                                       gain + there, upper_slope + there, upper_const + there,     \
+                                       width, sum + i))                                            \
+    }                                                                                              \
+    int gamma_own_lines_##S(const F *A, const F *x, const int64_t *box, const F *slope,            \
+                            const double *base, const double *gain, const F *upper_slope,          \
+                            const double *upper_const, F *out, size_t B, size_t N, size_t n) {     \
+        EACH_ROW(table->own_lines_##S(A + here, x + here, slope + here, base + there,              \
+                                      gain + there, upper_slope + there, upper_const + there,      \
+                                      out + here, n))                                              \
+    }                                                                                              \
+    int gamma_ascend_##S(const F *A, const F *x, const int64_t *box, const F *centre,              \
+                         const F *free, F *first, F *second, F *slope, const double *factors,      \
+                         size_t B, size_t N, size_t n) {                                           \
+        EACH_ROW(table->ascend_##S(A + here, x + here, centre + there, free + there, first + here, \
+                                   second + here, slope + here, factors, n))                       \
     }                                                                                              \
     int gamma_dot_rows_##S(const F *A, double *d, const int64_t *box, const double *vector,        \
                            size_t B, size_t N, size_t n) {                                         \

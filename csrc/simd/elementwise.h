@@ -9,18 +9,22 @@
 
 #define F float
 #define UI uint32_t
+#define ROOT sqrtf
 #define FN(name) name##_f32
 #include "elementwise.inc"
 #undef F
 #undef UI
+#undef ROOT
 #undef FN
 
 #define F double
 #define UI uint64_t
+#define ROOT sqrt
 #define FN(name) name##_f64
 #include "elementwise.inc"
 #undef F
 #undef UI
+#undef ROOT
 #undef FN
 
 #include "narrow.inc"

@@ -16,6 +16,20 @@
             out[i] += sum;                                                                         \
         }                                                                                          \
     }                                                                                              \
+    static void relax_own_##S(F *a, size_t stride, size_t rows, const F *slope,                    \
+                              const double *base, const double *gain, const F *upper_slope,        \
+                              const double *upper_const, size_t n, double *out) {                  \
+        for (size_t i = 0; i < rows; i++) {                                                        \
+            double sum = 0;                                                                        \
+            for (size_t j = 0; j < n; j++) {                                                       \
+                const F x = a[i * stride + j], s = slope[i * stride + j];                          \
+                const double below = base[j] + (double)s * gain[j];                                \
+                sum += (double)x * (x >= (F)0 ? below : upper_const[j]);                           \
+                a[i * stride + j] = x * (x >= (F)0 ? s : upper_slope[j]);                          \
+            }                                                                                      \
+            out[i] += sum;                                                                         \
+        }                                                                                          \
+    }                                                                                              \
     static void dot_rows_##S(const F *a, size_t stride, size_t rows, const double *v, size_t n,    \
                              double *out) {                                                        \
         for (size_t i = 0; i < rows; i++) {                                                        \

@@ -2,6 +2,8 @@
  *
  *   member            operation                   rounding            bytes read/entry
  *   relax             a' = a·slope, Σ a·const     one, sum in double  f32 28, f64 40
+ *   relax_own         relax, a slope per entry    one, sum in double  f32 32, f64 48
+ *   own_lines, ascend value of lines; Adam's step see elementwise.inc f32 36, 24; f64 48, 48
  *   dot_rows, abs_*   Σ a·v, Σ |a|·w              sum in double       f32 12, f64 16
  *   affine            W·c and |W|·r, B boxes      sum in double       W once: 4, 8
  *   product           A·W, W's rows padded        one per term        W once a block
@@ -34,6 +36,8 @@
 #define GAMMA_MEMBERS(F, S)                                                                        \
     void (*relax_##S)(F *, size_t stride, size_t rows, const F *, const F *, const double *,       \
                       const double *, size_t n, double *sums);                                     \
+    void (*relax_own_##S)(F *, size_t stride, size_t rows, const F *slope, const double *base,         \
+                          const double *gain, const F *, const double *, size_t n, double *sums);  \
     void (*dot_rows_##S)(const F *, size_t stride, size_t rows, const double *, size_t n,          \
                          double *sums);                                                            \
     void (*abs_rows_##S)(const F *, size_t stride, size_t rows, const double *, size_t n,          \
@@ -53,6 +57,10 @@
                         F *, size_t);                                                              \
     void (*split_##S)(const F *, F *, F *, size_t);                                                \
     void (*step_##S)(const F *, F *, size_t, int);                                                 \
+    void (*own_lines_##S)(const F *, const F *, const F *, const double *, const double *,         \
+                          const F *, const double *, F *, size_t);                                 \
+    void (*ascend_##S)(const F *, const F *, const F *, const F *, F *, F *, F *, const double *,  \
+                       size_t);                                                                    \
     void (*fold_last_##S)(const F *, F *, size_t, const int64_t *);
 
 /* Rows and columns of the tile that stored weights are decoded into; positions that meet it. */
@@ -89,6 +97,7 @@ extern const struct gamma_table gamma_neon;
 #endif
 
 #define GAMMA_ENTRIES(S)                                                                           \
+    .relax_own_##S = relax_own_##S, .own_lines_##S = own_lines_##S, .ascend_##S = ascend_##S,      \
     .relax_##S = relax_##S, .dot_rows_##S = dot_rows_##S, .abs_rows_##S = abs_rows_##S,            \
     .affine_##S = affine_##S, .product_##S = product_##S, .product_at_##S = product_at_##S,        \
     .spread_##S = spread_##S, .correlate_##S = correlate_##S, .dot_##S = dot_##S,                  \

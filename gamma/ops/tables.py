@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+# Of a step of Adam's, as `kernels.ascend` takes them.
+Factors = tuple[float, float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -126,26 +128,33 @@ class Hinge:
     segment are proved, and what is charged is convex in s.
 
     Attributes:
-        free: neurons that cross 0. fixed: the slope of the others, as in `Diagonal`.
+        free: 1 for neurons that cross 0, else 0, in the rows' dtype. fixed: the operator's own
+            slope, which the others have. centre: of the input, in the rows' dtype.
     """
 
-    free: npt.NDArray[np.bool_]
+    free: Array
     fixed: Array
     base: Float64
     gain: Float64
     upper_slope: Array
     upper_const: Float64
+    centre: Array
     loss: Float64
+
+    @property
+    def parts(self) -> tuple[Float64, Float64, Array, Float64]:
+        """The tables as the kernels take them."""
+        return self.base, self.gain, self.upper_slope, self.upper_const
 
     def rows(self, slope: Array, box: Indices) -> HingeRows:
         """The lines with a lower slope in [0, 1] for each row, (R, size)."""
         slope = np.clip(slope, 0, 1).astype(self.fixed.dtype, copy=False)
-        return HingeRows(self, np.where(self.free[box], slope, self.fixed[box]))
+        return HingeRows(self, np.where(self.free[box] > 0, slope, self.fixed[box]))
 
 
 @dataclass(frozen=True)
 class HingeRows:
-    """`Hinge` with the slopes of some rows, (R, size) in their dtype."""
+    """`Hinge` with the slopes of some rows, (R, size) in their dtype: `fixed` where not `free`."""
 
     lines: Hinge
     slope: Array
@@ -154,25 +163,21 @@ class HingeRows:
     def loss(self) -> Float64:
         return self.lines.loss
 
-    def _constant(self, box: Indices) -> Float64:
-        found: Float64 = self.lines.base[box] + self.slope * self.lines.gain[box]
-        return found
-
     def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
-        up = np.maximum(rows, 0)
-        down = rows - up  # one of them is 0
-        d += np.einsum("ij,ij->i", up, self._constant(box))
-        d -= abs(d) * 2.0**-50 + TINY
-        d += np.einsum("ij,ij->i", down, self.lines.upper_const[box])
-        np.multiply(up, self.slope, out=up)
-        np.multiply(down, self.lines.upper_slope[box], out=down)
-        return (np.add(up, down, out=up),)
+        kernels.relax_own_rows(rows, d, box, self.slope, *self.lines.parts)
+        return (rows,)
 
     def forward(self, rows: Array, inputs: tuple[Array, ...], box: Indices) -> Array:
-        (x,) = inputs
-        low = self.slope * x + self._constant(box)
-        high = self.lines.upper_slope[box] * x + self.lines.upper_const[box]
-        return np.where(rows >= 0, low, high).astype(x.dtype, copy=False)
+        x = np.ascontiguousarray(inputs[0], rows.dtype)
+        return kernels.own_lines(rows, x, box, self.slope, *self.lines.parts)
+
+    def ascend(
+        self, rows: Array, x: Array, box: Indices, memory: tuple[Array, Array], factors: Factors
+    ) -> None:
+        """Move the slopes, in place, a step of Adam's up the gradients at trajectories ``x``."""
+        x = np.ascontiguousarray(x, rows.dtype)
+        lines = self.lines
+        kernels.ascend(rows, x, box, lines.centre, lines.free, *memory, self.slope, factors)
 
 
 def hinge(
@@ -183,31 +188,38 @@ def hinge(
     carried: LinearCharge | None = None,
     keep: Array | None = None,
 ) -> Hinge:
-    """`Hinge` of a ReLU, of the neurons ``keep`` alone when given; else as `diagonal`."""
-    shape = inside.lower.shape
-    ends = [
-        diagonal(op, bounds, inside, how, carried, NodeSlopes(np.full(shape, s)))
-        for s in (0.0, 1.0)
-    ]
-    free = (ends[0].lower_slope == 0) & (ends[1].lower_slope == 1)
+    """`Hinge` of a ReLU, of the neurons ``keep`` alone when given; else as `diagonal`.
+
+    Where a neuron is not free, its lines are the operator's own.
+    """
+    own = diagonal(op, bounds, inside, how, carried)
+    batch = len(inside.lower)
+    lower, upper, centre, radius, after = (
+        part.reshape(batch, -1)
+        for part in (inside.lower, inside.upper, inside.centre, inside.radius, bounds.centre)
+    )
+    free = (lower < 0) & (upper > 0) & np.isfinite(radius)
+    zero = np.zeros_like(centre)
+    noise = op.stray(inside).reshape(batch, -1) if how.guarantee == "float32" else zero
+    weight = zero if carried is None else 1.01 * carried.weight.reshape(batch, -1)
     # A slope between 0 and 1 is rounded when it meets a row.
-    radius = inside.radius.reshape(free.shape)
-    rounding_cost = np.where(free, 1.01 * UNIT[how.dtype] * radius, 0.0)
-    base, top = ends[0].lower_const, ends[1].lower_const - rounding_cost * (1 + 2.0**-40)
+    weight = weight + (1.01 * UNIT[how.dtype]) * radius * (1 + 2.0**-40)
+    base = outward_constant(zero, -noise, after, zero, -1.0)
+    top = outward_constant(centre, -noise, after, weight, -1.0)
     gain = np.where(free, top - base, 0.0)
     base = base - 2.0**-49 * (abs(base) + abs(top))
     parts: tuple[Array, ...] = (
-        free,
-        ends[0].lower_slope,
-        base,
+        free.astype(how.dtype),
+        own.lower_slope,
+        np.where(free, base, own.lower_const),
         gain,
-        ends[0].upper_slope,
-        ends[0].upper_const,
+        own.upper_slope,
+        own.upper_const,
+        centre.astype(how.dtype),
     )
     if keep is not None:
         parts = tuple(np.ascontiguousarray(p[:, keep]) for p in parts)
-    free, fixed, base, gain, slope, above = parts
-    return Hinge(free, fixed, base, gain, slope, above, ends[1].loss)
+    return Hinge(*parts, loss=own.loss)
 
 
 def diagonal(

@@ -4,12 +4,12 @@ Every neuron that a relaxation needs tight has two rows of its own, and each row
 own: a few steps of projected Adam (Kingma and Ba 2015) raise its bound, with gradients from one
 forward sweep (`gamma.propagate.rows.sweep`). New bounds serve the layers behind at once, and the
 rows of the output are optimised last. Every step's bound is proved by the same walk, so the best of
-all steps is kept for each row; the first step takes the slopes of an ordinary walk, so no bound is
-wider.
+all steps is kept for each row, and an ordinary walk's where that is better.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from gamma.network.graph import Network
 from gamma.ops import Elementwise
-from gamma.ops.tables import NodeSlopes
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.tables import Factors, HingeRows, NodeSlopes
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.rows.block import Dense
 from gamma.propagate.rows.descend import Descent, Frontier, Tape
@@ -77,7 +78,7 @@ def alpha_walk(
     }
     known = replace(domain, facts={**domain.facts, **facts})
     made = AlphaWalk(network, known, options, [])
-    made.initial = own_slopes(plain, slopes or {})
+    made.plain, made.initial = plain, own_slopes(plain, slopes or {})
     made.how = how or Ascent(options.steps, 2 * options.steps + 2)
     made.run()
     return made
@@ -105,14 +106,33 @@ class AlphaWalk(Walk):
     """A walk whose rows have slopes of their own.
 
     Attributes:
+        plain: the walk of method "crown". What is asked for meets its bounds: where bounds are
+            tighter, a relaxation may choose other lines, and these be worse for some row.
         initial: node -> the slopes that rows start from. how: of the ascent.
     """
 
     # Rows, their product, a temporary; slopes and what Adam remembers of them.
     blocks = 12
 
+    plain: Walk
     initial: Slopes
     how: Ascent
+
+    def rows(self, frontier: Mapping[int, Array], d: Float64, box: Array) -> Float64:
+        return np.fmax(super().rows(frontier, d, box), self.plain.rows(frontier, d, box))
+
+    def ask(self, index: int) -> NodeBounds:
+        known, bounds = self.plain.ask(index), super().ask(index)
+        # Ends that cross belong to a box that the assumptions leave empty.
+        lower = np.where(known.lower > bounds.upper, bounds.lower, known.lower)
+        upper = np.where(known.upper < bounds.lower, bounds.upper, known.upper)
+        bounds.intersect(lower, upper, self.network.nodes[index].name)
+        self.descent.forget(index)
+        return bounds
+
+    def output(self) -> NodeBounds:
+        self.plain.output()
+        return super().output()
 
     def _block_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         frontier, d, box = self.both_signs(index, boxes, neurons)
@@ -141,7 +161,7 @@ class AlphaWalk(Walk):
     def _with(self, options: Options) -> Walk:
         other = super()._with(options)
         assert isinstance(other, AlphaWalk)
-        other.initial, other.how = self.initial, self.how
+        other.plain, other.initial, other.how = self.plain.in_float64(), self.initial, self.how
         return other
 
 
@@ -189,70 +209,68 @@ class _Parameters:
     def __init__(self, tables: Tables, initial: Slopes, box: Indices, how: Ascent) -> None:
         self.tables, self.box, self.how = tables, box, how
         self._initial = initial
-        self.values: dict[int, NodeSlopes] = {}
-        self._first: dict[int, Array] = {}
-        self._second: dict[int, Array] = {}
+        self.values: dict[int, NodeSlopes | HingeRows] = {}
+        self._memory: dict[int, tuple[Array, Array]] = {}
 
-    def slopes(self, last: int) -> Mapping[int, NodeSlopes]:
+    def slopes(self, last: int) -> Mapping[int, NodeSlopes | HingeRows]:
         """One table per row, for the nodes up to ``last``."""
         for index, given in self._initial.items():
             if index <= last and index not in self.values:
-                ends = (self._of_rows(index, part) for part in (given.lower, given.upper))
-                self.values[index] = NodeSlopes(*ends)
+                self.values[index] = self._of_rows(index, given)
         return self.values
 
-    def _of_rows(self, index: int, part: Float64 | None) -> Array | None:
-        if part is None:
-            return None
-        keep = self.tables.columns(index)
-        dtype = self.tables.how.dtype
-        return (part if keep is None else part[:, keep])[self.box].astype(dtype)
+    def _of_rows(self, index: int, given: NodeSlopes) -> NodeSlopes | HingeRows:
+        keep, dtype = self.tables.columns(index), self.tables.how.dtype
+        lower, upper = (
+            None if p is None else (p if keep is None else p[:, keep])[self.box].astype(dtype)
+            for p in (given.lower, given.upper)
+        )
+        if not self.tables.hinged(index):
+            return NodeSlopes(lower, upper)
+        assert lower is not None
+        made = self.tables.hinge(index).rows(lower, self.box)
+        self._memory[index] = np.zeros_like(lower), np.zeros_like(lower)
+        return made
 
     def take(self, rows: Indices) -> None:
         """Keep the slopes of these rows alone."""
         self.box = self.box[rows]
         for index, given in self.values.items():
+            if isinstance(given, HingeRows):
+                first, second = self._memory[index]
+                self._memory[index] = first[rows], second[rows]
+                self.values[index] = HingeRows(given.lines, given.slope[rows])
+                continue
             ends = (None if part is None else part[rows] for part in (given.lower, given.upper))
             self.values[index] = NodeSlopes(*ends)
-        for store in (self._first, self._second):
-            for index in store:
-                store[index] = store[index][rows]
 
     def step(self, tape: Tape, step: int) -> None:
         """Move all slopes along their gradients."""
         steps = trajectory(self.tables, tape, self.box)
+        factors = self._factors(step)
         for index, (rows, _, _) in tape.passed.items():
-            node = self.tables.network.nodes[index]
-            if index not in self.values or not isinstance(node.op, Elementwise):
-                continue
-            before, keep = node.inputs[0], self.tables.columns(index)
-            known = self.tables.bounds[before]
-            centre = known.centre.reshape(len(known.centre), -1)
-            centre = (centre if keep is None else centre[:, keep]).astype(rows.dtype)[self.box]
-            z = steps[before] + centre
-            if node.op.hinge:
-                self._adam(index, np.maximum(rows, 0) * z, step)
-            else:
-                self._touch(index, node.op, rows, z)
+            node, given = self.tables.network.nodes[index], self.values.get(index)
+            x = steps[node.inputs[0]]
+            if isinstance(given, HingeRows):
+                given.ascend(rows, x, self.box, self._memory[index], factors)
+            elif given is not None:
+                assert isinstance(node.op, Elementwise)
+                centre = self.tables.bounds[node.inputs[0]].centre
+                flat = centre.reshape(len(centre), -1).astype(rows.dtype)
+                self._touch(index, node.op, given, rows, x + flat[self.box])
 
-    def _adam(self, index: int, gradient: Array, step: int) -> None:
-        how, old = self.how, self.values[index].lower
-        assert old is not None
-        first = self._first.get(index, 0.0) * how.momentum + (1 - how.momentum) * gradient
-        second = self._second.get(index, 0.0) * how.memory + (1 - how.memory) * gradient**2
-        self._first[index], self._second[index] = first, second
-        mean = first / (1 - how.momentum ** (step + 1))
-        scale = np.sqrt(second / (1 - how.memory ** (step + 1)))
-        rate = how.rate * how.decay**step
-        move = np.where(scale > 0, rate * mean / np.where(scale > 0, scale, 1), 0)
-        self.values[index] = NodeSlopes(np.clip(old + move, 0, 1).astype(old.dtype))
+    def _factors(self, step: int) -> Factors:
+        """Of one step: the averages start at 0, which the rate makes up for."""
+        how = self.how
+        mean, square = (1 - b ** (step + 1) for b in (how.momentum, how.memory))
+        rate = how.rate * how.decay**step * math.sqrt(square) / mean
+        return how.momentum, 1 - how.momentum, how.memory, 1 - how.memory, rate
 
-    def _touch(self, index: int, op: Elementwise, rows: Array, z: Array) -> None:
+    def _touch(self, index: int, op: Elementwise, old: NodeSlopes, rows: Array, z: Array) -> None:
         """Move lines halfway to the tangent at the trajectory, where that is higher there."""
         known = self.tables.bounds[self.tables.network.nodes[index].inputs[0]]
         lower, upper = (e.reshape(len(e), -1)[self.box] for e in (known.lower, known.upper))
         at = np.clip(z, lower, upper).astype(np.float64)
-        old = self.values[index]
         assert old.lower is not None and old.upper is not None
         tangent = np.asarray(op.derivative(at), np.float64)
         tangent = np.where(np.isfinite(tangent), tangent, 0.0)

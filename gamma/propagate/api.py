@@ -300,10 +300,14 @@ def _one_batch(
     started = time.perf_counter()
     made = start_walk(box)
     middle = time.perf_counter()
+    few = len(part.box) <= _FEW_OUTPUTS * len(box.lower)
+    if options.method == "alpha" and dtype == "auto" and few:
+        # To optimise a few rows twice costs more than to do it in float64 at once.
+        made = made.in_float64()
     lower = _ask(made, part)
     redone = 0
     undecided = np.flatnonzero(~(lower > 0))
-    if dtype == "auto" and options.dtype == np.float32 and len(undecided):
+    if dtype == "auto" and made.options.dtype == np.float32 and len(undecided):
         redone = _again(made, part, lower, undecided)
     result.lower[rows] = lower
     ended = time.perf_counter()

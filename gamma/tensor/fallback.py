@@ -51,6 +51,70 @@ def relax_rows(
             )
 
 
+def relax_own_rows(
+    A: Array,
+    d: Float64,
+    box: npt.NDArray[np.int64],
+    slope: Array,
+    base: Float64,
+    gain: Float64,
+    upper_slope: Array,
+    upper_const: Float64,
+) -> None:
+    with np.errstate(all="ignore"):
+        for part in _chunks(*A.shape):
+            rows = A[part]
+            positive = rows >= 0
+            below = _of_box(base, box, part) + slope[part] * _of_box(gain, box, part)
+            const = np.where(positive, below, _of_box(upper_const, box, part))
+            d[part] += np.einsum("ij,ij->i", rows.astype(np.float64), const)
+            rows *= np.where(positive, slope[part], _of_box(upper_slope, box, part))
+
+
+def own_lines(
+    A: Array,
+    x: Array,
+    box: npt.NDArray[np.int64],
+    slope: Array,
+    base: Float64,
+    gain: Float64,
+    upper_slope: Array,
+    upper_const: Float64,
+    out: Array,
+) -> None:
+    with np.errstate(all="ignore"):
+        for part in _chunks(*A.shape):
+            at, s = x[part].astype(np.float64), slope[part].astype(np.float64)
+            low = s * at + (_of_box(base, box, part) + s * _of_box(gain, box, part))
+            high = _of_box(upper_slope, box, part) * at + _of_box(upper_const, box, part)
+            out[part] = np.where(A[part] >= 0, low, high)
+
+
+def ascend(
+    A: Array,
+    x: Array,
+    box: npt.NDArray[np.int64],
+    centre: Array,
+    free: Array,
+    first: Array,
+    second: Array,
+    slope: Array,
+    factors: tuple[float, ...],
+) -> None:
+    keep, take, keep_square, take_square, rate = (A.dtype.type(f) for f in factors)
+    with np.errstate(all="ignore"):
+        for part in _chunks(*A.shape):
+            up = np.where(A[part] > 0, A[part], 0).astype(A.dtype, copy=False)
+            gradient = up * (x[part] + _of_box(centre, box, part))
+            mean, square = first[part], second[part]
+            mean[:] = keep * mean + take * gradient
+            square[:] = keep_square * square + take_square * (gradient * gradient)
+            scale = np.where(square > 0, np.sqrt(square), A.dtype.type(1))
+            moved = slope[part] + rate * mean / scale
+            inside = np.where(moved > 0, np.where(moved < 1, moved, 1), 0)
+            np.copyto(slope[part], inside, where=_of_box(free, box, part) > 0, casting="same_kind")
+
+
 def abs_dot_rows(A: Array, d: Float64, box: npt.NDArray[np.int64], weight: Float64) -> None:
     with np.errstate(all="ignore"):
         for part in _chunks(*A.shape):

@@ -92,6 +92,40 @@ static void rows_agree(const char *what, double s[3][7], const double *size, siz
 #define COMPARE(F, S, ANY)                                                                         \
     static F S##_x[8][MOST], S##_p[MOST], S##_q[MOST], S##_r[MOST], S##_s[MOST];                   \
     static double S##_c[4][MOST];                                                                  \
+    /* Kernels of rows with slopes of their own, which lie in [0, 1]. */                            \
+    static void compare_own_##S(const struct gamma_table *a, const struct gamma_table *b,          \
+                                size_t n, int special) {                                           \
+        static F slope[2][MOST], rows[2][MOST], out[2][MOST], moments[2][2][MOST];                 \
+        const double factors[5] = {0.9, 0.1, 0.8, 0.2, 0.5};                                       \
+        double sum[2] = {0}, size = 0;                                                             \
+        for (size_t j = 0; j < n; j++) {                                                           \
+            const double s = (double)(next() % 65) / 64, x = (double)S##_x[0][j];                  \
+            slope[0][j] = slope[1][j] = (F)s;                                                      \
+            rows[0][j] = rows[1][j] = S##_x[0][j];                                                 \
+            moments[0][0][j] = moments[1][0][j] = S##_x[3][j];                                     \
+            moments[0][1][j] = moments[1][1][j] = S##_x[4][j];                                     \
+            size += fabs(x) * (fabs(S##_c[0][j]) + fabs(S##_c[1][j]) + fabs(S##_c[2][j]));         \
+        }                                                                                          \
+        for (int k = 0; k < 2; k++) {                                                              \
+            const struct gamma_table *t = k ? b : a;                                               \
+            t->relax_own_##S(rows[k], n, 1, slope[k], S##_c[0], S##_c[1], S##_x[2], S##_c[2], n,   \
+                             sum + k);                                                             \
+            t->own_lines_##S(S##_x[0], S##_x[1], slope[k], S##_c[0], S##_c[1], S##_x[2], S##_c[2], \
+                             out[k], n);                                                           \
+            t->ascend_##S(S##_x[0], S##_x[1], S##_x[2], S##_x[5], moments[k][0], moments[k][1],    \
+                          slope[k], factors, n);                                                   \
+            CANONICAL(rows[k], n)                                                                  \
+            CANONICAL(out[k], n)                                                                   \
+            CANONICAL(moments[k][0], n)                                                            \
+            CANONICAL(moments[k][1], n)                                                            \
+        }                                                                                          \
+        same("relax_own " #S, rows[0], rows[1], n * sizeof(F), n);                                 \
+        same("own_lines " #S, out[0], out[1], n * sizeof(F), n);                                   \
+        same("ascend slope " #S, slope[0], slope[1], n * sizeof(F), n);                            \
+        same("ascend mean " #S, moments[0][0], moments[1][0], n * sizeof(F), n);                   \
+        same("ascend square " #S, moments[0][1], moments[1][1], n * sizeof(F), n);                 \
+        if (!special) close_to("relax_own sum " #S, sum[0], sum[1], size, n);                      \
+    }                                                                                              \
     static void compare_##S(const struct gamma_table *a, const struct gamma_table *b, size_t n,    \
                             int special) {                                                         \
         double size[7] = {0}, wide = 0, sums = 0, s[3][7] = {0};                                   \
@@ -115,6 +149,7 @@ static void rows_agree(const char *what, double s[3][7], const double *size, siz
             b->relax_##S(S##_r + k * part, part, 1, S##_x[1], S##_x[2], S##_c[0], S##_c[1], part,  \
                          s[2] + k);                                                                \
         }                                                                                          \
+        compare_own_##S(a, b, part, special);                                                      \
         CANONICAL(S##_p, n)                                                                        \
         CANONICAL(S##_q, n)                                                                        \
         CANONICAL(S##_r, n)                                                                        \

@@ -70,6 +70,64 @@ def test_relax_rows(n: int, dtype: type) -> None:
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("n", LENGTHS)
+def test_rows_with_slopes_of_their_own(n: int, dtype: type) -> None:
+    rng = np.random.default_rng(n)
+    A, d, box = mixed(rng, (3, n), dtype), rng.standard_normal(3), np.array([1, 0, 1])
+    slope, above = rng.random((3, n)).astype(dtype), rng.random((2, n)).astype(dtype)
+    base, gain, const = rng.standard_normal((3, 2, n))
+    new, total = A.copy(), d.copy()
+    kernels.relax_own_rows(new, total, box, slope, base, gain, above, const)
+    with np.errstate(all="ignore"):
+        expected = np.where(A >= 0, A * slope, A * above[box])
+    assert new.tobytes() == expected.tobytes()
+    for i, b in enumerate(box):
+        low = [x + s * g for x, s, g in zip(*map(exact, (base[b], slope[i], gain[b])), strict=True)]
+        high = exact(const[b])
+        pairs = zip(exact(A[i]), low, high, strict=True)
+        terms = [a * (x if a >= 0 else y) for a, x, y in pairs]
+        size = sum(
+            (
+                abs(a) * (abs(x) + abs(g) + abs(y))
+                for a, x, g, y in zip(
+                    exact(A[i]), exact(base[b]), exact(gain[b]), high, strict=True
+                )
+            ),
+            Fraction(0),
+        )
+        truth = Fraction(d[i]) + sum(terms)
+        slack = charge(n + 4, size) + Fraction(U64) * abs(truth) * 2
+        assert abs(Fraction(total[i]) - truth) <= slack
+    x = mixed(rng, (3, n), dtype)
+    found = kernels.own_lines(A, x, box, slope, base, gain, above, const)
+    wide, s = x.astype(np.float64), slope.astype(np.float64)
+    line = np.where(A >= 0, s * wide + (base[box] + s * gain[box]), above[box] * wide + const[box])
+    assert found.tobytes() == line.astype(dtype).tobytes()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_step_of_slopes(dtype: type) -> None:
+    rng = np.random.default_rng(3)
+    rows, x, centre, free = (rng.standard_normal((n, 19)).astype(dtype) for n in (3, 3, 2, 2))
+    box, given = np.array([1, 0, 1]), rng.random((3, 19)).astype(dtype)
+    x[0, :2] = np.nan, np.inf
+    factors, results = (0.9, 0.1, 0.8, 0.2, 0.5), []
+    for isa in (kernels.isa, "numpy"):
+        slope, first, second = given.copy(), np.zeros_like(x), np.zeros_like(x)
+        with kernels.pinned(isa):
+            kernels.ascend(rows, x, box, centre, free, first, second, slope, factors)
+        results.append((slope.tobytes(), np.nan_to_num(first).tobytes()))
+        fixed = free[box] <= 0
+        assert (slope[fixed] == given[fixed]).all()
+        assert ((slope >= 0) & (slope <= 1)).all()
+        with np.errstate(invalid="ignore"):
+            gradient = np.maximum(rows, 0) * (x + centre[box])
+        rises = ~fixed & (gradient > 0) & (given < 1)
+        assert rises.any() and (slope[rises] > given[rises]).all()
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("n", LENGTHS)
 def test_row_sums(n: int, dtype: type) -> None:
     rng = np.random.default_rng(n)
     A, d = mixed(rng, (3, n), dtype), np.zeros(3)

@@ -20,7 +20,7 @@ from gamma import telemetry, tuning
 from gamma.errors import UsageError
 from gamma.ops import Gemm, Linear
 from gamma.ops.charges import TINY
-from gamma.ops.tables import Diagonal, NodeSlopes, Relaxation
+from gamma.ops.tables import Diagonal, HingeRows, NodeSlopes, Relaxation
 from gamma.propagate.rows.block import Block, Dense, dense
 from gamma.propagate.rows.chain import DenseChain
 from gamma.propagate.rows.tables import Tables
@@ -52,14 +52,14 @@ class Tape:
     """What a descent leaves behind for the forward sweep: see `gamma.propagate.rows.sweep`.
 
     Attributes:
-        start: node -> the rows (rows, size) that the descent began with.
+        start: the nodes that the descent began at.
         passed: nonlinear node -> the rows that arrived (rows, size), their tables, and which of
             these each row has.
         input: rows over the input (rows, size), None when none arrived.
         constant: float64 (rows,), d before the rows were concretised.
     """
 
-    start: dict[int, Array] = field(default_factory=dict)
+    start: frozenset[int] = frozenset()
     passed: dict[int, tuple[Array, Relaxation, Indices]] = field(default_factory=dict)
     input: Array | None = None
     constant: Float64 | None = None
@@ -80,7 +80,7 @@ class Descent:
         box: Indices,
         check: Callable[[], None] | None = None,
         *,
-        slopes: Mapping[int, NodeSlopes] | None = None,
+        slopes: Mapping[int, NodeSlopes | HingeRows] | None = None,
         multipliers: Mapping[int, Multipliers] | None = None,
         tape: Tape | None = None,
         stop: int = 0,
@@ -95,7 +95,7 @@ class Descent:
         """
         own = _Own(slopes or {}, multipliers or {}, tape)
         if tape is not None:
-            tape.start = {index: rows.dense().copy() for index, rows in frontier.items()}
+            tape.start = frozenset(frontier)
         with np.errstate(all="ignore"):
             for index in range(max(frontier), stop - 1, -1):
                 rows = frontier.pop(index, None)
@@ -280,7 +280,7 @@ class Descent:
             self._concretise(0, rows, d, box, tape)
             return
         if tape is not None:
-            tape.input, tape.constant = rows.dense().copy(), d.copy()
+            tape.input, tape.constant = rows.dense(), d.copy()
         block = Dense(rows.dense())
         interval = d.copy()
         self._concretise(0, block, interval, box)
@@ -292,7 +292,7 @@ class Descent:
 class _Own:
     """What belongs to the rows of one descent."""
 
-    slopes: Mapping[int, NodeSlopes]
+    slopes: Mapping[int, NodeSlopes | HingeRows]
     multipliers: Mapping[int, Multipliers]
     tape: Tape | None
 

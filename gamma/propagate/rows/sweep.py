@@ -76,8 +76,9 @@ def _ancestors(tables: Tables, tape: Tape) -> set[int]:
 def _minimiser(tables: Tables, rows: Array, box: Indices) -> Array:
     """Where the rows are least on the input set, about the input's centre."""
     known, domain = tables.bounds[0], tables.box
-    reach = known.radius.reshape(len(known.radius), -1)[box]
-    corner: Array = -np.sign(rows) * reach.astype(rows.dtype)
+    reach = known.radius.reshape(len(known.radius), -1).astype(rows.dtype)
+    corner: Array = np.copysign(reach if len(reach) == 1 else reach[box], rows)
+    np.negative(corner, out=corner)
     if domain.norm == "inf":
         return corner
     assert domain.center is not None and domain.radius is not None

@@ -19,7 +19,7 @@ from gamma.ops import Gemm, Linear, Relu
 from gamma.ops.base import cast_weight
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNIT, LinearCharge, inflated, linear_charge
-from gamma.ops.tables import Hinge, NodeSlopes, Precision, Relaxation, hinge
+from gamma.ops.tables import Hinge, HingeRows, NodeSlopes, Precision, Relaxation, hinge
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Images
 from gamma.tensor.box import Box
@@ -118,15 +118,21 @@ class Tables:
         return made
 
     def relaxation_of_rows(
-        self, index: int, slopes: NodeSlopes, box: Indices
+        self, index: int, slopes: NodeSlopes | HingeRows, box: Indices
     ) -> tuple[Relaxation, Indices]:
         """Tables with slopes for each row (of the neurons in `columns`), and each row's table."""
-        op = self.network.nodes[index].op
-        if isinstance(op, Relu) and slopes.upper is None and slopes.lower is not None:
-            return self._hinge(index).rows(slopes.lower, box), box
+        if isinstance(slopes, HingeRows):
+            return slopes, box
+        if self.hinged(index) and slopes.upper is None and slopes.lower is not None:
+            return self.hinge(index).rows(slopes.lower, box), box
         return self._relax(index, slopes, box), np.arange(len(box))
 
-    def _hinge(self, index: int) -> Hinge:
+    def hinged(self, index: int) -> bool:
+        """Whether node ``index`` has a `hinge`."""
+        return isinstance(self.network.nodes[index].op, Relu)
+
+    def hinge(self, index: int) -> Hinge:
+        """Tables of a ReLU whose lower slopes belong to rows, dead columns dropped."""
         if index not in self._hinges:
             node = self.network.nodes[index]
             before = node.inputs[0]

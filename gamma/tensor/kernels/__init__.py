@@ -56,10 +56,13 @@ from gamma.tensor.kernels.rows import Chain as Chain
 from gamma.tensor.kernels.rows import DenseLayer as DenseLayer
 from gamma.tensor.kernels.rows import DenseNetwork as DenseNetwork
 from gamma.tensor.kernels.rows import abs_dot_rows as abs_dot_rows
+from gamma.tensor.kernels.rows import ascend as ascend
 from gamma.tensor.kernels.rows import chain as chain
 from gamma.tensor.kernels.rows import dense_network as dense_network
 from gamma.tensor.kernels.rows import dot_rows as dot_rows
+from gamma.tensor.kernels.rows import own_lines as own_lines
 from gamma.tensor.kernels.rows import product as product
+from gamma.tensor.kernels.rows import relax_own_rows as relax_own_rows
 from gamma.tensor.kernels.rows import relax_rows as relax_rows
 from gamma.tensor.kernels.rows import relu_tables as relu_tables
 from gamma.tensor.kernels.stored import decode_rare as decode_rare

@@ -62,6 +62,93 @@ def relax_rows(
     backend.current.relax_rows(A, d, box, lower_slope, upper_slope, lower_const, upper_const)
 
 
+def _lines(
+    A: Array, slope: Array, base: Float64, gain: Float64, upper_slope: Array, upper_const: Float64
+) -> int:
+    """Check tables whose lower slopes belong to rows; how many boxes they are of."""
+    B, n = len(base), A.shape[1]
+    check("slope", slope, A.dtype, A.shape)
+    check("base", base, F64, (B, n))
+    check("gain", gain, F64, (B, n))
+    check("upper_slope", upper_slope, A.dtype, (B, n))
+    check("upper_const", upper_const, F64, (B, n))
+    return B
+
+
+def relax_own_rows(
+    A: Array,
+    d: Float64,
+    box: Int64,
+    slope: Array,
+    base: Float64,
+    gain: Float64,
+    upper_slope: Array,
+    upper_const: Float64,
+) -> None:
+    """`relax_rows` with a lower slope for each entry, whose constant is base + slope·gain.
+
+    The constant takes two roundings at most, which the caller charges besides the sum's.
+
+    Args:
+        A, d, box, upper_slope, upper_const: as in `relax_rows`. slope: f (N, n). base, gain:
+            float64 (B, n).
+    """
+    _rows(A, d, box)
+    _boxes(box, _lines(A, slope, base, gain, upper_slope, upper_const))
+    backend.current.relax_own_rows(A, d, box, slope, base, gain, upper_slope, upper_const)
+
+
+def own_lines(
+    A: Array,
+    x: Array,
+    box: Int64,
+    slope: Array,
+    base: Float64,
+    gain: Float64,
+    upper_slope: Array,
+    upper_const: Float64,
+) -> Array:
+    """The lines that rows A chose in `relax_own_rows`, at points x: f (N, n), computed in float64.
+
+    slope·x + (base + slope·gain) where A >= 0, else upper_slope·x + upper_const.
+    """
+    check("x", x, A.dtype, A.shape)
+    _boxes(box, _lines(A, slope, base, gain, upper_slope, upper_const))
+    out = np.empty_like(A)
+    backend.current.own_lines(A, x, box, slope, base, gain, upper_slope, upper_const, out)
+    return out
+
+
+def ascend(
+    A: Array,
+    x: Array,
+    box: Int64,
+    centre: Array,
+    free: Array,
+    first: Array,
+    second: Array,
+    slope: Array,
+    factors: tuple[float, float, float, float, float],
+) -> None:
+    """A step of projected Adam up the gradient max(A, 0)·(x + centre), slopes kept in [0, 1].
+
+    first = β₁·first + (1 - β₁)·gradient, second likewise of its square, slope += rate·first/√second
+    where second > 0 and ``free`` > 0; a slope that would be NaN becomes 0.
+
+    Args:
+        A, x: f (N, n). centre, free: f (B, n). first, second, slope: f (N, n), overwritten.
+        factors: β₁, 1 - β₁, β₂, 1 - β₂ and the rate, corrected for the steps so far.
+    """
+    B, n = centre.shape
+    check("x", x, A.dtype, A.shape)
+    for name, table in (("centre", centre), ("free", free)):
+        check(name, table, A.dtype, (B, n))
+    for name, own in (("first", first), ("second", second), ("slope", slope)):
+        check(name, own, A.dtype, A.shape)
+    _boxes(box, B)
+    backend.current.ascend(A, x, box, centre, free, first, second, slope, factors)
+
+
 def abs_dot_rows(A: Array, d: Float64, box: Int64, weight: Float64) -> None:
     """d -= Σ_j |A_j|·weight_j in float64; A f (N, n), d (N,), box (N,), weight float64 (B, n)."""
     _, n = _rows(A, d, box)

@@ -39,8 +39,11 @@ from gamma.tensor.native.rows import (
     Chain,
     DenseNetwork,
     abs_dot_rows,
+    ascend,
     dot_rows,
+    own_lines,
     product,
+    relax_own_rows,
     relax_rows,
     relu_tables,
 )

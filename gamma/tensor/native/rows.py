@@ -50,6 +50,91 @@ def relax_rows(
     _inside(status, box, B)
 
 
+def relax_own_rows(
+    A: Array,
+    d: Float64,
+    box: npt.NDArray[np.int64],
+    slope: Array,
+    base: Float64,
+    gain: Float64,
+    upper_slope: Array,
+    upper_const: Float64,
+) -> None:
+    (N, n), B = A.shape, len(base)
+    status = pick("relax_own_rows", A)(
+        pointer(A, N * n, True),
+        pointer(d, N, True),
+        pointer(box, N),
+        pointer(slope, N * n),
+        pointer(base, B * n),
+        pointer(gain, B * n),
+        pointer(upper_slope, B * n),
+        pointer(upper_const, B * n),
+        B,
+        N,
+        n,
+    )
+    _inside(status, box, B)
+
+
+def own_lines(
+    A: Array,
+    x: Array,
+    box: npt.NDArray[np.int64],
+    slope: Array,
+    base: Float64,
+    gain: Float64,
+    upper_slope: Array,
+    upper_const: Float64,
+    out: Array,
+) -> None:
+    (N, n), B = A.shape, len(base)
+    status = pick("own_lines", A)(
+        pointer(A, N * n),
+        pointer(x, N * n),
+        pointer(box, N),
+        pointer(slope, N * n),
+        pointer(base, B * n),
+        pointer(gain, B * n),
+        pointer(upper_slope, B * n),
+        pointer(upper_const, B * n),
+        pointer(out, N * n, True),
+        B,
+        N,
+        n,
+    )
+    _inside(status, box, B)
+
+
+def ascend(
+    A: Array,
+    x: Array,
+    box: npt.NDArray[np.int64],
+    centre: Array,
+    free: Array,
+    first: Array,
+    second: Array,
+    slope: Array,
+    factors: tuple[float, ...],
+) -> None:
+    (N, n), B = A.shape, len(centre)
+    status = pick("ascend", A)(
+        pointer(A, N * n),
+        pointer(x, N * n),
+        pointer(box, N),
+        pointer(centre, B * n),
+        pointer(free, B * n),
+        pointer(first, N * n, True),
+        pointer(second, N * n, True),
+        pointer(slope, N * n, True),
+        ffi.new("double[5]", factors),
+        B,
+        N,
+        n,
+    )
+    _inside(status, box, B)
+
+
 def _dots(name: str, A: Array, d: Float64, box: npt.NDArray[np.int64], vector: Float64) -> None:
     N, n = A.shape
     B = vector.shape[0]

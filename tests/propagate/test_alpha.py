@@ -1,0 +1,91 @@
+"""Method "alpha": no bound is wider than that of method "crown", and the rows keep their slopes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import gamma
+from gamma.network.graph import Builder, Network
+from gamma.ops import Add, Conv, Gemm, Input, ReduceMax, Relu, Reshape, Sigmoid
+from gamma.propagate import Specification, lower_bounds
+
+Make = Callable[[np.random.Generator], Network]
+
+
+def dense(rng: np.random.Generator) -> Network:
+    """ReLUs, a sigmoid among them."""
+    build = Builder(Input(), (6,))
+    x = 0
+    for op in (Relu(), Sigmoid(), Relu(), Relu()):
+        width = build.nodes[x].shape[0]
+        x = build.add(Gemm(rng.normal(size=(16, width)) / 2, rng.normal(size=16)), x)
+        x = build.add(op, x)
+    return build.build(build.add(Gemm(rng.normal(size=(3, 16))), x))
+
+
+def wide(rng: np.random.Generator) -> Network:
+    """Wide enough for float32 rows, with neurons that are dead."""
+    build = Builder(Input(), (8,))
+    x = 0
+    for size in (160, 150, 140):
+        width = build.nodes[x].shape[0]
+        weight = (rng.normal(size=(size, width)) / np.sqrt(width)).astype(np.float32)
+        x = build.add(Relu(), build.add(Gemm(weight, rng.normal(size=size) - 0.7), x))
+    return build.build(build.add(Gemm(rng.normal(size=(3, 140)).astype(np.float32)), x))
+
+
+def residual(rng: np.random.Generator) -> Network:
+    """Convolutions with a skip, a maximum and a dense end."""
+
+    def conv(out: int, into: int) -> Conv:
+        weight = rng.normal(size=(out, into, 3, 3)).astype(np.float32) / 3
+        return Conv(weight, rng.normal(size=out), (1, 1), (1, 1, 1, 1))
+
+    build = Builder(Input(), (2, 5, 5))
+    x = build.add(Relu(), build.add(conv(4, 2), 0))
+    y = build.add(conv(4, 4), build.add(Relu(), build.add(conv(4, 4), x)))
+    x = build.add(Relu(), build.add(Add(), x, y))
+    x = build.add(ReduceMax(1), build.add(Reshape((25, 4)), x))
+    return build.build(build.add(Gemm(rng.normal(size=(3, 25)).astype(np.float32)), x))
+
+
+@pytest.mark.parametrize("make", [dense, wide, residual])
+@pytest.mark.parametrize("guarantee", ["real", "float32"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_bound_is_wider_than_crown_s(make: Make, guarantee: str, dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    net, gained = make(rng), 0.0
+    centre = rng.normal(size=(2, *net.input_shape))
+    box = gamma.Box(centre - 0.1, centre + 0.1)
+    asked = {"guarantee": guarantee, "dtype": dtype, "intermediate": True}
+    crown = gamma.bounds(net, box, method="crown", **asked)
+    alpha = gamma.bounds(net, box, method="alpha", steps=4, **asked)
+    # Tables of a ReLU whose slopes belong to rows charge what the plain ones do, rounded once more.
+    unit = 2.0**-18 if dtype == "float32" else 2.0**-40
+    assert crown.keys() == alpha.keys()
+    for name, known in crown.items():
+        slack = unit * (1 + abs(known.lower) + abs(known.upper))
+        assert (alpha[name].lower >= known.lower - slack).all(), name
+        assert (alpha[name].upper <= known.upper + slack).all(), name
+        gained = max(gained, float((known.width - alpha[name].width).max()))
+    assert gained > 1e-3
+
+
+@pytest.mark.parametrize("make", [dense, wide, residual])
+def test_rows_enclose_what_the_network_reaches(make: Make) -> None:
+    rng = np.random.default_rng(6)
+    net = make(rng)
+    centre = rng.normal(size=(1, *net.input_shape))
+    box = gamma.Box(centre - 0.2, centre + 0.2)
+    count = net.nodes[net.output].size
+    rows = rng.normal(size=(4, count))
+    asked = Specification(rows, None, np.zeros(4), np.zeros(4, np.int64))
+    found = {m: lower_bounds(net, box, asked, method=m).lower for m in ("crown", "alpha")}
+    assert (found["alpha"] >= found["crown"] - 1e-4 * (1 + abs(found["crown"]))).all()
+    points = rng.uniform(box.lower[0], box.upper[0], (200, *net.input_shape))
+    low, high = gamma.propagate.api.enclose(net, points)
+    most = np.maximum(rows, 0) @ high.T + np.minimum(rows, 0) @ low.T
+    assert (found["alpha"] <= most.min(axis=1) + 1e-9).all()
