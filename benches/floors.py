@@ -23,6 +23,7 @@ import numpy as np
 from gamma.cli.measuring import Machine
 from gamma.network.graph import Network
 from gamma.ops import Conv, ConvTranspose, Elementwise, Gemm, Linear, Relu
+from gamma.propagate.domain import Domain
 from gamma.propagate.walks import Options, Walk
 from gamma.tensor.box import Box
 
@@ -49,7 +50,8 @@ def least_work(network: Network, box: Box, method: str, dtype: str = "auto") -> 
     """Least work of ``method`` on one box."""
     nodes = network.nodes
     rows = np.dtype(np.float64 if dtype == "float64" else np.float32)
-    walk = _Watched(network, box, Options(method=method, dtype=rows))
+    walk = _Watched(network, Domain(box), Options(method=method, dtype=rows))
+    walk.run()
     terms, unread = 0.0, 0
     for index, node in enumerate(nodes):
         if isinstance(node.op, PRODUCTS):
@@ -73,9 +75,9 @@ def least_work(network: Network, box: Box, method: str, dtype: str = "auto") -> 
 class _Watched(Walk):
     """A walk that keeps which neurons it bounded."""
 
-    def __init__(self, network: Network, box: Box, options: Options) -> None:
+    def __init__(self, network: Network, domain: Domain, options: Options) -> None:
         self.wanted: dict[int, Any] = {}
-        super().__init__(network, box, options)
+        super().__init__(network, domain, options, [])
 
     def _wanted(self, index: int) -> Any:
         self.wanted[index] = super()._wanted(index)
