@@ -268,7 +268,7 @@ class Descent:
     ) -> None:
         """The least value of the rows over the node's interval."""
         if tape is not None:
-            tape.input, tape.constant = rows.dense().copy(), d.copy()
+            tape.input, tape.constant = rows.dense(), d.copy()
         radius = self.tables.radius(index)
         rows.pay(d, box, radius, self.tables.images("radius", index, (radius,)))
         settle(d)
