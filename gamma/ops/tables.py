@@ -219,7 +219,8 @@ def hinge(
     )
     if keep is not None:
         parts = tuple(np.ascontiguousarray(p[:, keep]) for p in parts)
-    return Hinge(*parts, loss=own.loss)
+    free, fixed, base, gain, slope, above, middle = parts
+    return Hinge(free, fixed, base, gain, slope, above, middle, own.loss)
 
 
 def diagonal(
