@@ -337,7 +337,8 @@ def test_a_free_slope_lies_between_both_ends() -> None:
         ]
         slope = rng.random((1, 50))
         s, low, high = exact(slope), *(exact(e.lower_const) for e in ends)
-        got = exact(table.rows(slope, np.array([0]))._constant(np.array([0])))
+        lines = table.rows(slope, np.array([0]))
+        got = exact(lines.forward(np.ones((1, 50)), (np.zeros((1, 50)),), np.array([0])))
         assert (got <= low + s * (high - low)).all()
 
 

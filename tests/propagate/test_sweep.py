@@ -200,9 +200,9 @@ def test_the_trajectory_ends_at_the_bound(kind: str, name: str) -> None:
     lower = row.bound()
     tables, tape = row.made.descent.tables, row.tape
     steps = trajectory(tables, tape, row.box)
+    frontier, d, _ = row.made.both_signs(row.net.output, np.zeros(2, int), np.arange(2))
     (start,) = tape.start
-    _, d, _ = row.made.both_signs(row.net.output, np.zeros(2, int), np.arange(2))
-    terms = tape.start[start] * steps[start]
+    terms = frontier[start].dense() * steps[start]
     size = abs(terms).sum(axis=1) + abs(d)
     for rows, table, at in tape.passed.values():
         if hasattr(table, "lower_const"):
