@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 Terms = tuple[tuple[int, Fraction], ...]
+T = TypeVar("T")
 
 
 LARGE = Fraction(2**900)
@@ -133,14 +135,22 @@ class Targets:
 
     @cached_property
     def _expressible(self) -> Bool:
-        return np.array([_expressible(c) for c in self.questions], dtype=bool)
+        return np.array(self._each(_expressible), dtype=bool)
+
+    def _each(self, function: Callable[[LinearConstraint], T]) -> list[T]:
+        """A function of every question, computed once where regions share a constraint."""
+        known: dict[int, T] = {}
+        for question in self.questions:
+            if id(question) not in known:
+                known[id(question)] = function(question)
+        return [known[id(question)] for question in self.questions]
 
     def provable(self) -> Int64:
         """Questions with an output term that float64 can express, region by region.
 
         A threshold above every float64 that a bound could exceed is not worth it.
         """
-        useful = [bool(c.y) and c.bound * _scale(c) < LARGE for c in self.questions]
+        useful = self._each(lambda c: bool(c.y) and c.bound * _scale(c) < LARGE)
         rows = np.flatnonzero(self._expressible & np.array(useful, dtype=bool)).astype(np.int64)
         return rows[np.argsort(self.question_owner[rows], kind="stable")]
 
@@ -151,9 +161,21 @@ class Targets:
         return np.flatnonzero(worth).astype(np.int64)
 
     def rows(self, which: Sequence[int] | Int64) -> Rows:
-        """The dense rows of these questions."""
-        questions = self.questions
-        chosen = [questions[int(i)] for i in which]
+        """The dense rows of these questions, each constraint worked out once."""
+        chosen = [self.questions[int(i)] for i in which]
+        places: dict[int, int] = {}
+        place = np.array([places.setdefault(id(c), len(places)) for c in chosen], dtype=np.int64)
+        distinct = list({id(c): c for c in chosen}.values())
+        made = self._rows(distinct)
+        if len(distinct) == len(chosen):
+            return made
+        rows_x = None if made.rows_x is None else made.rows_x[place]
+        scale = tuple(made.scale[i] for i in place.tolist())
+        return Rows(
+            made.rows_y[place], rows_x, made.constant[place], made.strict[place], scale, made.exact
+        )
+
+    def _rows(self, chosen: Sequence[LinearConstraint]) -> Rows:
         rows_y = np.zeros((len(chosen), self.outputs))
         mixed = any(c.x for c in chosen)
         rows_x = np.zeros((len(chosen), self.inputs)) if mixed else None

@@ -6,10 +6,12 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gamma.network.property import LinearConstraint, Property
+from gamma.network.property import LinearConstraint, Property, Region
+from gamma.verify import targets
 from gamma.verify.targets import Targets, float_down
 from tests.verify.known import ONE, at_least, region
 
@@ -72,3 +74,22 @@ def test_what_the_box_excludes_is_exact() -> None:
     assert not excluded(Fraction(0), False)
     assert excluded(Fraction(0), True)
     assert not excluded(tiny, True)
+
+
+def test_constraints_that_regions_share_are_worked_out_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred regions with one condition: the rows of each, from one scaling."""
+    shared = (LinearConstraint(((0, Fraction(1, 3)),), (), Fraction(2, 7)),)
+    box = (Fraction(0),), (Fraction(1),)
+    prop = Property(tuple(Region(*box, (shared,)) for _ in range(100)), 1, 2)
+    calls = []
+    scale = targets._scale
+    monkeypatch.setattr(targets, "_scale", lambda c: calls.append(c) or scale(c))
+    found = targets.Targets.of(prop)
+    rows = found.rows(found.provable())
+    assert len(calls) <= 4 and len(found) == 100
+    assert rows.rows_y.shape == (100, 2) and len(rows.scale) == len(rows.constant) == 100
+    alone = found.rows([0])
+    assert (rows.rows_y == alone.rows_y).all() and (rows.constant == alone.constant).all()
+    assert set(rows.scale) == set(alone.scale) and rows.exact == alone.exact
