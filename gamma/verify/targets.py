@@ -97,17 +97,24 @@ class Targets:
         excluded: list[bool] = []
         means: list[LinearConstraint] = []
         mean_owner: list[int] = []
+        # Of conjunctions on outputs alone, by their constraints: regions share these.
+        known: dict[tuple[int, ...], tuple[LinearConstraint, bool]] = {}
         for r, region in enumerate(prop.regions):
             for d, conjunction in enumerate(region.unsafe):
                 owner += [len(regions)] * len(conjunction)
                 constraints += conjunction
+                empty = any(_impossible(c, region) for c in conjunction)
                 if len(conjunction) > 1:
-                    means.append(_mean(conjunction))
+                    key = tuple(map(id, conjunction))
+                    if key not in known or any(c.x for c in conjunction):
+                        known[key] = _mean(conjunction), contradictory(conjunction, region)
+                    mean, contradicts = known[key]
+                    empty = empty or contradicts
+                    means.append(mean)
                     mean_owner.append(len(regions))
                 regions.append(r)
                 disjuncts.append(d)
-                impossible = any(_impossible(c, region) for c in conjunction)
-                excluded.append(impossible or contradictory(conjunction, region))
+                excluded.append(empty)
         return cls(
             np.array(regions, dtype=np.int64),
             np.array(disjuncts, dtype=np.int64),

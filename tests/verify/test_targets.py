@@ -93,3 +93,14 @@ def test_constraints_that_regions_share_are_worked_out_once(
     alone = found.rows([0])
     assert (rows.rows_y == alone.rows_y).all() and (rows.constant == alone.constant).all()
     assert set(rows.scale) == set(alone.scale) and rows.exact == alone.exact
+
+
+def test_a_shared_conjunction_on_inputs_is_judged_in_each_region() -> None:
+    """x_0 <= y_0 and y_0 <= 1 contradict each other where x_0 is above 1, and only there."""
+    above = LinearConstraint(((0, Fraction(-1)),), ((0, Fraction(1)),), Fraction(0))
+    below = LinearConstraint(((0, Fraction(1)),), (), Fraction(1))
+    boxes = [((Fraction(low),), (Fraction(low + 1),)) for low in (0, 2, 0, 3)]
+    for order in (boxes, boxes[::-1]):
+        prop = Property(tuple(Region(*box, ((above, below),)) for box in order), 1, 1)
+        wanted = [box[0][0] > 1 for box in order]
+        assert targets.Targets.of(prop).excluded.tolist() == wanted
