@@ -244,7 +244,7 @@ def chosen(args: argparse.Namespace) -> list[Instance]:
     if args.benchmarks:
         names = args.benchmarks.split(",")
     else:
-        # vit needs softmax and products of activations, which gamma cannot bound yet
+        # vit: not yet part of the recorded counts
         found = sorted(p.parent.name for p in args.data.glob("*/instances.csv"))
         names = [name for name in found if name != "vit"]
     instances: list[Instance] = []

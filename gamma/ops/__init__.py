@@ -34,12 +34,13 @@ from gamma.ops.movement import Gather, Reshape, Transpose
 from gamma.ops.periodic import Cos, Sin
 from gamma.ops.pooling import ReduceMax
 from gamma.ops.products import MatMul, Mul
+from gamma.ops.softmax import Softmax
 
 TABLE: dict[str, type[Operator]] = {
     record.__name__: record
     for record in (
         *(Input, Gemm, Conv, ConvTranspose, Scale, Add, Concat, ReduceSum),
-        *(Reshape, Transpose, Gather, ReduceMax, Mul, MatMul),
+        *(Reshape, Transpose, Gather, ReduceMax, Mul, MatMul, Softmax),
         *(Relu, LeakyRelu, PRelu, Clip, Abs, Sign, HardSigmoid, HardSwish),
         *(Sigmoid, Tanh, Elu, Softplus, Exp, Log, Sqrt, Reciprocal, Pow, Erf, Gelu, Silu),
         *(Sin, Cos),
@@ -84,6 +85,7 @@ __all__ = [
     "Sign",
     "Silu",
     "Sin",
+    "Softmax",
     "Softplus",
     "Sqrt",
     "Tanh",

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS = (
     "tests/exact/test_terms.py",
     "tests/exact/test_products.py",
+    "tests/exact/test_softmax.py",
     "tests/exact/test_float32.py",
     "tests/exact/test_runtimes.py",
     "tests/ops/test_relaxation.py",
@@ -42,6 +43,7 @@ class Mutant:
 
 I, C, B, T = "propagate/interval.py", "ops/charges.py", "propagate/rows/descend.py", "ops/tables.py"
 P, Q = "ops/products.py", "ops/bilinear.py"
+S, K = "ops/softmax.py", "ops/rank_one.py"
 A, W, R, E, L = (
     "propagate/api.py",
     "propagate/walks.py",
@@ -155,6 +157,26 @@ MUTANTS = (
     Mutant("PLANE.LOSS", Q, "2 * UNDERFLOW[dtype] * summed", "0 * summed"),
     Mutant("PLANE.MIDDLE", Q, "abs(c - r) * (1 + 2.0**-50)", "abs(c - c)"),
     Mutant("PLANE.MIDDLE_SUM", Q, "reach + many * size * (1 + many) +", "reach +"),
+    Mutant("SOFTMAX.IMAGE", S, "(1 + sign * error)", "1.0"),
+    Mutant(
+        "SOFTMAX.FLOAT32",
+        S,
+        "return np.where(known, relative * ceiling",
+        "return np.where(known, 0 * ceiling",
+    ),
+    Mutant("SOFTMAX.FLUSHED", S, "(n + 4) * 2.0**-124", "0.0"),
+    Mutant("POISON.SOFTMAX", S, "(n + 4) * 2.0**-124, np.inf)", "(n + 4) * 2.0**-124, 0.0)"),
+    Mutant("SOFTMAX.CHORD", S, "power - line + (EXP_ERROR * power", "power - line + (0.0 * power"),
+    Mutant(
+        "SOFTMAX.BELOW",
+        S,
+        "value = factor * (2 - log + z - total - error)",
+        "value = factor * (2 - log + z - total)",
+    ),
+    Mutant("SOFTMAX.TOTAL", S, "(abs(1 / total - 1) + 2 * sums)", "(2 * sums)"),
+    Mutant("SOFTMAX.ENDS", S, "(VALUE_ERROR * abs(steep * log) + 2.0**-50 * p)", "0.0"),
+    Mutant("RANK.ROWS", K, "factor * reach, sign", "0.0 * reach, sign"),
+    Mutant("RANK.LOSS", K, "lost = times(2 + n * abs(side.weight), radius)", "lost = 0.0 * radius"),
     Mutant("MAX.LINE", "ops/pooling.py", "(each + error).sum", "each.sum"),
     Mutant("MAX.SUM", "ops/pooling.py", "linear += sums *", "linear += 0.0 *"),
     Mutant(

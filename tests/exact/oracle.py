@@ -190,6 +190,16 @@ class Truth:
             out[place] = sum((p * q for p, q in pairs), fmpq(0))
         return out
 
+    def _softmax(self, op: ops.Softmax, x: Numbers) -> Numbers:
+        moved = np.moveaxis(x, op.axis, -1)
+        out = np.empty(moved.shape, object)
+        for lead in np.ndindex(*out.shape[:-1]):
+            for k, own in enumerate(moved[lead]):
+                # About the entry itself: e^x alone may leave the range of a ball.
+                odds = sum((_ball(v - own).exp() for v in moved[lead]), arb(0))
+                out[(*lead, k)] = 1 / odds
+        return np.moveaxis(out, -1, op.axis)
+
     def _reducemax(self, op: ops.ReduceMax, x: Numbers) -> Numbers:
         moved = np.moveaxis(x, op.axis, -1)
         out = np.empty(moved.shape[:-1], object)

@@ -41,6 +41,12 @@ CASES: dict[str, Case] = {
     "HardSwish": ("HardSwish", (1, 9), [], {}, (14, 21)),
     "Gelu": ("Gelu", (1, 9), [], {}, (20, 21)),
     "Gelu tanh": ("Gelu", (1, 9), [], {"approximate": "tanh"}, (20, 21)),
+    "Softmax": ("Softmax", (1, 3, 4), [], {}, (7, 11, 13, 21)),
+    "Softmax over two axes": ("Softmax", (1, 3, 4), [], {"axis": 1}, (7, 11, 13)),
+    "Softmax over all axes": ("Softmax", (2, 3), [], {"axis": 0}, (9, 13)),
+    "Softmax over the last of three": ("Softmax", (2, 3, 4), [], {"axis": -1}, (11, 13)),
+    "Softmax over one": ("Softmax", (1, 3, 4), [], {"axis": 0}, (11, 13)),
+    "Softmax of a vector": ("Softmax", (5,), [], {"axis": 0}, (11, 13)),
     "LeakyRelu alpha": ("LeakyRelu", V, [], {"alpha": 0.3}, (7, 16)),
     "Elu alpha": ("Elu", V, [], {"alpha": 0.3}, (7, 13)),
     "HardSigmoid attributes": ("HardSigmoid", V, [], {"alpha": 0.3, "beta": 0.1}, (7, 13)),
@@ -350,7 +356,7 @@ def test_every_translator_is_tested() -> None:
     assert set(TRANSLATORS) <= covered
 
 
-@pytest.mark.parametrize("op", ["Softmax", "LayerNormalization", "LSTM", "Loop"])
+@pytest.mark.parametrize("op", ["Hardmax", "LayerNormalization", "LSTM", "Loop"])
 def test_unknown_operators_are_named(op: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         load(model([(op, ["x"], ["y"], {})], (1, 3, 5), opset=17))

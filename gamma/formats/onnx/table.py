@@ -15,6 +15,7 @@ from gamma.formats.onnx import (
     rearrange,
     resize,
     shapes,
+    softmax,
     windows,
 )
 from gamma.formats.onnx.arguments import Inputs
@@ -123,6 +124,7 @@ TRANSLATORS: dict[str, Translator] = {
     "Shrink": elementwise.shrink,
     "Clip": elementwise.clip,
     "Pow": elementwise.power,
+    "Softmax": softmax.softmax,
     "Max": elementwise.extreme,
     "Min": elementwise.extreme,
 }

@@ -29,6 +29,7 @@ from gamma.ops import (
     ReduceSum,
     Reshape,
     Scale,
+    Softmax,
     Transpose,
 )
 from gamma.ops.convolution import unfold
@@ -133,6 +134,11 @@ def _reduce_max(op: ReduceMax, parts: Sequence[Labels], shape: Shape) -> Labels:
     return _join(parts[0], op.axis)
 
 
+def _softmax(op: Softmax, parts: Sequence[Labels], shape: Shape) -> Labels:
+    axis = op.axis % len(shape)
+    return np.broadcast_to(np.expand_dims(_join(parts[0], axis), axis), shape)
+
+
 def _mul(op: Mul, parts: Sequence[Labels], shape: Shape) -> Labels:
     return _join(np.stack([np.broadcast_to(part, shape) for part in parts]), 0)
 
@@ -171,6 +177,7 @@ RULES: dict[type, Rule] = {
     Conv: _conv,
     ReduceSum: _reduce_sum,
     ReduceMax: _reduce_max,
+    Softmax: _softmax,
     Mul: _mul,
     MatMul: _matmul,
 }
@@ -302,7 +309,7 @@ def _cut(cut: Cuts, index: int, kept: dict[int, Kept]) -> tuple[Operator, Hashab
         # With one label along every axis, any of them is the axis.
         same = all(cut.axis[i] == axis and (kept[i] == mine).all() for i in inputs)
         return _cut_constants(op, node.shape, axis, mine) if same else None
-    if isinstance(op, Gemm | ReduceSum | ReduceMax | Conv):
+    if isinstance(op, Gemm | ReduceSum | ReduceMax | Softmax | Conv):
         source = inputs[0]
         whole = kept[source].all() or cut.axis[source] not in _read(op, len(node.shape))
         return (op, id(op)) if whole else None
@@ -318,6 +325,8 @@ def _read(op: Operator, rank: int) -> tuple[int, ...]:
         return op.axes
     if isinstance(op, ReduceMax):
         return (op.axis % (rank + 1),)
+    if isinstance(op, Softmax):
+        return (op.axis % rank,)
     if isinstance(op, Conv):
         own = [
             (kernel, op.strides[a], op.pads[a], op.pads[a + rank - 1]) == (1, 1, 0, 0)

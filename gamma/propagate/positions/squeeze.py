@@ -22,6 +22,7 @@ from gamma.ops import (
     ReduceSum,
     Reshape,
     Scale,
+    Softmax,
     Transpose,
 )
 from gamma.ops.execution import PACKED
@@ -79,6 +80,8 @@ def _squeezed(op: Operator, before: list[Shape], shape: Shape) -> Operator | Non
         return replace(op, axes=tuple(a - dropped for a in op.axes))
     if isinstance(op, ReduceMax) and op.axis % (rank + 1) >= dropped:
         return ReduceMax(op.axis % (rank + 1) - dropped)
+    if isinstance(op, Softmax) and op.axis % rank >= dropped:
+        return Softmax(op.axis % rank - dropped)
     return None
 
 

@@ -307,6 +307,10 @@ def _product(s: Sheet, x: str, shape: Shape) -> Any:
     s.add(kind, x, other)
 
 
+def _softmax(s: Sheet, x: str, shape: Shape) -> Any:
+    s.add("Softmax", x, axis=_whole(s, -len(shape), len(shape) - 1))
+
+
 def _function(s: Sheet, x: str, shape: Shape) -> Any:
     kind = _choice(s, *PLAIN) if _whole(s, 0, 1) else "Relu"
     options: dict[str, Any] = {}
@@ -351,6 +355,7 @@ MAKERS: dict[str, Make] = {
             _reduced,
             _gated,
             _product,
+            _softmax,
             _moved,
         ),
         *(_rearranged, _reshaped, _pooled, _global, _conv, _batch_normalization),

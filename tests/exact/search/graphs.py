@@ -103,6 +103,15 @@ def _reduce_max(n: Numbers, shape: Shape) -> Any:
     return ops.ReduceMax(n.draw(st.integers(0, len(shape) - 1))) if len(shape) > 1 else None
 
 
+def _along(record: Any) -> Make:
+    """An operator that works along one axis."""
+
+    def make(n: Numbers, shape: Shape) -> Any:
+        return record(n.draw(st.integers(-len(shape), len(shape) - 1))) if shape else None
+
+    return make
+
+
 def _p_relu(n: Numbers, shape: Shape) -> Any:
     return ops.PRelu(n.array(*n.draw(st.sampled_from((shape[-1:], shape, (1,)))), dtype="float32"))
 
@@ -118,6 +127,7 @@ MAKERS: dict[str, Make] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "PRelu": _p_relu,
+    "Softmax": _along(ops.Softmax),
 }
 SEVERAL = ("Add", "Concat", "Mul", "MatMul")
 

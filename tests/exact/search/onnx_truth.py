@@ -185,6 +185,10 @@ def _expanded(a: Attributes, x: Numbers, shape: Numbers) -> Numbers:
     return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(_ints(shape))))
 
 
+def _softmax(a: Attributes, x: Numbers) -> Numbers:
+    return object.__new__(Truth)._softmax(ops.Softmax(a.get("axis", -1)), x)
+
+
 def _function(make: Callable[[Attributes], Any]) -> Function:
     return lambda a, x: elementwise(make(a), x)
 
@@ -243,6 +247,7 @@ FUNCTIONS: dict[str, Function] = {
     "Expand": _expanded,
     "Tile": lambda a, x, repeats: np.tile(x, _ints(repeats)),
     "Pad": _padded,
+    "Softmax": _softmax,
     "Gelu": _function(lambda a: ops.Gelu(a.get("approximate", b"none").decode())),
     "Selu": _selu,
     "PRelu": _p_relu,

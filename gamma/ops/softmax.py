@@ -1,0 +1,242 @@
+"""Softmax along an axis: the exact image of a box, and planes by tangents of exp and log.
+
+With z = x - m for any m, T = Σ (w_j z_j + b_j) >= Σ exp(z_j) (chords of exp), and any f > 0,
+
+    p_k = exp(z_k - log Σ exp(z_j)) >= f·(1 + z_k - (T - 1) - log f)
+
+since exp(y) >= f·(1 + y - log f) and log T <= T - 1. Above, p_k = exp(y_k) lies below a chord
+s·y + t over y in [log of p's bounds], and y_k = z_k - log Σ exp(z_j) is at most
+z_k - Σ q_j·(z_j - log q_j) for any probabilities q (Gibbs). These are the planes of Wei et al.
+(2023, "Convex bounds on the softmax function") with free slopes f, w, s, q.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gamma.errors import UsageError
+from gamma.ops.base import Array, Float64, Operator, Shape
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.charges import TINY, LinearCharge
+from gamma.ops.rank_one import RankOne, Slopes, rank_one, times
+from gamma.ops.relaxation import VALUE_ERROR
+from gamma.ops.tables import NodeSlopes, Precision
+from gamma.tensor import rounding
+
+EXP_ERROR = 2.0**-42
+"""Relative error of exp at a difference of two float64 numbers, from -745 to 710: the difference
+itself is rounded, by at most 2^-43."""
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(Operator):
+    """y = exp(x) / Σ exp(x) along ``axis`` (counted without the batch axis)."""
+
+    axis: int = -1
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if not -len(shape) <= self.axis < len(shape):
+            raise UsageError(f"{self.name}: {shape} has no axis {self.axis}")
+        return shape
+
+    def along(self, ndim: int) -> int:
+        """The axis in arrays (batch, *shape) of ``ndim`` axes."""
+        return self.axis % (ndim - 1) + 1
+
+    def forward(self, *inputs: Array) -> Array:
+        axis = self.along(inputs[0].ndim)
+        with np.errstate(all="ignore"):
+            powers = np.exp(inputs[0] - inputs[0].max(axis=axis, keepdims=True))
+            result: Array = powers / powers.sum(axis=axis, keepdims=True)
+        return result
+
+    def vjp(self, gradient: Array, inputs: Sequence[Array], output: Array) -> tuple[Array, ...]:
+        axis = self.along(output.ndim)
+        mean = (gradient * output).sum(axis=axis, keepdims=True)
+        return (output * (gradient - mean),)
+
+    def propagate(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
+        (x,) = inputs
+        axis = self.along(x.lower.ndim)
+        low, high = (np.moveaxis(end, axis, -1) for end in (x.lower, x.upper))
+        lower, upper = image(low, high)
+        if how.guarantee == "float32":
+            noise = float32_noise(low, high, upper)
+            lower, upper = np.maximum(lower - noise, 0.0), rounding.up(upper + noise)
+            lower = np.where(np.isinf(noise), -np.inf, rounding.down(lower))
+        lower, upper = (np.moveaxis(end, -1, axis) for end in (lower, upper))
+        return NodeBounds(lower, upper, rounding.midpoint(lower, upper))
+
+    def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
+        return (np.asarray(inputs[0].lower < inputs[0].upper),)
+
+    def relax(
+        self,
+        inputs: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+        carried: LinearCharge | None = None,
+        slopes: NodeSlopes | None = None,
+    ) -> RankOne:
+        (x,) = inputs
+        axis = self.along(x.lower.ndim)
+        parts = (x.lower, x.upper, x.centre, x.radius)
+        low, high, centre, radius = (np.moveaxis(part, axis, -1) for part in parts)
+        floor, ceiling = image(low, high)
+        with np.errstate(all="ignore"):
+            lower = _below(low, high, centre, radius, floor, how.dtype)
+            upper = _above(low, high, centre, radius, floor, ceiling, how.dtype)
+        noise = float32_noise(low, high, ceiling) if how.guarantee == "float32" else 0.0
+        return rank_one(axis, x, after, how.dtype, lower, upper, noise)
+
+
+def image(lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
+    """Bounds of softmax over the last axis: entry k is least at l_k and the others' upper ends.
+
+    1/(1 + Σ_{j≠k} exp(x_j - x_k)), the sum taken about the largest of the others.
+    """
+    ends = []
+    error = 4 * EXP_ERROR + rounding.gamma_factor(2 * lower.shape[-1] + 16, np.float64)
+    for own, others, sign in ((lower, upper, 1.0), (upper, lower, -1.0)):
+        largest, total = _others(others)
+        with np.errstate(all="ignore"):
+            odds = total * np.exp(largest - own) * (1 + sign * error)
+            found = 1 / (1 + np.where(total == 0, 0.0, odds))
+            end = found - sign * (2.0**-50 * found + TINY)
+        ends.append(np.where(np.isnan(end), 0.0 if sign > 0 else 1.0, np.clip(end, 0.0, 1.0)))
+    return ends[0], ends[1]
+
+
+def _others(x: Float64) -> tuple[Float64, Float64]:
+    """For each entry the largest of the others, and Σ exp(others - largest): 0 for no others."""
+    if x.shape[-1] == 1:
+        return np.zeros_like(x), np.zeros_like(x)
+    first = np.arange(x.shape[-1]) == x.argmax(axis=-1)[..., None]
+    rest = np.where(first, -np.inf, x)
+    largest, second = x.max(axis=-1, keepdims=True), rest.max(axis=-1, keepdims=True)
+    with np.errstate(all="ignore"):
+        powers = np.exp(x - largest)
+        without = np.exp(rest - second).sum(axis=-1, keepdims=True)
+    before, behind = np.zeros_like(x), np.zeros_like(x)
+    before[..., 1:] = powers[..., :-1].cumsum(axis=-1)
+    behind[..., :-1] = powers[..., :0:-1].cumsum(axis=-1)[..., ::-1]
+    return np.where(first, second, largest), np.where(first, without, before + behind)
+
+
+def float32_noise(lower: Float64, upper: Float64, ceiling: Float64) -> Float64:
+    """How far float32 executions that subtract the maximum first may lie from softmax.
+
+    Infinite for a whole group where one entry may have overflowed.
+    """
+    n = lower.shape[-1]
+    with np.errstate(all="ignore"):
+        apart = upper.max(axis=-1, keepdims=True) - lower.min(axis=-1, keepdims=True)
+    known = np.isfinite(lower).all(axis=-1, keepdims=True)
+    known &= np.isfinite(upper).all(axis=-1, keepdims=True)
+    power = 2.0**-20 + 2.0**-23 * np.minimum(apart, 128.0)
+    relative = 2.02 * power + rounding.gamma_factor(n + 4, np.float32)
+    return np.where(known, relative * ceiling + (n + 4) * 2.0**-124, np.inf)
+
+
+def _below(
+    low: Float64, high: Float64, centre: Float64, radius: Float64, floor: Float64, dtype: Any
+) -> Slopes:
+    """Planes below; the constant ``floor`` where that is nowhere worse."""
+    top = high.max(axis=-1, keepdims=True)
+    middle = (0.5 * np.exp(low - top) + 0.5 * np.exp(high - top)).sum(axis=-1, keepdims=True)
+    m = top + np.log(middle)
+    weight, excess = _chords(low - m, high - m, dtype)
+    factor = _as_rows(np.exp(0.5 * low + 0.5 * high - m), dtype)
+    log, z = np.log(np.where(factor > 0, factor, 1.0)), centre - m
+    heights = weight * z + excess
+    total = heights.sum(axis=-1, keepdims=True)
+    size = (abs(weight * z) + abs(excess)).sum(axis=-1, keepdims=True)
+    sums = rounding.gamma_factor(low.shape[-1] + 8, np.float64)
+    error = VALUE_ERROR * (2 + abs(log) + abs(z)) + (sums + VALUE_ERROR) * size
+    value = factor * (2 - log + z - total - error) - TINY
+    group = times(weight, radius).sum(axis=-1, keepdims=True)
+    peak = value + factor * (abs(1 - weight) * radius + group - times(weight, radius))
+    use = (factor > 0) & np.isfinite(value) & np.isfinite(total) & (peak > floor)
+    return _chosen(use, factor, weight, value, floor)
+
+
+def _chords(low: Float64, high: Float64, dtype: Any) -> tuple[Float64, Float64]:
+    """Slopes w and intercepts b: w·z + b >= exp(z) on [low, high] and a rounding of these away."""
+    width = high - low
+    mean = np.where(width > 0, np.expm1(width) / np.where(width > 0, width, 1.0), 1.0)
+    ends = np.exp(low), np.exp(high)
+    steep = np.where(width > 1, (ends[1] - ends[0]) / np.where(width > 1, width, 1.0),
+                     ends[0] * mean)  # fmt: skip
+    weight = _as_rows(steep, dtype)
+    excess = np.full_like(low, -np.inf)
+    for end, power in zip((low, high), ends, strict=True):
+        line = weight * end
+        excess = np.maximum(excess, power - line + (EXP_ERROR * power + 2.0**-50 * abs(line)))
+    return weight, excess + TINY
+
+
+def _above(
+    low: Float64,
+    high: Float64,
+    centre: Float64,
+    radius: Float64,
+    floor: Float64,
+    ceiling: Float64,
+    dtype: Any,
+) -> Slopes:
+    """Planes above; the constant ``ceiling`` where that is nowhere worse."""
+    middle = np.clip(centre, low, high)
+    middle = middle - middle.max(axis=-1, keepdims=True)
+    m = centre.max(axis=-1, keepdims=True)
+    chance = np.exp(middle)
+    chance = _as_rows(chance / chance.sum(axis=-1, keepdims=True), dtype)
+    total = chance.sum(axis=-1, keepdims=True)
+    log, z = np.log(np.where(chance > 0, chance, 1.0)), centre - m
+    mean = times(chance, z - log).sum(axis=-1, keepdims=True) / total
+    size = times(chance, abs(z) + abs(log)).sum(axis=-1, keepdims=True) / total
+    sums = rounding.gamma_factor(low.shape[-1] + 8, np.float64)
+    astray = (abs(1 / total - 1) + 2 * sums) * times(chance, radius).sum(axis=-1, keepdims=True)
+    log_total = np.log(total)
+    error = VALUE_ERROR * (abs(z) + size + abs(log_total)) + 4 * sums * (1 + size)
+    most = z - mean - log_total + error + astray * (1 + 2.0**-20)
+    steep, over = _exp_chord(floor, ceiling, dtype)
+    value = steep * most + over
+    value = value + 2.0**-50 * (abs(steep * most) + abs(over)) + TINY
+    group = times(chance, radius).sum(axis=-1, keepdims=True)
+    least = value - steep * (abs(1 - chance) * radius + group - times(chance, radius))
+    use = (steep > 0) & np.isfinite(value) & np.isfinite(total) & (least < ceiling)
+    return _chosen(use, steep, chance, value, ceiling)
+
+
+def _exp_chord(floor: Float64, ceiling: Float64, dtype: Any) -> tuple[Float64, Float64]:
+    """s and t: p <= s·log p + t for p in [floor, ceiling]; s is 0 where the floor is."""
+    known = floor > 0
+    low, high = np.where(known, floor, 1.0), np.where(known, ceiling, 1.0)
+    ends = np.log(low), np.log(high)
+    width = ends[1] - ends[0]
+    steep = np.where(width > 2.0**-20, (high - low) / np.where(width > 0, width, 1.0), high)
+    steep = np.where(known, _as_rows(steep, dtype), 0.0)
+    over = np.full_like(low, -np.inf)
+    for p, log in zip((low, high), ends, strict=True):
+        over = np.maximum(over, p - steep * log + (VALUE_ERROR * abs(steep * log) + 2.0**-50 * p))
+    return steep, np.where(known, over, ceiling)
+
+
+def _chosen(
+    use: Array, factor: Float64, weight: Float64, value: Float64, constant: Float64
+) -> Slopes:
+    """Planes factor·(x_k - Σ weight·x), the constant elsewhere."""
+    factor = np.where(use, factor, 0.0)
+    weight = np.where(use.any(axis=-1, keepdims=True), weight, 0.0)
+    return Slopes(factor, factor, weight, np.where(use, value, constant))
+
+
+def _as_rows(slope: Float64, dtype: Any) -> Float64:
+    """Rounded to the rows' type; any finite number >= 0 is valid."""
+    cast = slope.astype(dtype).astype(np.float64)
+    return np.where(np.isfinite(cast), cast, 0.0)
