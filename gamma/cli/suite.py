@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
         nonlocal fresh
         fresh += 1
         if sys.stderr.isatty() or "error" in record:
-            note(_line(record, len(instances) - left, len(instances), eta))
+            line = _line(record, len(instances) - left, len(instances), eta)
+            note("".join(c if c.isprintable() else "?" for c in line))  # names are a list's words
 
     with Records(out, args.resume) as records:
         if records.damaged:

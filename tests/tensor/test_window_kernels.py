@@ -14,6 +14,8 @@ from gamma.ops.convolution import Window, _spread, spread
 from gamma.propagate.rows.windows import Windows
 from gamma.tensor import kernels
 
+# Rows of windows find their box through their place.
+BOX = np.zeros(0, np.int64)
 ISAS = [name for name in kernels.available() if name != "numpy"]
 DTYPES = (np.float32, np.float64)
 
@@ -104,16 +106,18 @@ def test_tables_are_read_where_a_window_lies(isa: str, dtype: Any, size: tuple[i
         same = windows(np.random.default_rng(seed), dtype, *size)
         d, e = np.zeros(11), np.zeros(11)
         with kernels.pinned(isa):
-            relaxed = block.relax(d, tables)
+            relaxed = block.relax(d, BOX, (), lambda: tuple(tables))
         with kernels.pinned("numpy"):
-            plain = same.masked().relax(e, tables)
+            plain = same.masked().relax(e, BOX, (), lambda: tuple(tables))
         assert (d == e).all() and (relaxed.masked().array == plain.masked().array).all()
         paid = windows(np.random.default_rng(seed), dtype, *size)
         d, e = np.zeros(11), np.zeros(11)
         with kernels.pinned(isa):
-            paid.pay(d, tables[2])
+            paid.pay(d, BOX, tables[2], lambda: (tables[2],))
         with kernels.pinned("numpy"):
-            windows(np.random.default_rng(seed), dtype, *size).masked().pay(e, tables[2])
+            windows(np.random.default_rng(seed), dtype, *size).masked().pay(
+                e, BOX, tables[2], lambda: (tables[2],)
+            )
         assert (d == e).all()
 
 
@@ -122,7 +126,8 @@ def test_windows_outside_their_image_hold_nothing() -> None:
     for seed in range(8):
         block = windows(np.random.default_rng(seed), np.float32, 3, 4)
         reference = block.masked().array.copy()
-        after = block.pay(np.zeros(11), np.ones((3, 5, 6, 5)))
+        weight = np.ones((3, 5, 6, 5))
+        after = block.pay(np.zeros(11), BOX, weight, lambda w=weight: (w,))
         assert after.clean == (kernels.isa != "numpy")
         assert (after.masked().array == reference).all()
         assert not after.clean or (after.array == reference).all()

@@ -192,9 +192,9 @@ def test_presets_and_refusals() -> None:
     assert StreamingConfig.balanced().checkpoint_interval == 10
     assert StreamingConfig.min_memory().use_f16_checkpoints
     assert StreamingConfig.with_memory_limit(5).max_memory_bytes == 5
-    with pytest.raises(UsageError, match="checkpoint_interval 0"):
+    with pytest.raises(UsageError, match="checkpoint_interval: found 0"):
         StreamingConfig(checkpoint_interval=0)
-    with pytest.raises(UsageError, match="max_memory_bytes -1"):
+    with pytest.raises(UsageError, match="max_memory_bytes: found -1"):
         StreamingConfig(max_memory_bytes=-1)
 
 
@@ -207,7 +207,7 @@ def test_estimates() -> None:
     assert estimate_memory_savings(100, 1000, 10, f16=True).saving > known.saving
     more = estimate_memory_savings(100, 1000, 10, outputs=10, weight_bytes=4_000_000)
     assert more.streamed == known.streamed + 4_000_000 + 3 * 20 * 1000 * 4
-    with pytest.raises(UsageError, match="found 0, 1, 1"):
+    with pytest.raises(UsageError, match="layers: found 0"):
         estimate_memory_savings(0, 1, 1)
 
 
@@ -346,7 +346,8 @@ def test_the_prediction_of_crown_is_not_exceeded(tmp_path: Path) -> None:
     assert record["predicted"] / 1.5 <= record["peak"] <= record["predicted"], record
 
 
-@pytest.mark.parametrize("method", METHODS)
+# Method alpha keeps all bounds in memory.
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "alpha"])
 @pytest.mark.parametrize("config", [StreamingConfig(), StreamingConfig.min_memory()])
 def test_a_network_of_its_input_alone_is_streamed(method: str, config: StreamingConfig) -> None:
     net = Builder(Input(), (2,)).build(0)
