@@ -17,6 +17,7 @@ static void *make(size_t bytes) {
 
 static const int64_t BOX[ROWS] = {0};
 static const double FACTORS[3] = {0x1p-40, 0x1p-24, 0.5};
+static const double ADAM[5] = {0.9, 0.1, 0.9, 0.1, 0.5};
 static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
 
 #define KERNELS(F, S)                                                                              \
@@ -49,6 +50,11 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         steps[1].width = steps[1].columns = WIDTH;                                                 \
         gamma_chain_##S(steps, 1, A, d, BOX, scratch, 8, WIDTH, 1, ROWS);                          \
         gamma_product_##S(A, weight, scratch, 8, WIDTH, WIDTH);                                    \
+        F *own = numbers_##S(COUNT, 64), *first = numbers_##S(COUNT, 0);                           \
+        F *second = numbers_##S(COUNT, 64), *lines = make(COUNT * sizeof(F));                      \
+        gamma_own_lines_##S(A, first, BOX, own, low, high, slope, high, lines, 1, ROWS, WIDTH);    \
+        gamma_ascend_##S(A, lines, BOX, slope, slope, first, second, own, ADAM, 1, ROWS, WIDTH);   \
+        gamma_relax_own_rows_##S(A, d, BOX, own, low, high, slope, high, 1, ROWS, WIDTH);          \
     }                                                                                              \
                                                                                                    \
     static double elementwise_##S(void) {                                                          \
@@ -151,5 +157,12 @@ int main(void) {
     gamma_f16_up(x, half, COUNT);
     gamma_f16_to_f32(half, x, COUNT);
     gamma_narrow(low, x, COUNT, 1);
+    enum { Q8_0 = 8, ROW = WIDTH / 32 * 34 };
+    uint8_t *raw = calloc(ROWS, ROW);
+    if (raw == NULL || gamma_block(Q8_0, 1) == 0) {
+        return 97;
+    }
+    gamma_decode_rows(Q8_0, raw, ROW, x, ROWS, WIDTH);
+    gamma_stored_affine(Q8_0, raw, ROW, centre, x, out, z, 1, ROWS, WIDTH);
     return elementwise_f32() + elementwise_f64() > 1e30;
 }

@@ -40,14 +40,14 @@ int gamma_own_lines_f32(const float *A, const float *x, const int64_t *box, cons
                         const double *base, const double *gain, const float *upper_slope,
                         const double *upper_const, float *out, size_t B, size_t N, size_t n);
 int gamma_ascend_f32(const float *A, const float *x, const int64_t *box, const float *centre,
-                     const float *free, float *first, float *second, float *slope, const double *factors,
-                     size_t B, size_t N, size_t n);
+                     const float *free, float *first, float *second, float *slope,
+                     const double *factors, size_t B, size_t N, size_t n);
 int gamma_own_lines_f64(const double *A, const double *x, const int64_t *box, const double *slope,
                         const double *base, const double *gain, const double *upper_slope,
                         const double *upper_const, double *out, size_t B, size_t N, size_t n);
 int gamma_ascend_f64(const double *A, const double *x, const int64_t *box, const double *centre,
-                     const double *free, double *first, double *second, double *slope, const double *factors,
-                     size_t B, size_t N, size_t n);
+                     const double *free, double *first, double *second, double *slope,
+                     const double *factors, size_t B, size_t N, size_t n);
 
 void gamma_interval_affine_f32(const float *W, const double *centre, const double *radius,
                                double *z, double *spread, size_t B, size_t m, size_t n);

@@ -157,9 +157,9 @@ static size_t same_box(const int64_t *box, size_t most) {
     int gamma_relax_own_rows_##S(F *A, double *d, const int64_t *box, const F *slope,              \
                                  const double *base, const double *gain, const F *upper_slope,     \
                                  const double *upper_const, size_t B, size_t N, size_t n) {        \
-        TILED(+=, table->relax_own_##S(A + here, n, count, slope + here, base + there,             \
-                                       gain + there, upper_slope + there, upper_const + there,     \
-                                       width, sum + i))                                            \
+        TILED(+=,                                                                                  \
+              table->relax_own_##S(A + here, n, count, slope + here, base + there, gain + there,   \
+                                   upper_slope + there, upper_const + there, width, sum + i))      \
     }                                                                                              \
     int gamma_own_lines_##S(const F *A, const F *x, const int64_t *box, const F *slope,            \
                             const double *base, const double *gain, const F *upper_slope,          \

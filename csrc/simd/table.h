@@ -36,7 +36,7 @@
 #define GAMMA_MEMBERS(F, S)                                                                        \
     void (*relax_##S)(F *, size_t stride, size_t rows, const F *, const F *, const double *,       \
                       const double *, size_t n, double *sums);                                     \
-    void (*relax_own_##S)(F *, size_t stride, size_t rows, const F *slope, const double *base,         \
+    void (*relax_own_##S)(F *, size_t stride, size_t rows, const F *slope, const double *base,     \
                           const double *gain, const F *, const double *, size_t n, double *sums);  \
     void (*dot_rows_##S)(const F *, size_t stride, size_t rows, const double *, size_t n,          \
                          double *sums);                                                            \

@@ -54,7 +54,7 @@ def test_without_activation_it_says_what_was_understood(tmp_path: Path) -> None:
         load(tmp_path / "net.safetensors")
     message = str(caught.value)
     assert "fc0: Gemm 5 -> 4; fc1: Gemm 4 -> 3" in message
-    assert "--activation relu" in message
+    assert 'activation="relu"' in message
 
 
 def convolutional() -> dict[str, np.ndarray]:

@@ -92,7 +92,7 @@ static void rows_agree(const char *what, double s[3][7], const double *size, siz
 #define COMPARE(F, S, ANY)                                                                         \
     static F S##_x[8][MOST], S##_p[MOST], S##_q[MOST], S##_r[MOST], S##_s[MOST];                   \
     static double S##_c[4][MOST];                                                                  \
-    /* Kernels of rows with slopes of their own, which lie in [0, 1]. */                            \
+    /* Kernels of rows with slopes of their own, which lie in [0, 1]. */                           \
     static void compare_own_##S(const struct gamma_table *a, const struct gamma_table *b,          \
                                 size_t n, int special) {                                           \
         static F slope[2][MOST], rows[2][MOST], out[2][MOST], moments[2][2][MOST];                 \
