@@ -96,7 +96,7 @@ def kernel_entries() -> set[str]:
     return {
         name
         for name in declared
-        if not re.search("_(available|select|room|room_f32|room_f64)$", name)
+        if not re.search("_(available|select|block|room|room_f32|room_f64)$", name)
     }
 
 
