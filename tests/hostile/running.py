@@ -138,6 +138,7 @@ def _measured(commands: list[list[str]]) -> dict[str, object]:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, resource.RLIM_INFINITY))
     status, errors, trouble, neurons = [], [], "", 0
     start = time.process_time()
+    held = max(0, _status("VmRSS") - (BASE_BYTES >> 1))  # by the tests' own process
     for command in commands:
         out, err = StringIO(), StringIO()
         try:
@@ -152,7 +153,7 @@ def _measured(commands: list[list[str]]) -> dict[str, object]:
         if status[-1] and command[0] == "inspect":
             break
     seconds = time.process_time() - start
-    return {"status": status, "errors": errors, "seconds": seconds, "peak": _peak(),
+    return {"status": status, "errors": errors, "seconds": seconds, "peak": _peak() - held,
             "neurons": neurons, "trouble": trouble}  # fmt: skip
 
 
@@ -170,10 +171,17 @@ def _expanded(command: list[str]) -> tuple[list[str], int]:
     return asked, known["neurons"]
 
 
-def _peak() -> int:
+def _status(field: str) -> int:
+    """Bytes of a field of this process's status; 0 where there is none."""
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would count what the parent holds
-        lines = status.read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    if not status.exists():
+        return 0
+    lines = status.read_text().splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(field)), 0)
+
+
+def _peak() -> int:
+    if found := _status("VmHWM"):  # ru_maxrss would count what the parent holds
+        return found
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
