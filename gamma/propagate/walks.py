@@ -455,7 +455,8 @@ class Walk:
             inputs = [self.bounds[i] for i in node.inputs]
             with np.errstate(all="ignore"):
                 image = interval_step(node, inputs, self.options.guarantee, self.options.dtype)
-            bounds.intersect(image.lower, image.upper, node.name)
+            boxes, neurons = np.divmod(np.arange(bounds.lower.size), node.size)
+            self.tighten(index, boxes, neurons, image.lower.ravel(), image.upper.ravel())
         elif index:
             done = self._rowed.get(index, False)
             varies = (bounds.lower < bounds.upper).reshape(len(bounds.lower), -1)
