@@ -36,8 +36,8 @@ from gamma.ops.exact import narrow
 from gamma.ops.execution import Execution
 from gamma.runtime import resident
 
-# Entries of index arrays and constants that a translation may make (int64: 256 MB).
-ENTRIES_LIMIT = 1 << 25
+# Entries of index arrays and constants that a translation may make (int64: 128 MB).
+ENTRIES_LIMIT = 1 << 24
 # The same, counting temporary arrays as well: this bounds time.
 WORK_LIMIT = 1 << 28
 NODE_LIMIT = 1 << 31
