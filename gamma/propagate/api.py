@@ -85,6 +85,8 @@ def options_of(
     dtype: str,
     deadline: float | None,
     row_bytes: int = DEFAULT_ROW_BYTES,
+    progress: Callable[[str], None] | None = None,
+    steps: int = 5,
 ) -> Options:
     """What a walk is asked for, from the words of a caller; UsageError for one that is unknown."""
     if not isinstance(network, Network):
@@ -99,7 +101,7 @@ def options_of(
         or (dtype == "auto" and narrow(network))
     )
     chosen = np.dtype(np.float64 if wide else np.float32)
-    return Options(method, guarantee, chosen, row_bytes, deadline)
+    return Options(method, guarantee, chosen, row_bytes, deadline, progress, steps)
 
 
 def _batched(net: Network, box: Box) -> Box:
@@ -147,11 +149,15 @@ def _own_threads(net: Network, method: str) -> AbstractContextManager[None]:
     Threads of the BLAS wait for more work by spinning: they would take the processors from ours.
     Changing their number takes 30 µs, as long as a small network.
     """
-    large = facts_of(net).convolves and sum(facts_of(net).sizes) > _SMALL
-    shared = method == "alpha" or (method == "crown" and large)
+    shared = method == "alpha" or (method == "crown" and _large(net))
     if not shared or workers.workers() == 1:
         return nullcontext()
     return threads.limit_blas(1)
+
+
+def _large(net: Network) -> bool:
+    """Whether the rows of a convolutional network are work enough to share."""
+    return facts_of(net).convolves and sum(facts_of(net).sizes) > _SMALL
 
 
 def bounds(
@@ -193,8 +199,7 @@ def bounds(
         UsageError: sizes or options that do not fit. ResourceError: the deadline passed.
         UnsupportedError: float64 arithmetic is not what sound bounds need on this machine.
     """
-    options = options_of(net, method, guarantee, dtype, deadline, row_bytes)
-    options = replace(options, steps=steps)
+    options = options_of(net, method, guarantee, dtype, deadline, row_bytes, steps=steps)
     many = _batched(net, box)
     single = many.shape != box.shape and len(many.lower) == 1
     few = dtype == "auto" and options.refines and net.nodes[net.output].size <= _FEW_OUTPUTS
@@ -225,8 +230,7 @@ def bounds(
 
 
 def _joined(parts: Sequence[tuple[Array, Array]], single: bool) -> BoundedTensor:
-    lower = np.concatenate([p[0] for p in parts])
-    upper = np.concatenate([p[1] for p in parts])
+    lower, upper = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
     return BoundedTensor(lower[0], upper[0]) if single else BoundedTensor(lower, upper)
 
 
@@ -254,8 +258,7 @@ def lower_bounds(
     Raises:
         ResourceError: the deadline passed. UsageError: sizes or options that do not fit.
     """
-    options = options_of(net, method, guarantee, dtype, deadline, row_bytes)
-    options = replace(options, progress=progress)
+    options = options_of(net, method, guarantee, dtype, deadline, row_bytes, progress)
     many = _batched(net, box)
     size = int(np.prod(net.output_shape))
     if specification.output_rows.shape[1:] != (size,):

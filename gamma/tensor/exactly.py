@@ -30,8 +30,9 @@ def exact_floats(values: npt.ArrayLike, what: str) -> Array:
         array = np.asarray(values)
     except (ValueError, TypeError, OverflowError):
         raise UsageError(f"{what} is no array of numbers of one shape") from None
-    if array.dtype in (np.float32, np.float64):
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.char in "fd":
+        native = array.dtype.isnative
+        return array if native else array.astype(array.dtype.newbyteorder("="))
     if array.dtype == np.float16:
         return array.astype(np.float32)
     if array.dtype.kind not in "fiu":
