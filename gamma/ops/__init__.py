@@ -31,6 +31,7 @@ from gamma.ops.elementwise import (
 )
 from gamma.ops.linear import Add, Concat, Gemm, ReduceSum, Scale
 from gamma.ops.movement import Gather, Reshape, Transpose
+from gamma.ops.normalization import Normalize
 from gamma.ops.periodic import Cos, Sin
 from gamma.ops.pooling import ReduceMax
 from gamma.ops.products import MatMul, Mul
@@ -40,7 +41,7 @@ TABLE: dict[str, type[Operator]] = {
     record.__name__: record
     for record in (
         *(Input, Gemm, Conv, ConvTranspose, Scale, Add, Concat, ReduceSum),
-        *(Reshape, Transpose, Gather, ReduceMax, Mul, MatMul, Softmax),
+        *(Reshape, Transpose, Gather, ReduceMax, Mul, MatMul, Softmax, Normalize),
         *(Relu, LeakyRelu, PRelu, Clip, Abs, Sign, HardSigmoid, HardSwish),
         *(Sigmoid, Tanh, Elu, Softplus, Exp, Log, Sqrt, Reciprocal, Pow, Erf, Gelu, Silu),
         *(Sin, Cos),
@@ -72,6 +73,7 @@ __all__ = [
     "Log",
     "MatMul",
     "Mul",
+    "Normalize",
     "Operator",
     "PRelu",
     "Pow",

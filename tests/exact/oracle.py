@@ -200,6 +200,16 @@ class Truth:
                 out[(*lead, k)] = 1 / odds
         return np.moveaxis(out, -1, op.axis)
 
+    def _normalize(self, op: ops.Normalize, x: Numbers) -> Numbers:
+        grouped = x.reshape(*x.shape[: op.axis % x.ndim], -1)
+        out, d = np.empty(grouped.shape, object), grouped.shape[-1]
+        for lead in np.ndindex(*out.shape[:-1]):
+            group = grouped[lead]
+            c = group - sum(group) / d if op.centred else group
+            root = _ball(sum(c * c) / d + q(op.epsilon)).sqrt()
+            out[lead] = _map(lambda v, root=root: _ball(v) / root, c)
+        return out.reshape(x.shape)
+
     def _reducemax(self, op: ops.ReduceMax, x: Numbers) -> Numbers:
         moved = np.moveaxis(x, op.axis, -1)
         out = np.empty(moved.shape[:-1], object)

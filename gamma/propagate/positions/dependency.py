@@ -25,6 +25,7 @@ from gamma.ops import (
     Gemm,
     MatMul,
     Mul,
+    Normalize,
     ReduceMax,
     ReduceSum,
     Reshape,
@@ -139,6 +140,11 @@ def _softmax(op: Softmax, parts: Sequence[Labels], shape: Shape) -> Labels:
     return np.broadcast_to(np.expand_dims(_join(parts[0], axis), axis), shape)
 
 
+def _normalize(op: Normalize, parts: Sequence[Labels], shape: Shape) -> Labels:
+    axes = tuple(range(op.axis % len(shape), len(shape)))
+    return np.broadcast_to(np.expand_dims(_join(parts[0], axes), axes), shape)
+
+
 def _mul(op: Mul, parts: Sequence[Labels], shape: Shape) -> Labels:
     return _join(np.stack([np.broadcast_to(part, shape) for part in parts]), 0)
 
@@ -178,6 +184,7 @@ RULES: dict[type, Rule] = {
     ReduceSum: _reduce_sum,
     ReduceMax: _reduce_max,
     Softmax: _softmax,
+    Normalize: _normalize,
     Mul: _mul,
     MatMul: _matmul,
 }
@@ -309,7 +316,7 @@ def _cut(cut: Cuts, index: int, kept: dict[int, Kept]) -> tuple[Operator, Hashab
         # With one label along every axis, any of them is the axis.
         same = all(cut.axis[i] == axis and (kept[i] == mine).all() for i in inputs)
         return _cut_constants(op, node.shape, axis, mine) if same else None
-    if isinstance(op, Gemm | ReduceSum | ReduceMax | Softmax | Conv):
+    if isinstance(op, Gemm | ReduceSum | ReduceMax | Softmax | Normalize | Conv):
         source = inputs[0]
         whole = kept[source].all() or cut.axis[source] not in _read(op, len(node.shape))
         return (op, id(op)) if whole else None
@@ -327,6 +334,8 @@ def _read(op: Operator, rank: int) -> tuple[int, ...]:
         return (op.axis % (rank + 1),)
     if isinstance(op, Softmax):
         return (op.axis % rank,)
+    if isinstance(op, Normalize):
+        return tuple(range(op.axis % rank, rank))
     if isinstance(op, Conv):
         own = [
             (kernel, op.strides[a], op.pads[a], op.pads[a + rank - 1]) == (1, 1, 0, 0)

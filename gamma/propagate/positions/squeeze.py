@@ -18,6 +18,7 @@ from gamma.ops import (
     Gemm,
     MatMul,
     Mul,
+    Normalize,
     ReduceMax,
     ReduceSum,
     Reshape,
@@ -82,6 +83,8 @@ def _squeezed(op: Operator, before: list[Shape], shape: Shape) -> Operator | Non
         return ReduceMax(op.axis % (rank + 1) - dropped)
     if isinstance(op, Softmax) and op.axis % rank >= dropped:
         return Softmax(op.axis % rank - dropped)
+    if isinstance(op, Normalize) and op.axis % rank >= dropped:
+        return replace(op, axis=op.axis % rank - dropped)
     return None
 
 

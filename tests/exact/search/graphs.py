@@ -112,6 +112,13 @@ def _along(record: Any) -> Make:
     return make
 
 
+def _normalize(n: Numbers, shape: Shape) -> Any:
+    if not shape:
+        return None
+    axis = n.draw(st.sampled_from((-1, -1, 0, -len(shape))))
+    return ops.Normalize(axis, n.number(1e-5, 1.0, 1e-12, 0.0, 2.0**-140), n.draw(st.booleans()))
+
+
 def _p_relu(n: Numbers, shape: Shape) -> Any:
     return ops.PRelu(n.array(*n.draw(st.sampled_from((shape[-1:], shape, (1,)))), dtype="float32"))
 
@@ -128,6 +135,7 @@ MAKERS: dict[str, Make] = {
     "ConvTranspose": _conv_transpose,
     "PRelu": _p_relu,
     "Softmax": _along(ops.Softmax),
+    "Normalize": _normalize,
 }
 SEVERAL = ("Add", "Concat", "Mul", "MatMul")
 

@@ -1,0 +1,244 @@
+"""Layer and root-mean-square normalisation over the trailing axes: images of a box, planes.
+
+y_i = c_i / sqrt(mean(c²) + epsilon), where c = x - mean(x) (layer normalisation; Ba et al. 2016) or
+c = x (root mean square; Zhang and Sennrich 2019). Gain and bias are a `Scale` behind it.
+
+Of one entry against the d - 1 others: Σ c_j² = k·c_i² + W, where W is what the others alone scatter
+about their own mean (k = d/(d - 1)), or their sum of squares (k = 1). y_i increases in c_i and
+shrinks as W grows, and |y_i| <= sqrt(d/k) for every input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gamma.errors import UsageError
+from gamma.ops.base import Array, Float64, Operator, Shape
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.charges import TINY, LinearCharge
+from gamma.ops.execution import FLOAT32_MAX, UNIT
+from gamma.ops.rank_one import RankOne, Slopes, rank_one
+from gamma.ops.tables import NodeSlopes, Precision
+from gamma.tensor import rounding
+
+LARGEST = 2.0**480
+"""Entries up to here have squares, and sums of squares, in the range of float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Normalize(Operator):
+    """y = c / sqrt(mean(c²) + epsilon) over the axes from ``axis`` on (without the batch axis).
+
+    ``centred``: c = x - mean(x), else c = x. Raises UsageError for a negative epsilon.
+    """
+
+    axis: int = -1
+    epsilon: float = 1e-5
+    centred: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.epsilon < math.inf:
+            raise UsageError(f"{self.name}: epsilon {self.epsilon}, expected a number >= 0")
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if not -len(shape) <= self.axis < len(shape):
+            raise UsageError(f"{self.name}: {shape} has no axis {self.axis}")
+        return shape
+
+    def grouped(self, x: Array) -> Array:
+        """(batch, *shape) as (batch, *outer, d): what is normalised together is the last axis."""
+        first = self.axis % (x.ndim - 1) + 1
+        return x.reshape(*x.shape[:first], -1)
+
+    def forward(self, *inputs: Array) -> Array:
+        x = self.grouped(inputs[0])
+        with np.errstate(all="ignore"):
+            c = x - x.mean(axis=-1, keepdims=True) if self.centred else x
+            y = c / np.sqrt((c * c).mean(axis=-1, keepdims=True) + x.dtype.type(self.epsilon))
+        result: Array = y.reshape(inputs[0].shape)
+        return result
+
+    def vjp(self, gradient: Array, inputs: Sequence[Array], output: Array) -> tuple[Array, ...]:
+        g, x, y = (self.grouped(part) for part in (gradient, inputs[0], output))
+        c = x - x.mean(axis=-1, keepdims=True) if self.centred else x
+        root = np.sqrt((c * c).mean(axis=-1, keepdims=True) + self.epsilon)
+        g = g - y * (g * y).mean(axis=-1, keepdims=True)
+        g = g - g.mean(axis=-1, keepdims=True) if self.centred else g
+        return ((g / root).reshape(gradient.shape).astype(gradient.dtype, copy=False),)
+
+    def propagate(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
+        x = inputs[0]
+        low, high = self.grouped(x.lower), self.grouped(x.upper)
+        lower, upper = self.image(low, high)
+        if how.guarantee == "float32":
+            noise = self.float32_noise(low, high, np.maximum(-lower, upper))
+            lower, upper = rounding.down(lower - noise), rounding.up(upper + noise)
+        lower, upper = lower.reshape(x.lower.shape), upper.reshape(x.lower.shape)
+        return NodeBounds(lower, upper, rounding.midpoint(lower, upper))
+
+    def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
+        return (np.asarray(inputs[0].lower < inputs[0].upper),)
+
+    def relax(
+        self,
+        inputs: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+        carried: LinearCharge | None = None,
+        slopes: NodeSlopes | None = None,
+    ) -> RankOne:
+        x = _grouped_bounds(self, inputs[0])
+        lower, upper = self.image(x.lower, x.upper)
+        noise: Float64 | float = 0.0
+        if how.guarantee == "float32":
+            noise = self.float32_noise(x.lower, x.upper, np.maximum(-lower, upper))
+        zero = np.zeros_like(lower)
+        below, above = (Slopes(zero, zero, zero, end) for end in (lower, upper))
+        axis, flat = x.lower.ndim - 1, _grouped_bounds(self, after)
+        return rank_one(axis, x, flat, how.dtype, below, above, noise)
+
+    def image(self, lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
+        """Bounds of y (batch, *outer, d), infinite where x may lie outside the domain (0/0)."""
+        d = lower.shape[-1]
+        share = d / (d - 1) if self.centred and d > 1 else 1.0
+        with np.errstate(all="ignore"):
+            if self.centred:
+                own, others = _about_mean(lower, upper)
+            else:
+                own, others = (lower, upper), _squares(lower, upper)
+            cap = rounding.up(np.sqrt(np.float64(d - 1 if self.centred else d)))
+            low = self._least(own[0], others, share, cap)
+            high = -self._least(-own[1], others, share, cap)
+            defined = self.epsilon + least_square(lower, upper, self.centred) > 0
+        return np.where(defined, low, -np.inf), np.where(defined, high, np.inf)
+
+    def _least(
+        self, c: Float64, others: tuple[Float64, Float64], share: float, cap: Float64
+    ) -> Float64:
+        """y at c, with the others' W where it is least; never below -cap."""
+        d = c.shape[-1]
+        scatter = np.where(c >= 0, others[1], others[0])
+        square = (share * c * c + scatter) / d + self.epsilon
+        away = np.where(c >= 0, 1.0, -1.0)
+        square = np.maximum(square * (1 + away * 2.0**-49) + away * TINY, 0.0)
+        y = c / np.sqrt(square)
+        y = y - 2.0**-51 * abs(y) - TINY
+        known = (abs(c) <= LARGEST) & (scatter <= LARGEST**2)
+        return np.where(known & (y >= -cap), np.minimum(y, cap), -cap)
+
+    def float32_noise(self, lower: Float64, upper: Float64, reach: Float64) -> Float64:
+        """How far float32 executions may lie from y, at most ``reach`` in size: (batch, *outer, d).
+
+        They may take the variance in one pass (mean of squares less square of the mean) or in two,
+        sums in any order, and x·s - mean·s for (x - mean)·s. Infinite for a whole group where the
+        executed variance may not be positive, or where a number may leave the range of float32.
+        docs/numerics.md derives it.
+        """
+        d = lower.shape[-1]
+        with np.errstate(all="ignore"):
+            size = np.maximum(abs(lower), abs(upper))
+            squares = (size * size).sum(axis=-1, keepdims=True) * (1 + 2.0**-20)
+            mean = size.mean(axis=-1, keepdims=True) * (1 + 2.0**-20)
+            most = size.max(axis=-1, keepdims=True)
+            sums = (8 if self.centred else 1) * rounding.gamma_factor(d + 8, np.float32)
+            square = least_square(lower, upper, self.centred) + self.epsilon
+            error = (2.0**-18 + sums) * squares / d + 2 * UNIT * self.epsilon + 2.0**-122
+            left = 1 - error / square
+            root = 1 / np.sqrt(square)
+            astray = (1 / np.sqrt(left) - 1) * (1 + 2.0**-20) + 2.0**-18
+            astray = np.where(left > 0, astray, np.inf)
+            shift = sums * mean + 8 * UNIT * size if self.centred else np.zeros_like(size)
+            noise = reach * astray + shift * root * (1 + astray)
+            noise = noise * (1 + 2.0**-20) + 2.0**-140
+            peak = np.maximum(4 * squares + self.epsilon, 2 * most * root * (1 + astray))
+            known = (peak <= FLOAT32_MAX) & np.isfinite(noise).all(axis=-1, keepdims=True)
+        return np.where(known, noise, np.inf)
+
+
+def _grouped_bounds(op: Normalize, x: NodeBounds) -> NodeBounds:
+    lower, upper, centre = (op.grouped(part) for part in (x.lower, x.upper, x.centre))
+    return NodeBounds(lower, upper, centre, _radius=op.grouped(x.radius))
+
+
+def least_square(lower: Float64, upper: Float64, centred: bool) -> Float64:
+    """At most mean(c²), for every point of the box: (batch, *outer, 1), never below 0.
+
+    Centred, d·mean(c²) = Σ (x_j - t)² - d·(mean(x) - t)² for any t.
+    """
+    d = lower.shape[-1]
+    if centred:
+        t = _middle(lower, upper)
+        lower, upper = rounding.down(lower - t), rounding.up(upper - t)
+    near = np.maximum(np.maximum(lower, -upper), 0.0)
+    total = (near * near).sum(axis=-1, keepdims=True)
+    error = rounding.gamma_factor(d + 8, np.float64) * total
+    if centred:
+        ends = [end.sum(axis=-1, keepdims=True) for end in (lower, upper)]
+        size = np.maximum(abs(lower), abs(upper)).sum(axis=-1, keepdims=True)
+        g = rounding.gamma_factor(d + 8, np.float64) * size
+        far = np.maximum(abs(ends[0]), abs(ends[1])) + g
+        total = total - far * far / d * (1 + 2.0**-40)
+    found = (total - error) / d * (1 - 2.0**-40) - TINY
+    return np.where(found > 0, found, 0.0)
+
+
+def _middle(lower: Float64, upper: Float64) -> Float64:
+    """A number near the mean of every group; any would be valid."""
+    middle = (0.5 * lower + 0.5 * upper).mean(axis=-1, keepdims=True)
+    return np.where(np.isfinite(middle), middle, 0.0)
+
+
+def _squares(lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
+    """The least and greatest sum of the other entries' squares."""
+    near = np.maximum(np.maximum(lower, -upper), 0.0)
+    far = np.maximum(abs(lower), abs(upper))
+    g = rounding.gamma_factor(lower.shape[-1] + 4, np.float64)
+    return _others(near * near) * (1 - g), _others(far * far) * (1 + g)
+
+
+def _about_mean(
+    lower: Float64, upper: Float64
+) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
+    """Ends of c_i = x_i - mean(x), and of the others' Σ (x_j - t)² - (d - 1)·(mean - t)².
+
+    The mean is the others' own; any t is valid.
+    """
+    d = lower.shape[-1]
+    if d == 1:
+        zero = np.zeros_like(lower)
+        return (zero, zero), (zero, zero)
+    t = _middle(lower, upper)
+    low, high = rounding.down(lower - t), rounding.up(upper - t)
+    near = np.maximum(np.maximum(low, -high), 0.0)
+    far = np.maximum(abs(low), abs(high))
+    g = rounding.gamma_factor(2 * d + 16, np.float64)
+    sums = _others(low), _others(high)
+    lost = g * _others(far)
+    own = tuple(
+        (end * (d - 1) - rest - sign * (lost + g * d * abs(end))) / d
+        for end, rest, sign in ((low, sums[1], 1.0), (high, sums[0], -1.0))
+    )
+    below = np.maximum(np.maximum(sums[0], -sums[1]) - lost, 0.0)
+    above = np.maximum(abs(sums[0]), abs(sums[1])) + lost
+    squares = _others(near * near), _others(far * far)
+    error = g * (squares[1] + above * above / (d - 1)) + TINY
+    least = squares[0] - above * above / (d - 1) - error
+    return (own[0], own[1]), (
+        np.maximum(least, 0.0),
+        squares[1] - below * below / (d - 1) + error,
+    )
+
+
+def _others(x: Float64) -> Float64:
+    """For each entry the sum of the others along the last axis."""
+    before, behind = np.zeros_like(x), np.zeros_like(x)
+    before[..., 1:] = x[..., :-1].cumsum(axis=-1)
+    behind[..., :-1] = x[..., :0:-1].cumsum(axis=-1)[..., ::-1]
+    result: Float64 = before + behind
+    return result
