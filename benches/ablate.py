@@ -26,6 +26,7 @@ from benches.cases import DATA, ROOT, Case, case, names
 from benches.report import markdown
 from gamma import tuning
 from gamma.propagate import bounds
+from gamma.runtime import heap
 
 PAGE = ROOT / "docs" / "performance" / "ablation.md"
 SMALL = ("digits_mlp", "digits_cnn", "acasxu_1_1_p1", "reach_robot", "rl_cartpole", "made_0")
@@ -210,4 +211,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    heap.own()
     sys.exit(main())

@@ -271,4 +271,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    from gamma.runtime import heap
+
+    heap.own()
     sys.exit(main())

@@ -29,7 +29,7 @@ from benches.report import markdown
 from gamma import ops
 from gamma.network.graph import Builder, Network
 from gamma.propagate import ParallelConfig, bounds, verify_parallel, workers
-from gamma.runtime import threads
+from gamma.runtime import heap, threads
 from gamma.tensor.box import Box
 
 PAGE = ROOT / "docs" / "performance" / "parallel.md"
@@ -256,4 +256,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    heap.own()
     sys.exit(main())

@@ -66,6 +66,9 @@ def _run(argv: Sequence[str] | None) -> int:
         print(script(parser, args.shell))
         return 0
     from gamma.cli.profile import profiled
+    from gamma.runtime import heap
+
+    heap.own()
 
     with profiled(args):
         status: int = importlib.import_module(f"gamma.cli.{args.command}").run(args)

@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from gamma.errors import PropertyError, UsageError
 from gamma.network.exact import enclose_rows, exact_fractions
-from gamma.network.rows import ConstraintRows, constraint_rows
 from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_integer
 from gamma.tensor.rounding import fraction_up, to_down, to_up
@@ -210,10 +209,6 @@ class Property:
             lower[index] = upper[index] = nearest
         return lower, upper, holds
 
-    def rows(self, region: int) -> ConstraintRows:
-        """Every constraint of a region's unsafe set as matrix rows; see ConstraintRows."""
-        return constraint_rows(self.regions[region].unsafe, self.inputs, self.outputs)
-
     def regions_of(self, x: npt.ArrayLike) -> list[int]:
         """Regions whose exact input set contains the point ``x`` (any float array of the size)."""
         point = self._flat(x, self.inputs, "x")
@@ -324,7 +319,6 @@ def robustness(box: Box, label: int, outputs: int | None = None) -> Property:
 __all__ = [
     "Ball",
     "Conjunction",
-    "ConstraintRows",
     "LinearConstraint",
     "Property",
     "Region",

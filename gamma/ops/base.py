@@ -7,6 +7,7 @@ each input (`gamma.ops.tables`), so that a new operator is one file here and not
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,6 +32,10 @@ Float64 = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 # Fields that hold no weights but what is known about their rounding.
 _ESTIMATES = ("weight_error", "weight_noise", "shift_error", "execution")
+# One thread makes or drops derived constants at a time: two would hold two copies of a weight. Made
+# while it is held are others of the same operator, hence reentrant.
+_DERIVED = threading.RLock()
+_ABSENT = object()
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,16 +120,22 @@ class Operator:
     def cached(self, key: str, make: Any) -> Any:
         """A derived constant (a cast or absolute copy of a weight), computed once per record."""
         store = self.__dict__.setdefault("_derived", {})
-        if key not in store:
-            store[key] = make()
-        return store[key]
+        found = store.get(key, _ABSENT)
+        if found is _ABSENT:
+            with _DERIVED:
+                found = store.get(key, _ABSENT)
+                if found is _ABSENT:
+                    found = store[key] = make()
+        return found
 
     def forget(self, least_bytes: int = 1 << 16) -> None:
         """Drop derived constants of at least ``least_bytes``; they are made again when needed."""
         store = self.__dict__.get("_derived", {})
         own = {id(getattr(self, f.name)) for f in fields(self)}
-        for key in [key for key, value in store.items() if _size_of(value, own) >= least_bytes]:
-            del store[key]
+        with _DERIVED:
+            for key, value in list(store.items()):
+                if _size_of(value, own) >= least_bytes:
+                    del store[key]
 
 
 def _taken(what: str, kind: str, value: Any) -> Any:

@@ -86,7 +86,6 @@ class Composite(Elementwise):
     """
 
     steps: tuple[Step, ...]
-    direction = 0
     curvature = (1,)  # any: where it bends is not known
 
     # --- point values ---------------------------------------------------------------------------

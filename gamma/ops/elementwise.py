@@ -29,7 +29,6 @@ class Elementwise(Operator):
 
     Class data of a function:
         breaks, curvature: f is convex (1), concave (-1) or linear (0) between the breaks.
-        direction: 1 non-decreasing, -1 non-increasing, 0 neither (then `stationary` is used).
         stationary: points where an interior extremum can sit.
         image: the range of f; results are clamped into it.
         domain: where f is defined (closed or open: `open_domain`); outside it nothing is known.
@@ -42,7 +41,6 @@ class Elementwise(Operator):
 
     breaks: ClassVar[tuple[float, ...]] = ()
     curvature: ClassVar[tuple[int, ...]] = (0,)
-    direction: ClassVar[int] = 1
     stationary: ClassVar[tuple[float, ...]] = ()
     image: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
@@ -320,7 +318,6 @@ class Clip(Elementwise):
 class Abs(Elementwise):
     breaks = (0.0,)
     curvature = (0, 0)
-    direction = 0
     stationary = (0.0,)
     image = (0.0, math.inf)
     float32_error = EXACT
@@ -476,7 +473,6 @@ class Sqrt(Elementwise):
 class Reciprocal(Elementwise):
     breaks = (0.0,)
     curvature = (-1, 1)
-    direction = -1
     float32_error = (2.0**-22, 2.0**-148, 0.0)
 
     def function(self, x: Array) -> Array:
@@ -556,7 +552,6 @@ class Gelu(Elementwise):
     """x·Φ(x); ``approximate`` "none" (exact, by erfc) or "tanh" (its usual tanh formula)."""
 
     approximate: str = "none"
-    direction = 0
     slope_error = 2.0**-44
     # The rounded argument of erfc (and of the sigmoid) costs 2z²u relatively: past VALUE_ERROR
     # from x = -22 on, where the function is below 2^-360.
@@ -618,7 +613,6 @@ class Silu(Elementwise):
 
     breaks = (-_SILU_INFLECTION, _SILU_INFLECTION)
     curvature = (-1, 1, -1)
-    direction = 0
     stationary = (_SILU_MINIMUM,)
     image = (-0.27846455, math.inf)
     slope_error = 2.0**-44
@@ -674,7 +668,6 @@ class HardSwish(Elementwise):
 
     breaks = (-3.0, 3.0)
     curvature = (0, 1, 0)
-    direction = 0
     stationary = (-1.5,)
     image = (-0.375, math.inf)
     slope_error = 2.0**-48

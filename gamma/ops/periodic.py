@@ -22,7 +22,6 @@ class Sin(Elementwise):
 
     phase: ClassVar[float] = 0.0  # zeros (inflections) at phase + k·pi; convex below the first
     image = (-1.0, 1.0)
-    direction = 0
     absolute_error = 2.0**-46
     slope_error = 2.0**-46
     float32_error = (2.0**-20, 2.0**-20, 2.0**-24)

@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 from gamma import telemetry, tuning
 from gamma.errors import InternalError, ResourceError, UnsupportedError, UsageError
+from gamma.methods import GUARANTEES as GUARANTEES
+from gamma.methods import METHODS as METHODS
+from gamma.methods import REFINING
 from gamma.network.graph import Network
 from gamma.ops import Gemm, Linear
 from gamma.ops.bounds import NodeBounds
@@ -28,9 +31,6 @@ from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.facts import Facts, facts_of
 from gamma.propagate.interval import input_bounds, interval_step
-from gamma.propagate.methods import GUARANTEES as GUARANTEES
-from gamma.propagate.methods import METHODS as METHODS
-from gamma.propagate.methods import REFINING
 from gamma.propagate.rows.block import dense, unit
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
 from gamma.propagate.rows.tables import Tables

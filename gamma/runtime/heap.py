@@ -22,14 +22,25 @@ _KEPT = 128 << 20
 _SMALL = 3 << 20
 
 
+_process = {"owned": False}
+
+
+def own() -> None:
+    """Say that this process is gamma's: a command line, a worker, a benchmark.
+
+    The allocator belongs to the whole process, so in one that only calls gamma nothing is changed.
+    """
+    _process["owned"] = True
+
+
 def keep() -> bool:
-    """Ask the C library to keep memory; whether it agreed."""
-    return tuning.enabled("kept_memory") and _set(_LARGE, _KEPT)
+    """Ask the C library to keep memory; whether it agreed. Nothing happens in a host's process."""
+    return _process["owned"] and tuning.enabled("kept_memory") and _set(_LARGE, _KEPT)
 
 
 def give_back() -> bool:
     """Ask it to return large memory: copies of weights in turn would leave holes in the heap."""
-    return _set(_SMALL, _LARGE)
+    return _process["owned"] and _set(_SMALL, _LARGE)
 
 
 @lru_cache(maxsize=1)  # what was asked for last is in force

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gamma.errors import UsageError
+from gamma.methods import GUARANTEES as GUARANTEES
+from gamma.methods import METHODS as METHODS
 
-METHODS = ("ibp", "crown-ibp", "crown", "alpha")
-GUARANTEES = ("real", "float32")
 DTYPES = ("auto", "float32", "float64")
 NORMS = ("inf", "2", "1")
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from gamma.errors import FormatError, GammaError, UsageError
 from gamma.formats.files import open_regular
+from gamma.runtime import heap
 from gamma.runtime.threads import available
 from gamma.verify.choices import check_options
 from gamma.verify.records import SCHEMA, Record, Records
@@ -371,6 +372,7 @@ def _end_with(parent: int) -> None:
             time.sleep(0.5)
         os._exit(1)
 
+    heap.own()
     threading.Thread(target=watch, daemon=True).start()
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from gamma.network.exact import enclose
 from gamma.network.property import Conjunction, LinearConstraint, Property, Region
 from gamma.verify.contradiction import contradictory
 
@@ -57,7 +58,7 @@ class Rows:
             [
                 value
                 if scale == 1 or not math.isfinite(value)
-                else float_down(Fraction(value) / scale)
+                else enclose(Fraction(value) / scale)[0]
                 for value, scale in zip(lower.tolist(), self.scale, strict=True)
             ]
         )
@@ -195,20 +196,9 @@ class Targets:
             exact &= _fill(rows_y[i], constraint.y, scale)
             if rows_x is not None:
                 exact &= _fill(rows_x[i], constraint.x, scale)
-            constant[i] = min(float_down(-constraint.bound * scale), LARGEST)
+            constant[i] = min(enclose(-constraint.bound * scale)[0], LARGEST)
         strict = np.array([c.strict for c in chosen], dtype=bool)
         return Rows(rows_y, rows_x, constant, strict, tuple(scales), exact)
-
-
-def float_down(value: Fraction) -> float:
-    """The largest float64 that is at most ``value`` (-inf below the range)."""
-    try:
-        number = float(value)
-    except OverflowError:
-        return math.nextafter(math.inf, 0) if value > 0 else -math.inf
-    if math.isinf(number):
-        return math.nextafter(math.inf, 0) if number > 0 else -math.inf
-    return number if Fraction(number) <= value else math.nextafter(number, -math.inf)
 
 
 def _mean(conjunction: Conjunction) -> LinearConstraint:

@@ -135,40 +135,6 @@ def test_whole_inputs():
     assert prop.is_unsafe([2.0, 0.5], [0.0]) is None
 
 
-def test_rows_are_whole_numbers_where_they_fit():
-    unsafe = (
-        (LinearConstraint(((0, F(1, 10)), (1, F(-3, 10))), (), F(1, 3)),),
-        (
-            LinearConstraint(((1, F(2)),), ((0, F(4)),), F(6), True),
-            LinearConstraint(((0, F(1, 3)), (1, F(1, 10**30))), (), F(0)),
-        ),
-    )
-    prop = Property((Region((F(0),), (F(1),), unsafe),), 1, 2)
-    rows = prop.rows(0)
-    assert rows.y.tolist()[:2] == [[1.0, -3.0], [0.0, 1.0]]
-    assert rows.x is not None
-    assert rows.x.tolist()[:2] == [[0.0], [2.0]]
-    assert rows.bounds[:2] == (F(10, 3), F(3))
-    assert rows.exact.tolist() == [True, True, False]
-    assert rows.strict.tolist() == [False, True, False]
-    assert rows.conjunction.tolist() == [0, 1, 1]
-    assert one([F(0)], [F(1)], ((LinearConstraint(((0, F(1)),), (), F(0)),),)).rows(0).x is None
-    huge = one([F(0)], [F(1)], ((LinearConstraint(((0, F(10**400, 3)),), (), F(0)),),))
-    assert huge.rows(0).y.tolist() == [[1.0]]
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(exact, min_size=3, max_size=3), st.lists(st.floats(-9, 9), min_size=3, max_size=3))
-def test_exact_rows_decide_as_the_constraints(coefficients, point):
-    terms = tuple((i, c) for i, c in enumerate(coefficients) if c)
-    constraint = LinearConstraint(terms, (), F(1, 7))
-    prop = Property((Region((F(0),), (F(1),), ((constraint,),)),), 1, 3)
-    rows = prop.rows(0)
-    total = sum((F(a) * F(b) for a, b in zip(rows.y[0].tolist(), point, strict=True)), F(0))
-    if rows.exact[0]:
-        assert constraint.holds(np.zeros(1), np.array(point)) == (total <= rows.bounds[0])
-
-
 def test_robustness_and_resolve():
     lower, upper = np.float32([[0.1, 0.2]]), np.float32([[0.3, 0.4]])
     waiting = robustness(Box(lower, upper), label=1)

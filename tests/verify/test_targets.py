@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gamma.network.exact import enclose
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.verify import targets
-from gamma.verify.targets import Targets, float_down
+from gamma.verify.targets import Targets
 from tests.verify.known import ONE, at_least, region
 
 FRACTIONS = st.fractions(max_denominator=10**9) | st.builds(
@@ -22,7 +23,7 @@ FRACTIONS = st.fractions(max_denominator=10**9) | st.builds(
 
 @given(FRACTIONS)
 def test_float_down_is_the_largest_float_below(value: Fraction) -> None:
-    number = float_down(value)
+    number = enclose(value)[0]
     if np.isinf(number):
         assert number < 0 and value < -Fraction(float(np.finfo(np.float64).max))
         return

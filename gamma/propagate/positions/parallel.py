@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
+from gamma.methods import REFINING
 from gamma.network.graph import Network
 from gamma.propagate import blocks, workers
 from gamma.propagate.api import bounds
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.facts import facts_of
-from gamma.propagate.methods import REFINING
 from gamma.propagate.positions import dependency
 from gamma.propagate.positions.dependency import Part
 from gamma.propagate.positions.squeeze import squeezed
