@@ -49,6 +49,9 @@ class Operator(Protocol):
     def propagate(self, inputs: Sequence[Any], how: Any) -> Any:
         """Interval bounds of the output (`gamma.ops.bounds.NodeBounds`) from the inputs'."""
 
+    def interval_bounds(self, inputs: Sequence[Any], how: Any) -> Any:
+        """`propagate` with what a float32 execution loses, and clean ends."""
+
     def unstable(self, inputs: Sequence[Any]) -> tuple[Array, ...]:
         """For each input, the neurons whose bounds decide how tight the relaxation is."""
 

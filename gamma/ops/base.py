@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from gamma.errors import UnsupportedError, UsageError
 from gamma.network.graph import Operator as OperatorProtocol
-from gamma.ops.bounds import NodeBounds
+from gamma.ops import affine_interval
+from gamma.ops.bounds import NodeBounds, clean
 from gamma.ops.execution import overflowed, stored
 from gamma.runtime import resident
 from gamma.tensor import rounding
@@ -94,6 +95,17 @@ class Operator:
     def propagate(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
         """Interval bounds of the output from those of the inputs."""
         raise UnsupportedError(f"{self.name} has no interval rule")
+
+    def interval_bounds(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
+        """`propagate` with what a float32 execution loses, and clean ends.
+
+        Raises InternalError where the ends contradict each other.
+        """
+        found = self.propagate(inputs, how)
+        lower, upper = found.lower, found.upper
+        if how.guarantee == "float32":
+            lower, upper = affine_interval.float32_range(lower, upper)
+        return affine_interval.centred(*clean(lower, upper, self.name))
 
     def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[npt.NDArray[np.bool_], ...]:
         """For each input, the neurons (batch, *shape) whose bounds decide how tight this one is."""
@@ -302,6 +314,30 @@ class Linear(Operator):
             return True
         return bool(self.cached("exact32", lambda: (weights.astype(np.float32) == weights).all()))
 
+    @property
+    def inexact(self) -> bool:
+        """Whether the real coefficients are known within an error per entry only."""
+        return False
+
+    def interval_bounds(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
+        return affine_interval.linear_bounds(self, inputs, how)
+
+    def moved(self, inputs: Sequence[NodeBounds]) -> NodeBounds:
+        """`interval_bounds` where entries only move."""
+        return affine_interval.moved(self, inputs)
+
+    def fused_interval(
+        self, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike
+    ) -> NodeBounds | None:
+        """`interval_bounds` in one call of the C library, for real arithmetic; None: no such."""
+        return None
+
+    def interval_products(
+        self, centres: Sequence[Float64], radii: Sequence[Float64], dtype: npt.DTypeLike
+    ) -> tuple[Float64, Float64]:
+        """L·centre and |L|·radius, each within γ_n of its absolute sum."""
+        return affine_interval.products(self, centres, radii, dtype)
+
     def forward(self, *inputs: Array) -> Array:
         result = self.linear(inputs)
         offset = self.offset()
@@ -334,6 +370,10 @@ class Weighted(Linear):
 
     def stored(self) -> Array:
         return self.weight
+
+    @property
+    def inexact(self) -> bool:
+        return self.weight_error is not None
 
     def strayed(self, reach: Sequence[Array], executed: bool) -> Float64 | None:
         parts = [self.weight_error, self.weight_noise if executed else None]

@@ -14,8 +14,9 @@ from typing import ClassVar
 import numpy as np
 
 from gamma.errors import UsageError
+from gamma.ops import affine_interval
 from gamma.ops.base import Array, Float64, Operator, Shape
-from gamma.ops.bounds import NodeBounds
+from gamma.ops.bounds import NodeBounds, clean
 from gamma.ops.charges import LinearCharge
 from gamma.ops.execution import overflowed
 from gamma.ops.relaxation import TINY, VALUE_ERROR, Lines, Piece, lines_with, relax
@@ -111,6 +112,17 @@ class Elementwise(Operator):
         if type(self).lines is not Elementwise.lines:
             return self.lines(lower, upper, dtype)
         return lines_with(self, slopes, lower, upper, dtype)  # type: ignore[arg-type]
+
+    def interval_bounds(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
+        (x,) = inputs
+        if self.hinge and (how.guarantee == "real" or not x.unbounded):
+            lower, upper, centre, radius = kernels.relu(x.lower, x.upper)
+            return NodeBounds(lower, upper, centre, _radius=radius)  # exact: clean ends stay clean
+        lower, upper = self.interval(x.lower, x.upper)
+        if how.guarantee == "float32":
+            noise = self.stray(x)
+            lower, upper = affine_interval.float32_range(lower - noise, upper + noise)
+        return affine_interval.centred(*clean(lower, upper, self.name))
 
     def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
         (x,) = inputs

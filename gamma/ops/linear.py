@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Operator as OperatorProtocol
+from gamma.ops import dense_interval
 from gamma.ops.base import Array, Float64, Linear, Shape, Weighted, cast_weight
+from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_product, exact_sum
 from gamma.ops.execution import Execution, overflowed
 
@@ -56,6 +58,16 @@ class Gemm(Weighted):
 
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
         return (_product(rows, cast_weight(self, self.weight, "weight", rows.dtype, False)),)
+
+    def fused_interval(
+        self, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike
+    ) -> NodeBounds | None:
+        return dense_interval.fused(self, inputs, dtype)
+
+    def interval_products(
+        self, centres: Sequence[Float64], radii: Sequence[Float64], dtype: npt.DTypeLike
+    ) -> tuple[Float64, Float64]:
+        return dense_interval.products(self, centres, radii, dtype)
 
     def start_rows(self, neurons: Array, shapes: Sequence[Shape], dtype: npt.DTypeLike) -> Array:
         if len(shapes[0]) > 1:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops.base import Array, Linear, Shape
+from gamma.ops.bounds import NodeBounds
 
 # Uses of one entry that are added one assignment after another; more are summed run by run.
 _MOST_ROUNDS = 16
@@ -43,6 +44,11 @@ class Reshape(Linear):
 
     def neutral(self, shape: Shape) -> bool:
         return shape == self.target
+
+    def moved(self, inputs: Sequence[NodeBounds]) -> NodeBounds:
+        # Nothing to compute; passing it costs nothing either.
+        x, shape = inputs[0], (len(inputs[0].lower), *self.target)
+        return NodeBounds(x.lower.reshape(shape), x.upper.reshape(shape), x.centre.reshape(shape))
 
     def after(self, previous: OperatorProtocol) -> Linear | None:
         if isinstance(previous, Reshape):

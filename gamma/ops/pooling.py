@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gamma.errors import UsageError
+from gamma.ops import affine_interval
 from gamma.ops.base import Array, Float64, Operator, Shape
-from gamma.ops.bounds import NodeBounds
+from gamma.ops.bounds import NodeBounds, clean
 from gamma.ops.charges import LinearCharge
 from gamma.ops.tables import NodeSlopes, Pick, Precision, picked
 from gamma.tensor.rounding import gamma_factor
@@ -68,6 +69,14 @@ class ReduceMax(Operator):
         """0, or infinite where an entry may have overflowed: a NaN is the maximum or is not."""
         lost = np.isinf(self._last(x.lower)) | np.isinf(self._last(x.upper))
         return np.where(lost.any(axis=-1), np.inf, 0.0)
+
+    def interval_bounds(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
+        (x,) = inputs
+        lower, upper = self.interval(x.lower, x.upper)
+        if how.guarantee == "float32":
+            noise = self.stray(x)
+            lower, upper = lower - noise, upper + noise
+        return affine_interval.centred(*clean(lower, upper, self.name))
 
     def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
         (x,) = inputs

@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 from gamma.methods import REFINING
 from gamma.network.graph import Network
 from gamma.ops import Conv, Gemm
+from gamma.ops.dense_interval import in_tiles
 from gamma.propagate.facts import facts_of
-from gamma.propagate.interval import in_tiles
 from gamma.runtime import choices
 
 # Rows of a block below which its products waste the bandwidth that the weights need.

@@ -21,10 +21,10 @@ from gamma.ops import Gemm, Relu, Reshape
 from gamma.ops.base import cast_weight
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
+from gamma.ops.dense_interval import dense_constants
 from gamma.ops.tables import Diagonal
 from gamma.propagate import workers
 from gamma.propagate.facts import facts_of
-from gamma.propagate.interval import dense_constants
 from gamma.runtime import pool
 from gamma.tensor import kernels, rounding
 

@@ -41,7 +41,12 @@ class Mutant:
     new: str
 
 
-I, C, B, T = "propagate/interval.py", "ops/charges.py", "propagate/rows/descend.py", "ops/tables.py"
+I, C, B, T = (
+    "ops/affine_interval.py",
+    "ops/charges.py",
+    "propagate/rows/descend.py",
+    "ops/tables.py",
+)
 P, Q = "ops/products.py", "ops/bilinear.py"
 S, K = "ops/softmax.py", "ops/rank_one.py"
 A, W, R, E, L = (
@@ -60,16 +65,34 @@ MUTANTS = (
     Mutant("INTERVAL.UNDERFLOW", I, "_TINY = 2.0**-1000", "_TINY = 0.0"),
     Mutant("SPREAD.SUM", I, "((1 + g) * (1 + op.uncertainty) * (1 + 2.0**-50))", "1.0"),
     Mutant("SPREAD.SCALE", I, "(1 + g) * (1 + op.uncertainty) *", "(1 + g) *"),
-    Mutant("SPREAD.FLOAT32", I, "(1 + rounding.gamma_factor(n + 1, np.float32)) *", "1.0 *"),
-    Mutant("SPREAD.SUBNORMAL", I, "(1 + 2.0**-50), n * 2.0**-148", "(1 + 2.0**-50), 0.0"),
-    Mutant("SPREAD.NARROWED", I, "[kernels.narrow_up(r) for", "[r.astype(np.float32) for"),
     Mutant(
-        "SPREAD.NARROWED_DENSE", I, "= kernels.narrow_up(radius)", "= radius.astype(np.float32)"
+        "SPREAD.FLOAT32",
+        "ops/dense_interval.py",
+        "(1 + rounding.gamma_factor(n + 1, np.float32)) *",
+        "1.0 *",
+    ),
+    Mutant(
+        "SPREAD.SUBNORMAL",
+        "ops/dense_interval.py",
+        "(1 + 2.0**-50), n * 2.0**-148",
+        "(1 + 2.0**-50), 0.0",
+    ),
+    Mutant(
+        "SPREAD.NARROWED",
+        "ops/dense_interval.py",
+        "[kernels.narrow_up(r) for",
+        "[r.astype(np.float32) for",
+    ),
+    Mutant(
+        "SPREAD.NARROWED_DENSE",
+        "ops/dense_interval.py",
+        "= kernels.narrow_up(radius)",
+        "= radius.astype(np.float32)",
     ),
     Mutant("NOISE.FLOAT32", O, "np.float32) * size + lost", "np.float32) * 0 * size + lost"),
     Mutant("NOISE.UNDERFLOW", O, "np.float32) * size + lost", "np.float32) * size"),
     Mutant("NOISE.OVERFLOW", X, "return np.where(lost, np.inf, noise)", "return noise"),
-    Mutant("NOISE.FUNCTION", I, "_float32_range(lower - noise, upper + noise)", "lower, upper"),
+    Mutant("NOISE.FUNCTION", E, "float32_range(lower - noise, upper + noise)", "lower, upper"),
     Mutant(
         "NOISE.RANGE",
         I,
@@ -82,7 +105,7 @@ MUTANTS = (
     Mutant("PEAK.STORED", O, "noise + self._largest_stored()", "noise"),
     Mutant("PEAK.FUNCTION", E, "self.float32_peak(reach), np.inf)", "0.0, np.inf)"),
     Mutant("POISON.FUNCTION", E, "return overflowed(noise, peak)", "return np.nan_to_num(noise)"),
-    Mutant("POISON.RELU", I, 'and (guarantee == "real" or not x.unbounded)', ""),
+    Mutant("POISON.RELU", E, 'and (how.guarantee == "real" or not x.unbounded)', ""),
     Mutant(
         "POISON.MAXIMUM",
         "ops/pooling.py",
