@@ -140,6 +140,7 @@ class DenseWalk:
         Hidden layers get rows when the method is "crown"; no tables are made for "ibp".
         """
         self._network, self._check, self._dtype = network, check, dtype
+        self._made = known is None  # the tables
         batch, layers = len(source.lower), network.layers.layers
         lower, upper, centre = (
             np.ascontiguousarray(e).reshape(batch, -1)
@@ -158,7 +159,7 @@ class DenseWalk:
         self.seconds = np.zeros(len(layers))
         self._values: Float64 = np.empty(8 * batch * neurons) if known is None else known._values
         self.bounds: list[NodeBounds] = self._views(batch) if known is None else known.bounds
-        self.crossed = self._run(method == "crown" and known is None, False, known is not None)
+        self.crossed = self._run(method == "crown", False, False) if known is None else 0
 
     def _views(self, batch: int) -> list[NodeBounds]:
         found, at = [], 0
@@ -206,12 +207,16 @@ class DenseWalk:
         """Tighten the output's bounds by backward rows; returns how many ends contradict."""
         last = self.bounds[-1]
         last.reset()
+        self._made = True
         return self._run(False, True, True)
 
     def relaxations(self) -> list[Diagonal]:
         """Tables of the ReLUs, in order, no neuron left out; none when the method is "ibp"."""
         if self._tables is None:
             return []
+        if not self._made:
+            self._made = True
+            self._run(False, False, True)
         (slopes, constants, losses), at, found = self._tables, 0, []
         batch = losses.shape[1]
         for layer, loss in zip(self._network.layers.layers[:-1], losses, strict=False):
