@@ -268,9 +268,11 @@ class _Parameters:
 
     def _touch(self, index: int, op: Elementwise, old: NodeSlopes, rows: Array, z: Array) -> None:
         """Move lines halfway to the tangent at the trajectory, where that is higher there."""
+        # In the node's shape: a function may have parameters entry by entry.
         known = self.tables.bounds[self.tables.network.nodes[index].inputs[0]]
-        lower, upper = (e.reshape(len(e), -1)[self.box] for e in (known.lower, known.upper))
-        at = np.clip(z, lower, upper).astype(np.float64)
+        shape, flat = (len(z), *known.lower.shape[1:]), (len(z), -1)
+        lower, upper = known.lower[self.box], known.upper[self.box]
+        at = np.clip(z.reshape(shape), lower, upper).astype(np.float64)
         assert old.lower is not None and old.upper is not None
         tangent = np.asarray(op.derivative(at), np.float64)
         tangent = np.where(np.isfinite(tangent), tangent, 0.0)
@@ -281,8 +283,9 @@ class _Parameters:
         above = tried.upper_slope * at + tried.upper_intercept
         better_low = below > lines.lower_slope * at + lines.lower_intercept
         better_high = above < lines.upper_slope * at + lines.upper_intercept
-        half_low, half_high = 0.5 * (old.lower + tangent), 0.5 * (old.upper + tangent)
+        steep = tangent.reshape(flat)
+        half_low, half_high = 0.5 * (old.lower + steep), 0.5 * (old.upper + steep)
         self.values[index] = NodeSlopes(
-            np.where(better_low & (rows > 0), half_low, old.lower),
-            np.where(better_high & (rows < 0), half_high, old.upper),
+            np.where(better_low.reshape(flat) & (rows > 0), half_low, old.lower),
+            np.where(better_high.reshape(flat) & (rows < 0), half_high, old.upper),
         )

@@ -6,7 +6,6 @@ The faults that it is there to find are planted again, one by one, and must be f
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -24,15 +23,10 @@ from tests.exact.search.run import Tally, round_of
 from tests.exact.search.simplify import smallest
 from tests.exact.search.written import written
 
-# What is left out here fails at present; `make nightly` has it. Mended faults come back.
-PLAIN = Space(
-    factors=(Fraction(1),),  # margins of extreme coefficients
-    guarantees=("real",),  # float32: overflow inside an operator, NaN, functions of runtimes
-    weights=("float64",),  # integer weights
-)
 SPACES = {
-    "operators": replace(PLAIN, sources=("operators",)),
-    "files": replace(PLAIN, sources=("file",), questions=("bounds", "positions", "rows", "verify")),
+    "operators": Space(sources=("operators",)),
+    "files": Space(sources=("file",)),
+    "splits": Space(questions=("splits", "linear")),
 }
 
 
@@ -40,7 +34,7 @@ SPACES = {
 @pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_is_found(name: str, seed: int) -> None:
     tally = Tally()
-    found = round_of(seed, SPACES[name], tally, size=25, shrinking=20.0)
+    found = round_of(seed, SPACES[name], tally, size=20, shrinking=20.0)
     assert found is None, f"{found.wrong[0]}\n{written(found.case)}"
     assert tally.count.comparisons > 1000
     assert sum(tally.refused.values()) < tally.cases / 4
@@ -112,7 +106,9 @@ def test_a_written_case_runs(tmp_path: Any, capsys: pytest.CaptureFixture[str]) 
             asking = Asking(question, streaming="interval")
             case = Case(source, np.zeros((1, 2)), np.ones((1, 2)), asking)
             exec(written(case, tmp_path), {})
-            assert capsys.readouterr().out.startswith(("BoundedTensor", "{", "[(Form"))
+            assert capsys.readouterr().out.startswith(
+                ("BoundedTensor", "{", "[(Form", "SubProblem")
+            )
             assert judge(case, Count()).wrong == ()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import gamma
 from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Input, ReduceMax, Relu, Reshape, Sigmoid
+from gamma.ops import Add, Conv, Gemm, Input, PRelu, ReduceMax, Relu, Reshape, Sigmoid
 from gamma.propagate import Specification, lower_bounds
 
 Make = Callable[[np.random.Generator], Network]
@@ -38,14 +38,15 @@ def wide(rng: np.random.Generator) -> Network:
 
 
 def residual(rng: np.random.Generator) -> Network:
-    """Convolutions with a skip, a maximum and a dense end."""
+    """Convolutions with a skip, a slope for each channel, a maximum and a dense end."""
 
     def conv(out: int, into: int) -> Conv:
         weight = rng.normal(size=(out, into, 3, 3)).astype(np.float32) / 3
         return Conv(weight, rng.normal(size=out), (1, 1), (1, 1, 1, 1))
 
     build = Builder(Input(), (2, 5, 5))
-    x = build.add(Relu(), build.add(conv(4, 2), 0))
+    slope = np.array([0.1, -0.2, 0.3, 1.5], np.float32).reshape(4, 1, 1)
+    x = build.add(PRelu(slope), build.add(conv(4, 2), 0))
     y = build.add(conv(4, 4), build.add(Relu(), build.add(conv(4, 4), x)))
     x = build.add(Relu(), build.add(Add(), x, y))
     x = build.add(ReduceMax(1), build.add(Reshape((25, 4)), x))

@@ -15,7 +15,17 @@ import gamma
 from gamma import tuning
 from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property, Region
-from gamma.propagate import METHODS, ParallelConfig, ParallelVerifier, StreamingConfig, workers
+from gamma.ops import Elementwise
+from gamma.ops.products import Product
+from gamma.propagate import (
+    METHODS,
+    NodeSlopes,
+    ParallelConfig,
+    ParallelVerifier,
+    StreamingConfig,
+    linear_bounds,
+    workers,
+)
 from gamma.propagate.api import lower_bounds
 from gamma.propagate.specification import Specification
 from gamma.tensor import kernels
@@ -32,7 +42,9 @@ STREAMING: dict[str, StreamingConfig | None] = {
     "least": StreamingConfig.min_memory(),
 }
 EXTREMES = tuple(Fraction(10) ** k for k in (0, 600, -600, 300, -310))
-QUESTIONS = ("bounds", "layers", "positions", "rows", "verify")
+QUESTIONS = ("bounds", "layers", "positions", "rows", "verify", "linear", "splits")
+FORMS = ("rows", "verify", "linear")
+"""Questions whose answers are lower bounds of linear forms."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +114,8 @@ class Space:
         off = draw(st.lists(st.sampled_from(sorted(tuning.GATES)), max_size=3, unique=True))
         question, method = one(self.questions), one(self.methods)
         # Optimised slopes keep all bounds in memory: a limit is refused.
-        streaming = ("off",) if method == "alpha" else self.streaming
+        plain = method == "alpha" or question in ("linear", "splits")
+        streaming = ("off",) if plain else self.streaming
         return Asking(
             question=question,
             method=method,
@@ -145,17 +158,23 @@ def bounds(net: Network, box: Box, asking: Asking) -> dict[str, tuple[Array, Arr
 
 @dataclass(frozen=True)
 class Form:
-    """Sum of coefficients times outputs and inputs, plus a constant: asked about in ``box``."""
+    """Sum of coefficients times outputs and inputs, plus a constant: asked about in ``box``.
+
+    ``x`` are coefficients of the value named ``at`` instead, where it is not the input.
+    """
 
     y: tuple[Fraction, ...]
     x: tuple[Fraction, ...]
     constant: Fraction
     box: int
+    at: str = ""
 
 
 def forms(net: Network, box: Box, asking: Asking) -> list[tuple[Form, float]]:
     """Linear forms of outputs and inputs with the lower bounds that gamma states."""
     options: dict[str, Any] = {"guarantee": asking.guarantee, "dtype": asking.dtype}
+    if asking.question == "linear":
+        return affine(net, box, asking, options)
     options |= {"method": asking.method, "streaming": asking.config}
     if asking.question == "verify":
         asked, prop = margins(net, box, asking)
@@ -186,6 +205,71 @@ def linear_forms(net: Network, box: Box, asking: Asking) -> tuple[list[Form], Sp
         for r in range(rows)
     ]
     return made, Specification(y, x if x.any() else None, constant, which, True)
+
+
+def affine(
+    net: Network, box: Box, asking: Asking, options: dict[str, Any]
+) -> list[tuple[Form, float]]:
+    """Linear bounds of the outputs, also with given slopes, as forms that are at least 0."""
+    rng = np.random.default_rng((asking.seed, 3))
+    given = slopes(net, len(box.lower), rng) if rng.random() < 0.5 else {}
+    named = {net.nodes[i].name: s for i, s in given.items()}
+    at, places = 0, [i for i in range(1, net.output) if not net.nodes[i].inner]
+    if places and rng.random() < 0.5 and _passed(net, places[len(places) // 2]):
+        at = places[len(places) // 2]
+    where = net.nodes[at].name if at else "input"
+    method = "crown-ibp" if asking.method == "ibp" else asking.method  # ibp has no rows
+    with asking.settings():
+        found = linear_bounds(net, box, at=where, method=method, slopes=named, **options)
+    parts = [
+        np.reshape(part, (len(box.lower), net.nodes[net.output].size, *rest))
+        for part, rest in (
+            (found.lower_coefficients, (-1,)),
+            (found.lower_constant, ()),
+            (found.upper_coefficients, (-1,)),
+            (found.upper_constant, ()),
+        )
+    ]
+    made = []
+    for b, k in np.ndindex(*parts[1].shape):
+        for sign, rows, constant in ((1, *parts[:2]), (-1, *parts[2:])):
+            if np.isfinite(constant[b, k]) and np.isfinite(rows[b, k]).all():
+                y = tuple(Fraction(sign * (j == k)) for j in range(parts[1].shape[1]))
+                x = tuple(-sign * c for c in _fractions(rows[b, k]))
+                shift = -sign * Fraction(float(constant[b, k]))
+                made.append((Form(y, x, shift, b, where if at else ""), 0.0))
+    return made
+
+
+def _passed(net: Network, at: int) -> bool:
+    """Whether every path to the output passes node ``at``."""
+    free = {0}
+    for index, node in enumerate(net.nodes[1 : net.output + 1], start=1):
+        if index != at and free & set(node.inputs):
+            free.add(index)
+    return net.output not in free
+
+
+def slopes(net: Network, count: int, rng: np.random.Generator) -> dict[int, NodeSlopes]:
+    """Of some nodes, (count, size): ordinary ones, and any numbers at all."""
+
+    def drawn(size: int) -> Array:
+        usual = rng.random((count, size))
+        wild = rng.normal(size=usual.shape) * rng.choice([3.0, 1e-30, 1e10], usual.shape)
+        return np.where(rng.random(usual.shape) < 0.3, wild, usual)
+
+    found = {}
+    for index, node in enumerate(net.nodes[: net.output + 1]):
+        size = node.size
+        if isinstance(node.op, Product):
+            size = 2 * node.op.term_count(*(net.nodes[i].shape for i in node.inputs))
+        elif not isinstance(node.op, Elementwise):
+            continue
+        if rng.random() < 0.7:
+            both = int(rng.integers(1, 4))
+            ends = (drawn(size) if both & 1 else None, drawn(size) if both & 2 else None)
+            found[index] = NodeSlopes(*ends)
+    return found
 
 
 def margins(net: Network, box: Box, asking: Asking) -> tuple[list[Form], Property]:

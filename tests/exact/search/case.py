@@ -25,7 +25,8 @@ from tests.exact.checking import Count, points
 from tests.exact.execution import ORDERS, Execution
 from tests.exact.oracle import BITS, Truth, above, exact
 from tests.exact.search import files, graphs
-from tests.exact.search.asking import Asking, Form, Space, bounds, forms
+from tests.exact.search.asking import FORMS, Asking, Form, Space, bounds, forms
+from tests.exact.search.domains import SubProblem, subproblem
 from tests.exact.search.numbers import HARD, Numbers
 from tests.exact.search.onnx_truth import FileTruth
 from tests.exact.search.runtime import sessions
@@ -108,8 +109,11 @@ def judge(case: Case, count: Count) -> Verdict:
     before = len(count.wrong)
     try:
         network, box = case.network, case.box
-        if case.asking.question in ("rows", "verify"):
+        if case.asking.question in FORMS:
             _forms(case, network, box, count)
+        elif case.asking.question == "splits":
+            part = subproblem(network, box, case.asking)
+            _values(case, network, part.ends, count, part)
         else:
             _values(case, network, bounds(network, box, case.asking), count)
     except InternalError as error:
@@ -142,8 +146,13 @@ def truths(case: Case, box: Box) -> Iterator[tuple[int, Array, dict[str, Array]]
 
 
 def _values(
-    case: Case, network: Network, found: dict[str, tuple[Array, Array]], count: Count
+    case: Case,
+    network: Network,
+    found: dict[str, tuple[Array, Array]],
+    count: Count,
+    part: SubProblem | None = None,
 ) -> None:
+    """Bounds by name against exact values and executions, wherever ``part`` assumes them."""
     box = case.box
     batch = len(box.lower)
     ends = {
@@ -155,8 +164,14 @@ def _values(
     for b, point, values in truths(case, box):
         known.append((b, point))
         named = dict(values)
-        if output not in named and len(ends) == 1:
+        if output not in named:
             named[output] = list(values.values())[-1]
+        if part is not None:
+            if not part.holds(b, named):
+                continue
+            if part.empty[b]:
+                count.wrong.append(f"box {b} is called empty, {point.tolist()} is in it")
+                return
         for name, (low, high) in ends.items():
             if name in named:
                 truth = np.asarray(named[name], dtype=object)
@@ -164,14 +179,20 @@ def _values(
                     count.wrong.append(f"{name}: {low.shape[1]} bounds, {truth.size} values")
                     return
                 count.compare(low[b], high[b], truth, f"{name} at {point.tolist()}", len(known) < 2)
-    if case.asking.guarantee == "float32":
-        _executions(case, network, ends, known, count)
+    if case.asking.guarantee != "float32":
+        return
+    for what, b, point, values in executions(case, known):
+        if part is None or part.holds(b, values):
+            for name in values.keys() & ends.keys():
+                low, high = (end[b] for end in ends[name])
+                said = f"{name}, {what} execution at"
+                _inside(low, high, np.ravel(values[name]), said, point, count)
 
 
-def _executions(
-    case: Case, network: Network, ends: dict[str, Any], known: list[Array], count: Count
-) -> None:
-    """Float32 executions in some orders, and those of onnxruntime, lie inside."""
+def executions(
+    case: Case, known: list[tuple[int, Array]]
+) -> Iterator[tuple[str, int, Array, dict[str, Array]]]:
+    """Float32 executions in some orders, or those of onnxruntime: what, box, point and values."""
     singles = [
         (b, p.astype(np.float32))
         for b, p in known
@@ -191,12 +212,7 @@ def _executions(
         runs += sessions(case.source)
     for what, run in runs:
         for b, point in singles:
-            for name, value in run(point).items():
-                if name in ends:
-                    low, high = (end[b] for end in ends[name])
-                    _inside(
-                        low, high, np.ravel(value), f"{name}, {what} execution at", point, count
-                    )
+            yield what, b, point, run(point)
 
 
 def _inside(low: Array, high: Array, value: Array, what: str, point: Array, count: Count) -> None:
@@ -228,16 +244,26 @@ def _single(network: Network) -> bool:
 
 def _forms(case: Case, network: Network, box: Box, count: Count) -> None:
     stated = forms(network, box, case.asking)
-    output = network.nodes[network.output].name
     count.bounds += len(stated)
-    for b, point, values in truths(case, box):
-        y = np.ravel(values.get(output, list(values.values())[-1]))
+    known: list[tuple[int, Array]] = []
+
+    def check(what: str, b: int, point: Array, values: dict[str, Array]) -> None:
+        y = np.ravel(values.get(network.nodes[network.output].name, list(values.values())[-1]))
         for form, lower in stated:
-            if form.box == b:
+            if form.box == b and (not form.at or form.at in values):
                 count.comparisons += 1
-                if _exceeds(lower, form, y, point):
-                    what = f"{case.asking.question}: stated {lower!r} at {np.ravel(point).tolist()}"
-                    count.wrong.append(f"{what}, factor {_short(case.asking.factor)}")
+                if _exceeds(lower, form, y, values[form.at] if form.at else exact(point)):
+                    said = f"{what}: stated {lower!r} at {np.ravel(point).tolist()}"
+                    count.wrong.append(f"{said}, factor {_short(case.asking.factor)}")
+
+    for b, point, values in truths(case, box):
+        known.append((b, point))
+        check(case.asking.question, b, point, values)
+    if case.asking.guarantee == "float32":
+        for what, b, point, run in executions(case, known):
+            if all(np.isfinite(value).all() for value in run.values()):
+                found = {name: exact(value) for name, value in run.items()}
+                check(f"{case.asking.question}, {what} execution", b, point, found)
 
 
 def _short(value: Fraction) -> str:
@@ -245,12 +271,12 @@ def _short(value: Fraction) -> str:
     return f"{Decimal(value.numerator) / Decimal(value.denominator):.3g}"
 
 
-def _exceeds(lower: float, form: Form, y: Array, point: Array) -> bool:
+def _exceeds(lower: float, form: Form, y: Array, x: Array) -> bool:
     previous = flint.ctx.prec
     flint.ctx.prec = BITS
     try:
         total: Any = fmpq(form.constant.numerator, form.constant.denominator)
-        for c, value in zip((*form.y, *form.x), (*y, *exact(point).reshape(-1)), strict=True):
+        for c, value in zip((*form.y, *form.x), (*y, *x.reshape(-1)), strict=True):
             if c:
                 factor = fmpq(c.numerator, c.denominator)
                 total = total + (arb(factor) * value if isinstance(value, arb) else factor * value)

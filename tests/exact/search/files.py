@@ -12,8 +12,9 @@ from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, shape_i
 
 from gamma.formats.onnx.elementwise import PLAIN
 from gamma.formats.onnx.table import TRANSLATORS
+from tests.exact.search import spelled
 from tests.exact.search.numbers import Numbers
-from tests.exact.search.onnx_truth import FUNCTIONS
+from tests.exact.search.onnx_truth import FUNCTIONS, LINEAR
 
 MOST = 64
 Shape = tuple[int, ...]
@@ -56,6 +57,23 @@ class Sheet:
             return name
         self.nodes.pop()
         return self.last
+
+    def raw(self, kind: str, *inputs: str, shape: Shape) -> str:
+        """One more node of a known shape: where inference would need other types than float."""
+        name = f"v{len(self.nodes) + 1}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name))
+        self.shapes[name] = shape
+        return name
+
+    def split(self, x: str, axis: int, first: int) -> None:
+        """Two parts of a value; one of them is used."""
+        name, rest = f"v{len(self.nodes) + 1}", f"w{len(self.nodes) + 1}"
+        shape = self.shapes[x]
+        sizes = self.ints(first, shape[axis] - first)
+        self.nodes.append(helper.make_node("Split", [x, sizes], [name, rest], name=name, axis=axis))
+        for part, length in ((name, first), (rest, shape[axis] - first)):
+            self.shapes[part] = (*shape[:axis], length, *shape[axis + 1 :])
+        self.last = _choice(self, name, rest)
 
     def _inferred(self, name: str) -> dict[str, Shape]:
         model = shape_inference.infer_shapes(
@@ -157,8 +175,12 @@ def _batch_normalization(s: Sheet, x: str, shape: Shape) -> Any:
     if len(shape) < 2:
         return
     parts = [s.weight(shape[1]) for _ in range(4)]
+    for name in parts:  # gains whose parts, or what is made of them, leave the range of float32
+        with np.errstate(over="ignore"):
+            grown = s.constants[name] * np.float32(_choice(s, 1.0, 1.0, 1e36, 1e-36, 2.0**60))
+        s.constants[name] = np.nan_to_num(grown, posinf=3e38, neginf=-3e38)
     s.constants[parts[3]] = abs(s.constants[parts[3]])
-    s.add("BatchNormalization", x, *parts, epsilon=_choice(s, 1e-5, 1e-3, 1.0))
+    s.add("BatchNormalization", x, *parts, epsilon=_choice(s, 1e-5, 1e-3, 1.0, 1e-30))
 
 
 def _reduced(s: Sheet, x: str, shape: Shape) -> Any:
@@ -360,18 +382,26 @@ MAKERS: dict[str, Make] = {
         ),
         *(_rearranged, _reshaped, _pooled, _global, _conv, _batch_normalization),
     )
-}
+} | spelled.MAKERS
+THEMES = (
+    ("conv", "batch_normalization", "function", "pooled", "global", "both"),
+    ("gemm", "function", "both", "reshaped", "moved"),
+    ("matmul", "softmax", "product", "affine", "moved"),
+)
+"""Kinds that files have together: readers fuse what stands side by side."""
 
 
 def undrawn() -> list[str]:
     """Operators that gamma reads and no maker draws; shapes and conditions need no truth."""
-    drawn = {*_REARRANGED, *FUNCTIONS, *PLAIN}
+    drawn = {*_REARRANGED, *FUNCTIONS, *PLAIN, *LINEAR}
     return sorted(set(TRANSLATORS) - drawn - _SHAPES)
 
 
 def file(n: Numbers, kinds: tuple[str, ...]) -> ModelProto:
     """A model of at most six operators out of a few kinds."""
-    chosen = n.draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=4))
+    themes = [tuple(k for k in theme if k in kinds) for theme in THEMES]
+    pool = n.draw(st.sampled_from([kinds, kinds, *filter(None, themes)]))
+    chosen = n.draw(st.lists(st.sampled_from(pool), min_size=1, max_size=4))
     shape = (1, *(n.draw(st.integers(1, 4)) for _ in range(n.draw(st.integers(1, 3)))))
     sheet = Sheet(n, shape)
     for _ in range(n.draw(st.integers(1, 6))):

@@ -18,17 +18,13 @@ from onnx.reference import ReferenceEvaluator
 
 from gamma import ops
 from tests.exact.oracle import BITS, Numbers, Truth, elementwise, exact, q
+from tests.exact.search import spelled
 
 Attributes = dict[str, Any]
 Function = Callable[..., Numbers]
 
 
-def _entries(function: Callable[..., Any], *arrays: Numbers) -> Numbers:
-    wide = np.broadcast_arrays(*arrays)
-    out = np.empty(wide[0].shape, object)
-    for at in np.ndindex(*out.shape):
-        out[at] = function(*(w[at] for w in wide))
-    return out
+_entries = spelled.each
 
 
 def _larger(a: Any, b: Any) -> Any:
@@ -258,7 +254,7 @@ FUNCTIONS: dict[str, Function] = {
     "LeakyRelu": _function(lambda a: ops.LeakyRelu(a["alpha"])),
     "Elu": _function(lambda a: ops.Elu(a["alpha"])),
     "HardSigmoid": _function(lambda a: ops.HardSigmoid(a["alpha"], a["beta"])),
-}
+} | spelled.FUNCTIONS
 
 
 def function_of(kind: str) -> Function:

@@ -1,13 +1,16 @@
-"""What onnxruntime makes of a model: every value as written, and the output when optimised."""
+"""What runtimes make of a model: every value as written, and the output when optimised."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from onnx import ModelProto, helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import RuntimeImplementationError
 
 Run = Callable[[Any], dict[str, Any]]
 
@@ -26,26 +29,35 @@ def _session(model: ModelProto, optimised: bool) -> onnxruntime.InferenceSession
 
 
 def sessions(model: ModelProto) -> list[tuple[str, Run]]:
-    """Ways of running the model: one point -> values by name."""
+    """Ways of running the model: one point -> values by name.
+
+    The reference of onnx computes as the standard's text has it, which runtimes need not: a
+    normalisation multiplies by its gain before it divides.
+    """
     shown = ModelProto()
     shown.CopyFrom(model)
     known = {o.name for o in shown.graph.output}
     for node in shown.graph.node:
-        if node.output[0] not in known:
-            shown.graph.output.append(helper.make_empty_tensor_value_info(node.output[0]))
+        for name in node.output:
+            if name not in known:
+                shown.graph.output.append(helper.make_empty_tensor_value_info(name))
     feed = model.graph.input[0]
     shape = [d.dim_value for d in feed.type.tensor_type.shape.dim]
     found: list[tuple[str, Run]] = []
-    for what, source, optimised in (
-        ("onnxruntime", shown, False),
-        ("optimised onnxruntime", model, True),
-    ):
-        session = _session(source, optimised)
-        names = [o.name for o in session.get_outputs()]
+    runtimes: list[tuple[str, Any]] = [
+        ("onnxruntime", _session(shown, False)),
+        ("optimised onnxruntime", _session(model, True)),
+    ]
+    with suppress(RuntimeImplementationError):  # it lacks some operators
+        runtimes.append(("reference", ReferenceEvaluator(shown)))
+    for what, made in runtimes:
+        reference = isinstance(made, ReferenceEvaluator)
+        names = made.output_names if reference else [o.name for o in made.get_outputs()]
 
-        def run(point: Any, session: Any = session, names: list[str] = names) -> dict[str, Any]:
+        def run(point: Any, made: Any = made, names: list[str] = names) -> dict[str, Any]:
             x = np.asarray(point, np.float32).reshape(shape)
-            return dict(zip(names, session.run(None, {feed.name: x}), strict=True))
+            with np.errstate(all="ignore"):
+                return dict(zip(names, made.run(None, {feed.name: x}), strict=True))
 
         found.append((what, run))
     return found

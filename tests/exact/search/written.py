@@ -11,10 +11,13 @@ import onnx
 import onnx.printer
 
 from gamma.network.graph import Network
-from tests.exact.search.asking import Asking
+from tests.exact.search.asking import FORMS, Asking
 from tests.exact.search.case import Case
 
-_FORMS = "from tests.exact.search.asking import Asking, forms\n"
+_IMPORTS = """from fractions import Fraction
+from tests.exact.search.asking import Asking, forms
+from tests.exact.search.domains import subproblem
+"""
 _HEAD = "import numpy as np\nimport gamma\nfrom gamma import ops, tuning\n"
 
 
@@ -65,11 +68,9 @@ def _boxes(case: Case) -> str:
 def _asked(asking: Asking) -> str:
     options = f"guarantee={asking.guarantee!r}, dtype={asking.dtype!r}"
     text = f"# {asking}\n"
-    if asking.question in (
-        "rows",
-        "verify",
-    ):  # coefficients come from the seed: run in the checkout
-        return f"{text}from fractions import Fraction\n{_FORMS}print(forms(net, box, {asking!r}))\n"
+    if asking.question in (*FORMS, "splits"):  # numbers come from the seed: run in the checkout
+        function = "subproblem" if asking.question == "splits" else "forms"
+        return f"{text}{_IMPORTS}print({function}(net, box, {asking!r}))\n"
     if asking.question == "positions":
         axis = f"{asking.seed} % len(net.input_shape)"
         text += "from gamma.propagate import ParallelConfig, ParallelVerifier\n"
