@@ -151,6 +151,11 @@ class Hinge:
         slope = np.clip(slope, 0, 1).astype(self.fixed.dtype, copy=False)
         return HingeRows(self, np.where(self.free[box] > 0, slope, self.fixed[box]))
 
+    def rows_alike(self, slope: Float64, box: Indices) -> HingeRows:
+        """As `rows`, of slopes (B, size) that the rows of a box share at first."""
+        own = np.clip(slope, 0, 1).astype(self.fixed.dtype, copy=False)
+        return HingeRows(self, np.where(self.free > 0, own, self.fixed)[box])
+
 
 @dataclass(frozen=True)
 class HingeRows:

@@ -49,8 +49,8 @@ class Ascent:
             Adam's β₁ and β₂.
     """
 
-    steps: int = 5
-    final: int = 12
+    steps: int = 3
+    final: int = 8
     rate: float = 0.5
     decay: float = 0.95
     momentum: float = 0.9
@@ -222,14 +222,14 @@ class _Parameters:
     def _of_rows(self, index: int, given: NodeSlopes) -> NodeSlopes | HingeRows:
         keep, dtype = self.tables.columns(index), self.tables.how.dtype
         lower, upper = (
-            None if p is None else (p if keep is None else p[:, keep])[self.box].astype(dtype)
+            None if p is None else (p if keep is None else p[:, keep]).astype(dtype)
             for p in (given.lower, given.upper)
         )
         if not self.tables.hinged(index):
-            return NodeSlopes(lower, upper)
+            return NodeSlopes(*(None if p is None else p[self.box] for p in (lower, upper)))
         assert lower is not None
-        made = self.tables.hinge(index).rows(lower, self.box)
-        self._memory[index] = np.zeros_like(lower), np.zeros_like(lower)
+        made = self.tables.hinge(index).rows_alike(lower, self.box)
+        self._memory[index] = np.zeros_like(made.slope), np.zeros_like(made.slope)
         return made
 
     def take(self, rows: Indices) -> None:

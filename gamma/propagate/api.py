@@ -86,7 +86,7 @@ def options_of(
     deadline: float | None,
     row_bytes: int = DEFAULT_ROW_BYTES,
     progress: Callable[[str], None] | None = None,
-    steps: int = 5,
+    steps: int = 3,
 ) -> Options:
     """What a walk is asked for, from the words of a caller; UsageError for one that is unknown."""
     if not isinstance(network, Network):

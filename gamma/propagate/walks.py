@@ -67,7 +67,7 @@ class Options:
     row_bytes: int = DEFAULT_ROW_BYTES
     deadline: float | None = None
     progress: Callable[[str], None] | None = None
-    steps: int = 5
+    steps: int = 3
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
