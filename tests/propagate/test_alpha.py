@@ -10,7 +10,11 @@ import pytest
 import gamma
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, PRelu, ReduceMax, Relu, Reshape, Sigmoid
+from gamma.ops.tables import NodeSlopes
 from gamma.propagate import Specification, lower_bounds
+from gamma.propagate.api import options_of
+from gamma.propagate.rows import block
+from gamma.propagate.walks import walk
 
 Make = Callable[[np.random.Generator], Network]
 
@@ -90,3 +94,28 @@ def test_rows_enclose_what_the_network_reaches(make: Make) -> None:
     low, high = gamma.propagate.api.enclose(net, points)
     most = np.maximum(rows, 0) @ high.T + np.minimum(rows, 0) @ low.T
     assert (found["alpha"] <= most.min(axis=1) + 1e-9).all()
+
+
+def test_upper_slopes_of_rows_where_dead_neurons_are_left_out() -> None:
+    rng = np.random.default_rng(3)
+    build = Builder(Input(), (6,))
+    x = 0
+    for _ in range(2):
+        width = build.nodes[x].shape[0]
+        x = build.add(Gemm(rng.normal(size=(400, width)), rng.normal(size=400) - 2), x)
+        x = build.add(Relu(), x)
+    net = build.build(build.add(Gemm(rng.normal(size=(3, 400))), x))
+    box = gamma.Box(np.full((1, 6), -0.3), np.full((1, 6), 0.3))
+    made = walk(net, box, options_of(net, "crown", "real", "float64", None))
+    made.output()
+    keep = made.descent.tables.columns(2)
+    assert keep is not None and len(keep) < 400
+    centre = made.bounds[net.output].centre.ravel()
+    reached = net.forward(rng.uniform(-0.3, 0.3, size=(2000, 6)), dtype=np.float64) - centre
+    slopes = np.full((3, len(keep)), 0.3), np.full((3, len(keep)), 0.7)
+    for given in (NodeSlopes(*slopes), NodeSlopes(None, slopes[1]), NodeSlopes(slopes[0])):
+        rows = block.dense(np.eye(3), 3)
+        lower = made.descent.run(
+            {net.output: rows}, np.zeros(3), np.zeros(3, np.int64), slopes={2: given}
+        )
+        assert np.isfinite(lower).all() and (lower <= reached.min(axis=0)).all()

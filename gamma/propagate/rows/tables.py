@@ -125,7 +125,24 @@ class Tables:
             return slopes, box
         if self.hinged(index) and slopes.upper is None and slopes.lower is not None:
             return self.hinge(index).rows(slopes.lower, box), box
-        return self._relax(index, slopes, box), np.arange(len(box))
+        table, keep = self._relax(index, self._spread(index, slopes), box), self.columns(index)
+        table = table if keep is None else table.columns(keep)  # type: ignore[attr-defined]
+        return table, np.arange(len(box))
+
+    def _spread(self, index: int, slopes: NodeSlopes) -> NodeSlopes:
+        """Slopes of the neurons that `columns` keeps as slopes of all: any serve the dead ones."""
+        keep = self.columns(index)
+        if keep is None:
+            return slopes
+
+        def spread(part: Float64 | None) -> Float64 | None:
+            if part is None:
+                return None
+            whole = np.zeros((len(part), self.network.nodes[index].size))
+            whole[:, keep] = part
+            return whole
+
+        return NodeSlopes(spread(slopes.lower), spread(slopes.upper))
 
     def hinged(self, index: int) -> bool:
         """Whether node ``index`` has a `hinge`."""
