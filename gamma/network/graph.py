@@ -55,6 +55,9 @@ class Operator(Protocol):
     def unstable(self, inputs: Sequence[Any]) -> tuple[Array, ...]:
         """For each input, the neurons whose bounds decide how tight the relaxation is."""
 
+    def forms(self, inputs: Sequence[Any]) -> Array | None:
+        """Weights of linear forms in the input whose bounds would tighten the relaxation."""
+
     def relax(
         self,
         inputs: Sequence[Any],

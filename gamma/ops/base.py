@@ -111,6 +111,10 @@ class Operator:
         """For each input, the neurons (batch, *shape) whose bounds decide how tight this one is."""
         return tuple(np.zeros(x.lower.shape, bool) for x in inputs)
 
+    def forms(self, inputs: Sequence[NodeBounds]) -> Array | None:
+        """Weights (`Forms`) of forms in the one input whose bounds would tighten the relaxation."""
+        return None
+
     def relax(
         self,
         inputs: Sequence[NodeBounds],

@@ -19,6 +19,23 @@ Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Forms:
+    """Bounds of linear forms Σ w·x in a node's input, K for each of G groups of n entries.
+
+    Attributes:
+        weights: float32 (B, G, K, n). lower, upper: float64 (B, G, K).
+    """
+
+    weights: Array
+    lower: Float64
+    upper: Float64
+
+    def take(self, box: Indices) -> Forms:
+        """One entry of the batch for each of ``box``."""
+        return Forms(self.weights[box], self.lower[box], self.upper[box])
+
+
 @dataclass
 class NodeBounds:
     """What is known of one node.
@@ -30,6 +47,7 @@ class NodeBounds:
             too for a change of shape, which costs nothing.
         noise: what the node's value may differ from L·inputs + centre's products by: evaluation
             error of the centre, uncertain coefficients, and float32 executions.
+        forms: in the node's input, where its relaxation asks for them and rows bounded them.
     """
 
     lower: Float64
@@ -37,6 +55,7 @@ class NodeBounds:
     centre: Float64
     spread: Float64 | None = None
     noise: Float64 | None = None
+    forms: Forms | None = None
     _radius: Float64 | None = field(default=None, repr=False)
     _mass: Float64 | None = field(default=None, repr=False)
 
@@ -61,7 +80,8 @@ class NodeBounds:
             return None if array is None else array[box]
 
         lower, upper, centre = self.lower[box], self.upper[box], self.centre[box]
-        return NodeBounds(lower, upper, centre, chosen(self.spread), chosen(self.noise))
+        forms = None if self.forms is None else self.forms.take(box)
+        return NodeBounds(lower, upper, centre, chosen(self.spread), chosen(self.noise), forms)
 
     @property
     def unbounded(self) -> bool:

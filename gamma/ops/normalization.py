@@ -21,7 +21,7 @@ from gamma.ops.base import Array, Float64, Operator, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY, LinearCharge
 from gamma.ops.execution import FLOAT32_MAX, UNIT
-from gamma.ops.rank_one import RankOne, Slopes, rank_one
+from gamma.ops.quotient import Quotients, forms, group, met, quotients
 from gamma.ops.tables import NodeSlopes, Precision
 from gamma.tensor import rounding
 
@@ -77,13 +77,17 @@ class Normalize(Operator):
         low, high = self.grouped(x.lower), self.grouped(x.upper)
         lower, upper = self.image(low, high)
         if how.guarantee == "float32":
-            noise = self.float32_noise(low, high, np.maximum(-lower, upper))
+            square = least_square(low, high, self.centred) + self.epsilon
+            noise = self.float32_noise(low, high, np.maximum(-lower, upper), square)
             lower, upper = rounding.down(lower - noise), rounding.up(upper + noise)
         lower, upper = lower.reshape(x.lower.shape), upper.reshape(x.lower.shape)
         return NodeBounds(lower, upper, rounding.midpoint(lower, upper))
 
     def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
         return (np.asarray(inputs[0].lower < inputs[0].upper),)
+
+    def forms(self, inputs: Sequence[NodeBounds]) -> Array:
+        return forms(self._groups(inputs[0]), self.centred)
 
     def relax(
         self,
@@ -92,16 +96,25 @@ class Normalize(Operator):
         how: Precision,
         carried: LinearCharge | None = None,
         slopes: NodeSlopes | None = None,
-    ) -> RankOne:
-        x = _grouped_bounds(self, inputs[0])
-        lower, upper = self.image(x.lower, x.upper)
-        noise: Float64 | float = 0.0
-        if how.guarantee == "float32":
-            noise = self.float32_noise(x.lower, x.upper, np.maximum(-lower, upper))
-        zero = np.zeros_like(lower)
-        below, above = (Slopes(zero, zero, zero, end) for end in (lower, upper))
-        axis, flat = x.lower.ndim - 1, _grouped_bounds(self, after)
-        return rank_one(axis, x, flat, how.dtype, below, above, noise)
+    ) -> Quotients:
+        x = self._groups(inputs[0])
+        with np.errstate(all="ignore"):
+            least = (least_square(x.lower, x.upper, self.centred) + self.epsilon) * (1 - 2.0**-52)
+            known = group(x, self.epsilon, self.centred, least, after.forms)
+            floor, ceiling = met(self.image(x.lower, x.upper), known)
+            noise: Float64 | float = 0.0
+            if how.guarantee == "float32":
+                reach = np.maximum(-floor, ceiling)
+                noise = self.float32_noise(x.lower, x.upper, reach, known.least)
+            return quotients(x, self._groups(after), known, floor, ceiling, noise, how.dtype)
+
+    def _groups(self, x: NodeBounds) -> NodeBounds:
+        """Bounds as (batch, groups, d)."""
+        d = self.grouped(x.lower).shape[-1]
+        lower, upper, centre, radius = (
+            part.reshape(len(x.lower), -1, d) for part in (x.lower, x.upper, x.centre, x.radius)
+        )
+        return NodeBounds(lower, upper, centre, _radius=radius)
 
     def image(self, lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
         """Bounds of y (batch, *outer, d), infinite where x may lie outside the domain (0/0)."""
@@ -127,14 +140,16 @@ class Normalize(Operator):
         square = (share * c * c + scatter) / d + self.epsilon
         away = np.where(c >= 0, 1.0, -1.0)
         square = np.maximum(square * (1 + away * 2.0**-49) + away * TINY, 0.0)
-        y = c / np.sqrt(square)
-        y = y - 2.0**-51 * abs(y) - TINY
+        y = c / np.sqrt(square) - TINY
         known = (abs(c) <= LARGEST) & (scatter <= LARGEST**2)
         return np.where(known & (y >= -cap), np.minimum(y, cap), -cap)
 
-    def float32_noise(self, lower: Float64, upper: Float64, reach: Float64) -> Float64:
-        """How far float32 executions may lie from y, at most ``reach`` in size: (batch, *outer, d).
+    def float32_noise(
+        self, lower: Float64, upper: Float64, reach: Float64, square: Float64
+    ) -> Float64:
+        """How far float32 executions may lie from y: (batch, *outer, d).
 
+        ``reach``: at least |y|. ``square``: at most mean(c²) + epsilon, (batch, *outer, 1).
         They may take the variance in one pass (mean of squares less square of the mean) or in two,
         sums in any order, and x·s - mean·s for (x - mean)·s. Infinite for a whole group where the
         executed variance may not be positive, or where a number may leave the range of float32.
@@ -147,7 +162,6 @@ class Normalize(Operator):
             mean = size.mean(axis=-1, keepdims=True) * (1 + 2.0**-20)
             most = size.max(axis=-1, keepdims=True)
             sums = (8 if self.centred else 1) * rounding.gamma_factor(d + 8, np.float32)
-            square = least_square(lower, upper, self.centred) + self.epsilon
             error = (2.0**-18 + sums) * squares / d + 2 * UNIT * self.epsilon + 2.0**-122
             left = 1 - error / square
             root = 1 / np.sqrt(square)
@@ -159,11 +173,6 @@ class Normalize(Operator):
             peak = np.maximum(4 * squares + self.epsilon, 2 * most * root * (1 + astray))
             known = (peak <= FLOAT32_MAX) & np.isfinite(noise).all(axis=-1, keepdims=True)
         return np.where(known, noise, np.inf)
-
-
-def _grouped_bounds(op: Normalize, x: NodeBounds) -> NodeBounds:
-    lower, upper, centre = (op.grouped(part) for part in (x.lower, x.upper, x.centre))
-    return NodeBounds(lower, upper, centre, _radius=op.grouped(x.radius))
 
 
 def least_square(lower: Float64, upper: Float64, centred: bool) -> Float64:

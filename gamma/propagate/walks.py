@@ -6,6 +6,7 @@ that some relaxation needs tight also get rows of their own (`gamma.propagate.ro
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from gamma.methods import METHODS as METHODS
 from gamma.methods import REFINING
 from gamma.network.graph import Network
 from gamma.ops import Gemm, Linear
-from gamma.ops.bounds import NodeBounds
+from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import linear_charge
 from gamma.ops.tables import Precision
 from gamma.propagate import workers
@@ -30,6 +31,7 @@ from gamma.propagate.blocks import block_length
 from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.facts import Facts, facts_of
+from gamma.propagate.forms import about_zero, both_signs
 from gamma.propagate.interval import input_bounds, interval_step
 from gamma.propagate.rows.block import dense, unit
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
@@ -155,6 +157,7 @@ class Walk:
         self.empty = np.zeros(domain.batch, bool)
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
+        self.forms: dict[int, Forms] = {}
         self._facts: Facts = facts_of(network)
         # Nodes whose bounds rows cannot improve where a relaxation needs it.
         self._tight: dict[int, bool] = {}
@@ -196,6 +199,7 @@ class Walk:
             self.slopes,
             frozenset(self.domain.split),
             linear_only=not self.options.relaxes,
+            forms=self.forms,
         )
 
     def _visit(self, index: int) -> None:
@@ -209,6 +213,8 @@ class Walk:
         found = interval_step(node, inputs, self.options.guarantee, self.options.dtype)
         self.bounds.append(self.domain.meet(index, found, self.empty))
         self._tight[index] = self._is_tight(index)
+        if self.options.refines:
+            self._bound_forms(index)
         if self.options.refines and not self._tight[index]:
             self._refine(index)
         ended = time.perf_counter()
@@ -283,6 +289,22 @@ class Walk:
         self.unstable[index] = self._bound(index, mask)
         self._rowed[index] = mask
         self._tight[index] = self._tight[index] or self.unstable[index] > 0
+
+    def _bound_forms(self, index: int) -> None:
+        """Bound, by rows, the linear forms that the node's relaxation asks for."""
+        node = self.network.nodes[index]
+        weights = node.op.forms([self.bounds[i] for i in node.inputs])
+        if weights is not None:
+            (source,) = node.inputs
+            centre, dtype = self.bounds[source].centre, self.options.dtype
+
+            def bound(block: slice) -> Float64:
+                frontier, box = both_signs(source, weights, block, dtype)
+                return self.descent.run(frontier, np.zeros(len(box)), box, self.options.check)
+
+            count = math.prod(weights.shape[:3])
+            parts = self.in_blocks(source, count, bound, 2)
+            self.forms[index] = about_zero(weights, centre, parts)
 
     def _bound(self, index: int, mask: npt.NDArray[np.bool_]) -> int:
         """Meet bounds of the neurons in ``mask`` (batch, size) with rows'; says how many."""
@@ -417,6 +439,7 @@ class Walk:
         other = type(self)(self.network, self.domain, options, self.bounds, self.slopes)
         other.empty, other._tight = self.empty, dict(self._tight)
         other.seconds, other.unstable = self.seconds, self.unstable
+        other.forms |= self.forms
         other._rowed = dict(self._rowed)
         return other
 

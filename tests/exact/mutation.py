@@ -22,6 +22,7 @@ TESTS = (
     "tests/exact/test_terms.py",
     "tests/exact/test_products.py",
     "tests/exact/test_softmax.py",
+    "tests/exact/test_normalization.py",
     "tests/exact/test_float32.py",
     "tests/exact/test_runtimes.py",
     "tests/ops/test_relaxation.py",
@@ -49,6 +50,7 @@ I, C, B, T = (
 )
 P, Q = "ops/products.py", "ops/bilinear.py"
 S, K = "ops/softmax.py", "ops/rank_one.py"
+N, V = "ops/normalization.py", "ops/quotient.py"
 A, W, R, E, L = (
     "propagate/api.py",
     "propagate/walks.py",
@@ -200,6 +202,98 @@ MUTANTS = (
     Mutant("SOFTMAX.ENDS", S, "(VALUE_ERROR * abs(steep * log) + 2.0**-50 * p)", "0.0"),
     Mutant("RANK.ROWS", K, "factor * reach, sign", "0.0 * reach, sign"),
     Mutant("RANK.LOSS", K, "lost = times(2 + n * abs(side.weight), radius)", "lost = 0.0 * radius"),
+    Mutant("NORMALIZE.IMAGE", N, "square * (1 + away * 2.0**-49) + away * TINY", "square"),
+    Mutant("NORMALIZE.SUMS", N, "g = rounding.gamma_factor(2 * d + 16, np.float64)", "g = 0.0"),
+    Mutant(
+        "NORMALIZE.SQUARES",
+        N,
+        "g = rounding.gamma_factor(lower.shape[-1] + 4, np.float64)",
+        "g = 0.0",
+    ),
+    Mutant("NORMALIZE.LEAST", N, "far * far / d * (1 + 2.0**-40)", "0.0 * far"),
+    Mutant(
+        "NORMALIZE.FLOAT32",
+        N,
+        "error = (2.0**-18 + sums) * squares / d + 2 * UNIT",
+        "error = 2 * UNIT",
+    ),
+    Mutant("NORMALIZE.ROOT", N, "* (1 + 2.0**-20) + 2.0**-18", "* (1 + 2.0**-20)"),
+    Mutant(
+        "NORMALIZE.CANCEL",
+        N,
+        "np.where(left > 0, astray, np.inf)",
+        "np.where(left > 0, astray, 0.0)",
+    ),
+    Mutant("NORMALIZE.SHIFT", N, "shift = sums * mean + 8 * UNIT * size if", "shift = 0 * size if"),
+    Mutant("NORMALIZE.PEAK", N, "(peak <= FLOAT32_MAX) &", "(peak <= np.inf) &"),
+    Mutant(
+        "NORMALIZE.CENTRE",
+        V,
+        "lost = sums * abs(x.centre).mean(axis=-1, keepdims=True) + 2.0**-52 * abs(x.centre)",
+        "lost = 0.0 * radius",
+    ),
+    Mutant(
+        "NORMALIZE.MEAN",
+        V,
+        "astray = (abs(shared - 1 / n) + 2.0**-52 / n) * total * (1 + sums) + lost",
+        "astray = lost",
+    ),
+    Mutant(
+        "NORMALIZE.TILT",
+        V,
+        "error = error + times(off, radius).sum(axis=-1, keepdims=True)\n",
+        "\n",
+    ),
+    Mutant("NORMALIZE.BASE", V, "(sums + 2.0**-50) * base + TINY", "TINY"),
+    Mutant(
+        "NORMALIZE.CURVE",
+        V,
+        "curve = (radius * radius).mean(axis=-1, keepdims=True) * (1 + sums) + error",
+        "curve = error",
+    ),
+    Mutant(
+        "NORMALIZE.MOVES",
+        V,
+        "np.fmax(-reach, low - error), np.fmin(reach, high + error)",
+        "np.fmax(-reach, low), np.fmin(reach, high)",
+    ),
+    Mutant(
+        "NORMALIZE.REST",
+        V,
+        "rest = (reach + abs(known.centre - steep)) * stray",
+        "rest = abs(known.centre - steep) * stray",
+    ),
+    Mutant(
+        "NORMALIZE.STEEP",
+        V,
+        "rest = (reach + abs(known.centre - steep)) * stray",
+        "rest = reach * stray",
+    ),
+    Mutant("NORMALIZE.ASTRAY", V, "* stray + root * known.astray", "* stray"),
+    Mutant("NORMALIZE.ROWS", V, "* rounding.gamma_factor(n + 6, dtype)", "* 0.0"),
+    Mutant(
+        "NORMALIZE.LOSS", V, "loss = 2 * UNDERFLOW[dtype] * loss + TINY", "loss = 0 * loss + TINY"
+    ),
+    Mutant(
+        "NORMALIZE.GAP",
+        V,
+        "low = low - 2.0**-48 * (touch + far + root + mean) - TINY",
+        "low = low - TINY",
+    ),
+    Mutant("NORMALIZE.CHORD", V, "end + 2.0**-48 * size + TINY", "end + TINY"),
+    Mutant("NORMALIZE.SLOPE", V, "- root - mean\n", "- root\n"),
+    Mutant(
+        "NORMALIZE.ENDS",
+        V,
+        "ends.sum(axis=(1, 2)) - _sums(ends.shape[1]) * abs(ends).sum(axis=(1, 2))",
+        "ends.sum(axis=(1, 2))",
+    ),
+    Mutant(
+        "FORMS.CENTRE",
+        "propagate/forms.py",
+        "error = sums * abs(terms).sum(axis=-1) + 2.0**-50 * (abs(lower) + abs(negated)) + TINY",
+        "error = 0.0 * lower",
+    ),
     Mutant("MAX.LINE", "ops/pooling.py", "(each + error).sum", "each.sum"),
     Mutant("MAX.SUM", "ops/pooling.py", "linear += sums *", "linear += 0.0 *"),
     Mutant(

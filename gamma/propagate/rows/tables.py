@@ -8,6 +8,7 @@ were tightened.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from gamma import tuning
 from gamma.network.graph import Network
 from gamma.ops import Gemm, Linear, Relu
 from gamma.ops.base import cast_weight
-from gamma.ops.bounds import NodeBounds
+from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import UNIT, LinearCharge, inflated, linear_charge
 from gamma.ops.tables import Hinge, HingeRows, NodeSlopes, Precision, Relaxation, hinge
 from gamma.propagate.facts import facts_of
@@ -50,6 +51,7 @@ class Tables:
         slopes: node -> slopes (one table per box) that replace the operators' own.
         split: nodes whose rows get multipliers of split assumptions: nothing of them is dropped.
         linear_only: rows stop at the first nonlinear node, whose interval concretises them.
+        forms: node -> what rows proved of the forms that its relaxation asks for.
     """
 
     def __init__(
@@ -61,9 +63,11 @@ class Tables:
         slopes: Mapping[int, NodeSlopes] | None = None,
         split: frozenset[int] = frozenset(),
         linear_only: bool = False,
+        forms: Mapping[int, Forms] | None = None,
     ) -> None:
         self.network, self.box, self.bounds, self.how = network, box, bounds, how
         self.slopes, self.split, self.linear_only = slopes or {}, split, linear_only
+        self.forms = {} if forms is None else forms
         self._relaxations: dict[int, Relaxation] = {}
         self._hinges: dict[int, Hinge] = {}
         self._charges: dict[int, LinearCharge] = {}
@@ -108,6 +112,8 @@ class Tables:
         node = self.network.nodes[index]
         inputs = [self.bounds[i] for i in node.inputs]
         after = self.bounds[index]
+        if index in self.forms:
+            after = replace(after, forms=self.forms[index])
         carried = None
         if node.op.diagonal and self.carried(node.inputs[0]):
             carried = self.charge(node.inputs[0])

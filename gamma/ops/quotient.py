@@ -1,0 +1,271 @@
+"""Planes about c/√v: c an entry less its group's mean, or as it is; v its mean square + epsilon.
+
+With δ = x - x0 and w = 1/√v,
+
+    c = c0 + δ - mean(δ)   (c0 + δ where nothing is subtracted)
+    v is from 0 to Σ δ²/d above v0 + Σ tilt·δ,   tilt = (2/d)·c0
+    w is between its chord over v's bounds and the parallel tangent, both of slope -λ
+    c·w = c0·w + ω·(c - c0) + (c - c0)·(w - ω),   for any ω
+
+The last product is at most as large as its factors. A row over c·w meets c, entry by entry, and w
+with one coefficient for each group, Σ row·c0, in which terms of both signs cancel: only what is
+left of it pays for the gap between the lines of w. (Two steps of a McCormick relaxation; the
+intermediate value w stays inside.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.ops.bounds import Forms, NodeBounds
+from gamma.ops.charges import TINY, UNDERFLOW, outward_constant, sum_up
+from gamma.ops.rank_one import times
+from gamma.ops.tables import add_constants
+from gamma.tensor import rounding
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Quotients:
+    """Lines of every entry of a node of G groups of n entries, as rows meet them.
+
+    With a the rows that a plane takes (the others have constants) and A = Σ a·steep in each group,
+    a row becomes root·(a - shared·Σ a) - A·tilt, and A meets the lower or the upper end of `gap`.
+
+    Attributes:
+        root: (B, G, 1). steep: (B, G, n). tilt: (B, G, n). shared: the rounded 1/n, or 0.
+        below, above: (B, G, n), 1 where a positive and a negative row takes the plane.
+        gap: float64 (B, G, 1) each. lower_const, upper_const: float64 (B, size).
+    """
+
+    root: Array
+    steep: Array
+    tilt: Array
+    shared: float
+    below: Array
+    above: Array
+    gap: tuple[Float64, Float64]
+    lower_const: Float64
+    upper_const: Float64
+    loss: Float64
+
+    def _taken(self, rows: Array, box: Indices) -> Array:
+        whole = rows.reshape(len(rows), *self.tilt.shape[1:])
+        taken: Array = whole * np.where(whole >= 0, self.below[box], self.above[box])
+        return taken
+
+    def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
+        up, down = np.maximum(rows, 0), np.minimum(rows, 0)
+        add_constants(up, down, d, box, self.lower_const, self.upper_const)
+        a = self._taken(rows, box)
+        slope = (a * self.steep[box]).sum(axis=-1, keepdims=True)
+        made = a
+        if self.shared:
+            made = a - a.sum(axis=-1, keepdims=True) * rows.dtype.type(self.shared)
+        made = made * self.root[box] - slope * self.tilt[box]
+        ends = slope * np.where(slope >= 0, self.gap[0][box], self.gap[1][box])
+        d -= abs(d) * 2.0**-50 + TINY
+        d += ends.sum(axis=(1, 2)) - _sums(ends.shape[1]) * abs(ends).sum(axis=(1, 2))
+        return (made.reshape(len(rows), -1),)
+
+    def forward(self, rows: Array, inputs: tuple[Array, ...], box: Indices) -> Array:
+        a = self._taken(rows, box)
+        slope = (a * self.steep[box]).sum(axis=-1, keepdims=True)
+        x = inputs[0].reshape(a.shape)
+        w = np.where(slope >= 0, self.gap[0][box], self.gap[1][box])
+        w = w - (self.tilt[box] * x).sum(axis=-1, keepdims=True)
+        y = self.root[box] * (x - self.shared * x.sum(axis=-1, keepdims=True))
+        y = (y + self.steep[box] * w).reshape(rows.shape)
+        taken = np.where(rows >= 0, *(u[box].reshape(rows.shape) for u in (self.below, self.above)))
+        line: Array = y * taken + np.where(rows >= 0, self.lower_const[box], self.upper_const[box])
+        return line
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is known of c and v in groups (B, G, n).
+
+    Attributes:
+        centre: c0. lower, upper: of c. astray: at least |c - c0 - δ + Σ shared·δ|.
+        least, most: of v (B, G, 1). base: v0. shared: 1/n as rows have it, or 0.
+        tilt: slopes of v. below, above: v - base - Σ tilt·δ lies from -below to above.
+    """
+
+    centre: Float64
+    lower: Float64
+    upper: Float64
+    astray: Float64
+    least: Float64
+    most: Float64
+    base: Float64
+    shared: float
+    tilt: Float64
+    below: Float64
+    above: Float64
+
+
+def forms(x: NodeBounds, centred: bool) -> Array:
+    """Weights (B, G, K, n) whose forms say how v, and the mean, move about ``x``'s centre.
+
+    Numbers of float32, so that rows of any type hold them.
+    """
+    c = x.centre - x.centre.mean(axis=-1, keepdims=True) if centred else x.centre
+    n = c.shape[-1]
+    tilt = np.asarray(2 / n * c).astype(np.float32)
+    if not centred:
+        return tilt[..., None, :]
+    return np.stack((tilt, np.full_like(tilt, 1 / n)), axis=-2)
+
+
+def group(
+    x: NodeBounds, epsilon: float, centred: bool, least: Float64, known: Forms | None
+) -> Group:
+    """Bounds of c and v on ``x`` (B, G, n); ``least`` is a lower bound of v."""
+    n, radius, c = x.lower.shape[-1], x.radius, x.centre
+    weights = (forms(x, centred) if known is None else known.weights).astype(np.float64)
+    low, high = _moves(weights, x, known)
+    sums, shared = _sums(2 * n), 0.0
+    lost = astray = np.zeros_like(radius)
+    reach = radius, radius
+    if centred:
+        c = c - c.mean(axis=-1, keepdims=True)
+        lost = sums * abs(x.centre).mean(axis=-1, keepdims=True) + 2.0**-52 * abs(x.centre)
+        total, shared = radius.sum(axis=-1, keepdims=True), float(np.float32(1 / n))
+        astray = (abs(shared - 1 / n) + 2.0**-52 / n) * total * (1 + sums) + lost
+        most = (radius * (1 - 1 / n) + (total - radius) / n) * (1 + sums) + sums * total / n
+        slack = astray + 2.0**-50 * (radius + abs(low[..., 1:]) + abs(high[..., 1:]))
+        reach = (
+            np.fmin(most + lost, radius + high[..., 1:] + slack),
+            np.fmin(most + lost, radius - low[..., 1:] + slack),
+        )
+    base = (c * c).mean(axis=-1, keepdims=True) + epsilon
+    tilt = weights[..., 0, :]
+    off = abs(tilt - 2 / n * c) + 2.0**-50 * abs(tilt) + 2 / n * lost
+    error = (lost * (2 * abs(c) + lost)).mean(axis=-1, keepdims=True)
+    error = error + times(off, radius).sum(axis=-1, keepdims=True)
+    error = error * (1 + sums) + (sums + 2.0**-50) * base + TINY
+    curve = (radius * radius).mean(axis=-1, keepdims=True) * (1 + sums) + error
+    return Group(
+        centre=c,
+        lower=rounding.down(c - reach[0]),
+        upper=rounding.up(c + reach[1]),
+        astray=astray,
+        least=np.fmax(least, (base + low[..., :1] - error) * (1 - 2.0**-50)),
+        most=(base + high[..., :1] + curve) * (1 + 2.0**-50),
+        base=base,
+        shared=shared,
+        tilt=tilt,
+        below=error,
+        above=curve,
+    )
+
+
+def _moves(weights: Float64, x: NodeBounds, known: Forms | None) -> tuple[Float64, Float64]:
+    """Bounds (B, G, K) of Σ w·(x - centre): of the box, and of the rows where there are any."""
+    sums = _sums(2 * weights.shape[-1])
+    reach = times(abs(weights), x.radius[..., None, :]).sum(axis=-1) * (1 + sums)
+    if known is None:
+        return -reach, reach
+    terms = weights * x.centre[..., None, :]
+    middle, error = terms.sum(axis=-1), sums * abs(terms).sum(axis=-1) + TINY
+    low, high = known.lower - middle, known.upper - middle
+    error = error + 2.0**-50 * (abs(middle) + abs(known.lower) + abs(known.upper))
+    return np.fmax(-reach, low - error), np.fmin(reach, high + error)
+
+
+def met(image: tuple[Float64, Float64], known: Group) -> tuple[Float64, Float64]:
+    """Bounds of c/√v that are in ``image`` as well, infinite where that is."""
+    ends = []
+    for c, bound in ((known.lower, image[0]), (-known.upper, -image[1])):
+        end = c / np.sqrt(np.where(c >= 0, known.most, known.least))
+        end = np.fmax(bound, end - 2.0**-50 * abs(end) - TINY)
+        ends.append(np.where(np.isfinite(bound), end, bound))
+    return ends[0], -ends[1]
+
+
+def quotients(
+    x: NodeBounds,
+    after: NodeBounds,
+    known: Group,
+    floor: Float64,
+    ceiling: Float64,
+    noise: Float64 | float,
+    dtype: np.dtype[Any],
+) -> Quotients:
+    """Planes where they are above ``floor`` (below ``ceiling``) at the centre, else these.
+
+    ``noise``: how far an execution may lie from the function.
+    """
+    n, radius = x.radius.shape[-1], x.radius
+    largest, smallest = 1 / np.sqrt(known.least), 1 / np.sqrt(known.most)
+    root = _as_rows(0.5 * largest + 0.5 * smallest, dtype)
+    steep = _as_rows(known.centre, dtype)
+    slope = 1 / (known.least * np.sqrt(known.most) + known.most * np.sqrt(known.least))
+    tilt = _as_rows(slope * known.tilt, dtype)
+    gap = _gap(known, slope, tilt, root, radius)
+    stray = np.maximum(largest - root, root - smallest) * (1 + 2.0**-40) + 2.0**-50 * root
+    reach = np.maximum(known.upper - known.centre, known.centre - known.lower)
+    rest = (reach + abs(known.centre - steep)) * stray + root * known.astray
+    slide = times(abs(tilt), radius).sum(axis=-1, keepdims=True)
+    wide = np.maximum(abs(gap[0]), abs(gap[1]))
+    # Entry by entry what rows lose: their sums over the group are taken in their own type.
+    lost = root * (radius + known.shared * radius.sum(axis=-1, keepdims=True))
+    lost = (lost + abs(steep) * (slide + wide)) * rounding.gamma_factor(n + 6, dtype)
+    line, charge = known.centre * root, (rest + lost) * (1 + 2.0**-20)
+    sides = []
+    for sign, bound in ((-1.0, floor), (1.0, ceiling)):
+        across = np.where(sign * steep < 0, gap[0], gap[1]) * steep
+        use = sign * (line + across - bound) + charge < 0
+        use &= np.isfinite(lost + line)
+        cost = np.where(use, charge, 0.0) + noise
+        made = outward_constant(
+            np.where(use, line, bound), np.zeros_like(line), after.centre, cost, sign
+        )
+        made = np.where(np.isnan(made), sign * np.inf, made)
+        sides.append((use.astype(dtype), np.ascontiguousarray(made.reshape(len(made), -1))))
+    (below, low), (above, high) = sides
+    some = (below + above).any(axis=-1, keepdims=True)
+    root, steep, tilt = (np.where(some, part, 0.0) for part in (root, steep, tilt))
+    ends = np.where(some, gap[0], 0.0), np.where(some, gap[1], 0.0)
+    each = times(np.where(some, 4 + root, 0.0), radius).sum(axis=-1, keepdims=True)
+    loss = sum_up(each + np.where(some, n * (slide + wide), 0.0))
+    loss = 2 * UNDERFLOW[dtype] * loss + TINY
+    root, steep, tilt = (part.astype(dtype) for part in (root, steep, tilt))
+    return Quotients(root, steep, tilt, known.shared, below, above, ends, low, high, loss)
+
+
+def _gap(
+    known: Group, slope: Float64, tilt: Float64, root: Float64, radius: Float64
+) -> tuple[Float64, Float64]:
+    """Bounds of 1/√v - root + Σ tilt·δ, by the lines of ``slope`` less in v than 0."""
+    mean = times(abs(tilt - slope * known.tilt), radius).sum(axis=-1, keepdims=True)
+    mean = mean * (1 + _sums(radius.shape[-1])) + 2.0**-50 * slope * times(
+        abs(known.tilt), radius
+    ).sum(axis=-1, keepdims=True)
+    touch, far = 3 * np.cbrt(0.25 * slope), slope * (known.base + known.above)
+    low = touch - far - root - mean
+    low = low - 2.0**-48 * (touch + far + root + mean) - TINY
+    high = np.asarray(-np.inf)
+    for v in (known.least, known.most):
+        parts = 1 / np.sqrt(v), slope * (v - known.base), slope * known.below
+        end = parts[0] + parts[1] + parts[2] - root + mean
+        size = parts[0] + abs(parts[1]) + parts[2] + root + mean
+        high = np.fmax(high, end + 2.0**-48 * size + TINY)
+    return low, high
+
+
+def _sums(n: int) -> float:
+    """What a float64 sum of n products, and a few operations more, err by."""
+    return rounding.gamma_factor(n + 16, np.float64)
+
+
+def _as_rows(slope: Float64, dtype: np.dtype[Any]) -> Float64:
+    """Rounded to the rows' type; any finite number is valid."""
+    return slope.astype(dtype).astype(np.float64)
