@@ -43,6 +43,12 @@ class Operator(Protocol):
     def shape(self, *inputs: Shape) -> Shape:
         """Shape of the output for these input shapes; raises UsageError when they do not fit."""
 
+    def mixes(self, rank: int) -> tuple[int, ...] | None:
+        """Axes of the input along which an entry of the output reads more than its own index."""
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Operator | None:
+        """The same for arrays without ``dropped`` leading axes."""
+
     def forward(self, *inputs: Array) -> Array:
         """Evaluate on arrays (batch, *shape) in their own dtype."""
 

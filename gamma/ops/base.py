@@ -19,7 +19,7 @@ from gamma.errors import UnsupportedError, UsageError
 from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops import affine_interval
 from gamma.ops.bounds import NodeBounds, clean
-from gamma.ops.execution import overflowed, stored
+from gamma.ops.execution import PACKED, overflowed, stored
 from gamma.runtime import resident
 from gamma.tensor import rounding
 from gamma.tensor.exactly import exact_float, exact_floats, exact_integer
@@ -91,6 +91,20 @@ class Operator:
     def neutral(self, shape: Shape) -> bool:
         """Whether an input of ``shape`` is returned unchanged."""
         return False
+
+    def mixes(self, rank: int) -> tuple[int, ...] | None:
+        """Axes of the input along which an entry of the output reads more than its own index.
+
+        ``rank`` is the output's; () entry by entry; None: not known, or not in this sense.
+        """
+        return None
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> OperatorProtocol | None:
+        """The same for arrays without ``dropped`` leading axes of length 1; None: there is none.
+
+        ``shape`` is the output's with them. ``alike``: as many such axes lead in every input.
+        """
+        return None
 
     def propagate(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
         """Interval bounds of the output from those of the inputs."""
@@ -176,6 +190,21 @@ def _taken(what: str, kind: str, value: Any) -> Any:
     return value
 
 
+def shortened(op: Any, rank: int) -> Any:
+    """An entrywise operator whose arrays have no more than ``rank`` axes, the leading ones dropped.
+
+    Several in one array (`PACKED`) keep the axis that numbers them.
+    """
+    values: dict[str, Array] = {}
+    for entry in fields(op):
+        array = getattr(op, entry.name)
+        packed = int(entry.name in PACKED)
+        if isinstance(array, np.ndarray) and array.ndim - packed > rank:
+            shape = array.shape[:packed] + array.shape[array.ndim - rank :]
+            values[entry.name] = array.reshape(shape)
+    return replace(op, **values) if values else op
+
+
 def _size_of(value: Any, own: set[int]) -> int:
     """Bytes of the arrays in a derived constant that are not the operator's ``own`` ones."""
     if isinstance(value, np.ndarray):
@@ -189,6 +218,9 @@ class Input(Operator):
 
     def shape(self, *inputs: Shape) -> Shape:
         raise UsageError("the input has no operator to infer its shape")
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> OperatorProtocol | None:
+        return self
 
 
 @dataclass(frozen=True, eq=False)

@@ -176,6 +176,13 @@ class Conv(Weighted):
     group: int = 1
     peak: float = 1.0
 
+    def mixes(self, rank: int) -> tuple[int, ...]:
+        alone = [
+            (kernel, self.strides[a], self.pads[a], self.pads[a + rank - 1]) == (1, 1, 0, 0)
+            for a, kernel in enumerate(self.weight.shape[2:])
+        ]
+        return (0, *(a + 1 for a, own in enumerate(alone) if not own))
+
     @property
     def terms(self) -> int:
         return math.prod(self.weight.shape[1:])

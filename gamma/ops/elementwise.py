@@ -15,7 +15,7 @@ import numpy as np
 
 from gamma.errors import UsageError
 from gamma.ops import affine_interval
-from gamma.ops.base import Array, Float64, Operator, Shape
+from gamma.ops.base import Array, Float64, Operator, Shape, shortened
 from gamma.ops.bounds import NodeBounds, clean
 from gamma.ops.charges import LinearCharge
 from gamma.ops.execution import overflowed
@@ -55,6 +55,13 @@ class Elementwise(Operator):
     def shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         return shape
+
+    def mixes(self, rank: int) -> tuple[int, ...]:
+        return ()
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Elementwise | None:
+        found: Elementwise = shortened(self, len(shape) - dropped)
+        return found
 
     def function(self, x: Array) -> Array:
         """f in the dtype of ``x``."""

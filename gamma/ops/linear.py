@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops import dense_interval
-from gamma.ops.base import Array, Float64, Linear, Shape, Weighted, cast_weight
+from gamma.ops.base import Array, Float64, Linear, Shape, Weighted, cast_weight, shortened
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_product, exact_sum
 from gamma.ops.execution import Execution, overflowed
@@ -51,6 +51,12 @@ class Gemm(Weighted):
 
     def offset(self) -> Array | None:
         return self.bias
+
+    def mixes(self, rank: int) -> tuple[int, ...]:
+        return (rank - 1,)
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Gemm | None:
+        return self  # a matrix that loses an axis it needs is refused by its shape
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         (x,) = inputs
@@ -181,6 +187,13 @@ class Scale(Linear):
     def offset(self) -> Array | None:
         return self.shift
 
+    def mixes(self, rank: int) -> tuple[int, ...]:
+        return ()
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Scale | None:
+        found: Scale = shortened(self, len(shape) - dropped)
+        return found
+
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         (x,) = inputs
         result: Array = x * cast_weight(self, self.scale, "scale", x.dtype, absolute)
@@ -211,6 +224,12 @@ class Add(Linear):
         if len(inputs) != len(self.signs) or len(set(inputs)) != 1:
             raise UsageError(f"Add: inputs have shapes {inputs}, expected {len(self.signs)} equal")
         return inputs[0]
+
+    def mixes(self, rank: int) -> tuple[int, ...]:
+        return ()
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Add | None:
+        return self
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         total = inputs[0].copy() if absolute or self.signs[0] > 0 else -inputs[0]
@@ -247,6 +266,9 @@ class Concat(Linear):
         first = inputs[0]
         length = sum(s[self.axis] for s in inputs)
         return (*first[: self.axis], length, *first[self.axis + 1 :])
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Concat | None:
+        return Concat(self.axis - dropped) if alike and self.axis >= dropped else None
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         return np.concatenate(inputs, axis=self.axis + 1)
@@ -292,6 +314,14 @@ class ReduceSum(Linear):
         if self.keepdims:
             return tuple(1 if a in self.axes else n for a, n in enumerate(shape))
         return tuple(n for a, n in enumerate(shape) if a not in self.axes)
+
+    def mixes(self, rank: int) -> tuple[int, ...]:
+        return self.axes
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> ReduceSum | None:
+        if not alike or min(self.axes) < dropped:
+            return None
+        return replace(self, axes=tuple(a - dropped for a in self.axes))
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         (x,) = inputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,9 @@ class Reshape(Linear):
             raise UsageError(f"Reshape: {shape} does not hold the entries of {self.target}")
         return self.target
 
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Reshape | None:
+        return Reshape(shape[dropped:])
+
     def neutral(self, shape: Shape) -> bool:
         return shape == self.target
 
@@ -69,6 +72,11 @@ class Transpose(Linear):
     """Axes in another order; ``perm`` counts axes without the batch axis."""
 
     perm: tuple[int, ...]
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Transpose | None:
+        if not alike or self.perm[:dropped] != tuple(range(dropped)):
+            return None
+        return Transpose(tuple(p - dropped for p in self.perm[dropped:]))
 
     @property
     def unit(self) -> bool:
@@ -118,6 +126,9 @@ class Gather(Linear):
     index: npt.NDArray[np.int64]
     target: Shape
     fill: float = 0.0
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Gather | None:
+        return replace(self, target=shape[dropped:])
 
     @property
     def unit(self) -> bool:

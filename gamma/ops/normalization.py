@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,6 +50,13 @@ class Normalize(Operator):
         if not -len(shape) <= self.axis < len(shape):
             raise UsageError(f"{self.name}: {shape} has no axis {self.axis}")
         return shape
+
+    def mixes(self, rank: int) -> tuple[int, ...]:
+        return tuple(range(self.axis % rank, rank))
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Normalize | None:
+        axis = self.axis % len(shape)
+        return replace(self, axis=axis - dropped) if alike and axis >= dropped else None
 
     def grouped(self, x: Array) -> Array:
         """(batch, *shape) as (batch, *outer, d): what is normalised together is the last axis."""

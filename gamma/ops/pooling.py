@@ -44,6 +44,13 @@ class ReduceMax(Operator):
         axis = self._axis(len(shape))
         return (*shape[:axis], *shape[axis + 1 :])
 
+    def mixes(self, rank: int) -> tuple[int, ...]:
+        return (self.axis % (rank + 1),)
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> ReduceMax | None:
+        axis = self.axis % (len(shape) + 1)
+        return ReduceMax(axis - dropped) if alike and axis >= dropped else None
+
     def _last(self, x: Array) -> Array:
         return np.moveaxis(x, self._axis(x.ndim - 1) + 1, -1)
 

@@ -38,6 +38,9 @@ class Product(Operator):
 
     several = True
 
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Product | None:
+        return self
+
     def factors(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Views (batch, ...) of both inputs that broadcast to the terms."""
         raise NotImplementedError

@@ -44,6 +44,13 @@ class Softmax(Operator):
             raise UsageError(f"{self.name}: {shape} has no axis {self.axis}")
         return shape
 
+    def mixes(self, rank: int) -> tuple[int, ...]:
+        return (self.axis % rank,)
+
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Softmax | None:
+        axis = self.axis % len(shape)
+        return Softmax(axis - dropped) if alike and axis >= dropped else None
+
     def along(self, ndim: int) -> int:
         """The axis in arrays (batch, *shape) of ``ndim`` axes."""
         return self.axis % (ndim - 1) + 1

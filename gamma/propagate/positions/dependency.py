@@ -312,37 +312,16 @@ def _cut(cut: Cuts, index: int, kept: dict[int, Kept]) -> tuple[Operator, Hashab
         chosen = op.index.reshape(-1)[_entries(cut, index, mine).reshape(-1)]
         chosen = np.where(chosen >= 0, rank[chosen], -1)
         return Gather(chosen, shape, op.fill), chosen.tobytes()
-    if isinstance(op, Elementwise | Scale | Add):
+    mixed = op.mixes(len(node.shape))
+    if mixed == ():
         # With one label along every axis, any of them is the axis.
         same = all(cut.axis[i] == axis and (kept[i] == mine).all() for i in inputs)
         return _cut_constants(op, node.shape, axis, mine) if same else None
-    if isinstance(op, Gemm | ReduceSum | ReduceMax | Softmax | Normalize | Conv):
+    if mixed is not None:
         source = inputs[0]
-        whole = kept[source].all() or cut.axis[source] not in _read(op, len(node.shape))
+        whole = kept[source].all() or cut.axis[source] not in mixed
         return (op, id(op)) if whole else None
     return (op, id(op)) if not inputs else None
-
-
-def _read(op: Operator, rank: int) -> tuple[int, ...]:
-    """Axes of the input along which one output entry reads more than its own index.
-
-    ``rank`` is the output's.
-    """
-    if isinstance(op, ReduceSum):
-        return op.axes
-    if isinstance(op, ReduceMax):
-        return (op.axis % (rank + 1),)
-    if isinstance(op, Softmax):
-        return (op.axis % rank,)
-    if isinstance(op, Normalize):
-        return tuple(range(op.axis % rank, rank))
-    if isinstance(op, Conv):
-        own = [
-            (kernel, op.strides[a], op.pads[a], op.pads[a + rank - 1]) == (1, 1, 0, 0)
-            for a, kernel in enumerate(op.weight.shape[2:])
-        ]
-        return (0, *(a + 1 for a, alone in enumerate(own) if not alone))
-    return (rank - 1,)
 
 
 def _cut_constants(op: Operator, shape: Shape, axis: int, kept: Kept) -> tuple[Operator, Hashable]:
