@@ -29,6 +29,8 @@ TESTS = (
     "tests/propagate/test_dense_walk.py",
     "tests/propagate/test_dense_boxes.py",
     "tests/propagate/test_splits.py",
+    "tests/exact/test_ranges.py",
+    "tests/propagate/ranges/test_range_walk.py",
 )
 
 
@@ -59,6 +61,9 @@ A, W, R, E, L = (
     "ops/linear.py",
 )
 O, X = "ops/base.py", "ops/execution.py"
+RM, RS, RV = (f"propagate/ranges/{name}.py" for name in ("matrix", "spectral", "sets"))
+RD, RA, RR = (f"propagate/ranges/{name}.py" for name in ("dense", "attention", "rules"))
+RT = "propagate/ranges/rotary.py"
 
 MUTANTS = (
     Mutant("INTERVAL.CENTRE", I, "noise = g * (size + offset_size) +", "noise ="),
@@ -387,6 +392,43 @@ MUTANTS = (
     Mutant("GELU.TAIL", E, "absolute_error = 2.0**-300", "absolute_error = 2.0**-1000"),
     Mutant("SINE.FIRST", "ops/periodic.py", "lower if step == 0 else np.maximum", "np.maximum"),
     Mutant("HARDSIGMOID.BETA", E, "2.0**-45 * (1.0 + abs(self.beta))", "2.0**-45"),
+    Mutant("RANGE.PRODUCT", RM, "((g + 2 * unit) * _SLACK)", "0.0"),
+    Mutant("RANGE.SPREAD", RM, "factor = (1 + g) * _SLACK", "factor = 1.0"),
+    Mutant("RANGE.LOST", RM, "lost = 4 * self.n * _LEAST[self.dtype]", "lost = 0.0"),
+    Mutant("RANGE.SQUARES", RM, "((1 + g) * (1 + 4 * unit))", "1.0"),
+    Mutant("RANGE.FACTORED", RS, "(theta + g * trace + diagonal", "(theta + 0.0 * diagonal"),
+    Mutant(
+        "RANGE.EIGEN",
+        RS,
+        "largest_eigenvalue(self.matrix) + self.error",
+        "largest_eigenvalue(self.matrix)",
+    ),
+    Mutant("RANGE.READ", RS, "lost = 4 * unit * (size + plain)", "lost = 0.0"),
+    Mutant(
+        "RANGE.FORM", RS, "slack = (self.error + 2 * g * self.frobenius**2) * square", "slack = 0.0"
+    ),
+    Mutant("RANGE.MEAN", RS, "    if centred:\n        made -=", "    if True:\n        made -="),
+    Mutant(
+        "RANGE.NORM", RV, "factor = 1 + rounding.gamma_factor(n + 8, np.float64)", "factor = 1.0"
+    ),
+    Mutant("RANGE.STORED", RV, "lost = reach * self.unit * SLACK + self.quantum", "lost = 0.0"),
+    Mutant("RANGE.STRAY", RV, "stray = (self.stray + unit *", "stray = (self.stray + 0.0 *"),
+    Mutant("RANGE.ERROR", RV, "self.error + unit * reach + quantum", "self.error"),
+    Mutant("RANGE.SQUARE", RD, "off * off / n * (1 - 2.0**-40)", "off * off / n * 1.001"),
+    Mutant("RANGE.HEADS", RA, "form = layout.apart(form, heads, node.shape)", "pass"),
+    Mutant(
+        "RANGE.CHANCES",
+        RV,
+        "excess = (excess + (1 + excess) * self.unit",
+        "excess = (0.0 * self.unit",
+    ),
+    Mutant(
+        "RANGE.HULL",
+        RR,
+        "constant.min(axis=along, keepdims=True), constant.max(",
+        "constant.max(axis=along, keepdims=True), constant.max(",
+    ),
+    Mutant("RANGE.TURN", RT, "reach = reach * (1 + 4 * unit) + 4 * quantum", "pass"),
 )
 
 

@@ -1,0 +1,51 @@
+"""What the rules share: the network, what is known so far, and how activations are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.network.graph import Network
+from gamma.propagate.ranges.sets import Known, Storage
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """y = a∘x + b∘x[exchange] along the last axis: pairs of entries turn by a position's angle.
+
+    ``source``: the node x. ``factors``: the nodes a∘x and b∘x[exchange]. ``reach``: at least
+    √(a² + b²) of every entry. ``stretch``: at least the norm of the map. ``pure``: rotations, up
+    to rounding, so that the same holds at every position.
+    """
+
+    source: int
+    factors: tuple[str, str]
+    exchange: npt.NDArray[np.int64]
+    reach: Float64
+    stretch: float
+    largest: float
+    pure: bool
+
+
+@dataclass(eq=False)
+class Context:
+    """One walk.
+
+    Attributes:
+        known: of the nodes so far. storage: how activations are kept.
+        everywhere: what is said holds at every position, not at those of this network alone.
+        positions: the most positions that are spoken of. turns, factors: rotary positions, by the
+            names of their sums, and of the products in them.
+    """
+
+    network: Network
+    storage: Storage
+    everywhere: bool = False
+    positions: int = 0
+    known: list[Known] = field(default_factory=list)
+    turns: dict[str, Turn] = field(default_factory=dict)
+    factors: frozenset[str] = frozenset()

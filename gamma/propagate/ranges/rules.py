@@ -1,0 +1,217 @@
+"""From what is known of a node's inputs to what is known of the node: one small rule an operator.
+
+Normalisation makes a sphere, scalings and movements keep it, dense layers read it (`dense`),
+attention takes means of values (`attention`), activations that do not exceed their argument keep
+its norm. Every other operator gets its interval rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.network.graph import Node
+from gamma.ops import (
+    Add,
+    Elementwise,
+    Gather,
+    Gelu,
+    HardSwish,
+    Linear,
+    Mul,
+    Normalize,
+    Relu,
+    Scale,
+    Silu,
+    Tanh,
+    Transpose,
+)
+from gamma.ops.bounds import NodeBounds, clean
+from gamma.ops.products import image
+from gamma.ops.tables import Precision
+from gamma.propagate.interval import interval_step
+from gamma.propagate.ranges import attention, layout, rotary
+from gamma.propagate.ranges.context import Context
+from gamma.propagate.ranges.dense import dense
+from gamma.propagate.ranges.matrix import Matrix
+from gamma.propagate.ranges.sets import SLACK, Form, Known, Sphere
+from gamma.tensor import rounding
+
+Float64 = npt.NDArray[np.float64]
+Rule = Callable[[Context, Node, Sequence[Known]], Known]
+
+SHRINKING = (Relu, Gelu, Silu, Tanh, HardSwish)
+"""Functions with |f(x)| <= |x| everywhere."""
+REAL = Precision("real", np.dtype(np.float64))
+
+
+def known_of(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    """What is known of a node; its interval is never NaN and never empty."""
+    rule = _RULES.get(node.op.name)
+    if rule is None:
+        rule = _function if isinstance(node.op, Elementwise) else plain
+    found = rule(walk, node, inputs)
+    lower, upper = clean(found.lower, found.upper, node.name)
+    return Known(node.shape, lower, upper, found.form, found.excess)
+
+
+def plain(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    """The operator's own interval rule on every entry."""
+    full = [[np.array(end)[None] for end in x.bounds] for x in inputs]
+    bounds = [NodeBounds(a, b, rounding.midpoint(a, b)) for a, b in full]
+    found = interval_step(node, bounds, "real")
+    return layout.collapsed(Known(node.shape, found.lower[0], found.upper[0]))
+
+
+def _function(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    op, (x,) = node.op, inputs
+    assert isinstance(op, Elementwise)
+    if not op.alike:
+        return plain(walk, node, inputs)
+    lower, upper = op.interval(*(np.array(end)[None] for end in (x.lower, x.upper)))
+    form: Form | None = None
+    if isinstance(op, SHRINKING) and x.form is not None and not _only_gates(walk, node):
+        form = _ball(x, 1.0)
+    return Known(node.shape, lower[0], upper[0], form)
+
+
+def _only_gates(walk: Context, node: Node) -> bool:
+    """Whether every reader multiplies it by a linear node, whose norm is then enough."""
+    nodes, index = walk.network.nodes, len(walk.known)
+    readers = [nodes[r] for r in walk.network.consumers[index]]
+    others = [[i for i in r.inputs if i != index] for r in readers]
+    return bool(readers) and all(
+        isinstance(r.op, Mul) and all(isinstance(nodes[i].op, Linear) for i in other) and other
+        for r, other in zip(readers, others, strict=True)
+    )
+
+
+def _ball(x: Known, factor: float) -> Sphere | None:
+    """Vectors of at most ``factor`` times the norm of x; None where that is infinite."""
+    radius = float(x.norm(-1).max()) * factor * SLACK
+    return Sphere.ball(len(x.shape), len(x.shape) - 1, radius) if radius < math.inf else None
+
+
+def _normalize(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    op, (x,) = node.op, inputs
+    assert isinstance(op, Normalize)
+    if op.axis % len(x.shape) != len(x.shape) - 1:
+        return plain(walk, node, inputs)
+    d, x = x.shape[-1], layout.collapsed(x)
+    wide = (*x.lower.shape[:-1], d)
+    low, high = (np.array(np.broadcast_to(e, wide))[None] for e in (x.lower, x.upper))
+    found = op.propagate([NodeBounds(low, high, rounding.midpoint(low, high))], REAL)
+    made = Known(node.shape, found.lower[0], found.upper[0])
+    if not math.isfinite(made.largest):  # 0/0 is among the inputs
+        return made
+    # mean(c²) <= mean(x²) <= v, and ‖y‖² = d·mean(c²)/(mean(c²) + epsilon).
+    v = float(x.plain_norm(-1).max()) ** 2 / d * SLACK
+    share = v / (v + op.epsilon) * SLACK if v + op.epsilon < math.inf else 1.0
+    rank, root = len(x.shape), math.sqrt(d) * math.sqrt(min(share, 1.0)) * SLACK
+    one = np.ones((1,) * rank)
+    form = Sphere(rank - 1, one, 0 * one, 0 * one, root, 0.0, op.centred)
+    return Known(node.shape, made.lower, made.upper, form)
+
+
+def _scale(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    """scale·x + shift. Where constants differ along an axis of which x is the same, their hull."""
+    op, (x,) = node.op, inputs
+    assert isinstance(op, Scale)
+    if node.name in walk.factors:
+        return Known(node.shape, -x.reach * rotary.MOST, x.reach * rotary.MOST)
+    scale = layout.lifted(op.scale.astype(np.float64), len(x.shape))
+    shift = np.zeros((1,) * len(x.shape)) if op.shift is None else op.shift
+    shift = layout.lifted(shift.astype(np.float64), len(x.shape))
+    doubt = layout.lifted(np.asarray(op.shift_error, np.float64), len(x.shape))
+    same = [a for a, n in enumerate(x.lower.shape) if n == 1 < x.shape[a]]
+    (s_low, s_high), (t_low, t_high) = (_hull(c, same) for c in (scale, shift))
+    doubt = doubt.max(axis=tuple(a for a in same if doubt.shape[a] > 1), keepdims=True)
+    lower, upper = image(*np.broadcast_arrays(x.lower, x.upper, s_low, s_high))
+    far = np.maximum(abs(s_low), abs(s_high)) * x.reach
+    off = (far * (op.scale_error * SLACK) + doubt) * SLACK
+    middle = 0.5 * t_low + 0.5 * t_high
+    away = rounding.radius_about(t_low, t_high, middle) + off
+    form = x.form
+    if not np.array_equal(s_low, s_high):
+        form = None
+    elif isinstance(form, Sphere):
+        form = form.scaled(s_low, middle, away)
+    elif form is not None:
+        form = form.scaled(s_low, middle, away, x.reach)
+    lower, upper = rounding.down(lower + t_low), rounding.up(upper + t_high)
+    if np.any(off > 0):
+        lower, upper = rounding.down(lower - off), rounding.up(upper + off)
+    return Known(node.shape, lower, upper, form)
+
+
+def _hull(constant: Float64, axes: Sequence[int]) -> tuple[Float64, Float64]:
+    along = tuple(a for a in axes if constant.shape[a] > 1)
+    return constant.min(axis=along, keepdims=True), constant.max(axis=along, keepdims=True)
+
+
+def _add(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    op = node.op
+    assert isinstance(op, Add)
+    lower = upper = np.zeros((1,) * len(node.shape))
+    for sign, x in zip(op.signs, inputs, strict=True):
+        low, high = (x.lower, x.upper) if sign > 0 else (-x.upper, -x.lower)
+        lower, upper = rounding.down(lower + low), rounding.up(upper + high)
+    made = Known(node.shape, lower, upper)
+    turn = walk.turns.get(node.name)
+    return made if turn is None else rotary.turned(walk, turn, made)
+
+
+def _mul(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    """a∘b: ‖a∘b‖ <= max|a|·‖b‖, and the other way round."""
+    a, b = inputs
+    rank = len(node.shape)
+    ends = (layout.lifted(e, rank) for e in (a.lower, a.upper, b.lower, b.upper))
+    lower, upper = image(*np.broadcast_arrays(*ends))
+    form: Form | None = None
+    if a.shape == b.shape and not (a.form is None and b.form is None):
+        balls = [_ball(x, y.largest) for x, y in ((a, b), (b, a)) if x.form is not None]
+        form = min((s for s in balls if s is not None), key=lambda s: s.radius, default=None)
+    return Known(node.shape, lower, upper, form)
+
+
+def _dense(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    op: Any = node.op
+    if getattr(op, "weight_error", None) is not None:
+        return plain(walk, node, inputs)
+    matrix = Matrix(op.weight, getattr(op, "turned", False))
+    return dense(matrix, op.bias, layout.collapsed(inputs[0]))
+
+
+def _reshape(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    return layout.collapsed(layout.reshaped(inputs[0], node.shape))
+
+
+def _transpose(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    assert isinstance(node.op, Transpose)
+    return layout.transposed(inputs[0], node.op.perm)
+
+
+def _gather(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+    assert isinstance(node.op, Gather)
+    found = layout.gathered(node.op, inputs[0])
+    return plain(walk, node, inputs) if found is None else found
+
+
+_RULES: dict[str, Rule] = {
+    "Normalize": _normalize,
+    "Scale": _scale,
+    "Add": _add,
+    "Mul": _mul,
+    "Gemm": _dense,
+    "StoredGemm": _dense,
+    "Reshape": _reshape,
+    "Transpose": _transpose,
+    "Gather": _gather,
+    "Softmax": attention.softmax,
+    "MatMul": attention.matmul,
+}
+"""By the operator's name."""

@@ -1,0 +1,233 @@
+"""Certified upper bounds on spectral norms.
+
+A Cholesky factorisation of θI - G that runs to its end in floating point proves λmax(G) <= θ + δ,
+δ from its backward error (Rump 2006, "Verification of positive definiteness"; Higham 2002, theorem
+10.5). Lanczos' method only proposes θ: what it returns is no bound and is never used as one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.propagate import workers
+from gamma.tensor import rounding
+
+Float64 = npt.NDArray[np.float64]
+
+FULL = 1536
+"""Inputs up to which the Gram matrix of a layer's columns is taken."""
+BLOCK = 128
+"""Rows taken together where the inputs are more."""
+PANEL = 768
+"""Rows behind one float32 sum."""
+SHARES = 4
+"""Parts of a layer that threads take: each makes a Gram matrix of its own."""
+_SLACK = 1 + 2.0**-40
+_STEPS = 20
+_GUESSES = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Rows as they read a vector: ``rows`` within ``lost`` (norm of the whole) of the exact ones.
+
+    ``size``: at least their Frobenius norm; ``plain``: before a mean was taken off.
+    """
+
+    rows: Float64
+    size: float
+    lost: float
+    plain: float
+
+
+def read(rows: Float64, gain: Float64, centred: bool) -> Read:
+    """M = rows·diag(gain), less a number of each row's own where what it reads sums to 0.
+
+    Any number is valid there: Σ_j (m_j - μ) z_j = Σ_j m_j z_j.
+    """
+    made = rows * gain
+    size = plain = frobenius(made)
+    if centred:
+        made -= made.mean(axis=1, keepdims=True)
+        size = frobenius(made)
+    # Products round by 2^-53 of themselves, the difference by 2^-53 of itself.
+    return Read(made, size, 2.0**-52 * (plain + size), plain)
+
+
+def frobenius(rows: Float64) -> float:
+    """At least the Frobenius norm."""
+    factor = (1 + rounding.gamma_factor(rows.size + 8, np.float64)) * _SLACK
+    with np.errstate(over="ignore"):
+        square = float(np.vdot(rows, rows))
+    if 2.0**-900 < square < math.inf:
+        return math.sqrt(square) * factor
+    largest = float(abs(rows).max(initial=0.0))
+    if not 0 < largest < math.inf:
+        return largest
+    unit = rows / largest
+    return math.sqrt(float(np.vdot(unit, unit))) * largest * factor
+
+
+@dataclass(frozen=True, eq=False)
+class Gram:
+    """G = R·Rᵀ within ``error`` (spectral norm) of the read rows' own.
+
+    Attributes:
+        frobenius: at least ‖R‖_F. lost, plain: as in `Read`.
+    """
+
+    matrix: Float64
+    error: float
+    frobenius: float
+    lost: float
+    plain: float
+
+    def norm(self) -> float:
+        """At least the spectral norm of the exact rows."""
+        top = largest_eigenvalue(self.matrix) + self.error
+        return min(math.sqrt(max(top, 0.0)) * _SLACK, self.frobenius) * _SLACK + self.lost
+
+    def forms(self, w: Float64) -> Float64:
+        """At least ‖wᵀR‖ for the exact R and every row w of (r, k)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = np.einsum("ij,ij->i", w @ self.matrix, w)
+            square = np.einsum("ij,ij->i", w, w) * _SLACK
+            k = len(self.matrix)
+            g = rounding.gamma_factor(2 * k + 8, np.float64) * _SLACK
+            # |w|ᵀ|G̃||w| <= ‖w‖²·‖R‖_F² (1 + ...): its entries are at most products of norms.
+            slack = (self.error + 2 * g * self.frobenius**2) * square
+            root = np.sqrt(np.maximum(found + slack, 0.0) * _SLACK)
+            length = np.sqrt(square) * _SLACK
+            best = np.minimum(root, length * self.frobenius)
+            result: Float64 = (best + length * self.lost) * _SLACK + 2.0**-1000
+        return np.where(np.isnan(result), np.inf, result)
+
+
+def gram(found: Read) -> Gram:
+    """The Gram matrix of read rows."""
+    R, size = np.ascontiguousarray(found.rows), found.size
+    error = rounding.gamma_factor(R.shape[1] + 2, np.float64) * size**2 * _SLACK + 2.0**-1000
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = R @ R.T
+    return Gram(0.5 * (made + made.T), error * 2, size, found.lost, found.plain)
+
+
+def largest_eigenvalue(G: Float64) -> float:
+    """At least the largest eigenvalue of a symmetric float64 matrix, and at least 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        trace = float(np.trace(G))
+        most = frobenius(G)  # of a symmetric matrix: no eigenvalue is larger
+    if not (math.isfinite(trace) and math.isfinite(most)):
+        return math.inf
+    theta = _guess(G) * (1 + 2.0**-6)
+    for _ in range(_GUESSES):
+        if not theta < most:
+            break
+        proved = _proved(G, theta)
+        if proved is not None:
+            return min(proved, most)
+        theta *= 1.125
+    return most
+
+
+def _guess(G: Float64) -> float:
+    """A number near the largest eigenvalue, by Lanczos' method; not a bound."""
+    power = 2.0 ** math.frexp(float(np.trace(G)) or 1.0)[1]
+    narrow = (G / power).astype(np.float32)
+    v = narrow[int(np.argmax(np.diag(narrow)))] + np.float32(1e-3) * np.cos(np.arange(len(G)))
+    v, before, beta = (v / (math.sqrt(float(v @ v)) or 1.0)).astype(np.float32), 0.0 * v, 0.0
+    steps = min(_STEPS, len(G))
+    T = np.zeros((steps, steps))
+    for k in range(steps):
+        w = narrow @ v - np.float32(beta) * before
+        T[k, k] = alpha = float(w @ v)
+        w -= np.float32(alpha) * v
+        beta = math.sqrt(float(w @ w))
+        if not 0 < beta < math.inf or k + 1 == steps:
+            T = T[: k + 1, : k + 1]
+            break
+        T[k + 1, k] = beta
+        before, v = v, (w / np.float32(beta)).astype(np.float32)
+    found = np.linalg.eigvalsh(T)[-1] if np.isfinite(T).all() else 0.0
+    return float(max(found * power, np.diag(G).max()))
+
+
+def _proved(G: Float64, theta: float) -> float | None:
+    """θ + δ >= λmax(G), or None where the factorisation does not prove it."""
+    k = len(G)
+    A = -G
+    A[np.arange(k), np.arange(k)] += theta
+    trace = float(np.trace(A))
+    if not 0 < trace < math.inf:
+        return None
+    try:
+        np.linalg.cholesky(A)
+    except np.linalg.LinAlgError:
+        return None
+    # Backward error of the factorisation, and the rounding of the diagonal.
+    g = rounding.gamma_factor(4 * k + 16, np.float64)
+    diagonal = 2.0**-52 * float(abs(np.diag(A)).max())
+    return (theta + g * trace + diagonal + 2.0**-1000) * _SLACK
+
+
+def of_layer(matrix: Any, gain: Float64, centred: bool) -> tuple[float, float]:
+    """At least the spectral norm of a whole `Matrix` as it reads such a vector, and at least the
+    Frobenius norm before a mean is taken off.
+
+    Where the inputs are many, blocks of rows: ‖M‖² <= Σ ‖M_b‖².
+    """
+    narrow = matrix.n <= FULL
+    step = max(BLOCK, -(-matrix.m // SHARES)) if narrow else BLOCK
+    starts = range(0, matrix.m, step)
+    one = _columns if narrow else _block
+    parts = workers.run(
+        [partial(one, matrix, gain, centred, s, min(s + step, matrix.m)) for s in starts]
+    )
+    plain, lost = math.hypot(*(p.plain for p in parts)), math.hypot(*(p.lost for p in parts))
+    size = math.hypot(*(p.frobenius for p in parts)) * _SLACK
+    if narrow:
+        total = sum((p.matrix for p in parts[1:]), parts[0].matrix.copy())
+        g = rounding.gamma_factor(len(parts), np.float64) * size**2
+        error = (sum(p.error for p in parts) + g) * _SLACK
+        found = Gram(total, error, size, lost, plain).norm()
+    else:
+        found = math.hypot(*(p.norm() for p in parts))
+    return found * _SLACK, plain * _SLACK
+
+
+def _block(matrix: Any, gain: Float64, centred: bool, start: int, stop: int) -> Gram:
+    """R·Rᵀ of the rows [start, stop)."""
+    rows = matrix.rows(np.arange(start, stop))
+    return gram(read(rows, gain, centred))
+
+
+def _columns(matrix: Any, gain: Float64, centred: bool, start: int, stop: int) -> Gram:
+    """RᵀR of the rows [start, stop): short sums in the matrix's own type, added in float64."""
+    n, dtype = matrix.n, matrix.dtype
+    total, squares, plain, error = np.zeros((n, n)), 0.0, 0.0, 0.0
+    wide = (1 + rounding.gamma_factor(n + 4, dtype)) * _SLACK
+    unit = 2.0**-24 if dtype == np.float32 else 2.0**-53
+    factor = gain.astype(dtype)
+    for first in range(start, stop, PANEL):
+        count = min(PANEL, stop - first)
+        R = matrix.rows(np.arange(first, first + count), dtype) * factor
+        before = float(np.einsum("ij,ij->i", R, R).sum(dtype=np.float64)) * wide
+        plain += before
+        if centred:
+            R -= R.mean(axis=1, keepdims=True, dtype=np.float64).astype(dtype)
+        mine = float(np.einsum("ij,ij->i", R, R).sum(dtype=np.float64)) * wide
+        squares += mine
+        total += R.T @ R
+        g = rounding.gamma_factor(count + 2, dtype)
+        error += (g * mine + n * count * 2.0**-148) * _SLACK
+    # Entries of the gain, products and differences were rounded once each.
+    size, plain = math.sqrt(squares) * _SLACK, math.sqrt(plain) * (1 + 2 * unit) * _SLACK
+    lost = 4 * unit * (size + plain) + 2.0**-70 * math.sqrt(n * (stop - start))
+    added = rounding.gamma_factor(-(-(stop - start) // PANEL), np.float64) * squares
+    return Gram(total, (error + added) * _SLACK, size, lost, plain)

@@ -1,0 +1,63 @@
+"""The walk: what is known of every node, for every input at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import numpy as np
+
+from gamma import telemetry
+from gamma.errors import ResourceError
+from gamma.network.graph import Network
+from gamma.ops import Linear
+from gamma.propagate import workers
+from gamma.propagate.ranges import rotary
+from gamma.propagate.ranges.context import Context
+from gamma.propagate.ranges.rules import known_of
+from gamma.propagate.ranges.sets import Known, Storage
+from gamma.runtime import threads
+
+REAL = Storage("real")
+FORMATS = {
+    "f16": Storage("f16", 2.0**-11, 2.0**-25, 65504.0),
+    "bf16": Storage("bf16", 2.0**-8, 2.0**-134, float.fromhex("0x1.fep127")),
+}
+"""Formats of activations: half a unit in the last place, half the least number, the largest one."""
+
+
+def range_walk(
+    network: Network,
+    source: Known,
+    storage: Storage = REAL,
+    *,
+    everywhere: bool = False,
+    positions: int = 0,
+    deadline: float | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[Known]:
+    """What is known of every node up to the output when the input is in ``source``.
+
+    Raises ResourceError when the deadline (time.monotonic) has passed.
+    """
+    turns = rotary.turns_of(network)
+    factors = [n for t in turns.values() if everywhere and t.pure for n in t.factors]
+    walk = Context(network, storage, everywhere, positions, [], turns, frozenset(factors))
+    walk.known.append(storage.stored(source, positions))
+    # gamma's threads share the weights: threads of the BLAS would take the processors from them.
+    alone = nullcontext() if workers.workers() == 1 else threads.limit_blas(1)
+    with np.errstate(all="ignore"), alone:
+        for index, node in enumerate(network.nodes[1 : network.output + 1], start=1):
+            if deadline is not None and time.monotonic() > deadline:
+                raise ResourceError("the time limit was reached")
+            if progress is not None:
+                progress(f"ranges: node {index} of {network.output}, {node.name}")
+            started = time.perf_counter()
+            found = known_of(walk, node, [walk.known[i] for i in node.inputs])
+            copied = isinstance(node.op, Linear) and node.op.moves
+            walk.known.append(found if copied else storage.stored(found, positions))
+            if telemetry.recorder is not None:
+                name = f"ranges.node.{node.op.name.lower()}"
+                telemetry.record(name, started, time.perf_counter(), neurons=node.size)
+    return walk.known

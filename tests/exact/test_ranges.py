@@ -1,0 +1,241 @@
+"""Ranges: one test per term, against rationals. docs/numerics.md names the terms."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gamma import ops
+from gamma.network.graph import Builder
+from gamma.propagate.ranges import spectral
+from gamma.propagate.ranges.dense import dense
+from gamma.propagate.ranges.matrix import Matrix
+from gamma.propagate.ranges.sets import Image, Known, Sphere, norm_of
+from gamma.propagate.ranges.walk import FORMATS, range_walk
+
+Array = Any
+ROUNDS = 20
+
+
+def q(x: Any) -> Fraction:
+    return Fraction(float(x))
+
+
+def rough(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+    """Numbers of unlike size whose last bits matter; some cancel each other."""
+    power = 2.0 ** rng.integers(-12, 12, shape)
+    x = (rng.uniform(1, 2, shape) * power * rng.choice([-1, 1], shape)).astype(dtype)
+    x[..., 1::2] = -x[..., : 2 * (shape[-1] // 2) : 2] * (1 + dtype(2.0**-20))
+    return x
+
+
+def vectors(gain: Array, bias: Array, centred: bool, radius: float = 3.0) -> Sphere:
+    zero = np.zeros((1, len(gain)))
+    return Sphere(1, gain[None], bias[None], zero, radius, 0.0, centred)
+
+
+def everything(sphere: Sphere, n: int) -> Known:
+    end = np.full((1, n), np.inf)
+    return Known((1, n), -end, end, sphere)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "turned"), [(np.float32, False), (np.float32, True), (np.float64, False)]
+)
+def test_products_with_a_weight_enclose_the_exact_ones(dtype: Any, turned: bool) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(12):
+        m, n = (int(v) for v in rng.integers(1, 24, 2))
+        W = rough(rng, (m, n + n % 2), dtype)
+        n = W.shape[1]
+        signed, doubt = rough(rng, (2, n), np.float64), abs(rough(rng, (3, n), np.float64))
+        squares = doubt[:1] ** 2
+        z, spread, power = Matrix(W.T.copy() if turned else W, turned).multiply(
+            signed, doubt, squares
+        )
+        for i in range(m):
+            row = [q(w) for w in W[i]]
+            for k in range(3):
+                least = sum(abs(w) * q(d) for w, d in zip(row, doubt[k], strict=True))
+                if k < 2:
+                    exact = sum(w * q(s) for w, s in zip(row, signed[k], strict=True))
+                    least += abs(exact - q(z[k, i]))
+                assert q(spread[k, i]) >= least
+            assert q(power[0, i]) >= sum(w * w * q(s) for w, s in zip(row, squares[0], strict=True))
+
+
+def test_products_below_the_normal_range_are_not_lost() -> None:
+    tiny = np.full((1, 4), np.float32(1e-30))
+    z, spread, power = Matrix(tiny).multiply(
+        np.full((1, 4), 1e-15), np.full((1, 4), 1e-15), np.ones((1, 4))
+    )
+    exact = 4 * q(tiny[0, 0]) * q(1e-15)
+    assert q(spread[0, 0]) >= exact + abs(exact - q(z[0, 0]))
+    assert q(power[0, 0]) >= 4 * q(tiny[0, 0]) ** 2
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_rows_read_a_sphere(centred: bool) -> None:
+    """|w·y - w·b| <= radius·‖P(w∘g)‖, compared by squares; and not much more is said."""
+    rng = np.random.default_rng(2)
+    for step in range(ROUNDS):
+        n = 2 * int(rng.integers(1, 12))
+        W, gain, bias = rough(rng, (5, n)), rough(rng, (n,)), rough(rng, (n,))
+        if step % 3 == 0:  # nearly the same product everywhere: the mean takes almost all of it
+            W = (np.float32(7.3) / gain * (1 + 2.0**-9 * rng.standard_normal((5, n)))).astype("f4")
+        form = vectors(gain.astype(float), bias.astype(float), centred)
+        made = dense(Matrix(W), None, everything(form, n))
+        for i in range(5):
+            read = [q(w) * q(g) for w, g in zip(W[i], gain, strict=True)]
+            mean = sum(read) / n if centred else Fraction(0)
+            square = 9 * sum((r - mean) ** 2 for r in read)
+            middle = sum(q(w) * q(b) for w, b in zip(W[i], bias, strict=True))
+            up, down = q(made.upper[0, i]) - middle, middle - q(made.lower[0, i])
+            assert up > 0 and down > 0 and up**2 >= square and down**2 >= square
+
+
+def singular(rng: np.random.Generator, n: int) -> Array:
+    """I - BᵀB for a B of integers and rank n - 1: its largest eigenvalue is exactly 1."""
+    B = rng.integers(-4000, 4001, (n - 1, n)).astype(float)
+    return np.eye(n) - B.T @ B
+
+
+def test_a_factorisation_that_should_fail_but_ends_proves_nothing_false() -> None:
+    rng, ended = np.random.default_rng(3), 0
+    for _ in range(400):
+        G = singular(rng, int(rng.integers(3, 9)))
+        proved = spectral._proved(G, 1 - 2.0**-32)
+        ended += proved is not None
+        assert proved is None or proved >= 1
+    assert ended > 20
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-300, 2.0**300])
+def test_the_largest_eigenvalue_is_never_below(scale: float) -> None:
+    """Matrices of known spectrum: Hadamard vectors, multiple and clustered eigenvalues."""
+    H = np.ones((1, 1))
+    for _ in range(4):
+        H = np.block([[H, H], [H, -H]])
+    n = len(H)
+    rng = np.random.default_rng(4)
+    for k in range(12):
+        values = n * rng.integers(0, 2000, n).astype(float)
+        values[: k + 1] = values.max()
+        G = H.T @ np.diag(values) @ H / n * scale  # integers: exact
+        found = spectral.largest_eigenvalue(G)
+        assert values.max() * scale <= found <= values.max() * scale * 1.2
+
+
+def test_what_is_known_of_the_errors_of_a_gram_matrix_is_added() -> None:
+    made = spectral.Gram(np.diag([5.0, 1.0]), 4.0, 10.0, 0.5, 10.0)
+    assert made.norm() >= 3.5
+    w = np.array([[1.0, 0.0]])
+    assert q(made.forms(w)[0]) >= 3.5
+
+
+def test_errors_of_short_sums_are_known() -> None:
+    """RᵀR of equal rows: float32 sums of many equal products drift, here by an exact amount."""
+    W = np.full((700, 2), np.float32(1 + 2.0**-12 + 2.0**-20))
+    found = spectral._columns(Matrix(W), np.ones(2), False, 0, 700)
+    exact = 700 * q(W[0, 0]) ** 2
+    away = 2 * max(abs(q(entry) - exact) for entry in found.matrix.ravel())
+    assert 0 < away <= q(found.error)
+    assert q(found.frobenius) ** 2 >= 2 * exact
+
+
+def test_norms_of_vectors_are_rounded_up() -> None:
+    rng = np.random.default_rng(5)
+    for scale in (1.0, 2.0**-600, 2.0**600):
+        for _ in range(ROUNDS):
+            x = abs(rough(rng, (1, 14), np.float64)) * scale
+            assert q(norm_of(x, 1)[0, 0]) ** 2 >= sum(q(v) ** 2 for v in x[0])
+            assert q(spectral.frobenius(x)) ** 2 >= sum(q(v) ** 2 for v in x[0])
+
+
+def test_forms_of_a_gram_matrix() -> None:
+    """‖wᵀM‖ for rows that all but cancel: the Gram matrix's own error decides."""
+    rng = np.random.default_rng(6)
+    for _ in range(ROUNDS):
+        n, k = int(rng.integers(2, 12)), int(rng.integers(2, 6))
+        M = rng.standard_normal((k, n)) * 2.0 ** rng.integers(-3, 3)
+        M[1] = M[0] * (1 + 2.0**-30 * rng.standard_normal(n))
+        gain = rng.uniform(0.5, 2, n)
+        w = np.zeros((1, k))
+        w[0, :2] = 1.0, -1.0
+        made = spectral.gram(spectral.read(M, gain, False)).forms(w)[0]
+        read = [sum(q(w[0, i]) * q(M[i, j]) * q(gain[j]) for i in range(k)) for j in range(n)]
+        assert q(made) ** 2 >= sum(r * r for r in read)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_what_reading_a_layer_rounds_is_made_up_for(
+    centred: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A matrix of rank one has the norm of a product of vectors; the eigenvalue given is exact."""
+    monkeypatch.setattr(
+        spectral, "largest_eigenvalue", lambda G: float(np.linalg.eigvalsh(G)[-1] * (1 - 1e-13))
+    )
+    rng = np.random.default_rng(7)
+    for step in range(12):
+        m, n = (2 * int(v) for v in rng.integers(70, 90, 2))
+        u, v = np.ones(m), 2.0 ** rng.integers(-2, 3, n)
+        gain = rng.uniform(1, 2, n) * (1 + 2.0**-25)
+        if step % 2:  # nearly the same everywhere: the mean leaves what rounding made of it
+            v, gain = np.ones(n), 1 + 2.0**-24 * rng.uniform(0, 0.9, n)
+        W = np.outer(u, v).astype(np.float32)
+        found, plain = spectral.of_layer(Matrix(W), gain, centred)
+        read = [q(a) * q(g) for a, g in zip(v, gain, strict=True)]
+        mean = sum(read) / n if centred else Fraction(0)
+        assert q(found) ** 2 >= m * sum((r - mean) ** 2 for r in read)
+        assert q(plain) ** 2 >= m * sum(r * r for r in read)
+
+
+def test_wide_layers_are_taken_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(8)
+    W = rng.standard_normal((300, 40)).astype(np.float32)
+    exact = np.linalg.norm(W.astype(float), 2)
+    assert exact <= spectral.of_layer(Matrix(W), np.ones(40), False)[0] <= 1.1 * exact
+    monkeypatch.setattr(spectral, "FULL", 16)
+    assert exact <= spectral.of_layer(Matrix(W), np.ones(40), False)[0] <= 2 * exact
+
+
+def test_every_head_has_a_mean_of_its_own() -> None:
+    """Two heads that read one sphere may look different ways: norms add, over the heads."""
+    W = np.array([[1, 0], [1, 0]], np.float32)  # both heads read the first entry
+    form = Sphere(1, np.ones((1, 2)), np.zeros((1, 2)), np.zeros((1, 2)), 1.0)
+    rows, zero = np.arange(2).reshape(1, 2), np.zeros((1, 2))
+    end = np.full((1, 2), np.inf)
+    for block, most in (([[0]], 0.0), ([[0, 1]], 2.0)):
+        image = Image(Matrix(W), form, rows, np.array(block), np.ones((1, 1)), zero, zero)
+        difference = np.array([[1, -1]], np.float32)
+        found = dense(Matrix(difference), None, Known((1, 2), -end, end, image))
+        assert most <= found.upper[0, 0] <= most + 1e-6
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_are_what_hardware_rounds_to(name: str) -> None:
+    import ml_dtypes
+
+    storage, kind = FORMATS[name], {"f16": np.float16, "bf16": ml_dtypes.bfloat16}[name]
+    assert storage.largest == float(
+        np.finfo(kind).max if name == "f16" else ml_dtypes.finfo(kind).max
+    )
+    rng = np.random.default_rng(9)
+    x = rng.uniform(1, 2, 20_000) * 2.0 ** rng.integers(-24 if name == "f16" else -126, 15, 20_000)
+    lost = abs(x.astype(np.float32).astype(kind).astype(float) - x.astype(np.float32))
+    allowed = storage.unit * x.astype(np.float32) + storage.quantum
+    assert (lost <= allowed).all() and (lost > 0.9 * storage.unit * x).any()
+
+
+def test_constants_that_differ_from_position_to_position_count_with_their_hull() -> None:
+    builder = Builder(ops.Input(), (3, 2))
+    shift = np.array([[0.0, 1.0], [2.0, -5.0], [1.0, 3.0]])
+    builder.add(ops.Scale(np.array([2.0]), shift), 0)
+    source = Known((3, 2), -np.ones((1, 2)), np.ones((1, 2)))
+    lower, upper = range_walk(builder.build(1), source)[1].bounds
+    assert (lower[:, 0] <= -2).all() and (upper[:, 0] >= 4).all()
+    assert (lower[:, 1] <= -7).all() and (upper[:, 1] >= 5).all() and math.isfinite(upper.max())
