@@ -171,6 +171,11 @@ class Network:
         return tuple(t for t in self.element_types if t in ("float16", "bfloat16"))
 
     @property
+    def real_only(self) -> tuple[str, ...]:
+        """Operators of the file whose float32 executions no guarantee covers."""
+        return tuple(self.metadata.get("real_only", ()))
+
+    @property
     def batch_hint(self) -> str:
         """What to do where a property does not fit because the file fixes its batch, or nothing."""
         count, dims = self.metadata.get("fixed_batch", 0), self.metadata.get("input_dims", ())

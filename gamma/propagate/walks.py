@@ -104,10 +104,20 @@ class Options:
 
 def refuse_guarantee(network: Network, guarantee: str) -> None:
     """Raise UnsupportedError where ``guarantee`` would say more about the network than is true."""
-    if guarantee == "real" or not network.short_types:
+    if guarantee == "real":
+        return
+    path = network.source.path if network.source else None
+    if network.real_only:
+        raise UnsupportedError.at(
+            path,
+            "",
+            f"has {', '.join(network.real_only)}, whose steps every runtime chooses for itself: "
+            f"the guarantee {guarantee} does not cover them, ask for the guarantee real",
+        )
+    if not network.short_types:
         return
     raise UnsupportedError.at(
-        network.source.path if network.source else None,
+        path,
         "",
         f"computes in {' and '.join(network.short_types)}, the guarantee {guarantee} covers "
         "executions in float32 alone: ask for the guarantee real, or export the network in float32",

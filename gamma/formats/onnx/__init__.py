@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
+from gamma.formats.onnx import masks
 from gamma.formats.onnx.arguments import Inputs
 from gamma.formats.onnx.batch import Rows
 from gamma.formats.onnx.outputs import (
@@ -24,7 +25,7 @@ from gamma.formats.onnx.outputs import (
 from gamma.formats.onnx.read import Call, Declared, Model, parse_model, read_model
 from gamma.formats.onnx.table import TRANSLATORS
 from gamma.formats.onnx.translation import Translation
-from gamma.formats.onnx.values import Constant, Value, Variable, strip
+from gamma.formats.onnx.values import Constant, Masked, Value, Variable, strip
 from gamma.network.graph import Builder, Network, Source
 from gamma.network.simplify import simplify
 from gamma.ops import Input
@@ -124,6 +125,11 @@ def network_of(
         raise UnsupportedError.at(
             model.path, target, "an output of its operator that gamma does not compute"
         )
+    if isinstance(result, Masked):
+        raise UnsupportedError.at(
+            model.path, target, "holds minus infinity, expected finite numbers: ask for a value "
+            "behind its Softmax"
+        )  # fmt: skip
     if not isinstance(result, Variable):
         raise FormatError.at(
             model.path, target, "the output does not depend on the input, expected a network"
@@ -138,6 +144,8 @@ def network_of(
             f"the first axis of the input is fixed at {fixed}: all of {list(dims)} is one input; "
             f"if it is a batch, give input_shape={(1, *dims[1:])} for one row"
         )
+    if t.real_only:
+        notes.append(f"{', '.join(sorted(t.real_only))}: only the guarantee real covers them")
     source = Source(model.path, model.sha256, "onnx")
     built = t.builder.build(result.node, source, [*notes, *_unused(model, calls, target)])
     metadata = {
@@ -148,6 +156,7 @@ def network_of(
         "output": target,
         "left_out": tuple(notes),
         "external_data": list(model.files),
+        "real_only": sorted(t.real_only),
         "element_types": sorted({v.dtype for v in t.values.values() if isinstance(v, Variable)}),
     }
     return simplify(replace(built, metadata=metadata))
@@ -247,6 +256,8 @@ def _translate(t: Translation, call: Call, rows: Rows | None) -> None:
     """Run one translator; every failure leaves as one error that names file and node."""
     refuse_unknown(t, call, TRANSLATORS)
     inputs: Inputs = [_given(t, call, name) for name in call.inputs]
+    if call.op not in masks.READERS and any(isinstance(v, Masked) for v in inputs):
+        raise t.fail(call, "reads minus infinity, which a mask adds: only a Softmax may")
     if call.op not in _ON_INTEGERS and any(_whole(v) for v in inputs):
         raise t.fail(call, "computes with integers that depend on the input: cast them to floats")
     try:
@@ -263,12 +274,12 @@ def _translate(t: Translation, call: Call, rows: Rows | None) -> None:
         raise t.malformed(call, f"does not fit its inputs ({str(error)[:120]})") from error
 
 
-def _keep(t: Translation, call: Call, made: Value | tuple[Value, ...]) -> None:
-    results: tuple[Value, ...] = made if isinstance(made, tuple) else (made,)
+def _keep(t: Translation, call: Call, made: Value | tuple[Value | None, ...]) -> None:
+    results: tuple[Value | None, ...] = made if isinstance(made, tuple) else (made,)
     for name, value in zip(call.outputs, results, strict=False):
-        if name:
+        if name and value is not None:
             t.values[name] = value
-            if isinstance(value, Variable):
+            if isinstance(value, Variable) and not isinstance(value, Masked):
                 t.builder.label(value.node, name)
 
 

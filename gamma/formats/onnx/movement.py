@@ -319,6 +319,7 @@ def _fill(t: Translation, call: Call, inputs: Inputs) -> float:
         return float(attribute(call, "value", 0.0))
     value = optional(inputs, 2)
     fill = 0.0 if value is None else number(t, call, value, "the padding value")
-    if not math.isfinite(fill):
+    masks = fill == -math.inf and isinstance(inputs[0], Constant)
+    if not (math.isfinite(fill) or masks):
         raise t.fail(call, f"pads with {fill}, expected a finite number")
     return fill

@@ -17,6 +17,13 @@ from gamma.formats.onnx.wire import count_entries
 # Every operator is known as of the last of these; later sets are asked operator by operator.
 OPSETS = (7, 28)
 Dim = int | str | None
+# A constant that these alone read may be a mask: it may hold minus infinity.
+_MASKS = frozenset(
+    {
+        *("Add", "Where", "Attention", "Cast", "Identity", "Slice", "Gather", "Expand", "Reshape"),
+        *("Squeeze", "Unsqueeze", "Transpose"),
+    }
+)
 
 _REFUSED = {
     b"\x80": "this is a pickle, which can run code when read",
@@ -132,7 +139,12 @@ def _distinct(names: Iterable[str], what: str, path: Path) -> None:
 
 def _constants(graph: Any, folder: Folder) -> dict[str, Array]:
     _distinct((str(t.name) for t in graph.initializer), "initialiser", folder.model)
-    return {str(t.name): read_tensor(t, str(t.name), folder) for t in graph.initializer}
+    masks = {str(name) for node in graph.node if node.op_type in _MASKS for name in node.input}
+    masks -= {str(name) for node in graph.node if node.op_type not in _MASKS for name in node.input}
+    return {
+        str(t.name): read_tensor(t, str(t.name), folder, masks=str(t.name) in masks)
+        for t in graph.initializer
+    }
 
 
 def _declared(value: Any, path: Path) -> Declared:

@@ -15,7 +15,7 @@ from gamma.formats.onnx.pointwise import Joined, Test, chosen, compared
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.tensors import DTYPES
 from gamma.formats.onnx.translation import Translation, attribute
-from gamma.formats.onnx.values import Constant, Value, Variable
+from gamma.formats.onnx.values import Constant, Masked, Value, Variable
 from gamma.ops import Add, Composite, Scale
 from gamma.ops.composite import Step
 from gamma.ops.exact import narrow
@@ -119,13 +119,17 @@ def cast(t: Translation, call: Call, inputs: Inputs) -> Value | tuple[Value, ...
         return replace(chosen(t, call, t.conditions[call.inputs[0]], one, zero), dtype=target)
     x = need(t, call, inputs, 0)
     if isinstance(x, Variable):
-        if target == "float32" and x.dtype in ("float64", "int32", "int64"):
+        if (
+            target == "float32"
+            and not isinstance(x, Masked)
+            and x.dtype in ("float64", "int32", "int64")
+        ):
             return _rounded(t, call, replace(x, dtype=target))
         if target not in _WIDER.get(x.dtype, ()):
             raise t.fail(
                 call, f"from {x.dtype} to {target} may lose digits; expected a cast that keeps them"
             )
-        return Variable(x.node, x.dims, target)
+        return replace(x, dtype=target)
     if target == x.dtype:
         return x
     if not x.certain or target not in ("float32", "float64", "bool", "int32", "int64"):

@@ -16,13 +16,14 @@ def softmax(t: Translation, call: Call, inputs: Inputs) -> Value:
     early = t.opset < 13
     axis = axis_in(t, call, attribute(call, "axis", 1 if early else -1), len(x.dims))
     if not early:
-        return _along(t, call, x, axis)
+        return along(t, call, x, axis)
     together = (math.prod(x.dims[:axis]), math.prod(x.dims[axis:]))
     flat = t.settle(call, Variable(x.node, together, x.dtype))
-    return t.reshape(call, _along(t, call, flat, 1), x.dims)
+    return t.reshape(call, along(t, call, flat, 1), x.dims)
 
 
-def _along(t: Translation, call: Call, x: Variable, axis: int) -> Variable:
+def along(t: Translation, call: Call, x: Variable, axis: int) -> Variable:
+    """Softmax along an axis counted from the front."""
     place = axis - leading(x.dims)
     if place < 0:  # the leading axis, of length 1, which nodes do not have
         x, place = t.as_shape(call, x, x.dims), axis

@@ -6,16 +6,18 @@ from collections.abc import Callable
 
 from gamma.formats.onnx import (
     affine,
+    attention,
     einsum,
     elementwise,
     indexing,
+    losses,
+    masks,
     movement,
     normal,
     quantised,
     rearrange,
     resize,
     shapes,
-    softmax,
     windows,
 )
 from gamma.formats.onnx.arguments import Inputs
@@ -23,13 +25,13 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Value
 
-Translator = Callable[[Translation, Call, Inputs], Value | tuple[Value, ...]]
+Translator = Callable[[Translation, Call, Inputs], Value | tuple[Value | None, ...]]
 
 TRANSLATORS: dict[str, Translator] = {
     # dense and elementwise affine
     "Gemm": affine.gemm,
     "MatMul": affine.matmul,
-    "Add": affine.add,
+    "Add": masks.add,
     "Sub": affine.sub,
     "Mul": affine.mul,
     "Div": affine.div,
@@ -106,7 +108,7 @@ TRANSLATORS: dict[str, Translator] = {
     "CastLike": shapes.cast,
     "Identity": shapes.identity,
     "Dropout": shapes.dropout,
-    "Where": shapes.where,
+    "Where": masks.where,
     "Not": shapes.not_,
     **dict.fromkeys(
         ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or"), shapes.compare
@@ -124,7 +126,10 @@ TRANSLATORS: dict[str, Translator] = {
     "Shrink": elementwise.shrink,
     "Clip": elementwise.clip,
     "Pow": elementwise.power,
-    "Softmax": softmax.softmax,
+    "Softmax": masks.softmax,
+    "Attention": attention.attention,
+    "NegativeLogLikelihoodLoss": losses.negative_log_likelihood,
+    "SoftmaxCrossEntropyLoss": losses.softmax_cross_entropy,
     "Max": elementwise.extreme,
     "Min": elementwise.extreme,
 }

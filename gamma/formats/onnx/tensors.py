@@ -90,11 +90,12 @@ class Folder:
         return int(text)
 
 
-def read_tensor(proto: Any, name: str, folder: Folder) -> Array:
+def read_tensor(proto: Any, name: str, folder: Folder, masks: bool = False) -> Array:
     """The array of a TensorProto, read-only where it is mapped.
 
     Raises FormatError: counts that contradict the bytes, NaN or infinite entries (a single
-    infinite number is let through: it is how Clip and Max spell an absent limit).
+    infinite number is let through: it is how Clip and Max spell an absent limit; with ``masks``
+    also minus infinity anywhere).
     """
     path = folder.model
     dims = tuple(int(d) for d in proto.dims)
@@ -129,18 +130,19 @@ def read_tensor(proto: Any, name: str, folder: Folder) -> Array:
             raise _mismatch(path, name, dims, count, len(values), "values")
         flat = _typed(values, stored, path, name)
     array = flat.reshape(dims).astype(dtype, copy=False)
-    require_finite(array, path, name)
+    require_finite(array, path, name, masks=masks)
     return array
 
 
-def require_finite(array: Array, path: Path, name: str, single: bool = True) -> None:
-    """Raise FormatError naming the first NaN or infinity (see `read_tensor` on ``single``)."""
+def require_finite(array: Array, path: Path, name: str, masks: bool = False) -> None:
+    """Raise FormatError naming the first NaN or infinity (but for what `read_tensor` lets pass)."""
     if array.dtype.kind != "f":
         return
     flat, step = array.reshape(-1), 1 << 20  # a mask of a whole large tensor takes memory
     for begin in range(0, flat.size, step):
         part = flat[begin : begin + step]
-        bad = np.isnan(part) if single and array.size == 1 else ~np.isfinite(part)
+        bad = np.isnan(part) if array.size == 1 else ~np.isfinite(part)
+        bad &= ~np.isneginf(part) if masks else True
         if flat.nbytes >= 1 << 16:
             resident.release(part)  # mapped external data is read again when it is used
         if bad.any():

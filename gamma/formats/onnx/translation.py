@@ -55,6 +55,8 @@ class Translation:
     padded: dict[int, tuple[Variable, Shape]] = field(default_factory=dict)
     # Comparisons that depend on the input, by the name of their result (pointwise.Test).
     conditions: dict[str, Any] = field(default_factory=dict)
+    # What no guarantee about float32 executions covers: operators whose steps runtimes choose.
+    real_only: set[str] = field(default_factory=set)
     kept: int = 0
     spent: int = 0
 

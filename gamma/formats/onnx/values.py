@@ -60,6 +60,16 @@ class Variable:
     dtype: str
 
 
+@dataclass(frozen=True)
+class Masked(Variable):
+    """A variable plus minus infinity where ``keep`` (which broadcasts to ``dims``) is false.
+
+    The node holds finite numbers there, which mean nothing: see `gamma.formats.onnx.masks`.
+    """
+
+    keep: Array
+
+
 Value = Constant | Variable
 
 

@@ -13,6 +13,8 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import RuntimeImplementationError
 
 Run = Callable[[Any], dict[str, Any]]
+_FAULTY = ("GlobalMaxPool", "MaxPool")
+"""Operators of which onnx's reference is wrong or fails (one axis; windows that overlap pads)."""
 
 
 def _session(model: ModelProto, optimised: bool) -> onnxruntime.InferenceSession:
@@ -49,6 +51,8 @@ def sessions(model: ModelProto) -> list[tuple[str, Run]]:
         ("optimised onnxruntime", _session(model, True)),
     ]
     with suppress(RuntimeImplementationError):  # it lacks some operators
+        if any(node.op_type in _FAULTY for node in model.graph.node):
+            raise RuntimeImplementationError
         runtimes.append(("reference", ReferenceEvaluator(shown)))
     for what, made in runtimes:
         reference = isinstance(made, ReferenceEvaluator)
