@@ -28,8 +28,8 @@ from benches.cases import DATA, DIGITS, ROOT, case, names
 from benches.report import markdown
 from gamma import ops
 from gamma.network.graph import Builder, Network
-from gamma.propagate import ParallelConfig, bounds, verify_parallel, workers
-from gamma.runtime import heap, threads
+from gamma.propagate import ParallelConfig, bounds, verify_parallel
+from gamma.runtime import heap, threads, workers
 from gamma.tensor.box import Box
 
 PAGE = ROOT / "docs" / "performance" / "parallel.md"

@@ -16,9 +16,8 @@ from gamma.cli.output import note, write_bytes
 from gamma.errors import UsageError
 from gamma.network.graph import Builder
 from gamma.ops import Gemm, Input
-from gamma.propagate import workers
 from gamma.propagate.interval import input_bounds, interval_step
-from gamma.runtime import choices, pool, threads
+from gamma.runtime import choices, pool, threads, workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 

@@ -16,7 +16,6 @@ from gamma import telemetry
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.ops.charges import UNIT, inflated
-from gamma.propagate import workers
 from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.blocks import boxes_per_share
 from gamma.propagate.facts import facts_of
@@ -36,7 +35,7 @@ from gamma.propagate.walks import (
     to_output,
     walk,
 )
-from gamma.runtime import threads
+from gamma.runtime import threads, workers
 from gamma.tensor import kernels, probe, rounding
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box

@@ -23,9 +23,8 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
 from gamma.ops.dense_interval import dense_constants
 from gamma.ops.tables import Diagonal
-from gamma.propagate import workers
 from gamma.propagate.facts import facts_of
-from gamma.runtime import pool
+from gamma.runtime import pool, workers
 from gamma.tensor import kernels, rounding
 
 Array = npt.NDArray[Any]

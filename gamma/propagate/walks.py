@@ -26,7 +26,6 @@ from gamma.ops import Gemm, Linear
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import linear_charge
 from gamma.ops.tables import Precision
-from gamma.propagate import workers
 from gamma.propagate.blocks import block_length
 from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
 from gamma.propagate.domain import Domain, Slopes
@@ -37,7 +36,7 @@ from gamma.propagate.rows.block import dense, unit
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import starts
-from gamma.runtime import choices, heap
+from gamma.runtime import choices, heap, workers
 from gamma.tensor import rounding
 from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_float, exact_integer

@@ -20,9 +20,9 @@ from gamma.propagate import (
     StreamingConfig,
     expected_seconds,
     lower_bounds,
-    workers,
 )
 from gamma.propagate.walks import refuse_guarantee
+from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas, quota
 from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_integer

@@ -12,8 +12,7 @@ import gamma
 from gamma import tuning
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape
-from gamma.propagate import workers
-from gamma.runtime import choices, pool
+from gamma.runtime import choices, pool, workers
 from gamma.runtime.pool import TensorPool
 from gamma.tensor.box import Box
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import gamma
-from gamma.propagate import workers
 from gamma.propagate.blocks import boxes_per_share
-from gamma.runtime import choices
+from gamma.runtime import choices, workers
 from gamma.tensor.box import Box
 from tests.propagate.test_dense_walk import network as dense
 from tests.propagate.test_pooled_walks import residual

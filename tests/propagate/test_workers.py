@@ -19,9 +19,9 @@ from gamma import telemetry, tuning
 from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, ReduceMax, Relu, Reshape, Sigmoid
-from gamma.propagate import Specification, blocks, lower_bounds, workers
+from gamma.propagate import Specification, blocks, lower_bounds
 from gamma.propagate.blocks import block_length, row_cost
-from gamma.runtime import choices
+from gamma.runtime import choices, workers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -224,7 +224,7 @@ def test_how_many() -> None:
 def test_a_forked_process_starts_threads_of_its_own() -> None:
     code = """if True:
         import os, sys, threading
-        from gamma.propagate import workers
+        from gamma.runtime import workers
         meet = lambda barrier: lambda: barrier.wait(20)
         with workers.limited(2):
             workers.run([meet(barrier := threading.Barrier(2)), meet(barrier)])
@@ -239,7 +239,7 @@ def test_a_forked_process_starts_threads_of_its_own() -> None:
 
 
 def test_one_blas_thread_asked_means_no_helpers() -> None:
-    code = "from gamma.propagate import workers; print(workers.workers())"
+    code = "from gamma.runtime import workers; print(workers.workers())"
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.methods import REFINING
 from gamma.network.graph import Network
-from gamma.propagate import blocks, workers
+from gamma.propagate import blocks
 from gamma.propagate.api import bounds
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.facts import facts_of
@@ -31,7 +31,7 @@ from gamma.propagate.positions import dependency
 from gamma.propagate.positions.dependency import Part
 from gamma.propagate.positions.squeeze import squeezed
 from gamma.propagate.walks import DEFAULT_ROW_BYTES, METHODS, boxes_at_once
-from gamma.runtime import threads
+from gamma.runtime import threads, workers
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.propagate import workers
 from gamma.propagate.ranges.matrix import Matrix
 from gamma.propagate.ranges.sets import SLACK, TINY, Image, Known, Sphere
+from gamma.runtime import workers
 from gamma.tensor import rounding
 
 Float64 = npt.NDArray[np.float64]

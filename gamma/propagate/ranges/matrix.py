@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import InternalError
-from gamma.propagate import workers
 from gamma.propagate.ranges import spectral
+from gamma.runtime import workers
 from gamma.tensor import rounding
 from gamma.tensor.weights import Weight
 

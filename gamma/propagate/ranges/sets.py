@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.network.graph import Shape
-from gamma.propagate import workers
 from gamma.propagate.ranges.matrix import Matrix
+from gamma.runtime import workers
 from gamma.tensor import rounding
 
 Array = npt.NDArray[Any]

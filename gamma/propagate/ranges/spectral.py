@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.propagate import workers
+from gamma.runtime import workers
 from gamma.tensor import rounding
 
 Float64 = npt.NDArray[np.float64]

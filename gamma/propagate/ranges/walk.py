@@ -12,12 +12,11 @@ from gamma import telemetry
 from gamma.errors import ResourceError
 from gamma.network.graph import Network
 from gamma.ops import Linear
-from gamma.propagate import workers
 from gamma.propagate.ranges import rotary
 from gamma.propagate.ranges.context import Context
 from gamma.propagate.ranges.rules import known_of
 from gamma.propagate.ranges.sets import Known, Storage
-from gamma.runtime import threads
+from gamma.runtime import threads, workers
 
 REAL = Storage("real")
 FORMATS = {
