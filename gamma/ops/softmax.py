@@ -8,6 +8,9 @@ since exp(y) >= f·(1 + y - log f) and log T <= T - 1. Above, p_k = exp(y_k) lie
 s·y + t over y in [log of p's bounds], and y_k = z_k - log Σ exp(z_j) is at most
 z_k - Σ q_j·(z_j - log q_j) for any probabilities q (Gibbs). These are the planes of Wei et al.
 (2023, "Convex bounds on the softmax function") with free slopes f, w, s, q.
+
+Entries that a causal mask leaves out are given so low a value that float64 sums do not see them;
+their own outcome is exactly 0.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.ops.base import Array, Float64, Operator, Shape
@@ -34,22 +38,47 @@ itself is rounded, by at most 2^-43."""
 
 @dataclass(frozen=True, eq=False)
 class Softmax(Operator):
-    """y = exp(x) / Σ exp(x) along ``axis`` (counted without the batch axis)."""
+    """y = exp(x) / Σ exp(x) along ``axis`` (counted without the batch axis).
+
+    ``seen``: of each group the first so many entries alone take part, the others become 0 (a causal
+    mask); it broadcasts to the shape without ``axis``. None: all of them.
+    """
 
     axis: int = -1
+    seen: npt.NDArray[np.int64] | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         if not -len(shape) <= self.axis < len(shape):
             raise UsageError(f"{self.name}: {shape} has no axis {self.axis}")
+        if self.seen is not None:
+            axis = self.axis % len(shape)
+            outer = shape[:axis] + shape[axis + 1 :]
+            fits = self.seen.ndim <= len(outer) and all(
+                a in (1, b) for a, b in zip(self.seen.shape[::-1], outer[::-1], strict=False)
+            )
+            if not fits or self.seen.min() < 1 or self.seen.max() > shape[axis]:
+                raise UsageError(
+                    f"{self.name}: seen has shape {self.seen.shape}, expected counts from 1 to "
+                    f"{shape[axis]} for groups {outer}"
+                )
         return shape
 
     def mixes(self, rank: int) -> tuple[int, ...]:
-        return (self.axis % rank,)
+        # Counts belong to groups: where some are left out, the others' are not those of the first.
+        return (self.axis % rank,) if self.seen is None else tuple(range(rank))
 
     def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Softmax | None:
         axis = self.axis % len(shape)
-        return Softmax(axis - dropped) if alike and axis >= dropped else None
+        fits = self.seen is None or self.seen.ndim < len(shape) - dropped
+        return Softmax(axis - dropped, self.seen) if alike and fits and axis >= dropped else None
+
+    def live(self, x: Array) -> Array | None:
+        """Which entries of groups x (batch, *outer, n) take part: (*outer, n); None for all."""
+        if self.seen is None:
+            return None
+        count = np.broadcast_to(self.seen, x.shape[1:-1])
+        return np.arange(x.shape[-1]) < count[..., None]
 
     def along(self, ndim: int) -> int:
         """The axis in arrays (batch, *shape) of ``ndim`` axes."""
@@ -57,10 +86,13 @@ class Softmax(Operator):
 
     def forward(self, *inputs: Array) -> Array:
         axis = self.along(inputs[0].ndim)
+        x = np.moveaxis(inputs[0], axis, -1)
+        live = self.live(x)
+        x = x if live is None else np.where(live, x, x.dtype.type(-np.inf))
         with np.errstate(all="ignore"):
-            powers = np.exp(inputs[0] - inputs[0].max(axis=axis, keepdims=True))
-            result: Array = powers / powers.sum(axis=axis, keepdims=True)
-        return result
+            powers = np.exp(x - x.max(axis=-1, keepdims=True))
+            result: Array = powers / powers.sum(axis=-1, keepdims=True)
+        return np.moveaxis(result, -1, axis)
 
     def vjp(self, gradient: Array, inputs: Sequence[Array], output: Array) -> tuple[Array, ...]:
         axis = self.along(output.ndim)
@@ -71,16 +103,22 @@ class Softmax(Operator):
         (x,) = inputs
         axis = self.along(x.lower.ndim)
         low, high = (np.moveaxis(end, axis, -1) for end in (x.lower, x.upper))
-        lower, upper = image(low, high)
+        live = self.live(low)
+        lower, upper = _masked_image(low, high, live)
         if how.guarantee == "float32":
-            noise = float32_noise(low, high, upper)
-            lower, upper = np.maximum(lower - noise, 0.0), rounding.up(upper + noise)
-            lower = np.where(np.isinf(noise), -np.inf, rounding.down(lower))
+            noise = _masked_noise(low, high, upper, live)
+            below = np.where(np.isinf(noise), -np.inf, np.maximum(lower - noise, 0.0))
+            exact = noise == 0
+            lower = np.where(exact, lower, rounding.down(below))
+            upper = np.where(exact, upper, rounding.up(upper + noise))
         lower, upper = (np.moveaxis(end, -1, axis) for end in (lower, upper))
         return NodeBounds(lower, upper, rounding.midpoint(lower, upper))
 
     def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
-        return (np.asarray(inputs[0].lower < inputs[0].upper),)
+        (x,) = inputs
+        axis, varies = self.along(x.lower.ndim), x.lower < x.upper
+        live = self.live(np.moveaxis(varies, axis, -1))
+        return (varies if live is None else varies & np.moveaxis(live[None], -1, axis),)
 
     def relax(
         self,
@@ -94,12 +132,56 @@ class Softmax(Operator):
         axis = self.along(x.lower.ndim)
         parts = (x.lower, x.upper, x.centre, x.radius)
         low, high, centre, radius = (np.moveaxis(part, axis, -1) for part in parts)
-        floor, ceiling = image(low, high)
+        live = self.live(low)
+        floor, ceiling = _masked_image(low, high, live)
+        noise = _masked_noise(low, high, ceiling, live) if how.guarantee == "float32" else 0.0
+        if live is not None:
+            hidden = _hidden(low, live)
+            low, high, centre = (np.where(live, part, hidden) for part in (low, high, centre))
+            radius = np.where(live, radius, 0.0)
         with np.errstate(all="ignore"):
             lower = _below(low, high, centre, radius, floor, how.dtype)
             upper = _above(low, high, centre, radius, floor, ceiling, how.dtype)
-        noise = float32_noise(low, high, ceiling) if how.guarantee == "float32" else 0.0
+        if live is not None:
+            lower, upper = _only(lower, live, floor), _only(upper, live, ceiling)
         return rank_one(axis, x, after, how.dtype, lower, upper, noise)
+
+
+def _hidden(lower: Float64, live: Array) -> Float64:
+    """A value so far below the entries of a group that exp of the difference is 0 in float64."""
+    least = np.where(live, lower, np.inf).min(axis=-1, keepdims=True)
+    return np.asarray(least - 2000.0 - 1e-3 * abs(least))
+
+
+def _masked_image(lower: Float64, upper: Float64, live: Array | None) -> tuple[Float64, Float64]:
+    """`image` of the entries that take part; the others are 0, and one alone is 1."""
+    if live is None:
+        return image(lower, upper)
+    hidden = _hidden(lower, live)
+    with np.errstate(all="ignore"):
+        low, high = image(np.where(live, lower, hidden), np.where(live, upper, hidden))
+    alone = live.sum(axis=-1, keepdims=True) == 1
+    low, high = np.where(alone, 1.0, low), np.where(alone, 1.0, high)
+    return np.where(live, low, 0.0), np.where(live, high, 0.0)
+
+
+def _masked_noise(lower: Float64, upper: Float64, ceiling: Float64, live: Array | None) -> Float64:
+    """`float32_noise` of the entries that take part: the others, and one alone, are exact."""
+    if live is None:
+        return float32_noise(lower, upper, ceiling)
+    least = np.where(live, lower, np.inf).min(axis=-1, keepdims=True)
+    low, high = np.where(live, lower, least), np.where(live, upper, least)
+    noise = float32_noise(low, high, ceiling)
+    exact = ~live | (live.sum(axis=-1, keepdims=True) == 1)
+    return np.where(exact & np.isfinite(noise), 0.0, noise)
+
+
+def _only(side: Slopes, live: Array, constant: Float64) -> Slopes:
+    """Planes of the entries that take part; what the others become does not depend on anything."""
+    fixed = ~live | (live.sum(axis=-1, keepdims=True) == 1)
+    factor = np.where(fixed, 0.0, side.diagonal)
+    weight = np.where(live, side.weight, 0.0)
+    return Slopes(factor, factor, weight, np.where(fixed, constant, side.value))
 
 
 def image(lower: Float64, upper: Float64) -> tuple[Float64, Float64]:

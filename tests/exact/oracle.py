@@ -193,10 +193,13 @@ class Truth:
     def _softmax(self, op: ops.Softmax, x: Numbers) -> Numbers:
         moved = np.moveaxis(x, op.axis, -1)
         out = np.empty(moved.shape, object)
+        count = np.broadcast_to(moved.shape[-1] if op.seen is None else op.seen, out.shape[:-1])
         for lead in np.ndindex(*out.shape[:-1]):
-            for k, own in enumerate(moved[lead]):
+            group = moved[lead][: count[lead]]
+            out[lead] = arb(0)
+            for k, own in enumerate(group):
                 # About the entry itself: e^x alone may leave the range of a ball.
-                odds = sum((_ball(v - own).exp() for v in moved[lead]), arb(0))
+                odds = sum((_ball(v - own).exp() for v in group), arb(0))
                 out[(*lead, k)] = 1 / odds
         return np.moveaxis(out, -1, op.axis)
 

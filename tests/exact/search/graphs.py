@@ -103,13 +103,15 @@ def _reduce_max(n: Numbers, shape: Shape) -> Any:
     return ops.ReduceMax(n.draw(st.integers(0, len(shape) - 1))) if len(shape) > 1 else None
 
 
-def _along(record: Any) -> Make:
-    """An operator that works along one axis."""
-
-    def make(n: Numbers, shape: Shape) -> Any:
-        return record(n.draw(st.integers(-len(shape), len(shape) - 1))) if shape else None
-
-    return make
+def _softmax(n: Numbers, shape: Shape) -> Any:
+    if not shape:
+        return None
+    axis = n.draw(st.integers(-len(shape), len(shape) - 1))
+    outer = shape[: axis % len(shape)] + shape[axis % len(shape) + 1 :]
+    if n.draw(st.integers(0, 2)):
+        return ops.Softmax(axis)
+    rng = np.random.default_rng(n.draw(st.integers(0, 9999)))
+    return ops.Softmax(axis, rng.integers(1, shape[axis] + 1, outer[-1:]))
 
 
 def _normalize(n: Numbers, shape: Shape) -> Any:
@@ -134,7 +136,7 @@ MAKERS: dict[str, Make] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "PRelu": _p_relu,
-    "Softmax": _along(ops.Softmax),
+    "Softmax": _softmax,
     "Normalize": _normalize,
 }
 SEVERAL = ("Add", "Concat", "Mul", "MatMul")
