@@ -1,6 +1,7 @@
 """One record per operator. `TABLE` lists them all; an operator that is not in it is refused.
 
-`Composite` is no operator of its own: it joins several, and a file that is saved cannot hold it.
+`Composite` is no operator of its own: it joins several. A file that is saved can hold neither it
+nor a `StoredGemm`, whose weight stays in another file.
 """
 
 from gamma.ops.base import Input, Linear, Operator
@@ -36,6 +37,7 @@ from gamma.ops.periodic import Cos, Sin
 from gamma.ops.pooling import ReduceMax
 from gamma.ops.products import MatMul, Mul
 from gamma.ops.softmax import Softmax
+from gamma.ops.stored import StoredGemm
 
 TABLE: dict[str, type[Operator]] = {
     record.__name__: record
@@ -90,6 +92,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Sqrt",
+    "StoredGemm",
     "Tanh",
     "Transpose",
 ]

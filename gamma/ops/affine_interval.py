@@ -132,10 +132,7 @@ def _magnitude(op: Linear, centres: Sequence[Float64]) -> Float64:
 
 def _row_sum(op: Linear, centres: Sequence[Float64]) -> Float64:
     """At least |L|·1 for inputs of these shapes: (1, *output shape)."""
-    ones = [np.ones((1, *c.shape[1:])) for c in centres]
-    key = "absolute.sum." + ",".join(str(o.shape) for o in ones)
-    total: Float64 = op.cached(key, lambda: op.linear(ones, absolute=True) * (1 + 2.0**-20))
-    return total
+    return op.row_sums([c.shape[1:] for c in centres])
 
 
 def _reach(inputs: Sequence[NodeBounds]) -> list[Float64]:

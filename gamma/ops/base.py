@@ -320,6 +320,13 @@ class Linear(Operator):
         """L x, or |L| x when ``absolute``: (batch, *in) -> (batch, *out) in the inputs' dtype."""
         raise UsageError(f"{self.name} has no forward map")
 
+    def row_sums(self, shapes: Sequence[Shape]) -> Float64:
+        """At least |L|·1 for inputs of these ``shapes``: (1, *output shape)."""
+        ones = [np.ones((1, *shape)) for shape in shapes]
+        key = "absolute.sum." + ",".join(str(o.shape) for o in ones)
+        total: Float64 = self.cached(key, lambda: self.linear(ones, absolute=True) * (1 + 2.0**-20))
+        return total
+
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
         """rows (N, *out) times L: one (N, *in) per input, in the rows' dtype."""
         raise UsageError(f"{self.name} has no adjoint")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.network.graph import Network
-from gamma.ops import Linear
+from gamma.ops import Linear, StoredGemm
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import input_bounds, interval_step
@@ -384,6 +384,8 @@ def _spill(array: Any) -> Any:
 def let_go(op: Any) -> None:
     """Give back what an operator was used with: pages of mapped weights, large derived copies."""
     op.forget()
+    if isinstance(op, StoredGemm):
+        op.release()
     for name in ("weight", "bias"):
         array = getattr(op, name, None)
         if isinstance(array, np.ndarray):
