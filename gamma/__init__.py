@@ -6,6 +6,7 @@
     prop = gamma.read_vnnlib("prop.vnnlib")             a property, or robustness(box, label=3)
     res = gamma.verify(net, prop, timeout=60)           a Result with a three-valued verdict
     gamma.save(net, "model.safetensors")
+    model = gamma.open_model("folder or .gguf")         a language model: .embed(ids), .network(n)
 
 Every bound is sound in floating point. Names are imported on first use: ``import gamma`` is cheap.
 """
@@ -16,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gamma.architectures.model import Model as Model
     from gamma.errors import FormatError as FormatError
     from gamma.errors import GammaError as GammaError
     from gamma.errors import InternalError as InternalError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from gamma.errors import UnsupportedError as UnsupportedError
     from gamma.errors import UsageError as UsageError
     from gamma.formats import load as load
+    from gamma.formats.model import open_model as open_model
     from gamma.formats.save import save as save
     from gamma.formats.vnnlib import read_vnnlib as read_vnnlib
     from gamma.network.graph import Network as Network
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "load": "gamma.formats",
+    "Model": "gamma.architectures.model",
+    "open_model": "gamma.formats.model",
     "save": "gamma.formats",
     "read_vnnlib": "gamma.formats.vnnlib",
     "Network": "gamma.network.graph",

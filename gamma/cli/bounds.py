@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gamma.cli import picture
-from gamma.cli.inputs import load_network, read_question
-from gamma.cli.options import check_combination, streaming
+from gamma.cli.inputs import network_and_question
+from gamma.cli.options import check_axis, check_combination, streaming
 from gamma.cli.output import check_writable, deliver, write_bytes
 from gamma.errors import ResourceError
 from gamma.verify.bounding import bound_outputs
@@ -28,34 +28,42 @@ def run(args: argparse.Namespace) -> int:
     check_combination(args)
     check_writable(args.output)
     check_writable(args.npz)
-    start = time.perf_counter()
-    net = load_network(args)
-    prop = read_question(args, net)
-    loaded = time.perf_counter() - start
     layers: Layers | None = {} if args.all_layers else None
+    return deliver_bounds(args, "json" if args.json else "text", "", layers, Path(args.npz or ""))
+
+
+def deliver_bounds(
+    args: argparse.Namespace,
+    form: str,
+    note: str,
+    layers: Layers | None = None,
+    npz: Path = Path(),
+) -> int:
+    """Bounds of the outputs in ``form``, with a ``note``; of every node with ``layers``."""
+    start = time.perf_counter()
+    asked = network_and_question(args)
     result = bound_outputs(
-        net,
-        prop.box(),
+        asked.network,
+        asked.property.box(),
         method=args.method,
         guarantee=args.guarantee,
         dtype=args.dtype,
-        timeout=None if args.timeout is None else max(args.timeout - loaded, 1e-3),
+        timeout=None if args.timeout is None else max(args.timeout - asked.seconds, 1e-3),
         threads=args.threads,
-        prop=prop,
+        prop=asked.property,
         layers=layers,
-        positions=args.positions,
+        positions=None if asked.prompt else check_axis(args),
         explain=args.explain,
         streaming=streaming(args),
     )
     if result.bounds is None:
         raise ResourceError(f"the time limit of {args.timeout:g} s was reached before the bounds")
-    seconds = {"load": loaded, **result.seconds, "total": time.perf_counter() - start}
-    result = replace(result, seconds=seconds)
-    if args.npz:
-        write_bytes(Path(args.npz), _npz(result, layers))
-    deliver(
-        _json(result, layers) if args.json else _text(result, layers, args.explain), args.output
-    )
+    seconds = {"load": asked.seconds, **result.seconds, "total": time.perf_counter() - start}
+    result = replace(result, seconds=seconds, notes=(*result.notes, *([note] if note else [])))
+    if npz.name:
+        write_bytes(npz, _npz(result, layers))
+    text = _json(result, layers) if form == "json" else _text(result, layers, args.explain)
+    deliver(text, args.output)
     return 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import time
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,34 @@ def load_network(args: argparse.Namespace) -> Network:
     )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A network and the set of its inputs, with what is asked of it.
+
+    Attributes:
+        prompt: the network was made for a prompt. seconds: that reading the network took.
+    """
+
+    network: Network
+    property: Property
+    prompt: bool
+    seconds: float
+
+
+def network_and_question(args: argparse.Namespace) -> Asked:
+    """Read MODEL and the input set; a language model's network belongs to its prompt's length."""
+    from gamma.cli import prompts
+
+    start = time.perf_counter()
+    model = prompts.opened(args)
+    if model is not None:
+        net, prop = prompts.question(args, model)
+        return Asked(net, prop, True, time.perf_counter() - start)
+    net = load_network(args)
+    loaded = time.perf_counter() - start
+    return Asked(net, read_question(args, net), False, loaded)
+
+
 def read_question(args: argparse.Namespace, net: Network) -> Property:
     """The property file, or the ball around --input, in exact numbers.
 
@@ -43,10 +73,19 @@ def read_question(args: argparse.Namespace, net: Network) -> Property:
         prop = read_vnnlib(args.property, args.gzip_ratio).resolve(outputs, net.batch_hint)
         _check_inputs(prop, net)
         return prop
-    x = read_npy(Path(args.input), net.input_shape)
     label = getattr(args, "label", None)
-    prop = ball(x, args.epsilon, args.norm, args.clip, label)
-    return prop if label is None else prop.resolve(outputs, net.batch_hint)
+    if args.box:
+        low, high = (read_npy(Path(path), net.input_shape) for path in args.box)
+        prop = between(low, high)
+    else:
+        zeros = args.input == "zeros"
+        x = np.zeros(net.input_shape) if zeros else read_npy(Path(args.input), net.input_shape)
+        prop = around(x, args.epsilon, args.norm, args.clip)
+    if label is None:
+        return prop
+    if not label.isdecimal():
+        raise UsageError(f"--label {label[:40]!r}: expected a class, a whole number from 0")
+    return replace(prop, label=int(label)).resolve(outputs, net.batch_hint)
 
 
 def _check_inputs(prop: Property, net: Network) -> None:
@@ -58,17 +97,28 @@ def _check_inputs(prop: Property, net: Network) -> None:
         )
 
 
-def ball(
+def between(low: npt.NDArray[Any], high: npt.NDArray[Any]) -> Property:
+    """All inputs between two arrays."""
+    lower, upper = (tuple(Fraction(v) for v in end.ravel().tolist()) for end in (low, high))
+    return Property((Region(lower, upper, ()),), low.size, 0)
+
+
+def around(
     x: npt.NDArray[Any],
     epsilon: Fraction,
     norm: str,
     clip: tuple[Fraction, Fraction] | None,
-    label: int | None,
+    moves: npt.NDArray[np.bool_] | None = None,
 ) -> Property:
-    """All inputs within exactly ``epsilon`` of ``x``, cut to ``clip``; robust for ``label``."""
+    """All inputs within exactly ``epsilon`` of ``x``, cut to ``clip``.
+
+    Where ``moves`` is False an entry stays what it is in ``x``.
+    """
     center = tuple(Fraction(v) for v in x.astype(np.float64).ravel().tolist())
-    lower = [v - epsilon for v in center]
-    upper = [v + epsilon for v in center]
+    still = [False] * len(center) if moves is None else (~moves).ravel().tolist()
+    reach = [Fraction(0) if fixed else epsilon for fixed in still]
+    lower = [v - r for v, r in zip(center, reach, strict=True)]
+    upper = [v + r for v, r in zip(center, reach, strict=True)]
     if clip is not None:
         low, high = clip
         if low > high:
@@ -83,4 +133,4 @@ def ball(
                 )
     balls = () if norm == "inf" else (Ball(norm, center, epsilon),)
     region = Region(tuple(lower), tuple(upper), ())
-    return Property((region,), len(center), 0, label=label, balls=balls)
+    return Property((region,), len(center), 0, balls=balls)

@@ -7,11 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gamma.cli import inspect_gguf, picture
+from gamma.cli import inspect_model, picture, prompts
 from gamma.cli.inputs import load_network
 from gamma.errors import GammaError, UnsupportedError
-from gamma.formats.detect import is_gguf
-from gamma.formats.gguf import open_gguf
 from gamma.network.graph import Network, Node
 from gamma.verify.describe import element_notes
 
@@ -21,9 +19,8 @@ MOST = 60
 
 def run(args: argparse.Namespace) -> int:
     """Print the layer table, return 0."""
-    if is_gguf(Path(args.model)):
-        file = open_gguf(args.model)
-        shown = inspect_gguf.record(file) if args.json else inspect_gguf.text(file)
+    if prompts.asked(args):
+        shown = inspect_model.record(args) if args.json else inspect_model.text(args)
         print(json.dumps(shown, indent=2) if args.json else shown)
         return 0
     try:

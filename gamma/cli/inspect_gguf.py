@@ -25,7 +25,6 @@ def record(file: GgufFile) -> dict[str, Any]:
         "alignment": file.header.alignment,
         "metadata": {key: _described(value) for key, value in file.metadata.items()},
         "parameters": _parameters(file),
-        "supported": False,
         "tensors": [
             {
                 "name": info.name,
@@ -59,7 +58,6 @@ def text(file: GgufFile) -> str:
         f"model      {file.path} (GGUF version {file.header.version})",
         f"parameters {_parameters(file):,}",
         f"tensors    {len(file)}, stored in {sum(e - b for b, e in stored):,} bytes",
-        "network    gamma does not build networks from GGUF files yet",
         "",
     ]
     settings = [(key, value.type, _shown(value)) for key, value in file.metadata.items()]

@@ -66,6 +66,9 @@ def build_parser() -> Parser:
     _suite(command("suite", "verify a list of instances, one durable record for each"))
     inspect = command("inspect", "print layers, shapes and what is supported")
     _model(inspect)
+    inspect.add_argument(
+        "--ids", type=values.ids, metavar="I,I,...", help="of a prompt: its network and memory"
+    )
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
     info = command("info", "print versions and machine: for bug reports")
     info.add_argument("--json", action="store_true", help="print one JSON object")
@@ -111,12 +114,6 @@ def _bounds(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     _inputs(parser, label=False)
     _computation(parser)
-    parser.add_argument(
-        "--positions",
-        type=int,
-        metavar="AXIS",
-        help="bound the positions along this axis of the input apart, where they are independent",
-    )
     output = _output(parser)
     output.add_argument("--explain", action="store_true", help="the plan of the memory")
     output.add_argument("--all-layers", action="store_true", help="the bounds of every node")
@@ -160,7 +157,8 @@ def _suite(parser: argparse.ArgumentParser) -> None:
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
-    _file(parser, "model", metavar="MODEL", help=".onnx, .onnx.gz or .safetensors file")
+    text = ".onnx, .onnx.gz, .safetensors or .gguf file, or a folder with config.json"
+    _file(parser, "model", metavar="MODEL", help=text)
     reading = parser.add_argument_group("reading the model")
     reading.add_argument(
         "--activation", metavar="NAME", help="safetensors without a graph: relu, tanh, ..."
@@ -172,6 +170,9 @@ def _model(parser: argparse.ArgumentParser) -> None:
         help="input shape, without the batch axis",
     )
     reading.add_argument("--output-name", metavar="NAME", help="which output of several")
+    text = "config.json of a .safetensors file, where it is not beside it"
+    _file(reading, "--config", metavar="FILE", help=text)
+    reading.add_argument("--native", action="store_true", help="accepted, changes nothing")
     _gzip(reading)
 
 
@@ -187,7 +188,7 @@ def _gzip(parser: argparse._ActionsContainer) -> None:
 def _inputs(parser: argparse.ArgumentParser, label: bool) -> None:
     what = parser.add_argument_group("input set: a property, or an input and a radius")
     _file(what, "--property", metavar="FILE", help="VNN-LIB file (1.0 or 2.0, may be .gz)")
-    _file(what, "--input", metavar="X.npy", help="NumPy array, one input")
+    _file(what, "--input", metavar="X.npy", help='NumPy array, one input; or "zeros"')
     what.add_argument("--epsilon", type=values.radius, metavar="E", help="radius: 0.01, 8/255, ...")
     what.add_argument("--norm", choices=NORMS, default="inf", help="default: inf")
     what.add_argument(
@@ -197,8 +198,30 @@ def _inputs(parser: argparse.ArgumentParser, label: bool) -> None:
         metavar=("LO", "HI"),
         help="cut the input set to [LO, HI]",
     )
+    what.add_argument(
+        "--box", nargs=2, metavar=("LO.npy", "HI.npy"), help="all inputs between two arrays"
+    )
     if label:
-        what.add_argument("--label", type=values.whole, metavar="K", help="prove that class K wins")
+        what.add_argument("--label", metavar="K", help="prove that class (or token) K wins")
+    _prompt(parser, axis=not label)
+
+
+def _prompt(parser: argparse.ArgumentParser, axis: bool) -> None:
+    prompt = parser.add_argument_group("prompt of a language model")
+    prompt.add_argument("--ids", type=values.ids, metavar="I,I,...", help="token ids")
+    prompt.add_argument("--text", metavar="TEXT", help="text, through the model's tokenizer")
+    text = "perturb these positions of the prompt alone (0 is the first)"
+    if axis:
+        text += "; of another network: bound positions along this axis apart"
+    prompt.add_argument("--positions", type=values.positions, metavar="P,P,...", help=text)
+    prompt.add_argument(
+        "--block", type=values.whole, metavar="K", help="perturb the state before block K"
+    )
+    prompt.add_argument(
+        "--to", dest="to_word", metavar="WORD", help="all embeddings on the line to this token's"
+    )
+    text = "where the line starts (default: the prompt's token)"
+    prompt.add_argument("--from", dest="from_word", metavar="WORD", help=text)
 
 
 def _computation(parser: argparse.ArgumentParser) -> None:
@@ -255,24 +278,46 @@ def streaming(args: argparse.Namespace) -> Any:
     return StreamingConfig(max_memory_bytes=args.memory or 0)
 
 
+WAYS = (
+    "--ids or --text (language models), --input X.npy or --input zeros with --epsilon E, "
+    "--box LO.npy HI.npy, or --property FILE.vnnlib"
+)
+
+
 def check_combination(args: argparse.Namespace) -> None:
     """Raise UsageError for options that contradict each other or miss a partner."""
-    if args.property and args.input:
-        raise UsageError("--property and --input exclude each other: the property has its own box")
+    names = ("property", "input", "ids", "text", "box")
+    ways = [f"--{name}" for name in names if getattr(args, name) is not None]
+    if len(ways) > 1:
+        hint = ": the property has its own box" if args.property else ""
+        raise UsageError(f"{ways[0]} and {ways[1]} exclude each other{hint}")
+    if not ways:
+        raise UsageError(f"no input set: give {WAYS}")
+    given = [f"--{n}" for n in ("epsilon", "clip") if getattr(args, n) is not None]
+    given += ["--norm"] if args.norm != "inf" else []
     if args.property:
-        given = [f"--{n}" for n in ("epsilon", "clip", "label") if getattr(args, n, None)]
-        given += ["--norm"] if args.norm != "inf" else []
-        given += ["--label"] if getattr(args, "label", None) == 0 else []
+        label = getattr(args, "label", None) is not None
+        if given or label:
+            name = given[0] if given else "--label"
+            raise UsageError(f"{name} needs --input; a property file already says it")
+    elif args.box or args.to_word is not None:
         if given:
-            raise UsageError(f"{given[0]} needs --input; a property file already says it")
-        return
-    if not args.input:
+            way = "--box" if args.box else "--to"
+            raise UsageError(f"{given[0]} and {way} exclude each other: {way} is the whole set")
+    elif args.epsilon is None:
         raise UsageError(
-            "no input set: give --property FILE.vnnlib, or --input X.npy with --epsilon E"
+            f"{ways[0]} needs --epsilon: the radius of the input set (0 for one point)"
         )
-    if args.epsilon is None:
-        raise UsageError("--input needs --epsilon: the radius of the input set (0 for one point)")
-    if args.command == "verify" and args.label is None:
-        raise UsageError(
-            "nothing to prove: give --label K or --property FILE; gamma bounds prints the bounds"
-        )
+    if args.from_word is not None and args.to_word is None:
+        raise UsageError("--from needs --to: the other end of the line")
+    if args.to_word is not None and (args.block is not None or not (args.ids or args.text)):
+        raise UsageError("--to needs --ids or --text, and no --block: it moves one of their tokens")
+
+
+def check_axis(args: argparse.Namespace) -> int | None:
+    """The axis that --positions of `gamma bounds` names for a network without a prompt."""
+    if args.positions is None:
+        return None
+    if len(args.positions) != 1:
+        raise UsageError("--positions: one axis of the input, or positions of a language model")
+    return int(args.positions[0])

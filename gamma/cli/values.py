@@ -94,3 +94,13 @@ def shape(text: str) -> tuple[int, ...]:
             f"{shown(text)!r}: expected sizes such as 1,28,28"
         ) from None
     return shape
+
+
+def ids(text: str) -> tuple[int, ...]:
+    return tuple(whole(part.strip()) for part in text.split(","))
+
+
+def positions(text: str) -> tuple[int, ...]:
+    """Places, from the end where they are negative."""
+    parts = [part.strip() for part in text.split(",")]
+    return tuple(-whole(p[1:]) if p.startswith("-") else whole(p) for p in parts)

@@ -6,7 +6,8 @@ import argparse
 import time
 from dataclasses import replace
 
-from gamma.cli.inputs import load_network, read_question
+from gamma.cli import bounds, prompts
+from gamma.cli.inputs import network_and_question
 from gamma.cli.options import check_combination, in_options, streaming
 from gamma.cli.output import Progress, check_writable, deliver
 from gamma.errors import UsageError
@@ -14,6 +15,7 @@ from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.verify.result import Result
 
+NOTHING = "nothing to prove"
 STATUS = {"verified": 0, "violated": 3, "unknown": 4, "timeout": 5}
 
 
@@ -22,13 +24,17 @@ def run(args: argparse.Namespace) -> int:
     check_combination(args)
     check_writable(args.output)
     form = _form(args)
+    if args.property is None and args.label is None:
+        if form == "vnncomp" or not prompts.asked(args):
+            raise UsageError(
+                f"{NOTHING}: give --label K or --property FILE; gamma bounds prints the bounds"
+            )
+        return bounds.deliver_bounds(args, form, f"{NOTHING}: there is no --label")
     start = time.perf_counter()
-    net = load_network(args)
-    loaded = time.perf_counter()
-    prop = read_question(args, net)
-    result = decide(args, net, prop, start)
-    read = time.perf_counter() - loaded - result.seconds["total"]
-    seconds = {"load": loaded - start, "property": max(read, 0.0), **result.seconds}
+    asked = network_and_question(args)
+    result = decide(args, asked.network, asked.property, start)
+    read = time.perf_counter() - start - asked.seconds - result.seconds["total"]
+    seconds = {"load": asked.seconds, "property": max(read, 0.0), **result.seconds}
     seconds["total"] = time.perf_counter() - start
     result = replace(result, seconds=seconds, notes=tuple(map(in_options, result.notes)))
     deliver(render(result, form, args.explain), args.output)

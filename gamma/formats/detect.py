@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from gamma.errors import FormatError, UnsupportedError, UsageError
+from gamma.errors import FormatError, UsageError
 from gamma.formats.compressed import existing, expanding
 from gamma.formats.files import file_mode, open_regular, refused
 from gamma.formats.limits import bounded
@@ -19,16 +19,19 @@ SNIFFED = 512  # bytes that tell the formats apart
 # the low bytes of the length may be those of a pickle or of gzip.
 HEADER_START = b"\0\0\0\0{"
 
+MODEL_OPTIONS = frozenset({"config", "positions", "block", "output"})
 ONNX_OPTIONS = frozenset({"input_shape", "output", "ranking"})
 STATE_DICT_OPTIONS = frozenset({"activation", "input_shape", "strides", "pads", "order"})
 
 
 def load(path: str | Path, *, gzip_ratio: float | None = None, **options: Any) -> Network:
-    """Read a network file: ``.onnx``, ``.onnx.gz`` or ``.safetensors``.
+    """Read a network: ``.onnx``, ``.onnx.gz``, ``.safetensors``, ``.gguf``, or a model's folder.
 
     The content decides which reader runs. Options that are None count as not given:
     ``activation``, ``input_shape``, ``strides``, ``pads`` and ``order`` tell what a safetensors
     file without a graph leaves open; ``output`` names one of several outputs of an ONNX file.
+    Language and speech models need ``positions``, the length of the prompt, and take ``block``,
+    ``output`` and ``config`` (`gamma.open_model` says more of them).
     ``gzip_ratio`` is how many times its size a gzip file may expand to (100 unless given).
 
     Raises:
@@ -38,9 +41,27 @@ def load(path: str | Path, *, gzip_ratio: float | None = None, **options: Any) -
     """
     path = Path(path)
     given = {name: value for name, value in options.items() if value is not None}
-    unknown = set(given) - ONNX_OPTIONS - STATE_DICT_OPTIONS
+    unknown = set(given) - ONNX_OPTIONS - STATE_DICT_OPTIONS - MODEL_OPTIONS
     if unknown:
         raise UsageError(f"unknown option {', '.join(sorted(unknown))}")
+    from gamma.formats.model import is_model, open_model
+
+    if is_model(path, given.get("config"), plain="activation" in given):
+        given.pop("ranking", None)
+        _only(path, given, MODEL_OPTIONS, "a model")
+        model = open_model(path, given.pop("config", None))
+        if "positions" not in given:
+            raise UsageError(
+                f"{path}: the network of a language or speech model belongs to the length of its "
+                "prompt: give positions=N"
+            )
+        return model.network(given.pop("positions"), **given)
+    of_models = sorted(set(given) & {"positions", "block"})
+    if of_models:
+        raise UsageError(
+            f"{path}: {of_models[0]} is for language and speech models, GGUF files and folders "
+            'with config.json; for a .safetensors file of one give config="config.json"'
+        )
     kind = sniff(path)
     if kind == "onnx":
         from gamma.formats.onnx import load_onnx
@@ -74,13 +95,8 @@ def sniff(path: Path) -> str:
     refused = _refused(head)
     if refused:
         raise FormatError.at(path, "", refused)
-    if head.startswith(b"GGUF"):
-        raise UnsupportedError.at(
-            path,
-            "",
-            "GGUF networks are not read yet, expected ONNX or safetensors; "
-            "`gamma inspect` prints what is in the file",
-        )
+    if head.startswith(b"GGUF"):  # what is not compressed was recognised before
+        raise FormatError.at(path, "", "a compressed GGUF file cannot be mapped; decompress it")
     if path.suffix == ".safetensors" and not compressed:
         return "safetensors"  # damaged: its reader says how
     return "onnx"  # protobuf has no signature: the ONNX reader checks everything else
@@ -99,7 +115,7 @@ def _head(path: Path) -> tuple[bytes, bool]:
     """First bytes of the file, decompressed when it is gzip, and whether it was."""
     path = existing(path)
     if stat.S_ISDIR(file_mode(path) or 0):
-        raise UnsupportedError.at(path, "", "folders of weights are not read yet, give a file")
+        raise FormatError.at(path, "", "is a folder, expected a network file")
     try:
         with open_regular(path) as stream:
             head = stream.read(SNIFFED) or b""
@@ -131,8 +147,8 @@ def _refused(head: bytes) -> str | None:
         return "this is an array, expected a network; give arrays as inputs"
     if head.lstrip()[:1] == b"{" and b'"' in head:
         return (
-            "this is JSON, not weights; of a model.safetensors.index.json, give the .safetensors "
-            "files that it names (a network in several of them is not read yet: join them)"
+            "this is JSON, not weights; of a model.safetensors.index.json or a config.json, give "
+            "the folder"
         )
     if head.startswith(b"\x89HDF\r\n"):
         return "HDF5 networks are not read; export the network to ONNX"

@@ -6,6 +6,8 @@ tensor that only one of them knows is an error, and so is one that two shards ho
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,13 @@ class ModelFolder(Mapping[str, Weight]):
             )
         return found
 
+    def sha256(self) -> str:
+        """Digest of the digests of config.json and of the files of tensors, in their order."""
+        total = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for file in {id(f): f for f in self.files.values()}.values():
+            total.update(file.sha256().encode())
+        return total.hexdigest()
+
     def __getitem__(self, name: str) -> Weight:
         return self.files[name].weight(name)
 
@@ -67,13 +76,18 @@ def open_folder(path: str | Path) -> ModelFolder:
     Raises FormatError for a missing or damaged file, or an index that its shards contradict.
     """
     path = Path(path)
-    config = _object(path / CONFIG, CONFIG_LIMIT)
+    config = read_config(path / CONFIG)
     if (path / INDEX).exists():
         return ModelFolder(path, config, _sharded(path))
     if not (path / SINGLE).exists():
         raise FormatError.at(path, "", f"holds no {SINGLE} and no {INDEX}")
     tensors = open_tensors(path / SINGLE)
     return ModelFolder(path, config, dict.fromkeys(tensors, tensors))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The object in a config.json. FormatError when there is none."""
+    return _object(path, CONFIG_LIMIT)
 
 
 def _object(path: Path, limit: int) -> dict[str, Any]:

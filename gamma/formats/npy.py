@@ -30,10 +30,20 @@ def read_npy(path: Path, wanted: tuple[int, ...]) -> npt.NDArray[np.float64]:
         FormatError: not a .npy file of finite numbers that float64 holds exactly.
         UsageError: another number of entries.
     """
+    return _read(path, wanted)
+
+
+def read_any(path: Path) -> npt.NDArray[np.float64]:
+    """`read_npy` of an array of any shape."""
+    return _read(path, None)
+
+
+def _read(path: Path, wanted: tuple[int, ...] | None) -> npt.NDArray[np.float64]:
     try:
         with open_regular(path, "give an array saved with numpy.save") as stream:
             shape, fortran, dtype = _header(stream, path)
-            _check_count(path, shape, wanted)
+            if wanted is not None:
+                _check_count(path, shape, wanted)
             expected = math.prod(shape) * dtype.itemsize
             left = os.fstat(stream.fileno()).st_size - stream.tell()
             if left != expected:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import mmap
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.errors import FormatError, UnsupportedError
+from gamma.errors import FormatError, UnsupportedError, UsageError
 from gamma.formats.files import open_regular, refused
 from gamma.network.graph import Network, Source
 from gamma.runtime import resident
@@ -40,6 +41,11 @@ BITS = {
 }  # fmt: skip
 # Stored form of the dtypes gamma can use. BF16 is read as its bits and widened below.
 STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
+
+# Names that only models with attention have.
+ATTENTION = re.compile(
+    r"(^|[._])(self_attn|attention|attn|c_attn|word_embeddings|embed_tokens)[._]"
+)
 
 
 @dataclass(frozen=True)
@@ -308,4 +314,9 @@ def load_safetensors(path: str | Path, **options: Any) -> Network:
     if spelled.KEY in tensors.metadata:
         spelled.refuse_options(tensors.path, options)
         return spelled.decode(tensors, tensors.metadata[spelled.KEY], source)
+    if any(ATTENTION.search(name) for name in tensors):
+        raise UsageError(
+            f"{tensors.path}: these are the weights of a language or speech model; which network "
+            'they belong to is in its config.json: give config="config.json", or the folder'
+        )
     return mlp.build(tensors, tensors.path, source=source, **options)

@@ -7,21 +7,23 @@ from pathlib import Path
 from gamma.errors import FormatError, UsageError
 from gamma.formats.files import open_regular, refused
 
+TOKENIZER = "tokenizer.json"
 LIMIT = 64 << 20  # bytes; the largest vocabularies in use take 35 MB
 
 
-def encode(path: str | Path, text: str) -> list[int]:
-    """Token ids of ``text``, with the special tokens that the file adds.
+def encode(path: str | Path, text: str, special: bool = True) -> list[int]:
+    """Token ids of ``text``, neither padded nor cut.
 
     Args:
         path: a tokenizer.json, or the folder that holds one.
+        special: with the tokens that the file adds around every text.
 
     Raises:
         FormatError: a missing or damaged file.
         UsageError: the package ``tokenizers`` is not installed.
     """
     path = Path(path)
-    file = path / "tokenizer.json" if path.is_dir() else path
+    file = path / TOKENIZER if path.is_dir() else path
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -41,4 +43,6 @@ def encode(path: str | Path, text: str) -> list[int]:
     except Exception as error:  # the package raises bare Exception
         reason = " ".join(str(error).split())[:120]
         raise FormatError.at(file, "", f"is no tokenizer ({reason})") from None
-    return list(tokenizer.encode(text).ids)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return list(tokenizer.encode(text, add_special_tokens=special).ids)

@@ -86,11 +86,16 @@ class Operator(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """The file a network was read from."""
+    """The file a network was read from; ``digest`` is its SHA-256, or works it out when asked."""
 
     path: Path
-    sha256: str
+    digest: str | Callable[[], str]
     kind: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file's content."""
+        return self.digest if isinstance(self.digest, str) else self.digest()
 
 
 @dataclass(frozen=True, eq=False)

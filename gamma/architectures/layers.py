@@ -1,0 +1,199 @@
+"""Layers that transformers share, as nodes: dense layers, norms, attention, rotary positions.
+
+A state is a node of shape (positions, width). Weights stay where they are stored; constants of the
+architecture that are irrational (1/√d, cos, sin) carry the error of their float64 value, and what
+a float32 execution makes of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.architectures.tensors import Tensors
+from gamma.network.graph import Builder
+from gamma.network.graph import Operator as OperatorProtocol
+from gamma.ops import (
+    Add,
+    Gather,
+    Gelu,
+    Gemm,
+    MatMul,
+    Mul,
+    Normalize,
+    Relu,
+    Reshape,
+    Scale,
+    Silu,
+    Softmax,
+    StoredGemm,
+    Transpose,
+)
+from gamma.ops.execution import Execution
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+
+ACTIVATIONS: dict[str, OperatorProtocol] = {
+    "gelu": Gelu(),
+    "gelu_new": Gelu("tanh"),
+    "gelu_pytorch_tanh": Gelu("tanh"),
+    "relu": Relu(),
+    "silu": Silu(),
+    "swish": Silu(),
+}
+"""Names in config.json, but no variant that differs from these by the digits of a constant."""
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary positions (Su et al. 2021): pairs of entries turn by position · base^(-2i/size).
+
+    ``halves``: a pair is (i, i + size/2), as in transformers and GGUF's NeoX models; else it is
+    (2i, 2i + 1), as in GGUF's Llama models, whose rows were permuted for that.
+    """
+
+    base: float
+    halves: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """Adds layers to a builder; the names of nodes are those of the tensors they use."""
+
+    builder: Builder
+    tensors: Tensors
+
+    def add(self, op: OperatorProtocol, *inputs: int, name: str = "") -> int:
+        """One node; without a name it is a step within a layer."""
+        return self.builder.add(op, *inputs, name=name, inner=not name)
+
+    def width(self, x: int) -> tuple[int, ...]:
+        """Shape of a node."""
+        return self.builder.nodes[x].shape
+
+    def dense(
+        self, x: int, name: str, turned: bool = False, weight: str = "", node: str = ""
+    ) -> int:
+        """x Wᵀ + b with ``name.weight`` and, where the file has it, ``name.bias``.
+
+        ``turned``: the file stores (inputs, outputs). ``weight``: the weight of another layer.
+        ``node``: the node's name, where it is not ``name``.
+        """
+        source = self.tensors.weight(weight or f"{name}.weight")
+        bias = self.tensors.vector(f"{name}.bias") if f"{name}.bias" in self.tensors else None
+        if source.kind == "f64":
+            array = source.array()
+            return self.add(Gemm(array.T if turned else array, bias), x, name=node or name)
+        return self.add(StoredGemm(source, bias, turned), x, name=node or name)
+
+    def norm(self, x: int, name: str, epsilon: float, centred: bool, node: str = "") -> int:
+        """Layer normalisation (``centred``) or root mean square, with its gain and bias."""
+        y = self.add(Normalize(-1, epsilon, centred), x)
+        bias = self.tensors.vector(f"{name}.bias") if f"{name}.bias" in self.tensors else None
+        gain = self.tensors.vector(f"{name}.weight")
+        return self.add(Scale(gain, bias), y, name=node or name)
+
+    def shift(self, x: int, rows: Array, name: str) -> int:
+        """x plus constant rows."""
+        return self.add(Scale(np.ones(1, np.float32), rows), x, name=name)
+
+    def sum(self, x: int, y: int, name: str = "") -> int:
+        """x + y, a residual connection."""
+        return self.add(Add(), x, y, name=name)
+
+    def gated(self, x: int, name: str) -> int:
+        """W_down (silu(W_gate x) ∘ W_up x), the feed-forward part of Llama and Qwen."""
+        gate = self.add(Silu(), self.dense(x, f"{name}_gate"), name=f"{name}_silu")
+        inner = self.add(Mul(), gate, self.dense(x, f"{name}_up"), name=f"{name}_mul")
+        return self.dense(inner, f"{name}_down")
+
+    def at(self, x: int, position: int) -> int:
+        """The state at one position, (width,)."""
+        width = self.width(x)[1]
+        index = np.arange(position * width, (position + 1) * width)
+        return self.add(Gather(index, (width,)), x)
+
+    def heads(self, x: int, count: int) -> int:
+        """(positions, count · size) as (positions, count, size)."""
+        positions, width = self.width(x)
+        return self.add(Reshape((positions, count, width // count)), x)
+
+    def parts(self, x: int, count: int) -> list[int]:
+        """Heads (positions, count · k, size) as ``count`` states of k heads."""
+        positions, heads, size = self.width(x)
+        index = np.arange(positions * heads * size).reshape(positions, count, -1)
+        shape = (positions, heads // count, size)
+        return [self.add(Gather(index[:, part].ravel(), shape), x) for part in range(count)]
+
+    def attention(self, q: int, k: int, v: int, causal: bool, name: str) -> int:
+        """softmax(q kᵀ/√size) v for heads (positions, count, size), joined: (positions, width).
+
+        Several heads of q may share one of k and v; ``causal`` positions see none behind them.
+        """
+        positions, count, size = self.width(q)
+        groups = self.width(k)[1]
+        each = count // groups
+        q = self.add(Transpose((1, 0, 2)), q)
+        q = self.add(Reshape((groups, each * positions, size)), q)
+        k, v = self.add(Transpose((1, 2, 0)), k), self.add(Transpose((1, 0, 2)), v)
+        scores = self.add(root_scale(size), self.add(MatMul(), q, k), name=f"{name}_scores")
+        seen = np.tile(np.arange(1, positions + 1), each) if causal else None
+        chances = self.add(Softmax(-1, seen), scores, name=f"{name}_softmax")
+        mixed = self.add(MatMul(), chances, v, name=f"{name}_mixed")
+        mixed = self.add(Reshape((count, positions, size)), mixed)
+        mixed = self.add(Transpose((1, 0, 2)), mixed)
+        return self.add(Reshape((positions, count * size)), mixed)
+
+    def rotated(self, x: int, rope: Rope, name: str) -> int:
+        """Heads (positions, count, size) turned by their positions from 0: cos ∘ x + sin ∘ x'."""
+        positions, count, size = self.width(x)
+        cos, sin, pair = rotary(rope, positions, size)
+        index = np.arange(positions * count * size).reshape(-1, size)[:, pair].ravel()
+        other = self.add(Gather(index, self.width(x)), x)
+        return self.add(Add(), self.add(cos, x), self.add(sin, other), name=name)
+
+
+def root_scale(size: int) -> Scale:
+    """x/√size; a float32 execution may divide by a rounded √size or multiply by its inverse."""
+    scale = 1 / math.sqrt(size)
+    exact = math.isqrt(size) ** 2 == size and math.isqrt(size) & (math.isqrt(size) - 1) == 0
+    if exact:
+        return Scale(np.array([scale], np.float32))
+    steps = Execution.of(np.array([scale]), None).plus(2.0**-23 * scale, 0.0)
+    return Scale(np.array([scale]), None, 2.0**-51, 0.0, steps.packed())
+
+
+def rotary(rope: Rope, positions: int, size: int) -> tuple[Scale, Scale, Array]:
+    """Coefficients of an entry and of its pair (positions, 1, size), and where the pair is."""
+    half = size // 2
+    rates = rope.base ** (-np.arange(half) * 2.0 / size)
+    angles = np.arange(positions)[:, None] * rates
+    lanes = np.tile(np.arange(half), 2) if rope.halves else np.repeat(np.arange(half), 2)
+    pair = np.roll(np.arange(size), half) if rope.halves else np.arange(size) ^ 1
+    first = pair > np.arange(size)
+    cos = np.cos(angles)[:, lanes]
+    sin = np.sin(angles)[:, lanes] * np.where(first, -1.0, 1.0)
+    wide = angles[:, lanes]
+    return _turning(cos, wide, rope.base), _turning(sin, wide, rope.base), pair
+
+
+def _turning(factor: Float64, angle: Float64, base: float) -> Scale:
+    """One trigonometric factor with its errors: relative in float64, absolute in float32.
+
+    An angle is position · base^x. In float64 the rounding of x costs log(base)·2^-53 of it, the
+    power and the product a few 2^-53. In float32 it may come from size/2 products of one factor,
+    as in llama.cpp, each of which is a few 2^-24 off.
+    """
+    size, moved = factor.shape[-1], angle != 0  # at position 0 both factors are exact
+    steep = 8 + abs(math.log(base))
+    error = np.where(moved, 2.0**-52 * (steep * angle + 2 * abs(factor)), 0.0)
+    relative = float(np.max(error / np.where(factor == 0, 1.0, abs(factor)), initial=0.0))
+    single = np.where(moved, (size / 2 + steep) * 2.0**-22 * angle + 2.0**-21, 0.0)
+    steps = Execution.of(factor, None).plus(single, 0.0).packed()
+    shape = (len(factor), 1, size)
+    return Scale(factor.reshape(shape), None, relative, 0.0, steps.reshape(4, *shape))

@@ -1,0 +1,177 @@
+"""A model file opened: its architecture, its weights where they are stored, and the networks in it.
+
+A network belongs to a number of positions; its input is the prompt's token embeddings (or a
+spectrogram, or the state before some block), so that a set of inputs is a set around these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.architectures.layers import Layers
+from gamma.architectures.registry import Architecture, Transformer
+from gamma.architectures.settings import Settings
+from gamma.architectures.tensors import Tensors
+from gamma.errors import UsageError
+from gamma.network.graph import Builder, Network, Source
+from gamma.ops import Gemm, Input, Reshape
+from gamma.tensor.exactly import exact_integer
+
+Array = npt.NDArray[Any]
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One file or folder of weights whose architecture gamma knows.
+
+    Attributes:
+        path: what was opened. architecture: its record. config: hyper-parameters, and in
+            ``settings.ready`` where each was read. tensors: the weights.
+    """
+
+    path: Path
+    architecture: Architecture
+    config: Transformer
+    settings: Settings
+    tensors: Tensors
+    source: Source | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the token embeddings, 0 where the input is no text."""
+        return self.tensors.weight("token_embd.weight").rows if self.architecture.text else 0
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What a network of this model can end with; the first unless another is asked for."""
+        return tuple(self.architecture.outputs)
+
+    @property
+    def parameters(self) -> int:
+        """Stored weights of the tensors that networks read."""
+        sizes = (self.tensors.weight(name) for name in self.tensors.needs)
+        return sum(weight.rows * weight.columns for weight in sizes)
+
+    def embed(self, ids: Sequence[int]) -> Float32:
+        """Token embeddings (positions, hidden), exactly as stored.
+
+        Raises UsageError for no tokens, too many, and ids that the vocabulary does not have.
+        """
+        if not self.architecture.text:
+            raise UsageError(f"{self.path}: the input of {self.architecture.title} is no text")
+        ids = [exact_integer(i, "a token id", least=0) for i in ids]
+        for token in ids:
+            if token >= self.vocabulary:
+                raise UsageError(
+                    f"{self.path}: token id {token}, the vocabulary has {self.vocabulary}"
+                )
+        self.check_positions(len(ids))
+        return self.tensors.rows("token_embd.weight", ids)
+
+    def check_positions(self, count: int) -> None:
+        """Raise UsageError for a number of positions that the model does not take."""
+        most = min(n for n in (self.config.context, self.config.window) if n)
+        if not 1 <= count <= most:
+            raise UsageError(f"{self.path}: {count} positions, the model takes 1 to {most}")
+
+    def input_shape(self, positions: int, block: int | None = None) -> tuple[int, ...]:
+        """Shape of the input of `network`."""
+        if block is not None:
+            return (positions, self.config.hidden)
+        return self.architecture.input_shape(self.config, positions)
+
+    def network(
+        self, positions: int, *, block: int | None = None, output: str | None = None
+    ) -> Network:
+        """The network from embeddings (a spectrogram, or the state before ``block``) to an output.
+
+        Args:
+            positions: of the prompt; of a spectrogram, half its frames.
+            block: the input is the state before this block, counted from 0.
+            output: one of `outputs`, or the name of any node before the first of these.
+
+        Raises UsageError for a block, an output or a number of positions that there is not.
+        """
+        shape = self.input_shape(positions, block)
+        builder = Builder(Input(), shape)
+        return self._built(builder, 0, positions, block, output)
+
+    def segment(
+        self, start: npt.ArrayLike, end: npt.ArrayLike, *, output: str | None = None
+    ) -> Network:
+        """The network of t in [0, 1], whose embeddings are start + t·(end - start).
+
+        ``start`` and ``end`` (positions, hidden) are float32 numbers.
+        """
+        a, b = (np.asarray(x, np.float32).astype(np.float64) for x in (start, end))
+        wanted = self.input_shape(len(a))
+        if a.shape != wanted or b.shape != wanted:
+            raise UsageError(f"segment: ends of shape {a.shape} and {b.shape}, expected {wanted}")
+        step = (b - a).reshape(-1, 1)
+        builder = Builder(Input(), (1,))
+        line = Gemm(step, a.reshape(-1), weight_error=abs(step) * 2.0**-53)
+        x = builder.add(Reshape(a.shape), builder.add(line, 0, name="segment"), name="embeddings")
+        return self._built(builder, x, len(a), None, output)
+
+    def _built(
+        self, builder: Builder, x: int, positions: int, block: int | None, output: str | None
+    ) -> Network:
+        self.check_positions(positions)
+        c, record, layers = self.config, self.architecture, Layers(builder, self.tensors)
+        first = 0
+        if block is None:
+            x = record.embed(layers, c, x)
+        else:
+            first = exact_integer(block, "block", least=0)
+            if first >= c.layers:
+                raise UsageError(f"{self.path}: block {block}, expected 0 to {c.layers - 1}")
+        for i in range(first, c.layers):
+            x = record.block(layers, c, i, x)
+        finish = record.outputs.get(output or self.outputs[0])
+        x = (finish or record.outputs[self.outputs[0]])(layers, c, x)
+        if output is not None and finish is None:
+            x = self._node(builder, output)
+        return builder.build(x, self.source, self.notes)
+
+    def _node(self, builder: Builder, name: str) -> int:
+        for index, node in enumerate(builder.nodes[1:], start=1):
+            if node.name == name and not node.inner:
+                return index
+        raise UsageError(
+            f"{self.path}: output {name[:60]!r} is none of {', '.join(self.outputs)}, nor a node "
+            "that gamma bounds --all-layers lists"
+        )
+
+    def states(self, x: npt.ArrayLike, block: int) -> Float32:
+        """The state before ``block`` for one input, evaluated in float64, to the nearest float32.
+
+        A point, not a bound: what is proved about inputs around it is proved about that point.
+        """
+        values = np.asarray(x, np.float64)
+        positions = values.shape[0] if self.architecture.text else values.shape[-1] // 2
+        first = exact_integer(block, "block", least=0)
+        if first >= self.config.layers:
+            raise UsageError(f"{self.path}: block {block}, expected 0 to {self.config.layers - 1}")
+        layers = Layers(Builder(Input(), self.input_shape(positions)), self.tensors)
+        self.check_positions(positions)
+        state = self.architecture.embed(layers, self.config, 0)
+        for i in range(first):
+            state = self.architecture.block(layers, self.config, i, state)
+        found = layers.builder.build(state).forward(values, np.float64)
+        return found.astype(np.float32)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out of the file."""
+        left = self.tensors.left_out
+        if not left:
+            return ()
+        more = f", {len(left)} tensors in all" if len(left) > 1 else ""
+        return (f"{left[0]} is no part of this network{more}",)

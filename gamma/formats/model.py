@@ -1,0 +1,125 @@
+"""Model files of known architectures: GGUF files, Hugging Face folders, a weights file and config.
+
+Which network it is, and every hyper-parameter, is what config.json or the GGUF metadata says.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+from gamma.architectures.model import Model
+from gamma.architectures.registry import FOLDER, GGUF, find
+from gamma.architectures.settings import HARMLESS_GGUF, Settings
+from gamma.architectures.tensors import match
+from gamma.errors import UnsupportedError, UsageError
+from gamma.formats import tokens
+from gamma.formats.detect import is_gguf
+from gamma.formats.files import file_mode
+from gamma.formats.folder import CONFIG, ModelFolder, open_folder, read_config
+from gamma.formats.gguf import ArrayValue, GgufFile, open_gguf
+from gamma.formats.safetensors import open_tensors
+from gamma.formats.spelled import KEY
+from gamma.formats.tokens import TOKENIZER
+from gamma.network.graph import Source
+
+
+def open_model(path: str | Path, config: str | Path | None = None) -> Model:
+    """Open a GGUF file, a folder with config.json, or a .safetensors file with its config.json.
+
+    Args:
+        path: the file or folder. config: the config.json of a .safetensors file, where it is not
+            beside it.
+
+    Raises:
+        FormatError: damaged files, missing or misshaped tensors, tensors that nothing uses.
+        UnsupportedError: an architecture, or a feature of one, that gamma does not build.
+    """
+    path = Path(path)
+    if is_gguf(path):
+        return _from_gguf(open_gguf(path))
+    if _is_folder(path):
+        return _from_folder(open_folder(path))
+    tensors = open_tensors(path)
+    beside = Path(config) if config is not None else path.parent / CONFIG
+    return _from_folder(
+        ModelFolder(path, read_config(beside), dict.fromkeys(tensors, tensors)), beside
+    )
+
+
+def is_model(path: str | Path, config: str | Path | None = None, plain: bool = False) -> bool:
+    """Whether `open_model` is what reads ``path``.
+
+    A .safetensors file is a model when its config.json is given or beside it, unless it spells its
+    own graph out, or is ``plain``: its activation was given.
+    """
+    path = Path(path)
+    if config is not None or _is_folder(path) or is_gguf(path):
+        return True
+    beside = path.parent / CONFIG
+    if plain or path.suffix != ".safetensors" or not _is_file(path) or not _is_file(beside):
+        return False
+    return KEY not in open_tensors(path).metadata and "model_type" in read_config(beside)
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(file_mode(path) or 0)
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(file_mode(path) or 0)
+
+
+def encode(model: Model, text: str, special: bool = True) -> list[int]:
+    """Token ids of ``text`` by the model's own tokenizer, with its ``special`` tokens or without.
+
+    Raises UsageError where the file has none that gamma reads.
+    """
+    folder = model.path if model.path.is_dir() else model.path.parent
+    if not (folder / TOKENIZER).is_file():
+        raise UsageError(f"{model.path}: no {TOKENIZER} beside it to read text with: give --ids")
+    return tokens.encode(folder, text, special)
+
+
+def _from_gguf(file: GgufFile) -> Model:
+    name = file.architecture
+    record = find(file.path, GGUF, name)
+    values: dict[str, Any] = {}
+    for key, value in file.metadata.items():
+        array = isinstance(value.value, ArrayValue)
+        values[key] = _Listed(len(value.value)) if array else value.value  # type: ignore[arg-type]
+    if values.get("split.count", 1) not in (0, 1):
+        raise UnsupportedError.at(
+            file.path, "split.count", "the model is in several files: join them (gguf-split)"
+        )
+    idle = {key for key in values if key.startswith("split.")}
+    values = {key: value for key, value in values.items() if key not in idle}
+    settings = Settings(file.path, values, f"{name}.", HARMLESS_GGUF)
+    return _opened(file.path, GGUF, record, settings, file, "gguf")
+
+
+class _Listed:
+    """Stands for an array of a GGUF file, where a single value is expected."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __repr__(self) -> str:
+        return f"an array of {self.count} values"
+
+
+def _from_folder(folder: ModelFolder, config: Path | None = None) -> Model:
+    where = config or folder.path / CONFIG
+    record = find(where, FOLDER, folder.config.get("model_type"))
+    settings = Settings(where, folder.config)
+    return _opened(folder.path, FOLDER, record, settings, folder, "safetensors")
+
+
+def _opened(
+    path: Path, form: str, record: Any, settings: Settings, source: Any, kind: str
+) -> Model:
+    config = record.read(settings, form)
+    settings.finish()
+    tensors = match(path, source, record.needs(config), record.left_out, record.prefixes)
+    return Model(path, record, config, settings, tensors, Source(path, source.sha256, kind))

@@ -1,0 +1,193 @@
+"""Which files are models, what is refused and how it is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import gamma
+from gamma.architectures.registry import architectures
+from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
+from gamma.formats.model import open_model
+from tests.architectures import small_models
+from tests.architectures.small_models import BERT, CONFIGS, GPT2, LLAMA, QWEN3
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models")
+    for kind, config in CONFIGS.items():
+        small_models.folder(path / kind, config)
+    small_models.gguf(path / "qwen3.gguf", QWEN3)
+    return path
+
+
+def changed(made: Path, path: Path, kind: str, **more: Any) -> Path:
+    """A copy of a folder with other values in its config.json; None takes a key out."""
+    shutil.copytree(made / kind, path / kind)
+    config = {**CONFIGS[kind], **more}
+    config = {key: value for key, value in config.items() if value is not KeyError}
+    (path / kind / "config.json").write_text(json.dumps(config))
+    return path / kind
+
+
+REFUSED = [
+    ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "llama3.*scaled"),
+    ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear.*scaled"),
+    ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn.*scaled"),
+    ("llama", {"num_local_experts": 8}, "num_local_experts.*does not know what this changes"),
+    ("llama", {"hidden_act": "gelu_fast"}, "hidden_act.*'gelu_fast' is not known"),
+    ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
+    ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
+    ("bert", {"position_embedding_type": "relative_key"}, "relative positions"),
+    ("bert", {"is_decoder": True}, "is_decoder"),
+    ("bert", {"hidden_act": "quick_gelu"}, "quick_gelu"),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "layer by layer"),
+    ("gpt2", {"add_cross_attention": True}, "cross-attention"),
+    ("llama", {"model_type": "mamba"}, "model_type: is 'mamba', gamma builds networks for"),
+]
+DAMAGED = [
+    ("llama", {"num_attention_heads": KeyError}, "num_attention_heads: is missing"),
+    ("llama", {"num_attention_heads": "4"}, "num_attention_heads: is '4', expected a whole"),
+    ("llama", {"num_attention_heads": 3}, "no multiple of its 3"),
+    ("llama", {"rms_norm_eps": KeyError}, "rms_norm_eps: is missing"),
+    ("llama", {"rms_norm_eps": -1.0}, "rms_norm_eps: is -1.0"),
+    ("llama", {"tie_word_embeddings": 1}, "tie_word_embeddings: is 1, expected true"),
+    ("llama", {"num_key_value_heads": 4}, "k_proj.weight: has shape .8, 16.*16, 16"),
+    ("llama", {"num_hidden_layers": 3}, "layers.2.*is missing"),
+    ("llama", {"num_hidden_layers": 1}, "layers.1.*nothing in this architecture uses"),
+    ("llama", {"tie_word_embeddings": True}, "lm_head.weight: nothing"),
+    ("qwen3", {"head_dim": KeyError}, "q_proj.weight: has shape .24, 16.*512, 16"),
+    ("bert", {"num_hidden_layers": 0}, "num_hidden_layers: is 0"),
+    ("bert", {"layer_norm_eps": "small"}, "layer_norm_eps"),
+    ("whisper", {"num_mel_bins": 7}, "conv1.weight: has shape"),
+]
+
+
+@pytest.mark.parametrize(("kind", "more", "words"), REFUSED)
+def test_what_is_not_understood_is_refused_by_name(
+    made: Path, tmp_path: Path, kind: str, more: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UnsupportedError, match=words):
+        open_model(changed(made, tmp_path, kind, **more))
+
+
+@pytest.mark.parametrize(("kind", "more", "words"), DAMAGED)
+def test_what_does_not_fit_is_named(
+    made: Path, tmp_path: Path, kind: str, more: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(FormatError, match=words):
+        open_model(changed(made, tmp_path, kind, **more))
+
+
+def test_values_that_change_nothing(made: Path, tmp_path: Path) -> None:
+    """What real files hold beside their hyper-parameters; a default may be absent."""
+    idle = {"torch_dtype": "bfloat16", "use_cache": True, "attention_dropout": 0.0}
+    idle |= {"rope_scaling": None, "sliding_window": None, "pad_token_id": 1, "mlp_bias": False}
+    idle |= {
+        "rope_theta": KeyError,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 99.0},
+    }
+    model = open_model(changed(made, tmp_path, "llama", **idle))
+    assert model.config.rope is not None and model.config.rope.base == 99.0
+    assert model.settings.ready["rope base"] == (99.0, "rope_parameters.rope_theta")
+    assert model.settings.ready["layers"] == (2, "num_hidden_layers")
+
+
+TENSORS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda t: t.pop("model.norm.weight"), "model.norm.weight: is missing"),
+    (lambda t: t.update(extra=np.zeros(3, np.float32)), "extra: nothing in this architecture"),
+    (lambda t: t.update({"model.norm.weight": np.zeros(3, np.float32)}), "has shape .3,., its"),
+    (
+        lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": np.zeros(16, np.float32)}),
+        "q_proj.bias: nothing in this architecture",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), TENSORS)
+def test_every_tensor_counts(
+    made: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], words: str
+) -> None:
+    path = changed(made, tmp_path, "llama")
+    tensors = load_file(path / "model.safetensors")
+    change(tensors)
+    save_file(tensors, path / "model.safetensors")
+    with pytest.raises(FormatError, match=words):
+        open_model(path)
+
+
+def test_prefixes_buffers_and_other_parts(made: Path, tmp_path: Path) -> None:
+    """Names as other exports have them; buffers are no weights, heads of tasks are said."""
+    path = changed(made, tmp_path, "bert")
+    tensors = {f"bert.{name}": t for name, t in load_file(path / "model.safetensors").items()}
+    tensors["bert.embeddings.position_ids"] = np.arange(12)[None]
+    tensors["classifier.weight"] = np.zeros((2, 16), np.float32)
+    save_file(tensors, path / "model.safetensors")
+    model = open_model(path)
+    assert set(model.tensors.left_out) == {"bert.embeddings.position_ids", "classifier.weight"}
+    assert "no part of this network" in model.network(2).notes[0]
+
+
+def test_a_file_and_its_config(made: Path, tmp_path: Path) -> None:
+    """The weights alone do not say what they are; a config.json given or beside them does."""
+    weights = tmp_path / "weights.safetensors"
+    shutil.copy(made / "bert" / "model.safetensors", weights)
+    with pytest.raises(GammaError, match=r"config\.json"):
+        gamma.load(weights, positions=2)
+    config = made / "bert" / "config.json"
+    assert gamma.load(weights, positions=2, config=config).output_shape == (2, 16)
+    shutil.copy(config, tmp_path)
+    assert open_model(weights).architecture.name == "bert"
+
+
+def test_load_needs_the_length_of_the_prompt(made: Path) -> None:
+    with pytest.raises(UsageError, match="positions=N"):
+        gamma.load(made / "qwen3.gguf")
+    net = gamma.load(made / "qwen3.gguf", positions=3)
+    assert net.input_shape == (3, 16) and net.output_shape == (40,)
+    assert gamma.load(made / "bert", positions=2, block=1).source.kind == "safetensors"
+
+
+def test_prompts_that_do_not_fit(made: Path) -> None:
+    model = open_model(made / "llama")
+    for ids in ([], [40], [-1], list(range(13)), [1.5]):
+        with pytest.raises(UsageError):
+            model.embed(ids)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no text"):
+        open_model(made / "whisper").embed([1])
+    with pytest.raises(UsageError, match="13 positions, the model takes 1 to 12"):
+        model.network(13)
+    with pytest.raises(UsageError, match="block 2, expected 0 to 1"):
+        model.network(2, block=2)
+    with pytest.raises(UsageError, match="'nowhere' is none of logits"):
+        model.network(2, output="nowhere")
+
+
+def test_a_window_limits_the_prompt(made: Path, tmp_path: Path) -> None:
+    path = changed(made, tmp_path, "llama", model_type="mistral", sliding_window=4)
+    assert open_model(path).network(4).output_shape == (40,)
+    with pytest.raises(UsageError, match="1 to 4"):
+        open_model(path).network(5)
+
+
+def test_embeddings_are_rows_of_the_file(made: Path) -> None:
+    table = load_file(made / "gpt2" / "model.safetensors")["wte.weight"]
+    assert np.array_equal(open_model(made / "gpt2").embed([5, 0, 5]), table[[5, 0, 5]])
+
+
+def test_names_belong_to_one_architecture() -> None:
+    for names in ([a.model_types for a in architectures()], [a.gguf for a in architectures()]):
+        flat = [name for group in names for name in group]
+        assert len(flat) == len(set(flat))
+    assert {BERT["model_type"], GPT2["model_type"], LLAMA["model_type"]} <= {
+        name for a in architectures() for name in a.model_types
+    }
