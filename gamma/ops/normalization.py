@@ -67,7 +67,8 @@ class Normalize(Operator):
         x = self.grouped(inputs[0])
         with np.errstate(all="ignore"):
             c = x - x.mean(axis=-1, keepdims=True) if self.centred else x
-            y = c / np.sqrt((c * c).mean(axis=-1, keepdims=True) + x.dtype.type(self.epsilon))
+            root = np.sqrt((c * c).mean(axis=-1, keepdims=True) + x.dtype.type(self.epsilon))
+            y = np.where(root == 0, x.dtype.type(0), c / root)  # where no bound says anything
         result: Array = y.reshape(inputs[0].shape)
         return result
 

@@ -27,7 +27,10 @@ def model(
 ) -> onnx.ModelProto:
     """A model of one input "x" of ``shape``; constants become initialisers."""
     tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()]
-    made = [helper.make_node(op, i, o, name=f"n{k}", **a) for k, (op, i, o, a) in enumerate(nodes)]
+    made = []
+    for k, (op, i, o, a) in enumerate(nodes):
+        domain, _, name = op.rpartition(".")
+        made.append(helper.make_node(name, i, o, name=f"n{k}", domain=domain, **a))
     graph = helper.make_graph(
         made,
         "test",
@@ -36,6 +39,7 @@ def model(
         tensors,
     )
     imports = [helper.make_opsetid("", opset)]
+    imports += [helper.make_opsetid(d, 1) for d in sorted({n.domain for n in made} - {""})]
     return helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSIONS.get(opset, 10))
 
 

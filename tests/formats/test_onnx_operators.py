@@ -85,6 +85,44 @@ CASES: dict[str, Case] = {
     "BatchNormalization vector": (
         "BatchNormalization", V, [f32(6), f32(6), f32(6), abs(f32(6))], {"epsilon": 0.01}, (14,),
     ),
+    "LayerNormalization": ("LayerNormalization", (1, 3, 4), [f32(4), f32(4)], {}, (17, 21)),
+    "LayerNormalization axes": (
+        "LayerNormalization", C, [f32(6, 5)], {"axis": 2, "epsilon": 0.1}, (17,),
+    ),
+    "LayerNormalization all": ("LayerNormalization", (1, 3, 4), [f32(1, 3, 4)], {"axis": 0}, (17,)),
+    "LayerNormalization rows": ("LayerNormalization", (5, 6), [f32(6), f32(6)], {}, (17,)),
+    "RMSNormalization": ("RMSNormalization", (1, 3, 4), [f32(4)], {"epsilon": 0.01}, (23,)),
+    "SimplifiedLayerNormalization": (
+        "SimplifiedLayerNormalization", (1, 3, 4), [f32(4)], {"epsilon": 0.01}, (17,),
+    ),
+    "SkipLayerNormalization": (
+        "com.microsoft.SkipLayerNormalization", (1, 3, 4), [f32(1, 3, 4), f32(4), f32(4), f32(4)],
+        {"epsilon": 0.01}, (17,),
+    ),
+    "SkipLayerNormalization plain": (
+        "com.microsoft.SkipLayerNormalization", (1, 3, 4), [f32(1, 3, 4), f32(4)], {}, (17,),
+    ),
+    "SkipSimplifiedLayerNormalization": (
+        "com.microsoft.SkipSimplifiedLayerNormalization", (1, 3, 4),
+        [f32(1, 3, 4), f32(4), f32(4)], {"epsilon": 0.01}, (17,),
+    ),
+    "InstanceNormalization": ("InstanceNormalization", C, [f32(4), f32(4)], {}, (7, 22)),
+    "InstanceNormalization 1d": (
+        "InstanceNormalization", (2, 4, 7), [f32(4), f32(4)], {"epsilon": 0.01}, (13,),
+    ),
+    "GroupNormalization": (
+        "GroupNormalization", C, [f32(4), f32(4)], {"num_groups": 2, "epsilon": 0.01}, (21,),
+    ),
+    "GroupNormalization 18": (
+        "GroupNormalization", C, [f32(2), f32(2)], {"num_groups": 2}, (18,),
+    ),
+    "MeanVarianceNormalization": ("MeanVarianceNormalization", C, [], {}, (9, 13)),
+    "MeanVarianceNormalization axes": (
+        "MeanVarianceNormalization", C, [], {"axes": [1, 2, 3]}, (13,),
+    ),
+    "LpNormalization": ("LpNormalization", (1, 3, 4), [], {}, (7, 22)),
+    "LpNormalization 1": ("LpNormalization", (1, 3, 4), [], {"axis": 1, "p": 1}, (13,)),
+    "LpNormalization axis": ("LpNormalization", C, [], {"axis": 1}, (13,)),
     "Flatten": ("Flatten", (1, 3, 4), [], {}, (7, 9, 13)),
     "Flatten 0": ("Flatten", (1, 3, 4), [], {"axis": 0}, (13,)),
     "Flatten -1": ("Flatten", (1, 3, 4), [], {"axis": -1}, (13,)),
@@ -357,7 +395,7 @@ def test_every_translator_is_tested() -> None:
     assert set(TRANSLATORS) <= covered
 
 
-@pytest.mark.parametrize("op", ["Hardmax", "LayerNormalization", "LSTM", "Loop"])
+@pytest.mark.parametrize("op", ["Hardmax", "LRN", "LSTM", "Loop"])
 def test_unknown_operators_are_named(op: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         load(model([(op, ["x"], ["y"], {})], (1, 3, 5), opset=17))

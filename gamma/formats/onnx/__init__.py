@@ -29,6 +29,7 @@ from gamma.formats.onnx.values import Constant, Masked, Value, Variable, strip
 from gamma.network.graph import Builder, Network, Source
 from gamma.network.simplify import simplify
 from gamma.ops import Input
+from gamma.ops.recognise import normalizations
 
 # What may read a comparison that depends on the input.
 _ON_CONDITIONS = frozenset({"Where", "Cast", "CastLike", "Not", "And", "Or"})
@@ -159,7 +160,9 @@ def network_of(
         "real_only": sorted(t.real_only),
         "element_types": sorted({v.dtype for v in t.values.values() if isinstance(v, Variable)}),
     }
-    return simplify(replace(built, metadata=metadata))
+    simple = simplify(replace(built, metadata=metadata))
+    spelled = normalizations(simple)
+    return simple if spelled is simple else simplify(spelled)
 
 
 def survey(path: str | Path) -> dict[str, tuple[int, bool]]:

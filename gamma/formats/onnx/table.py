@@ -14,6 +14,7 @@ from gamma.formats.onnx import (
     masks,
     movement,
     normal,
+    normalize,
     quantised,
     rearrange,
     resize,
@@ -38,6 +39,21 @@ TRANSLATORS: dict[str, Translator] = {
     "Neg": affine.neg,
     "Sum": affine.sum_,
     "BatchNormalization": normal.batch_normalization,
+    **dict.fromkeys(
+        ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"),
+        normalize.layer_normalization,
+    ),
+    **dict.fromkeys(
+        (
+            "com.microsoft.SkipLayerNormalization",
+            "com.microsoft.SkipSimplifiedLayerNormalization",
+        ),
+        normalize.skip_layer_normalization,
+    ),
+    "InstanceNormalization": normalize.instance_normalization,
+    "GroupNormalization": normalize.group_normalization,
+    "MeanVarianceNormalization": normalize.mean_variance_normalization,
+    "LpNormalization": normalize.lp_normalization,
     "Mean": affine.sum_,
     **dict.fromkeys(
         (

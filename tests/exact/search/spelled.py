@@ -112,7 +112,39 @@ def _global_norm(a: Attributes, x: Numbers) -> Numbers:
     return _norm("L1" if a["p"] == 1 else "L2")({"keepdims": 1}, x, axes)
 
 
+def _divided_by_root(x: Numbers, axes: tuple[int, ...], epsilon: float, centred: bool) -> Numbers:
+    """(x - mean)/√(mean((x - mean)²) + epsilon) over some axes."""
+    count = math.prod(x.shape[a] for a in axes)
+
+    def mean(v: Numbers) -> Numbers:
+        return np.add.reduce(v, axis=axes, keepdims=True) / count
+
+    c = x - mean(x) if centred else x
+    return each(lambda v, w: arb(v) / (arb(w) + arb(q(epsilon))).sqrt(), c, mean(c * c))
+
+
+def _layer(a: Attributes, x: Numbers, scale: Numbers, bias: Numbers) -> Numbers:
+    axes = tuple(range(a["axis"] % x.ndim, x.ndim))
+    return _divided_by_root(x, axes, a["epsilon"], True) * scale + bias
+
+
+def _instance(a: Attributes, x: Numbers, scale: Numbers, bias: Numbers) -> Numbers:
+    wide = [w.reshape(-1, *(1,) * (x.ndim - 2)) for w in (scale, bias)]
+    return _divided_by_root(x, tuple(range(2, x.ndim)), a["epsilon"], True) * wide[0] + wide[1]
+
+
+def _lp(a: Attributes, x: Numbers) -> Numbers:
+    axis = a["axis"]
+    if a["p"] == 1:
+        return x / np.add.reduce(each(abs, x), axis=axis, keepdims=True)
+    total = np.add.reduce(x * x, axis=axis, keepdims=True)
+    return each(lambda v, w: arb(v) / arb(w).sqrt(), x, total)
+
+
 FUNCTIONS: dict[str, Callable[..., Numbers]] = {
+    "LayerNormalization": _layer,
+    "InstanceNormalization": _instance,
+    "LpNormalization": _lp,
     "Celu": _celu,
     "Mish": _mish,
     "Softsign": _softsign,
@@ -191,7 +223,30 @@ def _linear(s: Any, x: str, shape: Shape) -> None:
         s.split(x, rank - 1, s.n.draw(st.integers(1, shape[-1] - 1)))
 
 
+def _normalised(s: Any, x: str, shape: Shape) -> None:
+    """Normalisations, as one operator and spelled out, with epsilons from none to large."""
+    rank, epsilon = len(shape), _choice(s, 1e-5, 1e-12, 1.0, 0.0)
+    kind = _choice(s, "LayerNormalization", "InstanceNormalization", "LpNormalization", "", "")
+    if kind == "LayerNormalization":
+        axis = s.n.draw(st.integers(1, rank - 1))
+        s.add(kind, x, s.weight(*shape[axis:]), s.weight(*shape[axis:]), axis=axis, epsilon=epsilon)
+    elif kind == "LpNormalization":
+        s.add(kind, x, axis=s.n.draw(st.integers(1, rank - 1)), p=_choice(s, 1, 2))
+    elif kind and rank in (3, 4):
+        s.add(kind, x, s.weight(shape[1]), s.weight(shape[1]), epsilon=epsilon)
+    elif not kind:
+        axes = s.ints(s.n.draw(st.integers(1, rank - 1)))
+        c = s.add("Sub", x, s.add("ReduceMean", x, axes)) if _choice(s, True, False) else x
+        square = s.add("Mul", c, c)
+        v = s.add("Add", s.add("ReduceMean", square, axes), s.constant(np.float32(epsilon)))
+        if _choice(s, True, False):
+            s.add("Div", c, s.add("Sqrt", v))
+        else:
+            s.add("Mul", c, s.add("Pow", v, s.constant(np.float32(-0.5))))
+
+
 MAKERS = {
+    "normalised": _normalised,
     "activation": _activation,
     "selected": _selected,
     "norms": _norms,
