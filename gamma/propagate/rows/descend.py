@@ -308,13 +308,17 @@ def _over_ball(tables: Tables, rows: Array, d: Float64, box: Indices) -> None:
     # The ball is centred on its own centre, the rows on the hull's: shift d exactly enough.
     centre = ball.center.reshape(len(ball.center), -1)
     hull = tables.bounds[0].centre.reshape(centre.shape)
-    shift = centre - hull
+    # Entries that cannot move are the hull's centre, wherever the ball's is.
+    fixed = (ball.lower == ball.upper).reshape(centre.shape)
+    shift = np.where(fixed, 0.0, centre - hull)
     size = abs(centre) + abs(hull)
     kernels.dot_rows(rows, d, box, np.ascontiguousarray(shift))
     settle(d)
     g = rounding.gamma_factor(rows.shape[1] + 8, np.float64)
     kernels.abs_dot_rows(rows, d, box, abs(shift) * g + size * 2.0**-52)
     wide = abs(rows.astype(np.float64))
+    if fixed.any():
+        wide[fixed[box]] = 0.0
     if ball.norm == "2":
         peak = wide.max(axis=1, initial=0.0)
         scaled = wide / np.where(peak > 0, peak, 1.0)[:, None]
