@@ -19,8 +19,8 @@ from gamma.architectures.registry import Architecture, Transformer
 from gamma.architectures.settings import Settings
 from gamma.architectures.tensors import Tensors
 from gamma.errors import UsageError
-from gamma.network.graph import Builder, Network, Source
-from gamma.ops import Gemm, Input, Reshape
+from gamma.network.graph import Builder, Network, Node, Source
+from gamma.ops import Gemm, Input, ReduceMax, Reshape, StoredGemm, StoredMargins
 from gamma.tensor.exactly import exact_integer
 
 Array = npt.NDArray[Any]
@@ -88,7 +88,11 @@ class Model:
         return self.architecture.input_shape(self.config, positions)
 
     def network(
-        self, positions: int, *, block: int | None = None, output: str | None = None
+        self,
+        positions: int,
+        *,
+        block: int | None = None,
+        output: str | None = None,
     ) -> Network:
         """The network from embeddings (a spectrogram, or the state before ``block``) to an output.
 
@@ -139,6 +143,21 @@ class Model:
         if output is not None and finish is None:
             x = self._node(builder, output)
         return builder.build(x, self.source, self.notes)
+
+    def rivals(self, net: Network, label: int) -> Network:
+        """A network that ends with scores, made to end with one number: by how much the best other
+        score is above that of ``label``. It is negative where ``label`` wins."""
+        last = net.nodes[net.output]
+        label = exact_integer(label, "label", least=0)
+        if not isinstance(last.op, StoredGemm) or len(last.shape) != 1 or last.op.bias is not None:
+            raise UsageError(f"{self.path}: the output {last.name} is no plain layer of scores")
+        if label >= last.shape[0]:
+            raise UsageError(f"{self.path}: token id {label}, the vocabulary has {last.shape[0]}")
+        margins = StoredMargins(last.op.weight, label)
+        nodes = [*net.nodes[: net.output]]
+        nodes.append(Node("margins", margins, last.inputs, (last.shape[0] - 1,)))
+        nodes.append(Node("rival", ReduceMax(), (net.output,), ()))
+        return Network(tuple(nodes), net.output + 1, net.source, net.notes)
 
     def _node(self, builder: Builder, name: str) -> int:
         for index, node in enumerate(builder.nodes[1:], start=1):

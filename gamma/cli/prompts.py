@@ -18,11 +18,13 @@ from gamma.errors import UsageError
 from gamma.formats.model import encode, is_model, open_model
 from gamma.formats.npy import read_any
 from gamma.network.graph import Network
-from gamma.network.property import Property, Region
+from gamma.network.property import LinearConstraint, Property, Region
 
 Float64 = npt.NDArray[np.float64]
 ONLY_MODELS = ("ids", "text", "from_word", "to_word", "block", "config")
 """Options that no other network takes."""
+MANY = 2048
+"""Tokens up to which every one has a margin of its own."""
 NOT_MODELS = ("activation", "input_shape", "gzip_ratio")
 
 
@@ -68,7 +70,7 @@ def question(args: argparse.Namespace, model: Model) -> tuple[Network, Property]
         net = _network(args, model, _length(args, model, centre))
         moves = _moved(args, model, centre)
         prop = around(centre, args.epsilon, args.norm, args.clip, moves)
-    return net, _asked(args, model, net, prop)
+    return _asked(args, model, net, prop)
 
 
 def _network(args: argparse.Namespace, model: Model, positions: int) -> Network:
@@ -138,7 +140,7 @@ def _segment(args: argparse.Namespace, model: Model) -> tuple[Network, Property]
     end = _replaced(args, model, ids, args.to_word)
     net = model.segment(model.embed(start), model.embed(end), output=args.output_name)
     prop = Property((Region((Fraction(0),), (Fraction(1),), ()),), 1, 0)
-    return net, _asked(args, model, net, prop)
+    return _asked(args, model, net, prop)
 
 
 def _replaced(args: argparse.Namespace, model: Model, ids: Sequence[int], word: str) -> list[int]:
@@ -181,11 +183,16 @@ def token(model: Model, word: str | int) -> int:
     return ids[0]
 
 
-def _asked(args: argparse.Namespace, model: Model, net: Network, prop: Property) -> Property:
-    """The property of a label, or the plain set of inputs."""
+def _asked(
+    args: argparse.Namespace, model: Model, net: Network, prop: Property
+) -> tuple[Network, Property]:
+    """The network and the property of a label, or the plain set of inputs.
+
+    Of a large vocabulary one number is asked for: the margin of the best other token.
+    """
     label: Any = getattr(args, "label", None)
     if label is None:
-        return prop
+        return net, prop
     if len(net.output_shape) != 1:
         raise UsageError(
             f"--label: the output has shape {net.output_shape}, expected scores; "
@@ -193,4 +200,8 @@ def _asked(args: argparse.Namespace, model: Model, net: Network, prop: Property)
         )
     text = isinstance(label, str) and not label.isdecimal()
     number = token(model, label) if text else int(label)
-    return replace(prop, label=number).resolve(net.output_shape[0], net.batch_hint)
+    if net.output_shape[0] <= MANY:
+        return net, replace(prop, label=number).resolve(net.output_shape[0], net.batch_hint)
+    wins = LinearConstraint(((0, Fraction(-1)),), (), Fraction(0))  # Y_0 >= 0: a tie is unsafe
+    regions = tuple(replace(region, unsafe=((wins,),)) for region in prop.regions)
+    return model.rivals(net, number), replace(prop, regions=regions, outputs=1, label=number)

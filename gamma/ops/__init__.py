@@ -1,7 +1,7 @@
 """One record per operator. `TABLE` lists them all; an operator that is not in it is refused.
 
 `Composite` is no operator of its own: it joins several. A file that is saved can hold neither it
-nor a `StoredGemm`, whose weight stays in another file.
+nor a `StoredGemm` or `StoredMargins`, whose weight stays in another file.
 """
 
 from gamma.ops.base import Input, Linear, Operator
@@ -31,6 +31,7 @@ from gamma.ops.elementwise import (
     Tanh,
 )
 from gamma.ops.linear import Add, Concat, Gemm, ReduceSum, Scale
+from gamma.ops.margins import StoredMargins
 from gamma.ops.movement import Gather, Reshape, Transpose
 from gamma.ops.normalization import Normalize
 from gamma.ops.periodic import Cos, Sin
@@ -93,6 +94,7 @@ __all__ = [
     "Softplus",
     "Sqrt",
     "StoredGemm",
+    "StoredMargins",
     "Tanh",
     "Transpose",
 ]

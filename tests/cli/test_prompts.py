@@ -80,7 +80,7 @@ def test_positions_and_norms_are_smaller_sets(
 
     whole, one = width(), width("--positions", "1")
     ball = width("--positions", "1", "--norm", "2")
-    assert ball <= one < whole
+    assert ball < one < whole
     assert abs(width("--positions", "-2") - one) < 1e-12
 
 
@@ -120,6 +120,24 @@ def test_next_token(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert run(capsys, "verify", *asked, "--label", int(y.argmax()))[0] == 0
     assert run(capsys, "verify", *asked, "--label", int(y.argmin()))[0] == 3
     assert run(capsys, "verify", *asked, "--label", "day", "--native")[0] in (0, 3)
+
+
+@pytest.mark.parametrize("form", ["gpt2", "qwen3.gguf"])
+def test_next_token_of_a_large_vocabulary(
+    capsys: pytest.CaptureFixture[str], folder: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One number, the best other token's margin, and the same verdicts."""
+    monkeypatch.setattr("gamma.cli.prompts.MANY", 8)
+    model = open_model(folder / form)
+    y = model.network(2).forward(model.embed([1, 2]), np.float64)
+    asked = (folder / form, "--ids", "1,2", "--json")
+    for method in ("ibp", "crown"):
+        label = ("--label", int(y.argmax()), "--method", method, "--epsilon", "1e-12")
+        status, out, _ = run(capsys, "verify", *asked, *label)
+        assert (status, json.loads(out)["verdict"]) == (0, "verified")
+    second = int(np.argsort(y)[-2])
+    status, out, _ = run(capsys, "verify", *asked, "--label", second, "--epsilon", "1e-6")
+    assert status == 3 and json.loads(out)["counterexample"]["y"][0] >= 0
 
 
 def test_nothing_to_prove_gives_the_bounds(

@@ -1,0 +1,115 @@
+"""Margins of a classifier's last layer whose weight stays in its file: all scores less one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.ops.base import Array, Float64, Linear, Shape
+from gamma.ops.stored import StoredGemm
+from gamma.tensor.weights import Weight
+
+
+@dataclass(frozen=True, eq=False)
+class StoredMargins(Linear):
+    """y_k = (W_k - W_label)·x for every row k of W (classes, inputs) but ``label``, in order.
+
+    A bound of a difference of two scores is much closer than the difference of their bounds. The
+    coefficients are differences rounded to float64.
+    """
+
+    weight: Weight
+    label: int
+
+    uncertainty = 2.0**-52
+
+    @property
+    def parameters(self) -> int:
+        return self.weight.rows * self.weight.columns
+
+    @property
+    def terms(self) -> int:
+        return self.weight.columns
+
+    @property
+    def adjoint_terms(self) -> int:
+        return self.weight.rows - 1
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        rows, columns = self.weight.rows, self.weight.columns
+        if shape != (columns,) or not 0 <= self.label < rows or rows < 2:
+            raise UsageError(
+                f"StoredMargins: label {self.label} of {rows} classes on {columns} inputs does "
+                f"not fit an input of shape {shape}"
+            )
+        return (rows - 1,)
+
+    def exact_in(self, dtype: npt.DTypeLike) -> bool:
+        return np.dtype(dtype) == np.float64
+
+    def float32_noise(self, reach: Sequence[Float64]) -> Float64:
+        """Of both scores: an execution computes them, and compares."""
+        each = StoredGemm(self.weight).float32_noise(reach)
+        noise: Float64 = np.delete(each, self.label, axis=1) + each[:, [self.label]]
+        return noise
+
+    def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
+        (x,) = inputs
+        result = np.empty((len(x), self.adjoint_terms), x.dtype)
+        for part, panel in self._panels():
+            panel = np.abs(panel, out=panel) if absolute else panel
+            np.matmul(x, panel.T.astype(x.dtype, copy=False), out=result[:, part])
+        return result
+
+    def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
+        result = np.zeros((len(rows), self.terms), rows.dtype)
+        for part, panel in self._panels():
+            result += rows[:, part] @ panel.astype(rows.dtype, copy=False)
+        return (result,)
+
+    def start_rows(self, neurons: Array, shapes: Sequence[Shape], dtype: npt.DTypeLike) -> Array:
+        rows, own = np.empty((len(neurons), self.terms)), self._own()
+        for k, neuron in enumerate(neurons.tolist()):
+            row = neuron + (neuron >= self.label)
+            rows[k] = self.weight.panel(row, row + 1, np.float64)[0] - own
+        return rows.astype(dtype)
+
+    def interval_products(
+        self, centres: Sequence[Float64], radii: Sequence[Float64], dtype: npt.DTypeLike
+    ) -> tuple[Float64, Float64]:
+        """Both in one pass over the file, which also learns |L|·1."""
+        (c,), (r,) = centres, radii
+        z, spread = (np.empty((len(c), self.adjoint_terms)) for _ in range(2))
+        sums = np.empty(self.adjoint_terms)
+        for part, panel in self._panels():
+            np.matmul(c, panel.T, out=z[:, part])
+            np.matmul(r, np.abs(panel, out=panel).T, out=spread[:, part])
+            sums[part] = panel.sum(axis=1)
+        self.cached("sums", lambda: sums * (1 + 2.0**-20))
+        return z, spread
+
+    def row_sums(self, shapes: Sequence[Shape]) -> Float64:
+        ones = np.ones((1, self.terms))
+        made: Float64 = self.cached(
+            "sums", lambda: self.linear([ones], absolute=True)[0] * (1 + 2.0**-20)
+        )
+        return made[None]
+
+    def _own(self) -> Float64:
+        own: Float64 = self.weight.panel(self.label, self.label + 1, np.float64)[0]
+        return own
+
+    def _panels(self) -> Iterator[tuple[slice, Float64]]:
+        """Outputs and their coefficients in float64, one panel after another."""
+        own = self._own()
+        for start, panel in self.weight.panels(np.float64):
+            panel -= own
+            if start <= self.label < start + len(panel):
+                panel = np.delete(panel, self.label - start, axis=0)
+            first = start - (start > self.label)
+            yield slice(first, first + len(panel)), panel

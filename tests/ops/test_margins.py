@@ -1,0 +1,79 @@
+"""Margins of a stored layer: the same numbers as differences in fractions, bounds that hold."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from gamma import bounds, ops
+from gamma.errors import UsageError
+from gamma.network.graph import Builder
+from gamma.tensor.box import Box
+from gamma.tensor.weights import Weight
+from tests.ops.test_stored import stored
+
+ROWS, COLUMNS, LABEL = 70, 64, 33
+
+
+def made(kind: str = "q8_0", label: int = LABEL) -> ops.StoredMargins:
+    return ops.StoredMargins(stored(kind, (ROWS, COLUMNS)), label)
+
+
+@pytest.mark.parametrize("label", [0, LABEL, ROWS - 1])
+def test_all_ways_through_it(label: int) -> None:
+    op = made(label=label)
+    weight = op.weight.array().astype(np.float64)
+    wanted = np.delete(weight - weight[label], label, axis=0)
+    assert op.shape((COLUMNS,)) == (ROWS - 1,)
+    x, rows = np.random.default_rng(0).normal(size=(2, COLUMNS)), np.eye(ROWS - 1)[::7]
+    assert np.allclose(op.linear([x]), x @ wanted.T, rtol=1e-12, atol=1e-12)
+    assert np.allclose(op.linear([abs(x)], absolute=True), abs(x) @ abs(wanted).T, rtol=1e-12)
+    assert np.array_equal(op.adjoint(rows, [(COLUMNS,)])[0], wanted[::7])
+    neurons = np.arange(0, ROWS - 1, 7)
+    assert np.array_equal(op.start_rows(neurons, [(COLUMNS,)], np.float64), wanted[::7])
+    assert (op.row_sums([(COLUMNS,)])[0] >= abs(wanted).sum(axis=1)).all()
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown"])
+def test_bounds_enclose_the_extremes(method: str) -> None:
+    """Real arithmetic in fractions at the corners; float32 executions of both scores."""
+    b = Builder(ops.Input(), (COLUMNS,))
+    net = b.build(b.add(made(), 0))
+    r = np.random.default_rng(4)
+    lower = r.normal(size=COLUMNS)
+    box = Box(lower, lower + r.uniform(size=COLUMNS) * 1e-7)
+    weight = made().weight.array()
+    found = bounds(net, box, method=method)
+    others = [k for k in range(ROWS) if k != LABEL]
+    for at, k in enumerate(others):
+        low = high = Fraction(0)
+        for w, own, a, c in zip(weight[k], weight[LABEL], box.lower, box.upper, strict=True):
+            step = Fraction(float(w)) - Fraction(float(own))
+            ends = step * Fraction(float(a)), step * Fraction(float(c))
+            low, high = low + min(ends), high + max(ends)
+        assert Fraction(float(found.lower[at])) <= low and high <= Fraction(float(found.upper[at]))
+    single = bounds(net, Box.linf(lower.astype(np.float32), 0), method=method, guarantee="float32")
+    for order in (np.arange(COLUMNS), r.permutation(COLUMNS)):
+        scores = np.zeros(ROWS, np.float32)
+        for j in order:
+            scores = scores + weight[:, j] * lower.astype(np.float32)[j]
+        margin = (scores.astype(np.float64) - scores[LABEL])[others]
+        assert (single.lower <= margin).all() and (margin <= single.upper).all()
+
+
+def test_a_shared_part_of_the_scores_cancels() -> None:
+    """Bounds of differences: the large common direction is gone, not bounded twice."""
+    weight = np.ones((5, 8), np.float32) * 1000
+    weight[:, 0] += np.arange(5)
+    b = Builder(ops.Input(), (8,))
+    net = b.build(b.add(ops.StoredMargins(Weight.of(weight), 2), 0))
+    found = bounds(net, Box.linf(np.ones(8), 0.5), method="ibp")
+    assert float((found.upper - found.lower).max()) < 3
+
+
+def test_what_does_not_fit() -> None:
+    for label, shape in ((ROWS, (COLUMNS,)), (-1, (COLUMNS,)), (0, (3, COLUMNS))):
+        with pytest.raises(UsageError, match="StoredMargins"):
+            made(label=label).shape(shape)
