@@ -130,6 +130,8 @@ class Hinge:
     Attributes:
         free: 1 for neurons that cross 0, else 0, in the rows' dtype. fixed: the operator's own
             slope, which the others have. centre: of the input, in the rows' dtype.
+        sides: constants of the lines of neurons assumed to be <= 0, then of those assumed to be
+            >= 0: for positive rows, and for negative ones.
     """
 
     free: Array
@@ -140,16 +142,30 @@ class Hinge:
     upper_const: Float64
     centre: Array
     loss: Float64
+    sides: tuple[Float64, ...] = ()
 
     @property
     def parts(self) -> tuple[Float64, Float64, Array, Float64]:
         """The tables as the kernels take them."""
         return self.base, self.gain, self.upper_slope, self.upper_const
 
-    def rows(self, slope: Array, box: Indices) -> HingeRows:
+    def rows(self, slope: Array, box: Indices, assumed: Phases | None = None) -> HingeRows:
         """The lines with a lower slope in [0, 1] for each row, (R, size)."""
         slope = np.clip(slope, 0, 1).astype(self.fixed.dtype, copy=False)
-        return HingeRows(self, np.where(self.free[box] > 0, slope, self.fixed[box]))
+        return HingeRows(self, np.where(self.free[box] > 0, slope, self.fixed[box]), assumed)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """ReLUs of which rows assume a side of 0: entries (row, column), none of them twice.
+
+    Attributes:
+        row, column: int64 (n,). active: bool (n,), the input is >= 0 there, else <= 0.
+    """
+
+    row: Indices
+    column: Indices
+    active: npt.NDArray[np.bool_]
 
     def rows_alike(self, slope: Float64, box: Indices) -> HingeRows:
         """As `rows`, of slopes (B, size) that the rows of a box share at first."""
@@ -159,22 +175,49 @@ class Hinge:
 
 @dataclass(frozen=True)
 class HingeRows:
-    """`Hinge` with the slopes of some rows, (R, size) in their dtype: `fixed` where not `free`."""
+    """`Hinge` with the slopes of some rows, (R, size) in their dtype: `fixed` where not `free`.
+
+    Where a row assumes a side of 0, the ReLU is the identity or 0, whatever its slope.
+    """
 
     lines: Hinge
     slope: Array
+    assumed: Phases | None = None
 
     @property
     def loss(self) -> Float64:
         return self.lines.loss
 
     def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
+        if self.assumed is None:
+            kernels.relax_own_rows(rows, d, box, self.slope, *self.lines.parts)
+            return (rows,)
+        at = self.assumed.row, self.assumed.column
+        taken = rows[at]
+        rows[at] = 0
         kernels.relax_own_rows(rows, d, box, self.slope, *self.lines.parts)
+        rows[at] = np.where(self.assumed.active, taken, 0)
+        constant = self._side(taken, box)
+        added = np.zeros_like(d)
+        np.add.at(added, self.assumed.row, taken * constant)
+        d += added
         return (rows,)
+
+    def _side(self, taken: Array, box: Indices) -> Float64:
+        """Constants of the assumed lines for coefficients (n,)."""
+        assert self.assumed is not None
+        at = box[self.assumed.row], self.assumed.column
+        off_low, off_high, on_low, on_high = (side[at] for side in self.lines.sides)
+        low = np.where(self.assumed.active, on_low, off_low)
+        return np.where(taken >= 0, low, np.where(self.assumed.active, on_high, off_high))
 
     def forward(self, rows: Array, inputs: tuple[Array, ...], box: Indices) -> Array:
         x = np.ascontiguousarray(inputs[0], rows.dtype)
-        return kernels.own_lines(rows, x, box, self.slope, *self.lines.parts)
+        found = kernels.own_lines(rows, x, box, self.slope, *self.lines.parts)
+        if self.assumed is not None:
+            at = self.assumed.row, self.assumed.column
+            found[at] = np.where(self.assumed.active, x[at], 0) + self._side(rows[at], box)
+        return found
 
     def ascend(
         self, rows: Array, x: Array, box: Indices, memory: tuple[Array, Array], factors: Factors
@@ -213,6 +256,13 @@ def hinge(
     top = outward_constant(centre, -noise, after, weight, -1.0)
     gain = np.where(free, top - base, 0.0)
     base = base - 2.0**-49 * (abs(base) + abs(top))
+    # Nothing is rounded where a row is kept or dropped as it is.
+    weight = zero if carried is None else 1.01 * carried.weight.reshape(batch, -1)
+    sides = [
+        outward_constant(line, sign * noise, after, charge, sign)
+        for line, charge in ((zero, zero), (centre, weight))
+        for sign in (-1.0, 1.0)
+    ]
     parts: tuple[Array, ...] = (
         free.astype(how.dtype),
         own.lower_slope,
@@ -224,8 +274,9 @@ def hinge(
     )
     if keep is not None:
         parts = tuple(np.ascontiguousarray(p[:, keep]) for p in parts)
+        sides = [side[:, keep] for side in sides]
     free, fixed, base, gain, slope, above, middle = parts
-    return Hinge(free, fixed, base, gain, slope, above, middle, own.loss)
+    return Hinge(free, fixed, base, gain, slope, above, middle, own.loss, tuple(sides))
 
 
 def diagonal(

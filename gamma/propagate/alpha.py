@@ -56,6 +56,12 @@ class Ascent:
     momentum: float = 0.9
     memory: float = 0.9
 
+    def factors(self, step: int) -> Factors:
+        """Of one step: the averages start at 0, which the rate makes up for."""
+        mean, square = (1 - b ** (step + 1) for b in (self.momentum, self.memory))
+        rate = self.rate * self.decay**step * math.sqrt(square) / mean
+        return self.momentum, 1 - self.momentum, self.memory, 1 - self.memory, rate
+
 
 def alpha_walk(
     network: Network,
@@ -247,7 +253,7 @@ class _Parameters:
     def step(self, tape: Tape, step: int) -> None:
         """Move all slopes along their gradients."""
         steps = trajectory(self.tables, tape, self.box)
-        factors = self._factors(step)
+        factors = self.how.factors(step)
         for index, (rows, _, _) in tape.passed.items():
             node, given = self.tables.network.nodes[index], self.values.get(index)
             x = steps[node.inputs[0]]
@@ -258,13 +264,6 @@ class _Parameters:
                 centre = self.tables.bounds[node.inputs[0]].centre
                 flat = centre.reshape(len(centre), -1).astype(rows.dtype)
                 self._touch(index, node.op, given, rows, x + flat[self.box])
-
-    def _factors(self, step: int) -> Factors:
-        """Of one step: the averages start at 0, which the rate makes up for."""
-        how = self.how
-        mean, square = (1 - b ** (step + 1) for b in (how.momentum, how.memory))
-        rate = how.rate * how.decay**step * math.sqrt(square) / mean
-        return how.momentum, 1 - how.momentum, how.memory, 1 - how.memory, rate
 
     def _touch(self, index: int, op: Elementwise, old: NodeSlopes, rows: Array, z: Array) -> None:
         """Move lines halfway to the tangent at the trajectory, where that is higher there."""

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from gamma import telemetry
 from gamma.errors import UsageError
 from gamma.network.graph import Network
-from gamma.ops.charges import UNIT, inflated
 from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.blocks import boxes_per_share
 from gamma.propagate.facts import facts_of
@@ -23,6 +22,7 @@ from gamma.propagate.interval import interval_pass
 from gamma.propagate.looseness import losses
 from gamma.propagate.memory.planning import MemoryPlan, plan_memory
 from gamma.propagate.memory.streaming import StreamingConfig, streamed_walk
+from gamma.propagate.questions import ask, question
 from gamma.propagate.specification import Specification
 from gamma.propagate.walks import (
     DEFAULT_ROW_BYTES,
@@ -36,7 +36,7 @@ from gamma.propagate.walks import (
     walk,
 )
 from gamma.runtime import threads, workers
-from gamma.tensor import kernels, probe, rounding
+from gamma.tensor import probe
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_floats
@@ -306,7 +306,7 @@ def _one_batch(
     if options.method == "alpha" and dtype == "auto" and few:
         # To optimise a few rows twice costs more than to do it in float64 at once.
         made = made.in_float64()
-    lower = _ask(made, part)
+    lower = ask(made, part)
     redone = 0
     undecided = np.flatnonzero(~(lower > 0))
     if dtype == "auto" and made.options.dtype == np.float32 and len(undecided):
@@ -321,7 +321,7 @@ def _one_batch(
         worst = int(np.argmin(np.where(np.isnan(lower), -np.inf, lower)))
         if not lower[worst] > 0 and options.relaxes and options.method != "alpha":
             one = part.take(np.array([worst]))
-            for index, amount in losses(made, *_question(made, one), one.box).items():
+            for index, amount in losses(made, *question(made, one), one.box).items():
                 layer = result.layers[index]
                 layer["lost"] = max(layer.get("lost", 0.0), amount)
     return redone
@@ -332,50 +332,9 @@ def _again(made: Walk, part: Specification, lower: Float64, undecided: Array) ->
     again = part.take(undecided)
     made.options.check()
     wide = made.in_float64()
-    better = _ask(wide, again)
+    better = ask(wide, again)
     lower[undecided] = np.maximum(lower[undecided], better)
     return int((better > 0).sum())
-
-
-def _ask(made: Walk, part: Specification) -> Float64:
-    """Lower bounds of the rows of one batch."""
-    if not len(part.box):
-        return np.zeros(0)
-    with np.errstate(all="ignore"):
-        return made.rows(*_question(made, part), part.box)
-
-
-def _question(made: Walk, part: Specification) -> tuple[dict[int, Array], Float64]:
-    """A specification as rows about centres: coefficients by node, and the constants."""
-    net, dtype = made.network, made.options.dtype
-    output = made.bounds[net.output]
-    d = part.constant.copy()
-    # Rounded rows enter the walk; what rounding dropped acts on (y - centre), the rest is exact.
-    frontier: dict[int, Array] = {}
-    with np.errstate(all="ignore"):
-        for index, rows in ((net.output, part.output_rows), (0, part.input_rows)):
-            if rows is None:
-                continue
-            known = output if index else made.bounds[0]
-            centre = np.ascontiguousarray(known.centre.reshape(len(known.centre), -1))
-            reach = np.ascontiguousarray(known.radius.reshape(centre.shape))
-            wide = np.ascontiguousarray(rows, dtype=np.float64)
-            narrowed = np.ascontiguousarray(wide, dtype=dtype)
-            dropped = abs(wide - narrowed.astype(np.float64))
-            kernels.dot_rows(wide, d, part.box, centre)
-            g = rounding.gamma_factor(wide.shape[1] + 8, np.float64)
-            doubt = 0.0 if part.exact else 2.0**-52
-            kernels.abs_dot_rows(wide, d, part.box, abs(centre) * (g + doubt) + reach * doubt)
-            if dropped.any():
-                kernels.abs_dot_rows(dropped, d, part.box, inflated(reach))
-            d -= abs(d) * 2.0**-50
-            if index in frontier:
-                frontier[index] = frontier[index] + narrowed
-                weight = inflated(reach * (1.01 * UNIT[dtype]))
-                kernels.abs_dot_rows(np.ascontiguousarray(frontier[index]), d, part.box, weight)
-            else:
-                frontier[index] = narrowed
-    return frontier, d
 
 
 def _describe(made: Walk, result: Analysis) -> None:

@@ -271,7 +271,7 @@ class Walk:
         if crossed:
             raise InternalError(f"{crossed} bounds contradict each other; please report this")
 
-    def _adopt(self) -> None:
+    def adopt(self) -> None:
         """Give the tables of the one-call walk to the rows' descent."""
         if self._walked is not None and self._dense is not None:
             for layer, table in enumerate(self._walked.relaxations()):
@@ -466,7 +466,7 @@ class Walk:
 
     def rows(self, frontier: Mapping[int, Array], d: Float64, box: Array) -> Float64:
         """Sound lower bounds of rows (rows, size) over any nodes, block by block."""
-        self._adopt()
+        self.adopt()
 
         def bound(block: slice) -> Float64:
             return self._bound_rows(blocks_of(frontier, block), d[block].copy(), box[block])

@@ -135,7 +135,7 @@ def multipliers(rng: np.random.Generator, net: Network, split: dict[int, Split],
         point = np.broadcast_to(assumed.point, assumed.sign.shape)
         flat = len(assumed.sign), -1
         sign = assumed.sign.reshape(flat)[box]
-        found[index] = Multipliers(beta, sign, np.array(point.reshape(flat)[box]))
+        found[index] = Multipliers.of(beta, sign, np.array(point.reshape(flat)[box]))
     return found
 
 
@@ -242,7 +242,7 @@ def test_multipliers_are_rounded_outward(dtype: str) -> None:
         box = Box(np.full((1, 6), -reach), np.full((1, 6), reach))
         made = walk(net, Domain(box, split={0: Split(sign, point)}), Options(dtype=np.dtype(dtype)))
         beta = abs(weight.astype(np.float64)) * (1.0 if whole else rng.random((1, 6)))
-        own = Multipliers(*(np.repeat(part, 2, axis=0) for part in (beta, sign, point)))
+        own = Multipliers.of(*(np.repeat(part, 2, axis=0) for part in (beta, sign, point)))
         frontier, d, which = made.both_signs(1, np.array([0]), np.array([0]))
         lower = made.descent.run(frontier, d, which, multipliers={0: own})
         least = (exact(weight) * exact(point)).sum()
@@ -273,7 +273,7 @@ def test_multipliers_pay_what_a_reader_carries() -> None:
         beta = np.array([[5 * b[0] - 3 * b[1], b[1], b[0], 0]])
         beta = np.repeat(beta + 3 * max(0, 3 * b[1] - 5 * b[0]) * np.array([5, 0, 1, 0]), 2, axis=0)
         signs = np.repeat(sign, 2, axis=0)
-        own = Multipliers(beta, signs, np.zeros((2, 4)))
+        own = Multipliers.of(beta, signs, np.zeros((2, 4)))
         frontier, d, which = made.both_signs(3, np.array([0]), np.array([0]))
         lower = made.descent.run(frontier, d, which, multipliers={1: own})
         least = 1 + (exact(weight[3]) * exact(low[0])).sum()

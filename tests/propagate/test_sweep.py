@@ -106,7 +106,7 @@ class Row:
     @property
     def multipliers(self) -> dict[int, Multipliers]:
         return {
-            i: Multipliers(
+            i: Multipliers.of(
                 self.beta[i],
                 np.repeat(s.sign.reshape(1, -1), 4, 0),
                 np.repeat(np.reshape(s.point, (1, -1)), 4, 0),

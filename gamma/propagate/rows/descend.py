@@ -39,12 +39,22 @@ class Multipliers:
     """Terms -β·S·(x - p) of split assumptions S·(x - p) >= 0 on one node, added to rows.
 
     Attributes:
-        beta: (rows, size) >= 0. sign: (rows, size) of -1, 0, +1. point: float64 (rows, size), p.
+        row, column: int64 (n,), the entries of the block of rows that get a term, none twice;
+            columns as in `Tables.kept`. beta: (n,) >= 0. sign: (n,) of -1, +1. point: float64 (n,).
     """
 
+    row: Indices
+    column: Indices
     beta: Float64
     sign: npt.NDArray[np.int8]
     point: Float64
+
+    @classmethod
+    def of(cls, beta: Float64, sign: npt.NDArray[np.int8], point: Float64) -> Multipliers:
+        """From tables (rows, size) with a sign 0 where nothing is assumed."""
+        row, column = np.nonzero(sign)
+        at = row, column
+        return cls(row, column, beta[at], sign[at], point[at])
 
 
 @dataclass
@@ -57,12 +67,14 @@ class Tape:
             these each row has.
         input: rows over the input (rows, size), None when none arrived.
         constant: float64 (rows,), d before the rows were concretised.
+        inputs_only: nothing else is wanted than what the rows are over the input.
     """
 
     start: frozenset[int] = frozenset()
     passed: dict[int, tuple[Array, Relaxation, Indices]] = field(default_factory=dict)
     input: Array | None = None
     constant: Float64 | None = None
+    inputs_only: bool = False
 
 
 class Descent:
@@ -164,7 +176,7 @@ class Descent:
             table = tables.relaxation(index)
         else:
             table, at = tables.relaxation_of_rows(index, given, box)
-        if own.tape is not None:
+        if own.tape is not None and not own.tape.inputs_only:
             rows = Dense(rows.dense())
             own.tape.passed[index] = rows.array.copy(), table, at
         if isinstance(table, Diagonal):
@@ -242,26 +254,32 @@ class Descent:
         of it here: the reader carries only the share of its own coefficients.
         """
         tables, dtype = self.tables, self.tables.how.dtype
+        keep = tables.kept(index)[0] if tables.carried(index) else None
+        at = box[given.row], given.column if keep is None else keep[given.column]
         known = tables.bounds[index]
-        centre = known.centre.reshape(len(known.centre), -1)[box]
+        centre = known.centre.reshape(len(known.centre), -1)[at]
         # β·S is rounded to the rows' type first: that is the multiplier, and its product is exact.
         taken = (np.maximum(given.beta, 0.0) * given.sign).astype(dtype)
         wide = taken.astype(np.float64)
-        rest = given.point - centre
-        terms = wide * rest
-        d += terms.sum(axis=1)
-        g = rounding.gamma_factor(terms.shape[1] + 8, np.float64)
+        terms = wide * (given.point - centre)
         size = abs(wide) * (abs(given.point) + abs(centre))
-        d -= (abs(terms).sum(axis=1) * g + size.sum(axis=1) * 2.0**-52) * (1 + 2.0**-40) + TINY
-        settle(d)
-        total = Dense(np.ascontiguousarray(rows.dense() - taken))
+        g = rounding.gamma_factor(len(known.centre[0].ravel()) + 8, np.float64)
+        cost = abs(terms) * (g * (1 + 2.0**-40)) + size * 2.0**-51
         if tables.carried(index):
             charge = tables.charge(index)
-            beta = Dense(np.ascontiguousarray(taken))
-            beta.pay(d, box, charge.weight, tables.images("charge", index, (charge.weight,)))
+            cost += abs(wide) * charge.weight.reshape(len(charge.loss), -1)[at] * (1 + 2.0**-20)
             d -= charge.loss[box]
-            settle(d)
-        return self._round(index, total, d, box)
+        array = rows.dense()
+        array[given.row, given.column] -= taken
+        rest = abs(array[given.row, given.column].astype(np.float64))
+        cost += rest * tables.rounded(index)[at] * (1 + 2.0**-20)
+        np.add.at(d, given.row, terms - cost * (1 + 2.0**-20))
+        # Of n additions to d each may be off by 2⁻⁵³ of d or of what was added.
+        total = np.zeros_like(d)
+        np.add.at(total, given.row, abs(terms) + cost)
+        d -= (total + abs(d)) * (g + 2.0**-50) * (1 + 2.0**-20) + TINY
+        settle(d)
+        return Dense(array)
 
     def _concretise(
         self, index: int, rows: Block, d: Float64, box: Indices, tape: Tape | None = None
