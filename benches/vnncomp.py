@@ -1,7 +1,7 @@
 """Run gamma on VNN-COMP style benchmark folders and compare with the expected verdicts.
 
     python benches/vnncomp.py --data DIR --benchmarks acasxu,mnist_fc --timeout 60 --jobs 2 \
-        --method crown --out results.jsonl --resume
+        --method auto --out results.jsonl --resume
 
 DIR holds one folder per benchmark with ``instances.csv`` (onnx,vnnlib,timeout) and, where known,
 ``expected.csv`` (onnx,vnnlib,expected). Every instance runs in a child process of its own, which is
@@ -228,7 +228,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds, 60 by default")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="BLAS threads per instance")
-    parser.add_argument("--method", default="crown")
+    parser.add_argument("--method", default="auto")
     parser.add_argument("--guarantee", default="real")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--no-attack", action="store_true")

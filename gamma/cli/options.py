@@ -9,7 +9,15 @@ from typing import Any
 from gamma.cli import values
 from gamma.cli.parser import Parser
 from gamma.errors import UsageError
-from gamma.verify.choices import DTYPES, GUARANTEES, METHODS, NORMS
+from gamma.verify.choices import (
+    AUTO_SECONDS,
+    BRANCHINGS,
+    DECIDING,
+    DTYPES,
+    GUARANTEES,
+    METHODS,
+    NORMS,
+)
 
 FORMATS = ("text", "json", "vnncomp")
 SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -95,9 +103,10 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     _model(parser)
     _inputs(parser, label=True)
-    _computation(parser)
+    _computation(parser, DECIDING)
+    _branching(parser)
     search = parser.add_argument_group("search for a witness")
-    search.add_argument("--no-attack", action="store_true", help="bounds only")
+    search.add_argument("--no-attack", action="store_true", help="no search for a witness")
     search.add_argument("--seed", type=values.whole, default=0, metavar="N", help="default: 0")
     output = _output(parser)
     output.add_argument(
@@ -124,15 +133,20 @@ def _suite(parser: argparse.ArgumentParser) -> None:
     text = "lines model,property,timeout; paths relative to the list"
     _file(parser, "list", metavar="LIST.csv", help=text)
     for name, choices, default in (
-        ("--method", METHODS, "crown"),
+        ("--method", DECIDING, "auto"),
         ("--guarantee", GUARANTEES, "real"),
         ("--dtype", DTYPES, "auto"),
     ):
         parser.add_argument(name, choices=choices, default=default, help=f"default: {default}")
-    parser.add_argument("--no-attack", action="store_true", help="bounds only")
+    _branching(parser)
+    parser.add_argument("--no-attack", action="store_true", help="no search for a witness")
     parser.add_argument("--seed", type=values.whole, default=0, metavar="N", help="default: 0")
     parser.add_argument(
-        "--timeout", type=values.seconds, metavar="S", help="caps the time limits of the list"
+        "--timeout",
+        type=values.seconds,
+        metavar="S",
+        help="caps the time limits of the list; method auto: "
+        f"{AUTO_SECONDS:g} where neither gives one",
     )
     parser.add_argument(
         "--jobs", type=values.positive, default=1, metavar="N", help="worker processes, default: 1"
@@ -224,9 +238,26 @@ def _prompt(parser: argparse.ArgumentParser, axis: bool) -> None:
     prompt.add_argument("--from", dest="from_word", metavar="WORD", help=text)
 
 
-def _computation(parser: argparse.ArgumentParser) -> None:
+def _branching(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_argument_group("branch and bound (method auto)")
+    how.add_argument(
+        "--branch",
+        choices=BRANCHINGS,
+        default="auto",
+        help="what is split: input boxes, ReLUs, nothing; default: what suits the network",
+    )
+    how.add_argument(
+        "--no-branch", action="store_const", const="none", dest="branch", help="as --branch none"
+    )
+
+
+def _computation(parser: argparse.ArgumentParser, methods: tuple[str, ...] = METHODS) -> None:
     how = parser.add_argument_group("computation")
-    how.add_argument("--method", choices=METHODS, default="crown", help="default: crown")
+    default = "auto" if "auto" in methods else "crown"
+    text = f"default: {default}"
+    if default == "auto":
+        text += ", from the cheapest bounds and attacks to branch and bound"
+    how.add_argument("--method", choices=methods, default=default, help=text)
     how.add_argument(
         "--guarantee",
         choices=GUARANTEES,
@@ -234,7 +265,10 @@ def _computation(parser: argparse.ArgumentParser) -> None:
         help="real arithmetic (default), or also every float32 execution",
     )
     how.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto")
-    how.add_argument("--timeout", type=values.seconds, metavar="S", help="stop after S seconds")
+    text = "stop after S seconds"
+    if default == "auto":
+        text += f"; method auto: {AUTO_SECONDS:g} when not given"
+    how.add_argument("--timeout", type=values.seconds, metavar="S", help=text)
     how.add_argument(
         "--threads", type=values.positive, metavar="N", help="threads, default: all cores"
     )

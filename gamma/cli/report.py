@@ -7,7 +7,7 @@ from typing import Any
 
 from gamma.cli import picture
 from gamma.cli.options import in_options
-from gamma.verify.result import Counterexample, Margin, Result
+from gamma.verify.result import Branched, Counterexample, Margin, Result
 
 ROWS = 14
 """Margins and outputs listed at most; the rest is counted."""
@@ -107,19 +107,34 @@ def facts(result: Result) -> list[str]:
     used = ", ".join(result.used) or "none needed"
     dtype = f", {result.dtype}" if result.dtype else ""
     lines.append(f"method     {result.asked} asked, used: {used}{dtype}")
+    lines += [f"branching  {branching(result.branched)}"] if result.branched else []
     lines.append(f"guarantee  {_guarantee(result.guarantee)}")
     parts = [
         f"{name} {picture.seconds(value)}"
         for name, value in result.seconds.items()
         if name != "total" and "." not in name
     ]
-    total = result.seconds.get("total", 0.0)
-    lines.append(f"time       {picture.seconds(total)} ({', '.join(parts)})")
+    total = picture.seconds(result.seconds.get("total", 0.0))
+    total += f" of {result.limit:g} s" if result.limit is not None else ""
+    lines.append(f"time       {total} ({', '.join(parts)})")
     peak = result.memory.get("peak_bytes")
     if peak:
         lines.append(f"memory     {picture.size(peak)} at the peak")
     lines += [f"note       {note}" for note in result.notes]
     return lines
+
+
+def branching(found: Branched) -> str:
+    """How far branch and bound came, in one line."""
+    names, share = {"input": ("boxes", "input volume"), "relu": ("cases", "tree of cases")}, ""
+    what, whole = names[found.on]
+    if found.open:
+        # Rounded down: nothing is claimed that is not proved.
+        shown = math.floor(found.proved_share * 1000) / 10
+        share = f"; proved on {shown:.1f} % of the {whole}, {found.open:,} open, "
+        share += f"worst margin {picture.below(found.worst)}"
+    full = "; the memory was full: the deepest came first" if found.full else ""
+    return f"{found.domains:,} {what}, {found.depth} splits deep{share}{full}"
 
 
 def _guarantee(name: str) -> str:

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
         args.seed,
         args.timeout,
         args.gzip_ratio,
+        args.branch,
     )
     if scheduler is None and (jobs := worker_count(args.jobs, len(instances))) < args.jobs:
         note(f"--jobs {args.jobs}: {jobs} for {len(instances)} instances on this machine")

@@ -13,6 +13,7 @@ from gamma.cli.output import Progress, check_writable, deliver
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.network.property import Property
+from gamma.verify.choices import AUTO_SECONDS
 from gamma.verify.result import Result
 
 NOTHING = "nothing to prove"
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(
                 f"{NOTHING}: give --label K or --property FILE; gamma bounds prints the bounds"
             )
+        args.method = "crown" if args.method == "auto" else args.method
         return bounds.deliver_bounds(args, form, f"{NOTHING}: there is no --label")
     start = time.perf_counter()
     asked = network_and_question(args)
@@ -36,7 +38,10 @@ def run(args: argparse.Namespace) -> int:
     read = time.perf_counter() - start - asked.seconds - result.seconds["total"]
     seconds = {"load": asked.seconds, "property": max(read, 0.0), **result.seconds}
     seconds["total"] = time.perf_counter() - start
-    result = replace(result, seconds=seconds, notes=tuple(map(in_options, result.notes)))
+    default = AUTO_SECONDS if args.method == "auto" else None
+    limit = default if args.timeout is None else args.timeout
+    notes = tuple(map(in_options, result.notes))
+    result = replace(result, seconds=seconds, notes=notes, limit=limit)
     deliver(render(result, form, args.explain), args.output)
     return STATUS[result.verdict]
 
@@ -50,12 +55,14 @@ def _form(args: argparse.Namespace) -> str:
 
 def decide(args: argparse.Namespace, net: Network, prop: Property, start: float) -> Result:
     """Run the verification."""
+    from gamma.verify.verdict import verify  # first: importing it counts as reading does
+
     timeout = args.timeout
+    if timeout is None and args.method == "auto":
+        timeout = AUTO_SECONDS
     if timeout is not None:
         # Reading the files counts; what is left is at least a token, so that a verdict comes back.
         timeout = max(timeout - (time.perf_counter() - start), 1e-3)
-    from gamma.verify.verdict import verify
-
     progress = Progress()
     try:
         return verify(
@@ -71,6 +78,7 @@ def decide(args: argparse.Namespace, net: Network, prop: Property, start: float)
             seed=args.seed,
             progress=progress,
             streaming=streaming(args),
+            branch=args.branch,
         )
     finally:
         progress.clear()

@@ -154,6 +154,11 @@ class Hinge:
         slope = np.clip(slope, 0, 1).astype(self.fixed.dtype, copy=False)
         return HingeRows(self, np.where(self.free[box] > 0, slope, self.fixed[box]), assumed)
 
+    def rows_alike(self, slope: Float64, box: Indices) -> HingeRows:
+        """As `rows`, of slopes (B, size) that the rows of a box share at first."""
+        own = np.clip(slope, 0, 1).astype(self.fixed.dtype, copy=False)
+        return HingeRows(self, np.where(self.free > 0, own, self.fixed)[box])
+
 
 @dataclass(frozen=True)
 class Phases:
@@ -166,11 +171,6 @@ class Phases:
     row: Indices
     column: Indices
     active: npt.NDArray[np.bool_]
-
-    def rows_alike(self, slope: Float64, box: Indices) -> HingeRows:
-        """As `rows`, of slopes (B, size) that the rows of a box share at first."""
-        own = np.clip(slope, 0, 1).astype(self.fixed.dtype, copy=False)
-        return HingeRows(self, np.where(self.free > 0, own, self.fixed)[box])
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 # What is worth trying after each method.
 _NEXT = {
-    "ibp": "method=crown",
-    "crown-ibp": "method=crown",
-    "crown": "method=alpha",
-    "alpha": "more time for the attack",
+    "ibp": "method=auto",
+    "crown-ibp": "method=auto",
+    "crown": "method=auto",
+    "alpha": "method=auto",
 }
 
 
@@ -18,7 +18,8 @@ def advice(layers: Sequence[dict[str, Any]], method: str) -> str:
     """Where the worst bound became loose (`gamma.propagate.looseness`), and what may help."""
     lost = {str(layer["name"]): float(layer.get("lost", 0.0)) for layer in layers}
     total = sum(lost.values())
-    attempt = f"try {_NEXT.get(method, 'another method')}, a smaller input set, or more time"
+    tried = f"{_NEXT[method]}, " if method in _NEXT else ""
+    attempt = f"try {tried}a smaller input set, or more time"
     if not total > 0:
         return f"the bounds left it open: {attempt}"
     name = max(lost, key=lambda key: lost[key])

@@ -95,6 +95,7 @@ class Attack:
         self._boxes: dict[int, tuple[Float32, Float32]] = {}
         self.best: dict[int, tuple[float, Float32]] = {}
         self.tried, self.work = 0, 0.0
+        self.attackable = targets.attackable()
         self._rejected: dict[int, tuple[int, float]] = {}
 
     def run(self, active: Int64, effort: Effort, deadline: float = np.inf) -> Counterexample | None:
@@ -117,6 +118,33 @@ class Attack:
         steps = effort.steps + SCATTER_STEPS
         points = max(effort.points, effort.restarts * active)
         return steps * (CALL + 3.0 * self.cost * points) + self.cost * 64 * max(active, 1)
+
+    def near(
+        self, targets: Int64, x: Float64, starts: int, steps: int, deadline: float = np.inf
+    ) -> Counterexample | None:
+        """Judge points (points, inputs), one of each target; from the first ``starts`` also descend
+        by ``steps`` steps. A point outside its region is moved into it."""
+        self.deadline = deadline
+        worth = np.isin(targets, self.attackable)
+        targets, x = targets[worth], x[worth]
+        if not len(targets):
+            return None
+        distinct, which = np.unique(targets, return_inverse=True)
+        which = which.astype(np.int64).ravel()
+        try:
+            with np.errstate(all="ignore"):
+                objective = Objective.of(self.net, self.targets, distinct, self._check)
+                low, high = self._ends(objective, which)
+                points = np.clip(x.astype(np.float32), low, high)
+                points = self._project(objective, which, points)
+                values = objective.value(which, points, objective.outputs(points))
+                found = self._judge(objective, which, points, values)
+                if found is None and steps:
+                    first = slice(0, starts)
+                    found = self._follow(objective, which[first], points[first], steps, 3)
+                return found
+        except _OutOfTimeError:
+            return None
 
     def _search(self, active: Int64, effort: Effort) -> Counterexample | None:
         first = self.work
@@ -291,6 +319,13 @@ class Attack:
         low, high = self._ends(objective, which)
         x = self._starts(objective, which, low, high)
         x = self._scatter(objective, which, x, low, high)
+        return self._follow(objective, which, x, steps, number)
+
+    def _follow(
+        self, objective: Objective, which: Int64, x: Float32, steps: int, number: int
+    ) -> Counterexample | None:
+        """Descend from points (points, inputs) of the targets at positions ``which``."""
+        low, high = self._ends(objective, which)
         width = (high - low).astype(np.float64)
         mover = Mover(x.shape, adaptive=number % 2 == 1)
         first, last = ((0.25, 0.004), (0.1, 0.002), (0.5, 0.01), (0.03, 0.0005))[number % 4]

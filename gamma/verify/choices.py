@@ -6,16 +6,29 @@ from gamma.errors import UsageError
 from gamma.methods import GUARANTEES as GUARANTEES
 from gamma.methods import METHODS as METHODS
 
+DECIDING = ("auto", *METHODS)
+"""Methods of a verdict: auto goes on with branch and bound where bounds alone do not decide."""
+BRANCHINGS = ("auto", "input", "relu", "none")
 DTYPES = ("auto", "float32", "float64")
 NORMS = ("inf", "2", "1")
 
+AUTO_SECONDS = 60.0
+"""Time limit of method auto when none is given."""
+
 
 def check_options(
-    method: str, guarantee: str, dtype: str, timeout: float | None, threads: int | None
+    method: str,
+    guarantee: str,
+    dtype: str,
+    timeout: float | None,
+    threads: int | None,
+    methods: tuple[str, ...] = METHODS,
+    branch: str = "auto",
 ) -> None:
     """Raise UsageError for an option value that does not exist."""
     for name, value, known in (
-        ("method", method, METHODS),
+        ("method", method, methods),
+        ("branch", branch, BRANCHINGS),
         ("guarantee", guarantee, GUARANTEES),
         ("dtype", dtype, DTYPES),
     ):

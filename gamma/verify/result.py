@@ -61,6 +61,52 @@ class Margin:
     proved: bool
 
 
+@dataclass(frozen=True)
+class Phase:
+    """One step of method auto: what it was, how long it took, how many conjunctions it excluded."""
+
+    name: str
+    seconds: float
+    proved: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"name": self.name, "seconds": self.seconds, "proved": self.proved}
+
+
+@dataclass(frozen=True)
+class Branched:
+    """How far branch and bound came.
+
+    Attributes:
+        on: "input" or "relu". domains: sub-problems bounded. depth: of the deepest.
+        open: sub-problems left. worst: the least bound among them, infinity when there are none.
+        proved_share: of the volume of the input set (exact inputs of the set count; never more than
+            is true), for "relu" of the tree of cases.
+        full: memory ran out, so that the deepest sub-problems came first.
+    """
+
+    on: str
+    domains: int
+    depth: int
+    open: int
+    worst: float
+    proved_share: float
+    full: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "on": self.on,
+            "domains": self.domains,
+            "depth": self.depth,
+            "open": self.open,
+            "worst_margin": None if self.open == 0 else number(self.worst),
+            "proved_share": self.proved_share,
+            "memory_full": self.full,
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """The outcome of ``gamma.verify``. It has no truth value: verdicts are three-valued."""
@@ -82,6 +128,9 @@ class Result:
     explain: dict[str, Any] | None = None
     dtype: str = ""
     notes: tuple[str, ...] = ()
+    branched: Branched | None = None
+    phases: tuple[Phase, ...] = ()
+    limit: float | None = None
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -106,12 +155,15 @@ class Result:
             ],
             "conjunctions": {"proved": self.proved, "total": self.conjunctions},
             "seconds": self.seconds,
+            "timeout": self.limit,
             "memory": self.memory,
             "model": self.model,
             "property": self.property,
             "environment": self.environment,
             "dtype": self.dtype,
             "notes": list(self.notes),
+            "branching": None if self.branched is None else self.branched.to_dict(),
+            "phases": [phase.to_dict() for phase in self.phases],
             "explain": self.explain,
         }
 

@@ -24,12 +24,16 @@ from gamma.errors import FormatError, GammaError, UsageError
 from gamma.formats.files import open_regular
 from gamma.runtime import heap
 from gamma.runtime.threads import available
-from gamma.verify.choices import check_options
+from gamma.verify.choices import AUTO_SECONDS, DECIDING, check_options
 from gamma.verify.records import SCHEMA, Record, Records
 
 LIST_LIMIT = 64 << 20
 HEADINGS = ("onnx", "model", "network")
 DIED = "the process that worked on it ended; probably out of memory: see the system's log"
+
+KEPT: tuple[str, ...] = ("counterexample", "conjunctions", "method", "dtype", "memory")
+KEPT += ("environment", "notes", "branching", "phases")
+"""What a record has of a result."""
 
 WORKERS_PER_PROCESSOR = 4
 """More only take memory from each other."""
@@ -63,18 +67,19 @@ class Instance:
 class Options:
     """How every instance is verified; ``timeout`` caps the one of the list."""
 
-    method: str = "crown"
+    method: str = "auto"
     guarantee: str = "real"
     dtype: str = "auto"
     attack: bool = True
     seed: int = 0
     timeout: float | None = None
     gzip_ratio: float | None = None
+    branch: str = "auto"
 
     def limit(self, instance: Instance) -> float | None:
         """Seconds this instance may take."""
         limits = [t for t in (instance.timeout, self.timeout) if t is not None]
-        return min(limits, default=None)
+        return min(limits, default=AUTO_SECONDS if self.method == "auto" else None)
 
     def bound_to(self, instance: Instance) -> dict[str, Any]:
         """What a record must agree with to be kept: whatever a verdict may depend on."""
@@ -200,9 +205,9 @@ def _verified(
         attack=options.attack,
         seed=options.seed,
         threads=threads,
+        branch=options.branch,
     ).to_dict()
-    kept = ("counterexample", "conjunctions", "method", "dtype", "memory", "environment", "notes")
-    return {"verdict": result["verdict"], **{name: result[name] for name in kept}}
+    return {"verdict": result["verdict"], **{name: result[name] for name in KEPT}}
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -270,7 +275,8 @@ def run(
         ResourceError: the result file's disk is full, or the cluster is out of reach.
         UsageError: options that do not exist, or dask is not installed.
     """
-    check_options(options.method, options.guarantee, options.dtype, options.timeout, threads)
+    how = options.guarantee, options.dtype, options.timeout, threads
+    check_options(options.method, *how, DECIDING, options.branch)
     if jobs < 1:
         raise UsageError(f"jobs {jobs}: expected at least 1")
     done = kept_records(records.found, instances, options)

@@ -162,6 +162,11 @@ class Targets:
         rows = np.flatnonzero(self._expressible & np.array(useful, dtype=bool)).astype(np.int64)
         return rows[np.argsort(self.question_owner[rows], kind="stable")]
 
+    def askable(self) -> Int64:
+        """Questions that float64 can express, also those on inputs alone, target by target."""
+        rows = np.flatnonzero(self._expressible).astype(np.int64)
+        return rows[np.argsort(self.question_owner[rows], kind="stable")]
+
     def attackable(self) -> Int64:
         """Targets that a point may meet and float64 can express: those worth attacking."""
         worth = ~self.excluded

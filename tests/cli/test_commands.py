@@ -78,7 +78,9 @@ def test_exit_statuses_of_the_verdicts(folder: Path) -> None:
     assert unsafe.returncode == 3
     assert unsafe.stdout.startswith("VIOLATED")
     assert "replayed by" in unsafe.stdout
-    unknown = run(*about(folder, "--property", folder / "open.vnnlib", "--no-attack"))
+    unknown = run(
+        *about(folder, "--property", folder / "open.vnnlib", "--no-attack", "--method", "crown")
+    )
     assert unknown.returncode == 4
     assert unknown.stdout.startswith("UNKNOWN")
     late = run(*about(folder, "--property", folder / "open.vnnlib", "--timeout", "0.05"))
@@ -164,7 +166,7 @@ def test_vnncomp_result_file(folder: Path, tmp_path: Path) -> None:
         return out.read_text()
 
     assert text("safe") == "unsat\n"
-    assert text("open", "--no-attack") == "unknown\n"
+    assert text("open", "--no-attack", "--method", "crown") == "unknown\n"
     assert text("open", "--timeout", "0.05") == "timeout\n"
     lines = text("unsafe").splitlines()
     assert lines[0] == "sat"

@@ -31,6 +31,7 @@ TESTS = (
     "tests/propagate/test_splits.py",
     "tests/exact/test_ranges.py",
     "tests/propagate/ranges/test_range_walk.py",
+    "tests/verify/branching",
 )
 
 
@@ -64,6 +65,10 @@ O, X = "ops/base.py", "ops/execution.py"
 RM, RS, RV = (f"propagate/ranges/{name}.py" for name in ("matrix", "spectral", "sets"))
 RD, RA, RR = (f"propagate/ranges/{name}.py" for name in ("dense", "attention", "rules"))
 RT = "propagate/ranges/rotary.py"
+N = "propagate/questions.py"
+V, H = "verify/branching/clipping.py", "verify/branching/halving.py"
+# The second halves are forgotten.
+HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 
 MUTANTS = (
     Mutant("INTERVAL.CENTRE", I, "noise = g * (size + offset_size) +", "noise ="),
@@ -320,12 +325,25 @@ MUTANTS = (
     Mutant(
         "BETA.SUM",
         B,
-        "(abs(terms).sum(axis=1) * g + size.sum(axis=1) * 2.0**-52) * (1 + 2.0**-40) + TINY",
-        "TINY",
+        "cost = abs(terms) * (g * (1 + 2.0**-40)) + size * 2.0**-51",
+        "cost = 0.0 * size",
     ),
-    Mutant("BETA.ROUND", B, "return self._round(index, total, d, box)", "return total"),
+    Mutant("BETA.ROUND", B, "cost += rest * tables.rounded(index)[at]", "cost += 0.0 * rest"),
+    Mutant("BETA.SIGN", B, "0.0) * given.sign).astype", "0.0) * -given.sign).astype"),
+    Mutant("PHASE.CHARGE", T, "((zero, zero), (centre, weight))", "((zero, zero), (centre, zero))"),
+    Mutant("PHASE.SIDE", T, "np.where(self.assumed.active, taken, 0)", "taken"),
+    Mutant("CLIP.LEAST", V, " - size * g * (1 + 2.0**-40) - 2.0**-1000", ""),
+    Mutant(
+        "CLIP.ROOM",
+        V,
+        "np.nextafter(np.maximum(-value, 0.0)[:, None] / abs(cuts.a), np.inf)",
+        "np.maximum(-value, 0.0)[:, None] / abs(cuts.a)",
+    ),
+    Mutant("CLIP.HIGH", V, "np.nextafter(lower + room, np.inf)", "lower + room"),
+    Mutant("CLIP.LOW", V, "np.nextafter(upper - room, -np.inf)", "upper - room"),
+    Mutant("HALVES.BOTH", H, 'cuts.twice(), both["lower"][box], both["upper"][box])', HALF),
     Mutant("START.CARRIED", W, "if tables.carried(index):", "if False:"),
-    Mutant("HINGE.ROUNDING", T, "np.where(free, 1.01 * UNIT", "np.where(free, 0.0 * UNIT"),
+    Mutant("HINGE.ROUNDING", T, "weight = weight + (1.01 * UNIT", "weight = weight + (0.0 * UNIT"),
     Mutant("HINGE.MARGIN", T, "base = base - 2.0**-49 * (abs(base) + abs(top))", "pass"),
     Mutant("SLOPES.RELU", E, "(abs(slope) * (high - low) + high) + TINY", "0.0 * high"),
     Mutant("SLOPES.RELU_TYPE", E, "reshape(lower.shape).astype(dtype)", "reshape(lower.shape)"),
@@ -342,11 +360,11 @@ MUTANTS = (
         "cost = (charge.weight + charge.loss) * (1 + 2.0**-50)",
         "cost = 0 * charge.weight",
     ),
-    Mutant("SPEC.CENTRE", A, "abs(centre) * (g + doubt)", "abs(centre) * doubt"),
-    Mutant("SPEC.DOUBT_CENTRE", A, "abs(centre) * (g + doubt)", "abs(centre) * g * 2.0**-9"),
-    Mutant("SPEC.DOUBT_REACH", A, " + reach * doubt", ""),
-    Mutant("SPEC.DROPPED", A, "if dropped.any():", "if False:"),
-    Mutant("SPEC.JOIN", A, "reach * (1.01 * UNIT[dtype])", "reach * 0.0"),
+    Mutant("SPEC.CENTRE", N, "abs(centre) * (g + doubt)", "abs(centre) * doubt"),
+    Mutant("SPEC.DOUBT_CENTRE", N, "abs(centre) * (g + doubt)", "abs(centre) * g * 2.0**-9"),
+    Mutant("SPEC.DOUBT_REACH", N, " + reach * doubt", ""),
+    Mutant("SPEC.DROPPED", N, "if dropped.any():", "if False:"),
+    Mutant("SPEC.JOIN", N, "reach * (1.01 * UNIT[dtype])", "reach * 0.0"),
     Mutant(
         "OUTPUT",
         W,

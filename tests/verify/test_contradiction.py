@@ -11,8 +11,7 @@ import pytest
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.verify.contradiction import contradictory
 from gamma.verify.targets import Targets
-from gamma.verify.verdict import verify
-from tests.verify.known import dense, region
+from tests.verify.known import dense, region, verify
 
 F = Fraction
 UNIT = Region((F(0),), (F(1),), ())

@@ -16,9 +16,8 @@ from gamma.network.graph import Builder
 from gamma.network.property import LinearConstraint, Property
 from gamma.ops import Input, Relu
 from gamma.propagate.facts import facts_of
-from gamma.verify import verdict as verdicts
-from gamma.verify.verdict import verify
-from tests.verify.known import at_least, dense, ramp, reaches, region
+from gamma.verify import run as verdicts
+from tests.verify.known import at_least, dense, ramp, reaches, region, verify
 
 onnx = pytest.importorskip("onnx")
 F = Fraction

@@ -13,8 +13,7 @@ from gamma.errors import FormatError
 from gamma.network.property import LinearConstraint, Property
 from gamma.verify.exact import exact_output, fractions
 from gamma.verify.replay import Replay, certainly_safe, certainly_unsafe
-from gamma.verify.verdict import verify
-from tests.verify.known import ONE, at_least, at_most, dense, hat, ramp, reaches, region
+from tests.verify.known import ONE, at_least, at_most, dense, hat, ramp, reaches, region, verify
 
 
 def save_onnx(path: Path, weight: np.ndarray, bias: np.ndarray) -> None:

@@ -10,8 +10,7 @@ import pytest
 from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property
 from gamma.verify.exact import exact_output
-from gamma.verify.verdict import verify
-from tests.verify.known import ONE, dense, region
+from tests.verify.known import ONE, dense, region, verify
 
 Rng = np.random.Generator
 

@@ -12,6 +12,7 @@ import pytest
 import gamma
 from gamma.errors import FormatError, ResourceError, UsageError
 from gamma.verify import suite
+from gamma.verify.choices import AUTO_SECONDS
 from gamma.verify.records import Records, seal, unseal
 from gamma.verify.suite import Instance, Options, kept_records, read_list
 from tests.verify.known import dense
@@ -66,7 +67,8 @@ def test_lists(tmp_path: Path) -> None:
     ]
     assert Options(timeout=1.5).limit(first) == 1.5
     assert Options(timeout=9).limit(first) == 5.5
-    assert Options().limit(second) is None
+    assert Options(method="crown").limit(second) is None
+    assert Options().limit(second) == AUTO_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from gamma.network.property import LinearConstraint, Property
 from gamma.tensor.box import Box
 from gamma.verify.choices import DTYPES, GUARANTEES, METHODS
 from gamma.verify.describe import describe_safe
-from gamma.verify.verdict import verify
-from tests.verify.known import ONE, at_least, at_most, dense, hat, ramp, reaches, region
+from tests.verify.known import ONE, at_least, at_most, dense, hat, ramp, reaches, region, verify
 
 TINY = Fraction(1, 2**30)
 

@@ -1,0 +1,99 @@
+"""Open sub-problems as a struct of arrays: one column per attribute, one row per sub-problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Items = dict[str, Array]
+"""Columns of some sub-problems, with as many rows each."""
+
+
+class Frontier:
+    """The open sub-problems, the worst bound first.
+
+    Columns are free but for ``bound`` (float64, a lower bound that holds on the whole sub-problem)
+    and ``depth``. Once they take more than ``most_bytes`` the deepest come first, which closes
+    more than it opens; ``full`` says that this has happened.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes, self.full = most_bytes, False
+        self._columns: Items = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, name: str) -> Array:
+        """One column of all open sub-problems."""
+        return self._columns[name][: self._count]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the open sub-problems."""
+        return sum(c.nbytes // max(len(c), 1) for c in self._columns.values()) * self._count
+
+    @property
+    def worst(self) -> float:
+        """The least bound of all, infinity when nothing is open."""
+        return float(self["bound"].min()) if self._count else np.inf
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, none before the first push."""
+        return tuple(self._columns)
+
+    def widen(self, columns: Mapping[str, tuple[int, int]]) -> None:
+        """Columns (rows, width) get a larger width; what is new has the value that is given."""
+        for name, (width, blank) in columns.items():
+            old = self._columns[name]
+            short = ((0, 0), (0, width - old.shape[1]))
+            self._columns[name] = np.pad(old, short, constant_values=blank)
+
+    def push(self, items: Mapping[str, Array]) -> None:
+        """Add sub-problems."""
+        more = len(items["bound"])
+        if not self._columns:
+            self._columns = {name: column[:0].copy() for name, column in items.items()}
+        if self._count + more > len(self._columns["bound"]):
+            room = max(256, 2 * len(self._columns["bound"]), self._count + more)
+            for name, column in self._columns.items():
+                grown = np.empty((room, *column.shape[1:]), column.dtype)
+                grown[: self._count] = column[: self._count]
+                self._columns[name] = grown
+        for name, column in items.items():
+            self._columns[name][self._count : self._count + more] = column
+        self._count += more
+        self.full |= self.nbytes > self.most_bytes
+
+    def take(self, count: int) -> Items:
+        """Remove up to ``count`` sub-problems and return them."""
+        count = min(count, self._count)
+        key = self["bound"] if self.nbytes <= self.most_bytes else -self["depth"].astype(float)
+        chosen = np.arange(self._count)
+        if count < self._count:
+            chosen = np.sort(np.argpartition(key, count - 1)[:count])
+        items = {name: column[chosen] for name, column in self._columns.items()}
+        left = self._count - count
+        # The last ones move into the places that became free.
+        holes = chosen[chosen < left]
+        movers = np.setdiff1d(np.arange(left, self._count), chosen, assume_unique=True)
+        for column in self._columns.values():
+            column[holes] = column[movers]
+        self._count = left
+        return items
+
+
+def chosen(items: Mapping[str, Array], which: Array) -> Items:
+    """The rows ``which`` of some columns."""
+    return {name: column[which] for name, column in items.items()}
+
+
+def joined(parts: list[Items]) -> Items:
+    """Columns one after the other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

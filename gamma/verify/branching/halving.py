@@ -1,0 +1,135 @@
+"""What becomes of boxes that were bounded: closed, cut, and halved."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gamma.verify.branching.clauses import Bool, Float64
+from gamma.verify.branching.clipping import Cuts, clip
+from gamma.verify.branching.frontier import Items, chosen
+from gamma.verify.targets import Int64
+
+THINNEST = 2.0**-40
+"""An edge is halved down to this share of its region's, and of the size of its ends."""
+PROBED = 8
+"""Points that are proposed as witnesses, of the worst boxes."""
+
+
+class Halved(NamedTuple):
+    """What a batch of boxes became.
+
+    Attributes:
+        children: halves, not bounded yet. stuck: boxes too small to be halved.
+        points: inputs at which bounds were taken.
+    """
+
+    children: Items
+    stuck: Items
+    points: Items
+
+
+def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool) -> Halved:
+    """Close, cut and halve boxes.
+
+    Args:
+        widths: of the regions (regions, inputs). items: the boxes. cuts: a group for each of
+        pairs: a box (ascending), its slot and clause, the bound found. proved: bool (pairs,).
+    """
+    low, high, empty = clip(cuts, items["lower"][pairs["box"]], items["upper"][pairs["box"]])
+    closed = proved | empty
+    pairs, cuts, low, high = chosen(pairs, ~closed), cuts.take(~closed), low[~closed], high[~closed]
+    left, pairs["box"] = np.unique(pairs["box"], return_inverse=True)
+    items = chosen(items, left)
+    first = np.searchsorted(pairs["box"], np.arange(len(left)))
+    if len(left):
+        items["lower"] = np.minimum.reduceat(low, first, axis=0)
+        items["upper"] = np.maximum.reduceat(high, first, axis=0)
+        items["bound"] = np.minimum.reduceat(pairs["bound"], first)
+        items["open"][:] = False
+        items["open"][pairs["box"], pairs["slot"]] = True
+    best = _best(cuts, pairs, items)
+    points = _points(items, pairs, cuts, best)
+    score = np.zeros(items["lower"].shape)
+    np.add.at(score, pairs["box"][cuts.group], abs(cuts.a))
+    axis = _axis(items, score, widths[items["region"]])
+    stuck = chosen(items, axis < 0)
+    pair = axis[pairs["box"]] >= 0
+    number = np.cumsum(axis >= 0) - 1
+    pairs = chosen(pairs, pair)
+    pairs["box"] = number[pairs["box"]]
+    halves = _children(chosen(items, axis >= 0), axis[axis >= 0], pairs, cuts.take(pair))
+    return Halved(halves, stuck, points)
+
+
+def _best(cuts: Cuts, pairs: Items, items: Items) -> Int64:
+    """The row of each pair with the largest bound: the nearest to a proof."""
+    if not len(cuts.begin):
+        return np.zeros(0, np.int64)
+    group = cuts.group
+    box = pairs["box"][group]
+    corner = np.where(cuts.a > 0, items["lower"][box], items["upper"][box]) - cuts.c
+    value = cuts.d + (cuts.a * corner).sum(axis=1)
+    top = np.maximum.reduceat(value, cuts.begin)[group]
+    where = np.where(value >= top, np.arange(len(value)), len(value) - 1)
+    found: Int64 = np.minimum.reduceat(where, cuts.begin)
+    return found
+
+
+def _points(items: Items, pairs: Items, cuts: Cuts, best: Int64) -> Items:
+    """Where the best rows of the worst pairs are least."""
+    worst = np.argsort(pairs["bound"], kind="stable")[:PROBED]
+    box = pairs["box"][worst]
+    return {
+        "x": np.where(cuts.a[best[worst]] > 0, items["lower"][box], items["upper"][box]),
+        "clause": pairs["clause"][worst],
+        "region": items["region"][box],
+        "bound": pairs["bound"][worst],
+    }
+
+
+def _axis(items: Items, score: Float64, widths: Float64) -> Int64:
+    """The input to halve at each box, -1 where every edge is too short.
+
+    What the rows lose over an edge says how much a half may gain; edges that are long for their
+    region come a little earlier, for behind them the bounds of inner nodes are loose as well.
+    """
+    width = items["upper"] - items["lower"]
+    if not width.size:
+        return np.full(len(width), -1)
+    size = np.maximum(abs(items["lower"]), abs(items["upper"]))
+    long = width > np.maximum(THINNEST * widths, 2.0**-50 * size)
+    relative = width / np.where(widths > 0, widths, 1.0)
+    by_rows = score * width * np.sqrt(relative)
+    flat = ~(by_rows.max(axis=1, initial=0.0) > 0)
+    worth = np.where(long, np.where(flat[:, None], relative, by_rows), -1.0)
+    axis: Int64 = worth.argmax(axis=1)
+    return np.where(long.any(axis=1), axis, -1)
+
+
+def _children(items: Items, axis: Int64, pairs: Items, cuts: Cuts) -> Items:
+    """Both halves of each box, cut, without the clauses that this closes."""
+    count = len(axis)
+    each = np.arange(count)
+    middle = items["lower"][each, axis] + 0.5 * (
+        items["upper"][each, axis] - items["lower"][each, axis]
+    )
+    both = {name: np.concatenate((column, column)) for name, column in items.items()}
+    both["upper"][each, axis] = middle
+    both["lower"][count + each, axis] = middle
+    both["depth"] += 1
+    twice = {name: np.concatenate((column, column)) for name, column in pairs.items()}
+    twice["box"] = np.concatenate((pairs["box"], count + pairs["box"]))
+    box = twice["box"]
+    low, high, closed = clip(cuts.twice(), both["lower"][box], both["upper"][box])
+    both["open"][:] = False
+    both["open"][box[~closed], twice["slot"][~closed]] = True
+    order, rest = box[~closed], ~closed
+    owner, first = np.unique(order, return_index=True)
+    both = chosen(both, owner)
+    if len(owner):
+        both["lower"] = np.minimum.reduceat(low[rest], first, axis=0)
+        both["upper"] = np.maximum.reduceat(high[rest], first, axis=0)
+        both["bound"] = np.minimum.reduceat(twice["bound"][rest], first)
+    return both

@@ -1,0 +1,197 @@
+"""Input splitting: boxes of inputs, cut by the linear bounds of the clauses and halved.
+
+One round bounds a batch of boxes (all open clauses of each), drops what is proved, cuts each box by
+the rows that bounded it, halves it where these rows lose most, cuts the halves again and adds them.
+What is bounded together never depends on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from gamma.network.graph import Network
+from gamma.propagate import expected_seconds
+from gamma.propagate.questions import input_rows
+from gamma.propagate.walks import Options, boxes_at_once
+from gamma.runtime import workers
+from gamma.tensor.box import Box
+from gamma.verify.branching.clauses import Bool, Clauses, Float64
+from gamma.verify.branching.clipping import Cuts, least
+from gamma.verify.branching.frontier import Frontier, Items, chosen, joined
+from gamma.verify.branching.halving import Halved, halve
+from gamma.verify.branching.witness import Witnesses
+from gamma.verify.result import Branched, Counterexample
+from gamma.verify.targets import Int64
+
+ROUND = 512
+"""Boxes of a round at most."""
+CHUNK = 64
+"""Boxes that are bounded together."""
+ROUND_SECONDS = 0.25
+"""What a round may take, roughly: the clock is looked at between rounds."""
+
+
+class InputBranching:
+    """Branch and bound over boxes.
+
+    Attributes:
+        frontier: boxes not bounded yet: ``lower``, ``upper`` (of the inputs ``free``), ``open``
+            (clauses of the region, by slot), ``bound`` (of the box they are a part of).
+        bounded: boxes bounded so far. depth: of the deepest.
+        stuck: boxes too small to be halved.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        region: Box,
+        clauses: Clauses,
+        options: Options,
+        witnesses: Witnesses,
+        most_bytes: int,
+    ) -> None:
+        self.net, self.clauses, self.options, self.witnesses = net, clauses, options, witnesses
+        low, high = (e.reshape(len(e), -1) for e in (region.lower, region.upper))
+        self.root = low, high
+        regions = np.unique(clauses.region)
+        self.free = np.flatnonzero((low[regions] < high[regions]).any(axis=0))
+        self.frontier = Frontier(most_bytes)
+        self.bounded, self.depth = 0, 0
+        self.stuck: list[Items] = []
+        self.widths = (high - low)[:, self.free]
+        rows = max(1, int(np.diff(clauses.start).sum()) // len(regions))
+        cost = expected_seconds(net, options.method, 1, rows)
+        self.batch = int(np.clip(ROUND_SECONDS / max(cost, 1e-9), 1, ROUND))
+        fit = boxes_at_once(net, min(256 << 20, most_bytes // 2))
+        self.chunk = max(1, min(CHUNK, self.batch // 2, fit))
+        self.frontier.push(
+            {
+                "lower": low[regions][:, self.free],
+                "upper": high[regions][:, self.free],
+                "region": regions,
+                "open": clauses.slots[regions] >= 0,
+                "bound": np.full(len(regions), -np.inf),
+                "depth": np.zeros(len(regions), np.int16),
+            }
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left that could be bounded."""
+        return not len(self.frontier)
+
+    def round(self, check: Callable[[], None]) -> Counterexample | None:
+        """Bound and split the worst boxes; ``check`` may raise, and then nothing has changed."""
+        items = self.frontier.take(self.batch)
+        count = len(items["bound"])
+        parts = [
+            chosen(items, np.arange(start, min(start + self.chunk, count)))
+            for start in range(0, count, self.chunk)
+        ]
+        try:
+            check()
+            found = workers.run([partial(self._bound, part) for part in parts])
+        except BaseException:
+            self.frontier.push(items)
+            raise
+        self.bounded += count
+        self.depth = max(self.depth, int(items["depth"].max(initial=0)))
+        for part in found:
+            self.frontier.push(part.children)
+            self.stuck += [part.stuck] if len(part.stuck["bound"]) else []
+        points = joined([part.points for part in found])
+        return self.witnesses.probe(points["clause"], self._full(points), points["bound"])
+
+    def _full(self, items: Items) -> Float64:
+        """Points of the free inputs as whole inputs."""
+        x: Float64 = self.root[0][items["region"]]
+        x[:, self.free] = items["x"]
+        return x
+
+    def _bound(self, items: Items) -> Halved:
+        """Bound some boxes, and split what is left of them."""
+        box, slot = np.nonzero(items["open"])
+        clause = self.clauses.slots[items["region"][box], slot]
+        rows, begin = self.clauses.members(clause)
+        of = np.repeat(box, np.diff(np.r_[begin, len(rows)]))
+        found, cuts = self._rows(items, rows, of, begin)
+        value = self.clauses.in_units(rows, found)
+        pairs = {
+            "box": box,
+            "slot": slot,
+            "clause": clause,
+            "bound": np.maximum(np.maximum.reduceat(value, begin), items["bound"][box]),
+        }
+        proved = np.logical_or.reduceat(self.clauses.excluded(rows, found), begin)
+        return halve(self.widths, items, pairs, cuts, proved)
+
+    def _rows(self, items: Items, rows: Int64, of: Int64, begin: Int64) -> tuple[Float64, Cuts]:
+        """Lower bounds of rows about boxes ``of``, and the rows over the free inputs."""
+        low, high = (e[items["region"]] for e in self.root)
+        low[:, self.free], high[:, self.free] = items["lower"], items["upper"]
+        box = Box(low, high).batched(self.net.input_shape)
+        found = input_rows(self.net, box, self.clauses.specification(rows, of), self.options)
+        strict = self.clauses.rows.strict[rows]
+        a, c = found.coefficients.astype(np.float64), found.centre[of]
+        constant = found.constant
+        fixed = np.setdiff1d(np.arange(a.shape[1]), self.free)
+        if len(fixed) and (c[:, fixed] != low[:, fixed][of]).any():
+            rest = Cuts(a[:, fixed], c[:, fixed], constant, strict, begin)
+            constant = least(rest, low[:, fixed][of], high[:, fixed][of])
+        return found.lower, Cuts(a[:, self.free], c[:, self.free], constant, strict, begin)
+
+    # --- what is known so far ---------------------------------------------------------------------
+
+    def found(self) -> tuple[Float64, Bool]:
+        """Lower bounds of the clauses (clauses,) in the property's units, and which are proved.
+
+        Of what is proved no more is known than that it is above 0: cuts leave no number behind.
+        """
+        lower, left = np.zeros(len(self.clauses)), np.zeros(len(self.clauses), bool)
+        for items in (self._open(), *self.stuck):
+            box, slot = np.nonzero(items["open"])
+            clause = self.clauses.slots[items["region"][box], slot]
+            left[clause] = True
+            np.minimum.at(lower, clause, items["bound"][box])
+        return lower, ~left
+
+    def _open(self) -> Items:
+        return {name: self.frontier[name] for name in ("open", "region", "bound")}
+
+    def share(self, regions: int, beside: int = 0) -> float:
+        """How much of the volume of so many regions is proved, rounded down.
+
+        ``beside``: regions that are open for other reasons.
+        """
+        volume = float(beside)
+        columns = ("lower", "upper", "region")
+        for items in ({name: self.frontier[name] for name in columns}, *self.stuck):
+            total = self.widths[items["region"]]
+            width = items["upper"] - items["lower"]
+            part = np.divide(width, total, out=np.ones_like(width), where=total > 0)
+            volume += float(part.prod(axis=1).sum())
+        return max(0.0, 1.0 - volume / regions * (1 + 2.0**-30) - 2.0**-40) if volume else 1.0
+
+    def summary(self, regions: int, beside: int) -> Branched:
+        """How far this came, of so many regions, ``beside`` of them open for other reasons."""
+        left = sum(len(items["bound"]) for items in (self._open(), *self.stuck))
+        worst = min((float(items["bound"].min()) for items in self.stuck), default=np.inf)
+        return Branched(
+            "input",
+            self.bounded,
+            self.depth,
+            left,
+            min(worst, self.frontier.worst),
+            self.share(regions, beside),
+            self.frontier.full,
+        )
+
+    def progress(self) -> str:
+        """One line for people."""
+        share = 100 * self.share(len(self.root[0]))
+        return (
+            f"branching: {self.bounded:,} boxes, {len(self.frontier):,} open, {share:.1f} % proved"
+        )
