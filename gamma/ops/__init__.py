@@ -38,7 +38,9 @@ from gamma.ops.periodic import Cos, Sin
 from gamma.ops.pooling import ReduceMax
 from gamma.ops.products import MatMul, Mul
 from gamma.ops.softmax import Softmax
+from gamma.ops.steps import Ceil, Floor, Round
 from gamma.ops.stored import StoredGemm
+from gamma.ops.trigonometric import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cosh, Sinh, Tan
 
 TABLE: dict[str, type[Operator]] = {
     record.__name__: record
@@ -47,24 +49,33 @@ TABLE: dict[str, type[Operator]] = {
         *(Reshape, Transpose, Gather, ReduceMax, Mul, MatMul, Softmax, Normalize),
         *(Relu, LeakyRelu, PRelu, Clip, Abs, Sign, HardSigmoid, HardSwish),
         *(Sigmoid, Tanh, Elu, Softplus, Exp, Log, Sqrt, Reciprocal, Pow, Erf, Gelu, Silu),
-        *(Sin, Cos),
+        *(Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh, Floor, Ceil, Round),
     )
 }
 
 __all__ = [
     "TABLE",
     "Abs",
+    "Acos",
+    "Acosh",
     "Add",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Ceil",
     "Clip",
     "Composite",
     "Concat",
     "Conv",
     "ConvTranspose",
     "Cos",
+    "Cosh",
     "Elementwise",
     "Elu",
     "Erf",
     "Exp",
+    "Floor",
     "Gather",
     "Gelu",
     "Gemm",
@@ -85,16 +96,19 @@ __all__ = [
     "ReduceSum",
     "Relu",
     "Reshape",
+    "Round",
     "Scale",
     "Sigmoid",
     "Sign",
     "Silu",
     "Sin",
+    "Sinh",
     "Softmax",
     "Softplus",
     "Sqrt",
     "StoredGemm",
     "StoredMargins",
+    "Tan",
     "Tanh",
     "Transpose",
 ]

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.ops.base import Array, Float64, Operator
-from gamma.ops.elementwise import Elementwise, Sign
+from gamma.ops.elementwise import Elementwise
 from gamma.ops.execution import overflowed
 from gamma.ops.linear import Add, Scale
 from gamma.ops.relaxation import SLOPE_ERROR, TINY, Lines
@@ -504,5 +504,5 @@ def derivative_range(op: Elementwise, lower: Float64, upper: Float64) -> tuple[F
             high = np.where(exists, np.maximum(high, steep + error), high)
     values = op.interval(lower, upper)  # infinite across a pole or outside the domain
     lost = np.isnan(low) | np.isnan(high) | (low > high) | ~np.isfinite(values[0] + values[1])
-    lost |= isinstance(op, Sign)  # it jumps
+    lost |= op.jumps
     return np.where(lost, -np.inf, low), np.where(lost, np.inf, high)

@@ -34,6 +34,7 @@ class Elementwise(Operator):
         image: the range of f; results are clamped into it.
         domain: where f is defined (closed or open: `open_domain`); outside it nothing is known.
         alike: whether f is the same for every neuron.
+        jumps: f is not continuous.
         hinge: f is max(x, 0), whose tables the C library makes.
         absolute_error, slope_error: absolute errors of the evaluations, for cancelling formulas.
         float32_error: a float32 execution errs by at most first·|f(x)| + second + third·|x|
@@ -46,6 +47,7 @@ class Elementwise(Operator):
     image: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     alike: ClassVar[bool] = True
+    jumps: ClassVar[bool] = False
     hinge: ClassVar[bool] = False
     diagonal: ClassVar[bool] = True
     absolute_error: ClassVar[float] = 0.0
@@ -350,6 +352,7 @@ class Abs(Elementwise):
 
 @dataclass(frozen=True, eq=False)
 class Sign(Elementwise):
+    jumps = True
     image = (-1.0, 1.0)
     float32_error = EXACT
 

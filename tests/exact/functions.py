@@ -58,6 +58,18 @@ OPERATORS: tuple[Any, ...] = (
     ops.Silu(),
     ops.Sin(),
     ops.Cos(),
+    ops.Tan(),
+    ops.Asin(),
+    ops.Acos(),
+    ops.Atan(),
+    ops.Sinh(),
+    ops.Cosh(),
+    ops.Asinh(),
+    ops.Acosh(),
+    ops.Atanh(),
+    ops.Floor(),
+    ops.Ceil(),
+    ops.Round(),
 )
 
 
@@ -69,6 +81,10 @@ def label(op: Any) -> str:
 
 def domain(op: Elementwise) -> tuple[float, float]:
     """Where the function is defined as a real function (ends possibly excluded)."""
+    if isinstance(op, ops.Asin | ops.Acos | ops.Atanh):
+        return -1.0, 1.0
+    if isinstance(op, ops.Acosh):
+        return 1.0, math.inf
     if isinstance(op, ops.Log):
         return 0.0, math.inf
     if isinstance(op, ops.Sqrt) or (
@@ -82,7 +98,11 @@ def landmarks(op: Elementwise) -> list[float]:
     """Breaks, extremes and the zeros of periodic functions."""
     if isinstance(op, ops.Sin):
         return [k * math.pi / 2 for k in (-400001, -9, -3, -2, -1, 0, 1, 2, 3, 4, 1000, 600000)]
-    return [0.0, *op.breaks, *op.stationary]
+    if isinstance(op, ops.Tan):
+        return [k * math.pi / 2 for k in (-400001, -3, -2, -1, 0, 1, 2, 3, 1000)]
+    if op.jumps:
+        return [-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.5, 2.0**52 + 1]
+    return [0.0, *op.breaks, *op.stationary, *filter(math.isfinite, domain(op))]
 
 
 def intervals(op: Elementwise, rng: np.random.Generator, count: int) -> tuple[Any, Any]:
@@ -102,8 +122,12 @@ def intervals(op: Elementwise, rng: np.random.Generator, count: int) -> tuple[An
     scale = 2.0 ** rng.uniform(-1070, 60, count)
     low, high = np.where(far, low * scale, low), np.where(far, high * scale, high)
     low, high = np.minimum(low, high), np.maximum(low, high)
-    start = domain(op)[0]
-    if np.isfinite(start):
+    start, end = domain(op)
+    if start in (-1.0, 1.0):
+        low, high = np.clip(low, start, end), np.clip(high, start, end)
+        if isinstance(op, ops.Atanh):
+            low, high = low * (1 - 2.0**-53), high * (1 - 2.0**-53)
+    elif np.isfinite(start):
         low, high = np.abs(low), np.abs(high)
         low, high = np.minimum(low, high), np.maximum(low, high)
         if isinstance(op, ops.Log) or getattr(op, "exponent", 1.0) < 0:
@@ -136,7 +160,9 @@ def defined(op: Elementwise, x: float) -> bool:
         return x > 0
     if isinstance(op, ops.Reciprocal) or (isinstance(op, ops.Pow) and op.exponent < 0):
         return x != 0
-    return x >= start
+    if isinstance(op, ops.Atanh):
+        return abs(x) < 1
+    return start <= x <= domain(op)[1]
 
 
 def broken(op: Any, low: float, high: float, dtype: Any, rng: np.random.Generator) -> list[str]:

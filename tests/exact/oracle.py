@@ -241,6 +241,18 @@ def _sign(_: Any, v: Any) -> Any:
     return fmpq((v > 0) - (v < 0))
 
 
+def _floor(v: Any) -> Any:
+    return v.floor() if isinstance(v, arb) else fmpq(v.p // v.q)
+
+
+def _nearest(v: Any) -> Any:
+    """The nearest whole number, halves to even ones; a ball that a half touches stays wide."""
+    low, high = _floor(v + fmpq(1, 2)), -_floor(fmpq(1, 2) - v)
+    if isinstance(v, arb):
+        return low.union(high)
+    return low if low == high or int(low.p) % 2 == 0 else high
+
+
 _ZERO, _ONE = fmpq(0), fmpq(1)
 RATIONAL: dict[str, Any] = {
     "Relu": lambda op, v: _max(v, _ZERO),
@@ -251,6 +263,9 @@ RATIONAL: dict[str, Any] = {
     "HardSigmoid": lambda op, v: _max(_ZERO, _min(_ONE, q(op.alpha) * v + q(op.beta))),
     "HardSwish": lambda op, v: v * _max(_ZERO, _min(fmpq(6), v + 3)) / 6,
     "Reciprocal": lambda op, v: 1 / v,
+    "Floor": lambda op, v: _floor(v),
+    "Ceil": lambda op, v: -_floor(-v),
+    "Round": lambda op, v: _nearest(v),
 }
 
 
@@ -288,6 +303,15 @@ REAL: dict[str, Any] = {
     "Silu": lambda op, v: v * _sigmoid(v),
     "Sin": lambda op, v: v.sin(),
     "Cos": lambda op, v: v.cos(),
+    "Tan": lambda op, v: v.tan(),
+    "Asin": lambda op, v: v.asin(),
+    "Acos": lambda op, v: v.acos(),
+    "Atan": lambda op, v: v.atan(),
+    "Sinh": lambda op, v: v.sinh(),
+    "Cosh": lambda op, v: v.cosh(),
+    "Asinh": lambda op, v: v.asinh(),
+    "Acosh": lambda op, v: v.acosh(),
+    "Atanh": lambda op, v: v.atanh(),
 }
 
 

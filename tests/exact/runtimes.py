@@ -125,7 +125,17 @@ FUNCTIONS: dict[str, tuple[Elementwise, list[Spelling]]] = {
     "Silu": (ops.Silu(), [([_SIGMOID, ("Mul", ["x", "s"], "y", {})], {})]),
     "Sin": (ops.Sin(), [([("Sin", ["x"], "y", {})], {})]),
     "Cos": (ops.Cos(), [([("Cos", ["x"], "y", {})], {})]),
+    **{
+        name: (ops.TABLE[name](), [([(name, ["x"], "y", {})], {})])
+        for name in (
+            *("Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"),
+            *("Floor", "Ceil", "Round"),
+        )
+    },
 }
+_NUMPY = {"Asin": "arcsin", "Acos": "arccos", "Atan": "arctan", "Asinh": "arcsinh",
+          "Acosh": "arccosh", "Atanh": "arctanh"}  # fmt: skip
+"""Names in which torch and jax differ from ONNX, in lower case otherwise."""
 
 
 def grid() -> Array:
@@ -235,6 +245,8 @@ def torch_function(name: str) -> Function:
         "Sin": torch.sin,
         "Cos": torch.cos,
     }
+    known |= {op: getattr(torch, op.lower()) for op in ops.TABLE if hasattr(torch, op.lower())
+              and op not in known and issubclass(ops.TABLE[op], Elementwise)}  # fmt: skip
     function = known.get(name, lambda x: torch.pow(x, exponent))
     return lambda x: function(torch.from_numpy(x)).numpy()
 
@@ -268,6 +280,10 @@ def xla_function(name: str) -> Function:
         "Sin": jnp.sin,
         "Cos": jnp.cos,
     }
+    for op in set(FUNCTIONS) - set(known):
+        found = getattr(jnp, _NUMPY.get(op, op.lower()), None)
+        if op in ops.TABLE and found is not None:
+            known[op] = found
     function = jax.jit(known.get(name, lambda x: x ** F(exponent)))
     return lambda x: np.asarray(function(x))
 

@@ -99,6 +99,46 @@ ALONE: dict[str, tuple[list[Node], tuple[int, ...], dict[str, Any], int]] = {
         {"zero": np.zeros(3, np.float32), "k": np.tile(np.zeros((1, 3), np.float32), (N, 1))},
         13,
     ),
+    "sums along a row": ([("CumSum", ["x", "one"], ["y"], {})], (N, 3), {"one": np.array(1)}, 13),
+    "repeated along a row": (
+        [("Tile", ["x", "times"], ["y"], {})],
+        (N, 3),
+        {"times": np.array([1, 2])},
+        13,
+    ),
+    "images made larger": (
+        [("Resize", ["x", "", "", "sizes"], ["y"], {"mode": "nearest"})],
+        (N, 1, 2, 2),
+        {"sizes": np.array([N, 1, 4, 4])},
+        13,
+    ),
+    "images scaled": (
+        [("Upsample", ["x", "scales"], ["y"], {"mode": "nearest"})],
+        (N, 1, 2, 2),
+        {"scales": np.array([1, 1, 2, 2], np.float32)},
+        9,
+    ),
+    "letters": (
+        [("Einsum", ["x", "w"], ["y"], {"equation": "nij,jk->nik"})],
+        (N, 2, 3),
+        {"w": weights(3, 2)},
+        13,
+    ),
+    "the same places of every row": (
+        [
+            ("GatherElements", ["x", "places"], ["g"], {"axis": 1}),
+            ("ScatterElements", ["g", "one", "new"], ["y"], {"axis": 1}),
+        ],
+        (N, 3),
+        {
+            "places": np.tile([[2, 0]], (N, 1)),
+            "one": np.tile([[1, 0]], (N, 1)),
+            "new": np.tile(weights(1, 2), (N, 1)),
+        },
+        13,
+    ),
+    "triangles": ([("Trilu", ["x"], ["y"], {"upper": 0})], (N, 3, 3), {}, 14),
+    "rounded": ([("Floor", ["x"], ["f"], {}), ("Neg", ["f"], ["y"], {})], (N, 3), {}, 13),
     "a mean over positions": (
         [("ReduceMean", ["x"], ["y"], {"axes": [-1], "keepdims": 0})],
         (N, 2, 4),
@@ -190,12 +230,44 @@ MIXED: dict[str, tuple[list[Node], tuple[int, ...], dict[str, Any], int]] = {
         {"pads": np.array([0, 0, 1, 0])},
         13,
     ),
-    "an operator without a rule": (
+    "sums along the batch": (
         [("CumSum", ["x", "zero"], ["y"], {})],
         (N, 3),
         {"zero": np.array(0)},
         13,
     ),
+    "repeated as rows": (
+        [("Tile", ["x", "times"], ["y"], {})],
+        (N, 3),
+        {"times": np.array([2, 1])},
+        13,
+    ),
+    "fewer images": (
+        [("Resize", ["x", "", "", "sizes"], ["y"], {"mode": "nearest"})],
+        (N, 1, 2, 2),
+        {"sizes": np.array([2, 1, 4, 4])},
+        13,
+    ),
+    "a letter summed": (
+        [("Einsum", ["x", "w"], ["y"], {"equation": "nij,jk->ik"})],
+        (N, 2, 3),
+        {"w": weights(3, 2)},
+        13,
+    ),
+    "letters turned": ([("Einsum", ["x"], ["y"], {"equation": "nij->inj"})], (N, N, 3), {}, 13),
+    "other places in each row": (
+        [("GatherElements", ["x", "places"], ["y"], {"axis": 1})],
+        (N, 3),
+        {"places": np.arange(N)[:, None] % 3},
+        13,
+    ),
+    "rows named by places": (
+        [("GatherND", ["x", "places"], ["y"], {})],
+        (N, 3),
+        {"places": np.arange(N)[:, None]},
+        13,
+    ),
+    "triangles across the batch": ([("Trilu", ["x"], ["y"], {})], (N, 3), {}, 14),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gamma
 from gamma.errors import UnsupportedError
 from gamma.formats.onnx import TRANSLATORS
 from tests.formats.onnx_models import assert_same, load, model
@@ -29,12 +30,14 @@ C = (1, 4, 6, 5)  # one image of 4 channels
 V = (1, 6)
 # id: operator, input shape, extra inputs, attributes, opsets (several: run in each), options
 Case = tuple[str, tuple[int, ...], list[Any], dict[str, Any], tuple[int, ...]]
+LATE = ("Erf", "Sign", "Sinh", "Cosh", "Asinh", "Round")
 CASES: dict[str, Case] = {
     **{
-        f"{op}": (op, (1, 3, 4), [], {}, (7 if op not in ("Erf", "Sign") else 9, 13, 21))
+        f"{op}": (op, (1, 3, 4), [], {}, (11 if op in LATE else 7, 13, 21))
         for op in (
             "Relu Abs Sigmoid Tanh Softplus Exp Erf Sin Cos Neg Sign Identity "
-            "LeakyRelu Elu HardSigmoid Selu"
+            "LeakyRelu Elu HardSigmoid Selu "
+            "Tan Atan Sinh Cosh Asinh Floor Ceil Round"
         ).split()
     },
     **{op: (op, (1, 3, 4), [], {}, (7, 13)) for op in ("Log", "Sqrt", "Reciprocal")},
@@ -263,6 +266,35 @@ def test_operator_equals_onnxruntime(case: str, opset: int) -> None:
     assert_same(model(nodes, shape, constants, opset), shape, op in POSITIVE)
 
 
+BOUNDED = ("Asin", "Acos", "Atanh", "Acosh")
+
+
+@pytest.mark.parametrize("op", BOUNDED)
+def test_functions_of_an_interval(op: str) -> None:
+    """Their domain is met by a tangent hyperbolic, or by its reciprocal's size."""
+    nodes = graph(("Tanh", "x", "t"), (op, "t", "y"))
+    if op == "Acosh":
+        nodes = graph(("Cosh", "x", "t"), (op, "t", "y"))
+    assert_same(model(nodes, (1, 3, 4), {}, 13), (1, 3, 4))
+
+
+def test_exponents_entry_by_entry() -> None:
+    exponents = np.array([0.0, 1.0, 2.0, -1.0], np.float32)
+    nodes = graph(("Pow", "x p", "y"))
+    assert_same(model(nodes, (1, 3, 4), {"p": exponents}, 13), (1, 3, 4), True)
+
+
+def test_remainders_of_constants_have_the_divisor_s_sign() -> None:
+    divisor = np.array([2.0, -3.0, 0.5, 7.0], np.float32)
+    net = load(model(graph(("Mod", "x c", "y")), (1, 4), {"c": divisor}, 13))
+    x = np.array([5.5, 5.5, -1.25, -0.5])
+    assert net.forward(x, np.float64).tolist() == np.mod(x, divisor).tolist()
+    out = gamma.bounds(net, gamma.Box(x - 0.25, x + 0.25))
+    for shift in (-0.25, 0.0, 0.25):
+        assert (out.lower <= np.mod(x + shift, divisor)).all()
+        assert (np.mod(x + shift, divisor) <= out.upper).all()
+
+
 def graph(*nodes: tuple[str, str, str, dict[str, Any]] | tuple[str, str, str]) -> list[Any]:
     """Nodes written as (operator, "inputs", "outputs", attributes)."""
     return [(n[0], n[1].split(), n[2].split(), n[3] if len(n) > 3 else {}) for n in nodes]
@@ -391,6 +423,7 @@ def test_every_translator_is_tested() -> None:
     covered |= {"DequantizeLinear", "QuantizeLinear"}
     covered |= {"Celu", "Mish", "Softsign", "Swish", "ThresholdedRelu", "Shrink", "CastLike"}
     covered |= {"Not", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or"}
+    covered |= set(BOUNDED)
     covered |= {"Attention", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"}
     assert set(TRANSLATORS) <= covered
 

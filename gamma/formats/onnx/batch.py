@@ -17,7 +17,8 @@ import numpy as np
 
 from gamma.errors import UnsupportedError
 from gamma.formats.onnx import movement
-from gamma.formats.onnx.arguments import Inputs, int_list, ints, need, optional
+from gamma.formats.onnx.arguments import Inputs, int_list, ints, need, number, optional
+from gamma.formats.onnx.elementwise import PLAIN
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.table import TRANSLATORS
 from gamma.formats.onnx.translation import Translation, attribute
@@ -243,11 +244,79 @@ def _transpose(rows: Rows, call: Call, inputs: Inputs) -> Inputs | None:
     return inputs if tuple(perm[:1]) == (0,) else None
 
 
+def _along(rows: Rows, call: Call, inputs: Inputs) -> Inputs | None:
+    """Entries named along one axis, by the same places in every row."""
+    rank = len(need(rows.t, call, inputs, 0).dims)
+    parts = [rows.constant(value, rank, exactly=True) for value in inputs]
+    same = all(v is None or len(v.dims) == rank for v in parts)
+    fixed = isinstance(inputs[0], Variable) and None not in parts and same
+    return parts if fixed and attribute(call, "axis", 0) not in (0, -rank) else None
+
+
+def _cum_sum(rows: Rows, call: Call, inputs: Inputs) -> Inputs | None:
+    axis = int(number(rows.t, call, need(rows.t, call, inputs, 1), "the axis"))
+    return inputs if axis not in (0, -len(need(rows.t, call, inputs, 0).dims)) else None
+
+
+def _tile(rows: Rows, call: Call, inputs: Inputs) -> Inputs | None:
+    if not isinstance(inputs[0], Variable):
+        return None
+    return inputs if ints(rows.t, call, inputs[1], "the repeats")[:1] == (1,) else None
+
+
+def _trilu(rows: Rows, call: Call, inputs: Inputs) -> Inputs | None:
+    return inputs if len(need(rows.t, call, inputs, 0).dims) > 2 else None
+
+
+def _resize(rows: Rows, call: Call, inputs: Inputs) -> Inputs | None:
+    """Images of the same size one after another: scale 1 for the batch, or its length as it is."""
+    given = [optional(inputs, i) for i in range(1, 4)]
+    stated: Shape = attribute(call, "axes", ())
+    if stated or any(v is not None and not isinstance(v, Constant) for v in given):
+        return None  # some axes only: which of them is the batch depends on their order
+    found = list(inputs)
+    for place, value in enumerate(given, start=1):
+        if not isinstance(value, Constant) or not value.array.size:
+            continue
+        first = value.array.reshape(-1)[0]
+        if place == 3 and first == rows.count:
+            found[3] = value.mapped(lambda a: np.concatenate(([1], a[1:])).astype(a.dtype))
+        elif first != (rows.count if place == 3 else 1) or call.attributes.get("roi"):
+            return None
+    scales: tuple[float, ...] = call.attributes.get("scales", (1.0,))  # of an early Upsample
+    return found if scales[0] == 1 else None
+
+
+def _einsum(rows: Rows, call: Call, inputs: Inputs) -> Inputs | None:
+    """The batch's letter comes first in every variable and in the result, and nowhere else."""
+    equation = attribute(call, "equation", "").replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    batch = result[:1]
+    if not arrow or not batch.isalpha() or batch in result[1:]:
+        return None
+    for term, value in zip(terms.split(","), inputs, strict=False):
+        if batch in (term[1:] if isinstance(value, Variable) else term):
+            return None
+        if isinstance(value, Variable) and term[:1] != batch:
+            return None
+    return inputs
+
+
+def _attention(rows: Rows, call: Call, inputs: Inputs) -> Inputs | None:
+    """Keys, values and masks of four axes are those of every row."""
+    rank = len(need(rows.t, call, inputs, 0).dims)
+    parts: list[Value | None] = [rows.constant(value, rank) for value in inputs[:3]]
+    for value in inputs[3:]:
+        parts.append(rows.constant(value, 4))
+    lost = any(new is None and old is not None for new, old in zip(parts, inputs, strict=True))
+    variable = isinstance(inputs[0], Variable)
+    return parts if variable and not lost and optional(inputs, 6) is None else None
+
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(
         (
-            *("Relu", "Abs", "Sigmoid", "Tanh", "Softplus", "Exp", "Log", "Sqrt", "Reciprocal"),
-            *("Erf", "HardSwish", "Sign", "Sin", "Cos", "LeakyRelu", "Elu", "HardSigmoid", "Gelu"),
+            *(*PLAIN, "Floor", "Ceil", "Round", "Mod", "Gelu"),
             *("Selu", "PRelu", "Celu", "Mish", "Softsign", "Swish", "ThresholdedRelu", "Shrink"),
             *("Clip", "Pow", "Max", "Min", "Add", "Sub", "Mul", "Div", "Neg", "Sum", "Mean"),
             *("Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Not", "Where"),
@@ -280,6 +349,16 @@ RULES: dict[str, Rule] = {
     "LayerNormalization": _apart_from(-1),
     "RMSNormalization": _apart_from(-1),
     "SimplifiedLayerNormalization": _apart_from(-1),
+    "GatherElements": _along,
+    "Scatter": _along,
+    "ScatterElements": _along,
+    "CumSum": _cum_sum,
+    "Tile": _tile,
+    "Trilu": _trilu,
+    "Resize": _resize,
+    "Upsample": _resize,
+    "Einsum": _einsum,
+    "Attention": _attention,
     "Slice": _slice,
     "Pad": _pad,
     "Flatten": _flatten,

@@ -30,6 +30,8 @@ from gamma.ops import (
 )
 
 MINUS = Constant(np.array(-1, np.float32))
+# Different exponents of one Pow: each takes nodes of its own.
+_EXPONENTS = 256
 ZERO = Constant(np.array(0, np.float32))
 
 
@@ -53,6 +55,15 @@ PLAIN: dict[str, Callable[[Call], Elementwise]] = {
     "Sign": lambda c: ops.Sign(),
     "Sin": lambda c: ops.Sin(),
     "Cos": lambda c: ops.Cos(),
+    "Tan": lambda c: ops.Tan(),
+    "Asin": lambda c: ops.Asin(),
+    "Acos": lambda c: ops.Acos(),
+    "Atan": lambda c: ops.Atan(),
+    "Sinh": lambda c: ops.Sinh(),
+    "Cosh": lambda c: ops.Cosh(),
+    "Asinh": lambda c: ops.Asinh(),
+    "Acosh": lambda c: ops.Acosh(),
+    "Atanh": lambda c: ops.Atanh(),
     "LeakyRelu": lambda c: LeakyRelu(attribute(c, "alpha", _float32(0.01))),
     "Elu": lambda c: ops.Elu(attribute(c, "alpha", 1.0)),
     "HardSigmoid": lambda c: HardSigmoid(
@@ -179,12 +190,16 @@ def power(t: Translation, call: Call, inputs: Inputs) -> Value:
     x = need(t, call, inputs, 0)
     given = constant(t, call, optional(inputs, 1), "the exponent")
     array = given.array
-    one = array.size > 0 and bool((array == array.reshape(-1)[0]).all())
-    if not one or array.dtype.kind not in "fiu":
-        raise t.fail(call, f"exponents of shape {list(array.shape)}, expected one number")
+    if array.dtype.kind not in "fiu" or not array.size:
+        raise t.fail(call, f"exponents of {given.dtype}, expected numbers")
     exponent = float(array.reshape(-1)[0])
     dims = t.broadcast(call, x, given)
+    one = bool((array == exponent).all())
+    if not one and isinstance(x, Variable):
+        return _powers(t, call, t.expand(call, x, dims), np.broadcast_to(array, dims))
     if isinstance(x, Constant):
+        if not one:
+            raise t.fail(call, f"exponents of shape {list(array.shape)}, expected one number")
         return _constant_power(t, call, x, exponent, dims)
     wide = t.expand(call, x, dims)
     assert isinstance(wide, Variable)
@@ -193,6 +208,23 @@ def power(t: Translation, call: Call, inputs: Inputs) -> Value:
     if exponent == 1.0:
         return wide
     return t.emit(call, Pow(exponent), wide, dims=dims)
+
+
+def _powers(t: Translation, call: Call, x: Value, exponents: Any) -> Value:
+    """Entries with the same exponent together; x ** 0 is 1 everywhere."""
+    assert isinstance(x, Variable)
+    t.charge(call, x.dims)
+    kinds = np.unique(exponents)
+    if len(kinds) > _EXPONENTS or not np.isfinite(kinds).all():
+        raise t.fail(call, f"{len(kinds)} exponents, expected at most {_EXPONENTS} finite ones")
+    parts = []
+    for exponent in kinds[kinds != 0].tolist():
+        places = np.flatnonzero(exponents.reshape(-1) == exponent)
+        chosen = t.pick(call, x, places)
+        if exponent != 1:
+            chosen = t.emit(call, Pow(float(exponent)), chosen, dims=chosen.dims)
+        parts.append((chosen, places))
+    return t.assembled(call, parts, x.dims, fill=1.0)
 
 
 def _constant_power(

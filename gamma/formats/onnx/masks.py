@@ -18,7 +18,6 @@ from gamma.formats.onnx.movement import transposed
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Masked, Value, Variable
-from gamma.ops import Concat
 
 READERS = frozenset({"Add", "Softmax", "Identity", "Cast"})
 # Different rows of a mask: each takes a Softmax of its own.
@@ -124,18 +123,13 @@ def kept_softmax(
     patterns, which = np.unique(rows, axis=0, return_inverse=True)
     if len(patterns) > _PATTERNS:
         raise t.fail(call, f"{len(patterns)} different rows in a mask, at most {_PATTERNS}")
-    index, parts, place = np.full(rows.shape, -1, np.int64), [], 0
+    parts = []
     for k, kept in enumerate(patterns):
         mine, columns = np.flatnonzero(which.reshape(-1) == k), np.flatnonzero(kept)
         if len(columns):
             chosen = mine[:, None] * n + columns
-            made = plain.along(t, call, t.pick(call, moved, chosen), 1)
-            parts.append(t.as_shape(call, made, (chosen.size,)))
-            index[mine[:, None], columns] = place + np.arange(chosen.size).reshape(chosen.shape)
-            place += chosen.size
-    node = parts[0].node
-    if len(parts) > 1:
-        node = t.builder.add(Concat(0), *(p.node for p in parts), name=call.name, inner=True)
-    flat = Variable(node, (place,), x.dtype)
-    result = t.pick(call, flat, index.reshape(moved.dims))
+            parts.append((plain.along(t, call, t.pick(call, moved, chosen), 1), chosen))
+    if not parts:
+        raise t.fail(call, "masks out every score")
+    result = t.assembled(call, parts, moved.dims)
     return transposed(t, call, result, tuple(int(i) for i in np.argsort(last)))

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from gamma.formats.onnx.arguments import Inputs, constant, ints, need, number, optional
-from gamma.formats.onnx.fold import binary
+from gamma.formats.onnx.fold import binary, inverse
 from gamma.formats.onnx.pointwise import Joined, Test, chosen, compared
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.tensors import DTYPES
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Constant, Masked, Value, Variable
-from gamma.ops import Add, Composite, Scale
+from gamma.ops import TABLE, Add, Composite, Floor, Scale
 from gamma.ops.composite import Step
 from gamma.ops.exact import narrow
 from gamma.ops.execution import LOST, UNIT, Execution
@@ -75,7 +75,10 @@ def constant_of_shape(t: Translation, call: Call, inputs: Inputs) -> Value:
 
 
 def mod(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """The remainder of integers: with the divisor's sign, or the dividend's (fmod)."""
+    """The remainder: of integers with the divisor's sign, or the dividend's (fmod)."""
+    x = need(t, call, inputs, 0)
+    if isinstance(x, Variable):
+        return _remainder(t, call, x, need(t, call, inputs, 1))
     a = constant(t, call, need(t, call, inputs, 0), "the dividend")
     b = constant(t, call, need(t, call, inputs, 1), "the divisor")
     if a.array.dtype.kind not in "iu" or b.array.dtype.kind not in "iu":
@@ -83,9 +86,27 @@ def mod(t: Translation, call: Call, inputs: Inputs) -> Value:
     return binary(t, call, "Fmod" if attribute(call, "fmod", 0) else "Mod", a, b)
 
 
+def _remainder(t: Translation, call: Call, x: Variable, y: Value) -> Value:
+    """x - y·floor(x/y) for constants y: with the sign of y."""
+    divisor = constant(t, call, y, "the divisor")
+    if attribute(call, "fmod", 0):
+        raise t.fail(call, "a remainder with the sign of a dividend that depends on the input")
+    t.real_only.add(call.op)  # runtimes find the exact remainder of float32 numbers, in one step
+    count = t.scale(call, x, inverse(t, call, divisor))
+    steps = t.emit(call, Floor(), count, dims=count.dims)
+    rest = t.scale(call, steps, divisor)
+    wide = t.expand(call, x, rest.dims)
+    assert isinstance(wide, Variable)
+    return t.emit(call, Add((1, -1)), wide, rest, dims=rest.dims)
+
+
 def whole(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """Floor, Ceil, Round (half to even) of a constant."""
-    x = constant(t, call, need(t, call, inputs, 0), "a jumping function's operand")
+    """Floor, Ceil, Round (half to even)."""
+    x = need(t, call, inputs, 0)
+    if isinstance(x, Variable):
+        return t.emit(call, TABLE[call.op](), x, dims=x.dims)
+    if not x.certain:
+        raise t.fail(call, "of a constant that is computed inexactly: store its value")
     t.finite(call, x)
     functions = {"Floor": np.floor, "Ceil": np.ceil, "Round": np.rint}
     return Constant(functions[call.op](x.array), 0.0, x.dtype)

@@ -31,7 +31,7 @@ from gamma.formats.onnx.values import (
     strip,
 )
 from gamma.network.graph import Builder
-from gamma.ops import Gather, Operator, Reshape, Scale
+from gamma.ops import Concat, Gather, Operator, Reshape, Scale
 from gamma.ops.exact import narrow
 from gamma.ops.execution import Execution
 from gamma.runtime import resident
@@ -164,6 +164,23 @@ class Translation:
         # A copy: a part of another index would keep all of that alive.
         op = Gather(flat.astype(np.int64), strip(index.shape), float(fill))
         return self.emit(call, op, x, dims=index.shape)
+
+    def assembled(
+        self, call: Call, parts: list[tuple[Variable, Array]], dims: Shape, fill: float = 0.0
+    ) -> Variable:
+        """Entries of the parts at their flat places in ``dims``; ``fill`` where no part has one."""
+        index, start = np.full(math.prod(dims), -1, np.int64), 0
+        flat = []
+        for x, places in parts:
+            size = math.prod(x.dims)
+            index[places.reshape(-1)] = start + np.arange(size)
+            flat.append(self.as_shape(call, x, (size,)).node)
+            start += size
+        node = flat[0]
+        if len(flat) > 1:
+            node = self.builder.add(Concat(0), *flat, name=call.name, inner=True)
+        whole = Variable(node, (start,), parts[0][0].dtype)
+        return self.pick(call, whole, index.reshape(dims), fill)
 
     def expand(self, call: Call, x: Value, dims: Shape) -> Value:
         """NumPy broadcasting to ``dims``."""

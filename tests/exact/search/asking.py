@@ -24,10 +24,10 @@ from gamma.propagate import (
     ParallelVerifier,
     StreamingConfig,
     linear_bounds,
-    workers,
 )
 from gamma.propagate.api import lower_bounds
 from gamma.propagate.specification import Specification
+from gamma.runtime import workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
