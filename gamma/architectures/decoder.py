@@ -61,7 +61,7 @@ def _from_gguf(s: Settings, halves: bool, normed: bool) -> Transformer:
         context=s.whole("context", "context_length"),
         epsilon=s.number("epsilon", "attention.layer_norm_rms_epsilon"),
         form=GGUF,
-        rope=Rope(s.number("rope base", "rope.freq_base", default=10000.0), halves),
+        rope=Rope(s.number("rope base", "rope.freq_base", default=1e4, positive=True), halves),
         normed=normed,
         window=s.whole("window", key) if s.has(key) else 0,
     )
@@ -116,8 +116,8 @@ def _rope_base(s: Settings) -> float:
     if isinstance(newer, dict) and "rope_theta" in newer:
         inner = Settings(s.path, newer)
         s.ready["rope base"] = newer["rope_theta"], "rope_parameters.rope_theta"
-        return inner.number("rope base", "rope_theta")
-    return s.number("rope base", "rope_theta", default=10000.0)
+        return inner.number("rope base", "rope_theta", positive=True)
+    return s.number("rope base", "rope_theta", default=1e4, positive=True)
 
 
 def _window(s: Settings, layers: int) -> int:

@@ -6,7 +6,6 @@ what the network computes is read or refused; nothing is guessed from shapes.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 from gamma.errors import FormatError, UnsupportedError
 
 T = TypeVar("T")
-LARGEST = 1 << 31
+LARGEST, LARGEST_NUMBER = 1 << 31, 1e30
 MISSING: Any = object()
 
 # Of config.json: training, generation and bookkeeping; none changes one forward pass.
@@ -60,13 +59,15 @@ class Settings:
             raise self._misfit(name, value, "a whole number above 0")
         return value
 
-    def number(self, name: str, *keys: str, default: float = MISSING) -> float:
-        """A finite number that is not negative."""
+    def number(
+        self, name: str, *keys: str, default: float = MISSING, positive: bool = False
+    ) -> float:
+        """A finite number that is not negative, and not 0 where it must be ``positive``."""
         value = self._find(name, keys, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._misfit(name, value, "a number")
-        if not 0 <= float(value) < math.inf:
-            raise self._misfit(name, value, "a finite number >= 0")
+        if not 0 <= value < LARGEST_NUMBER or (positive and value == 0):
+            raise self._misfit(name, value, f"a number {'> 0' if positive else '>= 0'}")
         return float(value)
 
     def flag(self, name: str, *keys: str, default: bool = MISSING) -> bool:

@@ -13,12 +13,14 @@ from gamma.architectures.model import Model
 from gamma.architectures.registry import FOLDER, GGUF, find
 from gamma.architectures.settings import HARMLESS_GGUF, Settings
 from gamma.architectures.tensors import match
-from gamma.errors import UnsupportedError, UsageError
+from gamma.errors import FormatError, UnsupportedError, UsageError
 from gamma.formats import tokens
 from gamma.formats.detect import is_gguf
 from gamma.formats.files import file_mode
 from gamma.formats.folder import CONFIG, ModelFolder, open_folder, read_config
 from gamma.formats.gguf import ArrayValue, GgufFile, open_gguf
+from gamma.formats.gguf.tokenizer import TOKENS
+from gamma.formats.gguf.tokenizer import encode as gguf_encode
 from gamma.formats.safetensors import open_tensors
 from gamma.formats.spelled import KEY
 from gamma.formats.tokens import TOKENIZER
@@ -76,8 +78,10 @@ def encode(model: Model, text: str, special: bool = True) -> list[int]:
 
     Raises UsageError where the file has none that gamma reads.
     """
-    folder = model.path if model.path.is_dir() else model.path.parent
-    if not (folder / TOKENIZER).is_file():
+    folder = model.path if _is_folder(model.path) else model.path.parent
+    if isinstance(model.tensors.source, GgufFile) and TOKENS in model.tensors.source.metadata:
+        return gguf_encode(model.tensors.source, text, special)
+    if not _is_file(folder / TOKENIZER):
         raise UsageError(f"{model.path}: no {TOKENIZER} beside it to read text with: give --ids")
     return tokens.encode(folder, text, special)
 
@@ -121,5 +125,10 @@ def _opened(
 ) -> Model:
     config = record.read(settings, form)
     settings.finish()
+    if config.layers > len(source):  # before a list of their names is made
+        where = settings.ready["layers"][1]
+        raise FormatError.at(
+            settings.path, where, f"is {config.layers}, the file has {len(source)} tensors"
+        )
     tensors = match(path, source, record.needs(config), record.left_out, record.prefixes)
     return Model(path, record, config, settings, tensors, Source(path, source.sha256, kind))

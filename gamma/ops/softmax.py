@@ -142,8 +142,6 @@ class Softmax(Operator):
         with np.errstate(all="ignore"):
             lower = _below(low, high, centre, radius, floor, how.dtype)
             upper = _above(low, high, centre, radius, floor, ceiling, how.dtype)
-        if live is not None:
-            lower, upper = _only(lower, live, floor), _only(upper, live, ceiling)
         return rank_one(axis, x, after, how.dtype, lower, upper, noise)
 
 
@@ -174,14 +172,6 @@ def _masked_noise(lower: Float64, upper: Float64, ceiling: Float64, live: Array 
     noise = float32_noise(low, high, ceiling)
     exact = ~live | (live.sum(axis=-1, keepdims=True) == 1)
     return np.where(exact & np.isfinite(noise), 0.0, noise)
-
-
-def _only(side: Slopes, live: Array, constant: Float64) -> Slopes:
-    """Planes of the entries that take part; what the others become does not depend on anything."""
-    fixed = ~live | (live.sum(axis=-1, keepdims=True) == 1)
-    factor = np.where(fixed, 0.0, side.diagonal)
-    weight = np.where(live, side.weight, 0.0)
-    return Slopes(factor, factor, weight, np.where(fixed, constant, side.value))
 
 
 def image(lower: Float64, upper: Float64) -> tuple[Float64, Float64]:

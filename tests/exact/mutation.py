@@ -29,6 +29,11 @@ TESTS = (
     "tests/propagate/test_dense_walk.py",
     "tests/propagate/test_dense_boxes.py",
     "tests/propagate/test_splits.py",
+    "tests/exact/test_causal_softmax.py",
+    "tests/ops/test_stored.py",
+    "tests/ops/test_margins.py",
+    "tests/architectures/test_layers.py",
+    "tests/propagate/test_fixed_entries.py",
     "tests/exact/test_ranges.py",
     "tests/propagate/ranges/test_range_walk.py",
     "tests/verify/branching",
@@ -353,6 +358,22 @@ MUTANTS = (
         "_representable(np.reshape(given, lower.shape), dtype)",
         "np.reshape(given, lower.shape)",
     ),
+    Mutant("CAUSAL.HIDDEN", S, "least - 2000.0 - 1e-3 * abs(least)", "least - 2.0"),
+    Mutant("CAUSAL.NOISE", S, "np.where(exact & np.isfinite(noise), 0.0, noise)", "0.0 * noise"),
+    Mutant(
+        "STORED.TURNED", "ops/stored.py", "(1 + 2 * gamma_factor(self.sizes[1], np.float64))", "0.5"
+    ),
+    Mutant("MARGIN.BOTH", "ops/margins.py", " + each[:, [self.label]]", ""),
+    Mutant(
+        "ROTARY.ANGLE",
+        "architectures/layers.py",
+        "(steep * angle + 2 * abs(factor))",
+        "abs(factor)",
+    ),
+    Mutant(
+        "ROTARY.FLOAT32", "architectures/layers.py", "(size / 2 + steep) * 2.0**-22", "2.0**-30"
+    ),
+    Mutant("BALL.FIXED", B, "np.where(fixed, 0.0, centre - hull)", "centre - hull"),
     Mutant("DEAD", "propagate/rows/tables.py", ".any(axis=0))", ".all(axis=0))"),
     Mutant(
         "START.COST",

@@ -73,6 +73,20 @@ def test_images_and_planes_hold(scale: float, guarantee: str) -> None:
             assert not left < right
 
 
+@pytest.mark.parametrize("scale", [1.0, 20.0, 90.0])
+def test_executions(scale: float) -> None:
+    """CAUSAL.NOISE: float32 runs stray from the real softmax, and stay inside."""
+    r, strayed = np.random.default_rng(1), 0
+    for _ in range(40):
+        x = (r.normal(size=(5, 4)) * scale).astype(np.float32)
+        run = OP.forward(x[None])[0]
+        _, found = bounds(x.astype(np.float64), x.astype(np.float64), "float32")
+        _, real = bounds(x.astype(np.float64), x.astype(np.float64), "real")
+        assert (found.lower[0] <= run).all() and (run <= found.upper[0]).all()
+        strayed += int(((run < real.lower[0]) | (run > real.upper[0])).sum())
+    assert strayed
+
+
 def test_what_is_fixed_is_exact() -> None:
     lower = np.random.default_rng(0).normal(size=(5, 4))
     _, found = bounds(lower, lower + 3, "real")

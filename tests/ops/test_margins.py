@@ -63,6 +63,21 @@ def test_bounds_enclose_the_extremes(method: str) -> None:
         assert (single.lower <= margin).all() and (margin <= single.upper).all()
 
 
+def test_executions_of_the_label_alone() -> None:
+    """MARGIN.BOTH: the other scores are exact zeros, the label's strays by its own rounding."""
+    r = np.random.default_rng(3)
+    weight = np.zeros((3, 400), np.float32)
+    weight[1] = r.normal(size=400)
+    b = Builder(ops.Input(), (400,))
+    net = b.build(b.add(ops.StoredMargins(Weight.of(weight), 1), 0))
+    x = r.normal(size=400).astype(np.float32)
+    found = bounds(net, Box.linf(x, 0), method="ibp", guarantee="float32", dtype="float64")
+    real = bounds(net, Box.linf(x, 0), method="ibp", dtype="float64")
+    runs = [-np.cumsum((weight[1] * x)[r.permutation(400)])[-1] for _ in range(20)]
+    assert all(found.lower[0] <= run <= found.upper[0] for run in runs)
+    assert any(not real.lower[0] <= run <= real.upper[0] for run in runs)
+
+
 def test_a_shared_part_of_the_scores_cancels() -> None:
     """Bounds of differences: the large common direction is gone, not bounded twice."""
     weight = np.ones((5, 8), np.float32) * 1000
