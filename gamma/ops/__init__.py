@@ -31,6 +31,7 @@ from gamma.ops.elementwise import (
     Tanh,
 )
 from gamma.ops.linear import Add, Concat, Gemm, ReduceSum, Scale
+from gamma.ops.log_softmax import LogSoftmax
 from gamma.ops.margins import StoredMargins
 from gamma.ops.movement import Gather, Reshape, Transpose
 from gamma.ops.normalization import Normalize
@@ -46,7 +47,7 @@ TABLE: dict[str, type[Operator]] = {
     record.__name__: record
     for record in (
         *(Input, Gemm, Conv, ConvTranspose, Scale, Add, Concat, ReduceSum),
-        *(Reshape, Transpose, Gather, ReduceMax, Mul, MatMul, Softmax, Normalize),
+        *(Reshape, Transpose, Gather, ReduceMax, Mul, MatMul, Softmax, LogSoftmax, Normalize),
         *(Relu, LeakyRelu, PRelu, Clip, Abs, Sign, HardSigmoid, HardSwish),
         *(Sigmoid, Tanh, Elu, Softplus, Exp, Log, Sqrt, Reciprocal, Pow, Erf, Gelu, Silu),
         *(Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh, Floor, Ceil, Round),
@@ -85,6 +86,7 @@ __all__ = [
     "LeakyRelu",
     "Linear",
     "Log",
+    "LogSoftmax",
     "MatMul",
     "Mul",
     "Normalize",

@@ -175,7 +175,7 @@ class Normalize(Operator):
             root = 1 / np.sqrt(square)
             astray = (1 / np.sqrt(left) - 1) * (1 + 2.0**-20) + 2.0**-18
             astray = np.where(left > 0, astray, np.inf)
-            shift = sums * mean + 8 * UNIT * size if self.centred else np.zeros_like(size)
+            shift = sums * mean + 8 * UNIT * size + 2.0**-147 if self.centred else 0.0 * size
             noise = reach * astray + shift * root * (1 + astray)
             noise = noise * (1 + 2.0**-20) + 2.0**-140
             peak = np.maximum(4 * squares + self.epsilon, 2 * most * root * (1 + astray))

@@ -5,11 +5,11 @@ With δ = x - x0 and w = 1/√v,
     c = c0 + δ - mean(δ)   (c0 + δ where nothing is subtracted)
     v is from 0 to Σ δ²/d above v0 + Σ tilt·δ,   tilt = (2/d)·c0
     w is between its chord over v's bounds and the parallel tangent, both of slope -λ
-    c·w = c0·w + ω·(c - c0) + (c - c0)·(w - ω),   for any ω
+    c·w = s·w + ω·(c - s) + (c - s)·(w - ω),   for any ω and s; s is c0, rounded
 
 The last product is at most as large as its factors. A row over c·w meets c, entry by entry, and w
-with one coefficient for each group, Σ row·c0, in which terms of both signs cancel: only what is
-left of it pays for the gap between the lines of w. (Two steps of a McCormick relaxation; the
+with one coefficient for each group, Σ row·s, in which terms of both signs cancel: only what is left
+of it pays for the gap between the lines of w. (Two steps of a McCormick relaxation; the
 intermediate value w stays inside.)
 """
 
@@ -211,8 +211,8 @@ def quotients(
     tilt = _as_rows(slope * known.tilt, dtype)
     gap = _gap(known, slope, tilt, root, radius)
     stray = np.maximum(largest - root, root - smallest) * (1 + 2.0**-40) + 2.0**-50 * root
-    reach = np.maximum(known.upper - known.centre, known.centre - known.lower)
-    rest = (reach + abs(known.centre - steep)) * stray + root * known.astray
+    reach = np.maximum(known.upper - steep, steep - known.lower) * (1 + 2.0**-50)
+    rest = reach * stray + root * known.astray
     slide = times(abs(tilt), radius).sum(axis=-1, keepdims=True)
     wide = np.maximum(abs(gap[0]), abs(gap[1]))
     # Entry by entry what rows lose: their sums over the group are taken in their own type.

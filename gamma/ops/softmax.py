@@ -181,8 +181,8 @@ def image(lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
     """
     ends = []
     error = 4 * EXP_ERROR + rounding.gamma_factor(2 * lower.shape[-1] + 16, np.float64)
-    for own, others, sign in ((lower, upper, 1.0), (upper, lower, -1.0)):
-        largest, total = _others(others)
+    for own, rest, sign in ((lower, upper, 1.0), (upper, lower, -1.0)):
+        largest, total = others(rest)
         with np.errstate(all="ignore"):
             odds = total * np.exp(largest - own) * (1 + sign * error)
             found = 1 / (1 + np.where(total == 0, 0.0, odds))
@@ -191,7 +191,7 @@ def image(lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
     return ends[0], ends[1]
 
 
-def _others(x: Float64) -> tuple[Float64, Float64]:
+def others(x: Float64) -> tuple[Float64, Float64]:
     """For each entry the largest of the others, and Σ exp(others - largest): 0 for no others."""
     if x.shape[-1] == 1:
         return np.zeros_like(x), np.zeros_like(x)
@@ -229,7 +229,7 @@ def _below(
     top = high.max(axis=-1, keepdims=True)
     middle = (0.5 * np.exp(low - top) + 0.5 * np.exp(high - top)).sum(axis=-1, keepdims=True)
     m = top + np.log(middle)
-    weight, excess = _chords(low - m, high - m, dtype)
+    weight, excess = chords(low - m, high - m, dtype)
     factor = _as_rows(np.exp(0.5 * low + 0.5 * high - m), dtype)
     log, z = np.log(np.where(factor > 0, factor, 1.0)), centre - m
     heights = weight * z + excess
@@ -244,7 +244,7 @@ def _below(
     return _chosen(use, factor, weight, value, floor)
 
 
-def _chords(low: Float64, high: Float64, dtype: Any) -> tuple[Float64, Float64]:
+def chords(low: Float64, high: Float64, dtype: Any) -> tuple[Float64, Float64]:
     """Slopes w and intercepts b: w·z + b >= exp(z) on [low, high] and a rounding of these away."""
     width = high - low
     mean = np.where(width > 0, np.expm1(width) / np.where(width > 0, width, 1.0), 1.0)
@@ -269,6 +269,20 @@ def _above(
     dtype: Any,
 ) -> Slopes:
     """Planes above; the constant ``ceiling`` where that is nowhere worse."""
+    chance, total, most = gibbs(low, high, centre, radius, dtype)
+    steep, over = _exp_chord(floor, ceiling, dtype)
+    value = steep * most + over
+    value = value + 2.0**-50 * (abs(steep * most) + abs(over)) + TINY
+    group = times(chance, radius).sum(axis=-1, keepdims=True)
+    least = value - steep * (abs(1 - chance) * radius + group - times(chance, radius))
+    use = (steep > 0) & np.isfinite(value) & np.isfinite(total) & (least < ceiling)
+    return _chosen(use, steep, chance, value, ceiling)
+
+
+def gibbs(
+    low: Float64, high: Float64, centre: Float64, radius: Float64, dtype: Any
+) -> tuple[Float64, Float64, Float64]:
+    """Probabilities q of the rows' type, their sum, and log p_k <= (this) + δ_k - Σ q·δ."""
     middle = np.clip(centre, low, high)
     middle = middle - middle.max(axis=-1, keepdims=True)
     m = centre.max(axis=-1, keepdims=True)
@@ -282,14 +296,7 @@ def _above(
     astray = (abs(1 / total - 1) + 2 * sums) * times(chance, radius).sum(axis=-1, keepdims=True)
     log_total = np.log(total)
     error = VALUE_ERROR * (abs(z) + size + abs(log_total)) + 4 * sums * (1 + size)
-    most = z - mean - log_total + error + astray * (1 + 2.0**-20)
-    steep, over = _exp_chord(floor, ceiling, dtype)
-    value = steep * most + over
-    value = value + 2.0**-50 * (abs(steep * most) + abs(over)) + TINY
-    group = times(chance, radius).sum(axis=-1, keepdims=True)
-    least = value - steep * (abs(1 - chance) * radius + group - times(chance, radius))
-    use = (steep > 0) & np.isfinite(value) & np.isfinite(total) & (least < ceiling)
-    return _chosen(use, steep, chance, value, ceiling)
+    return chance, total, z - mean - log_total + error + astray * (1 + 2.0**-20)
 
 
 def _exp_chord(floor: Float64, ceiling: Float64, dtype: Any) -> tuple[Float64, Float64]:

@@ -22,6 +22,7 @@ TESTS = (
     "tests/exact/test_terms.py",
     "tests/exact/test_products.py",
     "tests/exact/test_softmax.py",
+    "tests/exact/test_log_softmax.py",
     "tests/exact/test_normalization.py",
     "tests/exact/test_float32.py",
     "tests/exact/test_runtimes.py",
@@ -58,7 +59,7 @@ I, C, B, T = (
 )
 P, Q = "ops/products.py", "ops/bilinear.py"
 S, K = "ops/softmax.py", "ops/rank_one.py"
-N, V = "ops/normalization.py", "ops/quotient.py"
+N, V, G = "ops/normalization.py", "ops/quotient.py", "ops/log_softmax.py"
 A, W, R, E, L = (
     "propagate/api.py",
     "propagate/walks.py",
@@ -217,6 +218,16 @@ MUTANTS = (
     Mutant("SOFTMAX.ENDS", S, "(VALUE_ERROR * abs(steep * log) + 2.0**-50 * p)", "0.0"),
     Mutant("RANK.ROWS", K, "factor * reach, sign", "0.0 * reach, sign"),
     Mutant("RANK.LOSS", K, "lost = times(2 + n * abs(side.weight), radius)", "lost = 0.0 * radius"),
+    Mutant(
+        "LOGSOFTMAX.IMAGE",
+        G,
+        "(VALUE_ERROR * size + np.minimum(size, 1.0) * lost * 1.01 + TINY)",
+        "TINY",
+    ),
+    Mutant(
+        "LOGSOFTMAX.FLOAT32", G, "np.where(known, noise, np.inf)", "np.where(known, 0.0, np.inf)"
+    ),
+    Mutant("LOGSOFTMAX.BELOW", G, "1 + z - total - error - TINY", "1 + z - total - TINY"),
     Mutant("NORMALIZE.IMAGE", N, "square * (1 + away * 2.0**-49) + away * TINY", "square"),
     Mutant("NORMALIZE.SUMS", N, "g = rounding.gamma_factor(2 * d + 16, np.float64)", "g = 0.0"),
     Mutant(
@@ -239,7 +250,12 @@ MUTANTS = (
         "np.where(left > 0, astray, np.inf)",
         "np.where(left > 0, astray, 0.0)",
     ),
-    Mutant("NORMALIZE.SHIFT", N, "shift = sums * mean + 8 * UNIT * size if", "shift = 0 * size if"),
+    Mutant(
+        "NORMALIZE.SHIFT",
+        N,
+        "shift = sums * mean + 8 * UNIT * size + 2.0**-147 if",
+        "shift = 0 * size if",
+    ),
     Mutant("NORMALIZE.PEAK", N, "(peak <= FLOAT32_MAX) &", "(peak <= np.inf) &"),
     Mutant(
         "NORMALIZE.CENTRE",
@@ -272,18 +288,7 @@ MUTANTS = (
         "np.fmax(-reach, low - error), np.fmin(reach, high + error)",
         "np.fmax(-reach, low), np.fmin(reach, high)",
     ),
-    Mutant(
-        "NORMALIZE.REST",
-        V,
-        "rest = (reach + abs(known.centre - steep)) * stray",
-        "rest = abs(known.centre - steep) * stray",
-    ),
-    Mutant(
-        "NORMALIZE.STEEP",
-        V,
-        "rest = (reach + abs(known.centre - steep)) * stray",
-        "rest = reach * stray",
-    ),
+    Mutant("NORMALIZE.REST", V, "rest = reach * stray +", "rest = 0 * stray +"),
     Mutant("NORMALIZE.ASTRAY", V, "* stray + root * known.astray", "* stray"),
     Mutant("NORMALIZE.ROWS", V, "* rounding.gamma_factor(n + 6, dtype)", "* 0.0"),
     Mutant(

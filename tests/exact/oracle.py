@@ -203,6 +203,9 @@ class Truth:
                 out[(*lead, k)] = 1 / odds
         return np.moveaxis(out, -1, op.axis)
 
+    def _logsoftmax(self, op: ops.LogSoftmax, x: Numbers) -> Numbers:
+        return _map(lambda v: v.log(), self._softmax(ops.Softmax(op.axis), x))
+
     def _normalize(self, op: ops.Normalize, x: Numbers) -> Numbers:
         grouped = x.reshape(*x.shape[: op.axis % x.ndim], -1)
         out, d = np.empty(grouped.shape, object), grouped.shape[-1]

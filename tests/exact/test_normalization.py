@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import flint
@@ -20,10 +21,12 @@ from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.evaluate import gradient
 from gamma.ops.quotient import Quotients
 from gamma.ops.tables import Precision
+from gamma.propagate.forms import about_zero
 from gamma.propagate.interval import interval_step
 from gamma.propagate.walks import METHODS
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
+from gamma.tensor.rounding import fraction_down, fraction_up
 from tests.exact.checking import Config, Count, check, exact_values
 from tests.exact.oracle import BITS, Truth, exact, q, violations
 
@@ -107,7 +110,9 @@ def test_images_of_points(op: ops.Normalize) -> None:
     r = np.random.default_rng(1)
     for scale, far in itertools.product((1e-4, 1.0, 1e9), (0.0, 1e3)):
         for n in (6, 6, 6, 6, 6, 6, 700):
-            x = (r.normal(size=n) + far) * scale
+            # Sums of many equal sizes round alike.
+            x = r.normal(size=n) if n == 6 else np.where(np.arange(n) % 2, 1 / 3, -1 / 3)
+            x = (x + far) * scale
             found = step(op, between(x, x))
             assert not violations(found.lower[0], found.upper[0], truth(op, x))
             assert (found.upper - found.lower).max() <= 2.0**-30
@@ -121,7 +126,8 @@ def test_least_square(op: ops.Normalize) -> None:
         x = a_box(r, 5, wide, 1.0, far)
         least = normalization.least_square(x.lower, x.upper, op.centred)[0, 0]
         runs = []
-        for point in [*inside(x, r, 30), np.clip(x.lower[0].mean(), x.lower[0], x.upper[0])]:
+        near = np.clip(x.centre[0].mean(), x.lower[0], x.upper[0])
+        for point in [*inside(x, r, 30), near]:
             v = exact(point) - (sum(exact(point)) / 5 if op.centred else 0)
             runs.append(sum(v * v) / 5)
             assert q(least) <= runs[-1]
@@ -221,7 +227,7 @@ def onnxruntime(op: ops.Normalize, x: Array) -> Array:
 
 
 @pytest.mark.parametrize("far", [0.0, 1.0, 30.0])
-@pytest.mark.parametrize("scale", [1e-22, 1.0, 1e4, 1e18])
+@pytest.mark.parametrize("scale", [1e-41, 1e-22, 1.0, 1e4, 1e18])
 @each_kind
 def test_executions_of_points(op: ops.Normalize, scale: float, far: float) -> None:
     """NORMALIZE.FLOAT32: onnxruntime, and one pass, two passes and Welford's, spelled out."""
@@ -330,10 +336,13 @@ def rows_hold(
 def of_points(op: ops.Normalize, x: NodeBounds, points: list[Array]) -> Forms:
     """What the forms are at these points: bounds that hold for them alone."""
     weights = op.forms([x])
-    flat = np.float64(points).reshape(len(points), -1, 1, weights.shape[-1])
-    terms = flat * np.float64(weights[0])
-    found, error = terms.sum(-1), 2.0**-48 * abs(terms).sum(-1)
-    return Forms(weights, (found - error).min(0)[None], (found + error).max(0)[None])
+    exactly = exact(weights[0, 0])
+    sums = np.array([[(w * exact(p).ravel()).sum() for w in exactly] for p in points])
+    ends = [
+        [step(Fraction(int(v.p), int(v.q))) for v in choice]
+        for step, choice in ((fraction_down, sums.min(axis=0)), (fraction_up, sums.max(axis=0)))
+    ]
+    return Forms(weights, *(np.array(end)[None, None] for end in ends))
 
 
 def ascended(op: ops.Normalize, x: NodeBounds, rows: Array, made: Quotients) -> list[Array]:
@@ -396,6 +405,96 @@ def test_planes_about_another_centre(op: ops.Normalize, dtype: Any) -> None:
         rows = np.concatenate((np.eye(5), -np.eye(5)))
         for forms in (None, of_points(op, x, points)):
             rows_hold(op, x, rows, points, bare(op, x, dtype, forms))
+
+
+@each_kind
+def test_groups(op: ops.Normalize) -> None:
+    """NORMALIZE.TILT, BASE, CURVE, MOVES, MEAN: what is said of c and v, exactly at points, among
+    them shifts of all entries, which move no variance."""
+    r = np.random.default_rng(16)
+    for wide, far, n in itertools.product((0.0, 1e-6, 1.0), (0.0, 1e4), (2, 9, 200)):
+        x = op._groups(a_box(r, n, wide, 1.0, far))
+        low, high = x.lower[0], x.upper[0]
+        shift = (high - low).min() / 2 * 0.99
+        points = [x.centre[0], x.centre[0] + shift, low, high]
+        for chosen in (points, points[:1], points[:2]):
+            forms = of_points(op, x, chosen)
+            known = quotient.group(x, op.epsilon, op.centred, np.zeros((1, 1, 1)), forms)
+            for point in chosen:
+                group_holds(op, known, exact(point)[0], exact(x.centre[0])[0])
+
+
+def group_holds(op: ops.Normalize, known: quotient.Group, point: Array, centre: Array) -> None:
+    away, n = point - centre, len(point)
+    c = point - sum(point) / n if op.centred else point
+    v = sum(c * c) / n + q(op.epsilon)
+    assert q(known.least.item()) <= v <= q(known.most.item())
+    beyond = v - q(known.base.item()) - (exact(known.tilt[0, 0]) * away).sum()
+    assert -q(known.below.item()) <= beyond <= q(known.above.item())
+    assert not violations(known.lower[0, 0], known.upper[0, 0], c)
+    stray = c - exact(known.centre[0, 0]) - away + q(known.shared) * sum(away)
+    assert all(abs(s) <= q(a) for s, a in zip(stray, known.astray[0, 0], strict=True))
+
+
+@each_kind
+def test_gaps(op: ops.Normalize) -> None:
+    """NORMALIZE.SLOPE, GAP, CHORD: 1/√v about lines of roughly rounded slopes, and at points."""
+    r = np.random.default_rng(17)
+    for wide in (*(0.0,) * 40, 1e-6, 0.1):
+        x = op._groups(a_box(r, 6, wide, 1.0, 0.0))
+        known = quotient.group(x, op.epsilon, op.centred, np.full((1, 1, 1), 1e-9), None)
+        steep = 1 / (known.least * np.sqrt(known.most) + known.most * np.sqrt(known.least))
+        root = 1 / np.sqrt(known.base)
+        tilt = (steep * known.tilt).astype(np.float16).astype(np.float64)
+        if wide == 0:  # v alone: what evaluating the lines costs
+            nothing = 0.0 * known.base
+            known = replace(known, below=nothing, above=nothing, least=known.base, most=known.base)
+            w = 1 / flint.arb(q(known.base.item())).sqrt() - q(root.item())
+            low, high = quotient._gap(known, steep, 0.0 * tilt, root, x.radius)
+            assert not w < q(low.item()) and not w > q(high.item())
+            continue
+        low, high = quotient._gap(known, steep, tilt, root, x.radius)
+        off = np.sign(tilt - steep * known.tilt)[0, 0]
+        for sign in (0, 1, -1):
+            point = exact(x.centre[0, 0] + sign * off * x.radius[0, 0] * (1 - 1e-9))
+            away = point - exact(x.centre[0, 0])
+            c = point - sum(point) / 6 if op.centred else point
+            w = 1 / flint.arb(sum(c * c) / 6 + q(op.epsilon)).sqrt()
+            gap = w - q(root.item()) + (exact(tilt[0, 0]) * away).sum()
+            assert not gap < q(low.item()) and not gap > q(high.item())
+
+
+def test_sums_over_groups() -> None:
+    """NORMALIZE.ENDS: what 4096 gaps add up to."""
+    r, one = np.random.default_rng(18), np.ones((1, 4096, 1))
+    for _ in range(20):
+        gap = r.normal(size=one.shape)
+        zero, flat = 0.0 * one, np.zeros((1, 4096))
+        made = Quotients(one, one, zero, 0.0, one, one, (gap, gap), flat, flat, np.zeros(1))
+        d = np.zeros(1)
+        made.back(np.ones((1, 4096)), d, np.zeros(1, np.int64))
+        assert q(d[0]) <= sum(exact(gap.ravel()))
+
+
+def test_forms_about_zero() -> None:
+    """FORMS.CENTRE: bounds about a centre become bounds about 0."""
+    r = np.random.default_rng(19)
+    for _ in range(40):
+        weights = r.normal(size=(1, 1, 1, 9)).astype(np.float32)
+        centre = r.normal(size=(1, 9)) * 10.0 ** r.integers(-3, 9)
+        found = about_zero(weights, centre, [np.zeros(2)])
+        true = (exact(weights[0, 0, 0]) * exact(centre[0])).sum()
+        assert q(found.lower.item()) <= true <= q(found.upper.item())
+
+
+@each_kind
+def test_rows_that_underflow(op: ops.Normalize) -> None:
+    """NORMALIZE.LOSS."""
+    r = np.random.default_rng(20)
+    x = between([-1.0, 1.0, 2.0], [-0.5, 1.5, 2.5])
+    rows = np.array([[1.0, -1, 1], [-1, 1, 0], [1, 1, -1]]) * 2.0**-148
+    rows = np.concatenate((rows, -rows, rows / 2))
+    rows_hold(op, x, rows, inside(x, r, 20), bare(op, x, F32))
 
 
 @each_kind

@@ -95,6 +95,7 @@ CASES: dict[str, list[tuple[dict[str, Any], tuple[int, ...], int]]] = {
     "Mul": [({}, (4,), 2)],
     "MatMul": [({}, (3, 3), 2)],
     "Softmax": [({}, (3, 2), 1), ({"axis": 0}, (3, 2), 1)],
+    "LogSoftmax": [({}, (3, 2), 1), ({"axis": 0}, (3, 2), 1)],
     "Normalize": [({}, (3, 2), 1), ({"axis": 0, "epsilon": 0.1, "centred": False}, (3, 2), 1)],
     "LeakyRelu": [({"alpha": 0.1}, (4,), 1)],
     "PRelu": [({"slope": abs(weights(4))}, (4,), 1)],

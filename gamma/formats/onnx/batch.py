@@ -345,6 +345,7 @@ RULES: dict[str, Rule] = {
     "Split": _apart_from(0),
     "Gather": _apart_from(0),
     "Softmax": _apart_from(-1),
+    "LogSoftmax": _apart_from(-1),
     "LpNormalization": _apart_from(-1),
     "LayerNormalization": _apart_from(-1),
     "RMSNormalization": _apart_from(-1),

@@ -17,7 +17,7 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.softmax import along
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Value, Variable
-from gamma.ops import Log
+from gamma.ops import LogSoftmax
 
 
 def negative_log_likelihood(t: Translation, call: Call, inputs: Inputs) -> Value:
@@ -30,7 +30,7 @@ def softmax_cross_entropy(t: Translation, call: Call, inputs: Inputs) -> tuple[V
     x = variable(t, call, inputs)
     if len(x.dims) < 2:
         raise t.malformed(call, "takes (batch, classes, ...)")
-    chances = t.emit(call, Log(), along(t, call, x, 1), dims=x.dims)
+    chances = along(t, call, x, 1, LogSoftmax)
     return _loss(t, call, inputs, chances), chances
 
 

@@ -19,6 +19,7 @@ from gamma.formats.onnx import (
     rearrange,
     resize,
     shapes,
+    softmax,
     windows,
 )
 from gamma.formats.onnx.arguments import Inputs
@@ -142,6 +143,7 @@ TRANSLATORS: dict[str, Translator] = {
     "Shrink": elementwise.shrink,
     "Clip": elementwise.clip,
     "Pow": elementwise.power,
+    "LogSoftmax": softmax.softmax,
     "Softmax": masks.softmax,
     "Attention": attention.attention,
     "NegativeLogLikelihoodLoss": losses.negative_log_likelihood,

@@ -23,6 +23,7 @@ from gamma.ops import (
     Elementwise,
     Gather,
     Gemm,
+    LogSoftmax,
     MatMul,
     Mul,
     Normalize,
@@ -135,7 +136,7 @@ def _reduce_max(op: ReduceMax, parts: Sequence[Labels], shape: Shape) -> Labels:
     return _join(parts[0], op.axis)
 
 
-def _softmax(op: Softmax, parts: Sequence[Labels], shape: Shape) -> Labels:
+def _softmax(op: Softmax | LogSoftmax, parts: Sequence[Labels], shape: Shape) -> Labels:
     axis = op.axis % len(shape)
     return np.broadcast_to(np.expand_dims(_join(parts[0], axis), axis), shape)
 
@@ -184,6 +185,7 @@ RULES: dict[type, Rule] = {
     ReduceSum: _reduce_sum,
     ReduceMax: _reduce_max,
     Softmax: _softmax,
+    LogSoftmax: _softmax,
     Normalize: _normalize,
     Mul: _mul,
     MatMul: _matmul,

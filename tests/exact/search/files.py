@@ -330,7 +330,7 @@ def _product(s: Sheet, x: str, shape: Shape) -> Any:
 
 
 def _softmax(s: Sheet, x: str, shape: Shape) -> Any:
-    s.add("Softmax", x, axis=_whole(s, -len(shape), len(shape) - 1))
+    s.add(_choice(s, "Softmax", "LogSoftmax"), x, axis=_whole(s, -len(shape), len(shape) - 1))
 
 
 def _function(s: Sheet, x: str, shape: Shape) -> Any:

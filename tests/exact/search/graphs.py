@@ -114,6 +114,10 @@ def _softmax(n: Numbers, shape: Shape) -> Any:
     return ops.Softmax(axis, rng.integers(1, shape[axis] + 1, outer[-1:]))
 
 
+def _log_softmax(n: Numbers, shape: Shape) -> Any:
+    return ops.LogSoftmax(n.draw(st.integers(-len(shape), len(shape) - 1))) if shape else None
+
+
 def _normalize(n: Numbers, shape: Shape) -> Any:
     if not shape:
         return None
@@ -137,6 +141,7 @@ MAKERS: dict[str, Make] = {
     "ConvTranspose": _conv_transpose,
     "PRelu": _p_relu,
     "Softmax": _softmax,
+    "LogSoftmax": _log_softmax,
     "Normalize": _normalize,
 }
 SEVERAL = ("Add", "Concat", "Mul", "MatMul")

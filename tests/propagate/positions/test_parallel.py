@@ -137,6 +137,7 @@ def random_network(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> Net
             choices += [
                 ops.Gemm(rng.normal(size=(3, shape[-1]))),
                 ops.ReduceMax(int(rng.integers(rank))),
+                ops.LogSoftmax(int(rng.integers(-rank, rank))),
                 ops.Normalize(int(rng.integers(-rank, rank)), 0.1, bool(rng.integers(2))),
                 ops.Softmax(int(rng.integers(-rank, rank))),
                 ops.ReduceSum((int(rng.integers(rank)),), bool(rng.integers(2))),
