@@ -7,6 +7,7 @@
     res = gamma.verify(net, prop, timeout=60)           a Result with a three-valued verdict
     gamma.save(net, "model.safetensors")
     model = gamma.open_model("folder or .gguf")         a language model: .embed(ids), .network(n)
+    rng = gamma.ranges(model)                           every activation's range, for every prompt
 
 Every bound is sound in floating point. Names are imported on first use: ``import gamma`` is cheap.
 """
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from gamma.propagate import linear_bounds as linear_bounds
     from gamma.tensor.bounded import BoundedTensor as BoundedTensor
     from gamma.tensor.box import Box as Box
+    from gamma.verify.ranges import Ranges as Ranges
+    from gamma.verify.ranges import ranges as ranges
     from gamma.verify.result import Counterexample as Counterexample
     from gamma.verify.result import Result as Result
     from gamma.verify.verdict import verify as verify
@@ -60,6 +63,8 @@ _HOME = {
     "BoundedTensor": "gamma.tensor.bounded",
     "Box": "gamma.tensor.box",
     "Counterexample": "gamma.verify.result",
+    "Ranges": "gamma.verify.ranges",
+    "ranges": "gamma.verify.ranges",
     "Result": "gamma.verify.result",
     **dict.fromkeys(
         (

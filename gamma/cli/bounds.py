@@ -93,7 +93,7 @@ def _json(result: Result, layers: Layers | None) -> str:
 
 
 def _text(result: Result, layers: Layers | None, explain: bool) -> str:
-    from gamma.cli.report import explanation, facts, outputs
+    from gamma.cli.report import blocks, explanation, facts, outputs
 
     assert result.bounds is not None
     lines = ["BOUNDS  every output of the set lies inside", "", *outputs(*result.bounds)]
@@ -101,7 +101,7 @@ def _text(result: Result, layers: Layers | None, explain: bool) -> str:
         lines += ["", *_layer_table(layers)]
     if explain and result.explain:
         lines += ["", *explanation(result.explain)]
-    return "\n".join([*lines, "", *facts(result)])
+    return "\n".join([*lines, *blocks(result), "", *facts(result)])
 
 
 def _layer_table(layers: Layers) -> list[str]:

@@ -58,7 +58,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return 0
     if args.command is None:
         parser.error(
-            "no command given: verify, bounds, suite, inspect, info, bench, tune or completion"
+            "no command given: verify, bounds, ranges, suite, "
+            "inspect, info, bench, tune or completion"
         )
     if args.command == "completion":
         from gamma.cli.completion import script

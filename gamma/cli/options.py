@@ -71,6 +71,7 @@ def build_parser() -> Parser:
 
     _verify(command("verify", "decide a property of a network"))
     _bounds(command("bounds", "print certified output bounds, no verdict"))
+    _ranges(command("ranges", "print the range of every activation, for every prompt or input"))
     _suite(command("suite", "verify a list of instances, one durable record for each"))
     inspect = command("inspect", "print layers, shapes and what is supported")
     _model(inspect)
@@ -103,6 +104,7 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     _model(parser)
     _inputs(parser, label=True)
+    _storage(parser)
     _computation(parser, DECIDING)
     _branching(parser)
     search = parser.add_argument_group("search for a witness")
@@ -119,6 +121,18 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _storage(parser: argparse.ArgumentParser) -> None:
+    kept = parser.add_argument_group("activations in few bits, for every prompt or input")
+    kept.add_argument(
+        "--ranges",
+        choices=("f16", "bf16", "int8"),
+        help="prove that no activation overflows in this format; see gamma ranges",
+    )
+    kept.add_argument(
+        "--scale", type=values.scale, default=1.0, metavar="S", help="of int8, default: 1"
+    )
+
+
 def _bounds(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     _inputs(parser, label=False)
@@ -127,6 +141,29 @@ def _bounds(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--explain", action="store_true", help="the plan of the memory")
     output.add_argument("--all-layers", action="store_true", help="the bounds of every node")
     _file(output, "--npz", metavar="FILE", help="write the arrays to a NumPy .npz file")
+
+
+def _ranges(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Print the proved range of every activation: of a language model for every prompt, of "
+        "another network for every input; or for the input set that is given."
+    )
+    _model(parser)
+    _inputs(parser, label=False)
+    how = parser.add_argument_group("computation")
+    how.add_argument(
+        "--storage",
+        choices=("real", "f16", "bf16"),
+        default="f16",
+        help="ranges hold when activations are kept in this format, too; default: f16",
+    )
+    how.add_argument("--timeout", type=values.seconds, metavar="S", help="stop after S seconds")
+    how.add_argument(
+        "--threads", type=values.positive, metavar="N", help="threads, default: all cores"
+    )
+    output = _output(parser)
+    output.add_argument("--all-layers", action="store_true", help="every node, one by one")
+    _file(output, "--picture", metavar="FILE", help="draw the ranges: .svg or .png")
 
 
 def _suite(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ def text(result: Result, explain: bool = False) -> str:
         lines += ["", *witness(result.counterexample)]
     if result.margins and result.counterexample is None:
         lines += ["", *margins(result)]
-    lines += ["", *facts(result)]
+    lines += [*blocks(result), "", *facts(result)]
     if explain and result.explain:
         lines += ["", *explanation(result.explain)]
     return "\n".join(lines)
@@ -96,6 +96,22 @@ def outputs(lower: Any, upper: Any) -> list[str]:
                 f"  {prefix}Y_{i:<3} {ends:<30} {picture.interval(a, z, span, cells, unicode)}"
             )
     return lines
+
+
+def blocks(result: Result) -> list[str]:
+    """Of a language model, block by block: mean width, its share of the norm cap, vacuous."""
+    rows = [
+        (
+            str(b["block"]),
+            b["node"][:40],
+            picture.number(b["width"]),
+            "" if b["share"] is None else f"{b['share']:.4f}",
+            "vacuous" if b["vacuous"] else "",
+        )
+        for b in result.blocks
+    ]
+    head = ("block", "node", "mean width", "of norm cap", "")
+    return ["", *picture.table(rows, head, (True, False, True, True, False))] if rows else []
 
 
 def facts(result: Result) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 import time
 from dataclasses import replace
 
-from gamma.cli import bounds, prompts
+from gamma.cli import bounds, prompts, ranges
 from gamma.cli.inputs import network_and_question
 from gamma.cli.options import check_combination, in_options, streaming
 from gamma.cli.output import Progress, check_writable, deliver
@@ -22,9 +22,11 @@ STATUS = {"verified": 0, "violated": 3, "unknown": 4, "timeout": 5}
 
 def run(args: argparse.Namespace) -> int:
     """Verify, deliver the result, return the exit status."""
-    check_combination(args)
-    check_writable(args.output)
     form = _form(args)
+    check_writable(args.output)
+    if args.ranges is not None:
+        return _ranges(args, form)
+    check_combination(args)
     if args.property is None and args.label is None:
         if form == "vnncomp" or not prompts.asked(args):
             raise UsageError(
@@ -43,6 +45,15 @@ def run(args: argparse.Namespace) -> int:
     notes = tuple(map(in_options, result.notes))
     result = replace(result, seconds=seconds, notes=notes, limit=limit)
     deliver(render(result, form, args.explain), args.output)
+    return STATUS[result.verdict]
+
+
+def _ranges(args: argparse.Namespace, form: str) -> int:
+    """Whether no activation overflows in the format of --ranges."""
+    result, lines = ranges.verdict(args)
+    if form == "vnncomp":
+        raise UsageError("--format vnncomp needs --property or --label")
+    deliver(result.to_json() if form == "json" else "\n".join(lines), args.output)
     return STATUS[result.verdict]
 
 

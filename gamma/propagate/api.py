@@ -17,6 +17,8 @@ from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.blocks import boxes_per_share
+from gamma.propagate.caps import block_table, joined, norm_caps
+from gamma.propagate.domain import Domain
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.looseness import losses
@@ -59,6 +61,7 @@ class Analysis:
         seconds: by phase. layers: one dict per node (name, op, shape, unstable, width, seconds),
             summed or averaged over the boxes.
         output: float64 ends (*output shape) that enclose the outputs over all boxes asked about.
+        blocks: of a language model, see `gamma.propagate.caps.block_table`.
         path: how rows went down, when that was asked for.
         plan: of the memory, when there was a limit or streaming.
     """
@@ -70,6 +73,7 @@ class Analysis:
     layers: list[dict[str, Any]] = field(default_factory=list)
     output: tuple[Float64, Float64] | None = None
     path: str = ""
+    blocks: list[dict[str, Any]] = field(default_factory=list)
     plan: MemoryPlan | None = None
 
     def explain(self) -> list[dict[str, Any]]:
@@ -123,9 +127,8 @@ def _walks(
 ) -> tuple[Callable[[Box], Walk], int, MemoryPlan | None]:
     """What makes a walk, how many boxes one takes, and the plan when memory was asked about."""
     step = boxes_at_once(net)
-    start_walk = partial(alpha_walk if options.method == "alpha" else walk, net, options=options)
     if streaming is None and not limit:
-        return start_walk, step, None
+        return _in_memory(net, options, box), step, None
     if options.method == "alpha":
         raise UsageError("method alpha keeps all bounds in memory: leave out the memory limit")
     config = streaming or StreamingConfig()
@@ -136,10 +139,18 @@ def _walks(
     method, row_bytes = options.method, options.row_bytes
     plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes)
     if not config.enable_crown_streaming:
-        return start_walk, step, plan
+        return _in_memory(net, options, box), step, plan
     chosen = replace(options, row_bytes=plan.row_bytes)
     start = partial(streamed_walk, net, options=chosen, config=plan.config)
     return start, max(1, plan.boxes), plan
+
+
+def _in_memory(net: Network, options: Options, box: Box) -> Callable[[Box], Walk]:
+    """A walk over some of the boxes, which norm caps are known of."""
+    start = partial(alpha_walk if options.method == "alpha" else walk, net, options=options)
+    thrifty = options.method == "ibp"
+    caps = norm_caps(net, box, options.guarantee, thrifty, options.deadline)
+    return (lambda part: start(Domain(part, caps))) if caps else start
 
 
 def _own_threads(net: Network, method: str) -> AbstractContextManager[None]:
@@ -172,6 +183,7 @@ def bounds(
     streaming: StreamingConfig | None = None,
     max_memory_bytes: int = 0,
     steps: int = 20,
+    blocks: list[dict[str, Any]] | None = None,
 ) -> Any:
     """Certified bounds on the outputs for every input in ``box``.
 
@@ -189,6 +201,7 @@ def bounds(
         streaming: keep bounds in a store, read weights when they are used (`StreamingConfig`).
         max_memory_bytes: a limit for this call; streams as it needs to.
         steps: descents by which method "alpha" raises each row; twice as many for the outputs.
+        blocks: filled with the table of a language model's blocks, `caps.block_table`.
 
     Returns:
         BoundedTensor of shape (*output_shape) or (batch, *output_shape), in the rows' dtype; it
@@ -211,18 +224,25 @@ def bounds(
     if intermediate:
         nodes = [k for k in range(net.output + 1) if k == net.output or not net.nodes[k].inner]
 
+    tables: list[list[dict[str, Any]]] = []
+
     def ends(start: int) -> list[tuple[Array, Array]]:
         with telemetry.measure("bounds", boxes=min(step, count - start)):
             made = start_walk(many.slice(start, start + step))
             # A few output rows cost little in float64 and pay no float32 charge.
             output = (made.in_float64() if few else made).output()
             known = [output if index == net.output else made.ask(index) for index in nodes]
+            if blocks is not None:
+                tables.append(block_table(net, made.bounds, made.domain.facts))
         return [to_output(k.lower, k.upper, options.dtype) for k in known]
 
     shares = [partial(ends, start) for start in range(0, count, step)]
     parallel = not options.refines and streaming is None and not max_memory_bytes
     with _own_threads(net, method):
         parts = workers.run(shares) if parallel else [share() for share in shares]
+    for table in tables:
+        assert blocks is not None
+        blocks[:] = joined(blocks, table)
     found = {net.nodes[index].name: [part[k] for part in parts] for k, index in enumerate(nodes)}
     tensors = {name: _joined(parts, single) for name, parts in found.items()}
     return tensors if intermediate else tensors[net.nodes[net.output].name]
@@ -344,6 +364,8 @@ def _describe(made: Walk, result: Analysis) -> None:
     if result.output is not None:
         low, high = np.minimum(low, result.output[0]), np.maximum(high, result.output[1])
     result.output = low, high
+    table = block_table(made.network, made.bounds, made.domain.facts)
+    result.blocks = joined(result.blocks, table)
     for index, known in enumerate(made.bounds):
         node = made.network.nodes[index]
         with np.errstate(all="ignore"):

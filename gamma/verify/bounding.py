@@ -59,6 +59,7 @@ def bound_outputs(
     dtype_used = ""
     notes: tuple[str, ...] = ()
     plan: MemoryPlan | None = None
+    blocks: list[dict[str, Any]] = []
     with limited_threads(threads):
         try:
             many = box.batched(net.input_shape)
@@ -81,6 +82,7 @@ def bound_outputs(
                     intermediate=layers is not None,
                     deadline=deadline,
                     streaming=streaming,
+                    blocks=None if streaming else blocks,
                 )
             if layers is not None:
                 layers |= {name: (b.lower, b.upper) for name, b in out.items()}
@@ -107,6 +109,7 @@ def bound_outputs(
         property=property_record(prop),
         environment=environment(),
         explain={"nodes": [], "memory": plan.to_dict()} if explain and plan else None,
+        blocks=tuple(blocks),
         dtype=dtype_used,
         notes=(*reading_notes(net), *notes),
     )

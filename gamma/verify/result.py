@@ -126,6 +126,7 @@ class Result:
     property: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     explain: dict[str, Any] | None = None
+    blocks: tuple[dict[str, Any], ...] = ()
     dtype: str = ""
     notes: tuple[str, ...] = ()
     branched: Branched | None = None
@@ -160,6 +161,7 @@ class Result:
             "model": self.model,
             "property": self.property,
             "environment": self.environment,
+            "blocks": [_row(block) for block in self.blocks],
             "dtype": self.dtype,
             "notes": list(self.notes),
             "branching": None if self.branched is None else self.branched.to_dict(),
@@ -170,6 +172,11 @@ class Result:
     def to_json(self, indent: int | None = 2) -> str:
         """The result as one JSON object (strict JSON: infinities are the strings "inf", "-inf")."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+
+def _row(block: dict[str, Any]) -> dict[str, Any]:
+    """A block's row of the table, its numbers for strict JSON."""
+    return {k: number(v) if isinstance(v, float) else v for k, v in block.items()}
 
 
 def number(value: float) -> float | str:

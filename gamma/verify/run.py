@@ -20,6 +20,7 @@ from gamma.propagate import (
     expected_seconds,
     lower_bounds,
 )
+from gamma.propagate.caps import joined
 from gamma.tensor.box import Box
 from gamma.verify.advice import advice
 from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
@@ -78,6 +79,7 @@ class Run:
         self.used: list[str] = []
         self.dtype_used = ""
         self.explained: list[dict[str, Any]] = []
+        self.blocks: list[dict[str, Any]] = []
         self.path = ""
         self.bounds: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
         self.seconds["rows"] = time.monotonic() - start
@@ -218,7 +220,7 @@ class Run:
             progress=self.progress,
             explain=self.explain,
         )
-        self.plan = analysis.plan
+        self.plan, self.blocks = analysis.plan, joined(self.blocks, analysis.blocks)
         self._record(rows, analysis.lower, forms)
         self._enclose(analysis.output)
         self.used += [name for name in analysis.used if name not in self.used]
@@ -279,6 +281,7 @@ class Run:
             property=property_record(self.prop),
             environment=environment(),
             explain=explain,
+            blocks=tuple(self.blocks),
             dtype=self.dtype_used,
             notes=self._notes(found),
             limit=self.timeout,

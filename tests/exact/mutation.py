@@ -457,14 +457,14 @@ MUTANTS = (
     ),
     Mutant("RANGE.STORED", RV, "lost = reach * self.unit * SLACK + self.quantum", "lost = 0.0"),
     Mutant("RANGE.STRAY", RV, "stray = (self.stray + unit *", "stray = (self.stray + 0.0 *"),
-    Mutant("RANGE.ERROR", RV, "self.error + unit * reach + quantum", "self.error"),
+    Mutant("RANGE.ERROR", RV, "self.error + unit * self._places(reach) + quantum", "self.error"),
     Mutant("RANGE.SQUARE", RD, "off * off / n * (1 - 2.0**-40)", "off * off / n * 1.001"),
     Mutant("RANGE.HEADS", RA, "form = layout.apart(form, heads, node.shape)", "pass"),
     Mutant(
         "RANGE.CHANCES",
         RV,
-        "excess = (excess + (1 + excess) * self.unit",
-        "excess = (0.0 * self.unit",
+        "excess + (1 + excess) * self.unit + max(known.shape[-1], terms) * self.quantum",
+        "0.0",
     ),
     Mutant(
         "RANGE.HULL",

@@ -239,3 +239,48 @@ def test_constants_that_differ_from_position_to_position_count_with_their_hull()
     lower, upper = range_walk(builder.build(1), source)[1].bounds
     assert (lower[:, 0] <= -2).all() and (upper[:, 0] >= 4).all()
     assert (lower[:, 1] <= -7).all() and (upper[:, 1] >= 5).all() and math.isfinite(upper.max())
+
+
+def test_rounding_of_an_image_is_read_by_what_comes_after() -> None:
+    W, zero = np.zeros((1, 2), np.float32), np.zeros((1, 2))
+    source = Sphere(1, np.ones((1, 2)), zero, zero, 1.0)
+    ones = np.ones((1, 1))
+    form = Image(
+        Matrix(W), source, np.zeros((1, 1), int), np.zeros((1, 1), int), ones, ones, 0 * ones
+    )
+    kept = FORMATS["f16"].stored(Known((1, 1), ones, ones, form))
+    end = np.full((1, 1), np.inf)
+    found = dense(Matrix(np.full((1, 1), np.float32(8))), None, Known((1, 1), -end, end, kept.form))
+    assert found.upper[0, 0] >= 8 * (1 + 2.0**-11) and found.lower[0, 0] <= 8 * (1 - 2.0**-11)
+
+
+def test_a_rotation_that_is_rounded_at_every_step_stays_inside() -> None:
+    """Both products and their sum are rounded up: more than one rounding allows."""
+    angle, k, f = 0.7868211972398474, 1.45703125, np.float16
+    builder = Builder(ops.Input(), (1, 1, 2))
+    other = builder.add(ops.Gather(np.array([1, 0]), (1, 1, 2)), 0)
+    cos = builder.add(ops.Scale(np.full(2, math.cos(angle))), 0)
+    sin = builder.add(ops.Scale(math.sin(angle) * np.array([-1.0, 1.0])), other)
+    net = builder.build(builder.add(ops.Add(), cos, sin))
+    end = np.full((1, 1, 2), k)
+    found = range_walk(net, Known((1, 1, 2), -end, end), FORMATS["f16"])[-1]
+    most = float(f(f(math.cos(angle) * k) + f(math.sin(angle) * k)))
+    assert math.sqrt(2) * k * (1 + 2.0**-11) < most <= found.upper.max()
+
+
+def test_chances_that_were_rounded_sum_to_one_within_their_excess() -> None:
+    rng = np.random.default_rng(10)
+    powers = np.exp(rng.normal(0, 3, (2000, 9)))
+    chances = powers / powers.sum(axis=1, keepdims=True)
+    kept = chances.astype(np.float16).astype(float)
+    zero = np.zeros((1, 9))
+    excess = FORMATS["f16"].stored(Known((1, 9), zero, zero + 1, None, 0.0)).excess
+    away = abs(kept.sum(axis=1) - 1).max()
+    assert excess is not None and 2.0**-13 < away <= excess
+    builder = Builder(ops.Input(), (1, 9))
+    p = builder.add(ops.Softmax(), 0)
+    values = builder.add(ops.Scale(np.zeros(1), np.ones(9)), 0)
+    mixed = builder.add(ops.MatMul(), p, builder.add(ops.Reshape((9, 1)), values))
+    end = np.full((1, 9), 20.0)
+    found = range_walk(builder.build(mixed), Known((1, 9), -end, end), FORMATS["f16"])[-1]
+    assert found.upper.max() >= 1 + away + 2.0**-11

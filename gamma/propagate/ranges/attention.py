@@ -22,23 +22,38 @@ from gamma.propagate.ranges.sets import SLACK, TINY, Form, Image, Known
 from gamma.tensor import rounding
 
 Float64 = npt.NDArray[np.float64]
+REAL = Precision("real", np.dtype(np.float64))
 
 
 def softmax(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
-    """Chances. How many there are is left open: they lie in [0, 1] and sum to 1."""
-    op = node.op
+    """Chances: in [0, 1], with sum 1; the image of the scores where positions are told apart."""
+    op, (x,) = node.op, inputs
     assert isinstance(op, Softmax)
     rank = len(node.shape)
     last = op.axis % rank == rank - 1
     lower, upper = np.zeros((1,) * rank), np.ones((1,) * rank)
-    return Known(node.shape, lower, upper, None, 0.0 if last else None)
+    made = Known(node.shape, lower, upper, None, 0.0 if last else None)
+    if x.lower.shape[op.axis % rank] == 1 or walk.everywhere:
+        return made
+    found = op.propagate([full_bounds(x)], REAL)
+    return made.within(found.lower[0], found.upper[0])
+
+
+def full_bounds(x: Known) -> NodeBounds:
+    """As the one box of a batch."""
+    low, high = (np.array(end)[None] for end in x.bounds)
+    return NodeBounds(low, high, rounding.midpoint(low, high))
 
 
 def matmul(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
     """Means of values where the left side sums to 1, else products of vectors."""
     a, b = inputs
     if a.excess is not None:
-        return _means(node, a, b)
+        made = _means(node, a, b)
+        if walk.everywhere or a.lower.size == 1:
+            return made
+        better = _products(node, a, b)
+        return made.within(better.lower, better.upper)
     made = _products(node, a, b)
     if a.form is None and b.form is None:
         return made
@@ -56,7 +71,7 @@ def _products(node: Node, a: Known, b: Known) -> Known:
         wide[axis] = x.shape[axis]
         low, high = (np.array(np.broadcast_to(e, wide))[None] for e in (x.lower, x.upper))
         bounds.append(NodeBounds(low, high, rounding.midpoint(low, high)))
-    found = op.propagate(bounds, Precision("real", np.dtype(np.float64)))
+    found = op.propagate(bounds, REAL)
     lower, upper = found.lower[0], found.upper[0]
     return Known(
         node.shape,

@@ -38,7 +38,10 @@ class Context:
     Attributes:
         known: of the nodes so far. storage: how activations are kept.
         everywhere: what is said holds at every position, not at those of this network alone.
-        positions: the most positions that are spoken of. turns, factors: rotary positions, by the
+        positions: the most positions that are spoken of.
+        norms_alone: a norm's output is taken to be any point of its sphere.
+        thrifty: norms of whole layers, which cost as much as all else, are left out.
+        turns, factors: rotary positions, by the
             names of their sums, and of the products in them.
     """
 
@@ -46,6 +49,8 @@ class Context:
     storage: Storage
     everywhere: bool = False
     positions: int = 0
+    norms_alone: bool = False
+    thrifty: bool = False
     known: list[Known] = field(default_factory=list)
     turns: dict[str, Turn] = field(default_factory=dict)
     factors: frozenset[str] = frozenset()

@@ -68,31 +68,27 @@ def gathered(op: Gather, known: Known) -> Known | None:
 def collapsed(known: Known) -> Known:
     """With length 1 along every axis but the last where all places know the same."""
     for axis in range(len(known.shape) - 1):
-        if max(known.lower.shape[axis], known.upper.shape[axis]) > 1:
-            known = _collapsed(known, axis)
+        ends = known.lower, known.upper
+        if max(e.shape[axis] for e in ends) > 1 and all(_same(e, axis) for e in ends):
+            low, high = (e.take([0], axis) for e in ends)
+            known = replace(known, lower=low, upper=high)
+        if isinstance(known.form, Image):
+            known = replace(known, form=_collapsed(known.form, known.shape, axis))
     return known
 
 
-def _collapsed(known: Known, axis: int) -> Known:
-    form = known.form
-    parts: list[Array] = [known.lower, known.upper]
-    if isinstance(form, Image):
-        form = replace(form, block=_labels(form, known.shape, axis))
-        parts += [form.row, form.block, form.scale, form.shift, form.error]
-    if not all(_same(part, axis) for part in parts):
-        return known
-
-    def first(array: Array) -> Array:
-        return array.take([0], axis)
-
-    if isinstance(form, Image):
-        form = _each(form, first)
-    return replace(known, lower=first(known.lower), upper=first(known.upper), form=form)
+def _collapsed(form: Image, shape: Shape, axis: int) -> Image:
+    """The same where all places along ``axis`` read alike; the error is the most of any."""
+    made = replace(form, block=_labels(form, shape, axis))
+    if not all(_same(part, axis) for part in (made.row, made.block, made.scale, made.shift)):
+        return form
+    error = made.error.max(axis=axis, keepdims=True)
+    return replace(_each(made, lambda a: a.take([0], axis)), error=error)
 
 
 def _same(array: Array, axis: int) -> bool:
     """Whether all places along ``axis`` hold the same."""
-    return bool((array == array.take([0], axis)).all())
+    return array.shape[axis] == 1 or bool((array == array.take([0], axis)).all())
 
 
 def _labels(form: Image, shape: Shape, axis: int) -> Array:

@@ -32,7 +32,6 @@ from gamma.ops import (
 )
 from gamma.ops.bounds import NodeBounds, clean
 from gamma.ops.products import image
-from gamma.ops.tables import Precision
 from gamma.propagate.interval import interval_step
 from gamma.propagate.ranges import attention, layout, rotary
 from gamma.propagate.ranges.context import Context
@@ -46,7 +45,6 @@ Rule = Callable[[Context, Node, Sequence[Known]], Known]
 
 SHRINKING = (Relu, Gelu, Silu, Tanh, HardSwish)
 """Functions with |f(x)| <= |x| everywhere."""
-REAL = Precision("real", np.dtype(np.float64))
 
 
 def known_of(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
@@ -61,9 +59,7 @@ def known_of(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
 
 def plain(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
     """The operator's own interval rule on every entry."""
-    full = [[np.array(end)[None] for end in x.bounds] for x in inputs]
-    bounds = [NodeBounds(a, b, rounding.midpoint(a, b)) for a, b in full]
-    found = interval_step(node, bounds, "real")
+    found = interval_step(node, [attention.full_bounds(x) for x in inputs], "real")
     return layout.collapsed(Known(node.shape, found.lower[0], found.upper[0]))
 
 
@@ -74,9 +70,14 @@ def _function(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
         return plain(walk, node, inputs)
     lower, upper = op.interval(*(np.array(end)[None] for end in (x.lower, x.upper)))
     form: Form | None = None
-    if isinstance(op, SHRINKING) and x.form is not None and not _only_gates(walk, node):
+    if _norms(walk, x) and isinstance(op, SHRINKING) and not _only_gates(walk, node):
         form = _ball(x, 1.0)
     return Known(node.shape, lower[0], upper[0], form)
+
+
+def _norms(walk: Context, x: Known) -> bool:
+    """Whether the norm of x is worth finding: it is known, or a layer's may be asked for."""
+    return isinstance(x.form, Sphere) or (x.form is not None and not walk.thrifty)
 
 
 def _only_gates(walk: Context, node: Node) -> bool:
@@ -102,9 +103,12 @@ def _normalize(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
     if op.axis % len(x.shape) != len(x.shape) - 1:
         return plain(walk, node, inputs)
     d, x = x.shape[-1], layout.collapsed(x)
+    if walk.norms_alone:
+        end = np.full((1,) * len(x.shape), np.inf)
+        x = Known(x.shape, -end, end)
     wide = (*x.lower.shape[:-1], d)
     low, high = (np.array(np.broadcast_to(e, wide))[None] for e in (x.lower, x.upper))
-    found = op.propagate([NodeBounds(low, high, rounding.midpoint(low, high))], REAL)
+    found = op.propagate([NodeBounds(low, high, rounding.midpoint(low, high))], attention.REAL)
     made = Known(node.shape, found.lower[0], found.upper[0])
     if not math.isfinite(made.largest):  # 0/0 is among the inputs
         return made
@@ -131,10 +135,13 @@ def _scale(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
     (s_low, s_high), (t_low, t_high) = (_hull(c, same) for c in (scale, shift))
     doubt = doubt.max(axis=tuple(a for a in same if doubt.shape[a] > 1), keepdims=True)
     lower, upper = image(*np.broadcast_arrays(x.lower, x.upper, s_low, s_high))
-    far = np.maximum(abs(s_low), abs(s_high)) * x.reach
-    off = (far * (op.scale_error * SLACK) + doubt) * SLACK
+    off = doubt
+    if op.scale_error:
+        far = np.maximum(abs(s_low), abs(s_high)) * x.reach
+        off = (far * (op.scale_error * SLACK) + doubt) * SLACK
     middle = 0.5 * t_low + 0.5 * t_high
-    away = rounding.radius_about(t_low, t_high, middle) + off
+    lead = tuple(range(len(x.shape) - 1))
+    away = rounding.radius_about(t_low, t_high, middle) + off.max(axis=lead, keepdims=True)
     form = x.form
     if not np.array_equal(s_low, s_high):
         form = None
@@ -173,7 +180,7 @@ def _mul(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
     lower, upper = image(*np.broadcast_arrays(*ends))
     form: Form | None = None
     if a.shape == b.shape and not (a.form is None and b.form is None):
-        balls = [_ball(x, y.largest) for x, y in ((a, b), (b, a)) if x.form is not None]
+        balls = [_ball(x, y.largest) for x, y in ((a, b), (b, a)) if _norms(walk, x)]
         form = min((s for s in balls if s is not None), key=lambda s: s.radius, default=None)
     return Known(node.shape, lower, upper, form)
 

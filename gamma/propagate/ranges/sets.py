@@ -99,14 +99,20 @@ class Image:
 
     def scaled(self, scale: Float64, shift: Float64, doubt: Float64, reach: Float64) -> Image:
         """scale·y + shift; ``reach`` is at least |y|."""
-        moved = self.shift * scale + shift
+        moved, reach = self.shift * scale + shift, self._places(reach)
         size = (reach + abs(self.shift)) * abs(scale) + abs(shift) + abs(moved)
         error = (self.error * abs(scale) + doubt + 2.0**-50 * size + TINY) * SLACK
         return replace(self, scale=self.scale * scale, shift=moved, error=error)
 
     def rounded(self, unit: float, quantum: float, reach: Float64) -> Image:
         """With every entry rounded once; ``reach`` is at least |y|."""
-        return replace(self, error=(self.error + unit * reach + quantum) * SLACK)
+        return replace(self, error=(self.error + unit * self._places(reach) + quantum) * SLACK)
+
+    def _places(self, reach: Float64) -> Float64:
+        """The most of all places along axes that tell no rows and no blocks apart."""
+        both = zip(self.row.shape, self.block.shape, strict=True)
+        alike = tuple(a for a, n in enumerate(both) if n == (1, 1))
+        return np.asarray(reach.max(axis=alike, keepdims=True))
 
     def norm(self, axis: int) -> Float64 | None:
         """At least ‖y‖ along ``axis``, whose length becomes 1; None where entries share no x."""
@@ -151,6 +157,11 @@ class Known:
     def largest(self) -> float:
         """The largest size of all entries."""
         return float(self.reach.max())
+
+    @property
+    def finite(self) -> bool:
+        """Whether every end is."""
+        return bool(np.isfinite(self.lower).all() and np.isfinite(self.upper).all())
 
     def norm(self, axis: int) -> Float64:
         """At least the norm along ``axis``, whose length becomes 1."""

@@ -33,16 +33,23 @@ def range_walk(
     *,
     everywhere: bool = False,
     positions: int = 0,
+    norms_alone: bool = False,
+    thrifty: bool = False,
     deadline: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Known]:
     """What is known of every node up to the output when the input is in ``source``.
 
+    ``everywhere``: rotary positions may be any, not those of this network alone; ``positions`` are
+    the most there are. ``norms_alone``: nothing is taken over from in front of a norm. ``thrifty``:
+    without the norms of feed-forward layers.
+
     Raises ResourceError when the deadline (time.monotonic) has passed.
     """
     turns = rotary.turns_of(network)
     factors = [n for t in turns.values() if everywhere and t.pure for n in t.factors]
-    walk = Context(network, storage, everywhere, positions, [], turns, frozenset(factors))
+    walk = Context(network, storage, everywhere, positions, norms_alone, thrifty)
+    walk.turns, walk.factors = turns, frozenset(factors)
     walk.known.append(storage.stored(source, positions))
     # gamma's threads share the weights: threads of the BLAS would take the processors from them.
     alone = nullcontext() if workers.workers() == 1 else threads.limit_blas(1)

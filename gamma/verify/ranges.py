@@ -1,0 +1,316 @@
+"""Ranges of activations: for every prompt of a language model, or for a set of inputs.
+
+Nothing depends on a radius: behind a norm a vector has bounded length, whatever the input, and what
+reads it is bounded by its weights. See `gamma.propagate.ranges` and docs/transformers.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.network.graph import Network
+from gamma.ops.base import Linear
+from gamma.propagate.ranges import FORMATS, Known, range_walk
+from gamma.runtime import workers
+from gamma.tensor import probe
+from gamma.tensor.bounded import BoundedTensor
+from gamma.tensor.box import Box
+from gamma.tensor.weights import Weight
+from gamma.verify.choices import check_options
+from gamma.verify.describe import model_record, reading_notes
+from gamma.verify.environment import environment, peak_bytes
+from gamma.verify.result import Result, Verdict, number
+from gamma.verify.verdict import limited_threads
+
+if TYPE_CHECKING:
+    from gamma.architectures.model import Model
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+
+SCHEMA = "gamma.ranges/1"
+INT8 = 127
+_FEW_POSITIONS = 2
+
+
+@dataclass(frozen=True)
+class Range:
+    """The range of one activation.
+
+    Attributes:
+        name, operator, shape: of its node; the first axis of a prompt's are its positions.
+        lower, upper: least and greatest entry, proved.
+        inner: a step within an operator, whose name no file knows.
+        moved: entries of an earlier activation in other places.
+        observed: least and greatest entry for the prompts that were tried.
+    """
+
+    name: str
+    operator: str
+    shape: tuple[int, ...]
+    lower: float
+    upper: float
+    inner: bool = False
+    moved: bool = False
+    observed: tuple[float, float] | None = None
+
+    @property
+    def largest(self) -> float:
+        """The largest size of an entry; infinite where nothing is proved."""
+        return max(-self.lower, self.upper)
+
+    @property
+    def int8_scale(self) -> float:
+        """The least scale with which round(x/scale) always fits into int8."""
+        return self.largest / INT8 * (1 + 2.0**-50)
+
+    def headroom(self, name: str) -> float:
+        """How often the range fits into the format ``name``: 0 where nothing is proved."""
+        most = FORMATS[name].largest if name != "int8" else float(INT8)
+        return most / self.largest if self.largest else math.inf
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "name": self.name,
+            "operator": self.operator,
+            "shape": list(self.shape),
+            "lower": number(self.lower),
+            "upper": number(self.upper),
+            "inner": self.inner,
+            "headroom": {name: number(self.headroom(name)) for name in FORMATS},
+            "int8_scale": number(self.int8_scale),
+            "observed": None if self.observed is None else list(self.observed),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Ranges:
+    """Ranges of all activations.
+
+    Attributes:
+        tensors: in the order of evaluation. storage: they hold for real arithmetic and, unless it
+            is "real", for activations rounded to this format at every operator.
+        about: the inputs they hold for, in words.
+        known: node -> both ends of every entry, of the node's shape.
+    """
+
+    tensors: tuple[Range, ...]
+    storage: str
+    about: str
+    known: dict[str, tuple[Float64, Float64]] = field(repr=False, default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> BoundedTensor:
+        """Both ends of every entry of one activation. KeyError for a name that no node has."""
+        return BoundedTensor(*(np.array(end) for end in self.known[name]))
+
+    def beyond(self, name: str, scale: float = 1.0) -> tuple[Range, ...]:
+        """Activations of which it is not proved that the format ``name`` holds them.
+
+        "int8" holds round(x/scale). Raises UsageError for ranges that are not about the format.
+        """
+        if name != "int8" and name != self.storage:
+            raise UsageError(f"these ranges are about storage {self.storage}, not {name}")
+        most = scale * (INT8 + 0.5) * (1 - 2.0**-50) if name == "int8" else FORMATS[name].largest
+        return tuple(r for r in self.tensors if not r.largest <= most)
+
+    def to_dict(self) -> dict[str, Any]:
+        """One object, schema ``gamma.ranges/1``."""
+        found: dict[str, Any] = {
+            "schema": SCHEMA,
+            "about": self.about,
+            "storage": self.storage,
+            "tensors": [r.to_dict() for r in self.tensors],
+        }
+        if self.storage in FORMATS:
+            beyond = [r.name for r in self.beyond(self.storage)]
+            verdict = "not proved" if beyond else "impossible"
+            found["overflow"] = {"format": self.storage, "verdict": verdict, "not_proved": beyond}
+        return found | {
+            "seconds": self.seconds,
+            "memory": {"peak_bytes": peak_bytes()},
+            "model": self.model,
+            "environment": environment(),
+            "notes": list(self.notes),
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The object as JSON; infinities are strings."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+
+def ranges(
+    model: Network | Model,
+    box: Box | None = None,
+    *,
+    storage: str = "f16",
+    observed: Sequence[Array] = (),
+    output: str | None = None,
+    timeout: float | None = None,
+    threads: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Ranges:
+    """Proved ranges of every activation.
+
+    Args:
+        model: a language model (`gamma.open_model`), for every prompt of any length that it takes;
+            or a network.
+        box: the inputs of a network; all real inputs without one.
+        storage: "real" arithmetic alone; or also that "f16" or "bf16" keep every activation, each
+            the exact result of its operator on kept inputs, rounded to nearest.
+        observed: inputs, embeddings (positions, hidden) of prompts of a language model, which are
+            evaluated to show beside the ranges what they reach.
+        output: where a model's network ends, see `Model.network`.
+        timeout, threads: seconds, and threads that share the work.
+
+    Raises:
+        UsageError: options or sizes that do not fit. ResourceError: the time limit passed.
+    """
+    if storage != "real" and storage not in FORMATS:
+        raise UsageError(f"storage {storage!r}: expected real, {', '.join(FORMATS)}")
+    check_options("ibp", "real", "auto", timeout, threads)
+    probe.float32_failures()  # refuses where float64 is not what the formulas need
+    start = time.monotonic()
+    deadline = None if timeout is None else start + timeout
+    with limited_threads(threads):
+        net, source, about, options = _question(model, box, output)
+        begun = time.monotonic()
+        kept = FORMATS.get(storage)
+        options |= {"deadline": deadline, "progress": progress}
+        known = range_walk(net, source, kept, **options) if kept else range_walk(
+            net, source, **options
+        )  # fmt: skip
+    seconds = {"inputs": begun - start, "ranges": time.monotonic() - begun}
+    seen = _observed(model, net, observed, output)
+    tensors = tuple(_range(net, i, k, s) for i, (k, s) in enumerate(zip(known, seen, strict=True)))
+    ends = {net.nodes[i].name: k.bounds for i, k in enumerate(known)}
+    seconds["total"] = time.monotonic() - start
+    return Ranges(tensors, storage, about, ends, seconds, model_record(net), reading_notes(net))
+
+
+def prove_storage(found: Ranges, name: str, scale: float = 1.0) -> Result:
+    """The verdict that no activation overflows in ``name``: "verified" or "unknown".
+
+    "int8" keeps round(x/scale), one scale for all.
+    """
+    beyond = found.beyond(name, scale)
+    verdict: Verdict = "unknown" if beyond else "verified"
+    worst = max(found.tensors, key=lambda r: r.largest)
+    said = f"largest activation {worst.name}: at most {worst.largest:.6g}"
+    if beyond:
+        said += f"; {len(beyond)} of {len(found.tensors)} activations may overflow"
+    return Result(
+        verdict=verdict,
+        guarantee="real",
+        asked=f"ranges {name}",
+        used=("norm caps",),
+        proved=len(found.tensors) - len(beyond),
+        conjunctions=len(found.tensors),
+        seconds=found.seconds,
+        memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
+        model=found.model,
+        property={"path": None, "sha256": None, "ranges": name, "about": found.about},
+        environment=environment(),
+        notes=(*found.notes, said, _meaning(name, scale)),
+    )
+
+
+def _meaning(name: str, scale: float) -> str:
+    if name == "int8":
+        return f"int8 keeps round(x/{scale:g}) of every activation, of real arithmetic"
+    return (
+        f"activations are kept in {name}, each the exact result of its operator rounded once; what "
+        "an operator sums inside is not kept in it"
+    )
+
+
+def _range(net: Network, index: int, known: Known, seen: tuple[float, float] | None) -> Range:
+    node = net.nodes[index]
+    moved = isinstance(node.op, Linear) and node.op.moves
+    lower, upper = float(known.lower.min()), float(known.upper.max())
+    return Range(node.name, node.op.name, node.shape, lower, upper, node.inner, moved, seen)
+
+
+def _observed(
+    model: Network | Model, net: Network, inputs: Sequence[Array], output: str | None
+) -> list[tuple[float, float] | None]:
+    """Least and greatest entry of every node over the inputs, one network for each length."""
+    ends = []
+    for x in inputs:
+        same = isinstance(model, Network) or len(x) == net.input_shape[0]
+        own = net if same else model.network(len(x), output=output)  # type: ignore[union-attr]
+        values = own.values(np.asarray(x, np.float32)[None])
+        ends.append([(float(v.min()), float(v.max())) for v in values])
+    if not ends:
+        return [None] * len(net.nodes)
+    return [(min(a for a, _ in node), max(b for _, b in node)) for node in zip(*ends, strict=True)]
+
+
+def _question(
+    model: Network | Model, box: Box | None, output: str | None
+) -> tuple[Network, Known, str, dict[str, Any]]:
+    """The network, what is known of its input, for which inputs, and how far positions go."""
+    if not isinstance(model, Network):
+        return _every_prompt(model, box, output)
+    shape = model.input_shape
+    if box is None:
+        end = np.full((1,) * len(shape), np.inf)
+        return model, Known(shape, -end, end), "every input", {}
+    many = box.batched(shape)
+    known = Known(shape, many.lower.min(axis=0), many.upper.max(axis=0))
+    count = f"{len(many.lower)} input sets" if len(many.lower) > 1 else "the input set"
+    return model, known, f"all of {count}", {}
+
+
+def _every_prompt(
+    model: Model, box: Box | None, output: str | None
+) -> tuple[Network, Known, str, dict[str, Any]]:
+    """Any embeddings of the vocabulary at any position that the model takes."""
+    if box is not None:
+        raise UsageError("box: is of a network; take model.network(positions) for it")
+    if not model.architecture.text:
+        net = model.network(model.config.context, output=output)
+        end = np.full((1, 1), np.inf)
+        return net, Known(net.input_shape, -end, end), "every spectrogram", {}
+    most = model.config.context
+    # Rotary positions are covered wherever they are; learned ones are read from the file.
+    everywhere = model.config.rope is not None
+    net = model.network(_FEW_POSITIONS if everywhere and most > 1 else most, output=output)
+    lower, upper = hull(model.tensors.weight("token_embd.weight"))
+    known = Known(net.input_shape, lower[None], upper[None])
+    about = f"every prompt of 1 to {most:,} tokens of {model.vocabulary:,}"
+    return net, known, about, {"everywhere": everywhere, "positions": most}
+
+
+def hull(weight: Weight) -> tuple[Float64, Float64]:
+    """The least and greatest entry of every column (columns,), read panel by panel."""
+
+    def part(start: int) -> tuple[Array, Array]:
+        low, high = None, None
+        for first in range(start, min(start + piece, weight.rows), step):
+            panel = weight.panel(first, min(first + step, weight.rows), dtype)
+            ends = panel.min(axis=0), panel.max(axis=0)
+            low = ends[0] if low is None else np.minimum(low, ends[0])
+            high = ends[1] if high is None else np.maximum(high, ends[1])
+        assert low is not None and high is not None
+        return low, high
+
+    dtype = np.float64 if weight.kind == "f64" else np.float32
+    step = weight.panel_rows
+    piece = step * max(1, weight.rows // (8 * step))
+    found = workers.run([partial(part, start) for start in range(0, weight.rows, piece)])
+    lower = np.min([low for low, _ in found], axis=0).astype(np.float64)
+    return lower, np.max([high for _, high in found], axis=0).astype(np.float64)
