@@ -8,38 +8,51 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 
 from gamma.errors import ResourceError
+from gamma.ops import Relu
+from gamma.propagate import expected_seconds
+from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.api import options_of
+from gamma.propagate.cases import CaseWalk
+from gamma.propagate.walks import Options
+from gamma.runtime import workers
+from gamma.runtime.threads import limit_blas
 from gamma.verify.attack import LONG, Attack
 from gamma.verify.branching.clauses import Clauses
 from gamma.verify.branching.inputs import InputBranching
+from gamma.verify.branching.relus import ReluBranching
 from gamma.verify.branching.witness import Witnesses
 from gamma.verify.replay import Replay
 from gamma.verify.result import Branched, Counterexample, Phase, Result
-from gamma.verify.run import Run
+from gamma.verify.run import Run, select
 
 FEW_INPUTS = 20
 """Up to so many inputs that vary, boxes of them are split."""
 FIRST_ROUNDS, MORE_ROUNDS = 7, 40
 """Rounds of input splitting before a quick attack, and before a longer one: easy proofs need no
 more."""
+CHEAP = 0.02
+"""Expected seconds of crown's bounds below which slopes are optimised before a quick attack."""
 ATTACK_SECONDS, ATTACK_SHARE = 4.0, 0.15
 """What the longer attack may take, and which share of the time at most."""
 MEMORY = 1 << 30
 """Bytes of open sub-problems when nobody gave a limit."""
 
+SPLITS_RELUS = "branching on ReLUs"
+
 Work = Callable[[], Counterexample | None]
+Tree = InputBranching | ReluBranching
 
 
 class AutoRun(Run):
     """One verification by all means."""
 
     branched: Branched | None = None
-    tree: InputBranching | None = None
 
     def decide(self, attack: bool, explain: bool, seed: int) -> Result:
         self.explain = explain
@@ -49,6 +62,7 @@ class AutoRun(Run):
         self.attack = attack
         self.attackable = self.search.attackable if attack else np.zeros(0, np.int64)
         self.phases: list[Phase] = []
+        self.trees: list[Tree] = []
         cut = False
         try:
             found = self._phases()
@@ -72,8 +86,14 @@ class AutoRun(Run):
         if inputs and not self.prop.balls:
             phases += self._by_inputs()
             phases.insert(1, phases.pop(2))
-        elif not self._bounds_are_cheaper(self.search, self.attackable):
-            phases.reverse()
+        else:
+            if not self._bounds_are_cheaper(self.search, self.attackable):
+                phases.reverse()
+            phases += self._by_relus()
+            if expected_seconds(self.net, "crown", len(regions), 9) < CHEAP:
+                # Slopes, and a few splits, before any attack.
+                phases = [p for p in phases if p[1] != self._first]
+                phases.insert(3, ("attack", self._first))
         for name, phase in phases:
             if found is None:
                 found = self._phase(name, phase)
@@ -81,6 +101,9 @@ class AutoRun(Run):
 
     def _crown(self) -> None:
         self._bound("crown", self.deadline)
+
+    def _alpha(self) -> None:
+        self._bound("alpha", self.deadline)
 
     def _first(self) -> Counterexample | None:
         return self._quick(self.search, self.attackable)
@@ -114,28 +137,80 @@ class AutoRun(Run):
             ("branching", lambda: self._rounds(None)),
         ]
 
+    def _by_relus(self) -> list[tuple[str, Work]]:
+        """Optimised slopes, a longer attack, and rounds of ReLU splitting."""
+        relus = any(isinstance(node.op, Relu) for node in self.net.nodes)
+        if not relus or self.streaming is not None or self.branch not in ("auto", "relu"):
+            alpha = [("alpha", self._alpha)] if self.streaming is None else []
+            return [*alpha, ("attack", self._longer)]
+        return [
+            ("alpha", self._roots),
+            ("branching", lambda: self._grow(FIRST_ROUNDS)),
+            ("attack", self._longer),
+            ("branching", lambda: self._grow(None)),
+        ]
+
+    def _roots(self) -> None:
+        """Bounds with optimised slopes, of each region that is open, as roots of trees."""
+        left = np.flatnonzero(~self.proved).astype(np.int64)
+        box = self.prop.box()
+        options = self._options("alpha")
+        self.used.append("alpha")
+        for region in np.unique(self.targets.region[left]):
+            mine = left[self.targets.region[left] == region]
+            clauses = Clauses.of(self.targets, mine, len(self.prop.regions))
+            if not len(clauses):
+                continue
+            self.progress(f"alpha: region {region}")
+            one = select(box, np.array([region])).batched(self.net.input_shape)
+            with limit_blas(1) if workers.workers() > 1 else nullcontext():
+                made = alpha_walk(self.net, one, options)
+            rows = np.arange(len(clauses.rows.constant))
+            asked = clauses.specification(rows, np.zeros(len(rows), np.int64))
+            tree = ReluBranching(CaseWalk(made, asked), clauses, self._memory)
+            tree.round(self._check)
+            self.trees.append(tree)
+            self._take_over(tree)
+
+    def _grow(self, most: int | None) -> Counterexample | None:
+        """Rounds of ReLU splitting, so many, region by region."""
+        for tree in self.trees:
+            if not tree.done:
+                self.used += [] if SPLITS_RELUS in self.used else [SPLITS_RELUS]
+                found = self._run_rounds(tree, most)
+                if found is not None:
+                    return found
+        return None
+
+    def _options(self, method: str) -> Options:
+        deadline = None if math.isinf(self.deadline) else self.deadline
+        return options_of(self.net, method, self.guarantee, self.dtype, deadline)
+
+    @property
+    def _memory(self) -> int:
+        limit = self.streaming.max_memory_bytes if self.streaming is not None else 0
+        return limit // 2 or MEMORY
+
     def _inputs(self) -> InputBranching | None:
         """The boxes of all that is open; None where no row could close any."""
         left = np.flatnonzero(~self.proved).astype(np.int64)
         clauses = Clauses.of(self.targets, left, len(self.prop.regions))
         if not len(clauses):
             return None
-        deadline = None if math.isinf(self.deadline) else self.deadline
-        options = options_of(self.net, "crown", self.guarantee, self.dtype, deadline)
         witnesses = Witnesses(clauses, self.search if self.attack else None)
-        limit = self.streaming.max_memory_bytes if self.streaming is not None else 0
         self.used.append("branching on inputs")
         return InputBranching(
-            self.net, self.prop.box(), clauses, options, witnesses, limit // 2 or MEMORY
+            self.net, self.prop.box(), clauses, self._options("crown"), witnesses, self._memory
         )
 
     def _rounds(self, most: int | None) -> Counterexample | None:
         """Rounds of branch and bound: so many, or until all is closed or the time is out."""
-        if self.tree is None:
-            self.tree = self._inputs()
-        tree = self.tree
-        if tree is None:
-            return None
+        if not self.trees:
+            tree = self._inputs()
+            self.trees += [] if tree is None else [tree]
+        return self._run_rounds(self.trees[0], most) if self.trees else None
+
+    def _run_rounds(self, tree: Tree, most: int | None) -> Counterexample | None:
         begin = time.monotonic()
         number = 0
         try:
@@ -154,7 +229,7 @@ class AutoRun(Run):
         if time.monotonic() > self.deadline:
             raise ResourceError("the time limit was reached")
 
-    def _take_over(self, tree: InputBranching) -> None:
+    def _take_over(self, tree: Tree) -> None:
         """What branch and bound has proved so far."""
         target = tree.clauses.target
         lower, closed = tree.found()

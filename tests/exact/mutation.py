@@ -340,6 +340,7 @@ MUTANTS = (
     ),
     Mutant("BETA.ROUND", B, "cost += rest * tables.rounded(index)[at]", "cost += 0.0 * rest"),
     Mutant("BETA.SIGN", B, "0.0) * given.sign).astype", "0.0) * -given.sign).astype"),
+    Mutant("BETA.NEGATIVE", B, "np.maximum(given.beta, 0.0)", "given.beta"),
     Mutant("PHASE.CHARGE", T, "((zero, zero), (centre, weight))", "((zero, zero), (centre, zero))"),
     Mutant("PHASE.SIDE", T, "np.where(self.assumed.active, taken, 0)", "taken"),
     Mutant("CLIP.LEAST", V, " - size * g * (1 + 2.0**-40) - 2.0**-1000", ""),

@@ -1,0 +1,183 @@
+"""ReLU splitting against exact decisions: never a wrong verdict, whatever the bounds touch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gamma.network.graph import Network
+from gamma.network.property import LinearConstraint, Property, Region
+from gamma.propagate.alpha import alpha_walk
+from gamma.propagate.api import options_of
+from gamma.propagate.cases import Cases, CaseWalk
+from gamma.runtime import workers
+from gamma.verify.branching import relus as module
+from gamma.verify.branching.clauses import Clauses
+from gamma.verify.branching.relus import ReluBranching
+from gamma.verify.targets import Targets
+from tests.exact.cells import Cell, F, at, cells, clipped, form_of, least, reachable
+from tests.verify.branching.drawn import conjunctions, network, region
+from tests.verify.known import dense
+
+
+def tree(
+    net: Network, prop: Property, guarantee: str = "real", dtype: str = "auto"
+) -> ReluBranching | None:
+    targets = Targets.of(prop)
+    clauses = Clauses.of(targets, np.flatnonzero(~targets.excluded).astype(np.int64), 1)
+    if not len(clauses):
+        return None
+    made = alpha_walk(net, prop.box(), options_of(net, "alpha", guarantee, dtype, None))
+    rows = np.arange(len(clauses.rows.constant))
+    asked = clauses.specification(rows, np.zeros(len(rows), np.int64))
+    return ReluBranching(CaseWalk(made, asked), clauses, 1 << 30)
+
+
+def test_no_verdict_is_wrong() -> None:
+    """All ReLUs of such a network can be split: what stays open touches its bound, or nearly."""
+    rng = np.random.default_rng(0)
+    closed_clauses = open_clauses = 0
+    for number in range(40):
+        net = network(rng)
+        low, high = region(rng)
+        found = cells(net, low, high)
+        unsafe = conjunctions(rng, found, net.output_shape[0])
+        truth = [reachable(found, c) for c in unsafe]
+        prop = Property((Region(low, high, unsafe),), 2, net.output_shape[0])
+        made = tree(net, prop, *(("real", "auto"), ("float32", "float32"))[number % 2])
+        while made is not None and not made.done and made.bounded < 300:
+            made.round(lambda: None)
+            lower, closed = made.found()
+            for k, target in enumerate(made.clauses.target):
+                assert not (closed[k] and truth[target]), (prop, k)
+                if len(unsafe[target]) == 1:
+                    assert F(float(lower[k])) <= least(found, unsafe[target][0])
+                closed_clauses += bool(closed[k] and made.done)
+                open_clauses += bool(not truth[target] and not closed[k] and made.done)
+    assert closed_clauses > 10 and closed_clauses > open_clauses
+
+
+def first_layer(net: Network, found: list[Cell], relu: int, sign: int) -> list[Cell]:
+    """The parts of cells where a ReLU of the first layer is on one side of 0."""
+    op: Any = net.nodes[1].op
+    row, shift = op.weight[relu], op.bias[relu]
+    form = tuple(F(float(v)) * -sign for v in (*row, shift))
+    parts = [(clipped(cell.corners, form), cell) for cell in found]  # type: ignore[arg-type]
+    return [Cell(corners, cell.outputs) for corners, cell in parts if corners]
+
+
+@pytest.mark.parametrize(("guarantee", "dtype"), [("real", "float32"), ("float32", "float64")])
+def test_bounds_hold_where_the_assumptions_do(guarantee: str, dtype: str) -> None:
+    """Any slopes and multipliers, negative ones too, on either side of the first layer's ReLUs."""
+    rng = np.random.default_rng(2)
+    seen = 0
+    for _ in range(6):
+        net = dense(
+            ((rng.integers(-9, 10, (4, 2)) / 7).tolist(), (rng.integers(-3, 4, 4) / 7).tolist()),
+            ((rng.integers(-9, 10, (3, 4)) / 7).tolist(), (rng.integers(-3, 4, 3) / 7).tolist()),
+            ((rng.integers(-9, 10, (1, 3)) / 7).tolist(), [0.0]),
+        )
+        low, high = (F(-1), F(-1)), (F(1), F(1))
+        value = LinearConstraint(((0, F(1)),), (), F(0))
+        made = tree(net, Property((Region(low, high, ((value,),)),), 2, 1), guarantee, dtype)
+        assert made is not None
+        walk = made.walk
+        first = np.flatnonzero(walk.layer == 0)
+        if len(first) < 2 or walk.nodes[0] != 2:
+            continue
+        found = cells(net, low, high)
+        count = 8
+        cases = walk.start(np.zeros(count, np.int64))
+        relus = np.array([rng.choice(first, 2, replace=False) for _ in range(count)])
+        signs = rng.choice([-1, 1], (count, 2)).astype(np.int8)
+        beta = rng.exponential(size=(count, 2)) * rng.choice([0.0, 0.1, 1.0, -1.0], (count, 2))
+        slope = rng.random(cases.slope.shape).astype(cases.slope.dtype)
+        cases = Cases(cases.question, slope, relus, signs, beta)
+        for raised in (False, True):
+            lower = walk.ascend(cases, 3)[0] if raised else walk.lower(cases)
+            for k in range(count):
+                parts = found
+                for relu, sign in zip(relus[k], signs[k], strict=True):
+                    keep = walk.tables.columns(2)
+                    neuron = walk.place[relu] if keep is None else keep[walk.place[relu]]
+                    parts = first_layer(net, parts, int(neuron), int(sign))
+                if parts and np.isfinite(lower[k]):
+                    seen += 1
+                    assert F(float(lower[k])) <= least(parts, value)
+    assert seen > 40
+
+
+def deep() -> tuple[Network, Property]:
+    """A network that needs several splits, and a bound 2⁻¹⁰ under its least value."""
+    rng = np.random.default_rng(5)
+    sizes = (2, 8, 8, 1)
+    layers = [
+        (rng.integers(-3, 4, (m, n)).tolist(), (rng.integers(-4, 5, m) / 4).tolist())
+        for n, m in zip(sizes, sizes[1:], strict=False)
+    ]
+    net = dense(*layers)
+    low, high = (F(-1), F(-1)), (F(1), F(1))
+    free = LinearConstraint(((0, F(1)),), (), F(0))
+    value = least(cells(net, low, high), free) - F(1, 1024)
+    return net, Property((Region(low, high, ((LinearConstraint(free.y, (), value),),)),), 2, 1)
+
+
+def test_the_tree_is_the_same_for_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 2)
+    trees = []
+    for threads in (1, 2):
+        made = tree(*deep())
+        assert made is not None
+        with workers.limited(threads):
+            while not made.done:
+                before, share = made.frontier.worst, made.share()
+                made.round(lambda: None)
+                assert made.frontier.worst >= before or before == np.inf
+                assert made.share() >= share
+        trees.append((made.bounded, made.depth, made.found()[0].tolist(), made.stuck == []))
+    assert trees[0] == trees[1] and trees[0][0] > 5 and trees[0][3]
+    assert made is not None and made.found()[1].all() and made.share() == 1.0
+
+
+def test_a_closed_form_of_a_case() -> None:
+    """Where all ReLUs are assumed the row is affine: its bound is exact up to rounding."""
+    net, prop = deep()
+    made = tree(net, prop)
+    assert made is not None
+    walk = made.walk
+    cases = walk.start(np.array([0]))
+    relus = np.arange(walk.relus)[None]
+    x = [F(1, 3), F(-1, 5)]
+    cell = next(c for c in cells(net, (F(-1), F(-1)), (F(1), F(1))) if _inside(c, x))
+    active = np.array([[float(at(form, (x[0], x[1]))) for form in _before(net, x)]])
+    sign = np.where(active[:, walk.place + 8 * walk.layer] >= 0, 1, -1).astype(np.int8)
+    cases = Cases(cases.question, cases.slope, relus, sign, np.zeros(relus.shape))
+    (lower,) = walk.lower(cases)
+    form = form_of(prop.regions[0].unsafe[0][0], cell.outputs)
+    exact = form[2] - abs(form[0]) - abs(form[1])
+    assert exact - F(1, 10**6) <= F(float(lower)) <= exact
+
+
+def _inside(cell: Cell, x: list[F]) -> bool:
+    """Whether the point lies in a convex polygon whose corners go round once."""
+    (a, b), turns = x, []
+    for k, (px, py) in enumerate(cell.corners):
+        qx, qy = cell.corners[k - 1]
+        turns.append((px - qx) * (b - qy) - (py - qy) * (a - qx))
+    return len(turns) > 2 and (min(turns) >= 0 or max(turns) <= 0)
+
+
+def _before(net: Network, x: list[F]) -> list[Any]:
+    """The inputs of all ReLUs at a point, as constant forms."""
+    found, value = [], x
+    for index in (1, 3):
+        op: Any = net.nodes[index].op
+        value = [
+            sum((F(float(w)) * v for w, v in zip(row, value, strict=True)), F(float(shift)))
+            for row, shift in zip(op.weight, op.bias, strict=True)
+        ]
+        found += [(F(0), F(0), v) for v in value]
+        value = [max(v, F(0)) for v in value]
+    return found
