@@ -162,8 +162,7 @@ def needs(c: Transformer) -> list[Need]:
             if name in c.biases or (c.gguf and "norm" not in name):
                 found.append(need(f"{own}.bias", f"{called}.bias", shape[:1], c.gguf))
     found.append(need("output_norm.weight", "@norm.weight", (c.hidden,)))
-    if not c.tied:
-        found.append(need("output.weight", "lm_head.weight", table, c.gguf))
+    found.append(need("output.weight", "lm_head.weight", table, c.gguf or c.tied))
     return found
 
 

@@ -89,8 +89,7 @@ def needs(c: Transformer) -> list[Need]:
             found.append(need(f"{own}.bias", f"{called}.bias", shape[:1]))
     for part in ("weight", "bias"):
         found.append(need(f"output_norm.{part}", f"@ln_f.{part}", (c.hidden,)))
-    if not c.tied:
-        found.append(need("output.weight", "lm_head.weight", table, c.gguf))
+    found.append(need("output.weight", "lm_head.weight", table, c.gguf or c.tied))
     return found
 
 

@@ -31,6 +31,7 @@ HARMLESS = re.compile(
     r"|diversity_penalty|encoder_no_repeat_\w+|exponential_decay_length_penalty|bad_words_ids"
     r"|tf_legacy_loss|use_bfloat16|summary_\w+|language_model\w*|attn_implementation"
     r"|_attn_implementation\w*|unsloth_\w+|eos_\w+|bos_\w+"
+    r"|pooler_\w+|directionality"
 )
 # Of GGUF metadata: who made the file, its tokenizer, and what was done to its numbers.
 HARMLESS_GGUF = re.compile(r"general\..*|tokenizer\..*|quantize\..*|[\w-]+\.vocab_size")

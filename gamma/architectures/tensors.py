@@ -70,6 +70,14 @@ class Tensors:
         return found
 
 
+def _called(source: Mapping[str, Any], need: Need, prefix: str) -> str:
+    """The name in the file; exports of old TensorFlow models call gains gamma and biases beta."""
+    name = need.file_name.replace("@", prefix, 1)
+    older = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+    older = older.replace("LayerNorm.bias", "LayerNorm.beta")
+    return older if older in source else name
+
+
 def match(
     path: Path,
     source: Mapping[str, Any],
@@ -85,7 +93,7 @@ def match(
     """
     first = needs[0].file_name
     prefix = next((p for p in prefixes if first.replace("@", p, 1) in source), prefixes[0])
-    needs = [replace(need, file_name=need.file_name.replace("@", prefix, 1)) for need in needs]
+    needs = [replace(need, file_name=_called(source, need, prefix)) for need in needs]
     present = {need.name: need for need in needs if need.file_name in source}
     for need in needs:
         if need.name not in present and not need.optional:

@@ -9,10 +9,12 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gamma.architectures.model import Model
 from gamma.architectures.registry import FOLDER, GGUF, find
 from gamma.architectures.settings import HARMLESS_GGUF, Settings
-from gamma.architectures.tensors import match
+from gamma.architectures.tensors import Tensors, match
 from gamma.errors import FormatError, UnsupportedError, UsageError
 from gamma.formats import tokens
 from gamma.formats.detect import is_gguf
@@ -131,4 +133,17 @@ def _opened(
             settings.path, where, f"is {config.layers}, the file has {len(source)} tensors"
         )
     tensors = match(path, source, record.needs(config), record.left_out, record.prefixes)
+    if config.tied and "output.weight" in tensors:
+        _check_tied(tensors)
     return Model(path, record, config, settings, tensors, Source(path, source.sha256, kind))
+
+
+def _check_tied(tensors: Tensors) -> None:
+    """FormatError where a tied output layer is stored as well, and is another one."""
+    own, shared = (tensors.weight(f"{name}.weight") for name in ("output", "token_embd"))
+    if own.kind != shared.kind or not np.array_equal(own.raw, shared.raw):
+        raise FormatError.at(
+            tensors.path,
+            own.name,
+            "differs from the token embeddings, to which config.json ties it",
+        )

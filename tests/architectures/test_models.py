@@ -67,7 +67,7 @@ DAMAGED = [
     ("llama", {"rope_theta": 0}, "rope_theta: is 0, expected a number > 0"),
     ("llama", {"rope_theta": 10**400}, "rope_theta: is 1000.*expected a number > 0"),
     ("llama", {"num_hidden_layers": 1}, "layers.1.*nothing in this architecture uses"),
-    ("llama", {"tie_word_embeddings": True}, "lm_head.weight: nothing"),
+    ("llama", {"tie_word_embeddings": True}, "lm_head.weight: differs from the token embeddings"),
     ("qwen3", {"head_dim": KeyError}, "q_proj.weight: has shape .24, 16.*512, 16"),
     ("bert", {"num_hidden_layers": 0}, "num_hidden_layers: is 0"),
     ("bert", {"layer_norm_eps": "small"}, "layer_norm_eps"),
@@ -138,6 +138,27 @@ def test_prefixes_buffers_and_other_parts(made: Path, tmp_path: Path) -> None:
     model = open_model(path)
     assert set(model.tensors.left_out) == {"bert.embeddings.position_ids", "classifier.weight"}
     assert "no part of this network" in model.network(2).notes[0]
+
+
+def test_a_tied_layer_may_be_stored_as_well(made: Path, tmp_path: Path) -> None:
+    path = changed(made, tmp_path, "llama", tie_word_embeddings=True)
+    tensors = load_file(path / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    save_file(tensors, path / "model.safetensors")
+    assert open_model(path).network(2).output_shape == (40,)
+
+
+def test_older_names_of_gains_and_biases(made: Path, tmp_path: Path) -> None:
+    path = changed(made, tmp_path, "bert", pooler_type="first_token_transform")
+    tensors = load_file(path / "model.safetensors")
+    renamed = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("Norm.bias", "Norm.beta"): t
+        for name, t in tensors.items()
+    }
+    save_file(renamed, path / "model.safetensors")
+    x = np.ones((2, 16), np.float32)
+    known = open_model(made / "bert").network(2).forward(x)
+    assert np.array_equal(open_model(path).network(2).forward(x), known)
 
 
 def test_a_file_and_its_config(made: Path, tmp_path: Path) -> None:
