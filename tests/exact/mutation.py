@@ -59,7 +59,7 @@ I, C, B, T = (
 )
 P, Q = "ops/products.py", "ops/bilinear.py"
 S, K = "ops/softmax.py", "ops/rank_one.py"
-N, V, G = "ops/normalization.py", "ops/quotient.py", "ops/log_softmax.py"
+ON, OQ, OL = "ops/normalization.py", "ops/quotient.py", "ops/log_softmax.py"
 A, W, R, E, L = (
     "propagate/api.py",
     "propagate/walks.py",
@@ -220,91 +220,91 @@ MUTANTS = (
     Mutant("RANK.LOSS", K, "lost = times(2 + n * abs(side.weight), radius)", "lost = 0.0 * radius"),
     Mutant(
         "LOGSOFTMAX.IMAGE",
-        G,
+        OL,
         "(VALUE_ERROR * size + np.minimum(size, 1.0) * lost * 1.01 + TINY)",
         "TINY",
     ),
     Mutant(
-        "LOGSOFTMAX.FLOAT32", G, "np.where(known, noise, np.inf)", "np.where(known, 0.0, np.inf)"
+        "LOGSOFTMAX.FLOAT32", OL, "np.where(known, noise, np.inf)", "np.where(known, 0.0, np.inf)"
     ),
-    Mutant("LOGSOFTMAX.BELOW", G, "1 + z - total - error - TINY", "1 + z - total - TINY"),
-    Mutant("NORMALIZE.IMAGE", N, "square * (1 + away * 2.0**-49) + away * TINY", "square"),
-    Mutant("NORMALIZE.SUMS", N, "g = rounding.gamma_factor(2 * d + 16, np.float64)", "g = 0.0"),
+    Mutant("LOGSOFTMAX.BELOW", OL, "1 + z - total - error - TINY", "1 + z - total - TINY"),
+    Mutant("NORMALIZE.IMAGE", ON, "square * (1 + away * 2.0**-49) + away * TINY", "square"),
+    Mutant("NORMALIZE.SUMS", ON, "g = rounding.gamma_factor(2 * d + 16, np.float64)", "g = 0.0"),
     Mutant(
         "NORMALIZE.SQUARES",
-        N,
+        ON,
         "g = rounding.gamma_factor(lower.shape[-1] + 4, np.float64)",
         "g = 0.0",
     ),
-    Mutant("NORMALIZE.LEAST", N, "far * far / d * (1 + 2.0**-40)", "0.0 * far"),
+    Mutant("NORMALIZE.LEAST", ON, "far * far / d * (1 + 2.0**-40)", "0.0 * far"),
     Mutant(
         "NORMALIZE.FLOAT32",
-        N,
+        ON,
         "error = (2.0**-18 + sums) * squares / d + 2 * UNIT",
         "error = 2 * UNIT",
     ),
-    Mutant("NORMALIZE.ROOT", N, "* (1 + 2.0**-20) + 2.0**-18", "* (1 + 2.0**-20)"),
+    Mutant("NORMALIZE.ROOT", ON, "* (1 + 2.0**-20) + 2.0**-18", "* (1 + 2.0**-20)"),
     Mutant(
         "NORMALIZE.CANCEL",
-        N,
+        ON,
         "np.where(left > 0, astray, np.inf)",
         "np.where(left > 0, astray, 0.0)",
     ),
     Mutant(
         "NORMALIZE.SHIFT",
-        N,
+        ON,
         "shift = sums * mean + 8 * UNIT * size + 2.0**-147 if",
         "shift = 0 * size if",
     ),
-    Mutant("NORMALIZE.PEAK", N, "(peak <= FLOAT32_MAX) &", "(peak <= np.inf) &"),
+    Mutant("NORMALIZE.PEAK", ON, "(peak <= FLOAT32_MAX) &", "(peak <= np.inf) &"),
     Mutant(
         "NORMALIZE.CENTRE",
-        V,
+        OQ,
         "lost = sums * abs(x.centre).mean(axis=-1, keepdims=True) + 2.0**-52 * abs(x.centre)",
         "lost = 0.0 * radius",
     ),
     Mutant(
         "NORMALIZE.MEAN",
-        V,
+        OQ,
         "astray = (abs(shared - 1 / n) + 2.0**-52 / n) * total * (1 + sums) + lost",
         "astray = lost",
     ),
     Mutant(
         "NORMALIZE.TILT",
-        V,
+        OQ,
         "error = error + times(off, radius).sum(axis=-1, keepdims=True)\n",
         "\n",
     ),
-    Mutant("NORMALIZE.BASE", V, "(sums + 2.0**-50) * base + TINY", "TINY"),
+    Mutant("NORMALIZE.BASE", OQ, "(sums + 2.0**-50) * base + TINY", "TINY"),
     Mutant(
         "NORMALIZE.CURVE",
-        V,
+        OQ,
         "curve = (radius * radius).mean(axis=-1, keepdims=True) * (1 + sums) + error",
         "curve = error",
     ),
     Mutant(
         "NORMALIZE.MOVES",
-        V,
+        OQ,
         "np.fmax(-reach, low - error), np.fmin(reach, high + error)",
         "np.fmax(-reach, low), np.fmin(reach, high)",
     ),
-    Mutant("NORMALIZE.REST", V, "rest = reach * stray +", "rest = 0 * stray +"),
-    Mutant("NORMALIZE.ASTRAY", V, "* stray + root * known.astray", "* stray"),
-    Mutant("NORMALIZE.ROWS", V, "* rounding.gamma_factor(n + 6, dtype)", "* 0.0"),
+    Mutant("NORMALIZE.REST", OQ, "rest = reach * stray +", "rest = 0 * stray +"),
+    Mutant("NORMALIZE.ASTRAY", OQ, "* stray + root * known.astray", "* stray"),
+    Mutant("NORMALIZE.ROWS", OQ, "* rounding.gamma_factor(n + 6, dtype)", "* 0.0"),
     Mutant(
-        "NORMALIZE.LOSS", V, "loss = 2 * UNDERFLOW[dtype] * loss + TINY", "loss = 0 * loss + TINY"
+        "NORMALIZE.LOSS", OQ, "loss = 2 * UNDERFLOW[dtype] * loss + TINY", "loss = 0 * loss + TINY"
     ),
     Mutant(
         "NORMALIZE.GAP",
-        V,
+        OQ,
         "low = low - 2.0**-48 * (touch + far + root + mean) - TINY",
         "low = low - TINY",
     ),
-    Mutant("NORMALIZE.CHORD", V, "end + 2.0**-48 * size + TINY", "end + TINY"),
-    Mutant("NORMALIZE.SLOPE", V, "- root - mean\n", "- root\n"),
+    Mutant("NORMALIZE.CHORD", OQ, "end + 2.0**-48 * size + TINY", "end + TINY"),
+    Mutant("NORMALIZE.SLOPE", OQ, "- root - mean\n", "- root\n"),
     Mutant(
         "NORMALIZE.ENDS",
-        V,
+        OQ,
         "ends.sum(axis=(1, 2)) - _sums(ends.shape[1]) * abs(ends).sum(axis=(1, 2))",
         "ends.sum(axis=(1, 2))",
     ),
