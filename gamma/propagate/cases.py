@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.ops import Relu
-from gamma.ops.tables import HingeRows, Phases
+from gamma.ops.tables import Factors, HingeRows, Phases
 from gamma.propagate.alpha import Ascent
 from gamma.propagate.questions import question
 from gamma.propagate.rows.descend import Multipliers, Tape, blocks_of
@@ -51,6 +51,15 @@ class Cases:
         """The chosen rows (copies)."""
         slope, relu = self.slope[rows], self.relu[rows]
         return Cases(self.question[rows], slope, relu, self.sign[rows], self.beta[rows])
+
+
+class _Entries(NamedTuple):
+    """Assumptions about ReLUs of one node: entries of a block of rows, and of `Cases.relu`."""
+
+    row: Indices
+    depth: Indices
+    column: Indices
+    sign: npt.NDArray[np.int8]
 
 
 class CaseWalk:
@@ -100,7 +109,8 @@ class CaseWalk:
 
     def lower(self, cases: Cases, check: Callable[[], None] | None = None) -> Float64:
         """Sound lower bounds (rows,) with the slopes and multipliers that the cases have."""
-        return self._descend(cases, self._slopes(cases), None, check)
+        entries = self._entries(cases)
+        return self._descend(cases, entries, self._slopes(cases, entries), None, check)
 
     def ascend(
         self, cases: Cases, steps: int, check: Callable[[], None] | None = None
@@ -111,13 +121,15 @@ class CaseWalk:
         (rows, ReLUs), which says where to split.
         """
         best = np.full(len(cases.question), -np.inf)
-        slopes = self._slopes(cases)
+        entries = self._entries(cases)
+        slopes = self._slopes(cases, entries)
         moments = {i: (np.zeros_like(s.slope), np.zeros_like(s.slope)) for i, s in slopes.items()}
-        mean, square = np.zeros_like(cases.beta), np.zeros_like(cases.beta)
+        memory = np.zeros((2, *cases.beta.shape))
+        size: dict[int, Float64] = {}
         zeros = np.zeros(len(best), np.int64)
         for step in range(steps):
             tape = Tape()
-            lower = self._descend(cases, slopes, tape, check)
+            lower = self._descend(cases, entries, slopes, tape, check)
             best = np.fmax(best, lower)
             x = trajectory(self.tables, tape, zeros)
             if step + 1 == steps:
@@ -127,57 +139,62 @@ class CaseWalk:
                 if index in tape.passed:
                     source = self.made.network.nodes[index].inputs[0]
                     given.ascend(tape.passed[index][0], x[source], zeros, moments[index], factors)
-            self._raise_beta(cases, tape, x, mean, square, step)
+            for k, entry in entries.items():
+                index = self.nodes[k]
+                if index in tape.passed:
+                    if k not in size:  # of the coefficients that arrive: what β is measured in
+                        size[k] = abs(tape.passed[index][0]).mean(axis=1)[entry.row]
+                    source = self.made.network.nodes[index].inputs[0]
+                    z = x[source][entry.row, entry.column]
+                    z = z + self.tables.hinge(index).centre[0, entry.column]
+                    self._raise_beta(cases.beta, entry, -entry.sign * z, memory, size[k], factors)
         for k, index in enumerate(self.nodes):
             cases.slope[:, self.first[k] : self.first[k + 1]] = slopes[index].slope[
                 :, self.places[k]
             ]
         return best, self._costs(cases, tape, x)
 
-    def _slopes(self, cases: Cases) -> dict[int, HingeRows]:
-        """Each row's lines of each node."""
+    def _entries(self, cases: Cases) -> dict[int, _Entries]:
+        """What is assumed about ReLUs, by the number of their node."""
+        row, depth = np.nonzero(cases.relu >= 0)
+        relu, sign = cases.relu[row, depth], cases.sign[row, depth]
+        layer = self.layer[relu]
         found = {}
-        zeros = np.zeros(len(cases.question), np.int64)
-        for k, index in enumerate(self.nodes):
-            hinge = self.tables.hinge(index)
-            slope = np.repeat(hinge.fixed, len(zeros), axis=0)
-            slope[:, self.places[k]] = cases.slope[:, self.first[k] : self.first[k + 1]]
-            row, depth = self._of_node(cases, k)
-            phases = None
-            if len(row):
-                relu = cases.relu[row, depth]
-                phases = Phases(row, self.place[relu], cases.sign[row, depth] > 0)
-            found[index] = HingeRows(hinge, slope, phases)
+        for k in np.unique(layer):
+            mine = layer == k
+            column = self.place[relu[mine]]
+            found[int(k)] = _Entries(row[mine], depth[mine], column, sign[mine])
         return found
 
-    def _of_node(self, cases: Cases, k: int) -> tuple[Indices, Indices]:
-        """Rows and depths of the assumptions about the k-th node."""
-        row, depth = np.nonzero((cases.relu >= self.first[k]) & (cases.relu < self.first[k + 1]))
-        return row, depth
-
-    def _multipliers(self, cases: Cases) -> dict[int, Multipliers]:
+    def _slopes(self, cases: Cases, entries: dict[int, _Entries]) -> dict[int, HingeRows]:
+        """Each row's lines of each node."""
         found = {}
         for k, index in enumerate(self.nodes):
-            row, depth = self._of_node(cases, k)
-            if len(row):
-                relu = cases.relu[row, depth]
-                found[self.made.network.nodes[index].inputs[0]] = Multipliers(
-                    row,
-                    self.place[relu],
-                    cases.beta[row, depth],
-                    cases.sign[row, depth],
-                    np.zeros(len(row)),
-                )
+            hinge = self.tables.hinge(index)
+            slope = np.repeat(hinge.fixed, len(cases.question), axis=0)
+            slope[:, self.places[k]] = cases.slope[:, self.first[k] : self.first[k + 1]]
+            phases = None
+            if k in entries:
+                entry = entries[k]
+                phases = Phases(entry.row, entry.column, entry.sign > 0)
+            found[index] = HingeRows(hinge, slope, phases)
         return found
 
     def _descend(
         self,
         cases: Cases,
+        entries: dict[int, _Entries],
         slopes: dict[int, HingeRows],
         tape: Tape | None,
         check: Callable[[], None] | None,
     ) -> Float64:
         frontier, d = self._asked
+        multipliers = {
+            self.made.network.nodes[self.nodes[k]].inputs[0]: Multipliers(
+                e.row, e.column, cases.beta[e.row, e.depth], e.sign, np.zeros(len(e.row))
+            )
+            for k, e in entries.items()
+        }
         rows = blocks_of(frontier, cases.question)
         return self.made.descent.run(
             rows,
@@ -185,31 +202,27 @@ class CaseWalk:
             np.zeros(len(cases.question), np.int64),
             check,
             slopes=slopes,
-            multipliers=self._multipliers(cases),
+            multipliers=multipliers,
             tape=tape,
         )
 
+    @staticmethod
     def _raise_beta(
-        self, cases: Cases, tape: Tape, x: dict[int, Array], mean: Array, square: Array, step: int
+        beta: Float64,
+        entry: _Entries,
+        gradient: Float64,
+        memory: Float64,
+        size: Float64,
+        factors: Factors,
     ) -> None:
-        """A step of Adam's up -S·(z - 0), in units of the coefficients that arrive."""
-        momentum, fresh, memory, new, rate = self.how.factors(step)
-        for k, index in enumerate(self.nodes):
-            row, depth = self._of_node(cases, k)
-            if not len(row) or index not in tape.passed:
-                continue
-            relu, at = cases.relu[row, depth], (row, depth)
-            source = self.made.network.nodes[index].inputs[0]
-            column = self.place[relu]
-            z = x[source][row, column] + self.tables.hinge(index).centre[0, column]
-            gradient = -cases.sign[at] * z
-            mean[at] = momentum * mean[at] + fresh * gradient
-            square[at] = memory * square[at] + new * gradient**2
-            arrived = abs(tape.passed[index][0]).mean(axis=1)[row]
-            size = np.maximum(arrived, cases.beta[at])
-            move = rate * _BETA_RATE * size * mean[at] / np.sqrt(np.maximum(square[at], 1e-300))
-            moved = np.where(np.isfinite(move), cases.beta[at] + move, 0.0)
-            cases.beta[at] = np.maximum(moved, 0.0)
+        """A step of Adam's up the gradient, in units of ``size``; β stays >= 0."""
+        at = entry.row, entry.depth
+        momentum, fresh, kept, new, rate = factors
+        mean = memory[0][at] = momentum * memory[0][at] + fresh * gradient
+        square = memory[1][at] = kept * memory[1][at] + new * gradient**2
+        move = mean / np.sqrt(np.maximum(square, 1e-300))
+        moved = beta[at] + rate * _BETA_RATE * np.maximum(size, beta[at]) * move
+        beta[at] = np.where(np.isfinite(moved), np.maximum(moved, 0.0), 0.0)
 
     def _costs(self, cases: Cases, tape: Tape, x: dict[int, Array]) -> Array:
         """What each relaxation costs at the trajectory: A·(relu(z) - line(z)), 0 where assumed."""

@@ -20,7 +20,7 @@ from gamma.verify.branching.frontier import Frontier, Items, chosen
 from gamma.verify.result import Branched, Counterexample
 from gamma.verify.targets import Int64
 
-ROUND, CHUNK = 128, 32
+ROUND, CHUNK = 256, 64
 """Cases of a round at most, and those whose rows go down together."""
 ROUND_SECONDS = 0.25
 """What a round may take, roughly: the clock is looked at between rounds, and between nodes."""
