@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -39,7 +40,7 @@ more."""
 CHEAP = 0.02
 """Expected seconds of crown's bounds below which slopes are optimised before a quick attack."""
 ATTACK_SECONDS, ATTACK_SHARE = 4.0, 0.15
-"""What the longer attack may take, and which share of the time at most."""
+"""What the first longer attack may take, and which share of the time each at most."""
 MEMORY = 1 << 30
 """Bytes of open sub-problems when nobody gave a limit."""
 
@@ -109,7 +110,7 @@ class AutoRun(Run):
         return self._quick(self.search, self.attackable)
 
     def _phase(self, name: str, work: Work) -> Counterexample | None:
-        """One phase, unless everything is proved or the time is out."""
+        """One phase, unless everything is proved or the time is out; "" consists of others."""
         if not self._still_open():
             return None
         begin, before = time.monotonic(), int(self.proved.sum())
@@ -117,14 +118,28 @@ class AutoRun(Run):
             return work()
         finally:
             spent, proved = time.monotonic() - begin, int(self.proved.sum()) - before
-            self.phases.append(Phase(name, spent, proved))
+            if name:
+                self.phases.append(Phase(name, spent, proved))
 
     def _still_open(self) -> bool:
         return not self.proved.all() and time.monotonic() < self.deadline
 
-    def _longer(self) -> Counterexample | None:
-        limit = min(ATTACK_SECONDS, ATTACK_SHARE * (self.timeout or math.inf))
+    def _longer(self, seconds: float = ATTACK_SECONDS) -> Counterexample | None:
+        limit = min(seconds, ATTACK_SHARE * (self.timeout or math.inf))
         return self._attack(self.search, self._open(self.attackable), LONG, limit)
+
+    def _in_turns(self, branch: Callable[[int], Counterexample | None]) -> Counterexample | None:
+        """Branch and bound and attacks by turns, each twice as long as the one before."""
+        turn = 0
+        while self._still_open() and (turn == 0 or not all(tree.done for tree in self.trees)):
+            rounds, seconds = MORE_ROUNDS << turn, ATTACK_SECONDS * 2**turn
+            found = self._phase("branching", partial(branch, rounds))
+            if found is None:
+                found = self._phase("attack", partial(self._longer, seconds))
+            if found is not None:
+                return found
+            turn += 1
+        return None
 
     # --- branch and bound -----------------------------------------------------------------------
 
@@ -132,9 +147,7 @@ class AutoRun(Run):
         """Rounds of input splitting, with a longer attack in between."""
         return [
             ("branching", lambda: self._rounds(FIRST_ROUNDS)),
-            ("branching", lambda: self._rounds(MORE_ROUNDS)),
-            ("attack", self._longer),
-            ("branching", lambda: self._rounds(None)),
+            ("", lambda: self._in_turns(self._rounds)),
         ]
 
     def _by_relus(self) -> list[tuple[str, Work]]:
@@ -146,8 +159,7 @@ class AutoRun(Run):
         return [
             ("alpha", self._roots),
             ("branching", lambda: self._grow(FIRST_ROUNDS)),
-            ("attack", self._longer),
-            ("branching", lambda: self._grow(None)),
+            ("", lambda: self._in_turns(self._grow)),
         ]
 
     def _roots(self) -> None:
@@ -172,7 +184,7 @@ class AutoRun(Run):
             self.trees.append(tree)
             self._take_over(tree)
 
-    def _grow(self, most: int | None) -> Counterexample | None:
+    def _grow(self, most: int) -> Counterexample | None:
         """Rounds of ReLU splitting, so many, region by region."""
         for tree in self.trees:
             if not tree.done:
@@ -203,18 +215,18 @@ class AutoRun(Run):
             self.net, self.prop.box(), clauses, self._options("crown"), witnesses, self._memory
         )
 
-    def _rounds(self, most: int | None) -> Counterexample | None:
-        """Rounds of branch and bound: so many, or until all is closed or the time is out."""
+    def _rounds(self, most: int) -> Counterexample | None:
+        """Rounds of input splitting: so many, or until all is closed or the time is out."""
         if not self.trees:
             tree = self._inputs()
             self.trees += [] if tree is None else [tree]
         return self._run_rounds(self.trees[0], most) if self.trees else None
 
-    def _run_rounds(self, tree: Tree, most: int | None) -> Counterexample | None:
+    def _run_rounds(self, tree: Tree, most: int) -> Counterexample | None:
         begin = time.monotonic()
         number = 0
         try:
-            while not tree.done and (most is None or number < most):
+            while not tree.done and number < most:
                 self.progress(tree.progress())
                 found = tree.round(self._check)
                 number += 1

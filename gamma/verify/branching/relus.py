@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from gamma.propagate import expected_seconds
+from gamma.propagate.blocks import row_cost
 from gamma.propagate.cases import Cases, CaseWalk
 from gamma.runtime import workers
 from gamma.verify.branching.clauses import Array, Bool, Clauses, Float64
@@ -23,7 +23,9 @@ from gamma.verify.targets import Int64
 ROUND, CHUNK = 256, 64
 """Cases of a round at most, and those whose rows go down together."""
 ROUND_SECONDS = 0.25
-"""What a round may take, roughly: the clock is looked at between rounds, and between nodes."""
+"""What a round may take, roughly: all that it did is lost when the time runs out in it."""
+DESCENT_SECONDS = 0.05
+"""What one descent of a chunk may take, roughly: the clock is not looked at inside a node."""
 FIRST_STEPS, STEPS, MORE_STEPS = 20, 4, 8
 """Descents of a root's row, of a new case's, and of one that may be near its proof."""
 TRIED = 4
@@ -48,9 +50,11 @@ class ReluBranching:
         self.bounded, self.depth, self.open_share = 0, 0, 1.0
         self.stuck: list[Items] = []
         network = walk.made.network
-        cost = expected_seconds(network, "crown-ibp", 1, 2 * TRIED + 4 * STEPS)
-        self.batch = int(np.clip(ROUND_SECONDS / max(cost, 1e-9), 2, ROUND))
-        self.chunk = max(1, min(CHUNK, self.batch // 2))
+        descent = row_cost(network, network.output) * 1e-9
+        steps = 2 * TRIED + 4 * (STEPS + MORE_STEPS)  # a sweep costs what a descent does
+        self.batch = int(np.clip(ROUND_SECONDS / (descent * steps + 1e-9), 2, ROUND))
+        together = int(DESCENT_SECONDS / (4 * TRIED * descent + 1e-9))
+        self.chunk = max(1, min(CHUNK, self.batch // 2, together))
         self.started = False
 
     @property
