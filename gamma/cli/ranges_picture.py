@@ -39,7 +39,7 @@ def draw(found: Ranges, kind: str) -> bytes:
     axes.set_ylabel("largest size of an entry")
     axes.set_xlabel("activation, in the order of evaluation")
     axes.set_title(f"Proved ranges for {found.about}", loc="left", fontsize=11)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     stream = io.BytesIO()

@@ -22,6 +22,7 @@ from gamma.network.graph import Network
 from gamma.ops.base import Linear
 from gamma.propagate.ranges import FORMATS, Known, range_walk
 from gamma.runtime import workers
+from gamma.runtime.threads import limit_blas
 from gamma.tensor import probe
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
@@ -194,7 +195,8 @@ def ranges(
             net, source, **options
         )  # fmt: skip
     seconds = {"inputs": begun - start, "ranges": time.monotonic() - begun}
-    seen = _observed(model, net, observed, output)
+    with limit_blas(1):  # small products: threads of the BLAS would wait for each other
+        seen = _observed(model, net, observed, output)
     tensors = tuple(_range(net, i, k, s) for i, (k, s) in enumerate(zip(known, seen, strict=True)))
     ends = {net.nodes[i].name: k.bounds for i, k in enumerate(known)}
     seconds["total"] = time.monotonic() - start

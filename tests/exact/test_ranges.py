@@ -140,7 +140,7 @@ def test_what_is_known_of_the_errors_of_a_gram_matrix_is_added() -> None:
 def test_errors_of_short_sums_are_known() -> None:
     """RᵀR of equal rows: float32 sums of many equal products drift, here by an exact amount."""
     W = np.full((700, 2), np.float32(1 + 2.0**-12 + 2.0**-20))
-    found = spectral._columns(Matrix(W), np.ones(2), False, 0, 700)
+    found = spectral._gram(Matrix(W), np.ones(2), False, True, 0, 700)
     exact = 700 * q(W[0, 0]) ** 2
     away = 2 * max(abs(q(entry) - exact) for entry in found.matrix.ravel())
     assert 0 < away <= q(found.error)

@@ -184,50 +184,50 @@ def of_layer(matrix: Any, gain: Float64, centred: bool) -> tuple[float, float]:
     """
     narrow = matrix.n <= FULL
     step = max(BLOCK, -(-matrix.m // SHARES)) if narrow else BLOCK
-    starts = range(0, matrix.m, step)
-    one = _columns if narrow else _block
-    parts = workers.run(
-        [partial(one, matrix, gain, centred, s, min(s + step, matrix.m)) for s in starts]
-    )
+    spans = [(start, min(start + step, matrix.m)) for start in range(0, matrix.m, step)]
+    if not narrow:
+        norms = workers.run([partial(_block, matrix, gain, centred, *span) for span in spans])
+        found, plain = (math.hypot(*sizes) for sizes in zip(*norms, strict=True))
+        return found * _SLACK, plain * _SLACK
+    parts = workers.run([partial(_gram, matrix, gain, centred, True, *span) for span in spans])
     plain, lost = math.hypot(*(p.plain for p in parts)), math.hypot(*(p.lost for p in parts))
     size = math.hypot(*(p.frobenius for p in parts)) * _SLACK
-    if narrow:
-        total = sum((p.matrix for p in parts[1:]), parts[0].matrix.copy())
-        g = rounding.gamma_factor(len(parts), np.float64) * size**2
-        error = (sum(p.error for p in parts) + g) * _SLACK
-        found = Gram(total, error, size, lost, plain).norm()
-    else:
-        found = math.hypot(*(p.norm() for p in parts))
-    return found * _SLACK, plain * _SLACK
+    total = sum((p.matrix for p in parts[1:]), parts[0].matrix.copy())
+    g = rounding.gamma_factor(len(parts), np.float64) * size**2
+    error = (sum(p.error for p in parts) + g) * _SLACK
+    return Gram(total, error, size, lost, plain).norm() * _SLACK, plain * _SLACK
 
 
-def _block(matrix: Any, gain: Float64, centred: bool, start: int, stop: int) -> Gram:
-    """R·Rᵀ of the rows [start, stop)."""
-    rows = matrix.rows(np.arange(start, stop))
-    return gram(read(rows, gain, centred))
+def _block(matrix: Any, gain: Float64, centred: bool, start: int, stop: int) -> tuple[float, float]:
+    """Spectral norm of the rows [start, stop), and Frobenius norm before a mean is off."""
+    found = _gram(matrix, gain, centred, False, start, stop)
+    return found.norm(), found.plain
 
 
-def _columns(matrix: Any, gain: Float64, centred: bool, start: int, stop: int) -> Gram:
-    """RᵀR of the rows [start, stop): short sums in the matrix's own type, added in float64."""
+def _gram(matrix: Any, gain: Float64, centred: bool, columns: bool, start: int, stop: int) -> Gram:
+    """RᵀR (``columns``) or RRᵀ of the rows [start, stop).
+
+    Short sums in the matrix's own type, added in float64.
+    """
     n, dtype = matrix.n, matrix.dtype
-    total, squares, plain, error = np.zeros((n, n)), 0.0, 0.0, 0.0
+    side = n if columns else stop - start
+    total, squares, plain, sums = np.zeros((side, side)), 0.0, 0.0, 0
     wide = (1 + rounding.gamma_factor(n + 4, dtype)) * _SLACK
     unit = 2.0**-24 if dtype == np.float32 else 2.0**-53
     factor = gain.astype(dtype)
     for first in range(start, stop, PANEL):
-        count = min(PANEL, stop - first)
-        R = matrix.rows(np.arange(first, first + count), dtype) * factor
-        before = float(np.einsum("ij,ij->i", R, R).sum(dtype=np.float64)) * wide
-        plain += before
+        R = matrix.rows(np.arange(first, min(first + PANEL, stop)), dtype) * factor
+        plain += float(np.einsum("ij,ij->i", R, R).sum(dtype=np.float64)) * wide
         if centred:
             R -= R.mean(axis=1, keepdims=True, dtype=np.float64).astype(dtype)
-        mine = float(np.einsum("ij,ij->i", R, R).sum(dtype=np.float64)) * wide
-        squares += mine
-        total += R.T @ R
-        g = rounding.gamma_factor(count + 2, dtype)
-        error += (g * mine + n * count * 2.0**-148) * _SLACK
+        squares += float(np.einsum("ij,ij->i", R, R).sum(dtype=np.float64)) * wide
+        for part in [R] if columns else np.split(R, range(PANEL, n, PANEL), axis=1):
+            total += part.T @ part if columns else part @ part.T
+            sums += 1
+    # A short sum of products errs by γ of them, the float64 sum of these by another.
+    g = rounding.gamma_factor(PANEL + 2, dtype) + rounding.gamma_factor(sums, np.float64)
+    error = (g * squares + n * (stop - start) * 2.0**-148) * _SLACK
     # Entries of the gain, products and differences were rounded once each.
     size, plain = math.sqrt(squares) * _SLACK, math.sqrt(plain) * (1 + 2 * unit) * _SLACK
     lost = 4 * unit * (size + plain) + 2.0**-70 * math.sqrt(n * (stop - start))
-    added = rounding.gamma_factor(-(-(stop - start) // PANEL), np.float64) * squares
-    return Gram(total, (error + added) * _SLACK, size, lost, plain)
+    return Gram(total, error, size, lost, plain)
