@@ -447,6 +447,21 @@ def group_holds(op: ops.Normalize, known: quotient.Group, point: Array, centre: 
 
 
 @each_kind
+def test_moves(op: ops.Normalize) -> None:
+    """NORMALIZE.MOVES: forms about 0 become forms about a centre that is far from it."""
+    r = np.random.default_rng(21)
+    for _ in range(20):
+        x = op._groups(a_box(r, 9, 1.0, 1.0, 1e3))
+        point = x.lower[0] + 0.3 * x.radius[0]
+        forms = of_points(op, x, [point])
+        weights = np.float64(forms.weights)
+        low, high = quotient._moves(weights, x, forms)
+        away = exact(point)[0] - exact(x.centre[0])[0]
+        moved = np.array([(w * away).sum() for w in exact(weights[0, 0])])
+        assert not violations(low[0, 0], high[0, 0], moved)
+
+
+@each_kind
 def test_gaps(op: ops.Normalize) -> None:
     """NORMALIZE.SLOPE, GAP, CHORD: 1/√v about lines of roughly rounded slopes, and at points."""
     r = np.random.default_rng(17)
