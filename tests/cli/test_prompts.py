@@ -116,7 +116,7 @@ def test_next_token(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     """The network's own choice is proved at a point, another one refuted by it."""
     model = open_model(folder / "gpt2")
     y = model.network(2).forward(model.embed([1, 2]), np.float64)
-    asked = (folder / "gpt2", "--text", "hello world", "--epsilon", "1e-9")
+    asked = (folder / "gpt2", "--text", "hello world", "--epsilon", "1e-9", "--method", "crown")
     assert run(capsys, "verify", *asked, "--label", int(y.argmax()))[0] == 0
     assert run(capsys, "verify", *asked, "--label", int(y.argmin()))[0] == 3
     assert run(capsys, "verify", *asked, "--label", "day", "--native")[0] in (0, 3)
@@ -136,7 +136,8 @@ def test_next_token_of_a_large_vocabulary(
         status, out, _ = run(capsys, "verify", *asked, *label)
         assert (status, json.loads(out)["verdict"]) == (0, "verified")
     second = int(np.argsort(y)[-2])
-    status, out, _ = run(capsys, "verify", *asked, "--label", second, "--epsilon", "1e-6")
+    label = ("--label", second, "--method", "ibp", "--epsilon", "1e-6")
+    status, out, _ = run(capsys, "verify", *asked, *label)
     assert status == 3 and json.loads(out)["counterexample"]["y"][0] >= 0
 
 
