@@ -9,7 +9,7 @@ from typing import Any
 
 from gamma.architectures.model import Model
 from gamma.cli import inspect_gguf, picture
-from gamma.errors import UnsupportedError
+from gamma.errors import GammaError
 from gamma.formats.detect import is_gguf
 from gamma.formats.gguf import open_gguf
 from gamma.formats.model import open_model
@@ -21,16 +21,12 @@ LENGTHS = (4, 64)
 
 
 def record(args: argparse.Namespace) -> dict[str, Any]:
-    """The JSON object, schema ``gamma.inspect-model/1``; of a GGUF file with what is in it."""
-    model, reason = _opened(args)
-    found: dict[str, Any] = {
-        "schema": "gamma.inspect-model/1",
-        "path": args.model,
-        "supported": model is not None,
-        "reason": reason,
-    }
+    """The JSON object, schema ``gamma.inspect-model/1``; a GGUF file has its own and more."""
+    found: dict[str, Any] = {"schema": "gamma.inspect-model/1", "path": args.model}
     if is_gguf(Path(args.model)):
-        found["gguf"] = inspect_gguf.record(open_gguf(args.model))
+        found = inspect_gguf.record(open_gguf(args.model))
+    model, reason = _opened(args)
+    found |= {"supported": model is not None, "reason": reason}
     if model is not None:
         found |= {
             "architecture": model.architecture.name,
@@ -77,12 +73,16 @@ def text(args: argparse.Namespace) -> str:
 
 
 def _opened(args: argparse.Namespace) -> tuple[Model | None, str | None]:
-    """The model, or why a GGUF file, of which there is more to say, is none."""
-    try:
+    """The model, or why a GGUF file, of which there is more to say, is none.
+
+    Raises FormatError for a file whose header is damaged.
+    """
+    if not is_gguf(Path(args.model)):
         return open_model(args.model, args.config), None
-    except UnsupportedError as error:
-        if not is_gguf(Path(args.model)):
-            raise
+    open_gguf(args.model)
+    try:
+        return open_model(args.model), None
+    except GammaError as error:
         return None, str(error)
 
 
