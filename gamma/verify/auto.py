@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,11 @@ class AutoRun(Run):
 
     branched: Branched | None = None
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.phases: list[Phase] = []
+        self.trees: list[Tree] = []
+
     def decide(self, attack: bool, explain: bool, seed: int) -> Result:
         self.explain = explain
         self.replay = Replay(self.net, self.prop, self.guarantee, self.deadline)
@@ -62,8 +68,6 @@ class AutoRun(Run):
         self.search = Attack(self.net, self.prop, self.targets, self.replay, seed, self.progress)
         self.attack = attack
         self.attackable = self.search.attackable if attack else np.zeros(0, np.int64)
-        self.phases: list[Phase] = []
-        self.trees: list[Tree] = []
         cut = False
         try:
             found = self._phases()

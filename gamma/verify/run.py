@@ -28,7 +28,7 @@ from gamma.verify.describe import describe_safe, model_record, property_record, 
 from gamma.verify.environment import environment, peak_bytes
 from gamma.verify.replay import Replay
 from gamma.verify.result import Counterexample, Margin, Result, Verdict
-from gamma.verify.targets import Float64, Int64, Rows, Targets
+from gamma.verify.targets import STEP, Float64, Int64, Rows, Targets
 
 MARGINS_KEPT = 1000
 """A result lists so many conjunctions at most; the counts always cover all."""
@@ -67,7 +67,7 @@ class Run:
         self.start, self.timeout = start, timeout
         self.deadline = start + timeout if timeout is not None else math.inf
         self.progress = progress or (lambda _: None)
-        self.targets = Targets.of(prop)
+        self.targets = Targets.of(prop, self._is_late, self._in_time)
         self.lower = np.full(len(self.targets), -np.inf)
         self.proved = self.targets.excluded.copy()
         self.explain = False
@@ -83,6 +83,18 @@ class Run:
         self.path = ""
         self.bounds: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
         self.seconds["rows"] = time.monotonic() - start
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self.deadline
+
+    def _in_time(self) -> None:
+        """Raise ResourceError when the deadline has passed."""
+        if self._is_late():
+            raise ResourceError("the time limit was reached")
+
+    def late(self) -> Result:
+        """What is known when the time was out before anything could be decided."""
+        return self._result(None, 0, True)
 
     def decide(self, attack: bool, explain: bool, seed: int) -> Result:
         self.explain = explain
@@ -155,6 +167,8 @@ class Run:
     def _bounds_at_least(self) -> None:
         """Interval bounds where the time was too short for any and these take next to nothing."""
         boxes = len(np.unique(self.targets.region))
+        if len(self.targets.questions) >= STEP:
+            return
         if expected_seconds(self.net, "ibp", boxes, 1) < AT_LEAST_SECONDS:
             self._bound("ibp", math.inf)
 

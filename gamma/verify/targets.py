@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 LARGE = Fraction(2**900)
 """Sums of numbers below it do not overflow float64."""
+STEP = 4096
+"""Constraints between two looks at the clock: some 50 ms."""
 LARGEST = float(LARGE)
 
 
@@ -87,10 +89,21 @@ class Targets:
     outputs: int
     means: tuple[LinearConstraint, ...] = ()
     mean_owner: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    check: Callable[[], None] = field(default=lambda: None, repr=False)
+    _scales: dict[int, Fraction] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, prop: Property) -> Targets:
-        """Flatten a property."""
+    def of(
+        cls,
+        prop: Property,
+        late: Callable[[], bool] = lambda: False,
+        check: Callable[[], None] = lambda: None,
+    ) -> Targets:
+        """Flatten a property.
+
+        Once it is ``late``, means and contradictions are left out. ``check`` is called now and then
+        where the targets are worked on; what it raises ends that.
+        """
         regions: list[int] = []
         disjuncts: list[int] = []
         constraints: list[LinearConstraint] = []
@@ -100,12 +113,14 @@ class Targets:
         mean_owner: list[int] = []
         # Of conjunctions on outputs alone, by their constraints: regions share these.
         known: dict[tuple[int, ...], tuple[LinearConstraint, bool]] = {}
+        hurry = False
         for r, region in enumerate(prop.regions):
             for d, conjunction in enumerate(region.unsafe):
                 owner += [len(regions)] * len(conjunction)
                 constraints += conjunction
-                empty = any(_impossible(c, region) for c in conjunction)
-                if len(conjunction) > 1:
+                hurry = hurry or (len(regions) % 256 == 255 and late())
+                empty = not hurry and any(_impossible(c, region) for c in conjunction)
+                if len(conjunction) > 1 and not hurry:
                     key = tuple(map(id, conjunction))
                     if key not in known or any(c.x for c in conjunction):
                         known[key] = _mean(conjunction), contradictory(conjunction, region)
@@ -126,6 +141,7 @@ class Targets:
             prop.outputs,
             tuple(means),
             np.array(mean_owner, dtype=np.int64),
+            check,
         )
 
     def __len__(self) -> int:
@@ -143,13 +159,22 @@ class Targets:
 
     @cached_property
     def _expressible(self) -> Bool:
-        return np.array(self._each(_expressible), dtype=bool)
+        return np.array(self._each(lambda c: _expressible(c, self._scale(c))), dtype=bool)
+
+    def _scale(self, constraint: LinearConstraint) -> Fraction:
+        """`_scale` of one of the questions, worked out once."""
+        found = self._scales.get(id(constraint))
+        if found is None:
+            found = self._scales[id(constraint)] = _scale(constraint)
+        return found
 
     def _each(self, function: Callable[[LinearConstraint], T]) -> list[T]:
         """A function of every question, computed once where regions share a constraint."""
         known: dict[int, T] = {}
         for question in self.questions:
             if id(question) not in known:
+                if len(known) % STEP == STEP - 1:
+                    self.check()
                 known[id(question)] = function(question)
         return [known[id(question)] for question in self.questions]
 
@@ -158,7 +183,7 @@ class Targets:
 
         A threshold above every float64 that a bound could exceed is not worth it.
         """
-        useful = self._each(lambda c: bool(c.y) and c.bound * _scale(c) < LARGE)
+        useful = self._each(lambda c: bool(c.y) and _below(c.bound, self._scale(c)))
         rows = np.flatnonzero(self._expressible & np.array(useful, dtype=bool)).astype(np.int64)
         return rows[np.argsort(self.question_owner[rows], kind="stable")]
 
@@ -196,7 +221,9 @@ class Targets:
         exact = True
         scales = []
         for i, constraint in enumerate(chosen):
-            scale = _scale(constraint)
+            if i % STEP == STEP - 1:
+                self.check()
+            scale = self._scale(constraint)
             scales.append(scale)
             exact &= _fill(rows_y[i], constraint.y, scale)
             if rows_x is not None:
@@ -241,7 +268,7 @@ def _scale(constraint: LinearConstraint) -> Fraction:
     if all(_is_float(c) for c in coefficients):
         return Fraction(1)
     scale = math.lcm(*(c.denominator for c in coefficients))
-    if all(abs(c * scale) < 2**53 for c in coefficients):
+    if all(abs(c.numerator) * (scale // c.denominator) < 2**53 for c in coefficients):
         return Fraction(scale)
     # Out of the comfortable range: bring the largest near 1, the rest to relative 2⁻⁵³.
     largest = max(abs(c) for c in coefficients)
@@ -252,26 +279,46 @@ def _scale(constraint: LinearConstraint) -> Fraction:
 
 
 def _is_float(value: Fraction) -> bool:
-    if abs(value) >= 2**500 or (value and abs(value) < Fraction(1, 2**500)):
+    n, d = abs(value.numerator), value.denominator
+    if d & (d - 1):
+        return False  # no power of two
+    if n < 2**53 and d < 2**400:
+        return True
+    if n >= 2**500 * d or (n and n * 2**500 < d):
         return False
     return Fraction(float(value)) == value
 
 
-def _expressible(constraint: LinearConstraint) -> bool:
+def _below(bound: Fraction, scale: Fraction) -> bool:
+    """bound·scale < LARGE, by the numbers' lengths where these decide."""
+    n, d = bound.numerator * scale.numerator, bound.denominator * scale.denominator
+    return n <= 0 or n.bit_length() - d.bit_length() < 899 or Fraction(n, d) < LARGE
+
+
+def _expressible(constraint: LinearConstraint, scale: Fraction) -> bool:
     """Every scaled coefficient is far from float64's overflow and underflow.
 
     The threshold may be anything: far above, every point meets it (its constant is -inf); far
     below, its constant is lowered to ``LARGE``, which still excludes what it can.
     """
-    scale = _scale(constraint)
-    return all(1 / LARGE < abs(c * scale) < LARGE for _, c in (*constraint.y, *constraint.x))
+
+    def inside(c: Fraction) -> bool:
+        n, d = abs(c.numerator) * scale.numerator, c.denominator * scale.denominator
+        length = n.bit_length() - d.bit_length()
+        return n > 0 and (abs(length) < 899 or 1 / LARGE < Fraction(n, d) < LARGE)
+
+    return all(inside(c) for _, c in (*constraint.y, *constraint.x))
 
 
 def _fill(row: Float64, terms: Terms, scale: Fraction) -> bool:
     """Write coefficients into a row, nearest float64; say whether all are exact."""
     exact = True
     for i, coefficient in terms:
-        value = coefficient * scale
-        row[i] = float(value)
-        exact &= Fraction(float(value)) == value
+        n, d = coefficient.numerator * scale.numerator, coefficient.denominator * scale.denominator
+        whole, rest = divmod(n, d)
+        if rest == 0 and abs(whole) < 2**53:
+            row[i] = whole
+            continue
+        row[i] = value = n / d  # correctly rounded
+        exact &= Fraction(value) == Fraction(n, d)
     return exact

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gamma.errors import PropertyError
+from gamma.errors import PropertyError, ResourceError
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.propagate import StreamingConfig
@@ -73,7 +73,12 @@ def verify(
         run = kind(net, prop, method, guarantee, dtype, timeout, start, progress)
         run.branch = branch
         run.streaming = streaming
-        return run.decide(attack, explain, seed)
+        try:
+            return run.decide(attack, explain, seed)
+        except ResourceError:
+            if time.monotonic() < run.deadline:
+                raise
+            return run.late()
 
 
 @contextmanager

@@ -10,10 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gamma
+from gamma import ops
+from gamma.errors import ResourceError
 from gamma.network.exact import enclose
+from gamma.network.graph import Builder
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.verify import targets
-from gamma.verify.targets import Targets
+from gamma.verify.targets import (
+    LARGE,
+    STEP,
+    Targets,
+    _below,
+    _expressible,
+    _fill,
+    _is_float,
+    _scale,
+)
 from tests.verify.known import ONE, at_least, region
 
 FRACTIONS = st.fractions(max_denominator=10**9) | st.builds(
@@ -105,3 +118,60 @@ def test_a_shared_conjunction_on_inputs_is_judged_in_each_region() -> None:
         prop = Property(tuple(Region(*box, ((above, below),)) for box in order), 1, 1)
         wanted = [box[0][0] > 1 for box in order]
         assert targets.Targets.of(prop).excluded.tolist() == wanted
+
+
+def many(count: int) -> Property:
+    """Regions whose conjunctions are all different."""
+    regions = []
+    for k in range(count):
+        y = tuple((i, Fraction(10 * k + i + 1, 1000)) for i in range(2))
+        pair = LinearConstraint(y, (), Fraction(k, 7)), LinearConstraint(y[:1], (), Fraction(1))
+        regions.append(Region((Fraction(0),) * 2, (Fraction(1),) * 2, (pair,)))
+    return Property(tuple(regions), 2, 2)
+
+
+def test_the_clock_is_looked_at_while_targets_are_worked_on() -> None:
+    prop = many(STEP)
+    late = Targets.of(prop, late=lambda: True)
+    assert len(late) == STEP and len(late.constraints) == 2 * STEP
+    assert len(late.means) < 256  # then nothing more is worked out
+
+    def out() -> None:
+        raise ResourceError("late")
+
+    clocked = Targets.of(prop, check=out)
+    assert len(clocked.means) == STEP
+    for work in (clocked.attackable, clocked.provable, clocked.askable):
+        with pytest.raises(ResourceError):
+            work()
+    with pytest.raises(ResourceError):
+        clocked.rows(range(STEP))
+
+
+@pytest.mark.parametrize("method", ["auto", "crown"])
+def test_many_targets_end_with_the_time(method: str) -> None:
+    builder = Builder(ops.Input(), (2,), "x")
+    net = builder.build(builder.add(ops.Gemm(np.eye(2, dtype=np.float32), None), 0))
+    result = gamma.verify(net, many(2 * STEP), method=method, timeout=1e-6)
+    assert result.verdict == "timeout" and result.conjunctions == 2 * STEP
+
+
+def test_scales_are_those_of_fractions() -> None:
+    """Short cuts on whole numbers against the same questions asked of fractions."""
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        n = int(rng.integers(-(2**60), 2**60)) >> int(rng.integers(0, 60))
+        big = 10 ** int(rng.integers(0, 400)) if rng.random() < 0.3 else 1
+        d = int(rng.choice([1, 2**40, 1000, 3, 2**450])) * (big if rng.random() < 0.5 else 1)
+        value = Fraction(n * big, d)
+        wide = abs(value) >= 2**500 or (value and abs(value) < Fraction(1, 2**500))
+        assert _is_float(value) == (not wide and Fraction(float(value)) == value)
+        constraint = LinearConstraint(((0, value),), (), value)
+        scale = _scale(constraint)
+        assert _expressible(constraint, scale) == (1 / LARGE < abs(value * scale) < LARGE)
+        assert _below(value, scale) == (value * scale < LARGE)
+        if _expressible(constraint, scale):
+            row = np.zeros(1)
+            exact = _fill(row, constraint.y, scale)
+            assert row[0] == float(value * scale)
+            assert exact == (Fraction(row[0]) == value * scale)
