@@ -434,6 +434,15 @@ class Weighted(Linear):
         return found
 
 
+def nonzero(x: Array) -> npt.NDArray[np.int64] | None:
+    """Rows of a matrix that are not 0, where half of them are: rows that start at one position of a
+    sequence have nothing at the others. Their products are 0."""
+    if len(x) < 2:
+        return None
+    some = np.flatnonzero(x.any(axis=1))
+    return some if 2 * len(some) <= len(x) else None
+
+
 def cast_weight(
     op: Operator, weight: Array, key: str, dtype: npt.DTypeLike, absolute: bool
 ) -> Array:

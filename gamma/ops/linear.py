@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops import dense_interval
-from gamma.ops.base import Array, Float64, Linear, Shape, Weighted, cast_weight, shortened
+from gamma.ops.base import Array, Float64, Linear, Shape, Weighted, cast_weight, nonzero, shortened
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_product, exact_sum
 from gamma.ops.execution import Execution, overflowed
@@ -76,15 +76,24 @@ class Gemm(Weighted):
         return dense_interval.products(self, centres, radii, dtype)
 
     def start_rows(self, neurons: Array, shapes: Sequence[Shape], dtype: npt.DTypeLike) -> Array:
-        if len(shapes[0]) > 1:
-            return super().start_rows(neurons, shapes, dtype)
-        return cast_weight(self, self.weight, "weight", dtype, False)[neurons]
+        (shape,), weight = shapes, cast_weight(self, self.weight, "weight", dtype, False)
+        if len(shape) == 1:
+            return weight[neurons]
+        places, outputs = np.divmod(neurons, len(weight))
+        rows = np.zeros((len(neurons), math.prod(shape[:-1]), shape[-1]), weight.dtype)
+        rows[np.arange(len(neurons)), places] = weight[outputs]
+        return rows.reshape(-1, *shape)
 
 
 def _product(x: Array, weight: Array) -> Array:
     """x times weight on the last axis, as one product: `matmul` would make one of each matrix."""
-    result: Array = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) @ weight
-    return result.reshape(*x.shape[:-1], weight.shape[1])
+    flat, shape = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), (*x.shape[:-1], weight.shape[1])
+    some = nonzero(flat) if x.ndim > 2 else None
+    if some is None:
+        return (flat @ weight).reshape(shape)
+    result = np.zeros((len(flat), weight.shape[1]), x.dtype)
+    result[some] = flat[some] @ weight
+    return result.reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,22 +58,44 @@ class Quotients:
 
     def _taken(self, rows: Array, box: Indices) -> Array:
         whole = rows.reshape(len(rows), *self.tilt.shape[1:])
-        taken: Array = whole * np.where(whole >= 0, self.below[box], self.above[box])
+        taken: Array = whole * np.where(whole >= 0, _of(self.below, box), _of(self.above, box))
         return taken
+
+    def _groups(self, groups: Indices) -> Quotients:
+        """The tables of some groups, without constants."""
+        parts = (self.root, self.steep, self.tilt, self.below, self.above, *self.gap)
+        root, steep, tilt, below, above, low, high = (part[:, groups] for part in parts)
+        none = self.lower_const[:, :0]
+        return Quotients(
+            root, steep, tilt, self.shared, below, above, (low, high), none, none, self.loss
+        )
 
     def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
         up, down = np.maximum(rows, 0), np.minimum(rows, 0)
         add_constants(up, down, d, box, self.lower_const, self.upper_const)
+        whole = rows.reshape(len(rows), *self.tilt.shape[1:])
+        groups = np.flatnonzero(whole.any(axis=(0, 2)))  # rows of one position know no other
+        if len(groups) == whole.shape[1]:
+            return (self._planes(rows, d, box),)
+        made = np.zeros_like(whole)
+        part = np.ascontiguousarray(whole[:, groups]).reshape(len(rows), -1)
+        found = self._groups(groups)._planes(part, d, box)
+        made[:, groups] = found.reshape(len(rows), len(groups), -1)
+        return (made.reshape(len(rows), -1),)
+
+    def _planes(self, rows: Array, d: Float64, box: Indices) -> Array:
+        """`back` without the constants."""
         a = self._taken(rows, box)
-        slope = (a * self.steep[box]).sum(axis=-1, keepdims=True)
+        slope = (a * _of(self.steep, box)).sum(axis=-1, keepdims=True)
         made = a
         if self.shared:
             made = a - a.sum(axis=-1, keepdims=True) * rows.dtype.type(self.shared)
-        made = made * self.root[box] - slope * self.tilt[box]
-        ends = slope * np.where(slope >= 0, self.gap[0][box], self.gap[1][box])
+        made = made * _of(self.root, box) - slope * _of(self.tilt, box)
+        ends = slope * np.where(slope >= 0, _of(self.gap[0], box), _of(self.gap[1], box))
         d -= abs(d) * 2.0**-50 + TINY
         d += ends.sum(axis=(1, 2)) - _sums(ends.shape[1]) * abs(ends).sum(axis=(1, 2))
-        return (made.reshape(len(rows), -1),)
+        result: Array = made.reshape(len(rows), -1)
+        return result
 
     def forward(self, rows: Array, inputs: tuple[Array, ...], box: Indices) -> Array:
         a = self._taken(rows, box)
@@ -259,6 +281,10 @@ def _gap(
         size = parts[0] + abs(parts[1]) + parts[2] + root + mean
         high = np.fmax(high, end + 2.0**-48 * size + TINY)
     return low, high
+
+
+def _of(table: Array, box: Indices) -> Array:
+    return table if len(table) == 1 else table[box]
 
 
 def _sums(n: int) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.ops.base import Array, Float64, Linear, Shape
+from gamma.ops.base import Array, Float64, Linear, Shape, nonzero
 from gamma.runtime import resident, workers
 from gamma.tensor.rounding import gamma_factor, up
 from gamma.tensor.weights import Weight
@@ -82,25 +82,32 @@ class StoredGemm(Linear):
         if self.turned:
             return super().start_rows(neurons, shapes, dtype)
         rows = np.zeros((len(neurons), math.prod(shape) // n, n), dtype)
-        for k, neuron in enumerate(neurons.tolist()):
-            place, output = divmod(neuron, m)
-            rows[k, place] = self.weight.panel(output, output + 1, dtype)[0]
+        places, outputs = np.divmod(neurons, m)
+        for output in np.unique(outputs).tolist():
+            at = np.flatnonzero(outputs == output)
+            rows[at, places[at]] = self.weight.panel(output, output + 1, dtype)[0]
         return rows.reshape(-1, *shape)
 
     def _times(self, x: Array, absolute: bool, along_rows: bool) -> Array:
         """x W, summed over the rows of the stored matrix, or x Wᵀ."""
         columns = self.weight.columns if along_rows else self.weight.rows
-        result = (np.zeros if along_rows else np.empty)((len(x), columns), x.dtype)
-        for start, panel in self._panels(x.dtype, absolute):
+        if (some := nonzero(x)) is not None:
+            result = np.zeros((len(x), columns), x.dtype)
+            result[some] = self._times(x[some], absolute, along_rows)
+            return result
+        result = np.empty((len(x), columns), x.dtype)
+        for start, panel in self._panels(x, absolute):
             part = slice(start, start + len(panel))
-            if along_rows:
+            if not along_rows:
+                np.matmul(x, panel.T, out=result[:, part])
+            elif start:
                 result += x[:, part] @ panel
             else:
-                np.matmul(x, panel.T, out=result[:, part])
+                np.matmul(x[:, part], panel, out=result)
         return result
 
-    def _panels(self, dtype: npt.DTypeLike, absolute: bool) -> Iterator[tuple[int, Array]]:
-        for start, panel in self.weight.panels(dtype):
+    def _panels(self, x: Array, absolute: bool) -> Iterator[tuple[int, Array]]:
+        for start, panel in self.weight.panels(x.dtype, x.nbytes):
             yield start, np.abs(panel, out=panel) if absolute else panel
 
     def row_sums(self, shapes: Sequence[Shape]) -> Float64:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from gamma.methods import REFINING
 from gamma.network.graph import Network
-from gamma.ops import Conv, Gemm
+from gamma.ops import Conv, Gemm, StoredGemm
 from gamma.ops.dense_interval import in_tiles
 from gamma.propagate.facts import facts_of
 from gamma.runtime import choices
@@ -130,8 +130,8 @@ def _row_cost(network: Network, index: int) -> float:
         if _image(node.shape):
             h, w = min(h, node.shape[1]), min(w, node.shape[2])
             entries = node.shape[0] * h * w
-        if isinstance(op, Gemm):
-            total += _DENSE * 2 * entries * op.weight.shape[1]
+        if isinstance(op, Gemm | StoredGemm):
+            total += _DENSE * 2 * entries * op.terms
         else:
             total += _ENTRY * entries
         if isinstance(op, Conv):

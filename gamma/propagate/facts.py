@@ -25,6 +25,7 @@ class Facts:
             elementwise or a change of shape of flat entries.
         image: rows may start there as windows: the output of a convolution, or entry by entry such.
         hidden_after: dense layers with an activation among the nodes behind it.
+        cut: every path from the input to a later node passes it.
         convolves: some node is a convolution (one flag for the network).
         tables: entries of relaxations beyond those of diagonal operators, in all (one number).
     """
@@ -39,6 +40,7 @@ class Facts:
     sequential: tuple[bool, ...]
     image: tuple[bool, ...]
     hidden_after: tuple[int, ...]
+    cut: tuple[bool, ...]
     convolves: bool
     tables: int
 
@@ -87,6 +89,7 @@ def _make(network: Network) -> Facts:
         tuple(sequential),
         tuple(image),
         tuple(behind),
+        _cut(network),
         any(isinstance(node.op, Conv) for node in nodes),
         sum(n.op.table_size(*(nodes[i].shape for i in n.inputs)) for n in nodes if n.inputs),
     )
@@ -111,3 +114,9 @@ def _needed(network: Network) -> tuple[bool, ...]:
             found[index] |= len(nodes[reader].inputs) > 1 and not isinstance(op, Linear)
             found[index] |= passes and found[reader]
     return tuple(found)
+
+
+def _cut(network: Network) -> tuple[bool, ...]:
+    furthest = accumulate((max(rs, default=0) for rs in network.consumers), max, initial=0)
+    numbered = zip(range(len(network.nodes)), furthest, strict=False)
+    return tuple(index >= last for index, last in numbered)

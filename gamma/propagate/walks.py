@@ -22,18 +22,19 @@ from gamma.methods import GUARANTEES as GUARANTEES
 from gamma.methods import METHODS as METHODS
 from gamma.methods import REFINING
 from gamma.network.graph import Network
-from gamma.ops import Gemm, Linear
+from gamma.ops import Gemm, Linear, Normalize, StoredGemm
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import linear_charge
 from gamma.ops.tables import Precision
-from gamma.propagate.blocks import block_length
+from gamma.propagate.blocks import block_length, row_cost
 from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.facts import Facts, facts_of
 from gamma.propagate.forms import about_zero, both_signs
 from gamma.propagate.interval import input_bounds, interval_step
+from gamma.propagate.rows.affine import AffineForms, affine_forms, largest_gaps
 from gamma.propagate.rows.block import dense, unit
-from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
+from gamma.propagate.rows.descend import Descent, Frontier, Tape, blocks_of
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import starts
 from gamma.runtime import choices, heap, workers
@@ -50,6 +51,10 @@ DEFAULT_ROW_BYTES = 48 << 20
 # Blocks of coefficients alive at the widest step: the rows, the product, one temporary.
 BLOCKS = 3
 STREAMED_BLOCKS = 5
+# Nanoseconds of all rows of a node from where on later rows end at its affine forms.
+AFFINE_FROM = 1.5e8
+# Nodes this many times smaller than that node get rows that go all the way.
+FEW = 4
 # Blocks of rows that are handed out at once.
 TASKS = 4096
 
@@ -152,6 +157,8 @@ class Walk:
     """
 
     blocks = BLOCKS
+    # Whether rows of inner neurons may end at affine forms of an earlier node.
+    shortens = True
 
     def __init__(
         self,
@@ -167,6 +174,8 @@ class Walk:
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
         self.forms: dict[int, Forms] = {}
+        # Affine forms of the last node that has any, while inner neurons are bounded.
+        self._affine: dict[int, AffineForms] = {}
         self._facts: Facts = facts_of(network)
         # Nodes whose bounds rows cannot improve where a relaxation needs it.
         self._tight: dict[int, bool] = {}
@@ -188,6 +197,7 @@ class Walk:
                     self._walk_dense(self._dense)
                     break
                 self._visit(index)
+        self._affine.clear()
 
     @property
     def descent(self) -> Descent:
@@ -295,7 +305,15 @@ class Walk:
         mask = self._wanted(index)
         if mask is None:
             return
-        self.unstable[index] = self._bound(index, mask)
+        if self._shortens(index):
+            mask = np.ones_like(mask)
+            self._bound_affinely(index)
+            self.unstable[index] = mask.size
+        else:
+            self._bound(index, mask)
+            self.unstable[index] = int(np.count_nonzero(mask))
+            if self._affine:
+                mask = self._bound_deeply(index, mask)
         self._rowed[index] = mask
         self._tight[index] = self._tight[index] or self.unstable[index] > 0
 
@@ -315,13 +333,63 @@ class Walk:
             parts = self.in_blocks(source, count, bound, 2)
             self.forms[index] = about_zero(weights, centre, parts)
 
-    def _bound(self, index: int, mask: npt.NDArray[np.bool_]) -> int:
-        """Meet bounds of the neurons in ``mask`` (batch, size) with rows'; says how many."""
+    def _bound(self, index: int, mask: npt.NDArray[np.bool_]) -> None:
+        """Meet bounds of the neurons in ``mask`` (batch, size) with rows'."""
         boxes, neurons = _pixel_by_pixel(mask, self.network.nodes[index].shape)
         if len(boxes):
             lower, upper = self.neuron_bounds(index, boxes, neurons)
             self.tighten(index, boxes, neurons, lower, upper)
-        return len(boxes)
+
+    def _bound_deeply(self, index: int, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Bound once more, by rows that go all the way, the neurons that decide most: says which.
+
+        All of a node that has few; else those whose lines leave the largest gaps.
+        """
+        affine, self._affine = self._affine, {}
+        few = FEW * self._facts.sizes[index] <= self._facts.sizes[max(affine)]
+        worth = np.full_like(mask, few)
+        for reader in [] if few else self.network.consumers[index]:
+            worth |= largest_gaps(self.network.nodes[reader].op, self.bounds[index])
+        self._bound(index, mask & worth)
+        self._affine = affine
+        return mask & worth
+
+    def _shortens(self, index: int) -> bool:
+        """Whether rows of later neurons shall end at affine forms of this node."""
+        nodes, size = self.network.nodes, self._facts.sizes[index]
+        entries = self.domain.batch * size * self._facts.sizes[0]
+        return (
+            self.shortens
+            and tuning.enabled("affine_forms")
+            and self._facts.cut[index]
+            and any(isinstance(nodes[r].op, Normalize) for r in self.network.consumers[index])
+            and 2 * size * row_cost(self.network, index) > AFFINE_FROM
+            and entries * self.options.dtype.itemsize <= self.options.row_bytes
+        )
+
+    def _bound_affinely(self, index: int) -> None:
+        """Bound every neuron of the node by rows, and keep its affine forms in the input."""
+        known, source = self.bounds[index], self.bounds[0]
+        batch, size = len(known.lower), self._facts.sizes[index]
+        boxes, neurons = np.divmod(np.arange(batch * size), size)
+        columns = np.flatnonzero((source.radius.reshape(batch, -1) > 0).any(axis=0))
+
+        def bound(block: slice) -> list[Array]:
+            frontier, d, box = self.both_signs(index, boxes[block], neurons[block])
+            tape = Tape(inputs_only=True)
+            ends = self.descent.run(frontier, d, box, self.options.check, tape=tape)
+            assert tape.input is not None and tape.constant is not None
+            return [
+                part.reshape(2, len(box) // 2, *part.shape[1:])
+                for part in (ends, tape.input[:, columns], tape.constant)
+            ]
+
+        parts = self.in_blocks(index, len(boxes), bound, 2)
+        ends, rows, constant = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+        rows, constant = rows.reshape(2, batch, size, -1), constant.reshape(2, batch, size)
+        lower, negated = zip(rows, constant, strict=True)
+        self._affine = {index: affine_forms(lower, negated, known, source, columns)}
+        self.tighten(index, boxes, neurons, ends[0], -ends[1])
 
     def tighten(
         self, index: int, boxes: Array, neurons: Array, lower: Float64, upper: Float64
@@ -383,7 +451,7 @@ class Walk:
 
     def _block_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         frontier, d, box = self.both_signs(index, boxes, neurons)
-        result = self.descent.run(frontier, d, box, self.options.check)
+        result = self.descent.run(frontier, d, box, self.options.check, forms=self._affine)
         return result[: len(boxes)], -result[len(boxes) :]
 
     def both_signs(
@@ -401,7 +469,7 @@ class Walk:
         node, bounds, tables = self.network.nodes[index], self.bounds[index], self.descent.tables
         centre = bounds.centre.reshape(len(bounds.centre), -1)[boxes, neurons]
         dtype = self.options.dtype
-        if isinstance(node.op, Gemm) and len(node.shape) == 1 and index not in self.domain.split:
+        if isinstance(node.op, Gemm | StoredGemm) and index not in self.domain.split:
             inputs = [self.bounds[i] for i in node.inputs]
             at = (boxes, neurons)
             charge = linear_charge(node.op, bounds, inputs, dtype, start=True, at=at)
@@ -410,7 +478,7 @@ class Walk:
             columns = tables.columns(before)
             rows = rows if columns is None else rows.take(columns, axis=1)
             cost = (charge.weight + charge.loss) * (1 + 2.0**-50)
-            return {before: dense(rows, rows.shape[1])}, centre, cost
+            return {before: dense(rows, math.prod(rows.shape[1:]))}, centre, cost
         d = np.zeros(len(neurons))
         frontier: Frontier = {index: self._unit_rows(index, boxes, neurons)}
         if tables.carried(index):  # by a reader that these rows do not pass

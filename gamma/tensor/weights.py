@@ -121,9 +121,14 @@ class Weight:
             raise self._not_finite(start, out)
         return out
 
-    def panels(self, dtype: npt.DTypeLike = np.float32) -> Iterator[tuple[int, Array]]:
-        """First row and rows of one panel after another; the memory is used again for the next."""
-        step = self.panel_rows
+    def panels(
+        self, dtype: npt.DTypeLike = np.float32, beside: int = 0
+    ) -> Iterator[tuple[int, Array]]:
+        """First row and rows of one panel after another; the memory is used again for the next.
+
+        ``beside``: bytes of what they are multiplied by: panels may be as large as that.
+        """
+        step = max(self.panel_rows, beside // (4 * self.columns))
         memory = np.empty((min(step, self.rows), self.columns), dtype)
         for start in range(0, self.rows, step):
             stop = min(start + step, self.rows)

@@ -35,6 +35,7 @@ TESTS = (
     "tests/ops/test_margins.py",
     "tests/architectures/test_layers.py",
     "tests/propagate/test_fixed_entries.py",
+    "tests/propagate/test_affine.py",
     "tests/exact/test_ranges.py",
     "tests/propagate/ranges/test_range_walk.py",
     "tests/verify/branching",
@@ -60,6 +61,7 @@ I, C, B, T = (
 P, Q = "ops/products.py", "ops/bilinear.py"
 S, K = "ops/softmax.py", "ops/rank_one.py"
 ON, OQ, OL = "ops/normalization.py", "ops/quotient.py", "ops/log_softmax.py"
+Y = "propagate/rows/affine.py"
 A, W, R, E, L = (
     "propagate/api.py",
     "propagate/walks.py",
@@ -150,6 +152,14 @@ MUTANTS = (
         "gamma_factor(steps, dtype) if steps else",
         "gamma_factor(0, dtype) if steps else",
     ),
+    Mutant(
+        "AFFINE.APART",
+        Y,
+        '"bnm,bm->bn", apart, reach) + rounded',
+        '"bnm,bm->bn", 0 * apart, reach) + rounded',
+    ),
+    Mutant("AFFINE.PRODUCT", Y, "apart, reach) + rounded", "apart, reach)"),
+    Mutant("AFFINE.UNDERFLOW", Y, "loss = 2 * n * UNDERFLOW", "loss = 0 * UNDERFLOW"),
     Mutant("CHARGE.TERMS", C, "m = 1 if start else op.adjoint_terms", "m = 1"),
     Mutant("CHARGE.REPEATS", C, "(op.unit and m <= 1)", "op.unit"),
     Mutant("CHARGE.NARROWED", C, "factor = factor + 2 * UNIT[dtype]", "pass"),
