@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gamma.errors import FormatError, UsageError
-from gamma.formats.files import file_mode, open_regular, refused
+from gamma.runtime.files import file_mode, open_regular, refused
 
 MODEL_LIMIT = 2 << 30
 PROPERTY_LIMIT = 256 << 20

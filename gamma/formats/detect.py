@@ -10,9 +10,9 @@ from typing import Any
 
 from gamma.errors import FormatError, UsageError
 from gamma.formats.compressed import existing, expanding
-from gamma.formats.files import file_mode, open_regular, refused
 from gamma.formats.limits import bounded
 from gamma.network.graph import Network
+from gamma.runtime.files import file_mode, open_regular, refused
 
 SNIFFED = 512  # bytes that tell the formats apart
 # A safetensors file: the high bytes of its header's length, then JSON. Looked for first, because

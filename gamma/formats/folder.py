@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from gamma.errors import FormatError
-from gamma.formats.files import open_regular, refused
 from gamma.formats.safetensors import (
     TensorFile,
     open_tensors,
@@ -22,6 +21,7 @@ from gamma.formats.safetensors import (
     plain_name,
     shorten,
 )
+from gamma.runtime.files import open_regular, refused
 from gamma.tensor.weights import Weight
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"

@@ -18,7 +18,6 @@ from gamma.architectures.tensors import Tensors, match
 from gamma.errors import FormatError, UnsupportedError, UsageError
 from gamma.formats import tokens
 from gamma.formats.detect import is_gguf
-from gamma.formats.files import file_mode
 from gamma.formats.folder import CONFIG, ModelFolder, open_folder, read_config
 from gamma.formats.gguf import ArrayValue, GgufFile, open_gguf
 from gamma.formats.gguf.tokenizer import TOKENS
@@ -27,6 +26,7 @@ from gamma.formats.safetensors import open_tensors
 from gamma.formats.spelled import KEY
 from gamma.formats.tokens import TOKENIZER
 from gamma.network.graph import Source
+from gamma.runtime.files import file_mode
 
 
 def open_model(path: str | Path, config: str | Path | None = None) -> Model:

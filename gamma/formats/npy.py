@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.formats.files import open_regular, refused
+from gamma.runtime.files import open_regular, refused
 
 HEADER_LIMIT = 10_000
 INPUT_LIMIT = 1 << 30  # bytes of an array

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError, UsageError
-from gamma.formats.files import open_regular, refused
 from gamma.network.graph import Network, Source
 from gamma.runtime import resident
+from gamma.runtime.files import open_regular, refused
 from gamma.tensor.weights import Weight
 
 Array = npt.NDArray[Any]

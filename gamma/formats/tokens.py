@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gamma.errors import FormatError, UsageError
-from gamma.formats.files import open_regular, refused
+from gamma.runtime.files import open_regular, refused
 
 TOKENIZER = "tokenizer.json"
 LIMIT = 64 << 20  # bytes; the largest vocabularies in use take 35 MB

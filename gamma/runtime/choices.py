@@ -20,6 +20,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from gamma.errors import FormatError
+from gamma.runtime.files import open_regular
+
 VERSION = 1
 """Of the file format."""
 
@@ -132,12 +135,16 @@ def processor() -> str:
 def stored() -> dict[tuple[str, str], float]:
     """Limits of this machine from the cache; {} without a file, ValueError for one of no use."""
     file = path()
-    try:
-        if file.stat().st_size > 1 << 16:
-            raise ValueError("is too large")
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         return {}
+    try:
+        with open_regular(file) as stream:
+            content = stream.read((1 << 16) + 1)
+        if len(content) > 1 << 16:
+            raise ValueError("is too large")
+        document = json.loads(content.decode("utf-8"))
+    except FormatError as error:
+        raise ValueError(f"cannot be read ({error})") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"cannot be read ({type(error).__name__})") from None
     return parsed(document)

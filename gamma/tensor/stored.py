@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UsageError
+from gamma.runtime.files import open_regular
 from gamma.tensor.codes import CODES, STORED
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _write(stream: BinaryIO, head: list[bytes], bounds: CompressedBounds) -> Non
 def read(path: Path) -> CompressedBounds:
     """Read and check a file. Raises FormatError for anything ``write`` does not write."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             return _Reader(path, stream, size).read()
     except (OSError, MemoryError) as error:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from gamma.errors import FormatError, GammaError, UsageError
-from gamma.formats.files import open_regular
 from gamma.runtime import heap
+from gamma.runtime.files import open_regular
 from gamma.runtime.threads import available
 from gamma.verify.choices import AUTO_SECONDS, DECIDING, check_options
 from gamma.verify.records import SCHEMA, Record, Records

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,12 @@ def test_every_way_gives_the_same_bounds(key: tuple[str, str], limit: float) -> 
             slack = 1e-4 * (1 + abs(usual.lower) + abs(usual.upper))
             assert (abs(usual.lower - other.lower) <= slack).all()
             assert (abs(usual.upper - other.upper) <= slack).all()
+
+
+def test_a_pipe_in_place_of_the_table_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(choices, "path", lambda: tmp_path / "pipe")
+    with pytest.raises(ValueError, match="a pipe"):
+        choices.stored()

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from gamma.errors import FormatError, UnsupportedError
-from gamma.formats.files import open_regular, refused
 from gamma.formats.gguf.header import Header, TensorInfo, parse_header
 from gamma.formats.gguf.types import NO_WEIGHTS
 from gamma.formats.gguf.values import ArrayValue, Scalar, Value
+from gamma.runtime.files import open_regular, refused
 from gamma.tensor.weights import Weight
 
 

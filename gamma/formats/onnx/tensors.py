@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError
-from gamma.formats.files import open_regular
 from gamma.runtime import resident
+from gamma.runtime.files import open_regular
 
 Array = npt.NDArray[Any]
 
