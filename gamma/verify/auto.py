@@ -38,6 +38,8 @@ FEW_INPUTS = 20
 FIRST_ROUNDS, MORE_ROUNDS = 7, 40
 """Rounds of input splitting before a quick attack, and before a longer one: easy proofs need no
 more."""
+FEW_ROUNDS = 2
+"""The same for ReLUs: what bounds leave open by little."""
 CHEAP = 0.02
 """Expected seconds of crown's bounds below which slopes are optimised before a quick attack."""
 ATTACK_SECONDS, ATTACK_SHARE = 4.0, 0.15
@@ -162,7 +164,7 @@ class AutoRun(Run):
             return [*alpha, ("attack", self._longer)]
         return [
             ("alpha", self._roots),
-            ("branching", lambda: self._grow(FIRST_ROUNDS)),
+            ("branching", lambda: self._grow(FEW_ROUNDS)),
             ("", lambda: self._in_turns(self._grow)),
         ]
 

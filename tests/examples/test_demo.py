@@ -32,7 +32,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=240,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout, folder / "pictures"
@@ -43,13 +43,14 @@ def marks(text: str) -> list[str]:
     return [mark for _, row in ROW.findall(text) for mark in row.split()]
 
 
-def test_all_three_outcomes_are_shown(output: tuple[str, Path]) -> None:
+def test_all_outcomes_are_shown(output: tuple[str, Path]) -> None:
     text, _ = output
     cells = marks(text)
     assert len(cells) == 2 * 10 * 7
-    assert {"✓", "✗", "?"} == set(cells)
-    for word in ("PROVED ", "REFUTED ", "OPEN ", "witness, replayed by ", "pictures in "):
+    assert {"✓", "✗"} <= set(cells) <= {"✓", "✗", "?"}
+    for word in ("PROVED ", "REFUTED ", "witness, replayed by ", "pictures in "):
         assert word in text
+    assert ("OPEN " in text) == ("?" in cells)
 
 
 def test_verdicts_are_monotone_in_epsilon(output: tuple[str, Path]) -> None:
@@ -143,7 +144,7 @@ def test_a_slow_machine_does_not_break_the_demo(tmp_path: Path, times: int) -> N
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=240,
     )
     assert result.returncode == 0, result.stderr
     cells = marks(result.stdout)
