@@ -140,4 +140,4 @@ def _multipliers(assumed: Split, size: int, which: Array, rng: Rng) -> Multiplie
     beta = rng.exponential(size=shape) * (rng.random(shape) < 0.7) * rng.choice([1e-3, 1, 1e3])
     point = np.broadcast_to(assumed.point, assumed.sign.shape)
     sign, point = (part.reshape(len(part), -1)[which] for part in (assumed.sign, point))
-    return Multipliers(beta, sign, np.array(point, np.float64))
+    return Multipliers.of(beta, sign, np.array(point, np.float64))
