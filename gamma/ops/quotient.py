@@ -77,6 +77,8 @@ class Quotients:
         groups = np.flatnonzero(whole.any(axis=(0, 2)))  # rows of one position know no other
         if len(groups) == whole.shape[1]:
             return (self._planes(rows, d, box),)
+        if not len(groups):
+            return (np.zeros_like(rows),)
         made = np.zeros_like(whole)
         part = np.ascontiguousarray(whole[:, groups]).reshape(len(rows), -1)
         found = self._groups(groups)._planes(part, d, box)

@@ -214,7 +214,7 @@ def test_bad_requests_are_one_line(instances: Path, tmp_path: Path) -> None:
         ((instances, "-o", tmp_path), "regular file"),
         ((instances, "--jobs", 0), "at least 1"),
         ((instances, "--threads", 0), "at least 1"),
-        ((instances, "--method", "guess"), "expected ibp"),
+        ((instances, "--method", "guess"), "expected auto"),
         ((instances, "--backend", "dask"), "go together"),
         ((instances, "--scheduler", "tcp://here:1"), "go together"),
         ((instances, "--backend", "dask", "--scheduler", "a:1", "--jobs", 2), "leave it out"),

@@ -107,7 +107,7 @@ def test_metadata_says_how_to_run_the_file() -> None:
     found = load(model(GEMM, ("N", 4), WEIGHT)).metadata
     assert found == {"input": "x", "input_dims": (1, 4), "output": "y", "left_out": (),
                      "input_dtype": "float32", "element_types": ["float32"],
-                     "external_data": [], "fixed_batch": 0}  # fmt: skip
+                     "external_data": [], "fixed_batch": 0, "real_only": []}  # fmt: skip
 
 
 def test_survey_lists_operators(tmp_path: Path) -> None:
