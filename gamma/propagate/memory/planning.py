@@ -18,7 +18,7 @@ from gamma.propagate.walks import DEFAULT_ROW_BYTES, STREAMED_BLOCKS
 from gamma.runtime import resident
 
 # Code and buffers of the libraries that a first walk brings in.
-_FIXED = 8 << 20
+_FIXED = 10 << 20
 # Blocks of rows alive where a network is dense layers and activations, which work in place: rows
 # and their product, and inside CROWN the rows that they started from.
 _DENSE_BLOCKS = {"crown-ibp": 2, "crown": 3}
