@@ -41,7 +41,7 @@ def opened(args: argparse.Namespace) -> Model | None:
         if given:
             raise UsageError(
                 f"{args.model}: {_option(given[0])} belongs to language and speech models (GGUF "
-                "files, folders with config.json); this is another network"
+                "files, folders with config.json); weights alone need --config CONFIG.json"
             )
         return None
     given = [n for n in NOT_MODELS if getattr(args, n, None) is not None]
