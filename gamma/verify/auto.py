@@ -97,7 +97,8 @@ class AutoRun(Run):
             if not self._bounds_are_cheaper(self.search, self.attackable):
                 phases.reverse()
             phases += self._by_relus()
-            if expected_seconds(self.net, "crown", len(regions), 9) < CHEAP:
+            cheap = expected_seconds(self.net, "crown", len(regions), 9) < CHEAP
+            if cheap and self._splits_relus():
                 # Slopes, and a few splits, before any attack.
                 phases = [p for p in phases if p[1] != self._first]
                 phases.insert(3, ("attack", self._first))
@@ -158,8 +159,7 @@ class AutoRun(Run):
 
     def _by_relus(self) -> list[tuple[str, Work]]:
         """Optimised slopes, a longer attack, and rounds of ReLU splitting."""
-        relus = any(isinstance(node.op, Relu) for node in self.net.nodes)
-        if not relus or self.streaming is not None or self.branch not in ("auto", "relu"):
+        if not self._splits_relus():
             alpha = [("alpha", self._alpha)] if self.streaming is None else []
             return [*alpha, ("attack", self._longer)]
         return [
@@ -167,6 +167,10 @@ class AutoRun(Run):
             ("branching", lambda: self._grow(FEW_ROUNDS)),
             ("", lambda: self._in_turns(self._grow)),
         ]
+
+    def _splits_relus(self) -> bool:
+        relus = any(isinstance(node.op, Relu) for node in self.net.nodes)
+        return relus and self.streaming is None and self.branch in ("auto", "relu")
 
     def _roots(self) -> None:
         """Bounds with optimised slopes, of each region that is open, as roots of trees."""
