@@ -160,6 +160,11 @@ class AutoRun(Run):
     def _by_relus(self) -> list[tuple[str, Work]]:
         """Optimised slopes, a longer attack, and rounds of ReLU splitting."""
         if not self._splits_relus():
+            if self.streaming is not None:
+                self.notes.append(
+                    "bounds are streamed or have a memory limit: no slopes are optimised and no "
+                    "ReLUs split"
+                )
             alpha = [("alpha", self._alpha)] if self.streaming is None else []
             return [*alpha, ("attack", self._longer)]
         return [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,8 @@ from gamma.tensor.box import Box
 def test_the_ball_is_over_what_moves(norm: str, away: float) -> None:
     """w·x over the set is known: also where a fixed entry is not the ball's centre."""
     r = np.random.default_rng(0)
-    weight, centre, radius = r.normal(size=(3, 12)).astype(np.float32), r.normal(size=12), 0.5
+    weight, radius = r.normal(size=(3, 12)).astype(np.float32), 0.5
+    centre = np.round(r.normal(size=12) * 256) / 256  # ends of the box are exact
     moves = np.arange(12) % 3 == 0
     value = centre + np.where(moves, 0.0, away * r.choice([-1, 1], size=12) / 12)
     reach = np.where(moves, radius, 0.0)
@@ -24,8 +27,13 @@ def test_the_ball_is_over_what_moves(norm: str, away: float) -> None:
     box = Box(value - reach, value + reach, norm, centre, radius)
     free = weight[:, moves].astype(np.float64)
     size = np.sqrt((free**2).sum(axis=1)) if norm == "2" else abs(free).max(axis=1)
-    middle = weight.astype(np.float64) @ value
     found = bounds(net, box, dtype="float64")
-    assert (found.lower <= middle - radius * size + 1e-12).all()
-    assert (found.upper >= middle + radius * size - 1e-12).all()
+    for row, low, high in zip(weight, found.lower, found.upper, strict=True):
+        exact = sum(
+            Fraction(float(w)) * Fraction(float(x)) for w, x in zip(row, value, strict=True)
+        )
+        part = [Fraction(float(w)) for w in row[moves]]
+        square = sum(w * w for w in part) if norm == "2" else max(abs(w) for w in part) ** 2
+        for gap in (exact - Fraction(float(low)), Fraction(float(high)) - exact):
+            assert gap >= 0 and gap**2 >= Fraction(radius) ** 2 * square
     assert np.allclose(found.upper - found.lower, 2 * radius * size, rtol=1e-9)
