@@ -354,12 +354,6 @@ MUTANTS = (
     Mutant("PHASE.CHARGE", T, "((zero, zero), (centre, weight))", "((zero, zero), (centre, zero))"),
     Mutant("PHASE.SIDE", T, "np.where(self.assumed.active, taken, 0)", "taken"),
     Mutant("CLIP.LEAST", V, " - size * g * (1 + 2.0**-40) - 2.0**-1000", ""),
-    Mutant(
-        "CLIP.ROOM",
-        V,
-        "np.nextafter(np.maximum(-value, 0.0)[:, None] / abs(cuts.a), np.inf)",
-        "np.maximum(-value, 0.0)[:, None] / abs(cuts.a)",
-    ),
     Mutant("CLIP.HIGH", V, "np.nextafter(lower + room, np.inf)", "lower + room"),
     Mutant("CLIP.LOW", V, "np.nextafter(upper - room, -np.inf)", "upper - room"),
     Mutant("HALVES.BOTH", H, 'cuts.twice(), both["lower"][box], both["upper"][box])', HALF),
