@@ -345,8 +345,8 @@ MUTANTS = (
     Mutant(
         "BETA.SUM",
         B,
-        "cost = abs(terms) * (g * (1 + 2.0**-40)) + size * 2.0**-51",
-        "cost = 0.0 * size",
+        "d -= (total + abs(d)) * (g + 2.0**-50) * (1 + 2.0**-20) + TINY",
+        "d -= TINY",
     ),
     Mutant("BETA.ROUND", B, "cost += rest * tables.rounded(index)[at]", "cost += 0.0 * rest"),
     Mutant("BETA.SIGN", B, "0.0) * given.sign).astype", "0.0) * -given.sign).astype"),

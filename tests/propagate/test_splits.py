@@ -18,8 +18,9 @@ from flint import fmpq
 from gamma import ops
 from gamma.network.graph import Builder, Network
 from gamma.ops.bounds import NodeBounds
-from gamma.ops.tables import NodeSlopes, Precision, diagonal, hinge
+from gamma.ops.tables import NodeSlopes, Phases, Precision, diagonal, hinge
 from gamma.propagate.domain import Domain, Split
+from gamma.propagate.rows import block
 from gamma.propagate.rows.descend import Multipliers
 from gamma.propagate.walks import Options, Walk, walk
 from gamma.tensor.box import Box
@@ -248,6 +249,65 @@ def test_multipliers_are_rounded_outward(dtype: str) -> None:
         least = (exact(weight) * exact(point)).sum()
         assert q(lower[0]) <= least
         assert q(lower[0]) > least - fmpq(1, 1000)
+
+
+def test_the_sum_of_multipliers_is_rounded_outward() -> None:
+    """One large term, then many that are three quarters of its last place: each sum rounds up."""
+    n = 200
+    point = np.concatenate(([2.0**20], np.full(n, 0.75 * 2.0**-32)))[None]
+    builder = Builder(ops.Input(), (n + 1,), "x")
+    net = builder.build(builder.add(ops.Gemm(np.ones((1, n + 1)), None), 0))
+    box = Box(np.full((1, n + 1), -(2.0**21)), np.full((1, n + 1), 2.0**21))
+    sign = np.ones((1, n + 1), np.int8)
+    made = walk(net, Domain(box, split={0: Split(sign, point)}), Options(dtype=np.dtype(float)))
+    rows, which = block.dense(np.ones((1, n + 1)), n + 1), np.zeros(1, np.int64)
+    own = Multipliers.of(np.ones((1, n + 1)), sign, point)
+    lower = made.descent.run({0: rows}, np.zeros(1), which, multipliers={0: own})
+    assert q(lower[0]) <= exact(point).sum()
+    assert q(lower[0]) > exact(point).sum() - fmpq(1, 1000)
+
+
+def test_a_negative_multiplier_counts_as_none() -> None:
+    builder = Builder(ops.Input(), (1,), "x")
+    net = builder.build(builder.add(ops.Gemm(np.array([[-1.0]]), None), 0))
+    sign = np.array([[1]], np.int8)
+    box = Box(np.array([[-1.0]]), np.array([[1.0]]))
+    made = walk(net, Domain(box, split={0: Split(sign)}), Options(dtype=np.dtype(np.float64)))
+    frontier, d, which = made.both_signs(1, np.array([0]), np.array([0]))
+    own = Multipliers.of(np.full((2, 1), -0.5), np.repeat(sign, 2, axis=0), np.zeros((2, 1)))
+    lower = made.descent.run(frontier, d, which, multipliers={0: own})
+    assert lower[0] <= -1
+
+
+def test_assumed_relus_pay_what_they_carry() -> None:
+    """All are active on the whole box: what is left is affine, its least value known."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        weight = rng.normal(size=(64, 8)).astype(np.float32)
+        builder = Builder(ops.Input(), (8,), "x")
+        builder.add(ops.Gemm(weight, np.full(64, 64.0)), 0)
+        builder.add(ops.Relu(), 1)
+        last = rng.normal(size=(1, 64)).astype(np.float32)
+        net = builder.build(builder.add(ops.Gemm(last, None), 2))
+        box = Box(np.full((1, 8), -1.0), np.full((1, 8), 1.0))
+        # The assumption alone says so, not the bounds.
+        ends = np.full((1, 64), -1.0), np.full((1, 64), 200.0)
+        made = walk(net, box, Options(dtype=np.dtype(np.float32)))
+        made.bounds[1] = NodeBounds(
+            *ends, made.bounds[1].centre, made.bounds[1].spread, made.bounds[1].noise
+        )
+        made.descent.forget(1)
+        frontier, d, which = made.both_signs(3, np.array([0]), np.array([0]))
+        lines = made.descent.tables.hinge(2)
+        every = np.indices((2, 64)).reshape(2, -1)
+        phases = Phases(every[0], every[1], np.ones(128, bool))
+        slopes = {2: lines.rows(np.zeros((2, 64)), which, phases)}
+        lower = made.descent.run(frontier, d, which, slopes=slopes)
+        middle = 64 * exact(last)[0].sum()
+        reach = sum(abs(v) for v in exact(last)[0] @ exact(weight))
+        least, greatest = middle - reach, middle + reach
+        assert q(lower[0]) <= least and q(lower[1]) <= -greatest
+        assert q(lower[0]) > least - fmpq(1, 100)
 
 
 def test_multipliers_pay_what_a_reader_carries() -> None:

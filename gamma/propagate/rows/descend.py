@@ -269,9 +269,7 @@ class Descent:
         taken = (np.maximum(given.beta, 0.0) * given.sign).astype(dtype)
         wide = taken.astype(np.float64)
         terms = wide * (given.point - centre)
-        size = abs(wide) * (abs(given.point) + abs(centre))
-        g = rounding.gamma_factor(len(known.centre[0].ravel()) + 8, np.float64)
-        cost = abs(terms) * (g * (1 + 2.0**-40)) + size * 2.0**-51
+        cost = np.zeros_like(terms)
         if tables.carried(index):
             charge = tables.charge(index)
             cost += abs(wide) * charge.weight.reshape(len(charge.loss), -1)[at] * (1 + 2.0**-20)
@@ -281,7 +279,9 @@ class Descent:
         rest = abs(array[given.row, given.column].astype(np.float64))
         cost += rest * tables.rounded(index)[at] * (1 + 2.0**-20)
         np.add.at(d, given.row, terms - cost * (1 + 2.0**-20))
-        # Of n additions to d each may be off by 2⁻⁵³ of d or of what was added.
+        # Of n additions to d each may be off by 2⁻⁵³ of d or of what was added, and so may the
+        # difference and the product behind each term.
+        g = rounding.gamma_factor(known.centre[0].size + 8, np.float64)
         total = np.zeros_like(d)
         np.add.at(total, given.row, abs(terms) + cost)
         d -= (total + abs(d)) * (g + 2.0**-50) * (1 + 2.0**-20) + TINY
