@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gamma.verify.suite import read_list
+from gamma.verification.suite import read_list
 
 STORED = Path(__file__).with_name("vnncomp.json")
 UNLIMITED = 1e6

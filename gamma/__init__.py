@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from gamma.propagate import linear_bounds as linear_bounds
     from gamma.tensor.bounded import BoundedTensor as BoundedTensor
     from gamma.tensor.box import Box as Box
-    from gamma.verify.ranges import Ranges as Ranges
-    from gamma.verify.ranges import ranges as ranges
-    from gamma.verify.result import Counterexample as Counterexample
-    from gamma.verify.result import Result as Result
-    from gamma.verify.verdict import verify as verify
+    from gamma.verification.ranges import Ranges as Ranges
+    from gamma.verification.ranges import ranges as ranges
+    from gamma.verification.result import Counterexample as Counterexample
+    from gamma.verification.result import Result as Result
+    from gamma.verification.verdict import verify as verify
 
 _HOME = {
     "load": "gamma.formats",
@@ -62,10 +62,11 @@ _HOME = {
     "linear_bounds": "gamma.propagate",
     "BoundedTensor": "gamma.tensor.bounded",
     "Box": "gamma.tensor.box",
-    "Counterexample": "gamma.verify.result",
-    "Ranges": "gamma.verify.ranges",
-    "ranges": "gamma.verify.ranges",
-    "Result": "gamma.verify.result",
+    "Counterexample": "gamma.verification.result",
+    "Ranges": "gamma.verification.ranges",
+    "ranges": "gamma.verification.ranges",
+    "Result": "gamma.verification.result",
+    "verify": "gamma.verification.verdict",
     **dict.fromkeys(
         (
             "FormatError",
@@ -80,10 +81,18 @@ _HOME = {
     ),
 }
 
-# ``gamma.verify`` is a package that can be called, see its docstring; the others are the layers.
-_LAYERS = ("verify", "errors", "network", "ops", "propagate", "tensor", "formats", "architectures")
+_LAYERS = (
+    "architectures",
+    "errors",
+    "formats",
+    "network",
+    "ops",
+    "propagate",
+    "tensor",
+    "verification",
+)
 
-__all__ = [*sorted(_HOME), "verify"]
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
@@ -94,11 +103,11 @@ def __getattr__(name: str) -> Any:
     if name in _LAYERS:
         return importlib.import_module(f"gamma.{name}")
     if name == "__version__":
-        from gamma.verify.environment import gamma_version
+        from gamma.verification.environment import gamma_version
 
         return gamma_version()
     raise AttributeError(f"module 'gamma' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_LAYERS, "__version__"})
+    return [*__all__, "__version__"]

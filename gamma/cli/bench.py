@@ -19,7 +19,7 @@ from gamma.cli.output import note
 from gamma.errors import InternalError
 from gamma.network.graph import Builder, Network
 from gamma.tensor.box import Box
-from gamma.verify.choices import METHODS
+from gamma.verification.choices import METHODS
 
 SCHEMA = "gamma.bench/1"
 
@@ -130,7 +130,7 @@ def measure(machine: Machine, seconds: float) -> list[dict[str, Any]]:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table or JSON, return 0."""
-    from gamma.verify.verdict import limited_threads
+    from gamma.verification.verdict import limited_threads
 
     with limited_threads(args.threads):
         if sys.stderr.isatty():

@@ -17,8 +17,8 @@ from gamma.cli.inputs import network_and_question
 from gamma.cli.options import check_axis, check_combination, streaming
 from gamma.cli.output import check_writable, deliver, write_bytes
 from gamma.errors import ResourceError
-from gamma.verify.bounding import bound_outputs
-from gamma.verify.result import Result, number
+from gamma.verification.bounding import bound_outputs
+from gamma.verification.result import Result, number
 
 Layers = dict[str, tuple[Any, Any]]
 

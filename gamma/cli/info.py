@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from gamma.verify.environment import details
+from gamma.verification.environment import details
 
 
 def run(args: argparse.Namespace) -> int:

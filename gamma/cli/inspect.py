@@ -11,7 +11,7 @@ from gamma.cli import inspect_model, picture, prompts
 from gamma.cli.inputs import load_network
 from gamma.errors import GammaError, UnsupportedError
 from gamma.network.graph import Network, Node
-from gamma.verify.describe import element_notes
+from gamma.verification.describe import element_notes
 
 MOST = 60
 """Layers listed in text; the JSON form has all."""

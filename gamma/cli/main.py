@@ -52,7 +52,7 @@ def _run(argv: Sequence[str] | None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.version:
-        from gamma.verify.environment import gamma_version
+        from gamma.verification.environment import gamma_version
 
         print(gamma_version())
         return 0

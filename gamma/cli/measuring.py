@@ -108,7 +108,7 @@ def _gemm(dtype: type[np.floating[Any]], seconds: float, size: int = 1024) -> fl
 
 def describe_machine() -> dict[str, Any]:
     """Processor, BLAS, instruction set and versions, for the head of a record."""
-    from gamma.verify.environment import environment
+    from gamma.verification.environment import environment
 
     return {
         **environment(),

@@ -9,7 +9,7 @@ from typing import Any
 from gamma.cli import values
 from gamma.cli.parser import Parser
 from gamma.errors import UsageError
-from gamma.verify.choices import (
+from gamma.verification.choices import (
     AUTO_SECONDS,
     BRANCHINGS,
     DECIDING,

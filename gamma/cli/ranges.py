@@ -17,7 +17,7 @@ from gamma.errors import UsageError
 
 if TYPE_CHECKING:
     from gamma.architectures.model import Model
-    from gamma.verify.ranges import Range, Ranges
+    from gamma.verification.ranges import Range, Ranges
 
 SETS = ("property", "input", "box", "to_word")
 """Options that name a set of inputs, as an epsilon does."""
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 def compute(args: argparse.Namespace, storage: str) -> Ranges:
     """The ranges that the arguments ask for."""
-    from gamma.verify.ranges import ranges
+    from gamma.verification.ranges import ranges
 
     progress, given = Progress(), any(getattr(args, name) is not None for name in SETS)
     prompted = args.ids is not None or args.text is not None
@@ -122,7 +122,7 @@ def _row(name: str, members: Sequence[Range], seen: bool) -> list[str]:
 
 def summary(found: Ranges) -> list[str]:
     """Whether an overflow is proved impossible, and what it took."""
-    from gamma.verify.environment import peak_bytes
+    from gamma.verification.environment import peak_bytes
 
     worst = max(found.tensors, key=lambda r: r.largest)
     lines = []
@@ -142,7 +142,7 @@ def summary(found: Ranges) -> list[str]:
 
 def verdict(args: argparse.Namespace) -> tuple[Any, list[str]]:
     """The result of ``gamma verify MODEL --ranges FORMAT``, and its text."""
-    from gamma.verify.ranges import prove_storage
+    from gamma.verification.ranges import prove_storage
 
     for name in ("property", "label"):
         if getattr(args, name, None) is not None:

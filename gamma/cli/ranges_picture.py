@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gamma.errors import UsageError
 
 if TYPE_CHECKING:
-    from gamma.verify.ranges import Range, Ranges
+    from gamma.verification.ranges import Range, Ranges
 
 FORMAT_LIMITS = {"f16": 65504.0, "int8 at scale 1": 127.0}
 PROVED, SEEN, GREY = "#1f6feb", "#d9730d", "#6b7785"

@@ -7,7 +7,7 @@ from typing import Any
 
 from gamma.cli import picture
 from gamma.cli.options import in_options
-from gamma.verify.result import Branched, Counterexample, Margin, Result
+from gamma.verification.result import Branched, Counterexample, Margin, Result
 
 ROWS = 14
 """Margins and outputs listed at most; the rest is counted."""

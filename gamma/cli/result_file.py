@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gamma.verify.result import Result
+from gamma.verification.result import Result
 
 WORDS = {"verified": "unsat", "violated": "sat", "unknown": "unknown", "timeout": "timeout"}
 

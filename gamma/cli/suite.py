@@ -11,9 +11,9 @@ from pathlib import Path
 from gamma.cli import picture
 from gamma.cli.output import note
 from gamma.errors import UsageError
-from gamma.verify.records import Record, Records
-from gamma.verify.suite import Options, read_list, worker_count
-from gamma.verify.suite import run as run_list
+from gamma.verification.records import Record, Records
+from gamma.verification.suite import Options, read_list, worker_count
+from gamma.verification.suite import run as run_list
 
 VERDICTS = ("verified", "violated", "unknown", "timeout", "error")
 FAILED = 2

@@ -13,8 +13,8 @@ from gamma.cli.output import Progress, check_writable, deliver
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.network.property import Property
-from gamma.verify.choices import AUTO_SECONDS
-from gamma.verify.result import Result
+from gamma.verification.choices import AUTO_SECONDS
+from gamma.verification.result import Result
 
 NOTHING = "nothing to prove"
 STATUS = {"verified": 0, "violated": 3, "unknown": 4, "timeout": 5}
@@ -66,7 +66,7 @@ def _form(args: argparse.Namespace) -> str:
 
 def decide(args: argparse.Namespace, net: Network, prop: Property, start: float) -> Result:
     """Run the verification."""
-    from gamma.verify.verdict import verify  # first: importing it counts as reading does
+    from gamma.verification.verdict import verify  # first: importing it counts as reading does
 
     timeout = args.timeout
     if timeout is None and args.method == "auto":

@@ -17,7 +17,7 @@ import pytest
 
 import gamma
 from gamma.errors import FormatError
-from gamma.verify.suite import read_list, worker_count
+from gamma.verification.suite import read_list, worker_count
 from tests.verify.known import dense
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from gamma.propagate.interval import interval_pass, interval_step
 from gamma.propagate.walks import METHODS
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
-from gamma.verify.exact import exact_output
+from gamma.verification.exact import exact_output
 from tests.exact.checking import Config, Count, check, exact_values
 from tests.exact.oracle import Truth, exact, q, violations
 

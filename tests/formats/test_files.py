@@ -15,7 +15,7 @@ from gamma.formats import load
 from gamma.formats.npy import read_npy
 from gamma.formats.safetensors import open_tensors
 from gamma.formats.vnnlib import read_vnnlib
-from gamma.verify.suite import content_hash, read_list
+from gamma.verification.suite import content_hash, read_list
 
 DOORS = {
     "model": load,

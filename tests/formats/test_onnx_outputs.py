@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 import gamma
 from gamma.errors import UnsupportedError, UsageError
-from gamma.verify.replay import Replay
+from gamma.verification.replay import Replay
 from tests.formats.onnx_models import load, model
 
 WEIGHT = {"W": np.array([[1, 2], [-1, 3]], np.float32)}

@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import ThreadpoolController
 
 from gamma.runtime import threads
-from gamma.verify import verdict
+from gamma.verification import verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 BLAS = ThreadpoolController().select(user_api="blas").lib_controllers

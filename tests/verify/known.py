@@ -11,8 +11,8 @@ from gamma.network.graph import Builder, Network
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.ops import Gemm, Relu
 from gamma.ops.base import Input
-from gamma.verify.result import Result
-from gamma.verify.verdict import verify as decide
+from gamma.verification.result import Result
+from gamma.verification.verdict import verify as decide
 
 ONE = Fraction(1)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from gamma.network.property import Ball, LinearConstraint, Property
-from gamma.verify.attack import LONG, QUICK, Attack
-from gamma.verify.moves import Mover, into_ball
-from gamma.verify.objective import Float32, Objective
-from gamma.verify.replay import Replay
-from gamma.verify.result import Counterexample
-from gamma.verify.targets import Targets
+from gamma.verification.attack import LONG, QUICK, Attack
+from gamma.verification.moves import Mover, into_ball
+from gamma.verification.objective import Float32, Objective
+from gamma.verification.replay import Replay
+from gamma.verification.result import Counterexample
+from gamma.verification.targets import Targets
 from tests.verify.known import ONE, at_least, at_most, dense, hat, ramp, reaches, region
 
 

@@ -16,7 +16,7 @@ import pytest
 
 import gamma
 from gamma.errors import ResourceError, UsageError
-from gamma.verify import cluster
+from gamma.verification import cluster
 from tests.verify.known import dense
 
 pytest.importorskip("distributed")

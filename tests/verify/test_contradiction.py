@@ -9,8 +9,8 @@ from itertools import product
 import pytest
 
 from gamma.network.property import LinearConstraint, Property, Region
-from gamma.verify.contradiction import contradictory
-from gamma.verify.targets import Targets
+from gamma.verification.contradiction import contradictory
+from gamma.verification.targets import Targets
 from tests.verify.known import dense, region, verify
 
 F = Fraction

@@ -16,7 +16,7 @@ from gamma.network.graph import Builder
 from gamma.network.property import LinearConstraint, Property
 from gamma.ops import Input, Relu
 from gamma.propagate.facts import facts_of
-from gamma.verify import run as verdicts
+from gamma.verification import run as verdicts
 from tests.verify.known import at_least, dense, ramp, reaches, region, verify
 
 onnx = pytest.importorskip("onnx")
@@ -62,9 +62,9 @@ def test_a_result_is_never_empty(timeout: float) -> None:
 def test_the_attack_looks_at_the_clock_at_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
     net, prop = hard()
     now = [0.0]
-    monkeypatch.setattr("gamma.verify.attack.time.monotonic", lambda: now[0])
-    from gamma.verify.attack import PATIENT, Attack
-    from gamma.verify.targets import Targets
+    monkeypatch.setattr("gamma.verification.attack.time.monotonic", lambda: now[0])
+    from gamma.verification.attack import PATIENT, Attack
+    from gamma.verification.targets import Targets
 
     search = Attack(net, prop, Targets.of(prop), lambda region, x: None)
     calls = [0]

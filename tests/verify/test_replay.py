@@ -11,8 +11,8 @@ import pytest
 import gamma
 from gamma.errors import FormatError
 from gamma.network.property import LinearConstraint, Property
-from gamma.verify.exact import exact_output, fractions
-from gamma.verify.replay import Replay, certainly_safe, certainly_unsafe
+from gamma.verification.exact import exact_output, fractions
+from gamma.verification.replay import Replay, certainly_safe, certainly_unsafe
 from tests.verify.known import ONE, at_least, at_most, dense, hat, ramp, reaches, region, verify
 
 

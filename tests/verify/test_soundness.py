@@ -9,7 +9,7 @@ import pytest
 
 from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property
-from gamma.verify.exact import exact_output
+from gamma.verification.exact import exact_output
 from tests.verify.known import ONE, dense, region, verify
 
 Rng = np.random.Generator

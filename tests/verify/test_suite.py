@@ -11,10 +11,10 @@ import pytest
 
 import gamma
 from gamma.errors import FormatError, ResourceError, UsageError
-from gamma.verify import suite
-from gamma.verify.choices import AUTO_SECONDS
-from gamma.verify.records import Records, seal, unseal
-from gamma.verify.suite import Instance, Options, kept_records, read_list
+from gamma.verification import suite
+from gamma.verification.choices import AUTO_SECONDS
+from gamma.verification.records import Records, seal, unseal
+from gamma.verification.suite import Instance, Options, kept_records, read_list
 from tests.verify.known import dense
 
 EXPECTED = ["violated", "violated", "violated", "verified", "verified", "verified"]

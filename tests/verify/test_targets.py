@@ -16,8 +16,8 @@ from gamma.errors import ResourceError
 from gamma.network.exact import enclose
 from gamma.network.graph import Builder
 from gamma.network.property import LinearConstraint, Property, Region
-from gamma.verify import targets
-from gamma.verify.targets import (
+from gamma.verification import targets
+from gamma.verification.targets import (
     LARGE,
     STEP,
     Targets,

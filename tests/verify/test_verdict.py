@@ -16,8 +16,8 @@ import gamma
 from gamma.errors import PropertyError, UsageError
 from gamma.network.property import LinearConstraint, Property
 from gamma.tensor.box import Box
-from gamma.verify.choices import DTYPES, GUARANTEES, METHODS
-from gamma.verify.describe import describe_safe
+from gamma.verification.choices import DTYPES, GUARANTEES, METHODS
+from gamma.verification.describe import describe_safe
 from tests.verify.known import ONE, at_least, at_most, dense, hat, ramp, reaches, region, verify
 
 TINY = Fraction(1, 2**30)

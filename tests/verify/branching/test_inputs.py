@@ -15,14 +15,14 @@ from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.propagate.api import options_of
 from gamma.runtime import workers
-from gamma.verify.attack import Attack
-from gamma.verify.branching import inputs as module
-from gamma.verify.branching.clauses import Clauses
-from gamma.verify.branching.clipping import Cuts, clip, least
-from gamma.verify.branching.inputs import InputBranching
-from gamma.verify.branching.witness import Witnesses
-from gamma.verify.replay import Replay
-from gamma.verify.targets import Targets
+from gamma.verification.attack import Attack
+from gamma.verification.branching import inputs as module
+from gamma.verification.branching.clauses import Clauses
+from gamma.verification.branching.clipping import Cuts, clip, least
+from gamma.verification.branching.inputs import InputBranching
+from gamma.verification.branching.witness import Witnesses
+from gamma.verification.replay import Replay
+from gamma.verification.targets import Targets
 from tests.exact.cells import cells, reachable
 from tests.exact.cells import least as least_value
 from tests.verify.branching.drawn import conjunctions, network, region
@@ -150,7 +150,7 @@ def easy(seed: int = 3) -> tuple[Network, Property]:
 
 def test_leaves_cover_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without cuts all edges are dyadic: volumes of what was closed add up to the whole."""
-    from gamma.verify.branching import halving
+    from gamma.verification.branching import halving
 
     monkeypatch.setattr(
         halving, "clip", lambda cuts, low, high: (low, high, np.zeros(len(low), bool))

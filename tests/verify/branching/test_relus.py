@@ -13,10 +13,10 @@ from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.api import options_of
 from gamma.propagate.cases import Cases, CaseWalk
 from gamma.runtime import workers
-from gamma.verify.branching import relus as module
-from gamma.verify.branching.clauses import Clauses
-from gamma.verify.branching.relus import ReluBranching
-from gamma.verify.targets import Targets
+from gamma.verification.branching import relus as module
+from gamma.verification.branching.clauses import Clauses
+from gamma.verification.branching.relus import ReluBranching
+from gamma.verification.targets import Targets
 from tests.exact.cells import Cell, F, at, cells, clipped, form_of, least, reachable
 from tests.verify.branching.drawn import conjunctions, network, region
 from tests.verify.known import dense

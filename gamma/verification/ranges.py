@@ -27,11 +27,11 @@ from gamma.tensor import probe
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 from gamma.tensor.weights import Weight
-from gamma.verify.choices import check_options
-from gamma.verify.describe import model_record, reading_notes
-from gamma.verify.environment import environment, peak_bytes
-from gamma.verify.result import Result, Verdict, number
-from gamma.verify.verdict import limited_threads
+from gamma.verification.choices import check_options
+from gamma.verification.describe import model_record, reading_notes
+from gamma.verification.environment import environment, peak_bytes
+from gamma.verification.result import Result, Verdict, number
+from gamma.verification.verdict import limited_threads
 
 if TYPE_CHECKING:
     from gamma.architectures.model import Model

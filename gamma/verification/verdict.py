@@ -15,10 +15,10 @@ from gamma.propagate.walks import refuse_guarantee
 from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas, quota
 from gamma.tensor.exactly import exact_integer
-from gamma.verify.auto import AutoRun
-from gamma.verify.choices import AUTO_SECONDS, DECIDING, check_options
-from gamma.verify.result import Result
-from gamma.verify.run import Progress, Run
+from gamma.verification.auto import AutoRun
+from gamma.verification.choices import AUTO_SECONDS, DECIDING, check_options
+from gamma.verification.result import Result
+from gamma.verification.run import Progress, Run
 
 
 def verify(

@@ -22,13 +22,13 @@ from gamma.propagate import (
 )
 from gamma.propagate.caps import joined
 from gamma.tensor.box import Box
-from gamma.verify.advice import advice
-from gamma.verify.attack import LONG, PATIENT, QUICK, Attack, Effort
-from gamma.verify.describe import describe_safe, model_record, property_record, reading_notes
-from gamma.verify.environment import environment, peak_bytes
-from gamma.verify.replay import Replay
-from gamma.verify.result import Counterexample, Margin, Result, Verdict
-from gamma.verify.targets import STEP, Float64, Int64, Rows, Targets
+from gamma.verification.advice import advice
+from gamma.verification.attack import LONG, PATIENT, QUICK, Attack, Effort
+from gamma.verification.describe import describe_safe, model_record, property_record, reading_notes
+from gamma.verification.environment import environment, peak_bytes
+from gamma.verification.replay import Replay
+from gamma.verification.result import Counterexample, Margin, Result, Verdict
+from gamma.verification.targets import STEP, Float64, Int64, Rows, Targets
 
 MARGINS_KEPT = 1000
 """A result lists so many conjunctions at most; the counts always cover all."""

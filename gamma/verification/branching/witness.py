@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gamma.verify.attack import Attack
-from gamma.verify.branching.clauses import Clauses, Float64
-from gamma.verify.result import Counterexample
-from gamma.verify.targets import Int64
+from gamma.verification.attack import Attack
+from gamma.verification.branching.clauses import Clauses, Float64
+from gamma.verification.result import Counterexample
+from gamma.verification.targets import Int64
 
 POINTS = 64
 """Points evaluated after a round."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gamma.network.exact import enclose
 from gamma.network.property import Conjunction, LinearConstraint, Property, Region
-from gamma.verify.contradiction import contradictory
+from gamma.verification.contradiction import contradictory
 
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]

@@ -24,8 +24,8 @@ from gamma.errors import FormatError, GammaError, UsageError
 from gamma.runtime import heap
 from gamma.runtime.files import open_regular
 from gamma.runtime.threads import available
-from gamma.verify.choices import AUTO_SECONDS, DECIDING, check_options
-from gamma.verify.records import SCHEMA, Record, Records
+from gamma.verification.choices import AUTO_SECONDS, DECIDING, check_options
+from gamma.verification.records import SCHEMA, Record, Records
 
 LIST_LIMIT = 64 << 20
 HEADINGS = ("onnx", "model", "network")
@@ -188,7 +188,7 @@ def _verified(
     start: float,
 ) -> Record:
     from gamma.formats.vnnlib import read_vnnlib
-    from gamma.verify.verdict import verify
+    from gamma.verification.verdict import verify
 
     net = _load(model, _stamp(model), options.gzip_ratio)
     prop = read_vnnlib(property_path, options.gzip_ratio)
@@ -386,7 +386,7 @@ def on_cluster(
     instances: Sequence[Instance], options: Options, scheduler: str, threads: int = 1
 ) -> Iterator[Record]:
     """The records, as the workers of a dask cluster finish them; they must see the same files."""
-    from gamma.verify import cluster
+    from gamma.verification import cluster
 
     there = {
         instance.key: replace(instance, folder=instance.folder.resolve()) for instance in instances

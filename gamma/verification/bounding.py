@@ -20,11 +20,11 @@ from gamma.propagate import (
     bounds,
 )
 from gamma.tensor.box import Box
-from gamma.verify.choices import check_options
-from gamma.verify.describe import model_record, property_record, reading_notes
-from gamma.verify.environment import environment, peak_bytes
-from gamma.verify.result import Result
-from gamma.verify.verdict import limited_threads
+from gamma.verification.choices import check_options
+from gamma.verification.describe import model_record, property_record, reading_notes
+from gamma.verification.environment import environment, peak_bytes
+from gamma.verification.result import Result
+from gamma.verification.verdict import limited_threads
 
 
 def bound_outputs(

@@ -25,8 +25,8 @@ from gamma.formats.compressed import FileBytes, expanding, read_bytes
 from gamma.formats.onnx.outputs import cut
 from gamma.network.graph import Network, Source
 from gamma.network.property import LinearConstraint, Property, Region
-from gamma.verify.exact import exact_output
-from gamma.verify.result import Counterexample
+from gamma.verification.exact import exact_output
+from gamma.verification.result import Counterexample
 
 Array = npt.NDArray[Any]
 Exact = Sequence[Fraction]

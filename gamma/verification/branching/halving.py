@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gamma.verify.branching.clauses import Bool, Float64
-from gamma.verify.branching.clipping import Cuts, clip
-from gamma.verify.branching.frontier import Items, chosen
-from gamma.verify.targets import Int64
+from gamma.verification.branching.clauses import Bool, Float64
+from gamma.verification.branching.clipping import Cuts, clip
+from gamma.verification.branching.frontier import Items, chosen
+from gamma.verification.targets import Int64
 
 THINNEST = 2.0**-40
 """An edge is halved down to this share of its region's, and of the size of its ends."""

@@ -15,10 +15,10 @@ import numpy as np
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.ops.base import Linear
-from gamma.verify.moves import Mover, into_ball
-from gamma.verify.objective import Float32, Float64, Objective
-from gamma.verify.result import Counterexample
-from gamma.verify.targets import Int64, Targets
+from gamma.verification.moves import Mover, into_ball
+from gamma.verification.objective import Float32, Float64, Objective
+from gamma.verification.result import Counterexample
+from gamma.verification.targets import Int64, Targets
 
 SCATTER_STEPS = 6
 

@@ -18,13 +18,13 @@ from gamma.propagate.questions import input_rows
 from gamma.propagate.walks import Options, boxes_at_once
 from gamma.runtime import workers
 from gamma.tensor.box import Box
-from gamma.verify.branching.clauses import Bool, Clauses, Float64
-from gamma.verify.branching.clipping import Cuts, least
-from gamma.verify.branching.frontier import Frontier, Items, chosen, joined
-from gamma.verify.branching.halving import Halved, halve
-from gamma.verify.branching.witness import Witnesses
-from gamma.verify.result import Branched, Counterexample
-from gamma.verify.targets import Int64
+from gamma.verification.branching.clauses import Bool, Clauses, Float64
+from gamma.verification.branching.clipping import Cuts, least
+from gamma.verification.branching.frontier import Frontier, Items, chosen, joined
+from gamma.verification.branching.halving import Halved, halve
+from gamma.verification.branching.witness import Witnesses
+from gamma.verification.result import Branched, Counterexample
+from gamma.verification.targets import Int64
 
 ROUND = 512
 """Boxes of a round at most."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.propagate import Specification
-from gamma.verify.targets import Int64, Rows, Targets
+from gamma.verification.targets import Int64, Rows, Targets
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]

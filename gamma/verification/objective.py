@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gamma.network.graph import Network
 from gamma.ops.evaluate import evaluate, gradient
-from gamma.verify.targets import Int64, Targets
+from gamma.verification.targets import Int64, Targets
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]

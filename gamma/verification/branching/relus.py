@@ -15,10 +15,10 @@ import numpy as np
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.cases import Cases, CaseWalk
 from gamma.runtime import workers
-from gamma.verify.branching.clauses import Array, Bool, Clauses, Float64
-from gamma.verify.branching.frontier import Frontier, Items, chosen
-from gamma.verify.result import Branched, Counterexample
-from gamma.verify.targets import Int64
+from gamma.verification.branching.clauses import Array, Bool, Clauses, Float64
+from gamma.verification.branching.frontier import Frontier, Items, chosen
+from gamma.verification.result import Branched, Counterexample
+from gamma.verification.targets import Int64
 
 ROUND, CHUNK = 256, 64
 """Cases of a round at most, and those whose rows go down together."""

@@ -24,14 +24,14 @@ from gamma.propagate.cases import CaseWalk
 from gamma.propagate.walks import Options
 from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas
-from gamma.verify.attack import LONG, Attack
-from gamma.verify.branching.clauses import Clauses
-from gamma.verify.branching.inputs import InputBranching
-from gamma.verify.branching.relus import ReluBranching
-from gamma.verify.branching.witness import Witnesses
-from gamma.verify.replay import Replay
-from gamma.verify.result import Branched, Counterexample, Phase, Result
-from gamma.verify.run import Run, select
+from gamma.verification.attack import LONG, Attack
+from gamma.verification.branching.clauses import Clauses
+from gamma.verification.branching.inputs import InputBranching
+from gamma.verification.branching.relus import ReluBranching
+from gamma.verification.branching.witness import Witnesses
+from gamma.verification.replay import Replay
+from gamma.verification.result import Branched, Counterexample, Phase, Result
+from gamma.verification.run import Run, select
 
 FEW_INPUTS = 20
 """Up to so many inputs that vary, boxes of them are split."""

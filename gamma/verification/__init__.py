@@ -1,0 +1,1 @@
+"""Verdicts about properties: bounds, attacks, branch and bound, replayed witnesses, suites."""
