@@ -18,11 +18,13 @@ HEADLINES = {
     "unknown": "UNKNOWN   neither proved nor refuted",
     "timeout": "TIMEOUT   the time ran out before an answer",
 }
+INTERRUPTED = "INTERRUPTED  before an answer"
+BRANCHED = {"input": ("boxes", "input volume"), "relu": ("cases", "tree of cases")}
 
 
 def text(result: Result, explain: bool = False) -> str:
     """The whole report."""
-    lines = [HEADLINES[result.verdict]]
+    lines = [_headline(result)]
     if result.counterexample is not None:
         lines += ["", *witness(result.counterexample)]
     if result.margins and result.counterexample is None:
@@ -31,6 +33,16 @@ def text(result: Result, explain: bool = False) -> str:
     if explain and result.explain:
         lines += ["", *explanation(result.explain)]
     return "\n".join(lines)
+
+
+def _headline(result: Result) -> str:
+    """The verdict; of one that was cut short what is proved so far."""
+    if not result.interrupted and result.verdict != "timeout":
+        return HEADLINES[result.verdict]
+    if result.branched is not None and result.branched.open:
+        how = "INTERRUPTED  " if result.interrupted else "TIMEOUT   "
+        return how + _share(result.branched)
+    return INTERRUPTED if result.interrupted else HEADLINES["timeout"]
 
 
 def margins(result: Result) -> list[str]:
@@ -142,15 +154,17 @@ def facts(result: Result) -> list[str]:
 
 def branching(found: Branched) -> str:
     """How far branch and bound came, in one line."""
-    names, share = {"input": ("boxes", "input volume"), "relu": ("cases", "tree of cases")}, ""
-    what, whole = names[found.on]
+    what, share = BRANCHED[found.on][0], ""
     if found.open:
-        # Rounded down: nothing is claimed that is not proved.
-        shown = math.floor(found.proved_share * 1000) / 10
-        share = f"; proved on {shown:.1f} % of the {whole}, {found.open:,} open, "
-        share += f"worst margin {picture.below(found.worst)}"
+        share = f"; {_share(found)}, {found.open:,} open, worst margin {picture.below(found.worst)}"
     full = "; the memory was full: the deepest came first" if found.full else ""
     return f"{found.domains:,} {what}, {found.depth} splits deep{share}{full}"
+
+
+def _share(found: Branched) -> str:
+    # Rounded down: nothing is claimed that is not proved.
+    shown = math.floor(found.proved_share * 1000) / 10
+    return f"proved on {shown:.1f} % of the {BRANCHED[found.on][1]}"
 
 
 def _guarantee(name: str) -> str:

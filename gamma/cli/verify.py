@@ -13,10 +13,12 @@ from gamma.cli.output import Progress, check_writable, deliver
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.network.property import Property
+from gamma.runtime.interrupts import Interrupted, patient
 from gamma.verification.choices import AUTO_SECONDS
 from gamma.verification.result import Result
 
 NOTHING = "nothing to prove"
+INTERRUPTED = 130
 STATUS = {"verified": 0, "violated": 3, "unknown": 4, "timeout": 5}
 
 
@@ -36,7 +38,12 @@ def run(args: argparse.Namespace) -> int:
         return bounds.deliver_bounds(args, form, f"{NOTHING}: there is no --label")
     start = time.perf_counter()
     asked = network_and_question(args)
-    result = decide(args, asked.network, asked.property, start)
+    try:
+        result = decide(args, asked.network, asked.property, start)
+    except Interrupted as stop:
+        if stop.partial is None:
+            raise
+        result = stop.partial
     read = time.perf_counter() - start - asked.seconds - result.seconds["total"]
     seconds = {"load": asked.seconds, "property": max(read, 0.0), **result.seconds}
     seconds["total"] = time.perf_counter() - start
@@ -45,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     notes = tuple(map(in_options, result.notes))
     result = replace(result, seconds=seconds, notes=notes, limit=limit)
     deliver(render(result, form, args.explain), args.output)
-    return STATUS[result.verdict]
+    return INTERRUPTED if result.interrupted else STATUS[result.verdict]
 
 
 def _ranges(args: argparse.Namespace, form: str) -> int:
@@ -76,21 +83,22 @@ def decide(args: argparse.Namespace, net: Network, prop: Property, start: float)
         timeout = max(timeout - (time.perf_counter() - start), 1e-3)
     progress = Progress()
     try:
-        return verify(
-            net,
-            prop,
-            method=args.method,
-            guarantee=args.guarantee,
-            dtype=args.dtype,
-            timeout=timeout,
-            attack=not args.no_attack,
-            explain=args.explain,
-            threads=args.threads,
-            seed=args.seed,
-            progress=progress,
-            streaming=streaming(args),
-            branch=args.branch,
-        )
+        with patient():
+            return verify(
+                net,
+                prop,
+                method=args.method,
+                guarantee=args.guarantee,
+                dtype=args.dtype,
+                timeout=timeout,
+                attack=not args.no_attack,
+                explain=args.explain,
+                threads=args.threads,
+                seed=args.seed,
+                progress=progress,
+                streaming=streaming(args),
+                branch=args.branch,
+            )
     finally:
         progress.clear()
 

@@ -37,7 +37,7 @@ from gamma.propagate.rows.block import dense, unit
 from gamma.propagate.rows.descend import Descent, Frontier, Tape, blocks_of
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import starts
-from gamma.runtime import choices, heap, workers
+from gamma.runtime import choices, heap, interrupts, workers
 from gamma.tensor import rounding
 from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_float, exact_integer
@@ -102,6 +102,7 @@ class Options:
 
     def check(self) -> None:
         """Raise ResourceError when the deadline (time.monotonic) has passed."""
+        interrupts.check()
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise ResourceError("the time limit was reached")
 

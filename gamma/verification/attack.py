@@ -15,6 +15,7 @@ import numpy as np
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.ops.base import Linear
+from gamma.runtime import interrupts
 from gamma.verification.moves import Mover, into_ball
 from gamma.verification.objective import Float32, Float64, Objective
 from gamma.verification.result import Counterexample
@@ -166,6 +167,7 @@ class Attack:
         return None
 
     def _check(self) -> None:
+        interrupts.check()
         if time.monotonic() > self.deadline:
             raise _OutOfTimeError
 

@@ -252,10 +252,6 @@ class AutoRun(Run):
             self._take_over(tree)
         return None
 
-    def _check(self) -> None:
-        if time.monotonic() > self.deadline:
-            raise ResourceError("the time limit was reached")
-
     def _take_over(self, tree: Tree) -> None:
         """What branch and bound has proved so far."""
         target = tree.clauses.target

@@ -132,6 +132,7 @@ class Result:
     branched: Branched | None = None
     phases: tuple[Phase, ...] = ()
     limit: float | None = None
+    interrupted: bool = False
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -157,6 +158,7 @@ class Result:
             "conjunctions": {"proved": self.proved, "total": self.conjunctions},
             "seconds": self.seconds,
             "timeout": self.limit,
+            "interrupted": self.interrupted,
             "memory": self.memory,
             "model": self.model,
             "property": self.property,

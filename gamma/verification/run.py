@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from gamma.propagate import (
     lower_bounds,
 )
 from gamma.propagate.caps import joined
+from gamma.runtime import interrupts
 from gamma.tensor.box import Box
 from gamma.verification.advice import advice
 from gamma.verification.attack import LONG, PATIENT, QUICK, Attack, Effort
@@ -67,7 +69,7 @@ class Run:
         self.start, self.timeout = start, timeout
         self.deadline = start + timeout if timeout is not None else math.inf
         self.progress = progress or (lambda _: None)
-        self.targets = Targets.of(prop, self._is_late, self._in_time)
+        self.targets = Targets.of(prop, self._is_late, self._check)
         self.lower = np.full(len(self.targets), -np.inf)
         self.proved = self.targets.excluded.copy()
         self.explain = False
@@ -87,14 +89,19 @@ class Run:
     def _is_late(self) -> bool:
         return time.monotonic() > self.deadline
 
-    def _in_time(self) -> None:
+    def _check(self) -> None:
         """Raise ResourceError when the deadline has passed."""
+        interrupts.check()
         if self._is_late():
             raise ResourceError("the time limit was reached")
 
     def late(self) -> Result:
         """What is known when the time was out before anything could be decided."""
         return self._result(None, 0, True)
+
+    def interrupted(self) -> Result:
+        """What is known when Ctrl-C ended the run."""
+        return replace(self._result(None, 0, False), interrupted=True)
 
     def decide(self, attack: bool, explain: bool, seed: int) -> Result:
         self.explain = explain

@@ -13,6 +13,7 @@ from gamma.network.property import Property
 from gamma.propagate import StreamingConfig
 from gamma.propagate.walks import refuse_guarantee
 from gamma.runtime import workers
+from gamma.runtime.interrupts import Interrupted
 from gamma.runtime.threads import limit_blas, quota
 from gamma.tensor.exactly import exact_integer
 from gamma.verification.auto import AutoRun
@@ -79,6 +80,9 @@ def verify(
             if time.monotonic() < run.deadline:
                 raise
             return run.late()
+        except Interrupted as stop:
+            stop.partial = run.interrupted()
+            raise
 
 
 @contextmanager
