@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gamma.architectures.layers import Layers, Rope
+from gamma.architectures import rope
+from gamma.architectures.layers import DIVISORS, Layers
 from gamma.architectures.registry import GGUF, Architecture, Transformer
 from gamma.architectures.settings import Settings
 from gamma.architectures.tensors import Need
-from gamma.errors import FormatError, UnsupportedError
+from gamma.errors import UnsupportedError
 
 # gamma's names are those of llama.cpp.
 LAYER = {
@@ -38,13 +39,8 @@ SILU = {"silu": True, "swish": True}
 def _from_gguf(s: Settings, halves: bool, normed: bool) -> Transformer:
     for key in ("expert_count", "expert_used_count"):
         s.refuse(key, [0], "mixtures of experts")
-    s.refuse("rope.scaling.type", ["none"], "scaled rotary positions")
-    s.refuse("rope.scaling.factor", [1.0, 0.0], "scaled rotary positions")
-    s.refuse("rope.scale_linear", [1.0], "scaled rotary positions")
     s.refuse("attention.causal", [True], "decoders without a causal mask")
     s.refuse("use_parallel_residual", [False], "parallel attention")
-    for key in ("rope.scaling.original_context_length", "rope.scaling.finetuned"):
-        s.get(key)  # says nothing where the type of the scaling is none
     hidden = s.whole("hidden", "embedding_length")
     heads = s.whole("heads", "attention.head_count")
     size = s.whole("head size", "attention.key_length", default=hidden // heads)
@@ -61,7 +57,7 @@ def _from_gguf(s: Settings, halves: bool, normed: bool) -> Transformer:
         context=s.whole("context", "context_length"),
         epsilon=s.number("epsilon", "attention.layer_norm_rms_epsilon"),
         form=GGUF,
-        rope=Rope(s.number("rope base", "rope.freq_base", default=1e4, positive=True), halves),
+        rope=rope.from_gguf(s, halves),
         normed=normed,
         window=s.whole("window", key) if s.has(key) else 0,
     )
@@ -92,32 +88,11 @@ def _from_config(s: Settings, normed: bool, biases: frozenset[str] | None) -> Tr
         form="config.json",
         vocabulary=s.whole("vocabulary", "vocab_size"),
         tied=s.flag("tied head", "tie_word_embeddings", default=False),
-        rope=Rope(_rope_base(s), True),
+        rope=rope.from_config(s),
         normed=normed,
         window=_window(s, layers),
         biases=with_bias,
     )
-
-
-def _rope_base(s: Settings) -> float:
-    """The base, in ``rope_theta`` or in ``rope_parameters``; UnsupportedError when scaled."""
-    newer = s.get("rope_parameters")
-    for key, value in (("rope_scaling", s.get("rope_scaling")), ("rope_parameters", newer)):
-        if value is None:
-            continue
-        if not isinstance(value, dict):
-            raise FormatError.at(s.path, key, "expected an object or null")
-        kind = value.get("rope_type", value.get("type", "default"))
-        rest = set(value) - {"rope_type", "type", "rope_theta"}
-        if kind != "default" or rest:
-            raise UnsupportedError.at(
-                s.path, key, f"is of type {str(kind)[:40]}: gamma does not read scaled positions"
-            )
-    if isinstance(newer, dict) and "rope_theta" in newer:
-        inner = Settings(s.path, newer)
-        s.ready["rope base"] = newer["rope_theta"], "rope_parameters.rope_theta"
-        return inner.number("rope base", "rope_theta", positive=True)
-    return s.number("rope base", "rope_theta", default=1e4, positive=True)
 
 
 def _window(s: Settings, layers: int) -> int:
@@ -161,6 +136,8 @@ def needs(c: Transformer) -> list[Need]:
             found.append(need(f"{own}.weight", f"{called}.weight", shape))
             if name in c.biases or (c.gguf and "norm" not in name):
                 found.append(need(f"{own}.bias", f"{called}.bias", shape[:1], c.gguf))
+    if c.gguf:  # Llama 3.1's scaling of rotary positions
+        found.append(need(DIVISORS, DIVISORS, (c.head_size // 2,), True))
     found.append(need("output_norm.weight", "@norm.weight", (c.hidden,)))
     found.append(need("output.weight", "lm_head.weight", table, c.gguf or c.tied))
     return found

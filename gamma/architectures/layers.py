@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma.architectures.rope import Rope, amplified, rotary
 from gamma.architectures.tensors import Tensors
+from gamma.errors import FormatError
 from gamma.network.graph import Builder
 from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops import (
@@ -38,6 +40,8 @@ from gamma.ops.execution import Execution
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
+DIVISORS = "rope_freqs.weight"
+
 ACTIVATIONS: dict[str, OperatorProtocol] = {
     "gelu": Gelu(),
     "gelu_new": Gelu("tanh"),
@@ -47,18 +51,6 @@ ACTIVATIONS: dict[str, OperatorProtocol] = {
     "swish": Silu(),
 }
 """Names in config.json, but no variant that differs from these by the digits of a constant."""
-
-
-@dataclass(frozen=True)
-class Rope:
-    """Rotary positions (Su et al. 2021): pairs of entries turn by position · base^(-2i/size).
-
-    ``halves``: a pair is (i, i + size/2), as in transformers and GGUF's NeoX models; else it is
-    (2i, 2i + 1), as in GGUF's Llama models, whose rows were permuted for that.
-    """
-
-    base: float
-    halves: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,10 +144,22 @@ class Layers:
     def rotated(self, x: int, rope: Rope, name: str) -> int:
         """Heads (positions, count, size) turned by their positions from 0: cos ∘ x + sin ∘ x'."""
         positions, count, size = self.width(x)
-        cos, sin, pair = rotary(rope, positions, size)
+        if rope.gain != 1:
+            x = self.add(amplified(rope.gain), x)
+        cos, sin, pair = rotary(rope, positions, size, self._divisors(size))
         index = np.arange(positions * count * size).reshape(-1, size)[:, pair].ravel()
         other = self.add(Gather(index, self.width(x)), x)
         return self.add(Add(), self.add(cos, x), self.add(sin, other), name=name)
+
+    def _divisors(self, size: int) -> Array | None:
+        """Those of the rates of rotary positions, where a GGUF file holds them."""
+        if DIVISORS not in self.tensors:
+            return None
+        found = self.tensors.vector(DIVISORS)
+        if not (found > 0).all():
+            path = self.tensors.path
+            raise FormatError.at(path, DIVISORS, "a divisor of a rate is not above 0")
+        return found
 
 
 def root_scale(size: int) -> Scale:
@@ -166,34 +170,3 @@ def root_scale(size: int) -> Scale:
         return Scale(np.array([scale], np.float32))
     steps = Execution.of(np.array([scale]), None).plus(2.0**-23 * scale, 0.0)
     return Scale(np.array([scale]), None, 2.0**-51, 0.0, steps.packed())
-
-
-def rotary(rope: Rope, positions: int, size: int) -> tuple[Scale, Scale, Array]:
-    """Coefficients of an entry and of its pair (positions, 1, size), and where the pair is."""
-    half = size // 2
-    rates = rope.base ** (-np.arange(half) * 2.0 / size)
-    angles = np.arange(positions)[:, None] * rates
-    lanes = np.tile(np.arange(half), 2) if rope.halves else np.repeat(np.arange(half), 2)
-    pair = np.roll(np.arange(size), half) if rope.halves else np.arange(size) ^ 1
-    first = pair > np.arange(size)
-    cos = np.cos(angles)[:, lanes]
-    sin = np.sin(angles)[:, lanes] * np.where(first, -1.0, 1.0)
-    wide = angles[:, lanes]
-    return _turning(cos, wide, rope.base), _turning(sin, wide, rope.base), pair
-
-
-def _turning(factor: Float64, angle: Float64, base: float) -> Scale:
-    """One trigonometric factor with its errors: relative in float64, absolute in float32.
-
-    An angle is position · base^x. In float64 the rounding of x costs log(base)·2^-53 of it, the
-    power and the product a few 2^-53. In float32 it may come from size/2 products of one factor,
-    as in llama.cpp, each of which is a few 2^-24 off.
-    """
-    size, moved = factor.shape[-1], angle != 0  # at position 0 both factors are exact
-    steep = 8 + abs(math.log(base))
-    error = np.where(moved, 2.0**-52 * (steep * angle + 2 * abs(factor)), 0.0)
-    relative = float(np.max(error / np.where(factor == 0, 1.0, abs(factor)), initial=0.0))
-    single = np.where(moved, (size / 2 + steep) * 2.0**-22 * angle + 2.0**-21, 0.0)
-    steps = Execution.of(factor, None).plus(single, 0.0).packed()
-    shape = (len(factor), 1, size)
-    return Scale(factor.reshape(shape), None, relative, 0.0, steps.reshape(4, *shape))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gamma.architectures.layers import Layers, Rope
+from gamma.architectures.layers import Layers
+from gamma.architectures.rope import Rope
 from gamma.architectures.settings import Settings
 from gamma.architectures.tensors import Need
 from gamma.errors import UnsupportedError

@@ -22,6 +22,7 @@ class Change:
     """What a mutant does differently from the definition."""
 
     no_rope: bool = False
+    unscaled: bool = False
     interleaved: bool = False
     swapped_norms: bool = False
     permuted_heads: bool = False
@@ -117,17 +118,56 @@ def bert(t: Tensors, c: dict[str, Any], words: Array, change: Change = NONE) -> 
     return x
 
 
-def rope(x: Array, heads: int, base: float, change: Change) -> Array:
-    """Rotates pairs (i, i + d/2) of each head of x (N, heads·d) by position·base^(-2i/d)."""
+def rates(c: dict[str, Any], d: int, change: Change) -> tuple[list[float], float]:
+    """Rates of the pairs and the factor on what turns, by config.json's ``rope_scaling``."""
+    base, plan = c["rope_theta"], c.get("rope_scaling") or {"rope_type": "default"}
+    found = [base ** (-2 * i / d) for i in range(d // 2)]
+    kind, factor = plan["rope_type"], plan.get("factor", 1.0)
+    if change.unscaled or kind == "default":
+        return found, 1.0
+    if kind == "linear":
+        return [rate / factor for rate in found], 1.0
+    context = plan["original_max_position_embeddings"]
+    if kind == "llama3":  # Llama 3.1 (Dubey et al. 2024), as its model code has it
+        low, high = plan["low_freq_factor"], plan["high_freq_factor"]
+        made = []
+        for rate in found:
+            length = 2 * math.pi / rate
+            if length < context / high:
+                made.append(rate)
+            elif length > context / low:
+                made.append(rate / factor)
+            else:
+                smooth = (context / length - low) / (high - low)
+                made.append((1 - smooth) * rate / factor + smooth * rate)
+        return made, 1.0
+    # YaRN (Peng et al. 2023), section 3.2 and its published code
+
+    def dimension(turns: float) -> float:
+        return d * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    first = max(math.floor(dimension(plan.get("beta_fast", 32))), 0)
+    last = min(math.ceil(dimension(plan.get("beta_slow", 1))), d - 1)
+    made = []
+    for i, rate in enumerate(found):
+        ramp = min(max((i - first) / max(last - first, 0.001), 0), 1)
+        made.append(rate / factor * ramp + rate * (1 - ramp))
+    return made, plan.get("attention_factor", 0.1 * math.log(factor) + 1)
+
+
+def rope(x: Array, heads: int, c: dict[str, Any], change: Change) -> Array:
+    """Rotates pairs (i, i + d/2) of each head of x (N, heads·d) by position times their rate."""
     if change.no_rope:
         return x
     n, width = x.shape
     d = width // heads
+    turning, gain = rates(c, d, change)
+    x = x * gain
     y = np.empty_like(x)
     for p in range(n):
         for h in range(heads):
             for i in range(d // 2):
-                angle = p * base ** (-2 * i / d)
+                angle = p * turning[i]
                 a, b = (2 * i, 2 * i + 1) if change.interleaved else (i, i + d // 2)
                 a, b = a + h * d, b + h * d
                 y[p, a] = x[p, a] * math.cos(angle) - x[p, b] * math.sin(angle)
@@ -161,7 +201,7 @@ def decoder(t: Tensors, c: dict[str, Any], words: Array, change: Change = NONE) 
             head_norm(q, heads, f"{p}.self_attn.q_norm"),
             head_norm(k, groups, f"{p}.self_attn.k_norm"),
         )
-        q, k = (rope(z, m, c["rope_theta"], change) for z, m in ((q, heads), (k, groups)))
+        q, k = (rope(z, m, c, change) for z, m in ((q, heads), (k, groups)))
         x = x + linear(t, f"{p}.self_attn.o_proj", attention(q, k, v, heads, groups, True, change))
         y = norm(x, second)
         gate, up = linear(t, f"{p}.mlp.gate_proj", y), linear(t, f"{p}.mlp.up_proj", y)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGUFWriter, RopeScalingType
 from safetensors.numpy import save_file
 
 from tests.architectures import reference
@@ -247,6 +247,21 @@ def permuted(weight: Array, heads: int) -> Array:
     return split.swapaxes(1, 2).reshape(weight.shape)
 
 
+def _gguf_scaling(writer: GGUFWriter, c: dict[str, Any]) -> None:
+    """Rotary positions for longer contexts: keys, or for Llama 3.1 a tensor of divisors."""
+    plan = c["rope_scaling"]
+    if plan["rope_type"] == "llama3":
+        plain = reference.rates({**c, "rope_scaling": None}, c["head_dim"], reference.NONE)[0]
+        turning = reference.rates(c, c["head_dim"], reference.NONE)[0]
+        divisors = np.array(plain) / np.array(turning)
+        writer.add_tensor("rope_freqs.weight", divisors.astype(np.float32))
+        return
+    writer.add_rope_scaling_type(RopeScalingType(plan["rope_type"]))
+    writer.add_rope_scaling_factor(plan["factor"])
+    if "original_max_position_embeddings" in plan:
+        writer.add_rope_scaling_orig_ctx_len(plan["original_max_position_embeddings"])
+
+
 def gguf(path: Path, c: dict[str, Any], seed: int = 0, scale: float = 0.6) -> Small:
     """A GGUF file of a decoder or a BERT, as llama.cpp's converter writes it."""
     arch, tensors = c["model_type"], weights(c, seed, scale)
@@ -264,6 +279,8 @@ def gguf(path: Path, c: dict[str, Any], seed: int = 0, scale: float = 0.6) -> Sm
         writer.add_rope_freq_base(c["rope_theta"])
     else:
         writer.add_layer_norm_eps(c.get("layer_norm_eps", c.get("layer_norm_epsilon")))
+    if c.get("rope_scaling"):
+        _gguf_scaling(writer, c)
     if "head_dim" in c:
         writer.add_key_length(c["head_dim"])
         writer.add_value_length(c["head_dim"])

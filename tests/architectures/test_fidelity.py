@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,36 @@ def test_every_mutant_fails_the_gate(kind: str, tmp_path: Path) -> None:
     model = open_model(small.path)
     for change in MUTANTS[kind]:
         assert error(model, small, change) > 100 * TOLERANCE, change
+
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+SCALINGS = [
+    {"rope_type": "linear", "factor": 2.0},
+    {**LLAMA3, "original_max_position_embeddings": 64},
+    YARN,
+    {**YARN, "attention_factor": 1.5, "beta_fast": 5.0, "beta_slow": 0.5},
+]
+
+
+# A GGUF file states none of the last one's choices.
+SCALED = [(plan, form) for form in ("folder", "gguf") for plan in SCALINGS][:-1]
+
+
+@pytest.mark.parametrize(("plan", "form"), SCALED)
+def test_scaled_positions_equal_the_definition(
+    plan: dict[str, Any], form: str, tmp_path: Path
+) -> None:
+    config = {**CONFIGS["llama"], "head_dim": 16, "rope_scaling": plan}
+    if form == "folder":
+        small = small_models.folder(tmp_path / "llama", config)
+    else:
+        small = small_models.gguf(tmp_path / "llama.gguf", config)
+    model = open_model(small.path)
+    # The divisors of Llama 3.1 are float32 numbers in a GGUF file.
+    near = 1e-5 if form == "gguf" and plan["rope_type"] == "llama3" else 1e-12
+    assert error(model, small) < near
+    assert error(model, small, Change(unscaled=True)) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("kind", ["bert", "qwen3", "whisper"])

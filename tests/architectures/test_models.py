@@ -38,10 +38,12 @@ def changed(made: Path, path: Path, kind: str, **more: Any) -> Path:
     return path / kind
 
 
+YARN = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 1000}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}
 REFUSED = [
-    ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "llama3.*scaled"),
-    ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "linear.*scaled"),
-    ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn.*scaled"),
+    ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "'dynamic' is not known"),
+    ("llama", {"rope_scaling": {**YARN, "mscale": 0.7}}, "rope_scaling.mscale: is 0.7: gamma does"),
+    ("llama", {"rope_scaling": {**YARN, "truncate": False}}, "rope_scaling.truncate: is False"),
     ("llama", {"num_local_experts": 8}, "num_local_experts.*does not know what this changes"),
     ("llama", {"hidden_act": "gelu_fast"}, "hidden_act.*'gelu_fast' is not known"),
     ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
@@ -66,6 +68,14 @@ DAMAGED = [
     ("llama", {"num_hidden_layers": 1 << 30}, "is 1073741824, the file has 21 tensors"),
     ("llama", {"rope_theta": 0}, "rope_theta: is 0, expected a number > 0"),
     ("llama", {"rope_theta": 10**400}, "rope_theta: is 1000.*expected a number > 0"),
+    ("llama", {"rope_scaling": {"type": "linear"}}, "rope_scaling.factor: is missing"),
+    ("llama", {"rope_scaling": LLAMA3}, "rope_scaling.original_max_position_embeddings: is miss"),
+    (
+        "llama",
+        {"rope_scaling": {**LLAMA3, "original_max_position_embeddings": 64}},
+        "high_freq_factor: is 4.0, expected more than low_freq_factor",
+    ),
+    ("llama", {"rope_scaling": {**YARN, "beta_slow": 50}}, "beta_slow 50.0 below beta_fast 32.0"),
     ("llama", {"num_hidden_layers": 1}, "layers.1.*nothing in this architecture uses"),
     ("llama", {"tie_word_embeddings": True}, "lm_head.weight: differs from the token embeddings"),
     ("qwen3", {"head_dim": KeyError}, "q_proj.weight: has shape .24, 16.*512, 16"),

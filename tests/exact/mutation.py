@@ -376,12 +376,16 @@ MUTANTS = (
     Mutant("MARGIN.BOTH", "ops/margins.py", " + each[:, [self.label]]", ""),
     Mutant(
         "ROTARY.ANGLE",
-        "architectures/layers.py",
-        "(steep * angle + 2 * abs(factor))",
+        "architectures/rope.py",
+        "(loss * angle + 2 * abs(factor))",
         "abs(factor)",
     ),
+    Mutant("ROTARY.FLOAT32", "architectures/rope.py", "(size / 2 + loss) * 2.0**-22", "2.0**-30"),
     Mutant(
-        "ROTARY.FLOAT32", "architectures/layers.py", "(size / 2 + steep) * 2.0**-22", "2.0**-30"
+        "ROTARY.SCALING",
+        "architectures/rope.py",
+        "error * abs(1 - 1 / factor) / kept, 0.0",
+        "0.0, 0.0",
     ),
     Mutant("BALL.FIXED", B, "np.where(fixed, 0.0, centre - hull)", "centre - hull"),
     Mutant("DEAD", "propagate/rows/tables.py", ".any(axis=0))", ".all(axis=0))"),
