@@ -24,7 +24,8 @@ from gamma.cli.measuring import Machine
 from gamma.network.graph import Network
 from gamma.ops import Conv, ConvTranspose, Elementwise, Gemm, Linear, Relu
 from gamma.propagate.domain import Domain
-from gamma.propagate.walks import Options, Walk
+from gamma.propagate.options import Options
+from gamma.propagate.walks import Walk
 from gamma.tensor.box import Box
 
 PRODUCTS = (Gemm, Conv, ConvTranspose)

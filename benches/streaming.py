@@ -216,7 +216,7 @@ def loss_of(shared: Path, name: str, method: str, interval: int) -> dict[str, fl
     from gamma.propagate import StreamingConfig
     from gamma.propagate.memory.store import CheckpointedBounds
     from gamma.propagate.memory.streaming import streamed_walk
-    from gamma.propagate.walks import Options
+    from gamma.propagate.options import Options
 
     found = case(name, shared)
     network, shape = found.network, found.network.input_shape

@@ -11,8 +11,8 @@ import pytest
 import gamma
 from gamma.network.graph import Builder, Network
 from gamma.ops.base import Input
-from gamma.ops.elementwise import Relu
 from gamma.ops.linear import Gemm
+from gamma.ops.piecewise import Relu
 
 
 @pytest.fixture

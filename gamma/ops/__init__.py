@@ -4,40 +4,24 @@
 nor a `StoredGemm` or `StoredMargins`, whose weight stays in another file.
 """
 
-from gamma.ops.base import Input, Linear, Operator
+from gamma.ops.affine import Linear
+from gamma.ops.base import Input, Operator
 from gamma.ops.composite import Composite
 from gamma.ops.convolution import Conv, ConvTranspose
-from gamma.ops.elementwise import (
-    Abs,
-    Clip,
-    Elementwise,
-    Elu,
-    Erf,
-    Exp,
-    Gelu,
-    HardSigmoid,
-    HardSwish,
-    LeakyRelu,
-    Log,
-    Pow,
-    PRelu,
-    Reciprocal,
-    Relu,
-    Sigmoid,
-    Sign,
-    Silu,
-    Softplus,
-    Sqrt,
-    Tanh,
-)
+from gamma.ops.elementwise import Elementwise
+from gamma.ops.exponentials import Elu, Exp, Log, Softplus
+from gamma.ops.gates import Gelu, HardSwish, Silu
 from gamma.ops.linear import Add, Concat, Gemm, ReduceSum, Scale
 from gamma.ops.log_softmax import LogSoftmax
 from gamma.ops.margins import StoredMargins
 from gamma.ops.movement import Gather, Reshape, Transpose
 from gamma.ops.normalization import Normalize
 from gamma.ops.periodic import Cos, Sin
+from gamma.ops.piecewise import Abs, Clip, HardSigmoid, LeakyRelu, PRelu, Relu, Sign
 from gamma.ops.pooling import ReduceMax
+from gamma.ops.powers import Pow, Reciprocal, Sqrt
 from gamma.ops.products import MatMul, Mul
+from gamma.ops.sigmoids import Erf, Sigmoid, Tanh
 from gamma.ops.softmax import Softmax
 from gamma.ops.steps import Ceil, Floor, Round
 from gamma.ops.stored import StoredGemm

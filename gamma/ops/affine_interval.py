@@ -18,7 +18,7 @@ from gamma.ops.execution import FLOAT32_MAX
 from gamma.tensor import kernels, rounding
 
 if TYPE_CHECKING:
-    from gamma.ops.base import Linear
+    from gamma.ops.affine import Linear
     from gamma.ops.tables import Precision
 
 Float64 = npt.NDArray[np.float64]

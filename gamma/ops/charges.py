@@ -23,7 +23,7 @@ from gamma.ops.bounds import NodeBounds
 from gamma.tensor import rounding
 
 if TYPE_CHECKING:
-    from gamma.ops.base import Linear
+    from gamma.ops.affine import Linear
 
 Float64 = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]

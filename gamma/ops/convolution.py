@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.errors import UsageError
-from gamma.ops.base import Array, Linear, Shape, Weighted, cast_weight
+from gamma.ops.affine import Linear, Weighted, cast_weight
+from gamma.ops.base import Array, Shape
 from gamma.ops.exact import along_axis, exact_sum
 from gamma.runtime import pool
 from gamma.tensor import kernels

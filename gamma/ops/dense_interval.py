@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.ops.base import cast_weight
+from gamma.ops.affine import cast_weight
 from gamma.ops.bounds import NodeBounds, check_order
 from gamma.runtime import choices
 from gamma.tensor import kernels, rounding

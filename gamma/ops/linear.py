@@ -12,7 +12,8 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops import dense_interval
-from gamma.ops.base import Array, Float64, Linear, Shape, Weighted, cast_weight, nonzero, shortened
+from gamma.ops.affine import Linear, Weighted, cast_weight, nonzero
+from gamma.ops.base import Array, Float64, Shape, shortened
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_product, exact_sum
 from gamma.ops.execution import Execution, overflowed

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.ops.base import Array, Float64, Linear, Shape
+from gamma.ops.affine import Linear
+from gamma.ops.base import Array, Float64, Shape
 from gamma.ops.stored import StoredGemm
 from gamma.tensor.weights import Weight
 

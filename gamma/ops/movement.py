@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Operator as OperatorProtocol
-from gamma.ops.base import Array, Linear, Shape
+from gamma.ops.affine import Linear
+from gamma.ops.base import Array, Shape
 from gamma.ops.bounds import NodeBounds
 
 # Uses of one entry that are added one assignment after another; more are summed run by run.

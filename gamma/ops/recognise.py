@@ -16,10 +16,10 @@ import numpy as np
 
 from gamma.network.graph import Network, Node
 from gamma.ops.base import Array, Operator, Shape
-from gamma.ops.elementwise import Pow, Reciprocal, Sqrt
 from gamma.ops.linear import Add, ReduceSum, Scale
 from gamma.ops.movement import Gather, Transpose
 from gamma.ops.normalization import Normalize
+from gamma.ops.powers import Pow, Reciprocal, Sqrt
 from gamma.ops.products import Mul
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.ops.base import Array, Float64, Linear, Shape, nonzero
+from gamma.ops.affine import Linear, nonzero
+from gamma.ops.base import Array, Float64, Shape
 from gamma.runtime import resident, workers
 from gamma.tensor.rounding import gamma_factor, up
 from gamma.tensor.weights import Weight

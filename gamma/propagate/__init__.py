@@ -1,7 +1,9 @@
 """The walks over a network: interval propagation and linear relaxation, batched over boxes."""
 
+from gamma.methods import METHODS
 from gamma.ops.tables import NodeSlopes, Precision
-from gamma.propagate.api import Analysis, bounds, enclose, lower_bounds
+from gamma.propagate.analysis import Analysis, lower_bounds
+from gamma.propagate.api import bounds, enclose
 from gamma.propagate.blocks import expected_seconds
 from gamma.propagate.domain import Domain, Split
 from gamma.propagate.linear import LinearBounds, linear_bounds
@@ -17,7 +19,6 @@ from gamma.propagate.positions.parallel import (
     verify_parallel_with_method,
 )
 from gamma.propagate.specification import Specification
-from gamma.propagate.walks import METHODS
 
 __all__ = [
     "METHODS",

@@ -22,11 +22,12 @@ from gamma.ops import Elementwise
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.tables import Factors, HingeRows, NodeSlopes
 from gamma.propagate.domain import Domain, Slopes
+from gamma.propagate.options import Options
 from gamma.propagate.rows.block import Dense
 from gamma.propagate.rows.descend import Descent, Frontier, Tape
 from gamma.propagate.rows.sweep import trajectory
 from gamma.propagate.rows.tables import Tables
-from gamma.propagate.walks import Options, Walk, walk
+from gamma.propagate.walks import Walk, walk
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]

@@ -78,6 +78,12 @@ def boxes_per_share(network: Network, count: int) -> int:
     return -(-count // shares) if shares >= 2 else count
 
 
+def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:
+    """How many boxes one walk takes: bounds and tables of all nodes are alive together."""
+    total = sum(facts_of(network).sizes) + facts_of(network).tables // 2
+    return max(1, limit_bytes // (total * 8 * 12))
+
+
 def expected_seconds(network: Network, method: str, boxes: int, questions: int) -> float:
     """Roughly, on one core, of bounding ``questions`` rows over each of ``boxes`` boxes.
 

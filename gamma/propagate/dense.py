@@ -15,17 +15,19 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from gamma import tuning
+from gamma import telemetry, tuning
 from gamma.network.graph import Network
 from gamma.ops import Gemm, Relu, Reshape
-from gamma.ops.base import cast_weight
+from gamma.ops.affine import cast_weight
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
 from gamma.ops.dense_interval import dense_constants
 from gamma.ops.tables import Diagonal
 from gamma.propagate.facts import facts_of
-from gamma.runtime import pool, workers
+from gamma.propagate.options import Options
+from gamma.runtime import choices, pool, workers
 from gamma.tensor import kernels, rounding
+from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -226,3 +228,32 @@ class DenseWalk:
             found.append(Diagonal(low, high, below, above, loss))
             at = end
         return found
+
+
+def one_call(network: Network, box: Box, options: Options) -> DenseNetwork | None:
+    """The network for the one-call walk, where that computes what was asked."""
+    batch = len(box.lower)
+    gates = ["fused_network", "fused_layers", "fused_interval"]
+    if options.relaxes:
+        gates += ["fused_walk", "fused_charge"]
+    if options.refines:
+        gates.append("unstable")
+    fits = box.norm == "inf" if options.relaxes else True
+    # Without hidden rows a batch is one product, faster than box by box.
+    fits = fits and (options.refines or batch <= choices.limit("interval.dense", "f"))
+    if not fits or options.guarantee != "real" or not all(map(tuning.enabled, gates)):
+        return None
+    return dense_network(network, options.dtype)
+
+
+def record(walked: DenseWalk, name: str, started: float, ended: float) -> None:
+    """A span of the call, and in it one per layer, whose boxes are taken together."""
+    telemetry.record(f"{name}.network", started, ended, rows=2 * int(walked.rows.sum()))
+    # Seconds of several threads may sum to more than passed.
+    share = min(1.0, (ended - started) / max(float(walked.seconds.sum()), 1e-9))
+    for layer, (rows, seconds) in enumerate(zip(walked.rows, walked.seconds, strict=True)):
+        neurons, length = walked.bounds[2 * layer].lower[0].size, share * float(seconds)
+        telemetry.record(
+            f"{name}.node.gemm", started, started + length, rows=2 * int(rows), neurons=neurons
+        )
+        started += length

@@ -13,7 +13,7 @@ from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.alpha import alpha_walk
-from gamma.propagate.api import options_of
+from gamma.propagate.options import options_of
 from gamma.propagate.rows.descend import Tape
 from gamma.propagate.walks import Walk, walk
 from gamma.tensor import rounding

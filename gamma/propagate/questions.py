@@ -11,9 +11,10 @@ import numpy.typing as npt
 from gamma.network.graph import Network
 from gamma.ops.charges import UNIT, inflated
 from gamma.propagate.domain import Slopes
+from gamma.propagate.options import Options
 from gamma.propagate.rows.descend import Tape, blocks_of
 from gamma.propagate.specification import Specification
-from gamma.propagate.walks import Options, Walk, walk
+from gamma.propagate.walks import Walk, walk
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
 

@@ -1,7 +1,8 @@
-"""Bounds of every node: by intervals (ibp), or by rows over earlier nodes (crown-ibp, crown).
+"""Bounds of every node: by intervals (IBP: Gowal et al. 2018), or by rows over earlier nodes.
 
 `walk` visits the nodes in order. Each gets its interval bounds; with method "crown" the neurons
-that some relaxation needs tight also get rows of their own (`gamma.propagate.rows`).
+that some relaxation needs tight also get rows of their own (CROWN: Zhang et al. 2018), see
+`gamma.propagate.rows`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,116 +18,34 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import telemetry, tuning
-from gamma.errors import InternalError, ResourceError, UnsupportedError, UsageError
-from gamma.methods import GUARANTEES as GUARANTEES
-from gamma.methods import METHODS as METHODS
-from gamma.methods import REFINING
+from gamma.errors import InternalError
 from gamma.network.graph import Network
-from gamma.ops import Gemm, Linear, Normalize, StoredGemm
+from gamma.ops import Linear
 from gamma.ops.bounds import Forms, NodeBounds
-from gamma.ops.charges import linear_charge
-from gamma.ops.tables import Precision
-from gamma.propagate.blocks import block_length, row_cost
-from gamma.propagate.dense import DenseNetwork, DenseWalk, dense_network
+from gamma.propagate import forms
+from gamma.propagate.blocks import block_length
+from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.facts import Facts, facts_of
-from gamma.propagate.forms import about_zero, both_signs
 from gamma.propagate.interval import input_bounds, interval_step
-from gamma.propagate.rows.affine import AffineForms, affine_forms, largest_gaps
-from gamma.propagate.rows.block import dense, unit
-from gamma.propagate.rows.descend import Descent, Frontier, Tape, blocks_of
+from gamma.propagate.options import Options
+from gamma.propagate.rows import shortcut
+from gamma.propagate.rows.affine import AffineForms
+from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
+from gamma.propagate.rows.start import both_signs, pixel_by_pixel
 from gamma.propagate.rows.tables import Tables
-from gamma.propagate.rows.windows import starts
-from gamma.runtime import choices, heap, interrupts, workers
-from gamma.tensor import rounding
+from gamma.runtime import heap, workers
 from gamma.tensor.box import Box
-from gamma.tensor.exactly import exact_float, exact_integer
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 T = TypeVar("T")
 
-# Bytes of coefficient rows alive at once when no limit is given: small enough for the caches.
-DEFAULT_ROW_BYTES = 48 << 20
 # Blocks of coefficients alive at the widest step: the rows, the product, one temporary.
 BLOCKS = 3
 STREAMED_BLOCKS = 5
-# Nanoseconds of all rows of a node from where on later rows end at its affine forms.
-AFFINE_FROM = 1.5e8
-# Nodes this many times smaller than that node get rows that go all the way.
-FEW = 4
 # Blocks of rows that are handed out at once.
 TASKS = 4096
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a walk was asked for, the one settings value inside; ``progress`` is told which node it
-    bounds.
-
-    Raises UsageError for an unknown method or guarantee, and for sizes and times that are none.
-    """
-
-    method: str = "crown"
-    guarantee: str = "real"
-    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
-    row_bytes: int = DEFAULT_ROW_BYTES
-    deadline: float | None = None
-    progress: Callable[[str], None] | None = None
-    steps: int = 3
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UsageError(f"method {self.method!r}: expected one of {', '.join(METHODS)}")
-        if self.guarantee not in GUARANTEES:
-            raise UsageError(f"guarantee {self.guarantee!r}: expected real or float32")
-        exact_integer(self.row_bytes, "row_bytes", least=1)
-        if self.deadline is not None:
-            exact_float(self.deadline, "deadline")
-        exact_integer(self.steps, "steps", least=1)
-
-    @property
-    def precision(self) -> Precision:
-        """Guarantee and type of rows, as operators take them."""
-        return Precision(self.guarantee, self.dtype)
-
-    @property
-    def relaxes(self) -> bool:
-        """Whether rows pass nonlinear nodes."""
-        return self.method != "ibp"
-
-    @property
-    def refines(self) -> bool:
-        """Whether inner neurons get rows of their own."""
-        return self.method in REFINING
-
-    def check(self) -> None:
-        """Raise ResourceError when the deadline (time.monotonic) has passed."""
-        interrupts.check()
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise ResourceError("the time limit was reached")
-
-
-def refuse_guarantee(network: Network, guarantee: str) -> None:
-    """Raise UnsupportedError where ``guarantee`` would say more about the network than is true."""
-    if guarantee == "real":
-        return
-    path = network.source.path if network.source else None
-    if network.real_only:
-        raise UnsupportedError.at(
-            path,
-            "",
-            f"has {', '.join(network.real_only)}, whose steps every runtime chooses for itself: "
-            f"the guarantee {guarantee} does not cover them, ask for the guarantee real",
-        )
-    if not network.short_types:
-        return
-    raise UnsupportedError.at(
-        path,
-        "",
-        f"computes in {' and '.join(network.short_types)}, the guarantee {guarantee} covers "
-        "executions in float32 alone: ask for the guarantee real, or export the network in float32",
-    )
 
 
 def walk(
@@ -263,20 +182,7 @@ class Walk:
             if rows:
                 self.unstable[index] = int(rows)
         if telemetry.recorder is not None:
-            self._record_dense(walked, started, time.perf_counter())
-
-    def _record_dense(self, walked: DenseWalk, started: float, ended: float) -> None:
-        """A span of the call, and in it one per layer, whose boxes are taken together."""
-        name = self.options.method
-        telemetry.record(f"{name}.network", started, ended, rows=2 * int(walked.rows.sum()))
-        # Seconds of several threads may sum to more than passed.
-        share = min(1.0, (ended - started) / max(float(walked.seconds.sum()), 1e-9))
-        for layer, (rows, seconds) in enumerate(zip(walked.rows, walked.seconds, strict=True)):
-            neurons, length = walked.bounds[2 * layer].lower[0].size, share * float(seconds)
-            telemetry.record(
-                f"{name}.node.gemm", started, started + length, rows=2 * int(rows), neurons=neurons
-            )
-            started += length
+            record(walked, self.options.method, started, time.perf_counter())
 
     def _agree(self, crossed: int) -> None:
         if crossed:
@@ -306,7 +212,9 @@ class Walk:
         mask = self._wanted(index)
         if mask is None:
             return
-        if self._shortens(index):
+        if self.shortens and shortcut.worthwhile(
+            self.network, index, self.domain.batch, self.options
+        ):
             mask = np.ones_like(mask)
             self._bound_affinely(index)
             self.unstable[index] = mask.size
@@ -314,7 +222,7 @@ class Walk:
             self._bound(index, mask)
             self.unstable[index] = int(np.count_nonzero(mask))
             if self._affine:
-                mask = self._bound_deeply(index, mask)
+                mask &= self._bound_deeply(index, mask)
         self._rowed[index] = mask
         self._tight[index] = self._tight[index] or self.unstable[index] > 0
 
@@ -327,70 +235,42 @@ class Walk:
             centre, dtype = self.bounds[source].centre, self.options.dtype
 
             def bound(block: slice) -> Float64:
-                frontier, box = both_signs(source, weights, block, dtype)
+                frontier, box = forms.both_signs(source, weights, block, dtype)
                 return self.descent.run(frontier, np.zeros(len(box)), box, self.options.check)
 
             count = math.prod(weights.shape[:3])
             parts = self.in_blocks(source, count, bound, 2)
-            self.forms[index] = about_zero(weights, centre, parts)
+            self.forms[index] = forms.about_zero(weights, centre, parts)
 
     def _bound(self, index: int, mask: npt.NDArray[np.bool_]) -> None:
         """Meet bounds of the neurons in ``mask`` (batch, size) with rows'."""
-        boxes, neurons = _pixel_by_pixel(mask, self.network.nodes[index].shape)
+        boxes, neurons = pixel_by_pixel(mask, self.network.nodes[index].shape)
         if len(boxes):
             lower, upper = self.neuron_bounds(index, boxes, neurons)
             self.tighten(index, boxes, neurons, lower, upper)
 
-    def _bound_deeply(self, index: int, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Bound once more, by rows that go all the way, the neurons that decide most: says which.
-
-        All of a node that has few; else those whose lines leave the largest gaps.
-        """
-        affine, self._affine = self._affine, {}
-        few = FEW * self._facts.sizes[index] <= self._facts.sizes[max(affine)]
-        worth = np.full_like(mask, few)
-        for reader in [] if few else self.network.consumers[index]:
-            worth |= largest_gaps(self.network.nodes[reader].op, self.bounds[index])
-        self._bound(index, mask & worth)
-        self._affine = affine
-        return mask & worth
-
-    def _shortens(self, index: int) -> bool:
-        """Whether rows of later neurons shall end at affine forms of this node."""
-        nodes, size = self.network.nodes, self._facts.sizes[index]
-        entries = self.domain.batch * size * self._facts.sizes[0]
-        return (
-            self.shortens
-            and tuning.enabled("affine_forms")
-            and self._facts.cut[index]
-            and any(isinstance(nodes[r].op, Normalize) for r in self.network.consumers[index])
-            and 2 * size * row_cost(self.network, index) > AFFINE_FROM
-            and entries * self.options.dtype.itemsize <= self.options.row_bytes
-        )
-
     def _bound_affinely(self, index: int) -> None:
         """Bound every neuron of the node by rows, and keep its affine forms in the input."""
         known, source = self.bounds[index], self.bounds[0]
-        batch, size = len(known.lower), self._facts.sizes[index]
-        boxes, neurons = np.divmod(np.arange(batch * size), size)
-        columns = np.flatnonzero((source.radius.reshape(batch, -1) > 0).any(axis=0))
+        boxes, neurons = np.divmod(np.arange(known.lower.size), self._facts.sizes[index])
+        columns = shortcut.varying(source)
 
         def bound(block: slice) -> list[Array]:
-            frontier, d, box = self.both_signs(index, boxes[block], neurons[block])
-            tape = Tape(inputs_only=True)
-            ends = self.descent.run(frontier, d, box, self.options.check, tape=tape)
-            assert tape.input is not None and tape.constant is not None
-            return [
-                part.reshape(2, len(box) // 2, *part.shape[1:])
-                for part in (ends, tape.input[:, columns], tape.constant)
-            ]
+            at = boxes[block], neurons[block]
+            return shortcut.input_rows(self.descent, index, *at, columns, self.options)
 
         parts = self.in_blocks(index, len(boxes), bound, 2)
-        ends, rows, constant = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-        rows, constant = rows.reshape(2, batch, size, -1), constant.reshape(2, batch, size)
-        lower, negated = zip(rows, constant, strict=True)
-        self._affine = {index: affine_forms(lower, negated, known, source, columns)}
+        ends, forms = shortcut.forms_of(parts, known, source, columns)
+        self._affine = {index: forms}
         self.tighten(index, boxes, neurons, ends[0], -ends[1])
+
+    def _bound_deeply(self, index: int, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Bound by rows that go all the way the neurons that decide most: says which."""
+        affine, self._affine = self._affine, {}
+        worth = shortcut.deciding(self.network, index, max(affine), self.bounds[index])
+        self._bound(index, mask & worth)
+        self._affine = affine
+        return worth
 
     def tighten(
         self, index: int, boxes: Array, neurons: Array, lower: Float64, upper: Float64
@@ -459,46 +339,7 @@ class Walk:
         self, index: int, boxes: Array, neurons: Array
     ) -> tuple[Frontier, Float64, Array]:
         """Rows for lower bounds of neurons, then those of their negatives, ready to go down."""
-        frontier, centre, cost = self._start(index, boxes, neurons)
-        d = np.concatenate((centre - cost, -centre - cost))
-        d -= abs(d) * 2.0**-50
-        both: Frontier = {i: frontier.pop(i).negated_too() for i in list(frontier)}
-        return both, d, np.concatenate((boxes, boxes))
-
-    def _start(self, index: int, boxes: Array, neurons: Array) -> tuple[Frontier, Float64, Float64]:
-        """Rows that say ``neuron - centre`` over earlier nodes, the centres, and their cost."""
-        node, bounds, tables = self.network.nodes[index], self.bounds[index], self.descent.tables
-        centre = bounds.centre.reshape(len(bounds.centre), -1)[boxes, neurons]
-        dtype = self.options.dtype
-        if isinstance(node.op, Gemm | StoredGemm) and index not in self.domain.split:
-            inputs = [self.bounds[i] for i in node.inputs]
-            at = (boxes, neurons)
-            charge = linear_charge(node.op, bounds, inputs, dtype, start=True, at=at)
-            before = node.inputs[0]
-            rows = node.op.start_rows(neurons, [self.network.nodes[before].shape], dtype)
-            columns = tables.columns(before)
-            rows = rows if columns is None else rows.take(columns, axis=1)
-            cost = (charge.weight + charge.loss) * (1 + 2.0**-50)
-            return {before: dense(rows, math.prod(rows.shape[1:]))}, centre, cost
-        d = np.zeros(len(neurons))
-        frontier: Frontier = {index: self._unit_rows(index, boxes, neurons)}
-        if tables.carried(index):  # by a reader that these rows do not pass
-            charge = tables.charge(index)
-            d -= (charge.weight[boxes, neurons] + charge.loss[boxes]) * (1 + 2.0**-50)
-        if isinstance(node.op, Linear) and index not in self.domain.split:
-            # A row and its negative pass the linear node alike: it is passed once for both.
-            with np.errstate(all="ignore"):
-                self.descent.pass_linear(index, frontier.pop(index), d, boxes, frontier)
-        return frontier, centre, -d
-
-    def _unit_rows(self, index: int, boxes: Array, neurons: Array) -> Any:
-        """One coefficient 1 per row: a window of one pixel on an image, a dense row elsewhere."""
-        node, dtype = self.network.nodes[index], self.options.dtype
-        if self._facts.image[index] and tuning.enabled("windows"):
-            entries = len(neurons) * node.size
-            if choices.choose("rows.start", "", entries) == "windows":
-                return starts(neurons, boxes, node.shape, dtype)
-        return unit(neurons, node.size, dtype)
+        return both_signs(self.descent, index, boxes, neurons)
 
     def in_float64(self) -> Walk:
         """The same bounds with float64 rows."""
@@ -577,48 +418,3 @@ class Walk:
             self._agree(self._walked.output())
             self._rowed[index] = True
         return self.ask(index)
-
-
-def _pixel_by_pixel(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Boxes and flat indices of the neurons in ``mask`` (batch, size).
-
-    Neurons of one pixel come together: a block of rows then has few places (`Windows`).
-    """
-    if len(shape) != 3:
-        boxes, neurons = np.nonzero(mask)
-        return np.ascontiguousarray(boxes), np.ascontiguousarray(neurons)
-    pixels = shape[1] * shape[2]
-    boxes, pixel, channel = np.nonzero(mask.reshape(len(mask), shape[0], pixels).swapaxes(1, 2))
-    return np.ascontiguousarray(boxes), channel * pixels + pixel
-
-
-def one_call(network: Network, box: Box, options: Options) -> DenseNetwork | None:
-    """The network for the one-call walk, where that computes what was asked."""
-    batch = len(box.lower)
-    gates = ["fused_network", "fused_layers", "fused_interval"]
-    if options.relaxes:
-        gates += ["fused_walk", "fused_charge"]
-    if options.refines:
-        gates.append("unstable")
-    fits = box.norm == "inf" if options.relaxes else True
-    # Without hidden rows a batch is one product, faster than box by box.
-    fits = fits and (options.refines or batch <= choices.limit("interval.dense", "f"))
-    if not fits or options.guarantee != "real" or not all(map(tuning.enabled, gates)):
-        return None
-    return dense_network(network, options.dtype)
-
-
-def narrow(network: Network) -> bool:
-    """Whether every node is at most 128 wide: float64 then costs little and charges nothing."""
-    return facts_of(network).widest[-1] <= 128
-
-
-def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:
-    """How many boxes one walk takes: bounds and tables of all nodes are alive together."""
-    total = sum(facts_of(network).sizes) + facts_of(network).tables // 2
-    return max(1, limit_bytes // (total * 8 * 12))
-
-
-def to_output(lower: Float64, upper: Float64, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """Ends in ``dtype``, rounded outward."""
-    return rounding.to_down(lower, dtype), rounding.to_up(upper, dtype)

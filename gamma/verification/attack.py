@@ -14,7 +14,7 @@ import numpy as np
 
 from gamma.network.graph import Network
 from gamma.network.property import Property
-from gamma.ops.base import Linear
+from gamma.ops.affine import Linear
 from gamma.runtime import interrupts
 from gamma.verification.moves import Mover, into_ball
 from gamma.verification.objective import Float32, Float64, Objective

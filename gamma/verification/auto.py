@@ -19,9 +19,8 @@ from gamma.errors import ResourceError
 from gamma.ops import Relu
 from gamma.propagate import expected_seconds
 from gamma.propagate.alpha import alpha_walk
-from gamma.propagate.api import options_of
 from gamma.propagate.cases import CaseWalk
-from gamma.propagate.walks import Options
+from gamma.propagate.options import Options, options_of
 from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas
 from gamma.verification.attack import LONG, Attack

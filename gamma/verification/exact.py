@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.network.graph import Network, Node
-from gamma.ops.elementwise import Abs, LeakyRelu, Relu
 from gamma.ops.linear import Add, Concat, Gemm, Scale
 from gamma.ops.movement import Gather, Reshape, Transpose
+from gamma.ops.piecewise import Abs, LeakyRelu, Relu
 from gamma.ops.products import MatMul, Mul
 
 Exact = npt.NDArray[np.object_]

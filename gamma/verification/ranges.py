@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network
-from gamma.ops.base import Linear
+from gamma.ops.affine import Linear
 from gamma.propagate.ranges import FORMATS, Known, range_walk
 from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas

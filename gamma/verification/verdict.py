@@ -11,7 +11,7 @@ from gamma.errors import PropertyError, ResourceError
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.propagate import StreamingConfig
-from gamma.propagate.walks import refuse_guarantee
+from gamma.propagate.options import refuse_guarantee
 from gamma.runtime import workers
 from gamma.runtime.interrupts import Interrupted
 from gamma.runtime.threads import limit_blas, quota

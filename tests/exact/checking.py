@@ -12,9 +12,10 @@ import numpy as np
 from gamma import ops
 from gamma.network.graph import Network
 from gamma.ops.evaluate import gradient
-from gamma.propagate.api import lower_bounds
+from gamma.propagate.analysis import lower_bounds
+from gamma.propagate.options import Options
 from gamma.propagate.specification import Specification
-from gamma.propagate.walks import Options, Walk, walk
+from gamma.propagate.walks import Walk, walk
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.exact.execution import ORDERS, Execution

@@ -62,14 +62,14 @@ P, Q = "ops/products.py", "ops/bilinear.py"
 S, K = "ops/softmax.py", "ops/rank_one.py"
 ON, OQ, OL = "ops/normalization.py", "ops/quotient.py", "ops/log_softmax.py"
 Y = "propagate/rows/affine.py"
-A, W, R, E, L = (
+A, ST, R, E, L = (
     "propagate/api.py",
-    "propagate/walks.py",
+    "propagate/rows/start.py",
     "ops/relaxation.py",
     "ops/elementwise.py",
     "ops/linear.py",
 )
-O, X = "ops/base.py", "ops/execution.py"
+O, X, EP, EG = "ops/affine.py", "ops/execution.py", "ops/piecewise.py", "ops/gates.py"
 RM, RS, RV = (f"propagate/ranges/{name}.py" for name in ("matrix", "spectral", "sets"))
 RD, RA, RR = (f"propagate/ranges/{name}.py" for name in ("dense", "attention", "rules"))
 RT = "propagate/ranges/rotary.py"
@@ -119,7 +119,7 @@ MUTANTS = (
         "lost = ~(np.maximum(-lower, upper) <= FLOAT32_MAX / 2)",
         "lost = np.isnan(lower)",
     ),
-    Mutant("NOISE.GATE", E, "2.0**-119, 2.0**-19)", "2.0**-119, 0.0)"),
+    Mutant("NOISE.GATE", EG, "2.0**-119, 2.0**-19)", "2.0**-119, 0.0)"),
     Mutant("PEAK.MEAN", L, "(1 + 2.0**-50) / abs(self.scale)", "0.0 / abs(self.scale)"),
     Mutant("PEAK.POOL", "formats/onnx/windows.py", "channels, float(first))", "channels)"),
     Mutant("PEAK.STORED", O, "noise + self._largest_stored()", "noise"),
@@ -357,11 +357,11 @@ MUTANTS = (
     Mutant("CLIP.HIGH", V, "np.nextafter(lower + room, np.inf)", "lower + room"),
     Mutant("CLIP.LOW", V, "np.nextafter(upper - room, -np.inf)", "upper - room"),
     Mutant("HALVES.BOTH", H, 'cuts.twice(), both["lower"][box], both["upper"][box])', HALF),
-    Mutant("START.CARRIED", W, "if tables.carried(index):", "if False:"),
+    Mutant("START.CARRIED", ST, "if tables.carried(index):", "if False:"),
     Mutant("HINGE.ROUNDING", T, "weight = weight + (1.01 * UNIT", "weight = weight + (0.0 * UNIT"),
     Mutant("HINGE.MARGIN", T, "base = base - 2.0**-49 * (abs(base) + abs(top))", "pass"),
-    Mutant("SLOPES.RELU", E, "(abs(slope) * (high - low) + high) + TINY", "0.0 * high"),
-    Mutant("SLOPES.RELU_TYPE", E, "reshape(lower.shape).astype(dtype)", "reshape(lower.shape)"),
+    Mutant("SLOPES.RELU", EP, "(abs(slope) * (high - low) + high) + TINY", "0.0 * high"),
+    Mutant("SLOPES.RELU_TYPE", EP, "reshape(lower.shape).astype(dtype)", "reshape(lower.shape)"),
     Mutant(
         "SLOPES.TYPE",
         R,
@@ -391,7 +391,7 @@ MUTANTS = (
     Mutant("DEAD", "propagate/rows/tables.py", ".any(axis=0))", ".all(axis=0))"),
     Mutant(
         "START.COST",
-        W,
+        ST,
         "cost = (charge.weight + charge.loss) * (1 + 2.0**-50)",
         "cost = 0 * charge.weight",
     ),
@@ -402,7 +402,7 @@ MUTANTS = (
     Mutant("SPEC.JOIN", N, "reach * (1.01 * UNIT[dtype])", "reach * 0.0"),
     Mutant(
         "OUTPUT",
-        W,
+        A,
         "rounding.to_down(lower, dtype), rounding.to_up(upper, dtype)",
         "lower.astype(dtype), upper.astype(dtype)",
     ),
@@ -438,13 +438,13 @@ MUTANTS = (
     Mutant("IMAGE.STATIONARY", E, "for point in self.stationary:", "for point in ():"),
     Mutant(
         "RELU.INTERCEPT",
-        E,
+        EP,
         "intercept * (1 + 2.0**-40) + 2.0**-1000 + 2.0**-50 * slope * high",
         "intercept",
     ),
-    Mutant("GELU.TAIL", E, "absolute_error = 2.0**-300", "absolute_error = 2.0**-1000"),
+    Mutant("GELU.TAIL", EG, "absolute_error = 2.0**-300", "absolute_error = 2.0**-1000"),
     Mutant("SINE.FIRST", "ops/periodic.py", "lower if step == 0 else np.maximum", "np.maximum"),
-    Mutant("HARDSIGMOID.BETA", E, "2.0**-45 * (1.0 + abs(self.beta))", "2.0**-45"),
+    Mutant("HARDSIGMOID.BETA", EP, "2.0**-45 * (1.0 + abs(self.beta))", "2.0**-45"),
     Mutant("RANGE.PRODUCT", RM, "((g + 2 * unit) * _SLACK)", "0.0"),
     Mutant("RANGE.SPREAD", RM, "factor = (1 + g) * _SLACK", "factor = 1.0"),
     Mutant("RANGE.LOST", RM, "lost = 4 * self.n * _LEAST[self.dtype]", "lost = 0.0"),

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from gamma.propagate.walks import METHODS
+from gamma.methods import METHODS
 from gamma.tensor import kernels
 from tests.exact.checking import Config, Count, check, exact_values
 from tests.exact.families import BOXES, SHAPES, WEIGHTS, Draw, box

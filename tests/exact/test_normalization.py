@@ -15,6 +15,7 @@ import pytest
 import gamma
 from gamma import ops
 from gamma.errors import UsageError
+from gamma.methods import METHODS
 from gamma.network.graph import Builder, Network
 from gamma.ops import normalization, quotient
 from gamma.ops.bounds import Forms, NodeBounds
@@ -23,7 +24,6 @@ from gamma.ops.quotient import Quotients
 from gamma.ops.tables import Precision
 from gamma.propagate.forms import about_zero
 from gamma.propagate.interval import interval_step
-from gamma.propagate.walks import METHODS
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from gamma.tensor.rounding import fraction_down, fraction_up

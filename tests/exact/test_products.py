@@ -13,12 +13,12 @@ import pytest
 
 from gamma import ops
 from gamma.errors import UsageError
+from gamma.methods import METHODS
 from gamma.network.graph import Builder, Network
 from gamma.ops import bilinear, products
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.tables import NodeSlopes, Precision
 from gamma.propagate.interval import interval_pass, interval_step
-from gamma.propagate.walks import METHODS
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from gamma.verification.exact import exact_output

@@ -14,6 +14,7 @@ import pytest
 import gamma
 from gamma import ops
 from gamma.errors import UsageError
+from gamma.methods import METHODS
 from gamma.network.graph import Builder, Network
 from gamma.ops import softmax
 from gamma.ops.bounds import NodeBounds
@@ -21,7 +22,6 @@ from gamma.ops.evaluate import gradient
 from gamma.ops.rank_one import RankOne
 from gamma.ops.tables import Precision
 from gamma.propagate.interval import interval_step
-from gamma.propagate.walks import METHODS
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.exact.checking import Config, Count, check, exact_values

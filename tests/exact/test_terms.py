@@ -21,13 +21,14 @@ from gamma.network.graph import Builder, Network
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import LinearCharge, linear_charge
 from gamma.ops.tables import Pick, Precision, diagonal, picked
-from gamma.propagate.api import lower_bounds
+from gamma.propagate.analysis import lower_bounds
 from gamma.propagate.interval import interval_pass, interval_step
+from gamma.propagate.options import Options
 from gamma.propagate.rows.block import Dense
 from gamma.propagate.rows.descend import Descent
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.specification import Specification
-from gamma.propagate.walks import Options, walk
+from gamma.propagate.walks import walk
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.exact.checking import Config, Count, check

@@ -9,8 +9,8 @@ import pytest
 
 import gamma
 from gamma.errors import FormatError
+from gamma.methods import METHODS
 from gamma.network.graph import Network
-from gamma.propagate.walks import METHODS
 from tests.exact.oracle import violations
 from tests.exact.search.onnx_truth import FileTruth
 from tests.formats.onnx_models import Node, load, model, runtime

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from gamma.ops import Gemm
-from gamma.ops.base import cast_weight
+from gamma.ops.affine import cast_weight
 
 
 def test_threads_that_ask_at_once_make_one_copy() -> None:

@@ -13,7 +13,8 @@ from gamma import tuning
 from gamma.formats.model import open_model
 from gamma.ops import Gelu, Relu
 from gamma.ops.bounds import NodeBounds
-from gamma.propagate import bounds, walks
+from gamma.propagate import bounds
+from gamma.propagate.rows import shortcut
 from gamma.propagate.rows.affine import AffineForms, affine_forms, largest_gaps
 from gamma.tensor.box import Box
 from tests.architectures import small_models
@@ -92,7 +93,7 @@ def object_without_lines() -> Any:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Forms from the first normalisation on, however small the network; rows that ended there."""
-    monkeypatch.setattr(walks, "AFFINE_FROM", 0.0)
+    monkeypatch.setattr(shortcut, "FROM", 0.0)
     ended: list[int] = []
     back = AffineForms.back
 

@@ -12,7 +12,7 @@ from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, PRelu, ReduceMax, Relu, Reshape, Sigmoid
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate import Specification, lower_bounds
-from gamma.propagate.api import options_of
+from gamma.propagate.options import options_of
 from gamma.propagate.rows import block
 from gamma.propagate.walks import walk
 

@@ -14,7 +14,8 @@ from gamma.network.graph import Builder, Network
 from gamma.ops import Gemm, Input, Relu, Reshape, Sigmoid
 from gamma.propagate import bounds
 from gamma.propagate.dense import dense_network
-from gamma.propagate.walks import Options, walk
+from gamma.propagate.options import Options
+from gamma.propagate.walks import walk
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 

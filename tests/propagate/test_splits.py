@@ -20,9 +20,10 @@ from gamma.network.graph import Builder, Network
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.tables import NodeSlopes, Phases, Precision, diagonal, hinge
 from gamma.propagate.domain import Domain, Split
+from gamma.propagate.options import Options
 from gamma.propagate.rows import block
 from gamma.propagate.rows.descend import Multipliers
-from gamma.propagate.walks import Options, Walk, walk
+from gamma.propagate.walks import Walk, walk
 from gamma.tensor.box import Box
 from tests.exact.oracle import elementwise, exact, q
 

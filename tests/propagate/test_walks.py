@@ -11,10 +11,10 @@ import pytest
 import gamma
 from gamma import ops, tuning
 from gamma.errors import InternalError, ResourceError, UsageError
+from gamma.methods import METHODS
 from gamma.network.graph import Builder, Network
-from gamma.propagate.api import lower_bounds
+from gamma.propagate.analysis import lower_bounds
 from gamma.propagate.specification import Specification
-from gamma.propagate.walks import METHODS
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.exact.families import SHAPES, Draw, box

@@ -74,7 +74,7 @@ Value = Constant | Variable
 
 
 def estimates(weight: Constant) -> dict[str, Array | None]:
-    """The errors of a weight as the fields of an operator (`gamma.ops.base.Weighted`)."""
+    """The errors of a weight as the fields of an operator (`gamma.ops.affine.Weighted`)."""
     found = {"weight_error": weight.error, "weight_noise": weight.noise}
     return {
         name: np.array(np.broadcast_to(value, weight.dims), np.float64) if np.any(value) else None

@@ -14,7 +14,8 @@ from gamma.ops import Conv, Elementwise, Gemm, Input, Linear
 from gamma.propagate.facts import facts_of
 from gamma.propagate.memory.store import bytes_of, checkpoints
 from gamma.propagate.memory.streaming import StreamingConfig
-from gamma.propagate.walks import DEFAULT_ROW_BYTES, STREAMED_BLOCKS
+from gamma.propagate.options import DEFAULT_ROW_BYTES
+from gamma.propagate.walks import STREAMED_BLOCKS
 from gamma.runtime import resident
 
 # Code and buffers of the libraries that a first walk brings in.

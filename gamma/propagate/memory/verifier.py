@@ -10,9 +10,9 @@ import numpy as np
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.propagate.api import bounds
+from gamma.propagate.blocks import boxes_at_once
 from gamma.propagate.memory.planning import MemoryPlan, plan_memory
 from gamma.propagate.memory.streaming import StreamingConfig
-from gamma.propagate.walks import boxes_at_once
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 

@@ -21,16 +21,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.methods import REFINING
+from gamma.methods import METHODS, REFINING
 from gamma.network.graph import Network
 from gamma.propagate import blocks
 from gamma.propagate.api import bounds
-from gamma.propagate.blocks import row_cost
+from gamma.propagate.blocks import boxes_at_once, row_cost
 from gamma.propagate.facts import facts_of
+from gamma.propagate.options import DEFAULT_ROW_BYTES
 from gamma.propagate.positions import dependency
 from gamma.propagate.positions.dependency import Part
 from gamma.propagate.positions.squeeze import squeezed
-from gamma.propagate.walks import DEFAULT_ROW_BYTES, METHODS, boxes_at_once
 from gamma.runtime import threads, workers
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box

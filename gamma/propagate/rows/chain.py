@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.ops import Gemm, Linear
-from gamma.ops.base import cast_weight
+from gamma.ops.affine import cast_weight
 from gamma.ops.tables import Diagonal
 from gamma.propagate.dense import padded
 from gamma.propagate.facts import facts_of

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gamma import tuning
 from gamma.network.graph import Network
 from gamma.ops import Gemm, Linear, Relu
-from gamma.ops.base import cast_weight
+from gamma.ops.affine import cast_weight
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import UNIT, LinearCharge, inflated, linear_charge
 from gamma.ops.tables import Hinge, HingeRows, NodeSlopes, Precision, Relaxation, hinge

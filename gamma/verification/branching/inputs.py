@@ -14,8 +14,9 @@ import numpy as np
 
 from gamma.network.graph import Network
 from gamma.propagate import expected_seconds
+from gamma.propagate.blocks import boxes_at_once
+from gamma.propagate.options import Options
 from gamma.propagate.questions import input_rows
-from gamma.propagate.walks import Options, boxes_at_once
 from gamma.runtime import workers
 from gamma.tensor.box import Box
 from gamma.verification.branching.clauses import Bool, Clauses, Float64

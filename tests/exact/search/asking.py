@@ -25,7 +25,7 @@ from gamma.propagate import (
     StreamingConfig,
     linear_bounds,
 )
-from gamma.propagate.api import lower_bounds
+from gamma.propagate.analysis import lower_bounds
 from gamma.propagate.specification import Specification
 from gamma.runtime import workers
 from gamma.tensor import kernels

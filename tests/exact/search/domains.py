@@ -15,9 +15,9 @@ import numpy as np
 from gamma import ops
 from gamma.network.graph import Network
 from gamma.propagate.alpha import alpha_walk
-from gamma.propagate.api import options_of
 from gamma.propagate.domain import Domain, Split
 from gamma.propagate.interval import interval_pass
+from gamma.propagate.options import options_of
 from gamma.propagate.rows.descend import Multipliers
 from gamma.propagate.walks import Walk, walk
 from gamma.tensor.box import Box

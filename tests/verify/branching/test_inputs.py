@@ -13,7 +13,7 @@ import pytest
 
 from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property, Region
-from gamma.propagate.api import options_of
+from gamma.propagate.options import options_of
 from gamma.runtime import workers
 from gamma.verification.attack import Attack
 from gamma.verification.branching import inputs as module

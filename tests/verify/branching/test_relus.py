@@ -10,8 +10,8 @@ import pytest
 from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.propagate.alpha import alpha_walk
-from gamma.propagate.api import options_of
 from gamma.propagate.cases import Cases, CaseWalk
+from gamma.propagate.options import options_of
 from gamma.runtime import workers
 from gamma.verification.branching import relus as module
 from gamma.verification.branching.clauses import Clauses

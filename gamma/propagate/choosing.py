@@ -1,0 +1,99 @@
+"""Which walk serves a call: in memory or streamed, how many boxes at once, on whose threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.network.graph import Network
+from gamma.propagate.alpha import alpha_walk
+from gamma.propagate.blocks import boxes_at_once
+from gamma.propagate.caps import norm_caps
+from gamma.propagate.dense import one_call
+from gamma.propagate.domain import Domain
+from gamma.propagate.facts import facts_of
+from gamma.propagate.memory.planning import MemoryPlan, plan_memory
+from gamma.propagate.memory.streaming import StreamingConfig, streamed_walk
+from gamma.propagate.options import Options
+from gamma.propagate.walks import Walk, walk
+from gamma.runtime import threads, workers
+from gamma.tensor.box import Box
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+
+
+# Rows of an output that are so few are bounded in float64.
+FEW_OUTPUTS = 16
+# Neurons from where on rows of a convolutional network are shared among threads.
+_SMALL = 4096
+
+
+def batched(net: Network, box: Box) -> Box:
+    """The boxes as a batch of the network's inputs. Raises UsageError when there are none."""
+    if not isinstance(box, Box):
+        raise UsageError(f"box is {type(box).__name__}, expected a gamma.Box: Box(lower, upper)")
+    many = box.batched(net.input_shape)
+    if not len(many.lower):
+        raise UsageError("the box is an empty batch, expected one input set or more")
+    return many
+
+
+def walks_of(
+    net: Network,
+    options: Options,
+    box: Box,
+    questions: int,
+    streaming: StreamingConfig | None,
+    limit: int,
+) -> tuple[Callable[[Box], Walk], int, MemoryPlan | None]:
+    """What makes a walk, how many boxes one takes, and the plan when memory was asked about."""
+    step = boxes_at_once(net)
+    if streaming is None and not limit:
+        return _in_memory(net, options, box), step, None
+    if options.method == "alpha":
+        raise UsageError("method alpha keeps all bounds in memory: leave out the memory limit")
+    config = streaming or StreamingConfig()
+    config = replace(config, max_memory_bytes=limit or config.max_memory_bytes)
+    count = min(step, len(box.lower))
+    if one_call(net, box.slice(0, count), options) is not None:
+        count = 1  # such a network is walked box by box: so is it here, for the same bits
+    method, row_bytes = options.method, options.row_bytes
+    plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes)
+    if not config.enable_crown_streaming:
+        return _in_memory(net, options, box), step, plan
+    chosen = replace(options, row_bytes=plan.row_bytes)
+    start = partial(streamed_walk, net, options=chosen, config=plan.config)
+    return start, max(1, plan.boxes), plan
+
+
+def _in_memory(net: Network, options: Options, box: Box) -> Callable[[Box], Walk]:
+    """A walk over some of the boxes, which norm caps are known of."""
+    start = partial(alpha_walk if options.method == "alpha" else walk, net, options=options)
+    thrifty = options.method == "ibp"
+    caps = norm_caps(net, box, options.guarantee, thrifty, options.deadline)
+    return (lambda part: start(Domain(part, caps))) if caps else start
+
+
+def own_threads(net: Network, method: str) -> AbstractContextManager[None]:
+    """A BLAS of one thread where gamma's threads share the work.
+
+    Threads of the BLAS wait for more work by spinning: they would take the processors from ours.
+    Changing their number takes 30 µs, as long as a small network.
+    """
+    shared = method == "alpha" or (method == "crown" and _large(net))
+    if not shared or workers.workers() == 1:
+        return nullcontext()
+    return threads.limit_blas(1)
+
+
+def _large(net: Network) -> bool:
+    """Whether the rows of a convolutional network are work enough to share."""
+    return facts_of(net).convolves and sum(facts_of(net).sizes) > _SMALL

@@ -1,0 +1,123 @@
+"""What a walk is asked for: one settings value, made once of the words of a caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gamma.errors import ResourceError, UnsupportedError, UsageError
+from gamma.methods import GUARANTEES, METHODS, REFINING
+from gamma.network.graph import Network
+from gamma.ops.tables import Precision
+from gamma.propagate.facts import facts_of
+from gamma.runtime import interrupts
+from gamma.tensor import probe
+from gamma.tensor.exactly import exact_float, exact_integer
+
+# Bytes of coefficient rows alive at once when no limit is given: small enough for the caches.
+DEFAULT_ROW_BYTES = 48 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a walk was asked for, the one settings value inside; ``progress`` is told which node it
+    bounds.
+
+    Raises UsageError for an unknown method or guarantee, and for sizes and times that are none.
+    """
+
+    method: str = "crown"
+    guarantee: str = "real"
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+    row_bytes: int = DEFAULT_ROW_BYTES
+    deadline: float | None = None
+    progress: Callable[[str], None] | None = None
+    steps: int = 3
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"method {self.method!r}: expected one of {', '.join(METHODS)}")
+        if self.guarantee not in GUARANTEES:
+            raise UsageError(f"guarantee {self.guarantee!r}: expected real or float32")
+        exact_integer(self.row_bytes, "row_bytes", least=1)
+        if self.deadline is not None:
+            exact_float(self.deadline, "deadline")
+        exact_integer(self.steps, "steps", least=1)
+
+    @property
+    def precision(self) -> Precision:
+        """Guarantee and type of rows, as operators take them."""
+        return Precision(self.guarantee, self.dtype)
+
+    @property
+    def relaxes(self) -> bool:
+        """Whether rows pass nonlinear nodes."""
+        return self.method != "ibp"
+
+    @property
+    def refines(self) -> bool:
+        """Whether inner neurons get rows of their own."""
+        return self.method in REFINING
+
+    def check(self) -> None:
+        """Raise ResourceError when the deadline (time.monotonic) has passed."""
+        interrupts.check()
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise ResourceError("the time limit was reached")
+
+
+def refuse_guarantee(network: Network, guarantee: str) -> None:
+    """Raise UnsupportedError where ``guarantee`` would say more about the network than is true."""
+    if guarantee == "real":
+        return
+    path = network.source.path if network.source else None
+    if network.real_only:
+        raise UnsupportedError.at(
+            path,
+            "",
+            f"has {', '.join(network.real_only)}, whose steps every runtime chooses for itself: "
+            f"the guarantee {guarantee} does not cover them, ask for the guarantee real",
+        )
+    if not network.short_types:
+        return
+    raise UnsupportedError.at(
+        path,
+        "",
+        f"computes in {' and '.join(network.short_types)}, the guarantee {guarantee} covers "
+        "executions in float32 alone: ask for the guarantee real, or export the network in float32",
+    )
+
+
+def options_of(
+    network: Network,
+    method: str,
+    guarantee: str,
+    dtype: str,
+    deadline: float | None,
+    row_bytes: int = DEFAULT_ROW_BYTES,
+    progress: Callable[[str], None] | None = None,
+    steps: int = 3,
+) -> Options:
+    """What a walk is asked for, from the words of a caller; UsageError for one that is unknown."""
+    if not isinstance(network, Network):
+        raise UsageError(f"net is {type(network).__name__}, expected a Network: gamma.load(path)")
+    if dtype not in ("auto", "float32", "float64"):
+        raise UsageError(f"dtype {dtype!r}: expected auto, float32 or float64")
+    refuse_guarantee(network, guarantee)
+    # A failed probe means that products may break the assumptions of the float32 charges.
+    wide = (
+        bool(probe.float32_failures())
+        or dtype == "float64"
+        or (dtype == "auto" and narrow(network))
+    )
+    chosen = np.dtype(np.float64 if wide else np.float32)
+    return Options(method, guarantee, chosen, row_bytes, deadline, progress, steps)
+
+
+def narrow(network: Network) -> bool:
+    """Whether every node is at most 128 wide: float64 then costs little and charges nothing."""
+    return facts_of(network).widest[-1] <= 128

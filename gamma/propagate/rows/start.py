@@ -1,0 +1,85 @@
+"""Rows for neurons of one node, as they start on their way down."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma import tuning
+from gamma.ops import Gemm, Linear, StoredGemm
+from gamma.ops.charges import linear_charge
+from gamma.propagate.facts import facts_of
+from gamma.propagate.rows.block import dense, unit
+from gamma.propagate.rows.descend import Descent, Frontier
+from gamma.propagate.rows.tables import Tables
+from gamma.propagate.rows.windows import starts
+from gamma.runtime import choices
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+
+
+def both_signs(
+    descent: Descent, index: int, boxes: Array, neurons: Array
+) -> tuple[Frontier, Float64, Array]:
+    """Rows for lower bounds of neurons, then those of their negatives, ready to go down."""
+    frontier, centre, cost = _start(descent, index, boxes, neurons)
+    d = np.concatenate((centre - cost, -centre - cost))
+    d -= abs(d) * 2.0**-50
+    both: Frontier = {i: frontier.pop(i).negated_too() for i in list(frontier)}
+    return both, d, np.concatenate((boxes, boxes))
+
+
+def _start(
+    descent: Descent, index: int, boxes: Array, neurons: Array
+) -> tuple[Frontier, Float64, Float64]:
+    """Rows that say ``neuron - centre`` over earlier nodes, the centres, and their cost."""
+    tables = descent.tables
+    node, bounds, dtype = tables.network.nodes[index], tables.bounds[index], tables.how.dtype
+    centre = bounds.centre.reshape(len(bounds.centre), -1)[boxes, neurons]
+    if isinstance(node.op, Gemm | StoredGemm) and index not in tables.split:
+        inputs = [tables.bounds[i] for i in node.inputs]
+        at = (boxes, neurons)
+        charge = linear_charge(node.op, bounds, inputs, dtype, start=True, at=at)
+        before = node.inputs[0]
+        rows = node.op.start_rows(neurons, [tables.network.nodes[before].shape], dtype)
+        columns = tables.columns(before)
+        rows = rows if columns is None else rows.take(columns, axis=1)
+        cost = (charge.weight + charge.loss) * (1 + 2.0**-50)
+        return {before: dense(rows, math.prod(rows.shape[1:]))}, centre, cost
+    d = np.zeros(len(neurons))
+    frontier: Frontier = {index: _unit_rows(tables, index, boxes, neurons)}
+    if tables.carried(index):  # by a reader that these rows do not pass
+        charge = tables.charge(index)
+        d -= (charge.weight[boxes, neurons] + charge.loss[boxes]) * (1 + 2.0**-50)
+    if isinstance(node.op, Linear) and index not in tables.split:
+        # A row and its negative pass the linear node alike: it is passed once for both.
+        with np.errstate(all="ignore"):
+            descent.pass_linear(index, frontier.pop(index), d, boxes, frontier)
+    return frontier, centre, -d
+
+
+def _unit_rows(tables: Tables, index: int, boxes: Array, neurons: Array) -> Any:
+    """One coefficient 1 per row: a window of one pixel on an image, a dense row elsewhere."""
+    node, dtype = tables.network.nodes[index], tables.how.dtype
+    if facts_of(tables.network).image[index] and tuning.enabled("windows"):
+        entries = len(neurons) * node.size
+        if choices.choose("rows.start", "", entries) == "windows":
+            return starts(neurons, boxes, node.shape, dtype)
+    return unit(neurons, node.size, dtype)
+
+
+def pixel_by_pixel(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Boxes and flat indices of the neurons in ``mask`` (batch, size).
+
+    Neurons of one pixel come together: a block of rows then has few places (`Windows`).
+    """
+    if len(shape) != 3:
+        boxes, neurons = np.nonzero(mask)
+        return np.ascontiguousarray(boxes), np.ascontiguousarray(neurons)
+    pixels = shape[1] * shape[2]
+    boxes, pixel, channel = np.nonzero(mask.reshape(len(mask), shape[0], pixels).swapaxes(1, 2))
+    return np.ascontiguousarray(boxes), channel * pixels + pixel
