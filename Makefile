@@ -41,7 +41,7 @@ test: $(STAMP)
 FUZZ ?= 60
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.hostile.trial
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.hostile.mutation --seconds $(FUZZ)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.hostile.fuzz --seconds $(FUZZ)
 
 # Independent of `fuzz`: a find of one is no reason to leave the other out.
 nightly: $(STAMP)

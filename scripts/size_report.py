@@ -13,7 +13,7 @@ def main() -> None:
     """Print the report for the source tree this script lies in."""
     root = Path(__file__).resolve().parents[1]
     sizes: dict[Path, int] = {}
-    for top in ("gamma", "csrc", "tests", "benches", "examples", "scripts", "fuzz"):
+    for top in ("gamma", "csrc", "tests", "benches", "examples", "scripts"):
         for path in sorted((root / top).rglob("*")):
             if path.suffix in SUFFIXES and "__pycache__" not in path.parts:
                 sizes[path.relative_to(root)] = len(path.read_text().splitlines())

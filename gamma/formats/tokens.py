@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from gamma.errors import FormatError, UsageError
 from gamma.runtime.files import open_regular, refused
 
 TOKENIZER = "tokenizer.json"
+Result = TypeVar("Result")
 LIMIT = 64 << 20  # bytes; the largest vocabularies in use take 35 MB
 
 
@@ -38,11 +43,43 @@ def encode(path: str | Path, text: str, special: bool = True) -> list[int]:
         raise refused(file, f"cannot be read: {reason}") from None
     if len(text_of_file) > LIMIT:
         raise refused(file, f"has more than {LIMIT} bytes")
-    try:
+
+    def ids() -> list[int]:
         tokenizer = Tokenizer.from_str(text_of_file)
-    except Exception as error:  # the package raises bare Exception
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return list(tokenizer.encode(text, add_special_tokens=special).ids)
+
+    return guarded(file, "", ids)
+
+
+def guarded(path: Path, where: str, call: Callable[[], Result]) -> Result:
+    """What a call of the package ``tokenizers`` gives; FormatError for whatever it raises.
+
+    It raises bare Exception, and where it panics a BaseException after a report on stderr.
+    """
+    try:
+        with _quiet():
+            return call()
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = " ".join(str(error).split())[:120]
-        raise FormatError.at(file, "", f"is no tokenizer ({reason})") from None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return list(tokenizer.encode(text, add_special_tokens=special).ids)
+        raise FormatError.at(path, where, f"is no tokenizer ({reason})") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing that native code writes to stderr is seen."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed already
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -12,11 +12,13 @@ import pytest
 
 pytest.importorskip("resource")
 
-from tests.hostile import models, texts, weights
+from tests.hostile import models, stored, texts, weights
 from tests.hostile.running import Case, fault
 
 CASES = {
-    case.name: case for case in (*models.cases(), *weights.cases(), *texts.cases()) if case.quick
+    case.name: case
+    for case in (*models.cases(), *weights.cases(), *stored.cases(), *texts.cases())
+    if case.quick
 }
 
 

@@ -134,6 +134,17 @@ def _regions(count: int) -> str:
     return NAMES + f"(assert (or {parts}))"
 
 
+def two(_: Path) -> list[bytes]:
+    """Good properties of version 2.0."""
+    ends = "".join(f"(assert (<= X[{i}] 1.0))(assert (>= X[{i}] -0.5))" for i in range(20))
+    either = "(or (and (<= Y[0] 1.5) (> Y[1] 2.0)) (== (+ (* 2.0 Y[0]) X[1]) 3.0))"
+    grid = TWO.format("2,3").replace("Y Real [2]", "Y float32 [1,2]")
+    some = "".join(f"(assert (>= X[{i},{j}] 0.0))(assert (<= X[{i},{j}] 1.0))"
+                   for i in range(2) for j in range(3))  # fmt: skip
+    return [text.encode() for text in (TWO.format(20) + ends + f"(assert {either})",
+                                       grid + some + "(assert (!= Y[0,1] 0.0))")]  # fmt: skip
+
+
 def arrays() -> Iterator[Case]:
     """Files given as --input."""
 

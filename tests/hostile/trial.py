@@ -13,7 +13,7 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from tests.hostile import models, texts, weights
+from tests.hostile import models, stored, texts, weights
 from tests.hostile.running import fault
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     """Print the faults; 1 when there are any."""
     wanted = sys.argv[1:]
     faults = count = 0
-    for case in (*models.cases(), *weights.cases(), *texts.cases()):
+    for case in (*models.cases(), *weights.cases(), *stored.cases(), *texts.cases()):
         if wanted and not any(part in case.name for part in wanted):
             continue
         count += 1

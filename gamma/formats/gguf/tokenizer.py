@@ -11,6 +11,7 @@ from typing import Any
 from gamma.errors import FormatError, UnsupportedError, UsageError
 from gamma.formats.gguf.reader import GgufFile
 from gamma.formats.gguf.values import ArrayValue
+from gamma.formats.tokens import guarded
 
 TOKENS = "tokenizer.ggml.tokens"
 WHOLE = (3, 4)
@@ -44,14 +45,14 @@ def encode(file: GgufFile, text: str, special: bool = True) -> list[int]:
             f"is {(cut if kind == 'gpt2' else kind)[:40]!r}, gamma reads byte-pair encodings of "
             f"{', '.join(CUTS)}: give ids",
         )
-    ids = list(_tokenizer(file, cut).encode(text, add_special_tokens=False).ids)
+    ids = _ids(file, cut, text)
     first = file.metadata.get("tokenizer.ggml.add_bos_token")
     if special and first is not None and first.value is True:
         ids.insert(0, file.whole("tokenizer.ggml.bos_token_id"))
     return ids
 
 
-def _tokenizer(file: GgufFile, cut: str) -> Any:
+def _ids(file: GgufFile, cut: str, text: str) -> list[int]:
     try:
         import tokenizers
         from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
@@ -65,27 +66,24 @@ def _tokenizer(file: GgufFile, cut: str) -> Any:
         raise FormatError.at(file.path, "tokenizer.ggml.merges", "expected pairs of two tokens")
     whole = cut == "llama-bpe"  # words of the vocabulary are tokens whatever the merges say
     vocabulary = {word: k for k, word in enumerate(words)}
-    try:
-        made = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=whole))
-    except Exception as error:  # the package raises bare Exception
-        raise FormatError.at(file.path, "tokenizer.ggml.merges", str(error)[:120]) from None
     pattern = CUTS[cut]
     steps: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)]
     if pattern is not None:
         steps.insert(0, pre_tokenizers.Split(Regex(pattern), "isolated"))
-    made.pre_tokenizer = pre_tokenizers.Sequence(steps)
-    if cut in COMPOSED:
-        made.normalizer = normalizers.NFC()
+    special: list[str] = []
     if "tokenizer.ggml.token_type" in file.metadata:
         kinds = list(_array(file, "tokenizer.ggml.token_type"))
-        made.add_special_tokens(
-            [
-                AddedToken(w, normalized=False)
-                for w, t in zip(words, kinds, strict=False)
-                if t in WHOLE
-            ]
-        )
-    return made
+        special = [w for w, t in zip(words, kinds, strict=False) if t in WHOLE]
+
+    def ids() -> list[int]:
+        made = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=whole))
+        made.pre_tokenizer = pre_tokenizers.Sequence(steps)
+        if cut in COMPOSED:
+            made.normalizer = normalizers.NFC()
+        made.add_special_tokens([AddedToken(word, normalized=False) for word in special])
+        return list(made.encode(text, add_special_tokens=False).ids)
+
+    return guarded(file.path, "tokenizer.ggml.merges", ids)
 
 
 def _array(file: GgufFile, key: str) -> ArrayValue:
