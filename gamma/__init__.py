@@ -7,6 +7,7 @@
     res = gamma.verify(net, prop, timeout=60)           a Result with a three-valued verdict
     gamma.save(net, "model.safetensors")
     model = gamma.open_model("folder or .gguf")         a language model: .embed(ids), .network(n)
+    ext = gamma.extremes(net, box, gap=0.01)            every output's range, proved and reached
     rng = gamma.ranges(model)                           every activation's range, for every prompt
 
 Every bound is sound in floating point. Names are imported on first use: ``import gamma`` is cheap.
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from gamma.propagate import linear_bounds as linear_bounds
     from gamma.tensor.bounded import BoundedTensor as BoundedTensor
     from gamma.tensor.box import Box as Box
+    from gamma.verification.extremes import Extremes as Extremes
+    from gamma.verification.extremes import extremes as extremes
     from gamma.verification.ranges import Ranges as Ranges
     from gamma.verification.ranges import ranges as ranges
     from gamma.verification.result import Counterexample as Counterexample
@@ -63,6 +66,8 @@ _HOME = {
     "BoundedTensor": "gamma.tensor.bounded",
     "Box": "gamma.tensor.box",
     "Counterexample": "gamma.verification.result",
+    "Extremes": "gamma.verification.extremes",
+    "extremes": "gamma.verification.extremes",
     "Ranges": "gamma.verification.ranges",
     "ranges": "gamma.verification.ranges",
     "Result": "gamma.verification.result",

@@ -15,8 +15,9 @@ import numpy as np
 from gamma.cli import picture
 from gamma.cli.inputs import network_and_question
 from gamma.cli.options import check_axis, check_combination, streaming
-from gamma.cli.output import check_writable, deliver, write_bytes
+from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver, write_bytes
 from gamma.errors import ResourceError
+from gamma.runtime.interrupts import patient
 from gamma.verification.bounding import bound_outputs
 from gamma.verification.result import Result, number
 
@@ -42,29 +43,37 @@ def deliver_bounds(
     """Bounds of the outputs in ``form``, with a ``note``; of every node with ``layers``."""
     start = time.perf_counter()
     asked = network_and_question(args)
-    result = bound_outputs(
-        asked.network,
-        asked.property.box(),
-        method=args.method,
-        guarantee=args.guarantee,
-        dtype=args.dtype,
-        timeout=None if args.timeout is None else max(args.timeout - asked.seconds, 1e-3),
-        threads=args.threads,
-        prop=asked.property,
-        layers=layers,
-        positions=None if asked.prompt else check_axis(args),
-        explain=args.explain,
-        streaming=streaming(args),
-    )
+    progress = Progress()
+    with patient():
+        result = bound_outputs(
+            asked.network,
+            asked.property.box(),
+            method=args.method,
+            guarantee=args.guarantee,
+            dtype=args.dtype,
+            timeout=None if args.timeout is None else max(args.timeout - asked.seconds, 1e-3),
+            threads=args.threads,
+            prop=asked.property,
+            layers=layers,
+            positions=None if asked.prompt else check_axis(args),
+            explain=args.explain,
+            streaming=streaming(args),
+            gap=getattr(args, "gap", None),
+            progress=progress,
+        )
+    progress.clear()
     if result.bounds is None:
         raise ResourceError(f"the time limit of {args.timeout:g} s was reached before the bounds")
     seconds = {"load": asked.seconds, **result.seconds, "total": time.perf_counter() - start}
-    result = replace(result, seconds=seconds, notes=(*result.notes, *([note] if note else [])))
+    limit = args.timeout if args.timeout is not None else result.limit
+    result = replace(
+        result, limit=limit, seconds=seconds, notes=(*result.notes, *([note] if note else []))
+    )
     if npz.name:
         write_bytes(npz, _npz(result, layers))
     text = _json(result, layers) if form == "json" else _text(result, layers, args.explain)
     deliver(text, args.output)
-    return 0
+    return INTERRUPTED if result.interrupted else 0
 
 
 def _npz(result: Result, layers: Layers | None) -> bytes:
@@ -93,10 +102,12 @@ def _json(result: Result, layers: Layers | None) -> str:
 
 
 def _text(result: Result, layers: Layers | None, explain: bool) -> str:
-    from gamma.cli.report import blocks, explanation, facts, outputs
+    from gamma.cli.report import blocks, explanation, facts, outputs, reached
 
     assert result.bounds is not None
     lines = ["BOUNDS  every output of the set lies inside", "", *outputs(*result.bounds)]
+    if result.reached is not None:
+        lines += ["", *reached(*result.bounds, result.reached)]
     if layers is not None:
         lines += ["", *_layer_table(layers)]
     if explain and result.explain:

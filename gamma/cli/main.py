@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from gamma.cli.options import build_parser, in_options
-from gamma.cli.output import note, prepare_streams, silence
+from gamma.cli.output import INTERRUPTED, note, prepare_streams, silence
 from gamma.errors import GammaError, InternalError, ResourceError
 
-INTERNAL, USAGE, RESOURCE, INTERRUPTED, PIPE = 1, 2, 5, 130, 141
+INTERNAL, USAGE, RESOURCE, PIPE = 1, 2, 5, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,8 +14,9 @@ from gamma.verification.choices import (
     BRANCHINGS,
     DECIDING,
     DTYPES,
+    ENCLOSING,
+    GAP,
     GUARANTEES,
-    METHODS,
     NORMS,
 )
 
@@ -136,7 +137,10 @@ def _storage(parser: argparse.ArgumentParser) -> None:
 def _bounds(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     _inputs(parser, label=False)
-    _computation(parser)
+    how = _computation(parser, ENCLOSING)
+    text = "method branch: until proved and reached ends are so close, in the outputs' units; "
+    text += f"default: {GAP:g}"
+    how.add_argument("--gap", type=values.gap, metavar="G", help=text)
     output = _output(parser)
     output.add_argument("--explain", action="store_true", help="the plan of the memory")
     output.add_argument("--all-layers", action="store_true", help="the bounds of every node")
@@ -288,12 +292,16 @@ def _branching(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _computation(parser: argparse.ArgumentParser, methods: tuple[str, ...] = METHODS) -> None:
+def _computation(
+    parser: argparse.ArgumentParser, methods: tuple[str, ...]
+) -> argparse._ArgumentGroup:
     how = parser.add_argument_group("computation")
     default = "auto" if "auto" in methods else "crown"
     text = f"default: {default}"
     if default == "auto":
         text += ", from the cheapest bounds and attacks to branch and bound"
+    else:
+        text += "; branch: least and greatest values by branch and bound, and what was reached"
     how.add_argument("--method", choices=methods, default=default, help=text)
     how.add_argument(
         "--guarantee",
@@ -305,6 +313,8 @@ def _computation(parser: argparse.ArgumentParser, methods: tuple[str, ...] = MET
     text = "stop after S seconds"
     if default == "auto":
         text += f"; method auto: {AUTO_SECONDS:g} when not given"
+    else:
+        text += f"; method branch: {AUTO_SECONDS:g} when not given"
     how.add_argument("--timeout", type=values.seconds, metavar="S", help=text)
     how.add_argument(
         "--threads", type=values.positive, metavar="N", help="threads, default: all cores"
@@ -320,6 +330,7 @@ def _computation(parser: argparse.ArgumentParser, methods: tuple[str, ...] = MET
     )
     how.add_argument("--profile", action="store_true", help="print where the time went on stderr")
     _file(how, "--trace", metavar="FILE", help="write Chrome trace JSON (chrome://tracing)")
+    return how
 
 
 def _output(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -16,6 +16,9 @@ PLAIN = {"×": "x", "·": "*", "…": "...", "≥": ">=", "≤": "<=", "ε": "ep
 """Signs that a terminal without them gets written out; others become a question mark."""
 
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
 # --- the standard streams ---------------------------------------------------------------------
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from gamma.cli import picture
 from gamma.cli.options import in_options
 from gamma.verification.result import Branched, Counterexample, Margin, Result
@@ -108,6 +110,25 @@ def outputs(lower: Any, upper: Any) -> list[str]:
                 f"  {prefix}Y_{i:<3} {ends:<30} {picture.interval(a, z, span, cells, unicode)}"
             )
     return lines
+
+
+def reached(lower: Any, upper: Any, found: dict[str, Any]) -> list[str]:
+    """Proved and reached ends side by side, and whether they are within the gap."""
+    low, high = lower.reshape(len(lower), -1), upper.reshape(len(upper), -1)
+    inner = [np.array(found[end], float).reshape(low.shape) for end in ("lower", "upper")]
+    rows = []
+    for b, i in list(np.ndindex(*low.shape))[:ROWS]:
+        # Rounded inward: nothing is claimed to be reached that was not.
+        near, far = (float(end[b, i]) for end in inner)
+        most = max(near - float(low[b, i]), float(high[b, i]) - far)
+        proved = f"[{picture.below(float(low[b, i]))}, {picture.above(float(high[b, i]))}]"
+        ends = f"[{picture.above(near)}, {picture.below(far)}]"
+        name = f"box {b}: Y_{i}" if len(low) > 1 else f"Y_{i}"
+        rows.append((name, proved, ends, picture.above(most)))
+    lines = picture.table(rows, ("output", "proved", "reached", "gap"), (False,) * 4)
+    lines += [f"... {low.size} outputs in all (--json lists them)"] if low.size > ROWS else []
+    state = "met" if found["met"] else "not met everywhere"
+    return [*lines, f"gap of {found['gap']:g}: {state}"]
 
 
 def blocks(result: Result) -> list[str]:

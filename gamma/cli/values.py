@@ -55,6 +55,13 @@ def seconds(text: str) -> float:
     return value
 
 
+def gap(text: str) -> float:
+    value = float(exact(text))
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: expected a gap above zero")
+    return value
+
+
 def scale(text: str) -> float:
     value = float(exact(text))
     if value <= 0:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from gamma.cli import bounds, prompts, ranges
 from gamma.cli.inputs import network_and_question
 from gamma.cli.options import check_combination, in_options, streaming
-from gamma.cli.output import Progress, check_writable, deliver
+from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.network.property import Property
@@ -18,7 +18,6 @@ from gamma.verification.choices import AUTO_SECONDS
 from gamma.verification.result import Result
 
 NOTHING = "nothing to prove"
-INTERRUPTED = 130
 STATUS = {"verified": 0, "violated": 3, "unknown": 4, "timeout": 5}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from gamma.propagate import (
     bounds,
 )
 from gamma.tensor.box import Box
-from gamma.verification.choices import check_options
+from gamma.verification.choices import AUTO_SECONDS, ENCLOSING, GAP, check_options
 from gamma.verification.describe import model_record, property_record, reading_notes
 from gamma.verification.environment import environment, peak_bytes
+from gamma.verification.extremes import extremes
 from gamma.verification.result import Result
 from gamma.verification.verdict import limited_threads
 
@@ -41,14 +43,24 @@ def bound_outputs(
     positions: int | None = None,
     explain: bool = False,
     streaming: StreamingConfig | None = None,
+    gap: float | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Result:
     """Certified output bounds (boxes, *output shape) with the verdict "none".
 
     ``layers`` is filled with the bounds of every node when given. ``positions`` is an axis of the
     input whose positions are bounded apart where they are independent; a note says whether. Bounds
-    are None in a result whose time ran out.
+    are None in a result whose time ran out. Method "branch" is `extremes`, of ``prop`` if it is
+    given, with its ``gap``.
     """
-    check_options(method, guarantee, dtype, timeout, threads)
+    check_options(method, guarantee, dtype, timeout, threads, ENCLOSING)
+    if method == "branch":
+        if layers is not None or positions is not None or streaming is not None:
+            raise UsageError("method branch bounds outputs, all together and in memory")
+        asked = {"gap": GAP if gap is None else gap, "timeout": timeout, "progress": progress}
+        return _enclosed(net, prop or box, asked, guarantee, dtype, threads)
+    if gap is not None:
+        raise UsageError(f"gap={gap}: of method branch alone, not of {method}")
     if positions is not None and layers is not None:
         raise UsageError("bounds of every node and of positions apart: ask for one of them")
     if positions is not None and streaming is not None:
@@ -112,6 +124,37 @@ def bound_outputs(
         blocks=tuple(blocks),
         dtype=dtype_used,
         notes=(*reading_notes(net), *notes),
+    )
+
+
+def _enclosed(
+    net: Network,
+    asked: Property | Box,
+    how: dict[str, Any],
+    guarantee: str,
+    dtype: str,
+    threads: int | None,
+) -> Result:
+    """What `extremes` finds, as a result."""
+    start = time.monotonic()
+    found = extremes(net, asked, guarantee=guarantee, dtype=dtype, threads=threads, **how)
+    spent = time.monotonic() - start
+    return Result(
+        verdict="none",
+        guarantee=guarantee,
+        asked="branch",
+        used=("crown", "auto"),
+        bounds=(found.lower, found.upper),
+        reached=found.to_dict(),
+        seconds={"bounds": spent, "total": spent},
+        memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
+        model=model_record(net),
+        property=property_record(asked if isinstance(asked, Property) else None),
+        environment=environment(),
+        dtype=str(found.lower.dtype),
+        notes=reading_notes(net),
+        limit=AUTO_SECONDS if how["timeout"] is None else how["timeout"],
+        interrupted=found.interrupted,
     )
 
 

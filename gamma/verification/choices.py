@@ -12,8 +12,13 @@ BRANCHINGS = ("auto", "input", "relu", "none")
 DTYPES = ("auto", "float32", "float64")
 NORMS = ("inf", "2", "1")
 
+ENCLOSING = (*METHODS, "branch")
+"""Methods of bounds: branch goes on until proved and reached ends are within a gap."""
+
 AUTO_SECONDS = 60.0
-"""Time limit of method auto when none is given."""
+"""Time limit of methods auto and branch when none is given."""
+GAP = 0.01
+"""Of method branch when none is given, in the outputs' units."""
 
 
 def check_options(

@@ -25,6 +25,7 @@ from gamma.formats.compressed import FileBytes, expanding, read_bytes
 from gamma.formats.onnx.outputs import cut
 from gamma.network.graph import Network, Source
 from gamma.network.property import LinearConstraint, Property, Region
+from gamma.tensor.rounding import fraction_down, fraction_up
 from gamma.verification.exact import exact_output
 from gamma.verification.result import Counterexample
 
@@ -164,6 +165,17 @@ class Replay:
         by, y, disjunct = found
         y = y.reshape(self.net.output_shape)
         return Counterexample(shaped, y, by, region, disjunct, outside)
+
+    def enclosure(self, region: int, x: Array) -> tuple[Array, Array] | None:
+        """What encloses the outputs (flat) at ``x`` (flat), None where it is no point of the region
+        or its outputs are not finite."""
+        if _outside(self.prop.regions[region], x) != 0 or not self._belongs(region, x):
+            return None
+        shaped = x.reshape(self.net.input_shape)
+        exact = exact_output(self.net, shaped)
+        if exact is None:
+            return self._enclose(shaped)
+        return np.array([*map(fraction_down, exact)]), np.array([*map(fraction_up, exact)])
 
     def _in_real_arithmetic(self, asked: Region, shaped: Array) -> tuple[str, Array, int] | None:
         """Who confirms the witness, the outputs, and the disjunct that holds."""

@@ -133,6 +133,7 @@ class Result:
     phases: tuple[Phase, ...] = ()
     limit: float | None = None
     interrupted: bool = False
+    reached: dict[str, Any] | None = None
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -148,6 +149,7 @@ class Result:
             "guarantee": self.guarantee,
             "method": {"asked": self.asked, "used": list(self.used)},
             "bounds": None if self.bounds is None else _bounds(*self.bounds),
+            "reached": self.reached,
             "counterexample": None
             if self.counterexample is None
             else self.counterexample.to_dict(),
