@@ -20,7 +20,7 @@ from gamma.formats import tokens
 from gamma.formats.detect import is_gguf
 from gamma.formats.folder import CONFIG, ModelFolder, open_folder, read_config
 from gamma.formats.gguf import ArrayValue, GgufFile, open_gguf
-from gamma.formats.gguf.tokenizer import TOKENS
+from gamma.formats.gguf.pieces import TOKENS
 from gamma.formats.gguf.tokenizer import encode as gguf_encode
 from gamma.formats.safetensors import open_tensors
 from gamma.formats.spelled import KEY

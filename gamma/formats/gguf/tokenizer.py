@@ -1,4 +1,5 @@
-"""Text to token ids by the vocabulary in a GGUF file: byte-pair encoding of GPT-2, Llama 3, Qwen.
+"""Text to token ids by the vocabulary in a GGUF file: byte-pair encoding of GPT-2, Llama 3, Qwen,
+and the pieces of `gamma.formats.gguf.pieces`.
 
 llama.cpp names the way text is cut before the merges in ``tokenizer.ggml.pre``; a way, or a kind of
 tokenizer, that is not in this table is refused, never replaced by another.
@@ -9,11 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from gamma.errors import FormatError, UnsupportedError, UsageError
+from gamma.formats.gguf.pieces import TOKENS, array, sentence_pieces, surrounded, word_pieces
 from gamma.formats.gguf.reader import GgufFile
-from gamma.formats.gguf.values import ArrayValue
 from gamma.formats.tokens import guarded
 
-TOKENS = "tokenizer.ggml.tokens"
 WHOLE = (3, 4)
 """Types of tokens (control, user defined) that stand for themselves wherever their text is."""
 
@@ -29,27 +29,28 @@ COMPOSED = ("qwen2",)
 
 
 def encode(file: GgufFile, text: str, special: bool = True) -> list[int]:
-    """Token ids of ``text``; ``special``: with the token that starts every text, if there is one.
+    """Token ids of ``text``; ``special``: with the tokens that the file adds around every text.
 
     Raises:
-        UnsupportedError: another tokenizer than byte-pair encoding, or another way to cut text.
+        UnsupportedError: another kind of tokenizer, or another way to cut text.
         FormatError: keys that contradict each other.
-        UsageError: the package ``tokenizers`` is not installed.
+        UsageError: the package that does it is not installed.
     """
     kind = file.text("tokenizer.ggml.model")
+    if kind not in KINDS:
+        known = ", ".join(KINDS)
+        message = f"is {kind[:40]!r}, gamma reads {known}: give ids"
+        raise UnsupportedError.at(file.path, "tokenizer.ggml.model", message)
+    return KINDS[kind](file, text, special)
+
+
+def _byte_pairs(file: GgufFile, text: str, special: bool) -> list[int]:
     cut = file.text("tokenizer.ggml.pre") if "tokenizer.ggml.pre" in file.metadata else "gpt-2"
-    if kind != "gpt2" or cut not in CUTS:
-        raise UnsupportedError.at(
-            file.path,
-            "tokenizer.ggml.pre" if kind == "gpt2" else "tokenizer.ggml.model",
-            f"is {(cut if kind == 'gpt2' else kind)[:40]!r}, gamma reads byte-pair encodings of "
-            f"{', '.join(CUTS)}: give ids",
-        )
+    if cut not in CUTS:
+        message = f"is {cut[:40]!r}, gamma reads byte-pair encodings of {', '.join(CUTS)}: give ids"
+        raise UnsupportedError.at(file.path, "tokenizer.ggml.pre", message)
     ids = _ids(file, cut, text)
-    first = file.metadata.get("tokenizer.ggml.add_bos_token")
-    if special and first is not None and first.value is True:
-        ids.insert(0, file.whole("tokenizer.ggml.bos_token_id"))
-    return ids
+    return surrounded(file, ids, False, False) if special else ids
 
 
 def _ids(file: GgufFile, cut: str, text: str) -> list[int]:
@@ -60,8 +61,8 @@ def _ids(file: GgufFile, cut: str, text: str) -> list[int]:
         raise UsageError(
             "text needs the package tokenizers: pip install 'gamma-verify[text]', or give ids"
         ) from None
-    words = [str(word) for word in _array(file, TOKENS)]
-    pairs: list[Any] = [tuple(str(p).split(" ")) for p in _array(file, "tokenizer.ggml.merges")]
+    words = [str(word) for word in array(file, TOKENS)]
+    pairs: list[Any] = [tuple(str(p).split(" ")) for p in array(file, "tokenizer.ggml.merges")]
     if any(len(pair) != 2 for pair in pairs):
         raise FormatError.at(file.path, "tokenizer.ggml.merges", "expected pairs of two tokens")
     whole = cut == "llama-bpe"  # words of the vocabulary are tokens whatever the merges say
@@ -72,7 +73,7 @@ def _ids(file: GgufFile, cut: str, text: str) -> list[int]:
         steps.insert(0, pre_tokenizers.Split(Regex(pattern), "isolated"))
     special: list[str] = []
     if "tokenizer.ggml.token_type" in file.metadata:
-        kinds = list(_array(file, "tokenizer.ggml.token_type"))
+        kinds = list(array(file, "tokenizer.ggml.token_type"))
         special = [w for w, t in zip(words, kinds, strict=False) if t in WHOLE]
 
     def ids() -> list[int]:
@@ -86,8 +87,4 @@ def _ids(file: GgufFile, cut: str, text: str) -> list[int]:
     return guarded(file.path, "tokenizer.ggml.merges", ids)
 
 
-def _array(file: GgufFile, key: str) -> ArrayValue:
-    found = file.metadata.get(key)
-    if found is None or not isinstance(found.value, ArrayValue):
-        raise FormatError.at(file.path, key, "is missing, expected an array")
-    return found.value
+KINDS = {"gpt2": _byte_pairs, "llama": sentence_pieces, "bert": word_pieces}
