@@ -6,7 +6,9 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
+from gamma.decimals import above as above
+from gamma.decimals import below as below
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -66,23 +68,6 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str], right: Sequence[bo
 def number(value: float) -> str:
     """Six significant digits; a result for people, never read back."""
     return f"{value:.6g}"
-
-
-def below(value: float) -> str:
-    """Six digits that are at most ``value``: a printed lower bound stays a lower bound."""
-    return _rounded(value, ROUND_FLOOR)
-
-
-def above(value: float) -> str:
-    """Six digits that are at least ``value``."""
-    return _rounded(value, ROUND_CEILING)
-
-
-def _rounded(value: float, rounding: str) -> str:
-    if not math.isfinite(value) or value == 0:
-        return f"{value:g}"
-    short = Context(prec=6, rounding=rounding).create_decimal(Decimal(value)).normalize()
-    return f"{short:f}" if -5 <= short.adjusted() <= 6 else f"{short:e}"
 
 
 def seconds(value: float) -> str:

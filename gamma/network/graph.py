@@ -13,7 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from gamma import markup
 from gamma.errors import UsageError
+from gamma.frames import frame
 from gamma.tensor.exactly import exact_integer
 
 Array = npt.NDArray[Any]
@@ -117,7 +119,10 @@ class Node:
         return math.prod(self.shape)
 
 
-@dataclass(frozen=True, eq=False)
+_COLUMNS = ("name", "operator", "shape", "parameters")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Network:
     """A directed acyclic graph with one input (node 0) and one output.
 
@@ -149,6 +154,32 @@ class Network:
         if len({node.name for node in self.nodes}) < len(self.nodes):
             (name, count), *_ = Counter(node.name for node in self.nodes).most_common(1)
             raise UsageError(f"{count} nodes have the name {name}, expected one")
+
+    def __repr__(self) -> str:
+        """File, shapes, operators and size in one line."""
+        name = f"{self.source.path.name}: " if self.source else ""
+        kinds = Counter(node.op.name for node in self.nodes[1:] if not node.inner)
+        most = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4))
+        more = ", …" if len(kinds) > 4 else ""
+        return (
+            f"Network({name}{self.input_shape} -> {self.output_shape}, {most}{more}, "
+            f"{self.parameters:,} parameters)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in self._table()]
+        return markup.table(_COLUMNS, rows, repr(self), len(rows))
+
+    def _table(self) -> list[tuple[str, str, Shape, int]]:
+        return [(n.name, n.op.name, n.shape, n.op.parameters) for n in self.nodes]
+
+    def to_pandas(self) -> Any:
+        """A DataFrame of the nodes (needs pandas)."""
+        return frame(dict(zip(_COLUMNS, zip(*self._table(), strict=True), strict=True)))
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """`forward` in float32: outputs of one input, or of a batch of them."""
+        return self.forward(x)
 
     @property
     def input_shape(self) -> Shape:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import cached_property
 from numbers import Rational
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ Float64 = npt.NDArray[np.float64]
 
 F = TypeVar("F", bound=np.floating[Any])
 Terms = tuple[tuple[int, Fraction], ...]
+Labels = list[int] | tuple[int, ...] | npt.NDArray[np.integer[Any]]
 ZERO, ONE = Fraction(0), Fraction(1)
 
 
@@ -298,21 +299,38 @@ def _misclassified(label: int, outputs: int) -> tuple[Conjunction, ...]:
     )
 
 
-def robustness(box: Box, label: int, outputs: int | None = None) -> Property:
+@overload
+def robustness(box: Box, label: int, outputs: int | None = None) -> Property: ...
+
+
+@overload
+def robustness(box: Box, label: Labels, outputs: int | None = None) -> list[Property]: ...
+
+
+def robustness(
+    box: Box, label: int | Labels, outputs: int | None = None
+) -> Property | list[Property]:
     """The property that every input of ``box`` is classified as ``label``.
 
     A tie counts as unsafe. Without ``outputs`` the number of classes is left open until
-    ``resolve`` (which ``gamma.verify`` calls). The whole box is one region.
+    ``resolve`` (which ``gamma.verify`` calls). The whole box is one region. A list of labels goes
+    with a batch of boxes (labels, *input shape) and gives a list of properties.
     """
+    if isinstance(label, list | tuple | np.ndarray):
+        if not box.lower.ndim or len(box) != len(label):
+            raise UsageError(
+                f"{len(label)} labels for a box of shape {box.shape}: expected one for each"
+            )
+        parts = [box.slice(k, k + 1) for k in range(len(box))]
+        return [robustness(part, one, outputs) for part, one in zip(parts, label, strict=True)]
     lower, upper = exact_fractions(box.lower), exact_fractions(box.upper)
     balls: tuple[Ball, ...] = ()
     if box.norm != "inf":
         if box.center is None or box.radius is None:
             raise UsageError("a norm ball needs a centre and a radius")
         balls = (Ball(box.norm, exact_fractions(box.center), Fraction(float(box.radius))),)
-    waiting = Property(
-        (Region(lower, upper, ()),), len(lower), 0, label=exact_integer(label, "label"), balls=balls
-    )
+    number = exact_integer(label, "label")
+    waiting = Property((Region(lower, upper, ()),), len(lower), 0, label=number, balls=balls)
     return waiting if outputs is None else waiting.resolve(outputs)
 
 

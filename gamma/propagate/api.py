@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma import telemetry
 from gamma.network.graph import Network
+from gamma.propagate.asked import BoundsOptions, deadline_of, memory_bytes
 from gamma.propagate.blocks import boxes_at_once, boxes_per_share
 from gamma.propagate.caps import block_table, joined
 from gamma.propagate.choosing import FEW_OUTPUTS, batched, own_threads, walks_of
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.memory.streaming import StreamingConfig
-from gamma.propagate.options import DEFAULT_ROW_BYTES, options_of
+from gamma.propagate.options import DEFAULT_ROW_BYTES, DType, options_of
 from gamma.runtime import workers
 from gamma.tensor import probe, rounding
 from gamma.tensor.bounded import BoundedTensor
@@ -27,36 +28,62 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 
+@overload
+def bounds(
+    net: Network,
+    box: Box,
+    *,
+    intermediate: Literal[False] = False,
+    **options: Unpack[BoundsOptions],
+) -> BoundedTensor: ...
+
+
+@overload
+def bounds(
+    net: Network, box: Box, *, intermediate: Literal[True], **options: Unpack[BoundsOptions]
+) -> dict[str, BoundedTensor]: ...
+
+
+@overload
+def bounds(
+    net: Network, box: Box, *, intermediate: bool, **options: Unpack[BoundsOptions]
+) -> BoundedTensor | dict[str, BoundedTensor]: ...
+
+
 def bounds(
     net: Network,
     box: Box,
     *,
     method: str = "crown",
     guarantee: str = "real",
-    dtype: str = "auto",
+    dtype: DType = "auto",
     intermediate: bool = False,
+    timeout: float | None = None,
+    memory: int | str | None = None,
     deadline: float | None = None,
     row_bytes: int = DEFAULT_ROW_BYTES,
     streaming: StreamingConfig | None = None,
     max_memory_bytes: int = 0,
     steps: int = 20,
     blocks: list[dict[str, Any]] | None = None,
-) -> Any:
+) -> BoundedTensor | dict[str, BoundedTensor]:
     """Certified bounds on the outputs for every input in ``box``.
 
     Args:
         net: the network. box: input set; a leading batch axis gives a leading batch axis.
         method: "ibp", "crown-ibp" (intermediate bounds by IBP), "crown" or "alpha" (its slopes
-            optimised layer by layer).
+            optimised layer by layer); also as papers spell them, "CROWN".
         guarantee: "real" (the real-arithmetic network) or "float32" (also every float32 execution).
-        dtype: of the coefficient rows; "auto" takes float64 for narrow networks, and for the rows
-            of a few outputs.
+        dtype: of the coefficient rows, a name or NumPy's type; "auto" takes float64 for narrow
+            networks, and for the rows of a few outputs.
         intermediate: return a dict of node name -> BoundedTensor instead: of the values of the file
             that are computed. Steps inside an operator of the file and values that fusing left out
-            have none.
-        deadline: ``time.monotonic()`` value after which ResourceError is raised.
+            have none. `gamma.layer_bounds` shows them as a table.
+        timeout: seconds after which ResourceError is raised; or ``deadline``, a
+            ``time.monotonic()`` value.
+        memory: a limit for this call, in bytes or like "300MB"; streams as it needs to, or raises
+            ResourceError with the least that would do. ``max_memory_bytes`` is the same in bytes.
         streaming: keep bounds in a store, read weights when they are used (`StreamingConfig`).
-        max_memory_bytes: a limit for this call; streams as it needs to.
         steps: descents by which method "alpha" raises each row; twice as many for the outputs.
         blocks: filled with the table of a language model's blocks, `caps.block_table`.
 
@@ -65,17 +92,19 @@ def bounds(
         unpacks as its two ends.
 
     Raises:
-        UsageError: sizes or options that do not fit. ResourceError: the deadline passed.
+        UsageError: sizes or options that do not fit. ResourceError: the time or memory is out.
         UnsupportedError: float64 arithmetic is not what sound bounds need on this machine.
     """
+    deadline = deadline_of(timeout, deadline)
     options = options_of(net, method, guarantee, dtype, deadline, row_bytes, steps=steps)
+    limit = memory_bytes(memory) or max_memory_bytes
     many = batched(net, box)
     single = many.shape != box.shape and len(many.lower) == 1
-    few = dtype == "auto" and options.refines and net.nodes[net.output].size <= FEW_OUTPUTS
+    few = str(dtype) == "auto" and options.refines and net.nodes[net.output].size <= FEW_OUTPUTS
     rows = 2 * net.nodes[net.output].size
-    start_walk, step, _ = walks_of(net, options, many, rows, streaming, max_memory_bytes)
+    start_walk, step, _ = walks_of(net, options, many, rows, streaming, limit)
     count = len(many.lower)
-    if streaming is None and not max_memory_bytes and not options.refines:
+    if streaming is None and not limit and not options.refines:
         step = min(step, boxes_per_share(net, count))
     nodes = [net.output]
     if intermediate:
@@ -94,8 +123,8 @@ def bounds(
         return [to_output(k.lower, k.upper, options.dtype) for k in known]
 
     shares = [partial(ends, start) for start in range(0, count, step)]
-    parallel = not options.refines and streaming is None and not max_memory_bytes
-    with own_threads(net, method):
+    parallel = not options.refines and streaming is None and not limit
+    with own_threads(net, options.method):
         parts = workers.run(shares) if parallel else [share() for share in shares]
     for table in tables:
         assert blocks is not None

@@ -13,7 +13,8 @@ from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.alpha import alpha_walk
-from gamma.propagate.options import options_of
+from gamma.propagate.asked import deadline_of
+from gamma.propagate.options import DType, options_of
 from gamma.propagate.rows.descend import Tape
 from gamma.propagate.walks import Walk, walk
 from gamma.tensor import rounding
@@ -23,7 +24,7 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearBounds:
     """lower_coefficients·v + lower_constant <= f(v) <= upper_coefficients·v + upper_constant.
 
@@ -44,6 +45,11 @@ class LinearBounds:
     at: str
     used: str
 
+    def __repr__(self) -> str:
+        """Shape of the coefficients, node and method, in one line."""
+        shape = self.lower_coefficients.shape
+        return f"LinearBounds(coefficients {shape}, at {self.at!r}, {self.used})"
+
 
 def linear_bounds(
     net: Network,
@@ -52,8 +58,9 @@ def linear_bounds(
     at: str = "input",
     method: str = "crown",
     guarantee: str = "real",
-    dtype: str = "auto",
+    dtype: DType = "auto",
     slopes: Mapping[str, NodeSlopes] | None = None,
+    timeout: float | None = None,
     deadline: float | None = None,
 ) -> LinearBounds:
     """Certified linear bounds of every output (CROWN's rows with all their rounding charged).
@@ -67,7 +74,8 @@ def linear_bounds(
     Raises:
         UsageError: a method without rows, a name that is no such node.
     """
-    options = options_of(net, method, guarantee, dtype, deadline)
+    options = options_of(net, method, guarantee, dtype, deadline_of(timeout, deadline))
+    method = options.method
     if not options.relaxes:
         raise UsageError(f"method {method!r}: its bounds are intervals; take crown or crown-ibp")
     many = box.batched(net.input_shape)

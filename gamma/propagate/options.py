@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gamma.errors import ResourceError, UnsupportedError, UsageError
-from gamma.methods import GUARANTEES, METHODS, REFINING
+from gamma.methods import GUARANTEES, METHODS, REFINING, dtype_name, method_name
 from gamma.network.graph import Network
 from gamma.ops.tables import Precision
 from gamma.propagate.facts import facts_of
 from gamma.runtime import interrupts
 from gamma.tensor import probe
 from gamma.tensor.exactly import exact_float, exact_integer
+
+DType = str | npt.DTypeLike
 
 # Bytes of coefficient rows alive at once when no limit is given: small enough for the caches.
 DEFAULT_ROW_BYTES = 48 << 20
@@ -96,7 +99,7 @@ def options_of(
     network: Network,
     method: str,
     guarantee: str,
-    dtype: str,
+    dtype: DType,
     deadline: float | None,
     row_bytes: int = DEFAULT_ROW_BYTES,
     progress: Callable[[str], None] | None = None,
@@ -105,17 +108,18 @@ def options_of(
     """What a walk is asked for, from the words of a caller; UsageError for one that is unknown."""
     if not isinstance(network, Network):
         raise UsageError(f"net is {type(network).__name__}, expected a Network: gamma.load(path)")
-    if dtype not in ("auto", "float32", "float64"):
-        raise UsageError(f"dtype {dtype!r}: expected auto, float32 or float64")
+    kind = dtype_name(dtype)
+    if kind not in ("auto", "float32", "float64"):
+        raise UsageError(f"dtype {kind!r}: expected auto, float32 or float64")
     refuse_guarantee(network, guarantee)
     # A failed probe means that products may break the assumptions of the float32 charges.
     wide = (
-        bool(probe.float32_failures())
-        or dtype == "float64"
-        or (dtype == "auto" and narrow(network))
+        bool(probe.float32_failures()) or kind == "float64" or (kind == "auto" and narrow(network))
     )
     chosen = np.dtype(np.float64 if wide else np.float32)
-    return Options(method, guarantee, chosen, row_bytes, deadline, progress, steps)
+    return Options(
+        str(method_name(method)), guarantee, chosen, row_bytes, deadline, progress, steps
+    )
 
 
 def narrow(network: Network) -> bool:

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma import markup
+from gamma.decimals import above, below
 from gamma.errors import UsageError
+from gamma.frames import frame
 from gamma.tensor import functions, kernels
 from gamma.tensor.exactly import exact_floats
 from gamma.tensor.products import matmul_interval, matmul_point
@@ -45,8 +48,9 @@ def _fitting(what: str) -> Iterator[None]:
 class BoundedTensor:
     """Intervals [lower, upper], entry by entry; every operation rounds outward.
 
-    ``lower, upper = tensor`` are its two ends. An index is one of NumPy's, for both ends at once;
-    there is no ``len``, which could mean either: see ``size`` and ``shape``.
+    ``lower, upper = tensor`` are its two ends. An index is one of NumPy's, for both ends at once,
+    and ``len`` counts along the first axis. A comparison with numbers is True where it holds for
+    every value of the interval: neither ``tensor > 0`` nor ``tensor <= 0`` may hold.
 
     Attributes:
         lower, upper: float32 or float64 arrays of one dtype and shape, read-only views (the data
@@ -82,6 +86,36 @@ class BoundedTensor:
 
     def __iter__(self) -> Iterator[Array]:
         return iter((self.lower, self.upper))
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of bounds of one number, which have no axis")
+        return len(self.lower)
+
+    def __array__(self, *_: Any, **__: Any) -> Array:
+        raise TypeError(
+            "bounds are two arrays: np.asarray(bounds.lower), np.asarray(bounds.upper), or "
+            "np.stack(list(bounds)) for both"
+        )
+
+    def __bool__(self) -> bool:
+        raise TypeError("bounds have no truth value: compare them, as in (bounds > 0).all()")
+
+    def __gt__(self, other: Operand) -> npt.NDArray[np.bool_]:
+        a, b = self._pair(other)
+        return np.asarray(a.lower > b.upper)
+
+    def __ge__(self, other: Operand) -> npt.NDArray[np.bool_]:
+        a, b = self._pair(other)
+        return np.asarray(a.lower >= b.upper)
+
+    def __lt__(self, other: Operand) -> npt.NDArray[np.bool_]:
+        a, b = self._pair(other)
+        return np.asarray(a.upper < b.lower)
+
+    def __le__(self, other: Operand) -> npt.NDArray[np.bool_]:
+        a, b = self._pair(other)
+        return np.asarray(a.upper <= b.lower)
 
     @classmethod
     def from_point(cls, x: npt.ArrayLike) -> BoundedTensor:
@@ -143,7 +177,27 @@ class BoundedTensor:
         return to_up(radius_about(self.lower, self.upper, self.center), self.dtype)
 
     def __repr__(self) -> str:
-        return f"BoundedTensor(shape={self.shape}, dtype={self.dtype})"
+        """Shape, dtype, the least and greatest end, and the mean width, in one line."""
+        if not self.size:
+            return f"BoundedTensor(shape={self.shape}, {self.dtype})"
+        ends = f"{below(float(self.lower.min()))}, {above(float(self.upper.max()))}"
+        with np.errstate(all="ignore"):
+            mean = float(np.mean(self.width, dtype=np.float64))
+        return (
+            f"BoundedTensor(shape={self.shape}, {self.dtype}, in [{ends}], mean width {mean:.4g})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = (
+            (", ".join(map(str, index)), float(self.lower[index]), float(self.upper[index]))
+            for index in np.ndindex(self.shape)
+        )
+        return markup.intervals(repr(self), rows, self.size)
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with the columns lower and upper, a row for each entry (needs pandas)."""
+        index = list(np.ndindex(self.shape)) if self.ndim > 1 else None
+        return frame({"lower": self.lower.ravel(), "upper": self.upper.ravel()}, index)
 
     def contains(self, x: Operand) -> bool:
         """Whether every entry of a point array, or every interval of a tensor, lies inside."""

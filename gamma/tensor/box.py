@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.decimals import above, below
 from gamma.errors import UsageError
-from gamma.tensor.exactly import exact_float, exact_floats
+from gamma.tensor.exactly import exact_float, exact_floats, exact_integer
 
 Float64 = npt.NDArray[np.float64]
 
@@ -28,7 +30,7 @@ def _radius(epsilon: float) -> float:
     return radius
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Box:
     """A set of inputs: the interval [lower, upper], cut with a norm ball when ``norm`` is not inf.
 
@@ -113,6 +115,95 @@ class Box:
     def shape(self) -> tuple[int, ...]:
         """Shape of the ends, batch axis included when there is one."""
         return self.lower.shape
+
+    def __len__(self) -> int:
+        if not self.lower.ndim:
+            raise TypeError("len() of a box of one number, which has no axis")
+        return len(self.lower)
+
+    def __repr__(self) -> str:
+        """Shape, kind and extent in one line."""
+        if not self.lower.size:
+            return f"Box(shape={self.shape})"
+        ends = f"{below(float(self.lower.min()))}, {above(float(self.upper.max()))}"
+        ball = f", L{self.norm} radius {self.radius:g}" if self.radius is not None else ""
+        widest = above(float((self.upper / 2 - self.lower / 2).max()))
+        free = int((self.lower < self.upper).sum())
+        return (
+            f"Box(shape={self.shape}{ball}, in [{ends}], {free} of {self.lower.size} entries "
+            f"vary, by at most ±{widest})"
+        )
+
+    def __contains__(self, x: npt.ArrayLike) -> bool:
+        """Whether the point lies in the set, decided exactly.
+
+        The box counts as one set: of a batch, every point has to lie in its own. Raises UsageError
+        when ``x`` has another shape.
+        """
+        point = exact_floats(x, "x").astype(np.float64)
+        if point.shape != self.shape:
+            raise UsageError(f"x has shape {point.shape}, the box {self.shape}")
+        if not ((self.lower <= point) & (point <= self.upper)).all():
+            return False
+        return self.center is None or self.radius is None or self._in_ball(point.ravel())
+
+    def _in_ball(self, point: Float64) -> bool:
+        assert self.center is not None and self.radius is not None
+        pairs = zip(point.tolist(), self.center.ravel().tolist(), strict=True)
+        steps = [abs(Fraction(a) - Fraction(c)) for a, c in pairs if a != c]
+        if self.norm == "1":
+            return sum(steps, Fraction(0)) <= Fraction(self.radius)
+        return sum((s * s for s in steps), Fraction(0)) <= Fraction(self.radius) ** 2
+
+    def sample(self, n: int = 1, seed: int = 0) -> Float64:
+        """``n`` points of the set (n, *shape), the same for one seed.
+
+        Uniform in an interval; in a ball they lie in all directions and at all distances, not
+        uniformly. The box counts as one set, as for ``in``.
+        """
+        count = exact_integer(n, "n", least=0)
+        random = np.random.default_rng(exact_integer(seed, "seed", least=0))
+        share = random.random((count, *self.shape))
+        points = np.clip((1 - share) * self.lower + share * self.upper, self.lower, self.upper)
+        if self.center is None or self.radius is None:
+            return points
+        with np.errstate(all="ignore"):
+            return self._towards_centre(points, random)
+
+    def _towards_centre(self, points: Float64, random: np.random.Generator) -> Float64:
+        """Points of the interval pulled into the ball."""
+        assert self.center is not None and self.radius is not None
+        nearest = np.clip(self.center, self.lower, self.upper)
+
+        def length(step: Float64) -> float:
+            return float(abs(step).sum() if self.norm == "1" else np.sqrt(np.square(step).sum()))
+
+        room = max(self.radius - length(nearest - self.center), 0.0) * (1 - 1e-9)
+        for index, point in enumerate(points):
+            far = length(point - nearest)
+            factor = min(1.0, room * random.random() / far) if far else 0.0
+            moved = np.clip(nearest + factor * (point - nearest), self.lower, self.upper)
+            # What rounding puts outside all the same is the centre, or what is nearest to it.
+            points[index] = moved if self._in_ball(moved.ravel()) else nearest
+        return points
+
+    def split(self, axis: int | tuple[int, ...]) -> tuple[Box, Box]:
+        """Two halves that share the middle of one entry: together they are the set.
+
+        ``axis`` is the entry's index, a tuple or the number in row-major order.
+        """
+        entry = axis if isinstance(axis, tuple) else exact_integer(axis, "axis")
+        try:
+            where = entry if isinstance(entry, tuple) else np.unravel_index(entry, self.shape)
+            low, high = float(self.lower[where]), float(self.upper[where])
+        except (IndexError, ValueError, TypeError):
+            raise UsageError(f"axis {axis}: no entry of a box of shape {self.shape}") from None
+        middle = min(max(low / 2 + high / 2, low), high)
+        upper, lower = self.upper.copy(), self.lower.copy()
+        upper[where] = lower[where] = middle
+        return self._with(self.lower, upper, self.center), self._with(
+            lower, self.upper, self.center
+        )
 
     def batched(self, input_shape: tuple[int, ...]) -> Box:
         """The same set with a leading batch axis, entries arranged as the network's input.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import math
 from dataclasses import dataclass, field
@@ -10,12 +11,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from gamma.decimals import below
+from gamma.frames import frame
+
 Verdict = Literal["verified", "violated", "unknown", "timeout", "none"]
+Status = Literal["verified", "violated", "unknown", "none"]
 
 SCHEMA = "gamma.result/1"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Counterexample:
     """An input in the region whose replayed output is unsafe.
 
@@ -34,6 +39,10 @@ class Counterexample:
     region: int = 0
     disjunct: int = 0
     outside: int = 0
+
+    def __repr__(self) -> str:
+        """Shapes and who replayed it; the numbers are in ``x`` and ``y``."""
+        return f"Counterexample(x {self.x.shape}, y {self.y.shape}, by {self.replayed_by})"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; floats keep full precision."""
@@ -107,9 +116,14 @@ class Branched:
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """The outcome of ``gamma.verify``. It has no truth value: verdicts are three-valued."""
+    """The outcome of ``gamma.verify``. It has no truth value: verdicts are three-valued.
+
+    ``verdict`` is the word of the JSON form and of the exit status, in which a run that the time
+    cut short is a "timeout". ``status`` is the answer, one of three, and ``reason`` says why an
+    answer is missing.
+    """
 
     verdict: Verdict
     guarantee: str
@@ -141,11 +155,62 @@ class Result:
             '"verified", "violated", "unknown" or "timeout"'
         )
 
+    @builtins.property
+    def status(self) -> Status:
+        """The answer: "verified", "violated" or "unknown", which a timeout is ("none": no
+        question)."""
+        return "unknown" if self.verdict == "timeout" else self.verdict
+
+    @builtins.property
+    def reason(self) -> str:
+        """Why the answer is unknown; empty for any other."""
+        if self.status != "unknown":
+            return ""
+        if self.verdict == "timeout":
+            limit = f"the time limit of {self.limit:g} s" if self.limit else "the time limit"
+            why = f"{limit} was reached"
+        else:
+            why = "the bounds are too loose, and no witness was found"
+        worst = self.worst_margin
+        least = "" if worst is None else f", worst margin at least {below(worst)}"
+        return f"{why}; {self.proved} of {self.conjunctions} proved{least}"
+
+    @builtins.property
+    def worst_margin(self) -> float | None:
+        """The least of `margins`, a lower bound of every one; None where nothing was bounded."""
+        known = [m.lower for m in self.margins if not (m.proved and m.lower == -math.inf)]
+        return min(known, default=None)
+
+    def __repr__(self) -> str:
+        """Verdict, guarantee, what is proved and the time in one line."""
+        parts = [self.verdict, *self.used[:1], f"guarantee {self.guarantee}"]
+        if self.conjunctions:
+            parts.append(f"{self.proved} of {self.conjunctions} proved")
+        if self.counterexample is not None:
+            parts.append(f"witness replayed by {self.counterexample.replayed_by}")
+        elif self.worst_margin is not None:
+            parts.append(f"worst margin >= {below(self.worst_margin)}")
+        seconds = self.seconds.get("total")
+        parts += [] if seconds is None else [f"{seconds:.3g} s"]
+        return f"Result({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        from gamma.verification.card import card
+
+        return card(self)
+
+    def to_pandas(self) -> Any:
+        """A DataFrame of the margins: label, lower, proved (needs pandas)."""
+        names = ("label", "lower", "proved")
+        return frame({name: [getattr(m, name) for m in self.margins] for name in names})
+
     def to_dict(self) -> dict[str, Any]:
         """The contract's object, schema ``gamma.result/1``."""
         return {
             "schema": SCHEMA,
             "verdict": self.verdict,
+            "status": self.status,
+            "reason": self.reason,
             "guarantee": self.guarantee,
             "method": {"asked": self.asked, "used": list(self.used)},
             "bounds": None if self.bounds is None else _bounds(*self.bounds),

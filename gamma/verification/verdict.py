@@ -1,4 +1,4 @@
-"""From a network and a property to a verdict."""
+"""`gamma.verify`: from a network and a property to a verdict."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypedDict, Unpack, overload
 
-from gamma.errors import PropertyError, ResourceError
+from gamma.errors import PropertyError, ResourceError, UsageError
+from gamma.formats.detect import load
+from gamma.formats.vnnlib import read_vnnlib
+from gamma.methods import dtype_name, method_name
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.propagate import StreamingConfig
-from gamma.propagate.options import refuse_guarantee
+from gamma.propagate.asked import memory_bytes
+from gamma.propagate.options import DType, refuse_guarantee
 from gamma.runtime import workers
 from gamma.runtime.interrupts import Interrupted
 from gamma.runtime.threads import limit_blas, quota
@@ -21,15 +28,46 @@ from gamma.verification.choices import AUTO_SECONDS, DECIDING, check_options
 from gamma.verification.result import Result
 from gamma.verification.run import Progress, Run
 
+Asked = Property | str | Path
+Several = list[Property] | list[str] | list[Path] | tuple[Asked, ...]
+
+
+class VerifyOptions(TypedDict, total=False):
+    """The options of `gamma.verify`, which says what each means."""
+
+    method: str
+    guarantee: str
+    dtype: DType
+    timeout: float | None
+    memory: int | str | None
+    attack: bool
+    explain: bool
+    threads: int | None
+    seed: int
+    progress: Progress | None
+    streaming: StreamingConfig | None
+    branch: str
+
+
+@overload
+def verify(net: Network | str | Path, prop: Asked, **options: Unpack[VerifyOptions]) -> Result: ...
+
+
+@overload
+def verify(
+    net: Network | str | Path, prop: Several, **options: Unpack[VerifyOptions]
+) -> list[Result]: ...
+
 
 def verify(
-    net: Network,
-    prop: Property,
+    net: Network | str | Path,
+    prop: Asked | Several,
     *,
     method: str = "auto",
     guarantee: str = "real",
-    dtype: str = "auto",
+    dtype: DType = "auto",
     timeout: float | None = None,
+    memory: int | str | None = None,
     attack: bool = True,
     explain: bool = False,
     threads: int | None = None,
@@ -37,43 +75,48 @@ def verify(
     progress: Progress | None = None,
     streaming: StreamingConfig | None = None,
     branch: str = "auto",
-) -> Result:
+) -> Result | list[Result]:
     """Decide whether any input of the property's regions reaches its unsafe set.
 
     "verified" needs a sound, finite bound for every unsafe conjunction; "violated" needs a
     witness that an independent forward pass confirms without tolerance; everything else is
-    "unknown", or "timeout" when ``timeout`` (seconds) cut the work short. ``streaming`` bounds with
-    little memory (`gamma.propagate.StreamingConfig`); its limit is the bounds', not the attack's.
+    "unknown", or "timeout" when the time cut the work short (`Result.status` calls both unknown).
 
-    Method "auto" goes from the cheapest bounds and attacks to branch and bound, until there is a
-    verdict or the time is out: after 60 seconds when ``timeout`` is None. ``branch``: what it
-    splits, "input", "relu", "none", or "auto" for what suits the network.
+    Args:
+        net: a network, or the path of its file. prop: a property, the path of a VNN-LIB file, or a
+            list of them for a list of results.
+        method: "ibp", "crown-ibp", "crown" or "alpha", or "auto": from the cheapest bounds and
+            attacks to branch and bound, until there is a verdict or the time is out.
+        guarantee: "real" or "float32", as in `gamma.bounds`; so are dtype and memory.
+        timeout: seconds for each property; method "auto" takes 60 when it is None.
+        memory: bytes or "300MB": of the bounds, not of the attack. ``streaming`` says more
+            (`gamma.propagate.StreamingConfig`).
+        attack: search for a witness, too. seed: of the search.
+        explain: say where looseness and time went. threads: at most so many.
+        progress: is told what happens. branch: what method "auto" splits: "input", "relu",
+            "none", or "auto" for what suits the network.
 
     Raises:
         PropertyError: the property does not fit the network.
-        UsageError: an option that does not exist.
+        UsageError: an option that does not exist. FormatError: a file that cannot be read.
         UnsupportedError: a guarantee that cannot be given for this network.
     """
-    check_options(method, guarantee, dtype, timeout, threads, DECIDING, branch)
-    if method == "auto" and timeout is None:
+    start = time.monotonic()
+    network = net if isinstance(net, Network) else load(net)
+    known, kind = str(method_name(method)), str(dtype_name(dtype))
+    check_options(known, guarantee, kind, timeout, threads, DECIDING, branch)
+    if known == "auto" and timeout is None:
         timeout = AUTO_SECONDS
     seed = exact_integer(seed, "seed", least=0)
-    refuse_guarantee(net, guarantee)
-    start = time.monotonic()
-    prop = prop.resolve(math.prod(net.output_shape), net.batch_hint)
-    if prop.inputs != math.prod(net.input_shape):
-        raise PropertyError.at(
-            prop.source,
-            "",
-            f"the property declares {prop.inputs} inputs, the network has "
-            f"{math.prod(net.input_shape)}: give the property written for this network"
-            f"{net.batch_hint}",
-        )
-    with limited_threads(threads):
-        kind = AutoRun if method == "auto" else Run
-        run = kind(net, prop, method, guarantee, dtype, timeout, start, progress)
-        run.branch = branch
-        run.streaming = streaming
+    refuse_guarantee(network, guarantee)
+    if memory is not None:
+        streaming = replace(streaming or StreamingConfig(), max_memory_bytes=memory_bytes(memory))
+
+    def one(asked: Asked, start: float) -> Result:
+        fitting = _fitting(asked, network)
+        kinds = AutoRun if known == "auto" else Run
+        run = kinds(network, fitting, known, guarantee, kind, timeout, start, progress)
+        run.branch, run.streaming = branch, streaming
         try:
             return run.decide(attack, explain, seed)
         except ResourceError:
@@ -83,6 +126,32 @@ def verify(
         except Interrupted as stop:
             stop.partial = run.interrupted()
             raise
+
+    with limited_threads(threads):
+        if isinstance(prop, list | tuple):
+            return [one(each, time.monotonic()) for each in prop]
+        return one(prop, start)
+
+
+def _fitting(asked: Asked, net: Network) -> Property:
+    """The property, read where it is a file, for a network of this shape."""
+    if isinstance(asked, str | Path):
+        asked = read_vnnlib(asked)
+    if not isinstance(asked, Property):
+        raise UsageError(
+            f"prop is {type(asked).__name__}, expected a Property (gamma.robustness, "
+            "gamma.read_vnnlib), the path of a VNN-LIB file, or a list of them"
+        )
+    prop = asked.resolve(math.prod(net.output_shape), net.batch_hint)
+    if prop.inputs != math.prod(net.input_shape):
+        raise PropertyError.at(
+            prop.source,
+            "",
+            f"the property declares {prop.inputs} inputs, the network has "
+            f"{math.prod(net.input_shape)}: give the property written for this network"
+            f"{net.batch_hint}",
+        )
+    return prop
 
 
 @contextmanager
