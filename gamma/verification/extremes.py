@@ -148,9 +148,9 @@ class _Search:
     def run(self) -> Extremes:
         """Bounds of crown, one search for all ends, then proofs end by end."""
         deadline = None if math.isinf(self.deadline) else self.deadline
-        how = {"guarantee": self.guarantee, "dtype": self.dtype}
+        how: dict[str, Any] = {"guarantee": self.guarantee, "dtype": self.dtype}
         box = self.prop.box().batched(self.net.input_shape)
-        first = bounds(self.net, box, method="crown", deadline=deadline, **how)  # type: ignore[arg-type]
+        first = bounds(self.net, box, method="crown", deadline=deadline, **how)
         shape = (len(self.prop.regions), *self.net.output_shape)
         low, high = (np.reshape(e, shape).astype(np.float64) for e in (first.lower, first.upper))
         unknown = np.full(shape, np.nan)
