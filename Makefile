@@ -10,7 +10,7 @@ C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c benches/*
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory ablate parallel regression clean
+.PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory ablate parallel regression bench-peer clean
 
 all: $(STAMP)
 install: $(STAMP)
@@ -62,6 +62,14 @@ bench-memory: $(STAMP)
 
 ablate: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.ablate
+
+# auto_LiRPA and gamma in turn; PEER is what pip installs into .peer, 5 GB with its torch. Where that
+# fails the peer's recorded figures stand in, and the page says so.
+PEER ?= auto_LiRPA @ git+https://github.com/Verified-Intelligence/auto_LiRPA
+bench-peer: $(STAMP)
+	test -x .peer/bin/python || $(PYTHON) -m venv .peer
+	-.peer/bin/python -c "import auto_LiRPA" 2>/dev/null || .peer/bin/python -m pip install -q "$(PEER)"
+	$(BIN)/python -m benches.peer --docs
 
 # What a second processor brings; writes docs/performance/parallel.md.
 parallel: $(STAMP)

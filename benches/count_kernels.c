@@ -153,6 +153,9 @@ int main(void) {
                  parts + 2 * COUNT, FACTORS, 1, COUNT);
     gamma_erf(low, out, COUNT);
     gamma_erfc(low, out, COUNT);
+    const struct gamma_curve curve = {GAMMA_SIGMOID, 2, 1,       {0.0},   {1.0, -1.0},
+                                      0x1p-43,       0, 0x1p-37, 0x1p-44, 0x1p-1000};
+    gamma_lines(&curve, low, high, low, high, parts, COUNT);
     gamma_f16_down(x, half, COUNT);
     gamma_f16_up(x, half, COUNT);
     gamma_f16_to_f32(half, x, COUNT);

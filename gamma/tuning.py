@@ -24,6 +24,7 @@ GATES: dict[str, str] = {
     "fused_interval": "read a dense weight once for centre and radius at small batches",
     "narrow_spread": "radii of IBP multiplied in float32 where rows are, the rounding made up for",
     "fused_boxes": "interval steps of dense layers over many boxes in one C call, in cache",
+    "fused_lines": "lines of smooth functions searched and proved in one C call",
     "fused_layers": "whole steps of small dense networks in one call of the C library",
     "fused_walk": "rows through dense layers, from the first to the input, in one C call",
     "fused_network": "CROWN over small dense ReLU networks, box by box, in one C call",

@@ -107,6 +107,30 @@ size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, cons
                             double *seconds, void *memory, const double *factors, size_t B,
                             size_t from, size_t to, int flags);
 
+/* A smooth function: its pieces (at most 3) between breaks, convex (1) or concave (-1); what
+ * evaluating it and its derivative in double may be off by, relatively and absolutely; whether slopes
+ * must be numbers of float. */
+enum {
+    GAMMA_SIGMOID,
+    GAMMA_TANH,
+    GAMMA_ERF,
+    GAMMA_ATAN,
+    GAMMA_GELU,
+    GAMMA_GELU_TANH,
+    GAMMA_SILU,
+    GAMMA_SOFTPLUS,
+    GAMMA_EXP
+};
+struct gamma_curve {
+    int kind, pieces, narrow;
+    double breaks[2], curvature[3];
+    double value_error, absolute_error, slope_error, slope_absolute, tiny;
+};
+/* lines (4, n): slope and intercept below f on [lower, upper], then above; where no line is known
+ * or worth having, slope 0 and the image's end. */
+void gamma_lines(const struct gamma_curve *curve, const double *lower, const double *upper,
+                 const double *floor, const double *ceiling, double *lines, size_t n);
+
 /* C (N, columns) = A (N, K)·W (K, columns); W padded as in gamma_step. */
 void gamma_product_f32(const float *A, const float *W, float *C, size_t N, size_t K,
                        size_t columns);

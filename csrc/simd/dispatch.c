@@ -321,6 +321,7 @@ void gamma_erfc(const double *x, double *out, size_t n) {
     mode_leave(mode);
 }
 
+#include "curves.inc"
 #include "layers.inc"
 #include "chain.inc"
 #include "windows.inc"

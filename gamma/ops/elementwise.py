@@ -35,6 +35,7 @@ class Elementwise(Operator):
         alike: whether f is the same for every neuron.
         jumps: f is not continuous.
         hinge: f is max(x, 0), whose tables the C library makes.
+        c_name: of the function in the C library, which makes the lines of some.
         absolute_error, slope_error: absolute errors of the evaluations, for cancelling formulas.
         float32_error: a float32 execution errs by at most first·|f(x)| + second + third·|x|
             (exact operations have zeros); see docs/numerics.md, "What a float32 execution is".
@@ -49,6 +50,7 @@ class Elementwise(Operator):
     jumps: ClassVar[bool] = False
     hinge: ClassVar[bool] = False
     diagonal: ClassVar[bool] = True
+    c_name: ClassVar[str] = ""
     absolute_error: ClassVar[float] = 0.0
     slope_error: ClassVar[float] = 0.0
     float32_error: ClassVar[tuple[float, float, float]] = (2.0**-20, 2.0**-20, 0.0)
@@ -63,6 +65,11 @@ class Elementwise(Operator):
     def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Elementwise | None:
         found: Elementwise = shortened(self, len(shape) - dropped)
         return found
+
+    @property
+    def compiled(self) -> str:
+        """The C library's name for this function; a subclass may be another one."""
+        return self.c_name if "c_name" in vars(type(self)) else ""
 
     def function(self, x: Array) -> Array:
         """f in the dtype of ``x``."""

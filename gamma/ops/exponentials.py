@@ -15,6 +15,7 @@ from gamma.ops.sigmoids import logistic
 
 @dataclass(frozen=True, eq=False)
 class Exp(Elementwise):
+    c_name = "EXP"
     curvature = (1,)
     image = (0.0, math.inf)
     float32_error = (2.0**-20, 2.0**-125, 0.0)
@@ -67,6 +68,7 @@ class Elu(Elementwise):
 
 @dataclass(frozen=True, eq=False)
 class Softplus(Elementwise):
+    c_name = "SOFTPLUS"
     curvature = (1,)
     image = (0.0, math.inf)
     float32_error = (2.0**-20, 2.0**-20, 2.0**-22)

@@ -33,6 +33,10 @@ class Gelu(Elementwise):
     float32_error = (2.0**-20, 2.0**-126, 2.0**-19)
     curvature = (-1, 1, -1)
 
+    @property
+    def c_name(self) -> str:  # type: ignore[override]
+        return "GELU" if self.approximate == "none" else "GELU_TANH"
+
     def float32_peak(self, reach: Float64) -> Float64:
         return reach if self.approximate == "none" else reach * reach * reach + reach
 
@@ -76,6 +80,7 @@ def _tanh_gelu_argument(x: Array) -> Array:
 class Silu(Elementwise):
     """x·sigmoid(x), also called Swish."""
 
+    c_name = "SILU"
     breaks = (-_SILU_INFLECTION, _SILU_INFLECTION)
     curvature = (-1, 1, -1)
     stationary = (_SILU_MINIMUM,)

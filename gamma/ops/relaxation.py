@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gamma import tuning
+from gamma.tensor import kernels
+
 if TYPE_CHECKING:
     from gamma.ops.tables import NodeSlopes
 
@@ -64,6 +67,16 @@ class Curve(Protocol):
     @property
     def alike(self) -> bool: ...
 
+    @property
+    def breaks(self) -> tuple[float, ...]: ...
+
+    @property
+    def curvature(self) -> tuple[int, ...]: ...
+
+    @property
+    def compiled(self) -> str:
+        """The C library's name for this very function, or nothing."""
+
     def function(self, x: Float64) -> Float64: ...
 
     def derivative(self, x: Float64) -> Float64: ...
@@ -81,6 +94,11 @@ TINY = 2.0**-1000
 
 def relax(curve: Curve, lower: Float64, upper: Float64, dtype: npt.DTypeLike) -> Lines:
     """Lines for every neuron; infinite intervals get the constant interval image."""
+    name = curve.compiled
+    if name and tuning.enabled("fused_lines"):
+        made = _compiled(curve, name, lower, upper, dtype)
+        if made is not None:
+            return made
     if not curve.alike or lower.size <= _CHUNK:
         return Lines(*_lines(curve, lower, upper, dtype))
     found = np.empty((4, lower.size))
@@ -89,6 +107,21 @@ def relax(curve: Curve, lower: Float64, upper: Float64, dtype: npt.DTypeLike) ->
         part = slice(start, start + _CHUNK)
         found[:, part] = _lines(curve, low[part], high[part], dtype)
     return Lines(*found.reshape(4, *lower.shape))
+
+
+def _compiled(
+    curve: Curve, name: str, lower: Float64, upper: Float64, dtype: npt.DTypeLike
+) -> Lines | None:
+    """`_lines` by the C library: what the engine does here for all neurons, neuron by neuron."""
+    errors = (VALUE_ERROR, curve.absolute_error, SLOPE_ERROR, curve.slope_error, TINY)
+    narrow = np.dtype(dtype) == np.float32
+    done = kernels.lines(
+        kernels.Curve(name, narrow, curve.breaks, curve.curvature, errors),
+        np.ascontiguousarray(lower),
+        np.ascontiguousarray(upper),
+        *map(np.ascontiguousarray, curve.interval(lower, upper)),
+    )
+    return None if done is None else Lines(*done)
 
 
 def lines_with(

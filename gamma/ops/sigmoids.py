@@ -29,6 +29,7 @@ def bell(x: Array) -> Array:
 @dataclass(frozen=True, eq=False)
 class Sigmoid(Elementwise):
     breaks = (0.0,)
+    c_name = "SIGMOID"
     curvature = (1, -1)
     image = (0.0, 1.0)
 
@@ -42,6 +43,7 @@ class Sigmoid(Elementwise):
 @dataclass(frozen=True, eq=False)
 class Tanh(Elementwise):
     breaks = (0.0,)
+    c_name = "TANH"
     curvature = (1, -1)
     image = (-1.0, 1.0)
 
@@ -55,6 +57,7 @@ class Tanh(Elementwise):
 @dataclass(frozen=True, eq=False)
 class Erf(Elementwise):
     breaks = (0.0,)
+    c_name = "ERF"
     curvature = (1, -1)
     image = (-1.0, 1.0)
 

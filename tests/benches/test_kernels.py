@@ -10,10 +10,11 @@ from benches.kernels import CASES
 from gamma.tensor import kernels
 from gamma.tensor.traced import NAMES
 
-# Whole walks (benches/macro.py has them, method alpha's kernels among them), stored weights
+# Whole walks (benches/macro.py and peer.py have them, method alpha's kernels and lines of smooth
+# functions among them), stored weights
 # (benches/stored.py), the C library's own functions, and twins of a case.
 ELSEWHERE = {"chain", "dense_network", "padded", "erf", "erfc", "step_down", "narrow_down"}
-ELSEWHERE |= {"relax_own_rows", "own_lines", "ascend"}
+ELSEWHERE |= {"relax_own_rows", "own_lines", "ascend", "lines"}
 ELSEWHERE |= {"decode_rows", "decode_rare", "stored_affine"}
 
 

@@ -27,6 +27,7 @@ TESTS = (
     "tests/exact/test_float32.py",
     "tests/exact/test_runtimes.py",
     "tests/ops/test_relaxation.py",
+    "tests/ops/test_compiled_lines.py",
     "tests/propagate/test_dense_walk.py",
     "tests/propagate/test_dense_boxes.py",
     "tests/propagate/test_splits.py",
@@ -485,6 +486,7 @@ MUTANTS = (
 )
 
 
+Z = "csrc/simd/curves.inc"
 K, D, N = "csrc/simd/layers.inc", "csrc/simd/dense.inc", "csrc/simd/interval.inc"
 # The same terms where the C library takes whole steps; these are compiled into the copy.
 COMPILED = (
@@ -518,6 +520,24 @@ COMPILED = (
     Mutant("D.PRODUCT", D, "(layer->product * spread[k] + noise[k])", "(noise[k])"),
     Mutant("D.DEAD", D, "height += above[k] > 0.0;", "height += below[k] > 0.0;"),
     Mutant("D.SIGN", D, "upper[k] = -room->d[r] < upper[k]", "upper[k] = -room->d[r] > upper[k]"),
+    Mutant(
+        "C.LINE.VALUE",
+        Z,
+        "f->value_error * fabs(p->value) + f->absolute_error + 0x1p-50",
+        "f->absolute_error + 0x1p-50",
+    ),
+    Mutant(
+        "C.LINE.ABSOLUTE",
+        Z,
+        "f->value_error * fabs(p->value) + f->absolute_error + 0x1p-50",
+        "f->value_error * fabs(p->value) + 0x1p-50",
+    ),
+    Mutant(
+        "C.TANGENT.SLOPE",
+        Z,
+        "(f->slope_error * fabs(p->slope) + f->slope_absolute) * fabs(run) +",
+        "0.0 +",
+    ),
     Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[k]] : 0.0", "0.0"),
 )
 # Copies that are as they were: the tests must pass on them.

@@ -23,6 +23,7 @@ from gamma.tensor.kernels.backend import NAMES as NAMES
 from gamma.tensor.kernels.backend import available as available
 from gamma.tensor.kernels.backend import pinned as pinned
 from gamma.tensor.kernels.backend import use as use
+from gamma.tensor.kernels.elementwise import Curve as Curve
 from gamma.tensor.kernels.elementwise import dot as dot
 from gamma.tensor.kernels.elementwise import erf as erf
 from gamma.tensor.kernels.elementwise import erfc as erfc
@@ -30,6 +31,7 @@ from gamma.tensor.kernels.elementwise import f16_down as f16_down
 from gamma.tensor.kernels.elementwise import f16_to_f32 as f16_to_f32
 from gamma.tensor.kernels.elementwise import f16_up as f16_up
 from gamma.tensor.kernels.elementwise import interval_mul as interval_mul
+from gamma.tensor.kernels.elementwise import lines as lines
 from gamma.tensor.kernels.elementwise import midpoint as midpoint
 from gamma.tensor.kernels.elementwise import narrow_down as narrow_down
 from gamma.tensor.kernels.elementwise import narrow_up as narrow_up

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,43 @@ def erf(x: npt.ArrayLike) -> Float64:
 def erfc(x: npt.ArrayLike) -> Float64:
     """1 − erf of each entry in float64, accurate in the right tail, by the C library."""
     return _map64("erfc", x)
+
+
+class Curve(NamedTuple):
+    """A smooth function as `lines` takes it; see ``struct gamma_curve``.
+
+    Attributes:
+        name: of the function, as in ``api.h``. narrow: slopes must be numbers of float32.
+        breaks, curvature: of its pieces, at most 3, each convex (1) or concave (-1).
+        errors: of the value, relative and absolute, of the slope alike, and of underflow.
+    """
+
+    name: str
+    narrow: bool
+    breaks: tuple[float, ...]
+    curvature: tuple[int, ...]
+    errors: tuple[float, float, float, float, float]
+
+
+def lines(
+    curve: Curve, lower: Float64, upper: Float64, floor: Float64, ceiling: Float64
+) -> Float64 | None:
+    """Slope and intercept of a line below the function on [lower, upper], then above.
+
+    [floor, ceiling] encloses the function there. Returns float64 (4, *shape), None without compiled
+    kernels.
+    """
+    if not backend.compiled:
+        return None
+    for name, array in zip(
+        ("lower", "upper", "floor", "ceiling"), (lower, upper, floor, ceiling), strict=True
+    ):
+        check(name, array, F64, lower.shape)
+    if not len(curve.curvature) == len(curve.breaks) + 1 <= 3:
+        raise refuse("curve", curve, "up to 3 pieces, with the breaks between them")
+    out = np.empty((4, *lower.shape))
+    backend.current.lines(curve, lower, upper, floor, ceiling, out)
+    return out
 
 
 def _same(names: tuple[str, ...], arrays: tuple[Array, ...]) -> None:

@@ -18,6 +18,7 @@ from gamma.tensor.native.elementwise import (
     f16_to_f32,
     f16_up,
     interval_mul,
+    lines,
     midpoint,
     narrow,
     pos_neg_split,

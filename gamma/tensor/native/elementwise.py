@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.tensor._simd import lib
+from gamma.tensor._simd import ffi, lib
 from gamma.tensor.native.memory import pick, pointer
 
 Array = npt.NDArray[Any]
@@ -24,6 +24,31 @@ def erfc(x: Float64) -> Float64:
     out = np.empty_like(x)
     lib.gamma_erfc(pointer(x, x.size), pointer(out, x.size, True), x.size)
     return out
+
+
+def lines(
+    curve: Any, lower: Float64, upper: Float64, floor: Float64, ceiling: Float64, out: Float64
+) -> None:
+    n = lower.size
+    lib.gamma_lines(
+        ffi.new(
+            "struct gamma_curve *",
+            (
+                getattr(lib, f"GAMMA_{curve.name}"),
+                len(curve.curvature),
+                curve.narrow,
+                curve.breaks,
+                curve.curvature,
+                *curve.errors,
+            ),
+        ),
+        pointer(lower, n),
+        pointer(upper, n),
+        pointer(floor, n),
+        pointer(ceiling, n),
+        pointer(out, 4 * n, True),
+        n,
+    )
 
 
 def interval_mul(al: Array, au: Array, bl: Array, bu: Array, lower: Array, upper: Array) -> None:

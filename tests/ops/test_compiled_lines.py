@@ -1,0 +1,129 @@
+"""Lines of smooth functions made in one C call: proved as the engine's are, and no looser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gamma import ops, tuning
+from gamma.ops.relaxation import Lines
+from gamma.tensor import kernels
+from tests.exact.functions import OPERATORS, broken, intervals, label
+
+SMOOTH = [op for op in OPERATORS if op.compiled]
+needs_library = pytest.mark.skipif(len(kernels.available()) == 1, reason="no compiled library")
+
+
+def test_the_smooth_functions_are_compiled() -> None:
+    assert {label(op) for op in SMOOTH} >= {"Sigmoid", "Tanh", "Erf", "Silu", "Softplus", "Exp"}
+    assert {op.approximate for op in SMOOTH if isinstance(op, ops.Gelu)} == {"none", "tanh"}
+
+
+@pytest.mark.parametrize("op", SMOOTH, ids=label)
+def test_the_engine_without_the_library(op: Any) -> None:
+    """The same exact test as for the compiled lines (`test_relaxation`), gate off."""
+    rng = np.random.default_rng(8)
+    wrong: list[str] = []
+    with tuning.disabled("fused_lines"):
+        for a, b in np.stack(intervals(op, rng, 12), axis=1).tolist():
+            wrong += broken(op, a, b, np.float32, rng)
+    assert not wrong, wrong[:3]
+
+
+def heights(lines: Lines, middle: Any) -> tuple[Any, Any]:
+    """Both lines at the middle, which is how their area is judged."""
+    return (
+        lines.lower_slope * middle + lines.lower_intercept,
+        lines.upper_slope * middle + lines.upper_intercept,
+    )
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", SMOOTH, ids=label)
+def test_no_looser_than_the_engine(op: Any, dtype: Any) -> None:
+    """Up to a millionth of the interval's image, at every size."""
+    rng = np.random.default_rng(5)
+    lower = rng.normal(0, 3, 4000) * rng.choice([0.1, 1, 4], 4000)
+    upper = lower + 10 ** rng.uniform(-8, 2, 4000)
+    low, high = op.interval(lower, upper)
+    middle = 0.5 * lower + 0.5 * upper
+    below, above = heights(op.lines(lower, upper, dtype), middle)
+    with tuning.disabled("fused_lines"):
+        worst_below, worst_above = heights(op.lines(lower, upper, dtype), middle)
+    # A slope of float32 turns the line by up to 2⁻²⁴ of itself on either way to the middle.
+    slack = 1e-6 * (high - low) + 1e-12 * (1 + abs(low) + abs(high))
+    assert (below >= worst_below - slack).all()
+    assert (above <= worst_above + slack).all()
+
+
+@needs_library
+def test_what_no_line_can_be_known_of() -> None:
+    """Infinite ends, NaN: the constants that the engine gives, entry by entry."""
+    lower = np.array([-np.inf, -1.0, -np.inf, np.nan, 0.0, 1.0])
+    upper = np.array([0.0, np.inf, np.inf, 1.0, np.nan, 1.0])
+    for op in SMOOTH:
+        found = op.lines(lower, upper, np.float64)
+        with tuning.disabled("fused_lines"):
+            known = op.lines(lower, upper, np.float64)
+        for name in ("lower_slope", "lower_intercept", "upper_slope", "upper_intercept"):
+            np.testing.assert_array_equal(getattr(found, name)[:-1], getattr(known, name)[:-1])
+        assert found.lower_slope[-1] + found.lower_intercept[-1] <= op.function(upper[-1:])[0]
+
+
+def made(op: Any, lower: Any, upper: Any, *errors: float) -> Any:
+    """Lines of a function of which so much is unknown: value and slope, relative and absolute."""
+    value, absolute, slope, slope_absolute = errors
+    name, breaks, curvature = op.compiled, tuple(op.breaks), tuple(op.curvature)
+    curve = kernels.Curve(
+        name, False, breaks, curvature, (value, absolute, slope, slope_absolute, 0.0)
+    )
+    wide = np.full_like(lower, 1e300)  # no constant is better than a line
+    found = kernels.lines(curve, lower, upper, -wide, wide)
+    assert found is not None
+    return found
+
+
+@needs_library
+@pytest.mark.parametrize("op", SMOOTH, ids=label)
+@pytest.mark.parametrize("errors", [(2.0**-10, 0.0), (0.0, 2.0**-10)], ids=["value", "absolute"])
+def test_errors_of_values_are_paid(op: Any, errors: tuple[float, float]) -> None:
+    """C.LINE.VALUE, C.LINE.ABSOLUTE: at the ends the line clears what the value may be off by."""
+    rng = np.random.default_rng(1)
+    lower = rng.normal(0, 2, 200)
+    upper = lower + rng.uniform(0.1, 3, 200)
+    slope, intercept, upper_slope, upper_intercept = made(op, lower, upper, *errors, 0.0, 0.0)
+    for x in (lower, upper):
+        value = op.function(x)
+        error = 0.99 * (errors[0] * abs(value) + errors[1])
+        assert (slope * x + intercept <= value - error).all()
+        assert (upper_slope * x + upper_intercept >= value + error).all()
+
+
+@needs_library
+@pytest.mark.parametrize("errors", [(2.0**-10, 0.0), (0.0, 2.0**-10)], ids=["slope", "absolute"])
+@pytest.mark.parametrize("op", [ops.Softplus(), ops.Exp()], ids=label)
+def test_errors_of_slopes_are_paid(op: Any, errors: tuple[float, float]) -> None:
+    """C.TANGENT.SLOPE: the tangent at the middle may be steeper, on either half."""
+    rng = np.random.default_rng(2)
+    lower = rng.normal(0, 2, 200)
+    upper = lower + 2.0**-12
+    slope, intercept, _, _ = made(op, lower, upper, 0.0, 0.0, *errors)
+    middle = 0.5 * lower + 0.5 * upper
+    lost = 0.9 * (errors[0] * abs(slope) + errors[1]) * (upper - lower) / 2
+    assert (slope * middle + intercept <= op.function(middle) - lost).all()
+    assert (slope > 0).all()
+
+
+@needs_library
+def test_hulls_that_touch_two_convex_pieces() -> None:
+    """Above GELU and SiLU, over their whole bend, a line may touch both concave tails."""
+    for op in (ops.Gelu(), ops.Gelu("tanh"), ops.Silu()):
+        lower, upper = np.array([-9.0, -4.0, -2.5]), np.array([2.6, 1.6, 3.0])
+        lines = op.lines(lower, upper, np.float64)
+        grid = np.linspace(lower, upper, 2001)
+        gap = lines.upper_slope * grid + lines.upper_intercept - op.function(grid)
+        assert (gap > -1e-12).all()
+        assert (np.sort(gap, axis=0)[0] < 1e-6).all()
