@@ -59,6 +59,7 @@ class Tan(Elementwise):
 
 @dataclass(frozen=True, eq=False)
 class Atan(Elementwise):
+    c_name = "ATAN"
     breaks = (0.0,)
     curvature = (1, -1)
     image = (-_QUARTER, _QUARTER)
