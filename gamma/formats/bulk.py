@@ -1,30 +1,38 @@
-"""Long runs of declarations and of bounds on single inputs, read as columns of arrays.
+"""Long runs of declarations, bounds on single inputs and conjunctions, read as columns of arrays.
 
-Property files of large networks are little else: ``(assert (<= X_7 0.5))`` a million times. What is
-written in this plain form is read here without a Python object per word; whatever else a file
-holds, errors included, is left to the readers of the two versions.
+Large property files are little else: ``(assert (<= X_7 0.5))`` a million times, or as many times
+``(and (<= X_0 0.5) (>= Y_0 1))`` in one ``or``. What is written in these plain forms is read here
+without a Python object per word; whatever else a file holds, errors included, is left to the
+readers of the two versions.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
-from typing import Any
+from itertools import pairwise, repeat
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+Made = TypeVar("Made")
 
 RUN = 50_000  # commands read at once
 SHORTEST = 16  # commands for which arrays pay
 # Decimals whose digits without the point fit into 63 bits.
-NUMBER = r"[+-]?+(?:0?\.[0-9]{1,18}|[0-9]{1,3}\.[0-9]{0,15}|[0-9]{1,18})(?![0-9.eE])"
+NUMBER = (
+    r"[+-]?+(?:0?\.[0-9]{1,18}|(?=[0-9.]{2,19}(?![0-9.]))[0-9]++\.[0-9]*+|[0-9]{1,18})"
+    r"(?![0-9.eE])"
+)
 INDEX = r"(?:0|[1-9][0-9]{0,8})"
+COMPARISON = rf"\([<>]= (?:[XY]_{INDEX} {NUMBER}|Y_{INDEX} Y_{INDEX})\)"
+CONJUNCTION = rf"\(and\s*+(?:{COMPARISON}\s*+)++\)"
 POWERS = 10 ** np.arange(19, dtype=np.int64)
 
 _OPEN, _LESS, _POINT, _MINUS, _PLUS, _COMMA, _SPACE = map(ord, "(<.-+, ")
@@ -60,12 +68,16 @@ class Bounds:
         rows = np.flatnonzero(self.upper == upper)
         if not len(rows):
             return {}
+        variable = self.variable[rows]
+        if (variable[1:] > variable[:-1]).all():  # nothing is stated twice
+            values = fractions(self.numerator[rows], self.denominator[rows])
+            return dict(zip(variable.tolist(), values, strict=True))
         nearest = self.numerator[rows] / self.denominator[rows]
         order = np.lexsort((nearest if upper else -nearest, self.variable[rows]))
         rows, nearest = rows[order], nearest[order]
         variable = self.variable[rows]
         first = np.r_[True, variable[1:] != variable[:-1]]
-        values = _fractions(self.numerator[rows[first]], self.denominator[rows[first]])
+        values = fractions(self.numerator[rows[first]], self.denominator[rows[first]])
         result = dict(zip(variable[first].tolist(), values, strict=True))
         # Another value with the first one's float64 may be tighter still: compared exactly.
         rivals = ~first & (nearest == nearest[first][np.cumsum(first) - 1])
@@ -99,14 +111,18 @@ class Bounds:
         return int(self.at[same].max(initial=-1))
 
 
-def _fractions(numerators: Int64, denominators: Int64) -> list[Fraction]:
+def fractions(numerators: Int64, denominators: Int64) -> list[Fraction]:
     """Fractions of coprime numbers, without the greatest common divisor that Fraction computes."""
-    result = []
-    for numerator, denominator in zip(numerators.tolist(), denominators.tolist(), strict=True):
-        value: Any = object.__new__(Fraction)
-        value._numerator, value._denominator = numerator, denominator
-        result.append(value)
-    return result
+    columns = {"_numerator": numerators.tolist(), "_denominator": denominators.tolist()}
+    return made(Fraction, columns)
+
+
+def made(kind: type[Made], columns: dict[str, list[Any]]) -> list[Made]:
+    """Objects with slots from one list of values for each; nothing is checked."""
+    objects: list[Made] = list(map(object.__new__, repeat(kind, len(next(iter(columns.values()))))))
+    for name, values in columns.items():
+        deque(map(getattr(kind, name).__set__, objects, values), 0)
+    return objects
 
 
 def runs(pattern: re.Pattern[str], text: str, start: int) -> Iterator[tuple[str, int]]:
@@ -151,6 +167,44 @@ def bounds(chunk: str, start: int, prefix: int, shape: tuple[int, ...] = ()) -> 
     inside &= buffer[position - 1] == _SPACE
     if not inside.all():
         return None
+    numerator, denominator = _numbers(buffer, position)
+    upper = buffer[relation] == _LESS
+    return Bounds(variable, upper, numerator, denominator, relation - 1 + start)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparisons:
+    """Columns: ``letter`` variable is at most (``upper``) or at least a number or output ``other``.
+
+    ``group`` is the first comparison of each conjunction, ``other`` -1 where there is a number.
+    """
+
+    letter: Bytes
+    variable: Int64
+    upper: npt.NDArray[np.bool_]
+    numerator: Int64
+    denominator: Int64
+    other: Int64
+    at: Int64
+    group: Int64
+
+
+def comparisons(chunk: str, start: int) -> Comparisons:
+    """What a run of `CONJUNCTION` holds."""
+    buffer = np.frombuffer(chunk.encode("ascii"), np.uint8)
+    relation = np.flatnonzero((buffer == _LESS) | (buffer == _LESS + 2))
+    variable, position = _digits(buffer, relation + len("<= X_"))
+    named = buffer[position + 1] == ord("Y")
+    value, denominator = _numbers(buffer, position + np.where(named, len(" Y_"), 1))
+    group = np.searchsorted(relation, np.flatnonzero(buffer == ord("n")))  # of "and" alone
+    return Comparisons(
+        buffer[relation + 3], variable, buffer[relation] == _LESS, value, denominator,
+        np.where(named, value, -1), relation - 1 + start, group,
+    )  # fmt: skip
+
+
+def _numbers(buffer: Bytes, position: Int64) -> tuple[Int64, Int64]:
+    """Numerators and denominators, coprime, of the decimals that start at ``position``."""
     sign = buffer[position]
     position = position + ((sign == _MINUS) | (sign == _PLUS))
     value, position = _digits(buffer, position)
@@ -158,9 +212,7 @@ def bounds(chunk: str, start: int, prefix: int, shape: tuple[int, ...] = ()) -> 
     value, position = _digits(buffer, fraction, value)
     denominator = POWERS[position - fraction]
     divisor = np.gcd(value, denominator)
-    value = np.where(sign == _MINUS, -value, value)
-    upper = buffer[relation] == _LESS
-    return Bounds(variable, upper, value // divisor, denominator // divisor, relation - 1 + start)
+    return np.where(sign == _MINUS, -value, value) // divisor, denominator // divisor
 
 
 def _digits(buffer: Bytes, position: Int64, value: Int64 | None = None) -> tuple[Int64, Int64]:

@@ -6,12 +6,16 @@ A bound on a single input is kept apart from the other half-spaces: it will tigh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from itertools import pairwise, repeat
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from gamma.errors import GammaError, UnsupportedError
+from gamma.formats.bulk import Comparisons, fractions, made
 from gamma.formats.linear import ONE, ZERO, Linear, Term, add, as_linear
 from gamma.network.property import LinearConstraint
 
@@ -97,6 +101,31 @@ def simple(key: int, less: bool, value: Fraction, strict: bool, at: int) -> Atom
         return Bound(key, less, value, strict, at)
     y = ((-1 - key, ONE if less else MINUS_ONE),)
     return LinearConstraint(y, (), value if less else -value, strict)
+
+
+def conjunctions(found: Comparisons) -> list[list[Atom]]:
+    """Conjunctions read in bulk: what `comparison` makes of each of them, soon."""
+    x, named = found.letter == ord("X"), found.other >= 0
+    numerator = np.where(x | found.upper, found.numerator, -found.numerator)
+    variable, upper, at = found.variable, found.upper, found.at
+    values = fractions(numerator, found.denominator)
+    of_x = [values[row] for row in np.flatnonzero(x).tolist()]
+    ends = zip(variable[x].tolist(), upper[x].tolist(), of_x, repeat(False), at[x].tolist())
+    y = ~x & ~named
+    signs = [ONE if less else MINUS_ONE for less in upper[y].tolist()]
+    terms = [(term,) for term in zip(variable[y].tolist(), signs, strict=True)]
+    of_y = [values[row] for row in np.flatnonzero(y).tolist()]
+    empty, no = [()] * len(of_y), [False] * len(of_y)
+    columns: dict[str, list[Any]] = {"y": terms, "x": empty, "bound": of_y, "strict": no}
+    pairs = np.stack([upper, variable, found.other])[:, named].T.tolist()
+    atoms: tuple[Iterator[Any], ...] = (
+        map(Bound._make, ends),
+        iter(made(LinearConstraint, columns)),
+        (comparison("<=" if less else ">=", -1 - a, -1 - b, 0) for less, a, b in pairs),
+    )
+    kinds = np.where(x, 0, np.where(named, 2, 1)).tolist()
+    row = [next(atoms[kind]) for kind in kinds]
+    return [row[a:b] for a, b in pairwise([*found.group.tolist(), len(row)])]
 
 
 def _half_space(term: Term, strict: bool, at: int) -> Part:

@@ -12,7 +12,9 @@ from gamma.formats.linear import ONE, ZERO
 from gamma.network.property import Conjunction, LinearConstraint, Region
 
 MAX_REGION_ENTRIES = 4_000_000
-Pairs = tuple[tuple[int, Fraction], ...]
+Ends = dict[int, Fraction]
+Group = tuple[Ends, Ends, list[list[LinearConstraint]]]
+"""What tightens the common box below and above, and the conjunctions over that box."""
 
 
 class _Boxes:
@@ -31,12 +33,10 @@ class _Boxes:
             side[bound.variable] = bound.value
         return _strict_constraint(bound) if bound.strict else None
 
-    def split(
-        self, atoms: Iterable[Atom]
-    ) -> tuple[dict[int, Fraction], dict[int, Fraction], list[LinearConstraint]]:
+    def split(self, atoms: Iterable[Atom]) -> tuple[Ends, Ends, list[LinearConstraint]]:
         """What a conjunction tightens below (lower, upper) and the constraints it keeps."""
-        lower: dict[int, Fraction] = {}
-        upper: dict[int, Fraction] = {}
+        lower: Ends = {}
+        upper: Ends = {}
         kept: list[LinearConstraint] = []
         for atom in atoms:
             if isinstance(atom, LinearConstraint):
@@ -92,15 +92,11 @@ def build_regions(
     at = assertions[-1].at if assertions else 0
     alternatives = logic.conjunction([a for a in assertions if len(a.disjuncts) > 1], at)
     logic.check_size(alternatives.size + len(alternatives.disjuncts) * len(common), at)
-    groups: dict[tuple[Pairs, Pairs], list[list[LinearConstraint]]] = {}
-    for atoms in alternatives.disjuncts:
-        lower, upper, kept = boxes.split(atoms)
-        key = tuple(sorted(lower.items())), tuple(sorted(upper.items()))
-        groups.setdefault(key, []).append(kept + common)
-    if not any(c.y for parts in groups.values() for part in parts for c in part):
+    groups = _grouped(boxes, alternatives, common)
+    if not any(c.y for *_, parts in groups for part in parts for c in part):
         message = "no condition names an output: every input would be a counterexample"
         raise fail(PropertyError, at, message)
-    if sum(bool(low or high) for low, high in groups) * inputs > MAX_REGION_ENTRIES:
+    if sum(bool(low or high) for low, high, _ in groups) * inputs > MAX_REGION_ENTRIES:
         message = f"{len(groups)} boxes of {inputs} inputs are too many: split the property"
         raise fail(UnsupportedError, at, message)
     regions = _regions(boxes, groups, inputs, declared, fail)
@@ -109,6 +105,23 @@ def build_regions(
             PropertyError, at, "the conditions contradict each other: no input satisfies them"
         )
     return regions
+
+
+def _grouped(boxes: _Boxes, alternatives: Formula, common: list[LinearConstraint]) -> list[Group]:
+    """The conjunctions over each distinct box, in the order of the file."""
+    groups: dict[tuple[tuple[int, ...], ...], Group] = {}
+    for atoms in alternatives.disjuncts:
+        lower, upper, kept = boxes.split(atoms)
+        # Whole numbers: a Fraction's hash is an inverse modulo 2^61 - 1.
+        key = tuple([
+            tuple([n for i in sorted(side) for n in (i, *side[i].as_integer_ratio())])
+            for side in (lower, upper)
+        ])  # fmt: skip
+        group = groups.get(key)
+        if group is None:
+            groups[key] = group = (lower, upper, [])
+        group[2].append(kept + common)
+    return list(groups.values())
 
 
 def _check_common(boxes: _Boxes, assertions: Sequence[Formula], fail: Fail) -> None:
@@ -154,13 +167,13 @@ def float_text(value: Fraction) -> str:
 
 def _regions(
     boxes: _Boxes,
-    groups: dict[tuple[Pairs, Pairs], list[list[LinearConstraint]]],
+    groups: list[Group],
     inputs: int,
     declared: Callable[[int], int],
     fail: Fail,
 ) -> tuple[Region, ...]:
     """One region per distinct box, without those that are empty."""
-    widest = max(max(len(low), len(high)) for low, high in groups)
+    widest = max(max(len(low), len(high)) for low, high, _ in groups)
     sides = []
     for word, side in (("lower", boxes.lower), ("upper", boxes.upper)):
         if inputs - len(side) > widest:  # some input is bounded nowhere; do not list 2^62 of them
@@ -171,20 +184,21 @@ def _regions(
         base = tuple(whole or (side.get(i, ZERO) for i in range(inputs)))
         sides.append((base, missing, word))
     regions = []
-    for (low, high), parts in groups.items():
+    for low, high, parts in groups:
         ends = []
         for (base, missing, word), changes in zip(sides, (low, high), strict=True):
             if missing:
-                given = {index for index, _ in changes}
                 for index in missing:
-                    if index not in given:
+                    if index not in changes:
                         raise _missing(index, word, declared, fail)
             ends.append(_changed(base, changes))
         lower, upper = ends
-        if not all(_ordered(lower[index], upper[index]) for index, _ in low + high):
+        if not all(_ordered(lower[index], upper[index]) for index in (*low, *high)):
             continue
-        kept = (_simplified(part, lower, upper) for part in parts)
-        unsafe = tuple(dict.fromkeys(part for part in kept if part is not None))
+        kept = [_simplified(part, lower, upper) for part in parts]
+        unsafe = tuple(part for part in kept if part is not None)
+        if len(unsafe) > 1:
+            unsafe = tuple(dict.fromkeys(unsafe))
         if unsafe:
             regions.append(Region(lower, upper, unsafe))
     return tuple(regions)
@@ -195,11 +209,11 @@ def _missing(index: int, word: str, declared: Callable[[int], int], fail: Fail) 
     return fail(PropertyError, declared(index), message)
 
 
-def _changed(base: tuple[Fraction, ...], changes: Pairs) -> tuple[Fraction, ...]:
+def _changed(base: tuple[Fraction, ...], changes: Ends) -> tuple[Fraction, ...]:
     if not changes:
         return base
     values = list(base)
-    for index, value in changes:
+    for index, value in changes.items():
         values[index] = value
     return tuple(values)
 

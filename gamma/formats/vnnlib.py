@@ -6,7 +6,6 @@ import gc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from gamma.formats.compressed import PROPERTY_LIMIT, expanding, read_bytes
@@ -32,17 +31,17 @@ def read_vnnlib(path: str | Path, gzip_ratio: float | None = None) -> Property:
         source = read_bytes(path, PROPERTY_LIMIT)
     # bytes that are not UTF-8 may stand in comments; elsewhere the reader refuses them
     text = source.data.decode("utf-8", "backslashreplace").removeprefix("\ufeff")
-    return replace(read_string(text, source.path), sha256=source.sha256)
+    return read_string(text, source.path, source.sha256)
 
 
-def read_string(text: str, path: Path | None = None) -> Property:
-    """``read_vnnlib`` of a text; ``path`` is named in messages and recorded as the source."""
+def read_string(text: str, path: Path | None = None, sha256: str | None = None) -> Property:
+    """``read_vnnlib`` of a text; ``path`` is named in messages, both are recorded."""
     with _without_collection():
         if VERSION.match(text):
             from gamma.formats.vnnlib2 import read_text as read_text2
 
-            return read_text2(text, path)
-        return read_text(text, path)
+            return read_text2(text, path, sha256)
+        return read_text(text, path, sha256)
 
 
 @contextmanager

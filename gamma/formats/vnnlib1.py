@@ -24,6 +24,7 @@ from gamma.formats.formula import (
     Part,
     check_length,
     comparison,
+    conjunctions,
     formula_of,
     simple,
 )
@@ -48,6 +49,7 @@ LEAF = r"\((<=|>=)\s+([^\s();]+)\s+([^\s();]+)\s*\)"
 TOKEN, PLAIN_TOKEN = re.compile(f"{LEAF}|{WORD}"), re.compile(WORD)
 DECLARATIONS = bulk.plain_commands(rf"\(declare-const [XY]_{bulk.INDEX} Real\)")
 BOUNDS = bulk.plain_commands(rf"\(assert \([<>]= X_{bulk.INDEX} {bulk.NUMBER}\)\)")
+DISJUNCTS = bulk.plain_commands(bulk.CONJUNCTION)
 VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,17})")
 COMPARISONS = frozenset(("<=", "<", ">=", ">", "="))
 CONNECTIVES = frozenset(("and", "or"))
@@ -92,8 +94,8 @@ class Reader:
         column = at - self.text.rfind("\n", 0, at)
         return kind.at(f"{self.path or 'text'}:{line}:{column}", "", message)
 
-    def read(self) -> Property:
-        """Read the whole text."""
+    def read(self, sha256: str | None = None) -> Property:
+        """Read the whole text; ``sha256`` of its file is recorded."""
         check_length(self.text, self.fail)
         position: int | None = 0
         while position is not None:
@@ -106,7 +108,9 @@ class Reader:
             self.logic,
             bulk.Bounds.joined(self.bounds),
         )
-        return Property(regions, inputs, outputs, self.path, integers=frozenset(self.integers))
+        return Property(
+            regions, inputs, outputs, self.path, sha256, integers=frozenset(self.integers)
+        )
 
     def _runs(self, position: int) -> int:
         """Take plain declarations and bounds in bulk; where the first other command starts."""
@@ -146,7 +150,8 @@ class Reader:
         stack: list[tuple[list[Item], int]] = []
         items: list[Item] = []
         start = 0
-        for match in TOKEN.finditer(self.text, position):
+        tokens = TOKEN.finditer(self.text, position)
+        while (match := next(tokens, None)) is not None:
             token = match.group()
             if match.lastindex or token == ")":
                 if match.lastindex:
@@ -176,10 +181,33 @@ class Reader:
                     )
                     raise self.fail(FormatError, match.start(), message)
                 items.append(token)
+                if token == "or" and (after := self._disjuncts(items, match.end())):
+                    tokens = TOKEN.finditer(self.text, after)
         if stack:
             message = "'(' is never closed: the file is truncated or a ')' is missing"
             raise self.fail(FormatError, start, message)
         return None
+
+    def _disjuncts(self, items: list[Item], position: int) -> int:
+        """Take plain conjunctions in bulk; where they end, 0 where there are none."""
+        end = 0
+        for chunk, at in bulk.runs(DISJUNCTS, self.text, position):
+            found = bulk.comparisons(chunk, at)
+            if not self._all_declared(found):
+                break
+            self.logic.check_size(len(found.variable), at)
+            items.append(Formula(conjunctions(found), at))
+            end = at + len(chunk)
+        return end
+
+    def _all_declared(self, found: bulk.Comparisons) -> bool:
+        """Whether all names are surely declared, and no output is compared with itself."""
+        for letter in "XY":
+            used = found.variable[found.letter == ord(letter)]
+            if used.max(initial=-1) >= self.contiguous[letter]:
+                return False
+        known = found.other.max(initial=-1) < self.contiguous["Y"]
+        return known and not (found.other == found.variable).any()
 
     def _leaf(self, match: re.Match[str], depth: int) -> Item:
         """The value of a comparison of two words."""
@@ -360,6 +388,6 @@ def _show(item: object) -> str:
     return "'()'" if item is EMPTY else "a term"
 
 
-def read_text(text: str, path: Path | None = None) -> Property:
+def read_text(text: str, path: Path | None = None, sha256: str | None = None) -> Property:
     """The property in a VNN-LIB 1.0 text; ``path`` is named in messages."""
-    return Reader(text, path).read()
+    return Reader(text, path).read(sha256)

@@ -55,8 +55,8 @@ class Reader:
         """The error of this kind at a line."""
         return kind.at(f"{self.path or 'text'}{f':{at}' if at else ''}{column}", "", message)
 
-    def read(self) -> Property:
-        """Read the whole text."""
+    def read(self, sha256: str | None = None) -> Property:
+        """Read the whole text; ``sha256`` of its file is recorded."""
         check_length(self.text, self.fail)
         bare = COMMENT.sub(r"\1", self.text)
         self._check_text(bare)
@@ -71,7 +71,7 @@ class Reader:
         assertions = [self._formula(assertion.expr) for assertion in query.assertions]
         declared = self._line_of("declare-input")
         regions = build_regions(assertions, inputs, lambda _: declared, self.logic, stated)
-        return Property(regions, inputs, outputs, self.path)
+        return Property(regions, inputs, outputs, self.path, sha256)
 
     def _check_text(self, bare: str) -> None:
         """Refuse what the package's parser would not survive or would cut short."""
@@ -285,6 +285,6 @@ def _show(text: str) -> str:
     return ascii(text if len(text) <= 40 else text[:37] + "...")
 
 
-def read_text(text: str, path: Path | None = None) -> Property:
+def read_text(text: str, path: Path | None = None, sha256: str | None = None) -> Property:
     """The property in a VNN-LIB 2.0 text; ``path`` is named in messages."""
-    return Reader(text, path).read()
+    return Reader(text, path).read(sha256)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from numbers import Rational
+from operator import attrgetter, gt, mul
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -30,6 +31,7 @@ F = TypeVar("F", bound=np.floating[Any])
 Terms = tuple[tuple[int, Fraction], ...]
 Labels = list[int] | tuple[int, ...] | npt.NDArray[np.integer[Any]]
 ZERO, ONE = Fraction(0), Fraction(1)
+TOP, BOTTOM = attrgetter("_numerator"), attrgetter("_denominator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,11 @@ class Region:
     def __post_init__(self) -> None:
         if len(self.lower) != len(self.upper):
             raise PropertyError(f"region: {len(self.lower)} lower ends, {len(self.upper)} upper")
-        if not {*map(type, self.lower), *map(type, self.upper)} <= {Fraction, int}:
+        kinds = {*map(type, self.lower), *map(type, self.upper)}
+        if not kinds <= {Fraction, int}:
             raise UsageError("region: an end of its box is neither a Fraction nor an int")
+        if kinds == {Fraction} and not _crossed(self.lower, self.upper):
+            return
         for index, (low, high) in enumerate(zip(self.lower, self.upper, strict=True)):
             # Fraction's own comparison takes three times as long, and an image has many.
             if low.numerator * high.denominator > high.numerator * low.denominator:
@@ -84,6 +89,15 @@ class Region:
     def __repr__(self) -> str:
         """Sizes only: the ends of an image's box would fill screens."""
         return f"Region({len(self.lower)} inputs, {len(self.unsafe)} conjunctions)"
+
+
+def _crossed(lower: tuple[Fraction, ...], upper: tuple[Fraction, ...]) -> bool:
+    """Whether some lower end is above its upper end, without a step of the interpreter for each."""
+    below, above = (
+        map(mul, map(TOP, lower), map(BOTTOM, upper)),
+        map(mul, map(TOP, upper), map(BOTTOM, lower)),
+    )
+    return any(map(gt, below, above))
 
 
 def _shown(value: Fraction) -> str:

@@ -11,6 +11,7 @@ import pytest
 from gamma.errors import FormatError, GammaError, PropertyError
 from gamma.formats import bulk, formula
 from gamma.formats.vnnlib import read_string
+from gamma.formats.vnnlib1 import Reader
 
 COUNT = 40
 
@@ -47,6 +48,7 @@ def one_by_one(text: str, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patch:
         patch.setattr("gamma.formats.vnnlib1.DECLARATIONS", never)
         patch.setattr("gamma.formats.vnnlib1.BOUNDS", never)
+        patch.setattr("gamma.formats.vnnlib1.DISJUNCTS", never)
         patch.setattr(bulk, "plain_commands", lambda body: never)
         return read_string(text)
 
@@ -128,3 +130,63 @@ def test_limits_count_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
         deep = f"(or (<= Y_0 {i}) {deep})"
     with pytest.raises(GammaError, match="written out they need over 500"):
         read_string(f"{box}(assert {deep})")
+
+
+HEAD = "".join(f"(declare-const {v} Real)" for v in ("X_0", "X_1", "Y_0", "Y_1", "Y_2"))
+HEAD += "(assert (<= X_0 9))(assert (>= X_0 -9))(assert (<= X_1 9))(assert (>= X_1 -9))"
+
+
+def disjunction(seed: int, odd: tuple[str, ...] = ()) -> str:
+    """Conjunctions of comparisons of inputs, outputs and pairs of outputs; ``odd`` in between."""
+    pick, parts = random.Random(seed), []
+    for _ in range(3 * COUNT):
+        atoms = []
+        for _ in range(pick.randint(1, 5)):
+            number = f"{pick.uniform(-2, 2):.{pick.choice((0, 1, 9, 17))}f}"
+            left, right = pick.sample(("Y_0", "Y_1", "Y_2"), 2)
+            name = pick.choice(("X_0", "X_1", "Y_0", "Y_2"))
+            pair = pick.choice((f"{name} {number}", f"{name} {number}", f"{left} {right}"))
+            atoms.append(f"({pick.choice(('<=', '>='))} {pair})")
+        parts.append(pick.choice(("(and {})", "(and{})", "(and {}\n)")).format(" ".join(atoms)))
+    for part in odd:
+        parts.insert(pick.randrange(len(parts)), part)
+    return HEAD + "(assert (or " + pick.choice(("", "\n  ")).join(parts) + "))"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_conjunctions(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = ("(<= Y_0 1e-3)", "(or (and (< Y_0 1)) (and (<= Y_1 2)))", "(and (= Y_0 1) (<= X_0 1))",
+           "(and (<= Y_1 Y_1))", "(and (<= X_0 X_1) (<= Y_0 2))", "(and (<= (+ Y_0 Y_1) 0.5))",
+           "(and ; remark\n (<= Y_0 12345.678))", "(<= Y_1 Y_2)")  # fmt: skip
+    text = disjunction(seed, odd[:seed])
+    prop = read_string(text)
+    assert prop == one_by_one(text, monkeypatch)
+    fractions = [c.bound for r in prop.regions for part in r.unsafe for c in part]
+    fractions += [end for r in prop.regions for end in r.lower + r.upper]
+    assert all(hash(v) == hash(Fraction(str(v))) and type(v) is Fraction for v in fractions)
+
+
+@pytest.mark.parametrize("broken", ["Y_3 1", "X_2 1", "Y_0 Y_7", "Y_0 --1", "Z_0 1", "Y_0"])
+def test_faults_in_conjunctions_are_placed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = disjunction(1).replace("(and", "\n(and").replace("Y_2 ", "Y_1 ")
+    at = text.index("(and", len(text) // 2)
+    text = text[:at] + f"(and (<= Y_0 1) (<= {broken}))" + text[at:]
+    with pytest.raises(GammaError) as slow:
+        one_by_one(text, monkeypatch)
+    with pytest.raises(GammaError) as caught:
+        read_string(text)
+    assert str(caught.value) == str(slow.value)
+
+
+def test_conjunctions_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formula, "MAX_LITERALS", 50)
+    with pytest.raises(GammaError, match="gamma takes 50"):
+        read_string(disjunction(0))
+
+
+def test_conjunctions_are_read_as_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which way was taken shows in no result: the words of a long run are never seen."""
+    heads, slow = [], Reader._connective
+    monkeypatch.setattr(Reader, "_connective", lambda *a: heads.append(a[1]) or slow(*a))
+    assert len(read_string(disjunction(0)).regions) > COUNT
+    assert heads == ["or"]

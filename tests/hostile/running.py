@@ -32,7 +32,8 @@ WARM = (bounds, inspect, suite, verify, onnx, safetensors, spelled, vnnlib)
 USAGE, RESOURCE = 2, 5
 REFUSED_SECONDS, ANSWERED_SECONDS = 4.0, 20.0  # of the processor: shared machines are slow
 TIMEOUT = 3  # given to commands
-KILLED_AFTER = 60
+KILLED_AFTER = 60  # of the processor
+BLOCKED_AFTER = 600  # of the clock
 MOST_BYTES = 1_500_000_000
 NEURON_BYTES = 64  # of a network that is bounded: bounds, rows of it, its report
 BASE_BYTES = 400 << 20  # the interpreter, its libraries, a small network
@@ -134,7 +135,9 @@ def _forked(commands: list[list[str]]) -> Outcome:
 
 def _measured(commands: list[list[str]]) -> dict[str, object]:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(KILLED_AFTER)
+    signal.alarm(BLOCKED_AFTER)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, KILLED_AFTER)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, resource.RLIM_INFINITY))
     status, errors, trouble, neurons = [], [], "", 0
     start = time.process_time()
