@@ -18,7 +18,6 @@ from gamma.architectures.rope import Rope, amplified, rotary
 from gamma.architectures.tensors import Tensors
 from gamma.errors import FormatError
 from gamma.network.graph import Builder
-from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops import (
     Add,
     Gather,
@@ -35,6 +34,7 @@ from gamma.ops import (
     StoredGemm,
     Transpose,
 )
+from gamma.ops.base import Operator
 from gamma.ops.execution import Execution
 
 Array = npt.NDArray[Any]
@@ -42,7 +42,7 @@ Float64 = npt.NDArray[np.float64]
 
 DIVISORS = "rope_freqs.weight"
 
-ACTIVATIONS: dict[str, OperatorProtocol] = {
+ACTIVATIONS: dict[str, Operator] = {
     "gelu": Gelu(),
     "gelu_new": Gelu("tanh"),
     "gelu_pytorch_tanh": Gelu("tanh"),
@@ -60,7 +60,7 @@ class Layers:
     builder: Builder
     tensors: Tensors
 
-    def add(self, op: OperatorProtocol, *inputs: int, name: str = "") -> int:
+    def add(self, op: Operator, *inputs: int, name: str = "") -> int:
         """One node; without a name it is a step within a layer."""
         return self.builder.add(op, *inputs, name=name, inner=not name)
 

@@ -18,7 +18,7 @@ from gamma.architectures.rope import Rope
 from gamma.architectures.settings import Settings
 from gamma.architectures.tensors import Need
 from gamma.errors import UnsupportedError
-from gamma.network.graph import Operator
+from gamma.ops.base import Operator
 
 GGUF, FOLDER = "GGUF", "config.json"
 

@@ -23,8 +23,9 @@ import numpy.typing as npt
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
 from gamma.formats.limits import check_nodes
 from gamma.formats.safetensors import TensorFile, parse_json, plain_name, shorten
-from gamma.network.graph import Network, Node, Operator, Source
+from gamma.network.graph import Network, Node, Source
 from gamma.ops import TABLE
+from gamma.ops.base import Operator
 
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,72 +18,11 @@ from gamma.errors import UsageError
 from gamma.frames import frame
 from gamma.tensor.exactly import exact_integer
 
+if TYPE_CHECKING:  # the records are made of what a network is, which only holds them
+    from gamma.ops.base import Operator
+
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
-
-
-@runtime_checkable
-class Operator(Protocol):
-    """What the graph needs to know of an operator record (the records live in ``gamma.ops``)."""
-
-    @property
-    def name(self) -> str:
-        """The operator's ONNX name."""
-
-    @property
-    def diagonal(self) -> bool:
-        """Whether each output entry is a nonlinear function of one input entry."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of stored weights."""
-
-    @property
-    def several(self) -> bool:
-        """Whether it takes more inputs than one."""
-
-    def shape(self, *inputs: Shape) -> Shape:
-        """Shape of the output for these input shapes; raises UsageError when they do not fit."""
-
-    def mixes(self, rank: int) -> tuple[int, ...] | None:
-        """Axes of the input along which an entry of the output reads more than its own index."""
-
-    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Operator | None:
-        """The same for arrays without ``dropped`` leading axes."""
-
-    def forward(self, *inputs: Array) -> Array:
-        """Evaluate on arrays (batch, *shape) in their own dtype."""
-
-    def propagate(self, inputs: Sequence[Any], how: Any) -> Any:
-        """Interval bounds of the output (`gamma.ops.bounds.NodeBounds`) from the inputs'."""
-
-    def interval_bounds(self, inputs: Sequence[Any], how: Any) -> Any:
-        """`propagate` with what a float32 execution loses, and clean ends."""
-
-    def unstable(self, inputs: Sequence[Any]) -> tuple[Array, ...]:
-        """For each input, the neurons whose bounds decide how tight the relaxation is."""
-
-    def forms(self, inputs: Sequence[Any]) -> Array | None:
-        """Weights of linear forms in the input whose bounds would tighten the relaxation."""
-
-    def relax(
-        self,
-        inputs: Sequence[Any],
-        after: Any,
-        how: Any,
-        carried: Any = None,
-        slopes: Any = None,
-    ) -> Any:
-        """Linear bounds (`gamma.ops.tables.Relaxation`) on the inputs' bounds."""
-
-    def table_size(self, *inputs: Shape) -> int:
-        """Entries of the relaxation's tables, for one box, beyond those of diagonal operators."""
-
-    def after(self, previous: Operator) -> Operator | None:
-        """The one operator equal, in real arithmetic, to this one applied to ``previous``."""
-
-    def neutral(self, shape: Shape) -> bool:
-        """Whether an input of ``shape`` is returned unchanged."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gamma.errors import InternalError
-from gamma.network.graph import Network, Node, Operator, Shape
+from gamma.network.graph import Network, Node, Shape
+
+if TYPE_CHECKING:
+    from gamma.ops.base import Operator
 
 
 def simplify(network: Network) -> Network:

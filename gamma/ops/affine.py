@@ -29,13 +29,11 @@ class Linear(Operator):
     ``terms``: the longest sum behind one output entry (products of a row of L).
     ``adjoint_terms``: the longest sum behind one entry of the adjoint's result.
     ``uncertainty``: relative error of the float64 coefficients against the real operator.
-    ``independent``: each output entry reads one input entry and none is read twice, so the
-    interval image of a box is exact coordinate by coordinate.
     """
 
-    linear_map = True
-    # Output entries have the inputs' places: a scaling, a sum of tensors.
-    entrywise: ClassVar[bool] = False
+    @property
+    def affine(self) -> Linear:
+        return self
 
     @property
     def terms(self) -> int:
@@ -44,6 +42,9 @@ class Linear(Operator):
     def terms_for(self, shape: Shape) -> int:
         """`terms` where it depends on the (first) input's shape."""
         return self.terms
+
+    def summed(self, *inputs: Shape) -> int:
+        return self.terms_for(inputs[0])
 
     @property
     def adjoint_terms(self) -> int:
@@ -60,11 +61,6 @@ class Linear(Operator):
         return False
 
     @property
-    def moves(self) -> bool:
-        """Entries are only copied (or filled in): exact in both directions of the interval pass."""
-        return False
-
-    @property
     def uncertainty(self) -> float:
         return 0.0
 
@@ -73,18 +69,10 @@ class Linear(Operator):
         """Absolute error of ``offset`` against the real operator, per entry."""
         return 0.0
 
-    @property
-    def independent(self) -> bool:
-        return False
-
     def strayed(self, reach: Sequence[Array], executed: bool) -> Float64 | None:
         """How far L x with the real coefficients (``executed``: with those that a float32 execution
         computes) may lie from L x as stored, for |x| <= reach; None where they are the same."""
         return None
-
-    def windowed(self, shape: Shape) -> bool:
-        """Whether rows over an input image of ``shape`` can be windows of what they reach."""
-        return False
 
     @property
     def peak(self) -> float:
@@ -129,6 +117,9 @@ class Linear(Operator):
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
         """rows (N, *out) times L: one (N, *in) per input, in the rows' dtype."""
         raise UsageError(f"{self.name} has no adjoint")
+
+    # Single rows of L are at hand: rows of neurons start behind the operator.
+    reads_rows: ClassVar[bool] = False
 
     def start_rows(self, neurons: Array, shapes: Sequence[Shape], dtype: npt.DTypeLike) -> Array:
         """Rows ``neurons`` (flat output indices) of L for one input: (N, *in) in ``dtype``."""

@@ -9,7 +9,7 @@ a new operator is one file here and nothing in the walks.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,19 +17,25 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UnsupportedError, UsageError
-from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops import affine_interval
 from gamma.ops.bounds import NodeBounds, clean
 from gamma.ops.execution import PACKED
+from gamma.runtime import resident
 from gamma.tensor.exactly import exact_float, exact_floats, exact_integer
 
 if TYPE_CHECKING:
+    from gamma.ops.affine import Linear
     from gamma.ops.charges import LinearCharge
+    from gamma.ops.composite import Step
+    from gamma.ops.convolution import Conv
+    from gamma.ops.elementwise import Elementwise
+    from gamma.ops.linear import Gemm
     from gamma.ops.tables import NodeSlopes, Precision, Relaxation
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
+Mask = npt.NDArray[np.bool_]
 # Fields that hold no weights but what is known about their rounding.
 _ESTIMATES = ("weight_error", "weight_noise", "shift_error", "execution")
 # One thread makes or drops derived constants at a time: two would hold two copies of a weight. Made
@@ -42,16 +48,36 @@ _ABSENT = object()
 class Operator:
     """Base of the records: a frozen value that holds weights and attributes, never a bound.
 
-    Class data: ``linear_map`` whether it is `Linear`; ``diagonal`` whether its relaxation is a
-    `gamma.ops.tables.Diagonal`, which takes over the charge of a linear input.
+    Walks never ask for a class. They ask what an operator can do, by concern:
+
+    - its rule: ``affine`` (the record as a linear operator), ``activation`` (as a function of one
+      entry whose lines take any slope), ``hinge`` (that function is max(x, 0)), ``diagonal`` (its
+      relaxation is a `gamma.ops.tables.Diagonal`, which takes over the charge of a linear input).
+    - its arithmetic, for the kernels: ``dense`` (a matrix in memory on the last axis),
+      ``correlation`` (a kernel over an image), ``windowed``, ``signs`` (a sum of inputs).
+    - how entries move: ``moves``, ``keeps_order``, ``independent``, ``entrywise``, ``mixes``,
+      ``restricted``, ``without_axes``.
+    - what is known of its range: ``bounded``, ``shrinks``, ``normalizes``.
 
     Raises UsageError for a weight or attribute that is not of its field's kind, or that float64
     does not hold: see `gamma.tensor.exactly`.
     """
 
-    linear_map: ClassVar[bool] = False
     diagonal: ClassVar[bool] = False
+    hinge: ClassVar[bool] = False
     several: ClassVar[bool] = False  # takes more inputs than one
+    # Output entries have the inputs' places: a scaling, a sum of tensors.
+    entrywise: ClassVar[bool] = False
+    # The entries in row-major order are the input's: a change of shape.
+    keeps_order: ClassVar[bool] = False
+    # The range is known whatever the inputs are.
+    bounded: ClassVar[bool] = False
+    # The same is done to every entry, wherever it is.
+    alike: ClassVar[bool] = False
+    # |f(x)| <= |x| everywhere.
+    shrinks: ClassVar[bool] = False
+    # The output's norm is known whatever the inputs are.
+    normalizes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -71,6 +97,70 @@ class Operator:
         values = (getattr(self, f.name) for f in fields(self) if f.name not in _ESTIMATES)
         return sum(v.size for v in values if isinstance(v, np.ndarray) and v.dtype.kind == "f")
 
+    @property
+    def affine(self) -> Linear | None:
+        """The operator as y = L x + offset with L fixed; None where it is nonlinear."""
+        return None
+
+    @property
+    def activation(self) -> Elementwise | None:
+        """The operator as a function of one entry; None where it reads more."""
+        return None
+
+    @property
+    def dense(self) -> Gemm | None:
+        """The operator as a matrix in memory on the last axis; None where it is none."""
+        return None
+
+    @property
+    def correlation(self) -> Conv | None:
+        """The operator as a kernel that moves over an image; None where it is none."""
+        return None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Operators on one value that this one stands for; () where it is one of its own."""
+        return ()
+
+    @property
+    def signs(self) -> tuple[int, ...] | None:
+        """Of the inputs, where the operator is their sum; None elsewhere."""
+        return None
+
+    def summed(self, *inputs: Shape) -> int:
+        """Terms of the sum behind one output entry."""
+        return 1
+
+    @property
+    def matrix_terms(self) -> int:
+        """Products of an output entry with weights that form a matrix; 0: no work to speak of."""
+        return 0
+
+    @property
+    def moves(self) -> bool:
+        """Entries are only copied (or filled in): exact in both directions of the interval pass."""
+        return False
+
+    @property
+    def independent(self) -> bool:
+        """Each output entry reads one input entry and none is read twice, linearly: the interval
+        image of a box is exact coordinate by coordinate."""
+        return False
+
+    def windowed(self, shape: Shape) -> bool:
+        """Whether rows over an input image of ``shape`` can be windows of what they reach."""
+        return False
+
+    def restricted(
+        self, shape: Shape, source: Mask, kept: Mask
+    ) -> tuple[Operator, Hashable] | None:
+        """The operator from some entries of its inputs to some of its output, of ``shape`` then,
+        and what tells it from others of the same; None: not known in general.
+
+        ``source``, ``kept``: bool, of the first input's and the output's shape.
+        """
+        return None
+
     def shape(self, *inputs: Shape) -> Shape:
         """Output shape for these input shapes."""
         raise UsageError(f"{self.name} does not say its shape")
@@ -83,7 +173,7 @@ class Operator:
         """Gradient with respect to each input, for one (batch, *shape) of the output."""
         raise UsageError(f"{self.name} has no gradient")
 
-    def after(self, previous: OperatorProtocol) -> OperatorProtocol | None:
+    def after(self, previous: Operator) -> Operator | None:
         """The one operator equal to this one applied to ``previous`` in real arithmetic."""
         return None
 
@@ -98,7 +188,7 @@ class Operator:
         """
         return None
 
-    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> OperatorProtocol | None:
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Operator | None:
         """The same for arrays without ``dropped`` leading axes of length 1; None: there is none.
 
         ``shape`` is the output's with them. ``alike``: as many such axes lead in every input.
@@ -156,6 +246,13 @@ class Operator:
                 if found is _ABSENT:
                     found = store[key] = make()
         return found
+
+    def release(self) -> None:
+        """Let the system take back the pages of weights that are mapped from a file."""
+        for name in ("weight", "bias"):
+            array = getattr(self, name, None)
+            if isinstance(array, np.ndarray):
+                resident.release(array)
 
     def forget(self, least_bytes: int = 1 << 16) -> None:
         """Drop derived constants of at least ``least_bytes``; they are made again when needed."""
@@ -218,5 +315,5 @@ class Input(Operator):
     def shape(self, *inputs: Shape) -> Shape:
         raise UsageError("the input has no operator to infer its shape")
 
-    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> OperatorProtocol | None:
+    def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Operator | None:
         return self

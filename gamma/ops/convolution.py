@@ -177,6 +177,14 @@ class Conv(Weighted):
     group: int = 1
     peak: float = 1.0
 
+    @property
+    def correlation(self) -> Conv:
+        return self
+
+    @property
+    def matrix_terms(self) -> int:
+        return self.terms
+
     def mixes(self, rank: int) -> tuple[int, ...]:
         alone = [
             (kernel, self.strides[a], self.pads[a], self.pads[a + rank - 1]) == (1, 1, 0, 0)

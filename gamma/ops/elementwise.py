@@ -48,12 +48,15 @@ class Elementwise(Operator):
     domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     alike: ClassVar[bool] = True
     jumps: ClassVar[bool] = False
-    hinge: ClassVar[bool] = False
     diagonal: ClassVar[bool] = True
     c_name: ClassVar[str] = ""
     absolute_error: ClassVar[float] = 0.0
     slope_error: ClassVar[float] = 0.0
     float32_error: ClassVar[tuple[float, float, float]] = (2.0**-20, 2.0**-20, 0.0)
+
+    @property
+    def activation(self) -> Elementwise:
+        return self
 
     def shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs

@@ -41,7 +41,7 @@ def gradient(
             continue
         check()
         node = network.nodes[index]
-        parts = node.op.vjp(flow, [values[i] for i in node.inputs], values[index])  # type: ignore[attr-defined]
+        parts = node.op.vjp(flow, [values[i] for i in node.inputs], values[index])
         for i, part in zip(node.inputs, parts, strict=True):
             pending[i] = pending[i] + part if i in pending else part
     return output, pending.get(0, np.zeros_like(x))

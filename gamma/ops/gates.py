@@ -31,6 +31,7 @@ class Gelu(Elementwise):
     absolute_error = 2.0**-300
     # The gate's absolute error is multiplied by x, and so are the roundings around it.
     float32_error = (2.0**-20, 2.0**-126, 2.0**-19)
+    shrinks = True
     curvature = (-1, 1, -1)
 
     @property
@@ -82,6 +83,7 @@ class Silu(Elementwise):
 
     c_name = "SILU"
     breaks = (-_SILU_INFLECTION, _SILU_INFLECTION)
+    shrinks = True
     curvature = (-1, 1, -1)
     stationary = (_SILU_MINIMUM,)
     image = (-0.27846455, math.inf)
@@ -103,6 +105,7 @@ class HardSwish(Elementwise):
     """x·max(0, min(1, x/6 + 1/2))."""
 
     breaks = (-3.0, 3.0)
+    shrinks = True
     curvature = (0, 1, 0)
     stationary = (-1.5,)
     image = (-0.375, math.inf)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops import dense_interval
 from gamma.ops.affine import Linear, Weighted, cast_weight, nonzero
-from gamma.ops.base import Array, Float64, Shape, shortened
+from gamma.ops.base import Array, Float64, Mask, Operator, Shape, shortened
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_product, exact_sum
 from gamma.ops.execution import Execution, overflowed
@@ -23,9 +22,19 @@ from gamma.ops.execution import Execution, overflowed
 class Gemm(Weighted):
     """y = x Wᵀ + b on the last axis; weight (out, in), bias (out,) or None."""
 
+    reads_rows = True
+
+    @property
+    def dense(self) -> Gemm:
+        return self
+
     @property
     def terms(self) -> int:
         return int(self.weight.shape[1])
+
+    @property
+    def matrix_terms(self) -> int:
+        return self.terms
 
     @property
     def adjoint_terms(self) -> int:
@@ -130,6 +139,11 @@ class Scale(Linear):
         return overflowed(noise, peak)
 
     @property
+    def alike(self) -> bool:  # type: ignore[override]
+        arrays = (self.scale, self.shift, np.asarray(self.shift_error), *astuple(self.executed))
+        return all(a is None or _one_number(a) for a in arrays)
+
+    @property
     def unit(self) -> bool:
         return bool(self.cached("unit", lambda: np.isin(self.scale, (-1.0, 0.0, 1.0)).all()))
 
@@ -163,7 +177,7 @@ class Scale(Linear):
         plain = self.scale_error == 0.0 and self.shift is None and self.execution is None
         return plain and bool((self.scale == 1).all())
 
-    def after(self, previous: OperatorProtocol) -> Linear | None:
+    def after(self, previous: Operator) -> Linear | None:
         """Scale of scale, or a shift that the layer before takes as its bias; exact only."""
         if self.scale_error or np.any(self.shift_error) or not isinstance(previous, Linear):
             return None
@@ -213,11 +227,16 @@ class Scale(Linear):
         return (rows * cast_weight(self, self.scale, "scale", rows.dtype, False),)
 
 
+def _one_number(array: Array) -> bool:
+    return array.size > 0 and bool((array == array.reshape(-1)[0]).all())
+
+
 @dataclass(frozen=True, eq=False)
 class Add(Linear):
     """y = Σ ±x_i of inputs of one shape; ``signs`` holds ±1 per input (Sub is (1, -1))."""
 
     entrywise = True
+    alike = True
 
     signs: tuple[int, ...] = (1, 1)
     several = True
@@ -276,6 +295,9 @@ class Concat(Linear):
         first = inputs[0]
         length = sum(s[self.axis] for s in inputs)
         return (*first[: self.axis], length, *first[self.axis + 1 :])
+
+    def restricted(self, shape: Shape, source: Mask, kept: Mask) -> tuple[Concat, Hashable]:
+        return self, id(self)
 
     def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Concat | None:
         return Concat(self.axis - dropped) if alike and self.axis >= dropped else None

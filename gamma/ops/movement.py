@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.network.graph import Operator as OperatorProtocol
 from gamma.ops.affine import Linear
-from gamma.ops.base import Array, Shape
+from gamma.ops.base import Array, Mask, Operator, Shape
 from gamma.ops.bounds import NodeBounds
 
 # Uses of one entry that are added one assignment after another; more are summed run by run.
@@ -22,6 +21,8 @@ _MOST_ROUNDS = 16
 @dataclass(frozen=True, eq=False)
 class Reshape(Linear):
     """The same entries in row-major order under another shape (also Flatten, Squeeze...)."""
+
+    keeps_order = True
 
     target: Shape
 
@@ -43,6 +44,9 @@ class Reshape(Linear):
             raise UsageError(f"Reshape: {shape} does not hold the entries of {self.target}")
         return self.target
 
+    def restricted(self, shape: Shape, source: Mask, kept: Mask) -> tuple[Reshape, Hashable]:
+        return Reshape(shape), None  # kept entries stay in row-major order
+
     def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Reshape | None:
         return Reshape(shape[dropped:])
 
@@ -54,7 +58,7 @@ class Reshape(Linear):
         x, shape = inputs[0], (len(inputs[0].lower), *self.target)
         return NodeBounds(x.lower.reshape(shape), x.upper.reshape(shape), x.centre.reshape(shape))
 
-    def after(self, previous: OperatorProtocol) -> Linear | None:
+    def after(self, previous: Operator) -> Linear | None:
         if isinstance(previous, Reshape):
             return self
         if isinstance(previous, Gather):
@@ -73,6 +77,9 @@ class Transpose(Linear):
     """Axes in another order; ``perm`` counts axes without the batch axis."""
 
     perm: tuple[int, ...]
+
+    def restricted(self, shape: Shape, source: Mask, kept: Mask) -> tuple[Transpose, Hashable]:
+        return self, id(self)
 
     def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Transpose | None:
         if not alike or self.perm[:dropped] != tuple(range(dropped)):
@@ -100,7 +107,7 @@ class Transpose(Linear):
     def neutral(self, shape: Shape) -> bool:
         return self.perm == tuple(range(len(self.perm)))
 
-    def after(self, previous: OperatorProtocol) -> Linear | None:
+    def after(self, previous: Operator) -> Linear | None:
         if isinstance(previous, Transpose):
             return Transpose(tuple(previous.perm[p] for p in self.perm))
         if isinstance(previous, Gather):
@@ -127,6 +134,12 @@ class Gather(Linear):
     index: npt.NDArray[np.int64]
     target: Shape
     fill: float = 0.0
+
+    def restricted(self, shape: Shape, source: Mask, kept: Mask) -> tuple[Gather, Hashable]:
+        rank = np.cumsum(source.reshape(-1)) - 1
+        chosen = self.index.reshape(-1)[kept.reshape(-1)]
+        chosen = np.where(chosen >= 0, rank[chosen], -1)
+        return Gather(chosen, shape, self.fill), chosen.tobytes()
 
     def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Gather | None:
         return replace(self, target=shape[dropped:])
@@ -160,7 +173,7 @@ class Gather(Linear):
             raise UsageError(f"Gather: an index is outside the {size} entries of {shape}")
         return self.target
 
-    def after(self, previous: OperatorProtocol) -> Linear | None:
+    def after(self, previous: Operator) -> Linear | None:
         if isinstance(previous, Reshape):
             return self  # indices count entries in row-major order, whatever the shape
         if not isinstance(previous, Gather):

@@ -36,6 +36,8 @@ class Normalize(Operator):
     ``centred``: c = x - mean(x), else c = x. Raises UsageError for a negative epsilon.
     """
 
+    normalizes = True
+
     axis: int = -1
     epsilon: float = 1e-5
     centred: bool = True

@@ -16,6 +16,7 @@ from gamma.ops.tables import NodeSlopes
 
 @dataclass(frozen=True, eq=False)
 class Relu(Elementwise):
+    shrinks = True
     breaks = (0.0,)
     curvature = (0, 0)
     image = (0.0, math.inf)

@@ -127,10 +127,6 @@ class Product(Operator):
         noise = gamma * size + k * 2.0**-148
         return overflowed(noise, size + noise)
 
-    def summed(self, x: Shape) -> int:
-        """Terms behind one entry of the node."""
-        return 1
-
     def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
         return tuple(b.lower < b.upper for b in inputs)
 
@@ -199,8 +195,8 @@ class MatMul(Product):
             raise UsageError(f"MatMul: the leading axes of {a} and {b} do not broadcast") from None
         return (*(int(n) for n in outer), a[-2], b[-1])
 
-    def summed(self, x: Shape) -> int:
-        return x[-1]
+    def summed(self, *inputs: Shape) -> int:
+        return inputs[0][-1]
 
     def factors(self, x: Array, y: Array) -> tuple[Array, Array]:
         rank = max(x.ndim, y.ndim)

@@ -44,6 +44,7 @@ class Sigmoid(Elementwise):
 class Tanh(Elementwise):
     breaks = (0.0,)
     c_name = "TANH"
+    shrinks = True
     curvature = (1, -1)
     image = (-1.0, 1.0)
 

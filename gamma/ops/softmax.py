@@ -44,6 +44,8 @@ class Softmax(Operator):
     mask); it broadcasts to the shape without ``axis``. None: all of them.
     """
 
+    bounded = True
+
     axis: int = -1
     seen: npt.NDArray[np.int64] | None = None
 

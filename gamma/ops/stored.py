@@ -25,6 +25,8 @@ class StoredGemm(Linear):
     W is every weight source that float32 holds exactly. Raises UsageError for float64.
     """
 
+    reads_rows = True
+
     weight: Weight
     bias: Array | None = None
     turned: bool = False
@@ -50,6 +52,10 @@ class StoredGemm(Linear):
     @property
     def terms(self) -> int:
         return self.sizes[1]
+
+    @property
+    def matrix_terms(self) -> int:
+        return self.terms
 
     @property
     def adjoint_terms(self) -> int:
@@ -157,7 +163,7 @@ class StoredGemm(Linear):
         return z, up(spread * (1 + 2 * gamma_factor(self.sizes[1], np.float64)) + 2.0**-1000)
 
     def release(self) -> None:
-        """Let the system take back the pages of the file."""
+        super().release()
         resident.release(self.weight.raw)
 
 

@@ -96,15 +96,16 @@ def own_slopes(made: Walk, given: Slopes) -> Slopes:
     found: dict[int, NodeSlopes] = {}
     for index in range(1, made.network.output + 1):
         node = made.network.nodes[index]
-        if isinstance(node.op, Elementwise):
+        op = node.op.activation
+        if op is not None:
             inside = made.bounds[node.inputs[0]]
-            lines = node.op.lines(inside.lower, inside.upper, made.options.dtype)
+            lines = op.lines(inside.lower, inside.upper, made.options.dtype)
             flat = len(inside.lower), -1
             lower, upper = (s.reshape(flat) for s in (lines.lower_slope, lines.upper_slope))
             asked = given.get(index, NodeSlopes())
             found[index] = NodeSlopes(
                 lower if asked.lower is None else asked.lower,
-                None if node.op.hinge else upper if asked.upper is None else asked.upper,
+                None if op.hinge else upper if asked.upper is None else asked.upper,
             )
     return found
 
@@ -262,10 +263,11 @@ class _Parameters:
             if isinstance(given, HingeRows):
                 given.ascend(rows, x, self.box, self._memory[index], factors)
             elif given is not None:
-                assert isinstance(node.op, Elementwise)
+                op = node.op.activation
+                assert op is not None
                 centre = self.tables.bounds[node.inputs[0]].centre
                 flat = centre.reshape(len(centre), -1).astype(rows.dtype)
-                self._touch(index, node.op, given, rows, x + flat[self.box])
+                self._touch(index, op, given, rows, x + flat[self.box])
 
     def _touch(self, index: int, op: Elementwise, old: NodeSlopes, rows: Array, z: Array) -> None:
         """Move lines halfway to the tangent at the trajectory, where that is higher there."""

@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 
 from gamma.methods import REFINING
 from gamma.network.graph import Network
-from gamma.ops import Conv, Gemm, StoredGemm
 from gamma.ops.dense_interval import in_tiles
 from gamma.propagate.facts import facts_of
 from gamma.runtime import choices
@@ -69,8 +68,8 @@ def boxes_per_share(network: Network, count: int) -> int:
     """Boxes of one share of ``count`` when all that is asked is their interval bounds."""
     if count < 2 * _LEAST_BOXES:
         return count
-    gemms = (node.op for node in network.nodes if isinstance(node.op, Gemm))
-    if not facts_of(network).convolves and not all(map(in_tiles, gemms)):
+    dense = (op for node in network.nodes if (op := node.op.dense) is not None)
+    if not facts_of(network).convolves and not all(map(in_tiles, dense)):
         return count  # the BLAS shares the products of large dense layers by itself
     least = max(1.0, choices.limit("rows.share") * _INTERVAL_SHARE)
     shares = min(count // _LEAST_BOXES, int(count * _box_cost(network) / least), _MOST_BLOCKS)
@@ -105,8 +104,7 @@ def _box_cost(network: Network) -> float:
     if -1 not in known:
         total = 0.0
         for node in network.nodes[1:]:
-            products = node.size * node.op.terms if isinstance(node.op, Gemm | Conv) else 0
-            total += _PRODUCT * products + _PASSES * node.size
+            total += _PRODUCT * node.size * node.op.matrix_terms + _PASSES * node.size
         known[-1] = total
     return known[-1]
 
@@ -136,13 +134,14 @@ def _row_cost(network: Network, index: int) -> float:
         if _image(node.shape):
             h, w = min(h, node.shape[1]), min(w, node.shape[2])
             entries = node.shape[0] * h * w
-        if isinstance(op, Gemm | StoredGemm):
-            total += _DENSE * 2 * entries * op.terms
+        conv = op.correlation
+        if op.matrix_terms and conv is None:
+            total += _DENSE * 2 * entries * op.matrix_terms
         else:
             total += _ENTRY * entries
-        if isinstance(op, Conv):
-            total += (_CONVOLUTION * 2 * entries + _COLUMN * h * w * op.group) * op.terms
-            window = op.window(nodes[node.inputs[0]].shape)
+        if conv is not None:
+            total += (_CONVOLUTION * 2 * entries + _COLUMN * h * w * conv.group) * conv.terms
+            window = conv.window(nodes[node.inputs[0]].shape)
             h, w = (
                 (size - 1) * stride + (kernel - 1) * dilation + 1
                 for size, kernel, stride, dilation in zip(

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.network.graph import Network, Node
-from gamma.ops import Linear, Normalize, Softmax
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.domain import Facts
 from gamma.propagate.ranges import Known, range_walk
@@ -35,7 +34,7 @@ def norm_caps(
     there is no norm, and under the guarantee float32: caps are those of real arithmetic. With
     ``thrifty`` they leave out the norms of whole layers, which cost more than an interval pass.
     """
-    normed = any(isinstance(node.op, Normalize) for node in network.nodes)
+    normed = any(node.op.normalizes for node in network.nodes)
     if not normed or guarantee != "real" or not tuning.enabled("norm_caps"):
         return {}
     source = Known(network.input_shape, box.lower.min(axis=0), box.upper.max(axis=0))
@@ -49,8 +48,7 @@ def norm_caps(
 
 
 def _useful(node: Node, known: Known) -> bool:
-    moved = isinstance(node.op, Linear) and node.op.moves
-    return bool(node.inputs) and not moved and not isinstance(node.op, Softmax) and known.finite
+    return bool(node.inputs) and not node.op.moves and not node.op.bounded and known.finite
 
 
 def block_table(

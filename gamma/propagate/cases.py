@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gamma.ops import Relu
 from gamma.ops.tables import Factors, HingeRows, Phases
 from gamma.propagate.alpha import Ascent
 from gamma.propagate.questions import question
@@ -76,8 +75,7 @@ class CaseWalk:
         self.nodes = [
             index
             for index in range(1, network.output)
-            if isinstance(network.nodes[index].op, Relu)
-            and (self.tables.hinge(index).free > 0).any()
+            if network.nodes[index].op.hinge and (self.tables.hinge(index).free > 0).any()
         ]
         self.places = [np.flatnonzero(self.tables.hinge(i).free[0] > 0) for i in self.nodes]
         counts = [len(place) for place in self.places]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gamma import telemetry, tuning
 from gamma.network.graph import Network
-from gamma.ops import Gemm, Relu, Reshape
+from gamma.ops import Gemm
 from gamma.ops.affine import cast_weight
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
@@ -70,20 +70,20 @@ def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None
 
 def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
     first, nodes = 1, network.nodes
-    while first < network.output and isinstance(nodes[first].op, Reshape):
+    while first < network.output and nodes[first].op.keeps_order:
         first += 1
-    kinds = [type(node.op) for node in nodes[first : network.output + 1]]
-    alternating = kinds == [Gemm, Relu] * (len(kinds) // 2) + [Gemm]
-    if not alternating or not facts_of(network).sequential[network.output]:
+    if not (network.output - first) % 2 == 0 or not facts_of(network).sequential[network.output]:
         return None
     layers, operations, below = [], 0.0, 0.0
-    for node in nodes[first : network.output + 1 : 2]:
-        assert isinstance(node.op, Gemm)
-        operations += 4.0 * node.size * below
-        below += 2.0 * node.op.weight.size
-        if operations > _MOST_OPERATIONS or not _plain(node.op, dtype):
+    for index in range(first, network.output + 1, 2):
+        op = nodes[index].op.dense
+        if op is None or not (index == network.output or nodes[index + 1].op.hinge):
             return None
-        layers.append(_layer(node.op, dtype))
+        operations += 4.0 * nodes[index].size * below
+        below += 2.0 * op.weight.size
+        if operations > _MOST_OPERATIONS or not _plain(op, dtype):
+            return None
+        layers.append(_layer(op, dtype))
     made = kernels.dense_network(layers, dtype)
     boxes = max(1, int(_CALL_OPERATIONS // max(operations, 1.0)))
     return None if made is None else DenseNetwork(made, first, boxes)

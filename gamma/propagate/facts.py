@@ -7,7 +7,6 @@ from itertools import accumulate
 from weakref import WeakKeyDictionary
 
 from gamma.network.graph import Network
-from gamma.ops import Conv, Gemm, Linear, Relu, Reshape
 
 
 @dataclass(frozen=True)
@@ -62,21 +61,17 @@ def _make(network: Network) -> Facts:
     separate, sequential, image = [True], [True], [False]
     for index, node in enumerate(nodes[1:], start=1):
         op = node.op
-        separate.append(
-            isinstance(op, Linear)
-            and len(node.inputs) == 1
-            and separate[node.inputs[0]]
-            and op.independent
-        )
-        flat = isinstance(op, Gemm) and len(node.shape) == 1
-        plain = flat or op.diagonal or isinstance(op, Reshape)
-        convolved = isinstance(op, Linear) and op.windowed(nodes[node.inputs[0]].shape)
-        alike = op.diagonal or (isinstance(op, Linear) and op.entrywise)
+        separate.append(len(node.inputs) == 1 and separate[node.inputs[0]] and op.independent)
+        flat = op.dense is not None and len(node.shape) == 1
+        plain = flat or op.diagonal or op.keeps_order
+        convolved = op.windowed(nodes[node.inputs[0]].shape)
+        alike = op.diagonal or op.entrywise
         image.append(convolved or (alike and all(image[i] for i in node.inputs)))
         sequential.append(plain and node.inputs == (index - 1,) and sequential[index - 1])
     carried = tuple(_carried(network, index) for index in range(len(nodes)))
-    relaxed = tuple(any(not isinstance(nodes[r].op, Linear) for r in rs) for rs in readers)
-    hidden = [kept and isinstance(node.op, Gemm) for node, kept in zip(nodes, carried, strict=True)]
+    nonlinear = [node.op.affine is None for node in nodes]
+    relaxed = tuple(any(nonlinear[r] for r in rs) for rs in readers)
+    hidden = [kept and node.op.dense is not None for node, kept in zip(nodes, carried, strict=True)]
     behind = list(accumulate(reversed(hidden), initial=0))[-2::-1]
     return Facts(
         sizes,
@@ -84,13 +79,13 @@ def _make(network: Network) -> Facts:
         carried,
         relaxed,
         _needed(network),
-        tuple(all(isinstance(nodes[r].op, Linear | Relu) for r in rs) for rs in readers),
+        tuple(all(not nonlinear[r] or nodes[r].op.hinge for r in rs) for rs in readers),
         tuple(separate),
         tuple(sequential),
         tuple(image),
         tuple(behind),
         _cut(network),
-        any(isinstance(node.op, Conv) for node in nodes),
+        any(node.op.correlation is not None for node in nodes),
         sum(n.op.table_size(*(nodes[i].shape for i in n.inputs)) for n in nodes if n.inputs),
     )
 
@@ -98,7 +93,7 @@ def _make(network: Network) -> Facts:
 def _carried(network: Network, index: int) -> bool:
     readers = network.consumers[index]
     return (
-        isinstance(network.nodes[index].op, Linear)
+        network.nodes[index].op.affine is not None
         and len(readers) == 1
         and index != network.output
         and network.nodes[readers[0]].op.diagonal
@@ -110,8 +105,8 @@ def _needed(network: Network) -> tuple[bool, ...]:
     for index in reversed(range(len(nodes))):
         for reader in network.consumers[index]:
             op = nodes[reader].op
-            passes = op.diagonal or (isinstance(op, Linear) and op.moves)
-            found[index] |= len(nodes[reader].inputs) > 1 and not isinstance(op, Linear)
+            passes = op.diagonal or op.moves
+            found[index] |= len(nodes[reader].inputs) > 1 and op.affine is None
             found[index] |= passes and found[reader]
     return tuple(found)
 

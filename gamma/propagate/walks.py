@@ -20,7 +20,6 @@ import numpy.typing as npt
 from gamma import telemetry, tuning
 from gamma.errors import InternalError
 from gamma.network.graph import Network
-from gamma.ops import Linear
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.propagate import forms
 from gamma.propagate.blocks import block_length
@@ -199,7 +198,7 @@ class Walk:
         node = self.network.nodes[index]
         if node.op.diagonal:  # the image of its input's bounds is as good as rows of its own
             return self._tight[node.inputs[0]]
-        if not isinstance(node.op, Linear):
+        if node.op.affine is None:
             return False
         alone = len(node.inputs) == 1 and self._facts.separate[node.inputs[0]]
         exact = alone or node.op.moves
@@ -298,7 +297,7 @@ class Walk:
         wanted = np.zeros_like(varies)
         for reader in self.network.consumers[index]:
             op = self.network.nodes[reader].op
-            if not isinstance(op, Linear):
+            if op.affine is None:
                 (mask,) = op.unstable((bounds,))
                 wanted |= mask.reshape(wanted.shape)
         return wanted

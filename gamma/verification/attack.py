@@ -14,7 +14,6 @@ import numpy as np
 
 from gamma.network.graph import Network
 from gamma.network.property import Property
-from gamma.ops.affine import Linear
 from gamma.runtime import interrupts
 from gamma.verification.moves import Mover, into_ball
 from gamma.verification.objective import Float32, Float64, Objective
@@ -91,7 +90,7 @@ class Attack:
         self.random = np.random.default_rng(seed)
         self.neurons = sum(node.size for node in net.nodes)
         self.cost = float(
-            sum(n.size * (n.op.terms if isinstance(n.op, Linear) else 1) for n in net.nodes)
+            sum(n.size * (1 if n.op.affine is None else n.op.affine.terms) for n in net.nodes)
         )
         self._boxes: dict[int, tuple[Float32, Float32]] = {}
         self.best: dict[int, tuple[float, Float32]] = {}

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from gamma.errors import ResourceError
-from gamma.ops import Relu
 from gamma.propagate import expected_seconds
 from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.cases import CaseWalk
@@ -173,7 +172,7 @@ class AutoRun(Run):
         ]
 
     def _splits_relus(self) -> bool:
-        relus = any(isinstance(node.op, Relu) for node in self.net.nodes)
+        relus = any(node.op.hinge for node in self.net.nodes)
         return relus and self.streaming is None and self.branch in ("auto", "relu")
 
     def _roots(self) -> None:

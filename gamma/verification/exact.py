@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.network.graph import Network, Node
+from gamma.ops.affine import Linear
 from gamma.ops.linear import Add, Concat, Gemm, Scale
 from gamma.ops.movement import Gather, Reshape, Transpose
 from gamma.ops.piecewise import Abs, LeakyRelu, Relu
@@ -29,7 +30,7 @@ def exact_output(net: Network, x: npt.NDArray[Any]) -> list[Fraction] | None:
     work = sum(n.size * _terms(net, n) for n in net.nodes[1:])
     if work > WORK_LIMIT or not all(type(n.op) in RULES for n in net.nodes[1:]):
         return None
-    if any(isinstance(n.op, Scale) and _uncertain(n.op) for n in net.nodes):
+    if any(_uncertain(n.op.affine) for n in net.nodes if n.op.affine is not None):
         return None
     values: list[Exact] = [fractions(x)]
     for node in net.nodes[1 : net.output + 1]:
@@ -47,14 +48,12 @@ def fractions(values: npt.ArrayLike) -> Exact:
 
 
 def _terms(net: Network, node: Node) -> int:
-    """Products behind one entry."""
-    if isinstance(node.op, MatMul):
-        return node.op.summed(net.nodes[node.inputs[0]].shape)
-    return int(getattr(node.op, "terms", 1))
+    """Terms behind one entry."""
+    return node.op.summed(*(net.nodes[i].shape for i in node.inputs))
 
 
-def _uncertain(op: Scale) -> bool:
-    return bool(op.scale_error) or bool(np.any(op.shift_error))
+def _uncertain(op: Linear) -> bool:
+    return bool(op.uncertainty) or bool(np.any(op.offset_uncertainty)) or op.inexact
 
 
 def _gemm(op: Any, inputs: Sequence[Exact]) -> Exact:

@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network
-from gamma.ops.affine import Linear
 from gamma.propagate.ranges import FORMATS, Known, range_walk
 from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas
@@ -241,7 +240,7 @@ def _meaning(name: str, scale: float) -> str:
 
 def _range(net: Network, index: int, known: Known, seen: tuple[float, float] | None) -> Range:
     node = net.nodes[index]
-    moved = isinstance(node.op, Linear) and node.op.moves
+    moved = node.op.moves
     lower, upper = float(known.lower.min()), float(known.upper.max())
     return Range(node.name, node.op.name, node.shape, lower, upper, node.inner, moved, seen)
 

@@ -19,8 +19,8 @@ from safetensors.numpy import save_file
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
 from gamma.formats import load, save
 from gamma.formats.spelled import KEY, SCHEMA
-from gamma.network.graph import Builder, Network, Operator
-from gamma.ops import TABLE, Gather, Gemm, Input, Relu, Reshape
+from gamma.network.graph import Builder, Network
+from gamma.ops import TABLE, Gather, Gemm, Input, Operator, Relu, Reshape
 from gamma.ops.products import Product
 
 RNG = np.random.default_rng(0)

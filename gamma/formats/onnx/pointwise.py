@@ -7,7 +7,7 @@ elementwise functions of the same value: the whole is then a `Composite` of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Array, Constant, Value, Variable
-from gamma.ops import Add, Composite, Elementwise, Operator, Scale
+from gamma.ops import Composite, Operator
 from gamma.ops.composite import Choose, Fixed, Over, Step, Times
 
 # Steps of one composite, and choices in it: each choice doubles its cost.
@@ -71,7 +71,7 @@ class _Steps:
             self.place[node] = self._emit(found.op, inputs)
 
     def _emit(self, op: Any, inputs: tuple[int, ...]) -> int:
-        if not isinstance(op, Composite):
+        if not op.steps:
             return self.add(op, *inputs)
         places = list(inputs)
         for step in op.steps:
@@ -153,20 +153,12 @@ def _common(t: Translation, roots: set[int]) -> tuple[int, list[int]] | None:
     pending, inside = set(roots), list[int]()
     while len(pending) > 1:
         node = max(pending)
-        if not _pointwise(t.builder.nodes[node].op) or len(inside) >= _STEPS:
+        if not t.builder.nodes[node].op.alike or len(inside) >= _STEPS:
             return None
         pending.remove(node)
         inside.append(node)
         pending.update(t.builder.nodes[node].inputs)
     return pending.pop(), sorted(inside)
-
-
-def _pointwise(op: Any) -> bool:
-    """Whether the operator does the same to every entry."""
-    if isinstance(op, Scale):
-        arrays = (op.scale, op.shift, np.asarray(op.shift_error), *astuple(op.executed))
-        return all(a is None or _uniform(a) for a in arrays)
-    return isinstance(op, Add) or (isinstance(op, Elementwise) and op.alike)
 
 
 def _uniform(array: Array) -> bool:

@@ -57,6 +57,11 @@ def _joint(a: float, b: float) -> float:
 
 
 _ROOT = Factor.of(math.sqrt(2.0), 2.0**-53)
+# x·sigmoid(kx) = silu(kx)/k, x·(1 + erf(kx)) = (√2/k)·gelu(√2 k x).
+_GATED: dict[str, tuple[Operator, Factor | None]] = {
+    "Sigmoid": (Silu(), None),
+    "Erf": (Gelu(), _ROOT),
+}
 _ONE = Factor(Fraction(1))
 _STEPS = 4
 
@@ -110,13 +115,13 @@ def _gated(t: Translation, call: Call, x: Variable, gate: Variable) -> Variable 
     if base != source or slope.value == 0:
         return None
     value = Variable(source, x.dims, x.dtype)
-    if isinstance(op, Sigmoid):
-        # x·sigmoid(kx) = silu(kx)/k
-        return _activation(t, call, value, Silu(), slope, outer * factor / slope)
-    if isinstance(op, Erf):
-        # x(1 + erf(kx)) = (√2/k)·gelu(√2 k x)
-        return _activation(t, call, value, Gelu(), _ROOT * slope, outer * factor * _ROOT / slope)
-    return None
+    if op.name not in _GATED:
+        return None
+    made, root = _GATED[op.name]
+    inside, after = (
+        (slope, outer * factor) if root is None else (root * slope, outer * factor * root)
+    )
+    return _activation(t, call, value, made, inside, after / slope)
 
 
 def _gate(t: Translation, node: int) -> tuple[int, Factor]:

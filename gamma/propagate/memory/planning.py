@@ -10,7 +10,6 @@ import numpy as np
 
 from gamma.errors import ResourceError
 from gamma.network.graph import Network
-from gamma.ops import Conv, Elementwise, Gemm, Input, Linear
 from gamma.propagate.facts import facts_of
 from gamma.propagate.memory.store import bytes_of, checkpoints
 from gamma.propagate.memory.streaming import StreamingConfig
@@ -137,7 +136,7 @@ def _predict(
     if method == "crown":
         # Those of activations are computed again; shortened numbers are float32 at worst.
         each = 20 if config.use_f16_checkpoints else 40
-        layers = (i for i in range(last + 1) if isinstance(network.nodes[i].op, Linear))
+        layers = (i for i in range(last + 1) if network.nodes[i].op.affine is not None)
         kept = boxes * each * (sizes[0] + sum(sizes[i] for i in layers))
         parts["bounds"] = 0 if config.spill else kept
         parts["segment"] = 4 * max(bytes_of(network, i, boxes) for i in range(last + 1))
@@ -158,7 +157,7 @@ def _predict(
     if method != "ibp":
         row = max(sizes[: last + 1]) * dtype.itemsize
         together = min(wanted, max(row_bytes // (row * STREAMED_BLOCKS), 2))
-        dense = all(isinstance(node.op, Gemm | Elementwise | Input) for node in network.nodes)
+        dense = all(n.op.dense is not None or n.op.diagonal for n in network.nodes[1:])
         parts["rows"] = together * row * (_DENSE_BLOCKS[method] if dense else STREAMED_BLOCKS)
         # Slopes and intercept of one activation, the radius and the charge of its input.
         tables = boxes * max(sizes) * (2 * dtype.itemsize + 32)
@@ -180,7 +179,7 @@ def _weights(
             continue
         mapped = resident.mapping_of(weight) is not None
         held += 0 if mapped else weight.nbytes
-        gemm = isinstance(node.op, Gemm)
+        gemm = node.op.dense is not None
         copies = weight.size * 8 * 2 if boxes > 4 and gemm else 0
         turned = not weight.flags.c_contiguous  # copied in C order, its own pages given back
         cast = 0 if weight.dtype == dtype and not turned else weight.size * dtype.itemsize
@@ -197,10 +196,11 @@ def _step(network: Network, index: int, boxes: int) -> int:
     node = network.nodes[index]
     inputs = sum(network.nodes[i].size for i in node.inputs)
     total = boxes * 8 * inputs
-    if isinstance(node.op, Conv):
+    conv = node.op.correlation
+    if conv is not None:
         positions = node.size // node.shape[0]
-        total += 3 * boxes * 8 * positions * node.op.terms * node.op.group
-    if isinstance(node.op, Linear):
+        total += 3 * boxes * 8 * positions * conv.terms * conv.group
+    if node.op.affine is not None:
         total += boxes * 8 * 2 * node.size
     return total
 

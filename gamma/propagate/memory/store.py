@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.network.graph import Network
-from gamma.ops import Linear, StoredGemm
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import input_bounds, interval_step
@@ -172,11 +171,11 @@ def checkpoints(network: Network, interval: int) -> list[int]:
     # that moves entries together with what it moves: its centre must stay theirs.
     carried = facts_of(network).carried
     cuts = {index for index in cut_nodes(network) if not carried[index]}
-    cuts -= {index for index in cuts if _moves(network.nodes[index].op)}
+    cuts -= {index for index in cuts if network.nodes[index].op.moves}
     for index in range(1, network.output):
         op = network.nodes[index].op
-        layers += isinstance(op, Linear) and not op.moves
-        behind = not isinstance(op, Linear)
+        layers += op.affine is not None and not op.moves
+        behind = op.affine is None
         if index in cuts and layers >= interval and (behind or layers > interval):
             chosen.append(index)
             layers = 0
@@ -276,7 +275,7 @@ class PackedBounds:
     ) -> None:
         self.network, self.f16, self.spilled = network, f16, spilled
         self.guarantee, self.dtype = guarantee, dtype
-        layers = sum(isinstance(node.op, Linear) and not node.op.moves for node in network.nodes)
+        layers = sum(n.op.affine is not None and not n.op.moves for n in network.nodes)
         self._loss = LOSS / max(1, layers - 1) if f16 else 0.0
         self._packed: list[Packed | Spilled | None] = []
         self._run = _runs(network)
@@ -305,9 +304,9 @@ class PackedBounds:
         """What is kept of a node; None when all of it can be computed again."""
         op = self.network.nodes[index].op
         if not self._run[index]:
-            computes = isinstance(op, Linear) and not _moves(op)
+            computes = op.affine is not None and not op.moves
             return pack(bounds, self._loss if computes else 0.0)
-        if not isinstance(op, Linear):
+        if op.affine is None:
             return None
         return Packed(_ends(bounds, self._loss), None, None)
 
@@ -343,16 +342,12 @@ class PackedBounds:
         return sum(p.nbytes for p in self._packed if p is not None)
 
 
-def _moves(op: Any) -> bool:
-    return isinstance(op, Linear) and op.moves
-
-
 def _runs(network: Network) -> list[int]:
     """How many nodes in a row up to each one are derived from their inputs; 0: it is kept whole."""
     runs = [0]
     for node in network.nodes[1:]:
         run = max(runs[i] for i in node.inputs) + 1
-        derived = not isinstance(node.op, Linear) or _moves(node.op)
+        derived = node.op.affine is None or node.op.moves
         runs.append(run if derived and run < RUN else 0)
     return runs
 
@@ -384,15 +379,10 @@ def _spill(array: Any) -> Any:
 def let_go(op: Any) -> None:
     """Give back what an operator was used with: pages of mapped weights, large derived copies."""
     op.forget()
-    if isinstance(op, StoredGemm):
-        op.release()
-    for name in ("weight", "bias"):
-        array = getattr(op, name, None)
-        if isinstance(array, np.ndarray):
-            resident.release(array)
+    op.release()
 
 
 def bytes_of(network: Network, index: int, batch: int) -> int:
     """Bytes of the bounds of one node as a walk holds them, an activation's radius included."""
-    linear = isinstance(network.nodes[index].op, Linear)
+    linear = network.nodes[index].op.affine is not None
     return batch * facts_of(network).sizes[index] * 8 * (5 if linear else 4)

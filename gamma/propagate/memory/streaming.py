@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.network.graph import Network
-from gamma.ops import Gemm
 from gamma.propagate.domain import Domain
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import input_bounds
@@ -177,7 +176,7 @@ class StreamedDescent(Descent):
             and tables.box.norm == "inf"
             and bool(last and facts_of(tables.network).sequential[last])
             and kernels.isa != "numpy"
-            and all(tiled(n.op, tables.how.dtype) for n in nodes if isinstance(n.op, Gemm))
+            and all(tiled(op, tables.how.dtype) for n in nodes if (op := n.op.dense) is not None)
         )
 
     def passed(self, index: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import InternalError, UsageError
-from gamma.network.graph import Network, Node, Operator
+from gamma.network.graph import Network, Node
 from gamma.ops import (
     Add,
     Concat,
@@ -34,6 +34,7 @@ from gamma.ops import (
     Softmax,
     Transpose,
 )
+from gamma.ops.base import Operator
 from gamma.ops.convolution import unfold
 from gamma.ops.execution import PACKED
 
@@ -305,15 +306,9 @@ def _cut(cut: Cuts, index: int, kept: dict[int, Kept]) -> tuple[Operator, Hashab
     shape = _shape(node.shape, axis, int(mine.sum()))
     if mine.all() and all(kept[i].all() for i in inputs):
         return op, id(op)
-    if isinstance(op, Reshape):
-        return Reshape(shape), None  # kept entries stay in row-major order
-    if isinstance(op, Transpose | Concat):
-        return op, id(op)
-    if isinstance(op, Gather):
-        rank = np.cumsum(_entries(cut, inputs[0], kept[inputs[0]]).reshape(-1)) - 1
-        chosen = op.index.reshape(-1)[_entries(cut, index, mine).reshape(-1)]
-        chosen = np.where(chosen >= 0, rank[chosen], -1)
-        return Gather(chosen, shape, op.fill), chosen.tobytes()
+    if op.moves:
+        read = _entries(cut, inputs[0], kept[inputs[0]])
+        return op.restricted(shape, read, _entries(cut, index, mine))
     mixed = op.mixes(len(node.shape))
     if mixed == ():
         # With one label along every axis, any of them is the axis.

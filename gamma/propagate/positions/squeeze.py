@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gamma.errors import UsageError
-from gamma.network.graph import Network, Node, Operator
+from gamma.network.graph import Network, Node
+from gamma.ops.base import Operator
 
 Shape = tuple[int, ...]
 

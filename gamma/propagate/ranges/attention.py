@@ -25,10 +25,9 @@ Float64 = npt.NDArray[np.float64]
 REAL = Precision("real", np.dtype(np.float64))
 
 
-def softmax(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+def softmax(walk: Context, node: Node, op: Softmax, inputs: Sequence[Known]) -> Known:
     """Chances: in [0, 1], with sum 1; the image of the scores where positions are told apart."""
-    op, (x,) = node.op, inputs
-    assert isinstance(op, Softmax)
+    (x,) = inputs
     rank = len(node.shape)
     last = op.axis % rank == rank - 1
     lower, upper = np.zeros((1,) * rank), np.ones((1,) * rank)
@@ -45,16 +44,16 @@ def full_bounds(x: Known) -> NodeBounds:
     return NodeBounds(low, high, rounding.midpoint(low, high))
 
 
-def matmul(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+def matmul(walk: Context, node: Node, op: MatMul, inputs: Sequence[Known]) -> Known:
     """Means of values where the left side sums to 1, else products of vectors."""
     a, b = inputs
     if a.excess is not None:
         made = _means(node, a, b)
         if walk.everywhere or a.lower.size == 1:
             return made
-        better = _products(node, a, b)
+        better = _products(node, op, a, b)
         return made.within(better.lower, better.upper)
-    made = _products(node, a, b)
+    made = _products(node, op, a, b)
     if a.form is None and b.form is None:
         return made
     rank = len(node.shape)
@@ -62,9 +61,7 @@ def matmul(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
     return made.within(-most, most)
 
 
-def _products(node: Node, a: Known, b: Known) -> Known:
-    op = node.op
-    assert isinstance(op, MatMul)
+def _products(node: Node, op: MatMul, a: Known, b: Known) -> Known:
     bounds = []
     for x, axis in ((a, -1), (b, -2)):
         wide = list(x.lower.shape)

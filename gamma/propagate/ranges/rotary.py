@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from gamma.network.graph import Network, Node
-from gamma.ops import Add, Gather, Scale
+from gamma.ops import Gather, Scale
 from gamma.propagate.ranges import layout
 from gamma.propagate.ranges.context import Context, Turn
 from gamma.propagate.ranges.sets import SLACK, Known, Sphere
@@ -30,7 +30,7 @@ def turns_of(network: Network) -> dict[str, Turn]:
 
 
 def _turn(network: Network, node: Node) -> Turn | None:
-    if not isinstance(node.op, Add) or node.op.signs != (1, 1):
+    if node.op.signs != (1, 1):
         return None
     first, second = (network.nodes[i] for i in node.inputs)
     a, b = first.op, second.op

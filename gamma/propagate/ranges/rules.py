@@ -19,15 +19,11 @@ from gamma.ops import (
     Add,
     Elementwise,
     Gather,
-    Gelu,
-    HardSwish,
-    Linear,
-    Mul,
+    Gemm,
     Normalize,
-    Relu,
+    Operator,
     Scale,
-    Silu,
-    Tanh,
+    StoredGemm,
     Transpose,
 )
 from gamma.ops.bounds import NodeBounds, clean
@@ -41,36 +37,30 @@ from gamma.propagate.ranges.sets import SLACK, Form, Known, Sphere
 from gamma.tensor import rounding
 
 Float64 = npt.NDArray[np.float64]
-Rule = Callable[[Context, Node, Sequence[Known]], Known]
-
-SHRINKING = (Relu, Gelu, Silu, Tanh, HardSwish)
-"""Functions with |f(x)| <= |x| everywhere."""
+Rule = Callable[[Context, Node, Any, Sequence[Known]], Known]
 
 
 def known_of(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
     """What is known of a node; its interval is never NaN and never empty."""
-    rule = _RULES.get(node.op.name)
-    if rule is None:
-        rule = _function if isinstance(node.op, Elementwise) else plain
-    found = rule(walk, node, inputs)
+    rule = _RULES.get(node.op.name, plain if node.op.activation is None else _function)
+    found = rule(walk, node, node.op, inputs)
     lower, upper = clean(found.lower, found.upper, node.name)
     return Known(node.shape, lower, upper, found.form, found.excess)
 
 
-def plain(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+def plain(walk: Context, node: Node, op: Operator, inputs: Sequence[Known]) -> Known:
     """The operator's own interval rule on every entry."""
     found = interval_step(node, [attention.full_bounds(x) for x in inputs], "real")
     return layout.collapsed(Known(node.shape, found.lower[0], found.upper[0]))
 
 
-def _function(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
-    op, (x,) = node.op, inputs
-    assert isinstance(op, Elementwise)
+def _function(walk: Context, node: Node, op: Elementwise, inputs: Sequence[Known]) -> Known:
+    (x,) = inputs
     if not op.alike:
-        return plain(walk, node, inputs)
+        return plain(walk, node, op, inputs)
     lower, upper = op.interval(*(np.array(end)[None] for end in (x.lower, x.upper)))
     form: Form | None = None
-    if _norms(walk, x) and isinstance(op, SHRINKING) and not _only_gates(walk, node):
+    if _norms(walk, x) and op.shrinks and not _only_gates(walk, node):
         form = _ball(x, 1.0)
     return Known(node.shape, lower[0], upper[0], form)
 
@@ -86,7 +76,7 @@ def _only_gates(walk: Context, node: Node) -> bool:
     readers = [nodes[r] for r in walk.network.consumers[index]]
     others = [[i for i in r.inputs if i != index] for r in readers]
     return bool(readers) and all(
-        isinstance(r.op, Mul) and all(isinstance(nodes[i].op, Linear) for i in other) and other
+        r.op.name == "Mul" and all(nodes[i].op.affine is not None for i in other) and other
         for r, other in zip(readers, others, strict=True)
     )
 
@@ -97,11 +87,10 @@ def _ball(x: Known, factor: float) -> Sphere | None:
     return Sphere.ball(len(x.shape), len(x.shape) - 1, radius) if radius < math.inf else None
 
 
-def _normalize(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
-    op, (x,) = node.op, inputs
-    assert isinstance(op, Normalize)
+def _normalize(walk: Context, node: Node, op: Normalize, inputs: Sequence[Known]) -> Known:
+    (x,) = inputs
     if op.axis % len(x.shape) != len(x.shape) - 1:
-        return plain(walk, node, inputs)
+        return plain(walk, node, op, inputs)
     d, x = x.shape[-1], layout.collapsed(x)
     if walk.norms_alone:
         end = np.full((1,) * len(x.shape), np.inf)
@@ -121,10 +110,9 @@ def _normalize(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
     return Known(node.shape, made.lower, made.upper, form)
 
 
-def _scale(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+def _scale(walk: Context, node: Node, op: Scale, inputs: Sequence[Known]) -> Known:
     """scale·x + shift. Where constants differ along an axis of which x is the same, their hull."""
-    op, (x,) = node.op, inputs
-    assert isinstance(op, Scale)
+    (x,) = inputs
     if node.name in walk.factors:
         return Known(node.shape, -x.reach * rotary.MOST, x.reach * rotary.MOST)
     scale = layout.lifted(op.scale.astype(np.float64), len(x.shape))
@@ -160,9 +148,7 @@ def _hull(constant: Float64, axes: Sequence[int]) -> tuple[Float64, Float64]:
     return constant.min(axis=along, keepdims=True), constant.max(axis=along, keepdims=True)
 
 
-def _add(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
-    op = node.op
-    assert isinstance(op, Add)
+def _add(walk: Context, node: Node, op: Add, inputs: Sequence[Known]) -> Known:
     lower = upper = np.zeros((1,) * len(node.shape))
     for sign, x in zip(op.signs, inputs, strict=True):
         low, high = (x.lower, x.upper) if sign > 0 else (-x.upper, -x.lower)
@@ -172,7 +158,7 @@ def _add(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
     return made if turn is None else rotary.turned(walk, turn, made)
 
 
-def _mul(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+def _mul(walk: Context, node: Node, op: Operator, inputs: Sequence[Known]) -> Known:
     """a∘b: ‖a∘b‖ <= max|a|·‖b‖, and the other way round."""
     a, b = inputs
     rank = len(node.shape)
@@ -185,27 +171,24 @@ def _mul(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
     return Known(node.shape, lower, upper, form)
 
 
-def _dense(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
-    op: Any = node.op
-    if getattr(op, "weight_error", None) is not None:
-        return plain(walk, node, inputs)
+def _dense(walk: Context, node: Node, op: Gemm | StoredGemm, inputs: Sequence[Known]) -> Known:
+    if op.inexact:
+        return plain(walk, node, op, inputs)
     matrix = Matrix(op.weight, getattr(op, "turned", False))
     return dense(matrix, op.bias, layout.collapsed(inputs[0]))
 
 
-def _reshape(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
+def _reshape(walk: Context, node: Node, op: Operator, inputs: Sequence[Known]) -> Known:
     return layout.collapsed(layout.reshaped(inputs[0], node.shape))
 
 
-def _transpose(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
-    assert isinstance(node.op, Transpose)
-    return layout.transposed(inputs[0], node.op.perm)
+def _transpose(walk: Context, node: Node, op: Transpose, inputs: Sequence[Known]) -> Known:
+    return layout.transposed(inputs[0], op.perm)
 
 
-def _gather(walk: Context, node: Node, inputs: Sequence[Known]) -> Known:
-    assert isinstance(node.op, Gather)
-    found = layout.gathered(node.op, inputs[0])
-    return plain(walk, node, inputs) if found is None else found
+def _gather(walk: Context, node: Node, op: Gather, inputs: Sequence[Known]) -> Known:
+    found = layout.gathered(op, inputs[0])
+    return plain(walk, node, op, inputs) if found is None else found
 
 
 _RULES: dict[str, Rule] = {

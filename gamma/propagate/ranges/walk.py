@@ -11,7 +11,6 @@ import numpy as np
 from gamma import telemetry
 from gamma.errors import ResourceError
 from gamma.network.graph import Network
-from gamma.ops import Linear
 from gamma.propagate.ranges import rotary
 from gamma.propagate.ranges.context import Context
 from gamma.propagate.ranges.rules import known_of
@@ -61,7 +60,7 @@ def range_walk(
                 progress(f"ranges: node {index} of {network.output}, {node.name}")
             started = time.perf_counter()
             found = known_of(walk, node, [walk.known[i] for i in node.inputs])
-            copied = isinstance(node.op, Linear) and node.op.moves
+            copied = node.op.moves
             walk.known.append(found if copied else storage.stored(found, positions))
             if telemetry.recorder is not None:
                 name = f"ranges.node.{node.op.name.lower()}"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.ops import Gemm, Linear
+from gamma.ops import Gemm
 from gamma.ops.affine import cast_weight
 from gamma.ops.tables import Diagonal
 from gamma.propagate.dense import padded
@@ -86,8 +86,8 @@ class DenseChain:
         tables, node = self.tables, self.tables.network.nodes[index]
         if index == 0:
             chain.pay(0, node.size, tables.radius(0), None)
-        elif isinstance(node.op, Gemm):
-            if not tiled(node.op, tables.how.dtype):
+        elif node.op.dense is not None:
+            if not tiled(node.op.dense, tables.how.dtype):
                 return False
             charge = None if tables.carried(index) else tables.charge(index)
             weight, width = self._padded(index)
@@ -96,7 +96,7 @@ class DenseChain:
             else:
                 chain.pay(index, len(weight), charge.weight, charge.loss)
             chain.product(index, weight, width)
-        elif isinstance(node.op, Linear):  # a change of shape: nothing moves, nothing is charged
+        elif node.op.keeps_order:  # a change of shape: nothing moves, nothing is charged
             chain.pay(index, node.size, None, None)
         else:
             table = tables.relaxation(index)
@@ -107,8 +107,8 @@ class DenseChain:
 
     def _padded(self, index: int) -> tuple[Array, int]:
         """`Tables.weight` with rows padded to whole 64 bytes, and its width without them."""
-        tables, op = self.tables, self.tables.network.nodes[index].op
-        assert isinstance(op, Gemm)
+        tables, op = self.tables, self.tables.network.nodes[index].op.dense
+        assert op is not None
         dtype = tables.how.dtype
         rows, columns = tables.kept(index)
         if columns is None:

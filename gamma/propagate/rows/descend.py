@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from gamma import telemetry, tuning
 from gamma.errors import UsageError
-from gamma.ops import Gemm, Linear
 from gamma.ops.charges import TINY
 from gamma.ops.tables import Diagonal, HingeRows, NodeSlopes, Relaxation
 from gamma.propagate.rows.affine import AffineForms
@@ -167,7 +166,7 @@ class Descent:
         node = self.tables.network.nodes[index]
         if index == 0:
             self._concretise_input(rows, d, box, own.tape)
-        elif isinstance(node.op, Linear):
+        elif node.op.affine is not None:
             self.pass_linear(index, rows, d, box, frontier)
         elif self.tables.linear_only:
             self._concretise(index, rows, d, box)
@@ -203,7 +202,8 @@ class Descent:
     ) -> None:
         """Replace linear node ``index`` by its inputs; d -= what that costs."""
         tables, node = self.tables, self.tables.network.nodes[index]
-        assert isinstance(node.op, Linear)
+        op = node.op.affine
+        assert op is not None
         if not tables.carried(index) and not tables.free(index):
             charge = tables.charge(index)
             images = tables.images("charge", index, (charge.weight,))
@@ -214,12 +214,12 @@ class Descent:
         if isinstance(rows, Dense):
             # Tables with channels last are made once; a few rows do not earn them back.
             earns = choices.choose("rows.start", "", rows.array.size) == "windows"
-            if self._windowed and node.op.windowed(shapes[0]) and earns:
+            if self._windowed and op.windowed(shapes[0]) and earns:
                 rows = as_windows(rows, node.shape, box)
-        if isinstance(rows, Dense) and isinstance(node.op, Gemm) and len(node.shape) == 1:
+        if isinstance(rows, Dense) and op.dense is not None and len(node.shape) == 1:
             parts: tuple[Block, ...] = (Dense(self.times_weight(index, rows.array)),)
         else:
-            parts = rows.through(node.op, shapes, node.shape)
+            parts = rows.through(op, shapes, node.shape)
         for k, (i, part) in enumerate(zip(node.inputs, parts, strict=True)):
             # Parts may share memory: all but the last are copied before somebody overwrites them.
             self._join(frontier, i, part, d, box, shared=k + 1 < len(parts))

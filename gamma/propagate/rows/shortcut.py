@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.network.graph import Network
-from gamma.ops import Normalize
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.facts import facts_of
@@ -42,7 +41,7 @@ def worthwhile(network: Network, index: int, batch: int, options: Options) -> bo
     return (
         tuning.enabled("affine_forms")
         and facts.cut[index]
-        and any(isinstance(nodes[r].op, Normalize) for r in network.consumers[index])
+        and any(nodes[r].op.normalizes for r in network.consumers[index])
         and 2 * size * row_cost(network, index) > FROM
         and entries * options.dtype.itemsize <= options.row_bytes
     )

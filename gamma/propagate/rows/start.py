@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.ops import Gemm, Linear, StoredGemm
 from gamma.ops.charges import linear_charge
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import dense, unit
@@ -40,12 +39,13 @@ def _start(
     tables = descent.tables
     node, bounds, dtype = tables.network.nodes[index], tables.bounds[index], tables.how.dtype
     centre = bounds.centre.reshape(len(bounds.centre), -1)[boxes, neurons]
-    if isinstance(node.op, Gemm | StoredGemm) and index not in tables.split:
+    op = node.op.affine
+    if op is not None and op.reads_rows and index not in tables.split:
         inputs = [tables.bounds[i] for i in node.inputs]
         at = (boxes, neurons)
-        charge = linear_charge(node.op, bounds, inputs, dtype, start=True, at=at)
+        charge = linear_charge(op, bounds, inputs, dtype, start=True, at=at)
         before = node.inputs[0]
-        rows = node.op.start_rows(neurons, [tables.network.nodes[before].shape], dtype)
+        rows = op.start_rows(neurons, [tables.network.nodes[before].shape], dtype)
         columns = tables.columns(before)
         rows = rows if columns is None else rows.take(columns, axis=1)
         cost = (charge.weight + charge.loss) * (1 + 2.0**-50)
@@ -55,7 +55,7 @@ def _start(
     if tables.carried(index):  # by a reader that these rows do not pass
         charge = tables.charge(index)
         d -= (charge.weight[boxes, neurons] + charge.loss[boxes]) * (1 + 2.0**-50)
-    if isinstance(node.op, Linear) and index not in tables.split:
+    if op is not None and index not in tables.split:
         # A row and its negative pass the linear node alike: it is passed once for both.
         with np.errstate(all="ignore"):
             descent.pass_linear(index, frontier.pop(index), d, boxes, frontier)

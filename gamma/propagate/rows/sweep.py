@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.ops import Elementwise, Gemm, Linear
+from gamma.ops import Elementwise
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.domain import Split
 from gamma.propagate.rows.descend import Tape
@@ -52,13 +52,14 @@ def trajectory(tables: Tables, tape: Tape, box: Indices) -> dict[int, Array]:
             if index in tape.passed:
                 rows, table, at = tape.passed[index]
                 found[index] = table.forward(rows, tuple(inputs), at)
-            elif isinstance(node.op, Gemm) and len(node.shape) == 1:
+            elif node.op.dense is not None and len(node.shape) == 1:
                 found[index] = inputs[0] @ tables.weight(index).T
             else:
-                assert isinstance(node.op, Linear)
+                op = node.op.affine
+                assert op is not None
                 shapes = [network.nodes[i].shape for i in node.inputs]
                 parts = [x.reshape(count, *s) for x, s in zip(inputs, shapes, strict=True)]
-                moved: Array = node.op.linear(parts)
+                moved = op.linear(parts)
                 found[index] = moved.reshape(count, -1)
     return found
 
@@ -135,13 +136,14 @@ def ascent(
     with np.errstate(all="ignore"):
         for index, (rows, _, _) in tape.passed.items():
             node = tables.network.nodes[index]
-            if not isinstance(node.op, Elementwise):
+            op = node.op.activation
+            if op is None:
                 continue
             before, keep = node.inputs[0], tables.columns(index)
             given = (slopes or {}).get(index, tables.slopes.get(index))
             lower, upper, centre = _inside(tables, before, box, keep)
             z = steps[before] + centre
-            own = _Own(node.op, lower, upper, given, box, keep, tables.how.dtype)
+            own = _Own(op, lower, upper, given, box, keep, tables.how.dtype)
             up, down = np.maximum(rows, 0), np.minimum(rows, 0)
             low_contact, high_contact = own.contacts()
             # The lines of a ReLU that does not cross 0 are exact, whatever slopes are given.

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.network.graph import Network
-from gamma.ops import Gemm, Linear, Relu
 from gamma.ops.affine import cast_weight
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import UNIT, LinearCharge, inflated, linear_charge
@@ -91,11 +90,10 @@ class Tables:
         """Charge of passing linear node ``index``."""
         if index not in self._charges:
             node = self.network.nodes[index]
-            assert isinstance(node.op, Linear)
+            op = node.op.affine
+            assert op is not None
             inputs = [self.bounds[i] for i in node.inputs]
-            self._charges[index] = linear_charge(
-                node.op, self.bounds[index], inputs, self.how.dtype
-            )
+            self._charges[index] = linear_charge(op, self.bounds[index], inputs, self.how.dtype)
         return self._charges[index]
 
     def relaxation(self, index: int) -> Relaxation:
@@ -152,16 +150,16 @@ class Tables:
 
     def hinged(self, index: int) -> bool:
         """Whether node ``index`` has a `hinge`."""
-        return isinstance(self.network.nodes[index].op, Relu)
+        return self.network.nodes[index].op.hinge
 
     def hinge(self, index: int) -> Hinge:
         """Tables of a ReLU whose lower slopes belong to rows, dead columns dropped."""
         if index not in self._hinges:
             node = self.network.nodes[index]
-            before = node.inputs[0]
-            assert isinstance(node.op, Relu)
+            (before,), op = node.inputs, node.op.activation
+            assert op is not None
             self._hinges[index] = hinge(
-                node.op,
+                op,
                 self.bounds[index],
                 self.bounds[before],
                 self.how,
@@ -182,13 +180,13 @@ class Tables:
     def _live(self, index: int) -> Array | None:
         nodes, node = self.network.nodes, self.network.nodes[index]
         readers = self.network.consumers[index]
-        if not isinstance(node.op, Relu) or len(node.shape) != 1 or len(readers) != 1:
+        if not node.op.hinge or len(node.shape) != 1 or len(readers) != 1:
             return None
         before = node.inputs[0]
         if index == self.network.output or {index, before} & self.split:
             return None
-        dense = isinstance(nodes[before].op, Gemm) and self.carried(before)
-        if not self._compress or not dense or not isinstance(nodes[readers[0]].op, Gemm):
+        dense = nodes[before].op.dense is not None and self.carried(before)
+        if not self._compress or not dense or nodes[readers[0]].op.dense is None:
             return None
         live = np.flatnonzero((self.bounds[before].upper > 0).any(axis=0))
         dead = node.size - len(live)
@@ -215,8 +213,8 @@ class Tables:
     def weight(self, index: int) -> Array:
         """Weight of dense node ``index`` without the rows and columns of dead neurons."""
         if index not in self._weights:
-            op = self.network.nodes[index].op
-            assert isinstance(op, Gemm)
+            op = self.network.nodes[index].op.dense
+            assert op is not None
             rows, columns = self.kept(index)  # first: a store may compute bounds again for it
             weight = cast_weight(op, op.weight, "weight", self.how.dtype, False)
             self._weights[index] = chosen(weight, rows, columns)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.ops import Add, Conv, Linear
+from gamma.ops import Conv, Linear
 from gamma.ops.convolution import channels_first, channels_last, last_weight, spread
 from gamma.propagate.rows.block import Block, Dense, Images, Shape, negated_too
 from gamma.runtime import pool
@@ -114,14 +114,14 @@ class Windows:
 
     def through(self, op: Linear, shapes: Sequence[Shape], out: Shape) -> tuple[Block, ...]:
         """Windows stay windows through convolutions and sums, and become frames elsewhere."""
-        if isinstance(op, Add):
+        if op.signs is not None:
             rows = self.masked()
             return tuple(
                 rows if sign > 0 else replace(rows, array=-rows.array) for sign in op.signs
             )
         if op.windowed(shapes[0]):
-            assert isinstance(op, Conv)
-            return (through_conv(op, self.masked(), shapes[0]),)
+            assert op.correlation is not None
+            return (through_conv(op.correlation, self.masked(), shapes[0]),)
         return Dense(self.dense()).through(op, shapes, out)
 
     def plus(self, other: Block) -> Block:
