@@ -75,7 +75,7 @@ RM, RS, RV = (f"propagate/ranges/{name}.py" for name in ("matrix", "spectral", "
 RD, RA, RR = (f"propagate/ranges/{name}.py" for name in ("dense", "attention", "rules"))
 RT = "propagate/ranges/rotary.py"
 N = "propagate/questions.py"
-V, H = "verify/branching/clipping.py", "verify/branching/halving.py"
+V, H = (f"verification/branching/{name}.py" for name in ("clipping", "halving"))
 # The second halves are forgotten.
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 

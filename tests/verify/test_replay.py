@@ -10,7 +10,9 @@ import pytest
 
 import gamma
 from gamma.errors import FormatError
+from gamma.network.graph import Builder
 from gamma.network.property import LinearConstraint, Property
+from gamma.ops import Gemm, Input
 from gamma.verification.exact import exact_output, fractions
 from gamma.verification.replay import Replay, certainly_safe, certainly_unsafe
 from tests.verify.known import ONE, at_least, at_most, dense, hat, ramp, reaches, region, verify
@@ -82,6 +84,13 @@ def test_exact_output_is_exact() -> None:
     ]
     last = fractions(np.array([1e8, -1e-8, 1e-30], np.float32))
     assert exact_output(net, x) == [hidden[0] * last[0] + hidden[1] * last[1] + last[2]]
+
+
+def test_a_weight_known_within_an_error_has_no_exact_output() -> None:
+    weight = np.array([[1.0, 2.0]])
+    b = Builder(Input(), (2,))
+    net = b.build(b.add(Gemm(weight, weight_error=np.full((1, 2), 2.0**-60)), 0))
+    assert exact_output(net, np.ones(2)) is None
 
 
 def test_onnxruntime_replays_the_file(tmp_path: Path) -> None:
