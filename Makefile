@@ -46,6 +46,7 @@ fuzz: $(STAMP)
 # Independent of `fuzz`: a find of one is no reason to leave the other out.
 nightly: $(STAMP)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.nightly_exact
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.nightly_resume
 
 mutation: $(STAMP)
 	$(BIN)/python tests/exact/mutation.py

@@ -32,7 +32,12 @@ exit status:
 
 
 # Arguments of Python whose option is not called like them.
-RENAMED = {"output": "--output-name", "max_memory_bytes": "--memory", "streaming": "--stream"}
+RENAMED = {
+    "save_open": "--open",
+    "output": "--output-name",
+    "max_memory_bytes": "--memory",
+    "streaming": "--stream",
+}
 
 
 def in_options(message: str) -> str:
@@ -107,7 +112,10 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     _inputs(parser, label=True)
     _storage(parser)
     _computation(parser, DECIDING)
-    _branching(parser)
+    how = _branching(parser)
+    text = "write what is open there, every few seconds and at the end"
+    _file(how, "--open", metavar="FILE", help=text)
+    _file(how, "--resume", metavar="FILE", help="go on with what another run wrote to --open FILE")
     search = parser.add_argument_group("search for a witness")
     search.add_argument("--no-attack", action="store_true", help="no search for a witness")
     search.add_argument("--seed", type=values.whole, default=0, metavar="N", help="default: 0")
@@ -279,7 +287,7 @@ def _prompt(parser: argparse.ArgumentParser, axis: bool) -> None:
     prompt.add_argument("--from", dest="from_word", metavar="WORD", help=text)
 
 
-def _branching(parser: argparse.ArgumentParser) -> None:
+def _branching(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     how = parser.add_argument_group("branch and bound (method auto)")
     how.add_argument(
         "--branch",
@@ -290,6 +298,7 @@ def _branching(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--no-branch", action="store_const", const="none", dest="branch", help="as --branch none"
     )
+    return how
 
 
 def _computation(

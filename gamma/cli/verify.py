@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Verify, deliver the result, return the exit status."""
     form = _form(args)
     check_writable(args.output)
+    check_writable(args.open)
     if args.ranges is not None:
         return _ranges(args, form)
     check_combination(args)
@@ -97,6 +98,8 @@ def decide(args: argparse.Namespace, net: Network, prop: Property, start: float)
                 progress=progress,
                 streaming=streaming(args),
                 branch=args.branch,
+                save_open=args.open,
+                resume=args.resume,
             )
     finally:
         progress.clear()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,18 @@ from gamma.verification.branching.clauses import Clauses
 from gamma.verification.branching.inputs import InputBranching
 from gamma.verification.branching.relus import ReluBranching
 from gamma.verification.branching.witness import Witnesses
+from gamma.verification.frontier_file import (
+    FrontierFile,
+    Saved,
+    State,
+    damaged,
+    key_of,
+    read,
+)
 from gamma.verification.replay import Replay
 from gamma.verification.result import Branched, Counterexample, Phase, Result
 from gamma.verification.run import Run, select
+from gamma.verification.targets import Int64
 
 FEW_INPUTS = 20
 """Up to so many inputs that vary, boxes of them are split."""
@@ -60,6 +70,21 @@ class AutoRun(Run):
         super().__init__(*args)
         self.phases: list[Phase] = []
         self.trees: list[Tree] = []
+        self.file: FrontierFile | None = None
+        self.saved: Saved | None = None
+        self.waiting: list[State] = []
+
+    def keep_open(self, file: str | Path | None, resume: str | Path | None) -> None:
+        """Write what is open to ``file``; start from what the run that wrote ``resume`` had."""
+        if file is None and resume is None:
+            return
+        key = key_of(self.net, self.prop, self.guarantee, self.dtype)
+        if resume is not None:
+            self.saved = saved = read(resume, key, len(self.targets))
+            self.waiting = list(saved.trees)
+            self.proved |= saved.proved
+            self.lower = np.maximum(self.lower, saved.lower)
+        self.file = None if file is None else FrontierFile(file, key)
 
     def decide(self, attack: bool, explain: bool, seed: int) -> Result:
         self.explain = explain
@@ -100,6 +125,11 @@ class AutoRun(Run):
                 # Slopes, and a few splits, before any attack.
                 phases = [p for p in phases if p[1] != self._first]
                 phases.insert(3, ("attack", self._first))
+        if self.waiting and self.saved is not None:
+            turns = self._rounds if self.saved.kind == "input" else self._grow
+            roots: list[tuple[str, Work]] = [("alpha", self._roots)]
+            phases = [] if self.saved.kind == "input" else roots
+            phases.append(("", lambda: self._in_turns(turns)))
         for name, phase in phases:
             if found is None:
                 found = self._phase(name, phase)
@@ -175,14 +205,46 @@ class AutoRun(Run):
         relus = any(node.op.hinge for node in self.net.nodes)
         return relus and self.streaming is None and self.branch in ("auto", "relu")
 
+    def _restored(self, tree: Tree, state: State | None) -> Tree:
+        """The tree, where another run was with it if it had begun."""
+        if state is None or self.saved is None:
+            return tree
+        try:
+            tree.restore(state)
+        except (ValueError, KeyError) as error:
+            raise damaged(self.saved.path, str(error)) from None
+        self.waiting = [other for other in self.waiting if other is not state]
+        return tree
+
+    def _targets_of(self, state: State) -> Int64:
+        """The targets that a stored tree is about."""
+        target = state.get("target", np.zeros(0))
+        fits = target.dtype == np.int64 and target.ndim == 1 and len(target)
+        if not fits or target.min() < 0 or target.max() >= len(self.targets):
+            raise damaged(self.saved.path if self.saved else "", "what a tree is about")
+        return np.unique(target)
+
+    def _keep(self) -> None:
+        """Write what is open."""
+        if self.file is not None:
+            trees = [*(tree.state() for tree in self.trees), *self.waiting]
+            inputs = any(isinstance(tree, InputBranching) for tree in self.trees)
+            kind = self.saved.kind if self.waiting and self.saved else "relu" if trees else ""
+            kind = "input" if inputs else kind
+            self.file.write(kind, self.proved, self.lower, trees)
+
     def _roots(self) -> None:
         """Bounds with optimised slopes, of each region that is open, as roots of trees."""
         left = np.flatnonzero(~self.proved).astype(np.int64)
+        begun = {int(self.targets.region[t[0]]): s for s in self.waiting
+                 if len(t := self._targets_of(s))}  # fmt: skip
         box = self.prop.box()
         options = self._options("alpha")
         self.used.append("alpha")
         for region in np.unique(self.targets.region[left]):
+            state = begun.get(int(region))
             mine = left[self.targets.region[left] == region]
+            mine = mine if state is None else self._targets_of(state)
             clauses = Clauses.of(self.targets, mine, len(self.prop.regions))
             if not len(clauses):
                 continue
@@ -193,8 +255,9 @@ class AutoRun(Run):
             rows = np.arange(len(clauses.rows.constant))
             asked = clauses.specification(rows, np.zeros(len(rows), np.int64))
             tree = ReluBranching(CaseWalk(made, asked), clauses, self._memory)
-            tree.round(self._check)
-            self.trees.append(tree)
+            if state is None:
+                tree.round(self._check)
+            self.trees.append(self._restored(tree, state))
             self._take_over(tree)
 
     def _grow(self, most: int) -> Counterexample | None:
@@ -218,15 +281,19 @@ class AutoRun(Run):
 
     def _inputs(self) -> InputBranching | None:
         """The boxes of all that is open; None where no row could close any."""
+        state = self.waiting[0] if self.waiting else None
         left = np.flatnonzero(~self.proved).astype(np.int64)
+        left = left if state is None else self._targets_of(state)
         clauses = Clauses.of(self.targets, left, len(self.prop.regions))
         if not len(clauses):
             return None
         witnesses = Witnesses(clauses, self.search if self.attack else None)
         self.used.append("branching on inputs")
-        return InputBranching(
+        tree = InputBranching(
             self.net, self.prop.box(), clauses, self._options("crown"), witnesses, self._memory
         )
+        self._restored(tree, state)
+        return tree
 
     def _rounds(self, most: int) -> Counterexample | None:
         """Rounds of input splitting: so many, or until all is closed or the time is out."""
@@ -243,6 +310,8 @@ class AutoRun(Run):
                 self.progress(tree.progress())
                 found = tree.round(self._check)
                 number += 1
+                if self.file is not None and self.file.due:
+                    self._keep()
                 if found is not None:
                     return found
         finally:
@@ -264,4 +333,5 @@ class AutoRun(Run):
 
     def _result(self, found: Counterexample | None, tried: int, cut: bool) -> Result:
         result = super()._result(found, tried, cut)
+        self._keep()
         return replace(result, branched=self.branched, phases=tuple(self.phases))

@@ -47,6 +47,8 @@ class VerifyOptions(TypedDict, total=False):
     progress: Progress | None
     streaming: StreamingConfig | None
     branch: str
+    save_open: str | Path | None
+    resume: str | Path | None
 
 
 @overload
@@ -75,6 +77,8 @@ def verify(
     progress: Progress | None = None,
     streaming: StreamingConfig | None = None,
     branch: str = "auto",
+    save_open: str | Path | None = None,
+    resume: str | Path | None = None,
 ) -> Result | list[Result]:
     """Decide whether any input of the property's regions reaches its unsafe set.
 
@@ -95,6 +99,9 @@ def verify(
         explain: say where looseness and time went. threads: at most so many.
         progress: is told what happens. branch: what method "auto" splits: "input", "relu",
             "none", or "auto" for what suits the network.
+        save_open: a file for what branch and bound has open, written now and then and at the end.
+        resume: the one of a run that was cut short, to go on there. Both are of one property and of
+            a network that was read from a file.
 
     Raises:
         PropertyError: the property does not fit the network.
@@ -111,12 +118,17 @@ def verify(
     refuse_guarantee(network, guarantee)
     if memory is not None:
         streaming = replace(streaming or StreamingConfig(), max_memory_bytes=memory_bytes(memory))
+    several = isinstance(prop, list | tuple)
+    if (save_open, resume) != (None, None) and (known != "auto" or several):
+        raise UsageError("save_open= and resume= are for method auto and one property")
 
     def one(asked: Asked, start: float) -> Result:
         fitting = _fitting(asked, network)
         kinds = AutoRun if known == "auto" else Run
         run = kinds(network, fitting, known, guarantee, kind, timeout, start, progress)
         run.branch, run.streaming = branch, streaming
+        if isinstance(run, AutoRun):
+            run.keep_open(save_open, resume)
         try:
             return run.decide(attack, explain, seed)
         except ResourceError:

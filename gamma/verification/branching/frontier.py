@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +71,10 @@ class Frontier:
         self._count += more
         self.full |= self.nbytes > self.most_bytes
 
+    def everything(self) -> Items:
+        """All columns of all open sub-problems (views)."""
+        return {name: self[name] for name in self._columns}
+
     def take(self, count: int) -> Items:
         """Remove up to ``count`` sub-problems and return them."""
         count = min(count, self._count)
@@ -87,6 +91,41 @@ class Frontier:
             column[holes] = column[movers]
         self._count = left
         return items
+
+
+class Column(NamedTuple):
+    """What a column of a stored frontier must be: dtype, width (None: any, -1: no second axis), and
+    the ends of its values."""
+
+    dtype: str
+    width: int | None
+    low: Any
+    high: Any
+
+
+def fitting(items: Mapping[str, Array], columns: Mapping[str, Column]) -> Items:
+    """Stored columns, checked. Raises ValueError that names a column which does not fit."""
+    if set(items) != set(columns):
+        raise ValueError(f"the columns {', '.join(sorted(set(items) ^ set(columns)))[:80]}")
+    count = len(items["bound"]) if items["bound"].ndim else 0
+    for name, (dtype, width, low, high) in columns.items():
+        column = items[name]
+        fits = column.dtype == dtype and column.ndim == (1 if width == -1 else 2)
+        fits = fits and len(column) == count
+        fits = fits and (width in (None, -1) or column.shape[1] == width)
+        if not fits or not ((column >= low) & (column <= high)).all():
+            raise ValueError(f"column {name}")
+    return dict(items)
+
+
+def stored(items: Mapping[str, Array], kind: str) -> Items:
+    """Columns under names that say what they are of."""
+    return {f"{kind}.{name}": column for name, column in items.items()}
+
+
+def named(state: Mapping[str, Array], kind: str) -> Items:
+    """The columns that `stored` put under ``kind``."""
+    return {n.partition(".")[2]: a for n, a in state.items() if n.partition(".")[0] == kind}
 
 
 def chosen(items: Mapping[str, Array], which: Array) -> Items:

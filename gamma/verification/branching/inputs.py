@@ -21,7 +21,16 @@ from gamma.runtime import workers
 from gamma.tensor.box import Box
 from gamma.verification.branching.clauses import Bool, Clauses, Float64
 from gamma.verification.branching.clipping import Cuts, least
-from gamma.verification.branching.frontier import Frontier, Items, chosen, joined
+from gamma.verification.branching.frontier import (
+    Column,
+    Frontier,
+    Items,
+    chosen,
+    fitting,
+    joined,
+    named,
+    stored,
+)
 from gamma.verification.branching.halving import Halved, halve
 from gamma.verification.branching.witness import Witnesses
 from gamma.verification.result import Branched, Counterexample
@@ -143,6 +152,50 @@ class InputBranching:
             rest = Cuts(a[:, fixed], c[:, fixed], constant, strict, begin)
             constant = least(rest, low[:, fixed][of], high[:, fixed][of])
         return found.lower, Cuts(a[:, self.free], c[:, self.free], constant, strict, begin)
+
+    # --- in a file, and from there ----------------------------------------------------------------
+
+    def state(self) -> Items:
+        """All that another `InputBranching` of the same question needs to go on."""
+        counts = [self.bounded, self.depth, self.batch, self.chunk, self.frontier.full]
+        left = stored(joined(self.stuck), "stuck") if self.stuck else {}
+        found = {"target": self.clauses.target, "counts": np.array(counts, np.int64)}
+        return found | left | stored(self.frontier.everything(), "open")
+
+    def restore(self, state: Items) -> None:
+        """Go on from a `state`. Raises ValueError for what does not fit."""
+        counts = state["counts"].tolist()
+        self.bounded, self.depth, self.batch, self.chunk, full = map(int, counts)
+        if min(self.bounded, self.depth, self.batch - 1, self.chunk - 1) < 0:
+            raise ValueError("counts")
+        self.frontier.full = bool(full)
+        kept = self._fitting(named(state, "open"))
+        self.frontier.take(len(self.frontier))
+        self.frontier.push(kept)
+        left = named(state, "stuck")
+        self.stuck = [self._fitting(left)] if left else []
+
+    def _fitting(self, items: Items) -> Items:
+        """Boxes inside their regions, with clauses of these."""
+        free, (low, high) = len(self.free), self.root
+        columns = {
+            "lower": Column("float64", free, -np.inf, np.inf),
+            "upper": Column("float64", free, -np.inf, np.inf),
+            "region": Column("int64", -1, 0, len(low) - 1),
+            "open": Column("bool", self.clauses.slots.shape[1], False, True),
+            "bound": Column("float64", -1, -np.inf, np.inf),
+            "depth": Column("int16", -1, 0, 32767),
+        }
+        items = fitting(items, columns)
+        low, high = (e[items["region"]][:, self.free] for e in (low, high))
+        inside = (items["lower"] >= low) & (items["upper"] <= high)
+        known = self.clauses.slots[items["region"]] >= 0
+        if (
+            not (inside & (items["lower"] <= items["upper"])).all()
+            or (items["open"] & ~known).any()
+        ):
+            raise ValueError("boxes outside their regions")
+        return items
 
     # --- what is known so far ---------------------------------------------------------------------
 

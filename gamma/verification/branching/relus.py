@@ -16,7 +16,16 @@ from gamma.propagate.blocks import row_cost
 from gamma.propagate.cases import Cases, CaseWalk
 from gamma.runtime import workers
 from gamma.verification.branching.clauses import Array, Bool, Clauses, Float64
-from gamma.verification.branching.frontier import Frontier, Items, chosen
+from gamma.verification.branching.frontier import (
+    Column,
+    Frontier,
+    Items,
+    chosen,
+    fitting,
+    joined,
+    named,
+    stored,
+)
 from gamma.verification.result import Branched, Counterexample
 from gamma.verification.targets import Int64
 
@@ -194,6 +203,55 @@ class ReluBranching:
         best = np.where(tried >= 0, score, -np.inf).argmax(axis=1)
         each = np.arange(count)
         return tried[each, best], bounds[each, best]
+
+    # --- in a file, and from there ----------------------------------------------------------------
+
+    def state(self) -> Items:
+        """All that another `ReluBranching` of the same question needs to go on."""
+        counts = [self.bounded, self.depth, self.batch, self.chunk, self.frontier.full]
+        found = {"target": self.clauses.target, "counts": np.array(counts, np.int64)}
+        found["relus"] = np.stack((self.walk.layer, self.walk.place))
+        left = stored(joined([self._widened(i) for i in self.stuck]), "stuck") if self.stuck else {}
+        return found | left | stored(self.frontier.everything(), "open")
+
+    def restore(self, state: Items) -> None:
+        """Go on from a `state`. Raises ValueError for what does not fit."""
+        if not np.array_equal(state["relus"], np.stack((self.walk.layer, self.walk.place))):
+            raise ValueError("the ReLUs that cross 0")
+        counts = state["counts"].tolist()
+        self.bounded, self.depth, self.batch, self.chunk, full = map(int, counts)
+        if min(self.bounded, self.depth, self.batch - 1, self.chunk - 1) < 0:
+            raise ValueError("counts")
+        self.frontier.full, self.started = bool(full), True
+        for kind in ("open", "stuck"):
+            items = named(state, kind)
+            if items and kind == "open":
+                self.frontier.push(self._fitting(items))
+            elif items:
+                self.stuck.append(self._fitting(items))
+
+    def _fitting(self, items: Items) -> Items:
+        """Cases of clauses that are asked about, with assumptions on ReLUs that cross 0."""
+        last = self.walk.relus - 1
+        columns = {
+            "clause": Column("int64", -1, 0, len(self.clauses) - 1),
+            "question": Column("int64", -1, 0, len(self.clauses.rows.constant) - 1),
+            "bound": Column("float64", -1, -np.inf, np.inf),
+            "depth": Column("int16", -1, 0, 32767),
+            "relu": Column("int32", None, -1, last),
+            "sign": Column("int8", items["relu"].shape[-1], -1, 1),
+            "beta": Column("float32", items["relu"].shape[-1], 0, np.finfo(np.float32).max),
+            "slope": Column("float16", self.walk.relus, 0, 1),
+            "tried": Column("int32", TRIED, -1, last),
+        }
+        items = fitting(items, columns)
+        first = self.clauses.start[items["clause"]]
+        own = (items["question"] >= first) & (
+            items["question"] < self.clauses.start[items["clause"] + 1]
+        )
+        if not own.all() or ((items["relu"] >= 0) != (items["sign"] != 0)).any():
+            raise ValueError("cases of other clauses")
+        return items
 
     # --- what is known so far ---------------------------------------------------------------------
 
