@@ -47,6 +47,7 @@ fuzz: $(STAMP)
 nightly: $(STAMP)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.nightly_exact
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.nightly_resume
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.nightly_decisions
 
 mutation: $(STAMP)
 	$(BIN)/python tests/exact/mutation.py
