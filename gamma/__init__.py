@@ -7,6 +7,7 @@
     res = gamma.verify(net, prop, timeout=60)           a Result with a three-valued verdict
     gamma.save(net, "model.safetensors")
     model = gamma.open_model("folder or .gguf")         a language model: .embed(ids), .network(n)
+    res = gamma.cosine(net, box, 0.99)                  outputs that point where the centre's does
     ext = gamma.extremes(net, box, gap=0.01)            every output's range, proved and reached
     rng = gamma.ranges(model)                           every activation's range, for every prompt
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from gamma.propagate import linear_bounds as linear_bounds
     from gamma.tensor.bounded import BoundedTensor as BoundedTensor
     from gamma.tensor.box import Box as Box
+    from gamma.verification.cosine import cosine as cosine
     from gamma.verification.extremes import Extremes as Extremes
     from gamma.verification.extremes import extremes as extremes
     from gamma.verification.ranges import Ranges as Ranges
@@ -66,6 +68,7 @@ _HOME = {
     "BoundedTensor": "gamma.tensor.bounded",
     "Box": "gamma.tensor.box",
     "Counterexample": "gamma.verification.result",
+    "cosine": "gamma.verification.cosine",
     "Extremes": "gamma.verification.extremes",
     "extremes": "gamma.verification.extremes",
     "Ranges": "gamma.verification.ranges",

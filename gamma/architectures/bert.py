@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from gamma.architectures.layers import ACTIVATIONS, Layers
-from gamma.architectures.registry import GGUF, Architecture, Transformer
+from gamma.architectures.layers import ACTIVATIONS, Layers, Pooling
+from gamma.architectures.registry import GGUF, SENTENCE, Architecture, Transformer
 from gamma.architectures.settings import Settings
 from gamma.architectures.tensors import Need
 from gamma.errors import UsageError
@@ -39,7 +39,7 @@ def read(s: Settings, form: str) -> Transformer:
     """Hyper-parameters from config.json or GGUF metadata."""
     if form == GGUF:
         s.refuse("attention.causal", [False], "BERT with a causal mask")
-        s.get("pooling_type")  # what is made of the hidden states, not how they come about
+        pooling = gguf_pooling(s.get("pooling_type"))
         s.constant("activation", "gelu")
         activation, types = ACTIVATIONS["gelu"], 0
         keys = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
@@ -54,6 +54,7 @@ def read(s: Settings, form: str) -> Transformer:
         activation = s.choice("activation", ACTIVATIONS, "hidden_act")
         vocabulary = s.whole("vocabulary", "vocab_size")
         types = s.whole("types", "type_vocab_size")
+        pooling = Pooling(problem="there is no modules.json beside it; take another output")
     layers, hidden, inner, heads = (
         s.whole(name, key)
         for name, key in zip(("layers", "hidden", "inner", "heads"), keys, strict=True)
@@ -71,7 +72,17 @@ def read(s: Settings, form: str) -> Transformer:
         vocabulary=vocabulary,
         activation=activation,
         types=types,
+        pooling=pooling,
     )
+
+
+def gguf_pooling(stated: object) -> Pooling:
+    """What llama.cpp makes of the states; it may divide by the norm when it runs, the file is
+    silent about that."""
+    kinds = {1: "mean", 2: "first", 3: "last"}
+    if type(stated) is int and stated in kinds:
+        return Pooling(kinds[stated])
+    return Pooling(problem=f"bert.pooling_type is {str(stated)[:20]}, expected 1, 2 or 3")
 
 
 def needs(c: Transformer) -> list[Need]:
@@ -131,6 +142,11 @@ def pooled(net: Layers, c: Transformer, x: int) -> int:
     return net.add(Tanh(), net.dense(net.at(x, 0), "pooler"), name="pooler_output")
 
 
+def sentence(net: Layers, c: Transformer, x: int) -> int:
+    """The sentence embedding as the model's folder says, (hidden,)."""
+    return net.pooled(x, c.pooling)
+
+
 BERT = Architecture(
     name="bert",
     title="BERT encoders (MiniLM)",
@@ -142,6 +158,6 @@ BERT = Architecture(
     left_out=re.compile(r"embeddings\.position_ids|cls\..*|classifier\..*"),
     embed=embed,
     block=block,
-    outputs={"last_hidden_state": hidden, "pooler_output": pooled},
+    outputs={"last_hidden_state": hidden, "pooler_output": pooled, SENTENCE: sentence},
     prefixes=("", "bert."),
 )

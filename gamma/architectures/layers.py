@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gamma.architectures.rope import Rope, amplified, rotary
 from gamma.architectures.tensors import Tensors
-from gamma.errors import FormatError
+from gamma.errors import FormatError, UsageError
 from gamma.network.graph import Builder
 from gamma.ops import (
     Add,
@@ -26,6 +26,7 @@ from gamma.ops import (
     MatMul,
     Mul,
     Normalize,
+    ReduceSum,
     Relu,
     Reshape,
     Scale,
@@ -51,6 +52,21 @@ ACTIVATIONS: dict[str, Operator] = {
     "swish": Silu(),
 }
 """Names in config.json, but no variant that differs from these by the digits of a constant."""
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How a sentence embedding is made of the last hidden states.
+
+    Attributes:
+        kind: "mean" over the positions, their "first" or "last"; empty where gamma makes none.
+        normalised: it is divided by its Euclidean norm.
+        problem: why gamma makes none.
+    """
+
+    kind: str = ""
+    normalised: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +125,26 @@ class Layers:
         width = self.width(x)[1]
         index = np.arange(position * width, (position + 1) * width)
         return self.add(Gather(index, (width,)), x)
+
+    def pooled(self, x: int, pooling: Pooling | None) -> int:
+        """One vector (width,) of states (positions, width): a sentence embedding.
+
+        Raises UsageError where the file does not say how, or says what gamma does not make.
+        """
+        if pooling is None or not pooling.kind:
+            why = pooling.problem if pooling else "nothing says how it is made"
+            raise UsageError(f"{self.tensors.path}: no sentence embedding: {why}")
+        positions = self.width(x)[0]
+        if pooling.kind == "mean":
+            rounded = 0.0 if positions & (positions - 1) == 0 else 2.0**-53
+            mean = ReduceSum((0,), False, 1 / positions, rounded)
+            x = self.add(mean, x, name="pooled_states")
+        else:
+            x = self.at(x, 0 if pooling.kind == "first" else positions - 1)
+        if not pooling.normalised:
+            return x
+        # x/‖x‖ is √d times less than x over its root mean square.
+        return self.add(root_scale(self.width(x)[0]), self.add(Normalize(-1, 0.0, False), x))
 
     def heads(self, x: int, count: int) -> int:
         """(positions, count · size) as (positions, count, size)."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gamma.architectures.layers import Layers
+from gamma.architectures.layers import Layers, Pooling
 from gamma.architectures.rope import Rope
 from gamma.architectures.settings import Settings
 from gamma.architectures.tensors import Need
@@ -21,6 +21,8 @@ from gamma.errors import UnsupportedError
 from gamma.ops.base import Operator
 
 GGUF, FOLDER = "GGUF", "config.json"
+SENTENCE = "sentence_embedding"
+"""The output of models that make one vector of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Transformer:
         form: which file it was, `GGUF` or `FOLDER`.
         biases: layers of a block that have a bias for certain.
         bands: of a spectrogram, where that is the input.
+        pooling: what is made of the states of a sentence.
     """
 
     layers: int
@@ -59,6 +62,7 @@ class Transformer:
     types: int = 0
     bands: int = 0
     biases: frozenset[str] = frozenset()
+    pooling: Pooling | None = None
 
     @property
     def gguf(self) -> bool:

@@ -78,14 +78,19 @@ def read_question(args: argparse.Namespace, net: Network) -> Property:
         low, high = (read_npy(Path(path), net.input_shape) for path in args.box)
         prop = between(low, high)
     else:
-        zeros = args.input == "zeros"
-        x = np.zeros(net.input_shape) if zeros else read_npy(Path(args.input), net.input_shape)
-        prop = around(x, args.epsilon, args.norm, args.clip)
+        prop = around(given_input(args, net), args.epsilon, args.norm, args.clip)
     if label is None:
         return prop
     if not label.isdecimal():
         raise UsageError(f"--label {label[:40]!r}: expected a class, a whole number from 0")
     return replace(prop, label=int(label)).resolve(outputs, net.batch_hint)
+
+
+def given_input(args: argparse.Namespace, net: Network) -> npt.NDArray[Any]:
+    """The input of --input."""
+    if args.input == "zeros":
+        return np.zeros(net.input_shape)
+    return read_npy(Path(args.input), net.input_shape)
 
 
 def _check_inputs(prop: Property, net: Network) -> None:

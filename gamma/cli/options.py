@@ -266,6 +266,8 @@ def _inputs(parser: argparse.ArgumentParser, label: bool) -> None:
     )
     if label:
         what.add_argument("--label", metavar="K", help="prove that class (or token) K wins")
+        text = "prove that outputs (sentence embeddings) have this cosine with the centre's"
+        what.add_argument("--cosine", type=values.cosine, metavar="C", help=text)
     _prompt(parser, axis=not label)
 
 

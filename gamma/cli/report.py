@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from gamma.cli import picture
 from gamma.cli.options import in_options
+from gamma.tensor.rounding import fraction_up
 from gamma.verification.result import Branched, Counterexample, Margin, Result
 
 ROWS = 14
@@ -20,6 +22,10 @@ HEADLINES = {
     "unknown": "UNKNOWN   neither proved nor refuted",
     "timeout": "TIMEOUT   the time ran out before an answer",
 }
+COSINES = {
+    "verified": "VERIFIED  every output has a cosine of at least {} with the centre's",
+    "violated": "VIOLATED  an output has a cosine below {} with the centre's",
+}
 INTERRUPTED = "INTERRUPTED  before an answer"
 BRANCHED = {"input": ("boxes", "input volume"), "relu": ("cases", "tree of cases")}
 
@@ -29,7 +35,9 @@ def text(result: Result, explain: bool = False) -> str:
     lines = [_headline(result)]
     if result.counterexample is not None:
         lines += ["", *witness(result.counterexample)]
-    if result.margins and result.counterexample is None:
+    if result.cosine is not None:
+        lines += ["", *cosine(result.cosine)]
+    elif result.margins and result.counterexample is None:
         lines += ["", *margins(result)]
     lines += [*blocks(result), "", *facts(result)]
     if explain and result.explain:
@@ -40,11 +48,26 @@ def text(result: Result, explain: bool = False) -> str:
 def _headline(result: Result) -> str:
     """The verdict; of one that was cut short what is proved so far."""
     if not result.interrupted and result.verdict != "timeout":
+        if result.cosine is not None and result.verdict in COSINES:
+            return COSINES[result.verdict].format(f"{result.cosine['asked']:.9g}")
         return HEADLINES[result.verdict]
     if result.branched is not None and result.branched.open:
         how = "INTERRUPTED  " if result.interrupted else "TIMEOUT   "
         return how + _share(result.branched)
     return INTERRUPTED if result.interrupted else HEADLINES["timeout"]
+
+
+def cosine(found: dict[str, Any]) -> list[str]:
+    """What is proved of the cosine, and the least that was seen."""
+    lower, distance, seen = found["lower"], found["distance"], found["least_found"]
+    apart = picture.above(fraction_up(1 - Fraction(lower)))
+    proved = f"at least {picture.below(lower)} for every input (1 - cosine at most {apart})"
+    lines = [f"  cosine     {proved if lower > -1 else 'nothing proved'}"]
+    if math.isfinite(distance):
+        length = picture.number(found["norm"])
+        away = f"at most {picture.above(distance)} from the centre's, whose length is {length}"
+        lines.append(f"  outputs    {away}")
+    return lines if seen is None else [*lines, f"  seen       {seen:.9g}, of the points tried"]
 
 
 def margins(result: Result) -> list[str]:

@@ -76,6 +76,13 @@ def ratio(text: str) -> float:
     return value
 
 
+def cosine(text: str) -> Fraction:
+    value = exact(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: expected above 0 and at most 1")
+    return value
+
+
 def whole(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise argparse.ArgumentTypeError(f"{shown(text)!r}: expected a whole number from 0")

@@ -6,7 +6,7 @@ import argparse
 import time
 from dataclasses import replace
 
-from gamma.cli import bounds, prompts, ranges
+from gamma.cli import bounds, cosine, prompts, ranges
 from gamma.cli.inputs import network_and_question
 from gamma.cli.options import check_combination, in_options, streaming
 from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver
@@ -29,14 +29,22 @@ def run(args: argparse.Namespace) -> int:
     if args.ranges is not None:
         return _ranges(args, form)
     check_combination(args)
+    start = time.perf_counter()
+    limit = AUTO_SECONDS if args.timeout is None and args.method == "auto" else args.timeout
+    if args.cosine is not None:
+        result = cosine.decide(args)
+        spent = {**result.seconds, "total": time.perf_counter() - start}
+        result = replace(result, seconds=spent, limit=limit)
+        deliver(render(result, form, args.explain), args.output)
+        return STATUS[result.verdict]
     if args.property is None and args.label is None:
         if form == "vnncomp" or not prompts.asked(args):
             raise UsageError(
-                f"{NOTHING}: give --label K or --property FILE; gamma bounds prints the bounds"
+                f"{NOTHING}: give --label K, --cosine C or --property FILE; gamma bounds prints "
+                "the bounds"
             )
         args.method = "crown" if args.method == "auto" else args.method
         return bounds.deliver_bounds(args, form, f"{NOTHING}: there is no --label")
-    start = time.perf_counter()
     asked = network_and_question(args)
     try:
         result = decide(args, asked.network, asked.property, start)
@@ -47,8 +55,6 @@ def run(args: argparse.Namespace) -> int:
     read = time.perf_counter() - start - asked.seconds - result.seconds["total"]
     seconds = {"load": asked.seconds, "property": max(read, 0.0), **result.seconds}
     seconds["total"] = time.perf_counter() - start
-    default = AUTO_SECONDS if args.method == "auto" else None
-    limit = default if args.timeout is None else args.timeout
     notes = tuple(map(in_options, result.notes))
     result = replace(result, seconds=seconds, notes=notes, limit=limit)
     deliver(render(result, form, args.explain), args.output)

@@ -87,11 +87,12 @@ def open_folder(path: str | Path) -> ModelFolder:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The object in a config.json. FormatError when there is none."""
-    return _object(path, CONFIG_LIMIT)
+    found: dict[str, Any] = read_json(path, CONFIG_LIMIT, dict)
+    return found
 
 
-def _object(path: Path, limit: int) -> dict[str, Any]:
-    """The JSON object in a file of at most ``limit`` bytes."""
+def read_json(path: Path, limit: int, kind: type) -> Any:
+    """The JSON object (``kind`` dict) or array (list) in a file of at most ``limit`` bytes."""
     try:
         with open_regular(path) as stream:
             text = stream.read(limit + 1)
@@ -100,14 +101,14 @@ def _object(path: Path, limit: int) -> dict[str, Any]:
     if len(text) > limit:
         raise FormatError.at(path, "", f"has more than {limit} bytes")
     found = parse_json(path, "", text)
-    if not isinstance(found, dict):
-        raise FormatError.at(path, "", "expected a JSON object")
+    if not isinstance(found, kind):
+        raise FormatError.at(path, "", f"expected a JSON {'object' if kind is dict else 'array'}")
     return found
 
 
 def _sharded(path: Path) -> dict[str, TensorFile]:
     where = path / INDEX
-    places = _object(where, INDEX_LIMIT).get("weight_map")
+    places = read_json(where, INDEX_LIMIT, dict).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise FormatError.at(where, "weight_map", "expected an object of tensor names and files")
     for name, file in places.items():

@@ -6,13 +6,14 @@ Which network it is, and every hyper-parameter, is what config.json or the GGUF 
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gamma.architectures.model import Model
-from gamma.architectures.registry import FOLDER, GGUF, find
+from gamma.architectures.registry import FOLDER, GGUF, SENTENCE, find
 from gamma.architectures.settings import HARMLESS_GGUF, Settings
 from gamma.architectures.tensors import Tensors, match
 from gamma.errors import FormatError, UnsupportedError, UsageError
@@ -23,6 +24,7 @@ from gamma.formats.gguf import ArrayValue, GgufFile, open_gguf
 from gamma.formats.gguf.pieces import TOKENS
 from gamma.formats.gguf.tokenizer import encode as gguf_encode
 from gamma.formats.safetensors import open_tensors
+from gamma.formats.sentence import read_pooling
 from gamma.formats.spelled import KEY
 from gamma.formats.tokens import TOKENIZER
 from gamma.network.graph import Source
@@ -127,6 +129,9 @@ def _opened(
 ) -> Model:
     config = record.read(settings, form)
     settings.finish()
+    if form == FOLDER and SENTENCE in record.outputs:
+        pooling = read_pooling(settings.path.parent)
+        config = config if pooling is None else replace(config, pooling=pooling)
     if config.layers > len(source):  # before a list of their names is made
         where = settings.ready["layers"][1]
         raise FormatError.at(

@@ -14,6 +14,9 @@ from gamma.network.graph import Network
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.asked import deadline_of
+from gamma.propagate.caps import block_table, norm_caps
+from gamma.propagate.choosing import own_threads
+from gamma.propagate.domain import Domain
 from gamma.propagate.options import DType, options_of
 from gamma.propagate.rows.descend import Tape
 from gamma.propagate.walks import Walk, walk
@@ -62,6 +65,7 @@ def linear_bounds(
     slopes: Mapping[str, NodeSlopes] | None = None,
     timeout: float | None = None,
     deadline: float | None = None,
+    blocks: list[dict[str, Any]] | None = None,
 ) -> LinearBounds:
     """Certified linear bounds of every output (CROWN's rows with all their rounding charged).
 
@@ -69,7 +73,8 @@ def linear_bounds(
         at: "input", or the name of a node that every path to the output passes.
         method: "crown-ibp", "crown" or "alpha" (how the bounds of inner nodes are found).
         slopes: node name -> slopes of its lines, one table per box; any finite numbers are valid.
-            Other arguments as in `gamma.bounds`.
+        blocks: filled with the table of a language model's blocks. Other arguments as in
+            `gamma.bounds`.
 
     Raises:
         UsageError: a method without rows, a name that is no such node.
@@ -81,14 +86,17 @@ def linear_bounds(
     many = box.batched(net.input_shape)
     stop = _node(net, at)
     start = alpha_walk if method == "alpha" else walk
-    made = start(net, many, options, slopes=_by_index(net, slopes))
+    caps = norm_caps(net, many, guarantee, False, options.deadline)
     index = net.output
     size = net.nodes[index].size
     boxes, neurons = np.divmod(np.arange(len(many.lower) * size), size)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), own_threads(net, method):
+        made = start(net, Domain(many, caps), options, slopes=_by_index(net, slopes))
         parts = made.in_blocks(
             index, len(boxes), lambda b: _rows(made, index, boxes[b], neurons[b], stop), 2
         )
+    if blocks is not None:
+        blocks[:] = block_table(net, made.bounds, caps)
     low, below, high, above = (np.concatenate(each) for each in zip(*parts, strict=True))
     single = many.shape != box.shape and len(many.lower) == 1
     shape = (size,) if single else (len(many.lower), size)

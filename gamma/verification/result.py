@@ -146,6 +146,7 @@ class Result:
     branched: Branched | None = None
     phases: tuple[Phase, ...] = ()
     limit: float | None = None
+    cosine: dict[str, float | None] | None = None
     interrupted: bool = False
     reached: dict[str, Any] | None = None
 
@@ -233,6 +234,7 @@ class Result:
             "blocks": [_row(block) for block in self.blocks],
             "dtype": self.dtype,
             "notes": list(self.notes),
+            "cosine": None if self.cosine is None else _row(self.cosine),
             "branching": None if self.branched is None else self.branched.to_dict(),
             "phases": [phase.to_dict() for phase in self.phases],
             "explain": self.explain,

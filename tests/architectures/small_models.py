@@ -262,7 +262,9 @@ def _gguf_scaling(writer: GGUFWriter, c: dict[str, Any]) -> None:
         writer.add_rope_scaling_orig_ctx_len(plan["original_max_position_embeddings"])
 
 
-def gguf(path: Path, c: dict[str, Any], seed: int = 0, scale: float = 0.6) -> Small:
+def gguf(
+    path: Path, c: dict[str, Any], seed: int = 0, scale: float = 0.6, pooling: int | None = None
+) -> Small:
     """A GGUF file of a decoder or a BERT, as llama.cpp's converter writes it."""
     arch, tensors = c["model_type"], weights(c, seed, scale)
     hidden = c.get("hidden_size", c.get("n_embd"))
@@ -281,6 +283,8 @@ def gguf(path: Path, c: dict[str, Any], seed: int = 0, scale: float = 0.6) -> Sm
         writer.add_layer_norm_eps(c.get("layer_norm_eps", c.get("layer_norm_epsilon")))
     if c.get("rope_scaling"):
         _gguf_scaling(writer, c)
+    if pooling is not None:
+        writer.add_uint32(f"{arch}.pooling_type", pooling)
     if "head_dim" in c:
         writer.add_key_length(c["head_dim"])
         writer.add_value_length(c["head_dim"])

@@ -14,6 +14,7 @@ from gamma.cli.main import main
 from gamma.formats.model import open_model
 from tests.architectures import small_models
 from tests.architectures.small_models import BERT, GPT2, QWEN3, WHISPER
+from tests.architectures.test_sentences import sentence_folder
 
 SET = ("--epsilon", "1e-6", "--method", "ibp")
 
@@ -146,6 +147,44 @@ def test_nothing_to_prove_gives_the_bounds(
 ) -> None:
     status, out, _ = run(capsys, "verify", folder / "qwen3.gguf", "--ids", "1,2", *SET)
     assert status == 0 and "nothing to prove" in out and "BOUNDS" in out
+
+
+def test_cosine_of_sentence_embeddings(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    """Verified near the prompt, refuted by a witness far from it; JSON has the proved bound."""
+    pooled = {"pooling_mode_mean_tokens": True}
+    sentence_folder(tmp_path / "m", pooled, "Pooling", "Normalize")
+    asked = (tmp_path / "m", "--ids", "3,7", "--cosine", "0.99", "--epsilon")
+    status, out, err = run(capsys, "verify", *asked, "1e-5")
+    assert status == 0 and out.startswith("VERIFIED  every output has a cosine of at least 0.99")
+    status, out, err = run(capsys, "verify", *asked, "0.5", "--json")
+    found = json.loads(out)
+    assert status == 3 and found["verdict"] == "violated" and found["cosine"]["asked"] == 0.99
+    x = np.array(found["counterexample"]["x"])
+    model = open_model(tmp_path / "m")
+    prompt = model.embed([3, 7])
+    assert abs(x - prompt.ravel()).max() <= 0.5
+    net = model.network(2, output="sentence_embedding")
+    u, v = (net.forward(p.reshape(2, 16), np.float64) for p in (prompt, x))
+    assert u @ v < 0.99
+    status, out, err = run(capsys, "verify", *asked[:-1], "--to", "5", "--positions", "1", "--json")
+    assert status in (0, 3, 4) and json.loads(out)["cosine"]["lower"] < 1
+    gpt2 = (folder / "gpt2", "--ids", "1,2", "--epsilon", "1e-6", "--cosine", "0.9")
+    status, out, err = run(capsys, "verify", *gpt2)
+    assert status == 2 and "--output-name: logits, last_hidden_state" in err
+    status, out, err = run(capsys, "verify", *gpt2, "--output-name", "last_hidden_state")
+    assert status == 0
+    for more, message in (
+        (("--label", "3"), "--cosine and --label exclude"),
+        (("--stream",), "--cosine and --stream exclude"),
+        (("--format", "vnncomp"), "needs --property or --label"),
+        (("--clip", "-9", "9", "--output-name", "last_hidden_state"), "of a prompt's embeddings"),
+    ):
+        status, out, err = run(capsys, "verify", *gpt2, *more)
+        assert status == 2 and message in err
+    status, out, err = run(capsys, "verify", folder / "bert", *gpt2[1:])
+    assert status == 2 and "no modules.json" in err
 
 
 IDS = ("--ids", "1,2")

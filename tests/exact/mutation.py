@@ -40,6 +40,7 @@ TESTS = (
     "tests/exact/test_ranges.py",
     "tests/propagate/ranges/test_range_walk.py",
     "tests/verify/branching",
+    "tests/verify/test_cosine.py",
 )
 
 
@@ -80,6 +81,16 @@ V, H = (f"verification/branching/{name}.py" for name in ("clipping", "halving"))
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 
 MUTANTS = (
+    Mutant("DISTANCE.CENTRE", "propagate/distance.py", "total + terms * (", "total + 0.0 * ("),
+    Mutant("DISTANCE.APART", "propagate/distance.py", "above + apart *", "above + 0.0 *"),
+    Mutant("DISTANCE.REST", "propagate/distance.py", "(moved + error)", "(moved + 0.0)"),
+    Mutant(
+        "ANGLE.REACH",
+        "verification/angles.py",
+        "Fraction(distance) + Fraction(own)",
+        "Fraction(distance)",
+    ),
+    Mutant("ANGLE.ABOVE", "verification/angles.py", "+ a * high_v + b * high_u", "+ b * high_u"),
     Mutant("INTERVAL.CENTRE", I, "noise = g * (size + offset_size) +", "noise ="),
     Mutant("INTERVAL.SCALE", I, "+ op.uncertainty * size +", "+"),
     Mutant("INTERVAL.SHIFT", I, "+ op.offset_uncertainty + _TINY", "+ _TINY"),
