@@ -1,6 +1,7 @@
 """Bounds of one node over a batch of boxes: what operators take and return.
 
-All arrays are float64 (batch, *node shape); a walk owns them, nodes hold nothing.
+All arrays are float64 (batch, *node shape); a walk owns them, nodes hold nothing. Bounds that a
+walk made are read-only: to tighten them makes new arrays.
 """
 
 from __future__ import annotations
@@ -88,6 +89,13 @@ class NodeBounds:
         """Whether some end is infinite."""
         return not (np.isfinite(self.lower).all() and np.isfinite(self.upper).all())
 
+    def frozen(self) -> NodeBounds:
+        """Itself, its arrays read-only from here on: what a walk proved stays what it proved."""
+        for array in (self.lower, self.upper, self.centre, self.spread, self.noise):
+            if array is not None:
+                array.flags.writeable = False
+        return self
+
     def reset(self) -> None:
         """The bounds were changed: forget what was computed from them."""
         self._radius = self._mass = None
@@ -97,7 +105,7 @@ class NodeBounds:
         low, high = np.maximum(self.lower, lower), np.minimum(self.upper, upper)
         check_order(low, high, where)
         self.lower, self.upper = low, high
-        self.reset()
+        self.frozen().reset()
 
     def tighten(
         self, boxes: Indices, neurons: Indices, lower: Float64, upper: Float64, where: str
@@ -109,7 +117,7 @@ class NodeBounds:
         high[at] = upper = np.minimum(high[at], upper)
         check_order(lower, upper, where)
         self.lower, self.upper = low.reshape(shape), high.reshape(shape)
-        self.reset()
+        self.frozen().reset()
 
 
 def clean(lower: Float64, upper: Float64, where: str) -> tuple[Float64, Float64]:

@@ -111,6 +111,7 @@ def lower_bounds(
     result.used = (method, f"{redone} rows again in float64") if redone else (method,)
     if failed := probe.float32_failures():
         result.used += (f"float64 because the arithmetic probe failed: {', '.join(failed)}",)
+    result.lower.flags.writeable = False
     return result
 
 

@@ -164,9 +164,11 @@ class DenseWalk:
 
     def _views(self, batch: int) -> list[NodeBounds]:
         found, at = [], 0
+        values = self._values.view()
+        values.flags.writeable = False
         for layer in self._network.layers.layers:
             m = len(layer.stored)
-            part = self._values[at : at + 8 * batch * m].reshape(8, batch, m)
+            part = values[at : at + 8 * batch * m].reshape(8, batch, m)
             found.append(NodeBounds(part[3], part[4], part[0], part[1], part[2]))
             found.append(NodeBounds(part[5], part[6], part[7]))
             at += part.size

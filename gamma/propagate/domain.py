@@ -100,4 +100,4 @@ class Domain:
             empty |= crossed.reshape(len(crossed), -1).any(axis=1)
             middle = np.clip(bounds.centre, bounds.lower, bounds.upper)
             lower, upper = np.where(crossed, middle, lower), np.where(crossed, middle, upper)
-        return NodeBounds(lower, upper, bounds.centre, bounds.spread, bounds.noise)
+        return NodeBounds(lower, upper, bounds.centre, bounds.spread, bounds.noise).frozen()

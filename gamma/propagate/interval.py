@@ -18,7 +18,8 @@ from gamma.tensor.box import Box
 def input_bounds(box: Box) -> NodeBounds:
     """Bounds of the input node for a batched box (the hull of a ball)."""
     centre = rounding.midpoint(box.lower, box.upper)
-    return NodeBounds(box.lower, box.upper, centre)
+    # The box may hold the arrays of a caller, who may write to them.
+    return NodeBounds(box.lower.view(), box.upper.view(), centre).frozen()
 
 
 def interval_step(
@@ -32,7 +33,7 @@ def interval_step(
         found: NodeBounds = node.op.interval_bounds(inputs, Precision(guarantee, np.dtype(dtype)))
     except InternalError as error:
         raise InternalError(f"node {node.name}: {error}") from None
-    return found
+    return found.frozen()
 
 
 def interval_pass(

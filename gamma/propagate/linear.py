@@ -34,6 +34,8 @@ class LinearBounds:
     Holds for every v that the node ``at`` takes on the input set (for every input of the set when
     ``at`` is the input), in exact arithmetic with the numbers stored here.
 
+    Its arrays are read-only.
+
     Attributes:
         lower_coefficients, upper_coefficients: float64 (batch, outputs, size of the node), the
             batch axis left out for a single box.
@@ -47,6 +49,17 @@ class LinearBounds:
     upper_constant: Float64
     at: str
     used: str
+
+    def __post_init__(self) -> None:
+        for name in (
+            "lower_coefficients",
+            "lower_constant",
+            "upper_coefficients",
+            "upper_constant",
+        ):
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
 
     def __repr__(self) -> str:
         """Shape of the coefficients, node and method, in one line."""

@@ -78,14 +78,14 @@ class Packed:
         """The bounds, the same each time."""
         lower, upper = _pair(self.ends)
         if self.centre is None:
-            return NodeBounds(lower, upper, rounding.midpoint(lower, upper))
+            return NodeBounds(lower, upper, rounding.midpoint(lower, upper)).frozen()
         centre = self.centre.astype(np.float64, copy=False)
         if self.charges is None:
-            return NodeBounds(lower, upper, centre)
+            return NodeBounds(lower, upper, centre).frozen()
         spread, noise = _pair(self.charges)
         if isinstance(self.charges, CompressedBounds):
             spread = -spread
-        return NodeBounds(lower, upper, centre, spread, noise)
+        return NodeBounds(lower, upper, centre, spread, noise).frozen()
 
 
 def _pair(stored: CompressedBounds | tuple[Float64, Float64]) -> tuple[Float64, Float64]:
