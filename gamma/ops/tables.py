@@ -12,7 +12,9 @@ table of each row. Slopes are in the rows' dtype, constants float64.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -130,8 +132,7 @@ class Hinge:
     Attributes:
         free: 1 for neurons that cross 0, else 0, in the rows' dtype. fixed: the operator's own
             slope, which the others have. centre: of the input, in the rows' dtype.
-        sides: constants of the lines of neurons assumed to be <= 0, then of those assumed to be
-            >= 0: for positive rows, and for negative ones.
+        assumed: makes `sides`, which only rows that assume something need.
     """
 
     free: Array
@@ -142,7 +143,13 @@ class Hinge:
     upper_const: Float64
     centre: Array
     loss: Float64
-    sides: tuple[Float64, ...] = ()
+    assumed: Callable[[], tuple[Float64, ...]]
+
+    @cached_property
+    def sides(self) -> tuple[Float64, ...]:
+        """Constants of the lines of neurons assumed to be <= 0, then of those assumed to be >= 0:
+        for positive rows, and for negative ones."""
+        return self.assumed()
 
     @property
     def parts(self) -> tuple[Float64, Float64, Array, Float64]:
@@ -258,11 +265,15 @@ def hinge(
     base = base - 2.0**-49 * (abs(base) + abs(top))
     # Nothing is rounded where a row is kept or dropped as it is.
     weight = zero if carried is None else 1.01 * carried.weight.reshape(batch, -1)
-    sides = [
-        outward_constant(line, sign * noise, after, charge, sign)
-        for line, charge in ((zero, zero), (centre, weight))
-        for sign in (-1.0, 1.0)
-    ]
+
+    def assumed() -> tuple[Float64, ...]:
+        sides = (
+            outward_constant(line, sign * noise, after, charge, sign)
+            for line, charge in ((zero, zero), (centre, weight))
+            for sign in (-1.0, 1.0)
+        )
+        return tuple(side if keep is None else side[:, keep] for side in sides)
+
     parts: tuple[Array, ...] = (
         free.astype(how.dtype),
         own.lower_slope,
@@ -274,9 +285,8 @@ def hinge(
     )
     if keep is not None:
         parts = tuple(np.ascontiguousarray(p[:, keep]) for p in parts)
-        sides = [side[:, keep] for side in sides]
     free, fixed, base, gain, slope, above, middle = parts
-    return Hinge(free, fixed, base, gain, slope, above, middle, own.loss, tuple(sides))
+    return Hinge(free, fixed, base, gain, slope, above, middle, own.loss, assumed)
 
 
 def diagonal(
