@@ -30,17 +30,11 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.output)
     check_writable(args.npz)
     layers: Layers | None = {} if args.all_layers else None
-    return deliver_bounds(args, "json" if args.json else "text", "", layers, Path(args.npz or ""))
+    return _deliver(args, "json" if args.json else "text", layers, Path(args.npz or ""))
 
 
-def deliver_bounds(
-    args: argparse.Namespace,
-    form: str,
-    note: str,
-    layers: Layers | None = None,
-    npz: Path = Path(),
-) -> int:
-    """Bounds of the outputs in ``form``, with a ``note``; of every node with ``layers``."""
+def _deliver(args: argparse.Namespace, form: str, layers: Layers | None, npz: Path) -> int:
+    """Bounds of the outputs in ``form``; of every node with ``layers``."""
     start = time.perf_counter()
     asked = network_and_question(args)
     progress = Progress()
@@ -66,13 +60,11 @@ def deliver_bounds(
         raise ResourceError(f"the time limit of {args.timeout:g} s was reached before the bounds")
     seconds = {"load": asked.seconds, **result.seconds, "total": time.perf_counter() - start}
     limit = args.timeout if args.timeout is not None else result.limit
-    result = replace(
-        result, limit=limit, seconds=seconds, notes=(*result.notes, *([note] if note else []))
-    )
+    result = replace(result, limit=limit, seconds=seconds)
     if npz.name:
         write_bytes(npz, _npz(result, layers))
-    text = _json(result, layers) if form == "json" else _text(result, layers, args.explain)
-    deliver(text, args.output)
+    made = _json(result, layers) if form == "json" else text(result, layers, args.explain)
+    deliver(made, args.output)
     return INTERRUPTED if result.interrupted else 0
 
 
@@ -101,11 +93,15 @@ def _json(result: Result, layers: Layers | None) -> str:
     return json.dumps(record, indent=2, allow_nan=False)
 
 
-def _text(result: Result, layers: Layers | None, explain: bool) -> str:
+HEAD = "BOUNDS  every output of the set lies inside"
+
+
+def text(result: Result, layers: Layers | None, explain: bool, head: str = HEAD) -> str:
+    """The report, ``head`` first."""
     from gamma.cli.report import blocks, explanation, facts, outputs, reached
 
     assert result.bounds is not None
-    lines = ["BOUNDS  every output of the set lies inside", "", *outputs(*result.bounds)]
+    lines = [head, "", *outputs(*result.bounds)]
     if result.reached is not None:
         lines += ["", *reached(*result.bounds, result.reached)]
     if layers is not None:

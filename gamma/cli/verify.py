@@ -6,7 +6,7 @@ import argparse
 import time
 from dataclasses import replace
 
-from gamma.cli import bounds, cosine, prompts, ranges
+from gamma.cli import cosine, prompts, ranges, unasked
 from gamma.cli.inputs import network_and_question
 from gamma.cli.options import check_combination, in_options, streaming
 from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver
@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
                 f"{NOTHING}: give --label K, --cosine C or --property FILE; gamma bounds prints "
                 "the bounds"
             )
-        args.method = "crown" if args.method == "auto" else args.method
-        return bounds.deliver_bounds(args, form, f"{NOTHING}: there is no --label")
+        return unasked.run(args, form)
     asked = network_and_question(args)
     try:
         result = decide(args, asked.network, asked.property, start)

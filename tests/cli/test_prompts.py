@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gamma.cli import prompts, unasked
 from gamma.cli.main import main
+from gamma.cli.options import build_parser
 from gamma.formats.model import open_model
+from gamma.verification.bounding import bound_outputs
 from tests.architectures import small_models
 from tests.architectures.small_models import BERT, GPT2, QWEN3, WHISPER
 from tests.architectures.test_sentences import sentence_folder
@@ -142,11 +145,35 @@ def test_next_token_of_a_large_vocabulary(
     assert status == 3 and json.loads(out)["counterexample"]["y"][0] >= 0
 
 
-def test_nothing_to_prove_gives_the_bounds(
+def test_nothing_to_prove_says_in_one_line_what_is_certified(
     capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
-    status, out, _ = run(capsys, "verify", folder / "qwen3.gguf", "--ids", "1,2", *SET)
-    assert status == 0 and "nothing to prove" in out and "BOUNDS" in out
+    """Bounds, whether they say anything, and overflow for every prompt; intervals where the method
+    does not end in time, and the ranges alone where these do not."""
+    asked = ("verify", folder / "qwen3.gguf", "--native", "--ids", "1,2")
+    status, out, _ = run(capsys, *asked, "--epsilon", "1e-6", "--method", "crown")
+    first = out.splitlines()[0]
+    assert status == 0 and first.startswith("BOUNDS  nothing asked") and "by crown" in first
+    assert "no block's bounds are vacuous" in first and "no activation can overflow f16" in first
+    status, out, _ = run(capsys, *asked, "--epsilon", "10", "--method", "ibp", "--json")
+    found = json.loads(out)
+    assert status == 0 and found["verdict"] == "none" and all(b["vacuous"] for b in found["blocks"])
+    assert "VACUOUS: in every block" in found["notes"][0]
+    status, out, _ = run(capsys, *asked, "--epsilon", "1e-6", "--timeout", "1e-3")
+    assert status == 5 and "not even interval bounds of the outputs ended in time" in out
+
+
+def test_intervals_where_the_method_is_late(folder: Path) -> None:
+    words = ("verify", folder / "gpt2", "--ids", "1,2", "--epsilon", "1e-6", "--method", "crown")
+    args = build_parser().parse_args([str(word) for word in words])
+    net, prop = prompts.question(args, open_model(folder / "gpt2"))
+    intervals = bound_outputs(net, prop.box(), method="ibp")
+    late = unasked._better(args, "crown", net, prop, 1e-9, intervals)
+    assert late.bounds is intervals.bounds and late.notes[-1].startswith(
+        "crown did not end in 1e-09"
+    )
+    assert "by ibp, crown needs more time" in unasked.said(late, "crown")
+    assert unasked._better(args, "crown", net, prop, 60.0, intervals).used[0] == "crown"
 
 
 def test_cosine_of_sentence_embeddings(
