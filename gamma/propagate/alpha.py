@@ -130,14 +130,15 @@ class AlphaWalk(Walk):
     def rows(self, frontier: Mapping[int, Array], d: Float64, box: Array) -> Float64:
         return np.fmax(super().rows(frontier, d, box), self.plain.rows(frontier, d, box))
 
-    def ask(self, index: int) -> NodeBounds:
-        known, bounds = self.plain.ask(index), super().ask(index)
+    def _ask_one(self, index: int) -> None:
+        known = self.plain.ask(index)
+        super()._ask_one(index)
+        bounds = self.bounds[index]
         # Ends that cross belong to a box that the assumptions leave empty.
         lower = np.where(known.lower > bounds.upper, bounds.lower, known.lower)
         upper = np.where(known.upper < bounds.lower, bounds.upper, known.upper)
         bounds.intersect(lower, upper, self.network.nodes[index].name)
         self.descent.forget(index)
-        return bounds
 
     def output(self) -> NodeBounds:
         self.plain.output()

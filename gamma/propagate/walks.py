@@ -385,14 +385,28 @@ class Walk:
 
     def ask(self, index: int) -> NodeBounds:
         """The node's bounds with rows for every neuron that has none yet."""
+        chain = [index]  # no recursion: a file may hold thousands, one after another
+        while self._needs_rows(chain[-1]) and self._images(chain[-1]):
+            chain.append(self.network.nodes[chain[-1]].inputs[0])
+        for one in reversed(chain):
+            self._ask_one(one)
+        found: NodeBounds = self.bounds[index]
+        return found
+
+    def _needs_rows(self, index: int) -> bool:
+        return self.options.relaxes and self._rowed.get(index) is not True
+
+    def _images(self, index: int) -> bool:
+        """Whether the image of its input's bounds is as good as rows of its own."""
+        return index > 0 and self.network.nodes[index].op.diagonal
+
+    def _ask_one(self, index: int) -> None:
+        """`ask` where the input of an activation was asked already."""
         self.options.check()
-        node = self.network.nodes[index]
-        bounds: NodeBounds = self.bounds[index]
-        if not self.options.relaxes or self._rowed.get(index) is True:
-            return bounds
-        if index and node.op.diagonal:
-            # The image of its input's bounds is as good as rows of its own.
-            self.ask(node.inputs[0])
+        if not self._needs_rows(index):
+            return
+        node, bounds = self.network.nodes[index], self.bounds[index]
+        if self._images(index):
             inputs = [self.bounds[i] for i in node.inputs]
             with np.errstate(all="ignore"):
                 image = interval_step(node, inputs, self.options.guarantee, self.options.dtype)
@@ -404,7 +418,6 @@ class Walk:
             with np.errstate(all="ignore"):
                 self._bound(index, varies & ~np.asarray(done))
         self._rowed[index] = True
-        return bounds
 
     def _bound_rows(self, frontier: Frontier, d: Float64, box: Array) -> Float64:
         """Lower bounds of one block of rows."""

@@ -237,3 +237,13 @@ def test_contradictions_are_internal_errors() -> None:
 def test_unknown_options_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(UsageError):
         gamma.bounds(made("mlp"), Box.linf(np.zeros(5), 1.0), **options)
+
+
+@pytest.mark.parametrize("method", ["crown", "alpha"])
+def test_activations_one_after_another_need_no_recursion(method: str) -> None:
+    x = Builder(ops.Input(), (2,))
+    node = 0
+    for _ in range(1500):
+        node = x.add(ops.Relu(), node)
+    found = gamma.bounds(x.build(node), Box([-1.0, 0.5], [1.0, 2.0]), method=method)
+    assert (found.lower <= [0, 0.5]).all() and (found.upper >= [1, 2]).all()

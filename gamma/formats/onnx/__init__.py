@@ -17,6 +17,7 @@ from gamma.formats.onnx.arguments import Inputs
 from gamma.formats.onnx.batch import Rows
 from gamma.formats.onnx.outputs import (
     keeps_order,
+    least_nodes,
     monotone_end,
     needed,
     output_name,
@@ -111,6 +112,7 @@ def network_of(
         (target,) = end.inputs
     calls = needed(model, target)
     declared = _input(model, calls, target)
+    check_nodes(least_nodes(calls, declared.name), model.path)
     dims = _input_dims(model, declared, input_shape)
     fixed = _fixed_batch(declared)
     names = [name for call in model.calls for name in call.outputs]

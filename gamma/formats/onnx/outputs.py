@@ -52,6 +52,21 @@ def needed(model: Model, target: str) -> list[Call]:
     return found[::-1]
 
 
+_NODES = frozenset((
+    "BatchNormalization", "Conv", "Gemm", "LayerNormalization", "Relu", "Sigmoid", "Softmax", "Tanh",
+))  # fmt: skip
+
+
+def least_nodes(calls: list[Call], source: str) -> int:
+    """Nodes that the calls behind the input make at least, told before any is made."""
+    live, count = {source}, 0
+    for call in calls:
+        if not live.isdisjoint(call.inputs):
+            live.update(filter(None, call.outputs))
+            count += call.op in _NODES
+    return count
+
+
 def monotone_end(model: Model, target: str) -> Call | None:
     """The operator that makes ``target`` where its kind can keep the order of its entries."""
     for call in model.calls:
