@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
+from gamma.formats.limits import check_nodes
 from gamma.formats.onnx import masks
 from gamma.formats.onnx.arguments import Inputs
 from gamma.formats.onnx.batch import Rows

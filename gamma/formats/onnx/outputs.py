@@ -53,7 +53,8 @@ def needed(model: Model, target: str) -> list[Call]:
 
 
 _NODES = frozenset((
-    "BatchNormalization", "Conv", "Gemm", "LayerNormalization", "Relu", "Sigmoid", "Softmax", "Tanh",
+    "BatchNormalization", "Conv", "Gemm", "LayerNormalization",
+    "Relu", "Sigmoid", "Softmax", "Tanh",
 ))  # fmt: skip
 
 
