@@ -118,7 +118,7 @@ class Operator:
         return None
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def composed(self) -> tuple[Step, ...]:
         """Operators on one value that this one stands for; () where it is one of its own."""
         return ()
 

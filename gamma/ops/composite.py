@@ -87,6 +87,10 @@ class Composite(Elementwise):
     steps: tuple[Step, ...]
     curvature = (1,)  # any: where it bends is not known
 
+    @property
+    def composed(self) -> tuple[Step, ...]:
+        return self.steps
+
     # --- point values ---------------------------------------------------------------------------
 
     def function(self, x: Array) -> Array:

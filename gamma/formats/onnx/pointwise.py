@@ -71,10 +71,10 @@ class _Steps:
             self.place[node] = self._emit(found.op, inputs)
 
     def _emit(self, op: Any, inputs: tuple[int, ...]) -> int:
-        if not op.steps:
+        if not op.composed:
             return self.add(op, *inputs)
         places = list(inputs)
-        for step in op.steps:
+        for step in op.composed:
             places.append(self.add(step.op, *(places[i] for i in step.inputs)))
         return places[-1]
 
