@@ -33,6 +33,7 @@ exit status:
 
 # Arguments of Python whose option is not called like them.
 RENAMED = {
+    "partition": "--picture",
     "save_open": "--open",
     "output": "--output-name",
     "max_memory_bytes": "--memory",
@@ -125,6 +126,8 @@ def _verify(parser: argparse.ArgumentParser) -> None:
         choices=FORMATS,
         help="text (default), json, or vnncomp: sat, unsat, unknown or timeout and the witness",
     )
+    text = "draw how two inputs were cut into proved and open boxes: .svg or .png"
+    _file(output, "--picture", metavar="FILE", help=text)
     output.add_argument(
         "--explain", action="store_true", help="where looseness and time went, layer by layer"
     )

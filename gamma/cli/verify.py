@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from gamma.cli import cosine, prompts, ranges, unasked
 from gamma.cli.inputs import network_and_question
 from gamma.cli.options import check_combination, in_options, streaming
-from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver
+from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver, write_bytes
+from gamma.cli.partition_picture import check_suffix, draw
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.network.property import Property
@@ -26,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
     form = _form(args)
     check_writable(args.output)
     check_writable(args.open)
+    check_writable(args.picture)
+    check_suffix(args.picture)
     if args.ranges is not None:
         return _ranges(args, form)
     check_combination(args)
@@ -57,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     notes = tuple(map(in_options, result.notes))
     result = replace(result, seconds=seconds, notes=notes, limit=limit)
     deliver(render(result, form, args.explain), args.output)
+    if args.picture and result.partition is not None:
+        write_bytes(Path(args.picture), draw(result, Path(args.picture).suffix[1:]))
     return INTERRUPTED if result.interrupted else STATUS[result.verdict]
 
 
@@ -105,6 +111,7 @@ def decide(args: argparse.Namespace, net: Network, prop: Property, start: float)
                 branch=args.branch,
                 save_open=args.open,
                 resume=args.resume,
+                partition=args.picture is not None,
             )
     finally:
         progress.clear()

@@ -36,6 +36,7 @@ from gamma.verification.frontier_file import (
     key_of,
     read,
 )
+from gamma.verification.partition import partition
 from gamma.verification.replay import Replay
 from gamma.verification.result import Branched, Counterexample, Phase, Result
 from gamma.verification.run import Run, select
@@ -65,6 +66,7 @@ class AutoRun(Run):
     """One verification by all means."""
 
     branched: Branched | None = None
+    cut_up = False
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -293,6 +295,7 @@ class AutoRun(Run):
             self.net, self.prop.box(), clauses, self._options("crown"), witnesses, self._memory
         )
         self._restored(tree, state)
+        tree.leaves = [] if self.cut_up else None
         return tree
 
     def _rounds(self, most: int) -> Counterexample | None:
@@ -334,4 +337,10 @@ class AutoRun(Run):
     def _result(self, found: Counterexample | None, tried: int, cut: bool) -> Result:
         result = super()._result(found, tried, cut)
         self._keep()
+        if self.cut_up:
+            regions = np.arange(len(self.prop.regions))
+            before = np.setdiff1d(regions, self.targets.region[~self.proved])
+            in_trees = [tree.clauses.region for tree in self.trees]
+            whole = np.setdiff1d(before, np.concatenate([np.zeros(0, np.int64), *in_trees]))
+            result = replace(result, partition=partition(self.prop, whole.tolist(), self.trees))
         return replace(result, branched=self.branched, phases=tuple(self.phases))

@@ -6,13 +6,16 @@ import builtins
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.decimals import below
 from gamma.frames import frame
+
+if TYPE_CHECKING:
+    from gamma.verification.partition import Partition
 
 Verdict = Literal["verified", "violated", "unknown", "timeout", "none"]
 Status = Literal["verified", "violated", "unknown", "none"]
@@ -149,6 +152,7 @@ class Result:
     cosine: dict[str, float | None] | None = None
     interrupted: bool = False
     reached: dict[str, Any] | None = None
+    partition: Partition | None = None
 
     def __bool__(self) -> bool:
         raise TypeError(

@@ -25,6 +25,7 @@ from gamma.runtime.threads import limit_blas, quota
 from gamma.tensor.exactly import exact_integer
 from gamma.verification.auto import AutoRun
 from gamma.verification.choices import AUTO_SECONDS, DECIDING, check_options
+from gamma.verification.partition import two_inputs
 from gamma.verification.result import Result
 from gamma.verification.run import Progress, Run
 
@@ -49,6 +50,7 @@ class VerifyOptions(TypedDict, total=False):
     branch: str
     save_open: str | Path | None
     resume: str | Path | None
+    partition: bool
 
 
 @overload
@@ -79,6 +81,7 @@ def verify(
     branch: str = "auto",
     save_open: str | Path | None = None,
     resume: str | Path | None = None,
+    partition: bool = False,
 ) -> Result | list[Result]:
     """Decide whether any input of the property's regions reaches its unsafe set.
 
@@ -102,6 +105,7 @@ def verify(
         save_open: a file for what branch and bound has open, written now and then and at the end.
         resume: the one of a run that was cut short, to go on there. Both are of one property and of
             a network that was read from a file.
+        partition: of a box of two inputs that vary, keep how it was cut up (`Result.partition`).
 
     Raises:
         PropertyError: the property does not fit the network.
@@ -119,16 +123,25 @@ def verify(
     if memory is not None:
         streaming = replace(streaming or StreamingConfig(), max_memory_bytes=memory_bytes(memory))
     several = isinstance(prop, list | tuple)
+    if partition and (known != "auto" or branch not in ("auto", "input")):
+        raise UsageError("partition= is for method auto and branch input: it shows boxes of inputs")
+    if partition and resume is not None:
+        raise UsageError(
+            "partition= and resume= exclude each other: what was cut before is unknown"
+        )
     if (save_open, resume) != (None, None) and (known != "auto" or several):
         raise UsageError("save_open= and resume= are for method auto and one property")
 
     def one(asked: Asked, start: float) -> Result:
         fitting = _fitting(asked, network)
+        if partition:
+            two_inputs(fitting)
         kinds = AutoRun if known == "auto" else Run
         run = kinds(network, fitting, known, guarantee, kind, timeout, start, progress)
         run.branch, run.streaming = branch, streaming
         if isinstance(run, AutoRun):
             run.keep_open(save_open, resume)
+            run.cut_up = partition
         try:
             return run.decide(attack, explain, seed)
         except ResourceError:

@@ -22,12 +22,14 @@ class Halved(NamedTuple):
 
     Attributes:
         children: halves, not bounded yet. stuck: boxes too small to be halved.
-        points: inputs at which bounds were taken.
+        points: inputs at which bounds were taken. closed: boxes as they were bounded, a clause each
+            that is excluded there.
     """
 
     children: Items
     stuck: Items
     points: Items
+    closed: Items
 
 
 def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool) -> Halved:
@@ -39,6 +41,7 @@ def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool)
     """
     low, high, empty = clip(cuts, items["lower"][pairs["box"]], items["upper"][pairs["box"]])
     closed = proved | empty
+    leaves = chosen(items, pairs["box"][closed]) | {"clause": pairs["clause"][closed]}
     pairs, cuts, low, high = chosen(pairs, ~closed), cuts.take(~closed), low[~closed], high[~closed]
     left, pairs["box"] = np.unique(pairs["box"], return_inverse=True)
     items = chosen(items, left)
@@ -60,7 +63,7 @@ def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool)
     pairs = chosen(pairs, pair)
     pairs["box"] = number[pairs["box"]]
     halves = _children(chosen(items, axis >= 0), axis[axis >= 0], pairs, cuts.take(pair))
-    return Halved(halves, stuck, points)
+    return Halved(halves, stuck, points, leaves)
 
 
 def _best(cuts: Cuts, pairs: Items, items: Items) -> Int64:

@@ -52,7 +52,10 @@ class InputBranching:
             (clauses of the region, by slot), ``bound`` (of the box they are a part of).
         bounded: boxes bounded so far. depth: of the deepest.
         stuck: boxes too small to be halved.
+        leaves: where somebody asked for them, the boxes on which a ``clause`` was excluded.
     """
+
+    leaves: list[Items] | None = None
 
     def __init__(
         self,
@@ -112,6 +115,8 @@ class InputBranching:
         for part in found:
             self.frontier.push(part.children)
             self.stuck += [part.stuck] if len(part.stuck["bound"]) else []
+            if self.leaves is not None:
+                self.leaves.append(part.closed)
         points = joined([part.points for part in found])
         return self.witnesses.probe(points["clause"], self._full(points), points["bound"])
 
