@@ -218,6 +218,9 @@ def _suite(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="keep the records that still fit, run the rest"
     )
     _gzip(parser)
+    _file(parser, "--plot", metavar="FILE", help="draw instances solved within t: .svg or .png")
+    text = "one page with verdicts, times, margins, the plot and an explanation of each instance"
+    _file(parser, "--report", metavar="FILE.html", help=text)
     text = "records, one a line (default: LIST.results.jsonl in this folder)"
     _file(parser, "-o", "--output", metavar="OUT.jsonl", help=text)
 

@@ -6,10 +6,12 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from gamma.cli import picture
-from gamma.cli.output import note
+from gamma.cli.output import check_writable, note, write_bytes, write_text
+from gamma.cli.suite_report import page, plot, solved_within
 from gamma.errors import UsageError
 from gamma.verification.records import Record, Records
 from gamma.verification.suite import Options, read_list, worker_count
@@ -22,6 +24,12 @@ FAILED = 2
 def run(args: argparse.Namespace) -> int:
     """Run the list, print the table, return 0, or 2 when instances ended in an error."""
     path = Path(args.list)
+    for file in (args.plot, args.report):
+        check_writable(file)
+    if args.plot and Path(args.plot).suffix not in (".svg", ".png"):
+        raise UsageError(f"--plot {args.plot}: expected a name that ends in .svg or .png")
+    if (args.plot or args.report) and find_spec("matplotlib") is None:
+        raise UsageError("--plot and --report need matplotlib: pip install 'gamma-verify[plot]'")
     scheduler = _scheduler(args)
     instances = read_list(path)
     options = Options(
@@ -61,6 +69,12 @@ def run(args: argparse.Namespace) -> int:
             report=report,
         )
     print("\n".join(table(results)))
+    if within := solved_within(results):
+        print("\n" + "\n".join(within))
+    if args.plot:
+        write_bytes(Path(args.plot), plot(results, Path(args.plot).suffix[1:]))
+    if args.report:
+        write_text(Path(args.report), page(results, f"gamma suite {path.name}", rows(results)))
     seconds = picture.seconds(time.perf_counter() - start)
     kept = len(results) - fresh
     print(f"\n{fresh} run in {seconds}, {kept} kept from before: {out}")
@@ -96,14 +110,19 @@ def _duration(seconds: float) -> str:
 
 def table(results: Sequence[Record]) -> list[str]:
     """Verdicts with their number and time."""
-    rows = []
+    head, *body = rows(results)
+    return picture.table(body, head, (False, True, True, True, True))
+
+
+def rows(results: Sequence[Record]) -> list[tuple[str, ...]]:
+    """The table's rows, the head first."""
+    found: list[tuple[str, ...]] = [("verdict", "instances", "mean", "longest", "seconds")]
     for verdict in VERDICTS:
         mine = [record["seconds"] for record in results if record["verdict"] == verdict]
         if mine:
-            rows.append(_row(verdict, mine))
-    rows.append(_row("total", [record["seconds"] for record in results]))
-    head = ("verdict", "instances", "mean", "longest", "seconds")
-    return picture.table(rows, head, (False, True, True, True, True))
+            found.append(_row(verdict, mine))
+    found.append(_row("total", [record["seconds"] for record in results]))
+    return found
 
 
 def _row(name: str, seconds: Sequence[float]) -> tuple[str, ...]:

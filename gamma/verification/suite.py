@@ -207,7 +207,10 @@ def _verified(
         threads=threads,
         branch=options.branch,
     ).to_dict()
-    return {"verdict": result["verdict"], **{name: result[name] for name in KEPT}}
+    open_ = [m for m in result["margins"] if not m["proved"]] or result["margins"]
+    worst = min(open_, key=lambda m: float(m["lower"]), default=None)
+    kept = {name: result[name] for name in KEPT}
+    return {"verdict": result["verdict"], "worst_margin": worst, **kept}
 
 
 def _stamp(path: Path) -> tuple[int, int]:
