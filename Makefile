@@ -10,7 +10,7 @@ C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c benches/*
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory ablate parallel regression bench-peer clean
+.PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory bench-branching ablate parallel regression bench-peer clean
 
 all: $(STAMP)
 install: $(STAMP)
@@ -72,6 +72,10 @@ bench-peer: $(STAMP)
 	test -x .peer/bin/python || $(PYTHON) -m venv .peer
 	-.peer/bin/python -c "import auto_LiRPA" 2>/dev/null || .peer/bin/python -m pip install -q "$(PEER)"
 	$(BIN)/python -m benches.peer --docs
+
+# Sub-problems of branch and bound in a second, at 1 and 2 threads.
+bench-branching: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.branching
 
 # What a second processor brings; writes docs/performance/parallel.md.
 parallel: $(STAMP)

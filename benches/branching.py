@@ -1,0 +1,85 @@
+"""Sub-problems that branch and bound bounds in a second, at 1 and 2 threads.
+
+python -m benches.branching [--seconds S]
+
+Networks with the shapes of ACAS Xu (boxes of inputs), mnist_fc 256x4 and oval21's base (cases of
+ReLUs), weights from a seed; the question is beyond what can be proved, so that time alone ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+import gamma
+from gamma.network.graph import Builder, Network
+from gamma.network.property import LinearConstraint, Property, Region
+from gamma.ops import Conv, Gemm, Relu, Reshape
+from gamma.ops.base import Input
+
+SHAPES = {
+    "acasxu": ((5,), (50,) * 6, 5, 0.5, "input"),
+    "mnist_fc 256x4": ((784,), (256,) * 4, 10, 0.03, "relu"),
+    "oval21 base": ((3, 32, 32), ((8, 4, 2), (16, 4, 2), 100), 10, 0.02, "relu"),
+}
+"""Input shape, layers (channels, kernel and stride of convolutions), outputs, radius, branching."""
+
+
+def network(name: str) -> Network:
+    """A network of the shape, weights drawn as training starts."""
+    shape, layers, outputs, _, _ = SHAPES[name]
+    rng = np.random.default_rng(0)
+    build, last, here = Builder(Input(), shape), 0, shape
+    for layer in (*layers, outputs):
+        last = build.add(Relu(), last) if last else last
+        if isinstance(layer, tuple):
+            channels, kernel, stride = layer
+            size = (channels, here[0], kernel, kernel)
+            weight = rng.normal(size=size) * np.sqrt(2 / (here[0] * kernel**2))
+            op: Any = Conv(weight.astype(np.float32), None, (stride, stride), (1, 1, 1, 1))
+        else:
+            if len(here) > 1:
+                last = build.add(Reshape((int(np.prod(here)),)), last)
+                here = (int(np.prod(here)),)
+            weight = rng.normal(size=(layer, here[0])) * np.sqrt(2 / here[0])
+            op = Gemm(weight.astype(np.float32), np.zeros(layer, np.float32))
+        here = op.shape(here)
+        last = build.add(op, last)
+    return build.build(last)
+
+
+def question(name: str, net: Network) -> Property:
+    """Is the first output ever a little below its value at the centre? It is; nobody looks."""
+    shape, _, outputs, radius, _ = SHAPES[name]
+    x = np.full(int(np.prod(shape)), 0.5)
+    value = float(net.forward(x.reshape(shape).astype(np.float32)).ravel()[0])
+    low, high = (tuple(Fraction(float(v)) for v in x + s * radius) for s in (-1, 1))
+    unsafe = ((LinearConstraint(((0, Fraction(1)),), (), Fraction(value)),),)
+    return Property((Region(low, high, unsafe),), x.size, outputs)
+
+
+def rate(name: str, seconds: float, threads: int) -> float:
+    """Sub-problems in a second of branching."""
+    net = network(name)
+    how: dict[str, Any] = {"branch": SHAPES[name][-1], "attack": False, "threads": threads}
+    result = gamma.verify(net, question(name, net), timeout=seconds, **how)
+    assert result.branched is not None and result.branched.open, (name, result.verdict)
+    return result.branched.domains / result.seconds["branching"]
+
+
+def main() -> None:
+    """Print the rates."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    options = parser.parse_args()
+    print(f"{'':16}{'1 thread':>12}{'2 threads':>12}  sub-problems a second")
+    for name in SHAPES:
+        one, two = (rate(name, options.seconds, threads) for threads in (1, 2))
+        print(f"{name:16}{one:12,.0f}{two:12,.0f}  ({two / one:.2f} times)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
