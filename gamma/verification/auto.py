@@ -311,7 +311,10 @@ class AutoRun(Run):
         try:
             while not tree.done and number < most:
                 self.progress(tree.progress())
-                found = tree.round(self._check)
+                # Rounds share their chunks among threads; a last, single chunk gains nothing from
+                # threads of the BLAS, and would round by their number.
+                with limit_blas(1):
+                    found = tree.round(self._check)
                 number += 1
                 if self.file is not None and self.file.due:
                     self._keep()
