@@ -74,18 +74,29 @@ def instructions() -> dict[str, float]:
 
     Raises AbsentError without valgrind.
     """
+    _need_valgrind()
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "count"
+        build(program)
+        return counted(program)
+
+
+def _need_valgrind() -> None:
     for tool in ("valgrind", "callgrind_annotate"):
         if shutil.which(tool) is None:
             raise AbsentError(f"{tool} is not installed")
-    with tempfile.TemporaryDirectory() as folder:
-        program, record = Path(folder) / "count", Path(folder) / "callgrind.out"
-        build(program)
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={record}", str(program)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode != 0:
-            raise AbsentError(f"valgrind cannot run the driver: {done.stderr[-300:]}")
-        annotate = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", str(record)]
-        listed = subprocess.run(annotate, capture_output=True, text=True, check=True).stdout
+
+
+def counted(program: Path) -> dict[str, float]:
+    """What `instructions` counts, of a driver that is built. AbsentError without valgrind."""
+    _need_valgrind()
+    record = program.with_name("callgrind.out")
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={record}", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode != 0:
+        raise AbsentError(f"valgrind cannot run the driver: {done.stderr[-300:]}")
+    annotate = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", str(record)]
+    listed = subprocess.run(annotate, capture_output=True, text=True, check=True).stdout
     isa = done.stdout.split()[0]
     return {f"{name} {isa}": count for name, count in _counts(listed).items()}
 
