@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -415,10 +416,13 @@ def test_interruption(folder: Path) -> None:
     terminal, other_end = os.openpty()
     command = [sys.executable, "-m", "gamma", *map(str, arguments)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=other_end, text=True, env=ENV
-    ) as child:
+        command, stdout=subprocess.PIPE, stderr=other_end, text=True, env=ENV,
+        # A shell starts what runs in the background with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as child:  # fmt: skip
         seen = b""
         while b"attack" not in seen:
+            assert select.select([terminal], [], [], 60)[0], "no progress on the terminal"
             seen += os.read(terminal, 1000)
         child.send_signal(signal.SIGINT)
         out, _ = child.communicate(timeout=20)
