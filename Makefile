@@ -46,6 +46,7 @@ fuzz: $(STAMP)
 # Independent of `fuzz`: a find of one is no reason to leave the other out.
 nightly: $(STAMP)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.nightly_exact
+	GAMMA_TEST_KILLS=20 $(BIN)/python -m pytest -q tests/cli/test_suite.py -k killed_at_random
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.nightly_resume
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.nightly_decisions
 

@@ -18,19 +18,8 @@ import pytest
 import gamma
 from gamma import ops
 from gamma.network.graph import Builder
+from tests.cli.program import ENV, Done, alone, run
 from tests.verify.known import dense
-
-ROOT = Path(__file__).resolve().parents[2]
-ENV = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-Done = subprocess.CompletedProcess[str]
-
-
-def run(*args: object, env: dict[str, str] | None = None) -> Done:
-    command = [sys.executable, "-W", "error", "-m", "gamma", *map(str, args)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=ENV | (env or {})
-    )
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +61,10 @@ def one_line(done: Done, status: int, *words: str) -> None:
 
 
 def test_exit_statuses_of_the_verdicts(folder: Path) -> None:
-    safe = run(*about(folder, "--property", folder / "safe.vnnlib"))
+    safe = alone(*about(folder, "--property", folder / "safe.vnnlib"))
     assert (safe.returncode, safe.stderr) == (0, "")
     assert safe.stdout.startswith("VERIFIED")
-    unsafe = run(*about(folder, "--property", folder / "unsafe.vnnlib"))
+    unsafe = alone(*about(folder, "--property", folder / "unsafe.vnnlib"))
     assert unsafe.returncode == 3
     assert unsafe.stdout.startswith("VIOLATED")
     assert "replayed by" in unsafe.stdout

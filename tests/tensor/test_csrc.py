@@ -31,18 +31,33 @@ def _builder() -> ModuleType:
 builder = _builder()
 
 
+_objects: dict[tuple[str, str], list[str]] = {}
+
+
+def _compiled(compiler: str, machine: str, folder: Path) -> list[str]:
+    """Objects of every source for ``machine``, made once, with the extension's flags."""
+    if (compiler, machine) not in _objects:
+        made = []
+        for name, own in builder.sources(machine).items():
+            made.append(str(folder / f"{name}.o"))
+            subprocess.run(
+                [compiler, *_flags(), *own, "-c", str(SIMD / name), "-o", made[-1]], check=True
+            )
+        _objects[compiler, machine] = made
+    return _objects[compiler, machine]
+
+
+def _flags() -> list[str]:
+    return [*builder.FLAGS, *builder.WARNINGS, f"-I{SIMD}"]
+
+
 def _compile(
     compiler: str, machine: str, main: str, target: Path, *extra: str, static: bool = False
 ) -> None:
     """Build ``main`` with every source for ``machine``, with the flags of the shipped extension."""
-    objects = []
-    flags = [*builder.FLAGS, *builder.WARNINGS, f"-I{SIMD}"]
-    for name, own in builder.sources(machine).items():
-        objects.append(str(target.with_suffix(f".{name}.o")))
-        command = [compiler, *flags, *own, "-c", str(SIMD / name), "-o", objects[-1]]
-        subprocess.run(command, check=True)
+    objects = _compiled(compiler, machine, target.parent)
     link = [*(["-static"] if static else []), str(HERE / main), *objects, "-lm", "-o", str(target)]
-    subprocess.run([compiler, *flags, *extra, *link], check=True)
+    subprocess.run([compiler, *_flags(), *extra, *link], check=True)
 
 
 @pytest.fixture(scope="module")
