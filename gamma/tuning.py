@@ -33,7 +33,7 @@ GATES: dict[str, str] = {
     "fused_forward": "a convolution's windows and their product in one C call, in cache",
     "fused_adjoint": "products and scatter of a convolution's rows in one C call, in cache",
     "norm_caps": "no bound wider than what the norms before it leave, in real arithmetic",
-    "affine_forms": "rows of inner neurons end at affine forms of the last normalisation's input",
+    "ellipsotopes": "ellipsotopes of all nodes go forward where there is a normalisation",
     "fused_charge": "fold a product's charge into the constants of the activation after it",
 }
 """Name -> what the optimisation does."""

@@ -16,6 +16,8 @@ from gamma.errors import UsageError
 from gamma.ops import affine_interval
 from gamma.ops.base import Array, Float64, Operator, Shape
 from gamma.ops.bounds import NodeBounds
+from gamma.ops.ellipsotope import Ellipsotope
+from gamma.ops.enclose import linear
 from gamma.ops.execution import overflowed, stored
 from gamma.ops.tables import Precision
 from gamma.runtime import resident
@@ -102,6 +104,15 @@ class Linear(Operator):
         if stored is None or stored.dtype == np.float32:
             return 0.0
         return float(self.cached("largest", lambda: abs(stored).max(initial=0.0)))
+
+    def enclose(
+        self,
+        inputs: Sequence[Ellipsotope],
+        before: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+    ) -> Ellipsotope | None:
+        return linear(self, inputs, before, after)
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         """L x, or |L| x when ``absolute``: (batch, *in) -> (batch, *out) in the inputs' dtype."""

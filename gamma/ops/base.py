@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gamma.ops.composite import Step
     from gamma.ops.convolution import Conv
     from gamma.ops.elementwise import Elementwise
+    from gamma.ops.ellipsotope import Ellipsotope
     from gamma.ops.linear import Gemm
     from gamma.ops.tables import NodeSlopes, Precision, Relaxation
 
@@ -231,6 +232,17 @@ class Operator:
         ``carried`` is the charge of a linear input that a ``diagonal`` operator alone reads.
         """
         raise UnsupportedError(f"{self.name} has no linear relaxation")
+
+    def enclose(
+        self,
+        inputs: Sequence[Ellipsotope],
+        before: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+    ) -> Ellipsotope | None:
+        """The node's values from those of its inputs; bounds ``before`` it and ``after`` are those
+        of one box. None: it has no rule, or nothing is known."""
+        return None
 
     def table_size(self, *inputs: Shape) -> int:
         """Entries of the relaxation's tables, for one box, beyond those of diagonal operators."""

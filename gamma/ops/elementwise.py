@@ -17,6 +17,8 @@ from gamma.ops import affine_interval
 from gamma.ops.base import Array, Float64, Operator, Shape, shortened
 from gamma.ops.bounds import NodeBounds, clean
 from gamma.ops.charges import LinearCharge
+from gamma.ops.ellipsotope import Ellipsotope
+from gamma.ops.enclose import through_lines
 from gamma.ops.execution import overflowed
 from gamma.ops.relaxation import TINY, VALUE_ERROR, Lines, Piece, lines_with, relax
 from gamma.ops.tables import Diagonal, NodeSlopes, Precision, diagonal
@@ -160,6 +162,16 @@ class Elementwise(Operator):
         slopes: NodeSlopes | None = None,
     ) -> Diagonal:
         return diagonal(self, after, inputs[0], how, carried, slopes)
+
+    def enclose(
+        self,
+        inputs: Sequence[Ellipsotope],
+        before: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+    ) -> Ellipsotope | None:
+        table = self.relax(before, after, how)
+        return through_lines(table, inputs[0], before[0], after)
 
     def float32_noise(self, lower: Float64, upper: Float64, low: Float64, high: Float64) -> Array:
         """How far a float32 execution's f(x) may lie from f(x), x in [lower, upper]."""

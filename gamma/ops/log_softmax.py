@@ -15,6 +15,8 @@ from gamma.errors import UsageError
 from gamma.ops.base import Array, Float64, Operator, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY, LinearCharge
+from gamma.ops.ellipsotope import Ellipsotope
+from gamma.ops.enclose import through_groups
 from gamma.ops.execution import FLOAT32_MAX, UNIT
 from gamma.ops.rank_one import RankOne, Slopes, rank_one, times
 from gamma.ops.relaxation import VALUE_ERROR
@@ -91,6 +93,16 @@ class LogSoftmax(Operator):
             upper = _chosen(weight, value, radius, ceiling, -1.0)
         noise = float32_noise(low, high) if how.guarantee == "float32" else 0.0
         return rank_one(axis, x, after, how.dtype, lower, upper, noise)
+
+    def enclose(
+        self,
+        inputs: Sequence[Ellipsotope],
+        before: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+    ) -> Ellipsotope | None:
+        table = self.relax(before, after, how)
+        return through_groups(table, inputs[0], before[0], after)
 
 
 def image(lower: Float64, upper: Float64) -> tuple[Float64, Float64]:

@@ -20,7 +20,9 @@ from gamma.errors import UsageError
 from gamma.ops.base import Array, Float64, Operator, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY, LinearCharge
+from gamma.ops.ellipsotope import Ellipsotope
 from gamma.ops.execution import FLOAT32_MAX, UNIT
+from gamma.ops.normalized import normalized
 from gamma.ops.quotient import Quotients, forms, group, met, quotients
 from gamma.ops.tables import NodeSlopes, Precision
 from gamma.tensor import rounding
@@ -117,6 +119,25 @@ class Normalize(Operator):
                 reach = np.maximum(-floor, ceiling)
                 noise = self.float32_noise(x.lower, x.upper, reach, known.least)
             return quotients(x, self._groups(after), known, floor, ceiling, noise, how.dtype)
+
+    def enclose(
+        self,
+        inputs: Sequence[Ellipsotope],
+        before: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+    ) -> Ellipsotope | None:
+        (x,), (known,) = inputs, before
+        about = NodeBounds(known.lower, known.upper, x.middle.reshape(known.lower.shape))
+        inside, noise = self._groups(about), None
+        least = (least_square(inside.lower, inside.upper, self.centred) + self.epsilon) * (
+            1 - 2.0**-52
+        )
+        if how.guarantee == "float32":
+            out = self._groups(after)
+            reach = np.maximum(-out.lower, out.upper)
+            noise = self.float32_noise(inside.lower, inside.upper, reach, least)
+        return normalized(self, x, inside, noise, least)
 
     def _groups(self, x: NodeBounds) -> NodeBounds:
         """Bounds as (batch, groups, d)."""

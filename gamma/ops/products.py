@@ -18,6 +18,8 @@ from gamma.ops.base import Array, Float64, Operator, Shape
 from gamma.ops.bilinear import Planes
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY, LinearCharge
+from gamma.ops.ellipsotope import Ellipsotope
+from gamma.ops.enclose import product
 from gamma.ops.execution import overflowed
 from gamma.ops.tables import Indices, NodeSlopes, Precision
 from gamma.tensor import rounding
@@ -145,6 +147,16 @@ class Product(Operator):
         if many and not given:
             return bilinear.through_the_middle(self, inputs, after.centre, how.dtype, noise)
         return bilinear.per_term(self, inputs, after.centre, how.dtype, noise, slopes)
+
+    def enclose(
+        self,
+        inputs: Sequence[Ellipsotope],
+        before: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+    ) -> Ellipsotope | None:
+        noise = self.float32_noise(*before) if how.guarantee == "float32" else 0.0
+        return product(self, inputs, before, after, noise)
 
 
 @dataclass(frozen=True, eq=False)

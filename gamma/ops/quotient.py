@@ -149,9 +149,17 @@ def forms(x: NodeBounds, centred: bool) -> Array:
 
 
 def group(
-    x: NodeBounds, epsilon: float, centred: bool, least: Float64, known: Forms | None
+    x: NodeBounds,
+    epsilon: float,
+    centred: bool,
+    least: Float64,
+    known: Forms | None,
+    square: Float64 | float = np.inf,
 ) -> Group:
-    """Bounds of c and v on ``x`` (B, G, n); ``least`` is a lower bound of v."""
+    """Bounds of c and v on ``x`` (B, G, n); ``least`` is a lower bound of v.
+
+    ``square``: at least mean(δ²), δ less its mean where c is, if more is known than the box.
+    """
     n, radius, c = x.lower.shape[-1], x.radius, x.centre
     weights = (forms(x, centred) if known is None else known.weights).astype(np.float64)
     low, high = _moves(weights, x, known)
@@ -175,7 +183,8 @@ def group(
     error = (lost * (2 * abs(c) + lost)).mean(axis=-1, keepdims=True)
     error = error + times(off, radius).sum(axis=-1, keepdims=True)
     error = error * (1 + sums) + (sums + 2.0**-50) * base + TINY
-    curve = (radius * radius).mean(axis=-1, keepdims=True) * (1 + sums) + error
+    curve = (radius * radius).mean(axis=-1, keepdims=True) * (1 + sums)
+    curve = np.fmin(curve, square) + error
     return Group(
         centre=c,
         lower=rounding.down(c - reach[0]),
@@ -228,15 +237,10 @@ def quotients(
     ``noise``: how far an execution may lie from the function.
     """
     n, radius = x.radius.shape[-1], x.radius
-    largest, smallest = 1 / np.sqrt(known.least), 1 / np.sqrt(known.most)
-    root = _as_rows(0.5 * largest + 0.5 * smallest, dtype)
-    steep = _as_rows(known.centre, dtype)
-    slope = 1 / (known.least * np.sqrt(known.most) + known.most * np.sqrt(known.least))
-    tilt = _as_rows(slope * known.tilt, dtype)
-    gap = _gap(known, slope, tilt, root, radius)
-    stray = np.maximum(largest - root, root - smallest) * (1 + 2.0**-40) + 2.0**-50 * root
+    w = reciprocal(known, radius, dtype)
+    root, steep, tilt, gap = w.root, w.steep, w.tilt, w.gap
     reach = np.maximum(known.upper - steep, steep - known.lower) * (1 + 2.0**-50)
-    rest = reach * stray + root * known.astray
+    rest = reach * w.stray + root * known.astray
     slide = times(abs(tilt), radius).sum(axis=-1, keepdims=True)
     wide = np.maximum(abs(gap[0]), abs(gap[1]))
     # Entry by entry what rows lose: their sums over the group are taken in their own type.
@@ -263,6 +267,32 @@ def quotients(
     loss = 2 * UNDERFLOW[dtype] * loss + TINY
     root, steep, tilt = (part.astype(dtype) for part in (root, steep, tilt))
     return Quotients(root, steep, tilt, known.shared, below, above, ends, low, high, loss)
+
+
+@dataclass(frozen=True)
+class Reciprocal:
+    """1/√v - root is from gap[0] to gap[1] less Σ tilt·δ, and never larger than ``stray``.
+
+    ``steep`` is c0; all are rounded as rows have them.
+    """
+
+    root: Float64
+    steep: Float64
+    tilt: Float64
+    gap: tuple[Float64, Float64]
+    stray: Float64
+
+
+def reciprocal(known: Group, radius: Float64, dtype: np.dtype[Any]) -> Reciprocal:
+    """The lines of 1/√v between its ends."""
+    largest, smallest = 1 / np.sqrt(known.least), 1 / np.sqrt(known.most)
+    root = _as_rows(0.5 * largest + 0.5 * smallest, dtype)
+    steep = _as_rows(known.centre, dtype)
+    slope = 1 / (known.least * np.sqrt(known.most) + known.most * np.sqrt(known.least))
+    tilt = _as_rows(slope * known.tilt, dtype)
+    gap = _gap(known, slope, tilt, root, radius)
+    stray = np.maximum(largest - root, root - smallest) * (1 + 2.0**-40) + 2.0**-50 * root
+    return Reciprocal(root, steep, tilt, gap, stray)
 
 
 def _gap(

@@ -72,6 +72,19 @@ class RankOne:
     def _flat(self, grouped: Array) -> Array:
         return np.moveaxis(grouped, -1, self.axis).reshape(len(grouped), -1)
 
+    def sides(self, x: Array) -> tuple[Array, Array]:
+        """Both sides' planes of the first box, without constants, at points (R, size)."""
+        grouped, first = self._grouped(x), np.zeros(1, np.int64)
+        return self._flat(self.lower.at(grouped, first)), self._flat(self.upper.at(grouped, first))
+
+    def absolute(self) -> RankOne:
+        """Planes that are at least the sizes of these planes' terms, for points >= 0."""
+        below, above = (
+            Slopes(abs(s.diagonal), -abs(s.share), abs(s.weight), s.value)
+            for s in (self.lower, self.upper)
+        )
+        return RankOne(self.shape, self.axis, below, above, self.loss)
+
     def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
         up, down = np.maximum(rows, 0), np.minimum(rows, 0)
         add_constants(up, down, d, box, self.lower.value, self.upper.value)

@@ -26,6 +26,8 @@ from gamma.errors import UsageError
 from gamma.ops.base import Array, Float64, Operator, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY, LinearCharge
+from gamma.ops.ellipsotope import Ellipsotope
+from gamma.ops.enclose import through_groups
 from gamma.ops.rank_one import RankOne, Slopes, rank_one, times
 from gamma.ops.relaxation import VALUE_ERROR
 from gamma.ops.tables import NodeSlopes, Precision
@@ -145,6 +147,16 @@ class Softmax(Operator):
             lower = _below(low, high, centre, radius, floor, how.dtype)
             upper = _above(low, high, centre, radius, floor, ceiling, how.dtype)
         return rank_one(axis, x, after, how.dtype, lower, upper, noise)
+
+    def enclose(
+        self,
+        inputs: Sequence[Ellipsotope],
+        before: Sequence[NodeBounds],
+        after: NodeBounds,
+        how: Precision,
+    ) -> Ellipsotope | None:
+        table = self.relax(before, after, how)
+        return through_groups(table, inputs[0], before[0], after)
 
 
 def _hidden(lower: Float64, live: Array) -> Float64:

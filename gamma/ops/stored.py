@@ -72,6 +72,9 @@ class StoredGemm(Linear):
             )
         return (*shape[:-1], m)
 
+    def mixes(self, rank: int) -> tuple[int, ...]:
+        return (rank - 1,)
+
     def offset(self) -> Array | None:
         return self.bias
 

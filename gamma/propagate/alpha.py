@@ -121,7 +121,7 @@ class AlphaWalk(Walk):
 
     # Rows, their product, a temporary; slopes and what Adam remembers of them.
     blocks = 12
-    shortens = False
+    encloses = False
 
     plain: Walk
     initial: Slopes

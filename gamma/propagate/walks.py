@@ -22,14 +22,13 @@ from gamma.errors import InternalError
 from gamma.network.graph import Network
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.propagate import forms
-from gamma.propagate.blocks import block_length
+from gamma.propagate.blocks import block_length, row_cost
 from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
 from gamma.propagate.domain import Domain, Slopes
+from gamma.propagate.ellipsotopes import Ellipsotopes, memory_needed, suited
 from gamma.propagate.facts import Facts, facts_of
 from gamma.propagate.interval import input_bounds, interval_step
 from gamma.propagate.options import Options
-from gamma.propagate.rows import shortcut
-from gamma.propagate.rows.affine import AffineForms
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
 from gamma.propagate.rows.start import both_signs, pixel_by_pixel
 from gamma.propagate.rows.tables import Tables
@@ -43,6 +42,11 @@ T = TypeVar("T")
 # Blocks of coefficients alive at the widest step: the rows, the product, one temporary.
 BLOCKS = 3
 STREAMED_BLOCKS = 5
+# Nanoseconds of rows up to which they are made although sets are known: of all neurons of the
+# widest node for inner ones, of questions.
+ROWS_UP_TO = 1.5e8
+# Bytes of sets for each byte of rows that are alive at once.
+SET_BYTES = 20
 # Blocks of rows that are handed out at once.
 TASKS = 4096
 
@@ -76,8 +80,8 @@ class Walk:
     """
 
     blocks = BLOCKS
-    # Whether rows of inner neurons may end at affine forms of an earlier node.
-    shortens = True
+    # Whether sets of all nodes may go forward with the walk.
+    encloses = True
 
     def __init__(
         self,
@@ -93,8 +97,9 @@ class Walk:
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
         self.forms: dict[int, Forms] = {}
-        # Affine forms of the last node that has any, while inner neurons are bounded.
-        self._affine: dict[int, AffineForms] = {}
+        self._sets: Ellipsotopes | None = None
+        # Nodes that sets bounded.
+        self._enclosed: set[int] = set()
         self._facts: Facts = facts_of(network)
         # Nodes whose bounds rows cannot improve where a relaxation needs it.
         self._tight: dict[int, bool] = {}
@@ -108,6 +113,7 @@ class Walk:
         """Bound the nodes in order."""
         self.bounds.append(self.domain.meet(0, input_bounds(self.box), self.empty))
         self._tight[0] = self.box.norm == "inf"
+        self._sets = self._make_sets()
         if self.domain.plain and not self.slopes:
             self._dense = one_call(self.network, self.box, self.options)
         with np.errstate(all="ignore"):
@@ -116,7 +122,6 @@ class Walk:
                     self._walk_dense(self._dense)
                     break
                 self._visit(index)
-        self._affine.clear()
 
     @property
     def descent(self) -> Descent:
@@ -153,6 +158,7 @@ class Walk:
         self._tight[index] = self._is_tight(index)
         if self.options.refines:
             self._bound_forms(index)
+            self._enclose(index)
         if self.options.refines and not self._tight[index]:
             self._refine(index)
         ended = time.perf_counter()
@@ -209,21 +215,40 @@ class Walk:
     def _refine(self, index: int) -> None:
         """Bound the neurons that a relaxation needs tight by rows, and intersect."""
         mask = self._wanted(index)
-        if mask is None:
+        if mask is None or self._suffices(index):
             return
-        if self.shortens and shortcut.worthwhile(
-            self.network, index, self.domain.batch, self.options
-        ):
-            mask = np.ones_like(mask)
-            self._bound_affinely(index)
-            self.unstable[index] = mask.size
-        else:
-            self._bound(index, mask)
-            self.unstable[index] = int(np.count_nonzero(mask))
-            if self._affine:
-                mask &= self._bound_deeply(index, mask)
+        self._bound(index, mask)
+        self.unstable[index] = int(np.count_nonzero(mask))
         self._rowed[index] = mask
         self._tight[index] = self._tight[index] or self.unstable[index] > 0
+
+    # -- sets that go forward ----------------------------------------------------------------------
+
+    def _make_sets(self) -> Ellipsotopes | None:
+        """Sets of the nodes, where the network is made for them and memory allows."""
+        fits = self.encloses and self.options.refines and tuning.enabled("ellipsotopes")
+        if not fits or not suited(self.network):
+            return None
+        if memory_needed(self.network, self.box) > SET_BYTES * self.options.row_bytes:
+            return None
+        made = Ellipsotopes(self.network, self.box, self.options.guarantee)
+        return made if made.visit(0, self.bounds) is not None else None
+
+    def _enclose(self, index: int) -> None:
+        """Meet the node's bounds with the box around its set."""
+        found = None if self._sets is None else self._sets.visit(index, self.bounds)
+        if found is None:
+            return
+        known = self.bounds[index]
+        boxes, neurons = np.divmod(np.arange(known.lower.size), known.lower[0].size)
+        self.tighten(index, boxes, neurons, found[0].reshape(-1), found[1].reshape(-1))
+        self._enclosed.add(index)
+
+    def _suffices(self, index: int) -> bool:
+        """Whether a node's set alone bounds it, rows of a network of this size costing too much."""
+        rows = 2 * self.domain.batch * self._facts.widest[self.network.output]
+        cost = rows * row_cost(self.network, self.network.output)
+        return index in self._enclosed and cost > ROWS_UP_TO
 
     def _bound_forms(self, index: int) -> None:
         """Bound, by rows, the linear forms that the node's relaxation asks for."""
@@ -235,7 +260,11 @@ class Walk:
 
             def bound(block: slice) -> Float64:
                 frontier, box = forms.both_signs(source, weights, block, dtype)
-                return self.descent.run(frontier, np.zeros(len(box)), box, self.options.check)
+                d = np.zeros(len(box))
+                if self._sets is not None and self._sets.knows(frontier):
+                    rows = {i: part.dense() for i, part in frontier.items()}
+                    return self._sets.least(rows, d, box, self.bounds)
+                return self.descent.run(frontier, d, box, self.options.check)
 
             count = math.prod(weights.shape[:3])
             parts = self.in_blocks(source, count, bound, 2)
@@ -247,29 +276,6 @@ class Walk:
         if len(boxes):
             lower, upper = self.neuron_bounds(index, boxes, neurons)
             self.tighten(index, boxes, neurons, lower, upper)
-
-    def _bound_affinely(self, index: int) -> None:
-        """Bound every neuron of the node by rows, and keep its affine forms in the input."""
-        known, source = self.bounds[index], self.bounds[0]
-        boxes, neurons = np.divmod(np.arange(known.lower.size), self._facts.sizes[index])
-        columns = shortcut.varying(source)
-
-        def bound(block: slice) -> list[Array]:
-            at = boxes[block], neurons[block]
-            return shortcut.input_rows(self.descent, index, *at, columns, self.options)
-
-        parts = self.in_blocks(index, len(boxes), bound, 2)
-        ends, forms = shortcut.forms_of(parts, known, source, columns)
-        self._affine = {index: forms}
-        self.tighten(index, boxes, neurons, ends[0], -ends[1])
-
-    def _bound_deeply(self, index: int, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Bound by rows that go all the way the neurons that decide most: says which."""
-        affine, self._affine = self._affine, {}
-        worth = shortcut.deciding(self.network, index, max(affine), self.bounds[index])
-        self._bound(index, mask & worth)
-        self._affine = affine
-        return worth
 
     def tighten(
         self, index: int, boxes: Array, neurons: Array, lower: Float64, upper: Float64
@@ -331,7 +337,7 @@ class Walk:
 
     def _block_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         frontier, d, box = self.both_signs(index, boxes, neurons)
-        result = self.descent.run(frontier, d, box, self.options.check, forms=self._affine)
+        result = self.descent.run(frontier, d, box, self.options.check)
         return result[: len(boxes)], -result[len(boxes) :]
 
     def both_signs(
@@ -358,6 +364,7 @@ class Walk:
         other.empty, other._tight = self.empty, dict(self._tight)
         other.seconds, other.unstable = self.seconds, self.unstable
         other.forms |= self.forms
+        other._sets, other._enclosed = self._sets, self._enclosed
         other._rowed = dict(self._rowed)
         return other
 
@@ -380,8 +387,16 @@ class Walk:
         def bound(block: slice) -> Float64:
             return self._bound_rows(blocks_of(frontier, block), d[block].copy(), box[block])
 
-        results = self.in_blocks(max(frontier), len(d), bound, 1) if len(d) else []
-        return np.concatenate(results) if results else np.zeros(0)
+        if not len(d):
+            return np.zeros(0)
+        found = np.full(len(d), -np.inf)
+        if self._sets is not None and self._sets.knows(frontier):
+            found = self._sets.least(frontier, d, box, self.bounds)
+            if len(d) * row_cost(self.network, max(frontier)) > ROWS_UP_TO:
+                return found
+        results = self.in_blocks(max(frontier), len(d), bound, 1)
+        best: Float64 = np.maximum(found, np.concatenate(results))
+        return best
 
     def ask(self, index: int) -> NodeBounds:
         """The node's bounds with rows for every neuron that has none yet."""
@@ -394,7 +409,8 @@ class Walk:
         return found
 
     def _needs_rows(self, index: int) -> bool:
-        return self.options.relaxes and self._rowed.get(index) is not True
+        rowed = self._rowed.get(index) is True or self._suffices(index)
+        return self.options.relaxes and not rowed
 
     def _images(self, index: int) -> bool:
         """Whether the image of its input's bounds is as good as rows of its own."""

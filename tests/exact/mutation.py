@@ -36,7 +36,7 @@ TESTS = (
     "tests/ops/test_margins.py",
     "tests/architectures/test_layers.py",
     "tests/propagate/test_fixed_entries.py",
-    "tests/propagate/test_affine.py",
+    "tests/exact/test_ellipsotopes.py",
     "tests/exact/test_ranges.py",
     "tests/propagate/ranges/test_range_walk.py",
     "tests/verify/branching",
@@ -63,7 +63,10 @@ I, C, B, T = (
 P, Q = "ops/products.py", "ops/bilinear.py"
 S, K = "ops/softmax.py", "ops/rank_one.py"
 ON, OQ, OL = "ops/normalization.py", "ops/quotient.py", "ops/log_softmax.py"
-Y = "propagate/rows/affine.py"
+ES, EE, EN, EB = (
+    f"ops/{name}.py" for name in ("ellipsotope", "enclose", "normalized", "ellipsoid")
+)
+EW = "propagate/ellipsotopes.py"
 A, ST, R, E, L = (
     "propagate/api.py",
     "propagate/rows/start.py",
@@ -75,6 +78,7 @@ O, X, EP, EG = "ops/affine.py", "ops/execution.py", "ops/piecewise.py", "ops/gat
 RM, RS, RV = (f"propagate/ranges/{name}.py" for name in ("matrix", "spectral", "sets"))
 RD, RA, RR = (f"propagate/ranges/{name}.py" for name in ("dense", "attention", "rules"))
 RT = "propagate/ranges/rotary.py"
+EV = "tensor/eigenvalues.py"
 N = "propagate/questions.py"
 V, H = (f"verification/branching/{name}.py" for name in ("clipping", "halving"))
 # The second halves are forgotten.
@@ -165,13 +169,29 @@ MUTANTS = (
         "gamma_factor(0, dtype) if steps else",
     ),
     Mutant(
-        "AFFINE.APART",
-        Y,
-        '"bnm,bm->bn", apart, reach) + rounded',
-        '"bnm,bm->bn", 0 * apart, reach) + rounded',
+        "SET.REACH",
+        ES,
+        "factor = (1 + rounding.gamma_factor(2 * k + 8",
+        "factor = (1 + 0 * rounding.gamma_factor(2 * k + 8",
     ),
-    Mutant("AFFINE.PRODUCT", Y, "apart, reach) + rounded", "apart, reach)"),
-    Mutant("AFFINE.UNDERFLOW", Y, "loss = 2 * n * UNDERFLOW", "loss = 0 * UNDERFLOW"),
+    Mutant("SET.PRODUCTS", EE, "charge = (g + 2 *", "charge = (2 *"),
+    Mutant("SET.UNCERTAIN", EE, "charge = (g + 2 * op.uncertainty)", "charge = g"),
+    Mutant("SET.NOISE", EE, "+ charge + noise)", "+ charge)"),
+    Mutant("SET.ENDS", EE, "rest = 0.5 * (ends[1] - ends[0]) +", "rest ="),
+    Mutant("SET.GAP", EE, "+ gap * x.radius(inside) +", "+"),
+    Mutant("SET.PLANES", EE, "rest = 0.5 * (high - low) + gap +", "rest = gap +"),
+    Mutant("SET.ENTRIES", EE, "        return box, {}", "        return 0 * box, {}"),
+    Mutant(
+        "SET.LENGTHS", EE, "return np.minimum(box, lengths", "return 0 * np.minimum(box, lengths"
+    ),
+    Mutant("SET.VECTORS", EE, "n, n) * far[", "n, n) * 0.1 * far["),
+    Mutant("SET.WEIGHTS", EB, "matrix *= (total *", "matrix *= (0.5 * total *"),
+    Mutant("SET.INTERVAL", EB, "+= corners * corners / weight", "+= 0 * weight"),
+    Mutant("SET.LIFT", EB, "lift = (self.error +", "lift = 0 * (self.error +"),
+    Mutant("SET.NORMAL_LINE", EN, "ends = (0.5 * w.gap[1][0] - 0.5 * w.gap[0][0] +", "ends = ("),
+    Mutant("SET.NORMAL_SCALED", EN, "near.factors() * stray", "near.factors() * 0.1 * stray"),
+    Mutant("SET.NORMAL_REST", EN, "rest = root * (moved.rest + astray)", "rest = root * astray"),
+    Mutant("SET.ROWS", EW, "total - g * size * (1 + 2.0**-20)", "total"),
     Mutant("CHARGE.TERMS", C, "m = 1 if start else op.adjoint_terms", "m = 1"),
     Mutant("CHARGE.REPEATS", C, "(op.unit and m <= 1)", "op.unit"),
     Mutant("CHARGE.NARROWED", C, "factor = factor + 2 * UNIT[dtype]", "pass"),
@@ -461,7 +481,7 @@ MUTANTS = (
     Mutant("RANGE.SPREAD", RM, "factor = (1 + g) * _SLACK", "factor = 1.0"),
     Mutant("RANGE.LOST", RM, "lost = 4 * self.n * _LEAST[self.dtype]", "lost = 0.0"),
     Mutant("RANGE.SQUARES", RM, "((1 + g) * (1 + 4 * unit))", "1.0"),
-    Mutant("RANGE.FACTORED", RS, "(theta + g * trace + diagonal", "(theta + 0.0 * diagonal"),
+    Mutant("RANGE.FACTORED", EV, "(theta + g * trace + diagonal", "(theta + 0.0 * diagonal"),
     Mutant(
         "RANGE.EIGEN",
         RS,

@@ -220,7 +220,7 @@ class StreamedWalk(Walk):
 
     # Blocks of coefficients alive at the widest step, the copies of weights included.
     blocks = STREAMED_BLOCKS
-    shortens = False
+    encloses = False
 
     def __init__(
         self, network: Network, box: Box, options: Options, config: StreamingConfig

@@ -1,9 +1,4 @@
-"""Certified upper bounds on spectral norms.
-
-A Cholesky factorisation of θI - G that runs to its end in floating point proves λmax(G) <= θ + δ,
-δ from its backward error (Rump 2006, "Verification of positive definiteness"; Higham 2002, theorem
-10.5). Lanczos' method only proposes θ: what it returns is no bound and is never used as one.
-"""
+"""Certified upper bounds on spectral norms: roots of the largest eigenvalues of Gram matrices."""
 
 from __future__ import annotations
 
@@ -17,6 +12,7 @@ import numpy.typing as npt
 
 from gamma.runtime import workers
 from gamma.tensor import rounding
+from gamma.tensor.eigenvalues import frobenius, largest_eigenvalue
 
 Float64 = npt.NDArray[np.float64]
 
@@ -29,8 +25,6 @@ PANEL = 768
 SHARES = 4
 """Parts of a layer that threads take: each makes a Gram matrix of its own."""
 _SLACK = 1 + 2.0**-40
-_STEPS = 20
-_GUESSES = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,20 +52,6 @@ def read(rows: Float64, gain: Float64, centred: bool) -> Read:
         size = frobenius(made)
     # Products round by 2^-53 of themselves, the difference by 2^-53 of itself.
     return Read(made, size, 2.0**-52 * (plain + size), plain)
-
-
-def frobenius(rows: Float64) -> float:
-    """At least the Frobenius norm."""
-    factor = (1 + rounding.gamma_factor(rows.size + 8, np.float64)) * _SLACK
-    with np.errstate(over="ignore"):
-        square = float(np.vdot(rows, rows))
-    if 2.0**-900 < square < math.inf:
-        return math.sqrt(square) * factor
-    largest = float(abs(rows).max(initial=0.0))
-    if not 0 < largest < math.inf:
-        return largest
-    unit = rows / largest
-    return math.sqrt(float(np.vdot(unit, unit))) * largest * factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,64 +96,6 @@ def gram(found: Read) -> Gram:
     with np.errstate(over="ignore", invalid="ignore"):
         made = R @ R.T
     return Gram(0.5 * (made + made.T), error * 2, size, found.lost, found.plain)
-
-
-def largest_eigenvalue(G: Float64) -> float:
-    """At least the largest eigenvalue of a symmetric float64 matrix, and at least 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        trace = float(np.trace(G))
-        most = frobenius(G)  # of a symmetric matrix: no eigenvalue is larger
-    if not (math.isfinite(trace) and math.isfinite(most)):
-        return math.inf
-    theta = _guess(G) * (1 + 2.0**-6)
-    for _ in range(_GUESSES):
-        if not theta < most:
-            break
-        proved = _proved(G, theta)
-        if proved is not None:
-            return min(proved, most)
-        theta *= 1.125
-    return most
-
-
-def _guess(G: Float64) -> float:
-    """A number near the largest eigenvalue, by Lanczos' method; not a bound."""
-    power = 2.0 ** math.frexp(float(np.trace(G)) or 1.0)[1]
-    narrow = (G / power).astype(np.float32)
-    v = narrow[int(np.argmax(np.diag(narrow)))] + np.float32(1e-3) * np.cos(np.arange(len(G)))
-    v, before, beta = (v / (math.sqrt(float(v @ v)) or 1.0)).astype(np.float32), 0.0 * v, 0.0
-    steps = min(_STEPS, len(G))
-    T = np.zeros((steps, steps))
-    for k in range(steps):
-        w = narrow @ v - np.float32(beta) * before
-        T[k, k] = alpha = float(w @ v)
-        w -= np.float32(alpha) * v
-        beta = math.sqrt(float(w @ w))
-        if not 0 < beta < math.inf or k + 1 == steps:
-            T = T[: k + 1, : k + 1]
-            break
-        T[k + 1, k] = beta
-        before, v = v, (w / np.float32(beta)).astype(np.float32)
-    found = np.linalg.eigvalsh(T)[-1] if np.isfinite(T).all() else 0.0
-    return float(max(found * power, np.diag(G).max()))
-
-
-def _proved(G: Float64, theta: float) -> float | None:
-    """θ + δ >= λmax(G), or None where the factorisation does not prove it."""
-    k = len(G)
-    A = -G
-    A[np.arange(k), np.arange(k)] += theta
-    trace = float(np.trace(A))
-    if not 0 < trace < math.inf:
-        return None
-    try:
-        np.linalg.cholesky(A)
-    except np.linalg.LinAlgError:
-        return None
-    # Backward error of the factorisation, and the rounding of the diagonal.
-    g = rounding.gamma_factor(4 * k + 16, np.float64)
-    diagonal = 2.0**-52 * float(abs(np.diag(A)).max())
-    return (theta + g * trace + diagonal + 2.0**-1000) * _SLACK
 
 
 def of_layer(matrix: Any, gain: Float64, centred: bool) -> tuple[float, float]:

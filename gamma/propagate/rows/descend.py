@@ -20,7 +20,6 @@ from gamma import telemetry, tuning
 from gamma.errors import UsageError
 from gamma.ops.charges import TINY
 from gamma.ops.tables import Diagonal, HingeRows, NodeSlopes, Relaxation
-from gamma.propagate.rows.affine import AffineForms
 from gamma.propagate.rows.block import Block, Dense, dense
 from gamma.propagate.rows.chain import DenseChain
 from gamma.propagate.rows.tables import Tables
@@ -96,14 +95,12 @@ class Descent:
         multipliers: Mapping[int, Multipliers] | None = None,
         tape: Tape | None = None,
         stop: int = 0,
-        forms: Mapping[int, AffineForms] | None = None,
     ) -> Float64:
         """Sound lower bounds (rows,) of the rows in ``frontier``.
 
         Rows and ``d`` are overwritten. ``check`` is called before each node and may raise to stop.
         ``slopes`` and ``multipliers`` belong to rows; the tables' ``split`` names the latter's
-        nodes. Rows stop at node ``stop``, whose interval concretises them. Where all that is left
-        is rows over a node of ``forms``, these take them to the input.
+        nodes. Rows stop at node ``stop``, whose interval concretises them.
 
         Raises UsageError when some path leads around ``stop``.
         """
@@ -118,10 +115,6 @@ class Descent:
                 if check is not None:
                     check()
                 started = time.perf_counter()
-                if forms and index in forms and not frontier:
-                    frontier[0] = Dense(forms[index].back(rows.dense(), d, box))
-                    settle(d)
-                    continue
                 chained = not frontier and own.none and not stop and self._chained(index, rows)
                 if index and index == stop:
                     self._concretise(index, rows, d, box, tape)

@@ -1,0 +1,140 @@
+"""Ellipsoids {x: x = R·u, |u|₂ <= 1} around what blocks of symbols span, proved in float64.
+
+Let x = Σ_b x_b with (a·x_b)² <= aᵀQ_b a for every a. For any weights w_b > 0
+
+    (a·x)² <= (Σ_b √(aᵀQ_b a))² <= (Σ w_b)·aᵀ(Σ_b Q_b/w_b)a;
+
+by Cauchy and Schwarz; √trace(Q_b) makes the trace least (Durieu, Walter and Polyak 2001). Q as
+computed is within ``error`` of Q in the spectral norm. A Cholesky factor R of a matrix larger by
+this, and by its own backward error (Higham 2002, theorem 10.3), has R·Rᵀ above the true Q.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.ops.ellipsotope import Symbols
+from gamma.tensor import rounding
+from gamma.tensor.eigenvalues import largest_eigenvalue
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+_SLACK = 1 + 2.0**-40
+_LEAST_WEIGHT = 2.0**-30
+
+
+@dataclass(frozen=True, eq=False)
+class Ellipsoids:
+    """V sets in d dimensions: Q = scale·(matrix ± error)·scale, (a·x)² <= aᵀQa for each x.
+
+    Attributes:
+        matrix: (V, d, d). error: (V,), spectral norm. scale: (V, d), powers of two.
+    """
+
+    matrix: Float64
+    error: Float64
+    scale: Float64
+
+    @property
+    def size(self) -> Float64:
+        """About the root of each trace: (V,)."""
+        diagonal = np.einsum("vii->vi", self.matrix) * self.scale**2
+        root: Float64 = np.sqrt(np.maximum(diagonal, 0.0).sum(axis=-1))
+        return root
+
+    def largest(self) -> Float64:
+        """At least the square of the longest vector's length: (V,)."""
+        found = np.zeros(len(self.matrix))
+        for v, (matrix, scale) in enumerate(zip(self.matrix, self.scale, strict=True)):
+            top = scale.max(initial=0.0)
+            part = scale / (top or 1.0)
+            # Scaling by numbers of at most 1 leaves the error what it is.
+            turned = matrix * part * part[:, None]
+            found[v] = (largest_eigenvalue(turned) + self.error[v]) * top * top
+        return found * _SLACK
+
+    def factors(self) -> Float64:
+        """Columns R of each: (V, d, d), column j of R in [:, j, :], so that R·Rᵀ >= Q."""
+        d = self.matrix.shape[-1]
+        trace = np.einsum("vii->v", self.matrix)
+        empty = trace == 0
+        # The factorisation's backward error, and the rounding of the diagonal.
+        g = rounding.gamma_factor(4 * d + 16, np.float64)
+        lift = (self.error + g * (trace + d * self.error)) * (1 + 2.0**-20)
+        made = self.matrix.copy()
+        made[:, np.arange(d), np.arange(d)] += np.where(empty, 1.0, lift)[:, None]
+        try:
+            root = np.linalg.cholesky(made)
+        except np.linalg.LinAlgError:
+            return np.full_like(made, np.inf)
+        root[empty] = 0.0
+        return np.swapaxes(root * self.scale[:, :, None], -1, -2)
+
+
+def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
+    """Around Σ columns·ξ + [-rest, rest] in each of V vectors of d entries.
+
+    Args:
+        parts: columns (k, V, d) and the length of their blocks. rest: (V, d).
+    """
+    scale = _powers(parts, rest)
+    sizes = [_sizes(columns / scale, each) for columns, each in parts]
+    corners = rest / scale
+    largest = np.max([size.max(axis=0, initial=0.0) for size in (*sizes, corners.T)], axis=0)
+    total, shape = np.zeros(len(rest)), (*rest.shape, rest.shape[-1])
+    matrix, count = np.zeros(shape), 0
+    for (columns, each), size in zip(parts, sizes, strict=True):
+        # Any positive weights will do; these are no powers of what may underflow.
+        weight = np.maximum(size, _LEAST_WEIGHT * largest)
+        weight = np.where(largest > 0, weight, 1.0)
+        total += np.where(largest > 0, weight, 0.0).sum(axis=0)
+        root = np.repeat(1 / np.sqrt(weight), each, axis=0)
+        for v in range(len(rest)):  # one by one: products of an array with itself take half
+            turned = columns[:, v] * (1 / scale[v])
+            turned *= root[:, v, None]
+            matrix[v] += turned.T @ turned
+        count += len(columns)
+    weight = np.maximum(corners, _LEAST_WEIGHT * largest[:, None])
+    weight = np.where(largest[:, None] > 0, weight, 1.0)
+    total += np.where(corners > 0, weight, 0.0).sum(axis=-1)
+    d = rest.shape[-1]
+    matrix[:, np.arange(d), np.arange(d)] += corners * corners / weight
+    g = rounding.gamma_factor(count + d + len(parts) + 16, np.float64)
+    matrix *= (total * (1 + g) * _SLACK)[:, None, None]
+    trace = np.einsum("vii->v", matrix)
+    # |fl(YᵀY) - YᵀY| <= γ|Y|ᵀ|Y|, of norm at most γ·trace; scaling rounds each entry once more.
+    error = np.where(trace > 0, 2 * g * trace * (1 + 2.0**-20) + 2.0**-1000, 0.0)
+    return Ellipsoids(0.5 * (matrix + np.swapaxes(matrix, -1, -2)), error, scale)
+
+
+def placed(factors: Float64, index: Indices, n: int) -> Symbols:
+    """Ellipsoids (V, d, d) of the entries ``index`` (V, d) of a node of ``n``: one block each."""
+    count, d = index.shape
+    columns = np.zeros((count, d, n))
+    for v in range(count):
+        columns[v][:, index[v]] = factors[v]
+    return Symbols(columns.reshape(-1, n), d)
+
+
+def _powers(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Float64:
+    """Near how far each entry reaches: a power of two, 1 where it does not move."""
+    reach = rest.copy()
+    for columns, _ in parts:
+        reach = np.maximum(reach, abs(columns).max(axis=0, initial=0.0))
+    exponent = np.frexp(np.where(reach > 0, reach, 1.0))[1]
+    result: Float64 = np.ldexp(1.0, np.clip(exponent, -1000, 1000))
+    return result
+
+
+def _sizes(columns: Float64, each: int) -> Float64:
+    """About the Frobenius norm of each block: (blocks, V)."""
+    k, vectors = columns.shape[:2]
+    squares = np.einsum("kvd,kvd->kv", columns, columns)
+    result: Float64 = np.sqrt(squares.reshape(k // each, each, vectors).sum(axis=1))
+    return result

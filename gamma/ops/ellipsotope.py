@@ -1,0 +1,125 @@
+"""Ellipsotopes: sets middle + G·ξ + [-rest, rest], each block of symbols ξ in a unit ball.
+
+Zonotopes where blocks have one symbol, ellipsoids where there is one block (Kousik, Dai and Gao
+2022). A node's set shares symbols with those of other nodes: what both owe to the input, or to an
+earlier error, is the same there, and cancels in sums. All arrays are float64 and flat (n,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.ops.bounds import NodeBounds
+from gamma.tensor import rounding
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+_SLACK = 1 + 2.0**-40
+_NEGLIGIBLE = 2.0**-24
+"""Share of a node's reach up to which ``rest`` passes sums as an interval."""
+
+_keys = count(1)
+INPUT = 0
+"""Key of the symbols that are the input's own."""
+
+
+def new_key() -> int:
+    """A key that no other symbols have."""
+    return next(_keys)
+
+
+@dataclass(frozen=True, eq=False)
+class Symbols:
+    """Columns (k, n) of k symbols; ``each`` consecutive ones are a block, |ξ_block|₂ <= 1."""
+
+    columns: Float64
+    each: int = 1
+
+    @cached_property
+    def reach(self) -> Float64:
+        """Largest |G·ξ| entry by entry (n,), at least."""
+        k, n = self.columns.shape
+        if self.each == 1:
+            found = abs(self.columns).sum(axis=0)
+        else:
+            blocks = self.columns.reshape(-1, self.each, n)
+            found = np.sqrt(np.einsum("ben,ben->bn", blocks, blocks)).sum(axis=0)
+        factor = (1 + rounding.gamma_factor(2 * k + 8, np.float64)) * _SLACK
+        # Squares that underflow hide up to 2^-500 of each block.
+        hidden = 0.0 if self.each == 1 else k * 2.0**-500
+        result: Float64 = found * factor + np.where(found > 0, hidden, 0.0)
+        return result
+
+
+Parts = dict[int, Symbols]
+
+
+@dataclass(frozen=True, eq=False)
+class Ellipsotope:
+    """Values of a node of ``shape``."""
+
+    shape: tuple[int, ...]
+    middle: Float64
+    rest: Float64
+    parts: Parts
+
+    @cached_property
+    def swing(self) -> Float64:
+        """Largest |value - middle|, at least."""
+        total = self.rest.copy()
+        for part in self.parts.values():
+            total += part.reach
+        result: Float64 = total * (1 + (len(self.parts) + 2) * 2.0**-52)
+        return result
+
+    @property
+    def known(self) -> bool:
+        """Whether every number is finite."""
+        return bool(np.isfinite(self.swing).all() and np.isfinite(self.middle).all())
+
+    @property
+    def ends(self) -> tuple[Float64, Float64]:
+        """The least box around the set, rounded outward."""
+        return rounding.down(self.middle - self.swing), rounding.up(self.middle + self.swing)
+
+    def radius(self, inside: NodeBounds) -> Float64:
+        """At least |value - middle|, where the node's own bounds say more as well."""
+        lower, upper = inside.lower.reshape(-1), inside.upper.reshape(-1)
+        return np.minimum(self.swing, rounding.radius_about(lower, upper, self.middle))
+
+    def columns(self, key: int, like: Symbols) -> Float64:
+        """Columns of the symbols ``key``, zeros where the set has none of them."""
+        if key in self.parts:
+            return self.parts[key].columns
+        return np.zeros((len(like.columns), len(self.middle)))
+
+    @property
+    def plain(self) -> bool:
+        """Whether ``rest`` is so small that sums may as well take it as an interval."""
+        return bool(self.rest.sum() <= _NEGLIGIBLE * self.swing.sum())
+
+    @cached_property
+    def spelled(self) -> Ellipsotope:
+        """The same set with ``rest`` as symbols, made once for all readers, where it matters."""
+        if self.plain:
+            return self
+        some = np.flatnonzero(self.rest)
+        columns = np.zeros((len(some), len(self.rest)))
+        columns[np.arange(len(some)), some] = self.rest[some]
+        parts = {**self.parts, new_key(): Symbols(columns)}
+        return Ellipsotope(self.shape, self.middle, np.zeros_like(self.rest), parts)
+
+
+def shared(inputs: Sequence[Ellipsotope]) -> list[tuple[int, int, list[Float64]]]:
+    """All symbols of several sets: key, length of a block, and the columns in each set."""
+    found: Parts = {}
+    for x in inputs:
+        found = {**x.parts, **found}
+    return [(key, s.each, [x.columns(key, s) for x in inputs]) for key, s in found.items()]

@@ -1,0 +1,206 @@
+"""Ellipsotopes through nonlinear nodes: one affine map for both sides, and what it leaves out.
+
+A node's value is M·(p - middle) + (a constant) within an error of second order. That of a vector
+times one number, as in attention and in a normalisation (`gamma.ops.normalized`), is the vector's
+own set, scaled: it is kept as an ellipsoid, since its box would grow by the root of its length in
+the next dense layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.charges import TINY
+from gamma.ops.ellipsoid import Ellipsoids, outer, placed
+from gamma.ops.ellipsotope import Ellipsotope, Parts, Symbols, new_key, shared
+from gamma.tensor import rounding
+
+if TYPE_CHECKING:
+    from gamma.ops.affine import Linear
+    from gamma.ops.products import Product
+    from gamma.ops.rank_one import RankOne
+    from gamma.ops.tables import Diagonal
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+_SLACK = 1 + 2.0**-40
+
+
+def linear(
+    op: Linear, inputs: Sequence[Ellipsotope], before: Sequence[NodeBounds], after: NodeBounds
+) -> Ellipsotope:
+    """The image under a linear node: v - c_v = L(p - c_p) + noise, symbol by symbol."""
+    exact, balls = inputs, dict[int, Symbols]()
+    if not (op.moves or op.entrywise):
+        if len(inputs) == 1 and _narrows(op, inputs[0], after):
+            inputs, balls = _narrowed(op, inputs[0], after)
+        else:
+            exact = inputs = [x.spelled for x in inputs]
+
+    def image(columns: Sequence[Float64], absolute: bool = False) -> Float64:
+        whole = [c.reshape(-1, *x.shape) for c, x in zip(columns, inputs, strict=True)]
+        made = op.linear(whole, absolute=absolute)
+        return np.ascontiguousarray(made.reshape(len(made), -1), np.float64)
+
+    parts = {key: Symbols(image(columns), each) for key, each, columns in shared(inputs)}
+    shift = [x.middle - p.centre.reshape(-1) for x, p in zip(inputs, before, strict=True)]
+    far = [abs(s) + x.swing for s, x in zip(shift, exact, strict=True)]
+    sizes = [np.stack((x.rest, reach)) for x, reach in zip(inputs, far, strict=True)]
+    rest, size = image(sizes, absolute=True)
+    g = rounding.gamma_factor(op.terms_for(before[0].lower.shape[1:]) + 8, np.float64)
+    centre = after.centre.reshape(-1)
+    middle = centre + image(shift)[0]
+    # Columns, their blocks' sums, and the middle are products of floating point.
+    charge = (g + 2 * op.uncertainty) * size + 2.0**-51 * (abs(centre) + abs(middle))
+    noise = 0.0 if after.noise is None else after.noise.reshape(-1)
+    rest = (rest * (1 + g) + charge + noise) * _SLACK + TINY
+    return Ellipsotope(after.lower.shape[1:], middle, rest, parts | balls)
+
+
+def _narrows(op: Linear, x: Ellipsotope, after: NodeBounds) -> bool:
+    """Whether ``rest`` is of more entries than what they are summed to, along the last axis."""
+    rank = len(x.shape)
+    alike = op.mixes(after.lower.ndim - 1) == (rank - 1,) and after.lower.ndim == rank + 1
+    return alike and x.shape[-1] > after.lower.shape[-1] and not x.plain
+
+
+def _narrowed(op: Linear, x: Ellipsotope, after: NodeBounds) -> tuple[list[Ellipsotope], Parts]:
+    """The set without ``rest``, and an ellipsoid for what that is summed to at each position."""
+    outside, n = x.rest.reshape(-1, x.shape[-1]), x.shape[-1]
+    columns = np.zeros((n, *outside.shape))
+    columns[np.arange(n), :, np.arange(n)] = outside.T
+    made = op.linear([columns.reshape(n, *x.shape)])
+    made = made.reshape(n, len(outside), -1)
+    size = len(outside) * made.shape[-1]
+    balls = outer([(made, 1)], np.zeros(made.shape[1:])).factors()
+    index = np.arange(size).reshape(made.shape[1:])
+    kept = Ellipsotope(x.shape, x.middle, np.zeros_like(x.rest), x.parts)
+    return [kept], {new_key(): placed(balls, index, size)}
+
+
+def through_lines(
+    table: Diagonal, x: Ellipsotope, inside: NodeBounds, after: NodeBounds
+) -> Ellipsotope:
+    """Entry by entry: the mean of both lines, and half of what lies between them."""
+    below, above, low, high = (part[0].astype(np.float64) for part in table.parts)
+    shift = x.middle - inside.centre.reshape(-1)
+    slope, gap = 0.5 * below + 0.5 * above, 0.5 * abs(above - below)
+    ends = below * shift + low, above * shift + high
+    centre = after.centre.reshape(-1)
+    middle = centre + (0.5 * ends[0] + 0.5 * ends[1])
+    steep = abs(below) + abs(above)
+    size = steep * (x.swing + abs(shift)) + abs(low) + abs(high) + abs(centre)
+    rest = 0.5 * (ends[1] - ends[0]) + gap * x.radius(inside) + abs(slope) * x.rest
+    rest = (rest + 2.0**-49 * size) * _SLACK + TINY
+    parts = {key: Symbols(part.columns * slope, part.each) for key, part in x.parts.items()}
+    return Ellipsotope(x.shape, middle, rest, parts)
+
+
+def through_groups(
+    table: RankOne, x: Ellipsotope, inside: NodeBounds, after: NodeBounds
+) -> Ellipsotope:
+    """As `through_lines`, of planes that mix the entries of groups."""
+    x = x.spelled
+    size = table.absolute()
+    shift = (x.middle - inside.centre.reshape(-1))[None]
+    low, high = (part[0] for part in table.sides(shift))
+    low, high = low + table.lower.value[0], high + table.upper.value[0]
+    centre = after.centre.reshape(-1)
+    parts, gap = {}, np.zeros_like(x.middle)
+    for key, part in x.parts.items():
+        below, above = table.sides(part.columns)
+        gap = gap + Symbols(0.5 * above - 0.5 * below, part.each).reach
+        parts[key] = Symbols(0.5 * above + 0.5 * below, part.each)
+    far = (x.swing + abs(shift[0]))[None]
+    charge = sum(part[0] for part in size.sides(far)) + abs(low) + abs(high) + abs(centre)
+    g = rounding.gamma_factor(2 * table.shape[table.axis - 1] + 32, np.float64)
+    rest = 0.5 * (high - low) + gap + sum(part[0] for part in size.sides(x.rest[None]))
+    rest = (rest + g * charge) * _SLACK + TINY
+    return Ellipsotope(x.shape, centre + (0.5 * low + 0.5 * high), rest, parts)
+
+
+def product(
+    op: Product,
+    inputs: Sequence[Ellipsotope],
+    inside: Sequence[NodeBounds],
+    after: NodeBounds,
+    noise: Float64 | float,
+) -> Ellipsotope:
+    """x·y = m_x m_y + m_y (x - m_x) + m_x (y - m_y) + (x - m_x)(y - m_y), summed.
+
+    ``noise``: how far an execution may lie from that.
+    """
+    x, y = inputs
+    terms = op.summed(x.shape)
+    if terms > 1:
+        x, y = x.spelled, y.spelled
+
+    def times(a: Float64, b: Float64) -> Float64:
+        made = op.forward(a.reshape(-1, *x.shape), b.reshape(-1, *y.shape))
+        return made.reshape(len(made), -1)
+
+    parts = {
+        key: Symbols(times(left, y.middle) + times(x.middle, right), each)
+        for key, each, (left, right) in shared((x, y))
+    }
+    far, size = (x.radius(inside[0]), y.radius(inside[1])), (abs(x.middle), abs(y.middle))
+    rest, more = _second_order(op, x, y, far)
+    parts |= more
+    middle = times(x.middle, y.middle)[0]
+    g = rounding.gamma_factor(2 * terms + 16, np.float64)
+    lost = times(size[0] + x.swing, size[1])[0] + times(size[0], y.swing)[0]
+    rest = rest + times(x.rest, size[1])[0] + times(size[0], y.rest)[0]
+    rest = (rest * (1 + g) + g * lost * (1 + 2 * g) + np.reshape(noise, -1)) * _SLACK + TINY
+    return Ellipsotope(after.lower.shape[1:], middle, rest, parts)
+
+
+def _second_order(
+    op: Product, x: Ellipsotope, y: Ellipsotope, far: tuple[Float64, Float64]
+) -> tuple[Float64, Parts]:
+    """What Σ (x - m_x)(y - m_y) is within: an interval for every entry, or ellipsoids.
+
+    Rows of x times vectors of y are the vectors' sets scaled by how far the rows' entries reach,
+    unless more are added than a vector is long: then |Σ ab| <= |a|·|b| says more.
+    """
+    box = op.forward(far[0].reshape(1, *x.shape), far[1].reshape(1, *y.shape)).reshape(-1)
+    if op.summed(x.shape) == 1 or x.shape[:-2] != y.shape[:-2]:
+        return box, {}
+    outside, (m, k), n = math.prod(x.shape[:-2]), x.shape[-2:], y.shape[-1]
+    if k < n:
+        return _scaled_vectors(y, far[0].reshape(outside, m, k), n)
+    index = np.arange(outside * k * n).reshape(outside, k, n).swapaxes(1, 2).reshape(-1, k)
+    rows = around(x, np.arange(outside * m * k).reshape(-1, k)).largest()
+    lengths = np.sqrt(rows.reshape(outside, m, 1) * around(y, index).largest().reshape(-1, 1, n))
+    return np.minimum(box, lengths.reshape(-1) * _SLACK), {}
+
+
+def _scaled_vectors(y: Ellipsotope, far: Float64, n: int) -> tuple[Float64, Parts]:
+    """Σ_k a_k·y_k with |a_k| <= far (outside, m, k): what rounding loses, and the ellipsoids."""
+    outside, m, k = far.shape
+    vectors = around(y, np.arange(outside * k * n).reshape(-1, n)).factors()
+    turned = vectors.reshape(outside, 1, k, n, n) * far[..., None, None]
+    columns = np.ascontiguousarray(turned.reshape(outside * m, k * n, n).swapaxes(0, 1))
+    # Products of floats are no multiples of the factors any more: they stray by this.
+    lost = lengths_of(columns, n).sum(axis=0) * (2.0**-52 * _SLACK)
+    sums = outer([(columns, n)], lost).factors()
+    index = np.arange(outside * m * n).reshape(-1, n)
+    return np.zeros(index.size), {new_key(): placed(sums, index, index.size)}
+
+
+def lengths_of(columns: Float64, each: int) -> Float64:
+    """About how far each block reaches, entry by entry: (blocks, V, d) of columns (k, V, d)."""
+    squares = np.square(columns).reshape(-1, each, *columns.shape[1:]).sum(axis=1)
+    result: Float64 = np.sqrt(squares) + 2.0**-500
+    return result
+
+
+def around(x: Ellipsotope, index: npt.NDArray[np.int64]) -> Ellipsoids:
+    """Ellipsoids about the middle of the entries ``index`` (V, d)."""
+    parts = [(part.columns[:, index], part.each) for part in x.parts.values()]
+    return outer(parts, x.rest[index])

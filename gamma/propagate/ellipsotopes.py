@@ -1,0 +1,167 @@
+"""One forward pass of ellipsotopes (`gamma.ops.ellipsotope`) through a network, box by box.
+
+The input's own symbols stay what they are, so that every node has its linear form in the input.
+Errors become symbols too: in front of and behind a normalisation that every path passes, those of a
+node are replaced by one ellipsoid around them as soon as they are more than the node's entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.network.graph import Network
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.charges import TINY
+from gamma.ops.ellipsoid import outer, placed
+from gamma.ops.ellipsotope import INPUT, Ellipsotope, Symbols, new_key
+from gamma.ops.tables import Precision
+from gamma.propagate.facts import facts_of
+from gamma.tensor import rounding
+from gamma.tensor.box import Box
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+MOST_SYMBOLS = 1.25
+"""Symbols of errors, for every entry of a node, from which on an ellipsoid takes their place."""
+COPIES = 4
+"""Arrays of all columns of the widest node that are alive at once."""
+
+
+def suited(network: Network) -> bool:
+    """Whether the network is one that these sets are for: it has a normalisation."""
+    return any(node.op.normalizes for node in network.nodes)
+
+
+def memory_needed(network: Network, box: Box) -> int:
+    """Bytes, roughly, that the sets of one box take at the widest node."""
+    sizes = facts_of(network).sizes
+    cuts = [sizes[i] for i in range(1, network.output + 1) if _merges(network, i)]
+    varying = int((box.lower < box.upper).any(axis=0).sum())
+    return 8 * COPIES * (varying + 2 * max(cuts, default=0)) * max(sizes[: network.output + 1])
+
+
+def _merges(network: Network, index: int) -> bool:
+    nodes = network.nodes
+    near = [index, *network.consumers[index]]
+    return facts_of(network).cut[index] and any(nodes[i].op.normalizes for i in near)
+
+
+class Ellipsotopes:
+    """Sets of the nodes up to the last one visited; None where nothing is known.
+
+    Attributes:
+        sets: node -> one set for each box, as long as a later node reads it.
+    """
+
+    def __init__(self, network: Network, box: Box, guarantee: str) -> None:
+        self.network, self.box = network, box
+        self.how = Precision(guarantee, np.dtype(np.float64))
+        self.sets: dict[int, list[Ellipsotope]] = {}
+        self._last = [max(readers, default=0) for readers in network.consumers]
+
+    def visit(self, index: int, bounds: Any) -> tuple[Float64, Float64] | None:
+        """Make the sets of a node, whose own bounds are in ``bounds``: the boxes around them."""
+        node = self.network.nodes[index]
+        if any(i not in self.sets for i in node.inputs):
+            return None
+        made: list[Ellipsotope] = []
+        for b in range(len(self.box.lower)):
+            found = self._set(index, [bounds[i] for i in node.inputs], bounds[index], b)
+            if found is None or not found.known:
+                return None
+            made.append(found)
+        self.sets[index] = made
+        for i in {*node.inputs}:
+            if self._last[i] <= index and i not in (0, self.network.output):
+                self.sets.pop(i, None)
+        lower, upper = zip(*(s.ends for s in made), strict=True)
+        return np.stack(lower), np.stack(upper)
+
+    def _set(
+        self, index: int, before: Sequence[NodeBounds], after: NodeBounds, b: int
+    ) -> Ellipsotope | None:
+        node, one = self.network.nodes[index], np.array([b])
+        if index == 0:
+            return input_set(self.box, after, b)
+        inputs = [self.sets[i][b] for i in node.inputs]
+        around = [x.take(one) for x in before]
+        found: Ellipsotope | None = node.op.enclose(inputs, around, after.take(one), self.how)
+        if found is None or not found.known or not _merges(self.network, index):
+            return found
+        errors = sum(len(p.columns) for key, p in found.parts.items() if key != INPUT)
+        return merged(found) if errors > MOST_SYMBOLS * len(found.middle) else found
+
+    def knows(self, frontier: Mapping[int, Any]) -> bool:
+        """Whether every node of the rows ``frontier`` has a set."""
+        return all(index in self.sets for index in frontier)
+
+    def least(
+        self, frontier: Mapping[int, Array], d: Float64, box: Indices, bounds: Any
+    ) -> Float64:
+        """Sound lower bounds of d + Σ rows·(node - its centre), rows (R, size) for each node."""
+        found = np.empty_like(d)
+        for b in np.unique(box):
+            at = np.flatnonzero(box == b)
+            rows = {i: np.asarray(r[at], np.float64) for i, r in frontier.items()}
+            sets = {i: self.sets[i][b] for i in frontier}
+            centres = {i: bounds[i].centre[b].reshape(-1) for i in frontier}
+            found[at] = least(rows, sets, centres, d[at])
+        return found
+
+
+def input_set(box: Box, known: NodeBounds, b: int) -> Ellipsotope:
+    """The input set about the middle of its box: a symbol for every entry that varies, or a ball.
+
+    A ball in the 1-norm has the box around it.
+    """
+    middle, radius = known.centre[b].reshape(-1), known.radius[b].reshape(-1)
+    varying = np.flatnonzero(radius > 0)
+    reach, rest, each = radius[varying], np.zeros_like(middle), 1
+    if box.norm == "2" and len(varying):
+        assert box.center is not None and box.radius is not None
+        shift = abs(box.center[b].reshape(-1)[varying] - middle[varying])
+        rest[varying] = shift * (1 + 2.0**-50) + TINY
+        reach, each = np.full_like(reach, box.radius), len(varying)
+    columns = np.zeros((len(varying), len(middle)))
+    columns[np.arange(len(varying)), varying] = reach
+    return Ellipsotope(known.lower.shape[1:], middle, rest, {INPUT: Symbols(columns, each)})
+
+
+def merged(x: Ellipsotope) -> Ellipsotope:
+    """The same with one ellipsoid around all errors, instead of their symbols."""
+    errors = [(p.columns[:, None, :], p.each) for key, p in x.parts.items() if key != INPUT]
+    n = len(x.middle)
+    ball = placed(outer(errors, x.rest[None]).factors(), np.arange(n)[None], n)
+    parts = {new_key(): ball}
+    if INPUT in x.parts:
+        parts[INPUT] = x.parts[INPUT]
+    return Ellipsotope(x.shape, x.middle, np.zeros(n), parts)
+
+
+def least(
+    rows: Mapping[int, Float64],
+    sets: Mapping[int, Ellipsotope],
+    centres: Mapping[int, Float64],
+    d: Float64,
+) -> Float64:
+    """Lower bounds of d + Σ rows·(node - centre) over sets that share symbols."""
+    keys = {key: part for x in sets.values() for key, part in x.parts.items()}
+    total, size, terms = d.copy(), abs(d), sum(r.shape[1] for r in rows.values())
+    for i, r in rows.items():
+        shift, wide = sets[i].middle - centres[i], abs(r)
+        total += r @ shift - wide @ sets[i].rest
+        size += wide @ (2 * abs(shift) + abs(centres[i]) * 2.0**-50 + sets[i].swing)
+    for key, part in keys.items():
+        turned = sum(
+            r @ sets[i].parts[key].columns.T for i, r in rows.items() if key in sets[i].parts
+        )
+        total -= Symbols(np.ascontiguousarray(np.transpose(turned)), part.each).reach
+        terms += 8
+    g = rounding.gamma_factor(2 * terms + 16, np.float64)
+    result: Float64 = total - g * size * (1 + 2.0**-20) - TINY
+    return np.where(np.isnan(result), -np.inf, result)

@@ -1,0 +1,305 @@
+"""Ellipsotopes against exact truth: what a point of a set becomes is in the image of the set.
+
+A point is middle + G·ξ + e with the very numbers that are stored. The value there, in fractions or
+to 60 digits, less what the image says of the same ξ, must be in what the image has new: symbols of
+its own and an interval. That is asked entry by entry and of random rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import flint
+import numpy as np
+import pytest
+from flint import arb
+
+from gamma import ops
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.ellipsoid import outer
+from gamma.ops.ellipsotope import Ellipsotope, Symbols, new_key
+from gamma.ops.tables import Precision
+from gamma.propagate.ellipsotopes import least, merged
+
+Array = Any
+HOW = Precision("real", np.dtype(np.float64))
+
+
+@pytest.fixture(autouse=True)
+def many_bits() -> Any:
+    before, flint.ctx.prec = flint.ctx.prec, 400
+    yield
+    flint.ctx.prec = before
+
+
+def exact(values: Array) -> Array:
+    return np.vectorize(Fraction, otypes=[object])(np.asarray(values, np.float64))
+
+
+def spread(r: Any, shape: tuple[int, ...], size: float, middle: float = 1.0) -> Ellipsotope:
+    """Symbols of one entry, a ball of three, and an interval, of about ``size``."""
+    n = int(np.prod(shape))
+    parts = {
+        new_key(): Symbols(r.normal(size=(4, n)) * size),
+        new_key(): Symbols(r.normal(size=(3, n)) * size, 3),
+    }
+    return Ellipsotope(shape, r.normal(size=n) * middle, abs(r.normal(size=n)) * size * 0.1, parts)
+
+
+Point = tuple[dict[int, Array], Array]
+
+
+def point(r: Any, x: Ellipsotope, known: dict[int, Array]) -> Point:
+    """Symbols at corners, or unit vectors rounded down, where not ``known``; the exact value."""
+    value = exact(x.middle) + exact(x.rest) * np.where(r.random(len(x.rest)) < 0.5, -1, 1)
+    for key, part in x.parts.items():
+        if key not in known:
+            xi = r.normal(size=(len(part.columns) // part.each, part.each))
+            if part.each > 1:
+                xi = xi / np.sqrt((xi * xi).sum(axis=1, keepdims=True)) * (1 - 1e-14)
+            else:
+                xi = np.sign(xi)
+            known[key] = exact(xi.reshape(-1))
+        value = value + known[key] @ exact(part.columns)
+    return known, value
+
+
+def bounds_of(x: Ellipsotope) -> NodeBounds:
+    lower, upper = (end.reshape(1, *x.shape) for end in x.ends)
+    return NodeBounds(lower, upper, 0.5 * lower + 0.5 * upper)
+
+
+def image(op: Any, *inputs: Ellipsotope) -> Ellipsotope:
+    before = [bounds_of(x) for x in inputs]
+    after = op.interval_bounds(before, HOW)
+    found = op.enclose(inputs, before, after, HOW)
+    assert found is not None and found.known
+    return found
+
+
+def inside(r: Any, found: Ellipsotope, known: dict[int, Array], value: Array) -> None:
+    """The value is in the set, where symbols are ``known`` and others may be anything."""
+    left = value - exact(found.middle)
+    new: list[Symbols] = []
+    for key, part in found.parts.items():
+        if key in known:
+            left = left - known[key] @ exact(part.columns)
+        else:
+            new.append(part)
+    # Each entry, and few random rows of small whole numbers: fractions of those are cheap.
+    some = r.integers(-3, 4, (3, len(left)))
+    for row in np.concatenate((np.eye(len(left), dtype=np.int64), some)):
+        a = row.astype(object)
+        far = abs(a) @ exact(found.rest)
+        for part in new:
+            turned = (a @ exact(part.columns).T).astype(np.float64).reshape(-1, part.each)
+            far += Fraction(float(np.sqrt((turned * turned).sum(axis=1)).sum())) * (1 + 2**-45)
+        assert abs(a @ left) <= far
+
+
+def check(
+    op: Any, truth: Callable[..., Array], *inputs: Ellipsotope, seed: int = 0, times: int = 4
+) -> Ellipsotope:
+    r, found = np.random.default_rng(seed), image(op, *inputs)
+    for _ in range(times):
+        known: dict[int, Array] = {}
+        values = []
+        for x in inputs:
+            known, value = point(r, x, known)
+            values.append(value.reshape(x.shape))
+        # What a copy of the set spells out as symbols is part of the interval.
+        inside(r, found, known, truth(*values).reshape(-1))
+    return found
+
+
+def evaluated(f: Callable[[Any], Any], x: Array) -> Array:
+    """f of fractions to 400 bits, as fractions."""
+
+    def one(value: Fraction) -> Fraction:
+        found = f(arb(flint.fmpq(value.numerator, value.denominator))).mid()
+        man, exponent = found.man_exp()
+        return Fraction(int(man)) * Fraction(2) ** int(exponent)
+
+    return np.vectorize(one, otypes=[object])(x)
+
+
+def normal(x: Array, epsilon: float, centred: bool) -> Array:
+    c = x - x.mean(axis=-1, keepdims=True) if centred else x
+    v = (c * c).mean(axis=-1, keepdims=True) + Fraction(epsilon)
+    return c * evaluated(lambda a: a.rsqrt(), v)
+
+
+@pytest.mark.parametrize("size", (1e6, 1e-6))
+def test_dense_layers(size: float) -> None:
+    r = np.random.default_rng(1)
+    w, b = r.normal(size=(5, 7)), r.normal(size=5)
+    layer = ops.Gemm(w, b)
+    check(layer, lambda x: x @ exact(w).T + exact(b), spread(r, (3, 7), size, 1e-3))
+    more = r.normal(size=(9, 7))
+    check(ops.Gemm(more), lambda x: x @ exact(more).T, spread(r, (3, 7), size, 1e-3))
+
+
+def test_intervals_alone_through_narrow_and_wide_layers() -> None:
+    r, x = np.random.default_rng(2), spread(np.random.default_rng(2), (3, 6), 1.0)
+    x = Ellipsotope(x.shape, x.middle, 10 * x.rest, x.parts)
+    for m in (3, 8):
+        w = r.normal(size=(m, 6))
+        found = check(ops.Gemm(w), lambda v, w=w: v @ exact(w).T, x)
+        assert len(found.parts) == 3
+
+
+def test_uncertain_coefficients_and_offsets() -> None:
+    r = np.random.default_rng(3)
+    scale = ops.Scale(r.normal(size=6), r.normal(size=6), 1e-6, 0.0)
+    real = exact(scale.scale) * (1 + Fraction(1, 10**6))
+    check(scale, lambda x: x * real + exact(scale.shift), spread(r, (6,), 1e3, 1e-3))
+    shifted = ops.Scale(np.ones(6), r.normal(size=6), 0.0, 0.5)
+    check(shifted, lambda x: x + exact(shifted.shift) + Fraction(1, 2), spread(r, (6,), 1e-3))
+
+
+def test_shared_symbols_cancel() -> None:
+    r = np.random.default_rng(4)
+    x = spread(r, (6,), 1.0)
+    twice = image(ops.Scale(-np.ones(6), np.zeros(6)), x)
+    found = check(
+        ops.Add(),
+        lambda a, b: a + b,
+        x,
+        Ellipsotope(twice.shape, twice.middle, x.rest, twice.parts),
+    )
+    assert (found.swing <= 2.001 * x.rest).all()
+
+
+@pytest.mark.parametrize("size", (1e-3, 1.0))
+def test_functions(size: float) -> None:
+    r = np.random.default_rng(5)
+
+    def gelu(x: Array) -> Array:
+        return evaluated(lambda v: v * (1 + (v / arb(2).sqrt()).erf()) / 2, x)
+
+    check(ops.Gelu(), gelu, spread(r, (9,), size))
+    relu = spread(r, (9,), size, 0.1 * size)
+    check(ops.Relu(), lambda x: np.where(x > 0, x, Fraction(0)), relu, times=12)
+
+
+@pytest.mark.parametrize("size", (1e-3, 0.5))
+def test_softmax(size: float) -> None:
+    r = np.random.default_rng(6)
+
+    def truth(x: Array) -> Array:
+        power = evaluated(lambda v: v.exp(), x)
+        return power / power.sum(axis=-1, keepdims=True)
+
+    def logarithm(x: Array) -> Array:
+        return evaluated(lambda v: v.log(), truth(x))
+
+    check(ops.Softmax(-1), truth, spread(r, (2, 4), size))
+    check(ops.LogSoftmax(-1), logarithm, spread(r, (2, 4), size))
+
+
+@pytest.mark.parametrize("size", (1e-6, 1.0))
+@pytest.mark.parametrize("shapes", (((2, 2, 2), (2, 2, 4)), ((2, 2, 4), (2, 4, 2))))
+def test_products_of_matrices(shapes: Any, size: float) -> None:
+    """Fewer terms than entries of a vector, and more: ellipsoids, and lengths."""
+    r = np.random.default_rng(7)
+    x, y = (spread(r, shape, size) for shape in shapes)
+    y = Ellipsotope(y.shape, y.middle, y.rest, {**y.parts, **spread_like(r, x, y)})
+    found = check(ops.MatMul(), lambda a, b: a @ b, x, y)
+    plain = Ellipsotope(y.shape, y.middle, y.rest, y.parts)
+    check(
+        ops.Mul(),
+        lambda a, b: a * b,
+        x,
+        Ellipsotope(x.shape, x.middle[::-1].copy(), x.rest, x.parts),
+    )
+    assert plain.known and found.known
+
+
+def spread_like(r: Any, x: Ellipsotope, y: Ellipsotope) -> dict[int, Symbols]:
+    """Symbols of x in y as well."""
+    key, part = next(iter(x.parts.items()))
+    return {key: Symbols(r.normal(size=(len(part.columns), len(y.middle))) * 0.5, part.each)}
+
+
+@pytest.mark.parametrize("centred", (True, False))
+@pytest.mark.parametrize("size", (1e-8, 1e-3, 0.05))
+def test_normalisation(size: float, centred: bool) -> None:
+    r = np.random.default_rng(8)
+    op = ops.Normalize(-1, 1e-5, centred)
+    found = check(op, lambda x: normal(x, 1e-5, centred), spread(r, (2, 6), size))
+    if size < 1e-2:  # first order decides
+        assert (found.swing < 12 * size).all()
+
+
+def test_ellipsoids_hold_their_symbols() -> None:
+    """(a·x)² <= aᵀRRᵀa exactly, also where symbols are few and Q is singular."""
+    r = np.random.default_rng(9)
+    for k, each, d in ((1, 1, 4), (3, 1, 3), (4, 4, 6), (6, 2, 4), (2, 2, 8)):
+        columns = r.normal(size=(k, 2, d)) * np.array([1e-200, 1.0])[:, None]
+        columns[:, 1] *= 10.0 ** r.integers(-9, 9, d)
+        factors = outer([(columns, each)], np.zeros((2, d))).factors()
+        assert np.isfinite(factors).all()
+        for v in range(2):
+            R, G = exact(factors[v]), exact(columns[:, v])
+            null = np.linalg.svd(columns[:, v] / abs(columns[:, v]).max())[2][k:]
+            for row in (*np.eye(d), *r.normal(size=(2, d)), *null):
+                a = exact(row)
+                turned = (G @ a).reshape(-1, each)
+                if each == 1:
+                    reach = abs(turned).sum() ** 2
+                elif len(turned) == 1:
+                    reach = (turned * turned).sum()
+                else:  # at least, for two blocks: (s + t)² >= s² + t²; their roots below
+                    roots = np.sqrt((turned.astype(np.float64) ** 2).sum(axis=1)).sum()
+                    reach = Fraction(float(roots) * (1 - 1e-12)) ** 2
+                assert ((R @ a) ** 2).sum() >= reach
+
+
+def test_the_longest_vector_is_within_its_bound() -> None:
+    r = np.random.default_rng(10)
+    columns, rest = r.normal(size=(4, 1, 5)), abs(r.normal(size=(1, 5)))
+    most = float(outer([(columns, 1)], rest).largest()[0])
+    for signs in np.array(np.meshgrid(*[[-1, 1]] * 4)).reshape(4, -1).T:
+        x = exact(signs) @ exact(columns[:, 0])
+        x = x + exact(rest[0]) * np.where(x > 0, 1, -1)
+        assert (x * x).sum() <= Fraction(most)
+
+
+def test_merging_and_reach() -> None:
+    r = np.random.default_rng(11)
+    x = spread(r, (8,), 1.0)
+    ball = merged(x)
+    assert (ball.swing >= x.swing * (1 - 1e-12)).all() and len(ball.parts) == 1
+    for part in x.parts.values():
+        for i in range(8):
+            column = exact(part.columns[:, i])
+            if part.each == 1:
+                assert abs(column).sum() <= Fraction(float(part.reach[i]))
+            else:
+                assert (column * column).sum() <= Fraction(float(part.reach[i])) ** 2
+    columns = r.normal(size=(200, 8)) * 10.0 ** r.integers(-3, 3, (200, 1))
+    exactly = abs(exact(columns)).sum(axis=0)
+    assert all(
+        t <= Fraction(float(f)) for t, f in zip(exactly, Symbols(columns).reach, strict=True)
+    )
+
+
+def test_rows_over_two_sets() -> None:
+    """What both owe to the same symbols is counted once; the bound is exact but for rounding."""
+    r = np.random.default_rng(12)
+    x = spread(r, (5,), 1.0)
+    y = Ellipsotope((4,), r.normal(size=4), np.zeros(4), spread_like(r, x, spread(r, (4,), 1.0)))
+    rows = {1: r.normal(size=(6, 5)), 2: r.normal(size=(6, 4))}
+    centres, d = {1: r.normal(size=5), 2: r.normal(size=4)}, r.normal(size=6)
+    found = least(rows, {1: x, 2: y}, centres, d)
+    lows = np.full(6, np.inf)
+    for _ in range(8):
+        known, first = point(r, x, {})
+        known, second = point(r, y, known)
+        value = exact(d) + exact(rows[1]) @ (first - exact(centres[1]))
+        value = value + exact(rows[2]) @ (second - exact(centres[2]))
+        assert all(Fraction(float(f)) <= v for f, v in zip(found, value, strict=True))
+        lows = np.minimum(lows, value.astype(np.float64))
+    assert (found > lows - 40).all()
