@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.propagate.linear import LinearBounds
-from gamma.propagate.ranges.spectral import FULL, frobenius, gram, read
+from gamma.propagate.ranges.spectral import FULL, gram, read
 from gamma.tensor import rounding
 from gamma.tensor.box import Box
+from gamma.tensor.eigenvalues import frobenius
 
 Float64 = npt.NDArray[np.float64]
 _SLACK = 1 + 2.0**-40

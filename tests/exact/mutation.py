@@ -171,8 +171,8 @@ MUTANTS = (
     Mutant(
         "SET.REACH",
         ES,
-        "factor = (1 + rounding.gamma_factor(2 * k + 8",
-        "factor = (1 + 0 * rounding.gamma_factor(2 * k + 8",
+        "result: Float64 = found * factor +",
+        "result: Float64 = found +",
     ),
     Mutant("SET.PRODUCTS", EE, "charge = (g + 2 *", "charge = (2 *"),
     Mutant("SET.UNCERTAIN", EE, "charge = (g + 2 * op.uncertainty)", "charge = g"),

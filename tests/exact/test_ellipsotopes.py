@@ -137,6 +137,9 @@ def test_dense_layers(size: float) -> None:
     w, b = r.normal(size=(5, 7)), r.normal(size=5)
     layer = ops.Gemm(w, b)
     check(layer, lambda x: x @ exact(w).T + exact(b), spread(r, (3, 7), size, 1e-3))
+    x = spread(r, (3, 7), size, 1e-3)
+    x = Ellipsotope(x.shape, x.middle, 0 * x.rest, x.parts)  # rounding has nowhere to hide
+    check(layer, lambda x: x @ exact(w).T + exact(b), x)
     more = r.normal(size=(9, 7))
     check(ops.Gemm(more), lambda x: x @ exact(more).T, spread(r, (3, 7), size, 1e-3))
 
@@ -231,6 +234,13 @@ def test_normalisation(size: float, centred: bool) -> None:
     found = check(op, lambda x: normal(x, 1e-5, centred), spread(r, (2, 6), size))
     if size < 1e-2:  # first order decides
         assert (found.swing < 12 * size).all()
+
+
+def test_a_variance_that_grows_without_moving_the_large_entries() -> None:
+    """Only the line of 1/√v knows that they shrink: their own set is a point."""
+    column = Symbols(np.array([[0.0, 0.0, 0.3, -0.3]]))
+    x = Ellipsotope((4,), np.array([3.0, -3.0, 0.0, 0.0]), np.zeros(4), {new_key(): column})
+    check(ops.Normalize(-1, 1e-5, True), lambda x: normal(x, 1e-5, True), x)
 
 
 def test_ellipsoids_hold_their_symbols() -> None:

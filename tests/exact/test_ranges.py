@@ -16,6 +16,7 @@ from gamma.propagate.ranges.dense import dense
 from gamma.propagate.ranges.matrix import Matrix
 from gamma.propagate.ranges.sets import Image, Known, Sphere, norm_of
 from gamma.propagate.ranges.walk import FORMATS, range_walk
+from gamma.tensor import eigenvalues
 
 Array = Any
 ROUNDS = 20
@@ -108,7 +109,7 @@ def test_a_factorisation_that_should_fail_but_ends_proves_nothing_false() -> Non
     rng, ended = np.random.default_rng(3), 0
     for _ in range(400):
         G = singular(rng, int(rng.integers(3, 9)))
-        proved = spectral._proved(G, 1 - 2.0**-32)
+        proved = eigenvalues._proved(G, 1 - 2.0**-32)
         ended += proved is not None
         assert proved is None or proved >= 1
     assert ended > 20
@@ -126,7 +127,7 @@ def test_the_largest_eigenvalue_is_never_below(scale: float) -> None:
         values = n * rng.integers(0, 2000, n).astype(float)
         values[: k + 1] = values.max()
         G = H.T @ np.diag(values) @ H / n * scale  # integers: exact
-        found = spectral.largest_eigenvalue(G)
+        found = eigenvalues.largest_eigenvalue(G)
         assert values.max() * scale <= found <= values.max() * scale * 1.2
 
 
@@ -153,7 +154,7 @@ def test_norms_of_vectors_are_rounded_up() -> None:
         for _ in range(ROUNDS):
             x = abs(rough(rng, (1, 14), np.float64)) * scale
             assert q(norm_of(x, 1)[0, 0]) ** 2 >= sum(q(v) ** 2 for v in x[0])
-            assert q(spectral.frobenius(x)) ** 2 >= sum(q(v) ** 2 for v in x[0])
+            assert q(eigenvalues.frobenius(x)) ** 2 >= sum(q(v) ** 2 for v in x[0])
 
 
 def test_forms_of_a_gram_matrix() -> None:
