@@ -14,7 +14,7 @@ import mmap
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -313,10 +313,25 @@ def load_safetensors(path: str | Path, **options: Any) -> Network:
     source = Source(tensors.path, tensors.sha256(), "safetensors")
     if spelled.KEY in tensors.metadata:
         spelled.refuse_options(tensors.path, options)
-        return spelled.decode(tensors, tensors.metadata[spelled.KEY], source)
+        net = spelled.decode(tensors, tensors.metadata[spelled.KEY], source)
+        return _noted(net, tensors)
     if any(ATTENTION.search(name) for name in tensors):
         raise UsageError(
             f"{tensors.path}: these are the weights of a language or speech model; which network "
             'they belong to is in its config.json: give config="config.json", or the folder'
         )
-    return mlp.build(tensors, tensors.path, source=source, **options)
+    return _noted(mlp.build(tensors, tensors.path, source=source, **options), tensors)
+
+
+def _noted(net: Network, tensors: TensorFile) -> Network:
+    """The network, with a note where its weights are stored in fewer bits than float32."""
+    kinds = sorted({entry.dtype for entry in tensors.entries.values()} & {"F16", "BF16"})
+    if not kinds:
+        return net
+    kind = " and ".join("float16" if k == "F16" else "bfloat16" for k in kinds)
+    note = (
+        f"weights are stored in {kind}: the bounds are about the network with exactly these "
+        f"weights, executions in {kind} round further and are not covered"
+    )
+    said = (*net.metadata.get("left_out", ()), note)
+    return replace(net, notes=(*net.notes, note), metadata={**net.metadata, "left_out": said})

@@ -7,6 +7,7 @@ guarantee float32 they must enclose what onnxruntime computes from the file itse
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import flint
@@ -15,7 +16,9 @@ import pytest
 
 import gamma
 from gamma.errors import UnsupportedError
-from gamma.ops import Composite
+from gamma.ops import Composite, Scale
+from gamma.ops.composite import Choose, Fixed, Step
+from gamma.ops.execution import Execution
 from tests.formats.onnx_models import Node, load, model, runtime
 
 Truth = Callable[[Any], Any]
@@ -247,3 +250,17 @@ def test_what_is_no_function_of_one_value_is_refused(text: str, words: str) -> N
     constants = {**CONSTANTS, "W": np.ones((2, 2), np.float32)}
     with pytest.raises(UnsupportedError, match=words):
         load(model(chain(text), (1, 2), constants))
+
+
+def test_a_choice_that_rounding_turns_is_charged_its_gap() -> None:
+    """In reals 0.1·x < t, in float32 it is t: an execution takes the other branch."""
+    w, rng = np.float32(0.1), np.random.default_rng(0)
+    x = next(v for v in rng.uniform(1, 9, 999).astype(np.float32)
+             if Fraction(float(v * w)) > Fraction(float(v)) * Fraction(float(w)))  # fmt: skip
+    rounds = Execution(*(np.full((), v) for v in (2.0**-24, 2.0**-149, 1.0, 0.0)))
+    scale = Scale(np.full((), w), execution=rounds.packed())
+    steps = [Step(scale, (0,)), *(Step(Fixed(float(v)), (0,)) for v in (x * w, 5, -5))]
+    op = Composite((*steps, Step(Choose(False), (1, 2, 3, 4))))
+    end = np.array([[float(x)]])
+    assert [float(v.item()) for v in op.interval(end, end)] == pytest.approx([-5, -5])
+    assert op.float32_noise(end, end, end, end) >= 10

@@ -22,6 +22,7 @@ from gamma.formats.spelled import KEY, SCHEMA
 from gamma.network.graph import Builder, Network
 from gamma.ops import TABLE, Gather, Gemm, Input, Operator, Relu, Reshape
 from gamma.ops.products import Product
+from gamma.verification.describe import reading_notes
 
 RNG = np.random.default_rng(0)
 
@@ -400,3 +401,12 @@ def test_reshape_of_an_image(tmp_path: Path) -> None:
     save(net, tmp_path / "net.safetensors")
     x = RNG.random((5, 1, 2, 3), np.float32)
     assert np.array_equal(load(tmp_path / "net.safetensors").forward(x), x.reshape(5, 6))
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("float16", "float16"), ("float32", "")])
+def test_short_weights_are_noted(dtype: str, kind: str, tmp_path: Path) -> None:
+    stored = {"0.weight": np.ones((2, 3), dtype), "0.bias": np.zeros(2, dtype)}
+    save_file(stored, tmp_path / "x.safetensors")
+    net = load(tmp_path / "x.safetensors", activation="relu")
+    for notes in (net.notes, reading_notes(net)):
+        assert any(f"executions in {kind} round further" in n for n in notes) == bool(kind)
