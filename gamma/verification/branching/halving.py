@@ -8,7 +8,7 @@ import numpy as np
 
 from gamma.verification.branching.clauses import Bool, Float64
 from gamma.verification.branching.clipping import Cuts, clip
-from gamma.verification.branching.frontier import Items, chosen
+from gamma.verification.branching.frontier import Items, chosen, joined
 from gamma.verification.targets import Int64
 
 THINNEST = 2.0**-40
@@ -21,7 +21,8 @@ class Halved(NamedTuple):
     """What a batch of boxes became.
 
     Attributes:
-        children: halves, not bounded yet. stuck: boxes too small to be halved.
+        children: halves, and what cuts left of boxes where that is too small to be halved; not
+            bounded yet. stuck: boxes that were too small when they were bounded.
         points: inputs at which bounds were taken. closed: boxes as they were bounded, a clause each
             that is excluded there.
     """
@@ -45,6 +46,7 @@ def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool)
     pairs, cuts, low, high = chosen(pairs, ~closed), cuts.take(~closed), low[~closed], high[~closed]
     left, pairs["box"] = np.unique(pairs["box"], return_inverse=True)
     items = chosen(items, left)
+    wide = _long(items, widths[items["region"]]).any(axis=1)
     first = np.searchsorted(pairs["box"], np.arange(len(left)))
     if len(left):
         items["lower"] = np.minimum.reduceat(low, first, axis=0)
@@ -57,13 +59,14 @@ def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool)
     score = np.zeros(items["lower"].shape)
     np.add.at(score, pairs["box"][cuts.group], abs(cuts.a))
     axis = _axis(items, score, widths[items["region"]])
-    stuck = chosen(items, axis < 0)
+    # What cuts have made small was bounded as a part of something large: once more.
+    stuck, again = (chosen(items, (axis < 0) & which) for which in (~wide, wide))
     pair = axis[pairs["box"]] >= 0
     number = np.cumsum(axis >= 0) - 1
     pairs = chosen(pairs, pair)
     pairs["box"] = number[pairs["box"]]
     halves = _children(chosen(items, axis >= 0), axis[axis >= 0], pairs, cuts.take(pair))
-    return Halved(halves, stuck, points, leaves)
+    return Halved(joined([halves, again]), stuck, points, leaves)
 
 
 def _best(cuts: Cuts, pairs: Items, items: Items) -> Int64:
@@ -101,14 +104,20 @@ def _axis(items: Items, score: Float64, widths: Float64) -> Int64:
     width = items["upper"] - items["lower"]
     if not width.size:
         return np.full(len(width), -1)
-    size = np.maximum(abs(items["lower"]), abs(items["upper"]))
-    long = width > np.maximum(THINNEST * widths, 2.0**-50 * size)
+    long = _long(items, widths)
     relative = width / np.where(widths > 0, widths, 1.0)
     by_rows = score * width * np.sqrt(relative)
     flat = ~(by_rows.max(axis=1, initial=0.0) > 0)
     worth = np.where(long, np.where(flat[:, None], relative, by_rows), -1.0)
     axis: Int64 = worth.argmax(axis=1)
     return np.where(long.any(axis=1), axis, -1)
+
+
+def _long(items: Items, widths: Float64) -> Bool:
+    """Which edges of each box may be halved."""
+    size = np.maximum(abs(items["lower"]), abs(items["upper"]))
+    long: Bool = items["upper"] - items["lower"] > np.maximum(THINNEST * widths, 2.0**-50 * size)
+    return long
 
 
 def _children(items: Items, axis: Int64, pairs: Items, cuts: Cuts) -> Items:

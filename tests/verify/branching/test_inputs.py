@@ -19,6 +19,7 @@ from gamma.verification.attack import Attack
 from gamma.verification.branching import inputs as module
 from gamma.verification.branching.clauses import Clauses
 from gamma.verification.branching.clipping import Cuts, clip, least
+from gamma.verification.branching.halving import halve
 from gamma.verification.branching.inputs import InputBranching
 from gamma.verification.branching.witness import Witnesses
 from gamma.verification.replay import Replay
@@ -216,3 +217,21 @@ def test_a_full_memory_goes_to_the_depth_first() -> None:
     while not made.done:
         made.round(lambda: None)
     assert made.frontier.full and made.found()[1].all()
+
+
+def test_what_cuts_made_too_small_is_bounded_once_more() -> None:
+    """Rows that cut a box to a sliver around 1/2: its bound is that of the large box still."""
+    cuts = Cuts(np.array([[1.0], [-1.0]]), np.full((2, 1), 0.5), np.zeros(2), np.zeros(2, bool),
+                np.array([0]))  # fmt: skip
+    items = {"lower": np.array([[0.0]]), "upper": np.array([[1.0]]), "region": np.array([0])}
+    items |= {"open": np.ones((1, 1), bool), "bound": np.array([-1.0])}
+    items["depth"] = np.zeros(1, np.int16)
+    zero = np.zeros(1, np.int64)
+    pairs = {"box": zero, "slot": zero, "clause": zero, "bound": np.array([-1.0])}
+    for once in (True, False):
+        made = halve(np.ones((1, 1)), dict(items), dict(pairs), cuts, np.zeros(1, bool))
+        assert (len(made.children["bound"]), len(made.stuck["bound"])) == ((1, 0), (0, 1))[not once]
+        kept = made.children if once else made.stuck
+        low, high = kept["lower"][0, 0], kept["upper"][0, 0]
+        assert 0.5 - 1e-12 < low <= 0.5 <= high < 0.5 + 1e-12
+        items = {name: column.copy() for name, column in kept.items()}
