@@ -66,7 +66,10 @@ def each(
             waiting = [k for k in numbers if k in left]
             if not waiting:
                 continue
-            with parallel_config(backend=_backend()(client=client, pure=False)):
+            # Workers that ended are started again; on a busy machine that takes a while.
+            patience = CONNECT_SECONDS if numbers is rounds[0] else 6 * CONNECT_SECONDS
+            backend = _backend()(client=client, pure=False, wait_for_workers_timeout=patience)
+            with parallel_config(backend=backend):
                 work = Parallel(return_as="generator_unordered", batch_size=1)
                 tasks = [delayed(_numbered)(function, k, left[k]) for k in waiting]
                 for outcome in work(tasks):

@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -276,18 +275,12 @@ def test_completion(shell: str) -> None:
     assert "epsilon" in done.stdout
 
 
-def test_help_is_quick_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from gamma.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: "
     code += "print('numpy' in sys.modules, 'onnx' in sys.modules, 'rich' in sys.modules)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENV)
     assert done.stdout.splitlines()[-1] == "False False False"
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        assert run("--help").returncode == 0
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.15
 
 
 def test_version_and_subcommand_help() -> None:
