@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 from demo_pictures import MARKS, SHADES, bounds_figure, overview_figure, witness_figure
-from drawing import Drawing
 
 import gamma
+from gamma.drawing import Drawing
 
 FOLDER = Path(__file__).parent / "digits"
 NETWORKS = ("mlp", "cnn")
@@ -215,8 +215,11 @@ def write_figures(folder: Path, figures: dict[str, Drawing]) -> None:
     for name, figure in figures.items():
         (folder / f"{name}.svg").write_text(figure.svg(), encoding="utf-8")
         written.append(f"{name}.svg")
-        if figure.png(folder / f"{name}.png"):
-            written.append(f"{name}.png")
+        try:
+            figure.save(folder / f"{name}.png")
+        except gamma.UsageError:  # without matplotlib there is no PNG
+            continue
+        written.append(f"{name}.png")
     print(f"pictures in {folder}: {', '.join(written)}")
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from drawing import Drawing, Line, Rectangle, Text
+
+from gamma.drawing import Drawing, Line, Rectangle, Text
 
 SHADES = " ░▒▓█"
-INK, GREY, FAINT = "#1f2933", "#6b7785", "#e4e7eb"
-BLUE, ORANGE = "#1f6feb", "#d9730d"
-COLOURS = {"verified": "#2e9e6b", "violated": "#d64545", "unknown": "#a7afba", "timeout": "#a7afba"}
+INK, GREY, FAINT, BLUE, ORANGE = "ink", "grey", "faint", "blue", "orange"
+COLOURS = {"verified": "green", "violated": "red", "unknown": "open", "timeout": "open"}
 MARKS = {"verified": "✓", "violated": "✗", "unknown": "?", "timeout": "?"}
 WORDS = {"verified": "proved", "violated": "refuted by a witness", "unknown": "open"}
 

@@ -135,13 +135,15 @@ def _refused(head: bytes) -> str | None:
         return "the file is empty"
     if head[:1] == b"\x80" and head[1:2] in b"\x01\x02\x03\x04\x05":
         return (
-            "this is a pickle, which can run code when read; save the weights as safetensors or "
-            "export the network to ONNX"
+            "this is a pickle, which can run code when read; export the network to ONNX (in "
+            "Python, gamma.from_torch(module, example_input) does), or save the weights as "
+            "safetensors"
         )
     if head.startswith(b"PK\x03\x04"):
         return (
             "this is a zip archive (a PyTorch checkpoint holds a pickle, which can run code); "
-            "save the weights as safetensors or export the network to ONNX"
+            "export the network to ONNX (in Python, gamma.from_torch(module, example_input) does), "
+            "or save the weights as safetensors"
         )
     if head.startswith(b"\x93NUMPY"):
         return "this is an array, expected a network; give arrays as inputs"

@@ -104,7 +104,7 @@ def linear_bounds(
     size = net.nodes[index].size
     boxes, neurons = np.divmod(np.arange(len(many.lower) * size), size)
     with np.errstate(all="ignore"), own_threads(net, method):
-        made = start(net, Domain(many, caps), options, slopes=_by_index(net, slopes))
+        made = start(net, Domain(many, caps), options, slopes=slopes_by_index(net, slopes))
         parts = made.in_blocks(
             index, len(boxes), lambda b: _rows(made, index, boxes[b], neurons[b], stop), 2
         )
@@ -154,7 +154,8 @@ def _node(net: Network, at: str) -> int:
     raise UsageError(f"at={at!r}: expected input or the name of a node before the output")
 
 
-def _by_index(net: Network, slopes: Mapping[str, NodeSlopes] | None) -> dict[int, NodeSlopes]:
+def slopes_by_index(net: Network, slopes: Mapping[str, NodeSlopes] | None) -> dict[int, NodeSlopes]:
+    """Slopes by the index of their node. Raises UsageError for a name that no node has."""
     names = {node.name: index for index, node in enumerate(net.nodes)}
     if unknown := sorted(set(slopes or {}) - set(names)):
         raise UsageError(f"slopes: the network has no node {unknown[0]!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack, overload
 
-from gamma.errors import PropertyError, ResourceError, UsageError
+from gamma.errors import ResourceError
 from gamma.formats.detect import load
-from gamma.formats.vnnlib import read_vnnlib
 from gamma.methods import dtype_name, method_name
 from gamma.network.graph import Network
 from gamma.network.property import Property
@@ -25,6 +23,7 @@ from gamma.runtime.threads import limit_blas, quota
 from gamma.tensor.exactly import exact_integer
 from gamma.verification.auto import AutoRun
 from gamma.verification.choices import AUTO_SECONDS, DECIDING, check_options
+from gamma.verification.fitting import fitting
 from gamma.verification.partition import two_inputs
 from gamma.verification.result import Result
 from gamma.verification.run import Progress, Run
@@ -33,13 +32,12 @@ Asked = Property | str | Path
 Several = list[Property] | list[str] | list[Path] | tuple[Asked, ...]
 
 
-class VerifyOptions(TypedDict, total=False):
-    """The options of `gamma.verify`, which says what each means."""
+class EachOptions(TypedDict, total=False):
+    """The options of `gamma.verify` that do not limit its time."""
 
     method: str
     guarantee: str
     dtype: DType
-    timeout: float | None
     memory: int | str | None
     attack: bool
     explain: bool
@@ -51,6 +49,12 @@ class VerifyOptions(TypedDict, total=False):
     save_open: str | Path | None
     resume: str | Path | None
     partition: bool
+
+
+class VerifyOptions(EachOptions, total=False):
+    """The options of `gamma.verify`, which says what each means."""
+
+    timeout: float | None
 
 
 @overload
@@ -133,11 +137,11 @@ def verify(
         raise UsageError("save_open= and resume= are for method auto and one property")
 
     def one(asked: Asked, start: float) -> Result:
-        fitting = _fitting(asked, network)
+        known_to_fit = fitting(asked, network)
         if partition:
-            two_inputs(fitting)
+            two_inputs(known_to_fit)
         kinds = AutoRun if known == "auto" else Run
-        run = kinds(network, fitting, known, guarantee, kind, timeout, start, progress)
+        run = kinds(network, known_to_fit, known, guarantee, kind, timeout, start, progress)
         run.branch, run.streaming = branch, streaming
         if isinstance(run, AutoRun):
             run.keep_open(save_open, resume)
@@ -156,27 +160,6 @@ def verify(
         if isinstance(prop, list | tuple):
             return [one(each, time.monotonic()) for each in prop]
         return one(prop, start)
-
-
-def _fitting(asked: Asked, net: Network) -> Property:
-    """The property, read where it is a file, for a network of this shape."""
-    if isinstance(asked, str | Path):
-        asked = read_vnnlib(asked)
-    if not isinstance(asked, Property):
-        raise UsageError(
-            f"prop is {type(asked).__name__}, expected a Property (gamma.robustness, "
-            "gamma.read_vnnlib), the path of a VNN-LIB file, or a list of them"
-        )
-    prop = asked.resolve(math.prod(net.output_shape), net.batch_hint)
-    if prop.inputs != math.prod(net.input_shape):
-        raise PropertyError.at(
-            prop.source,
-            "",
-            f"the property declares {prop.inputs} inputs, the network has "
-            f"{math.prod(net.input_shape)}: give the property written for this network"
-            f"{net.batch_hint}",
-        )
-    return prop
 
 
 @contextmanager

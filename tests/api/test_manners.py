@@ -116,9 +116,6 @@ def test_words_of_the_field_and_of_numpy(net: gamma.Network) -> None:
     plain = gamma.bounds(net, box, method="crown", dtype="float32")
     spelled = gamma.bounds(net, box, method="CROWN", dtype=np.float32, timeout=60)
     assert (plain.lower == spelled.lower).all() and (plain.upper == spelled.upper).all()
-    limited = gamma.bounds(net, box, method="CROWN-IBP", memory="500MB", dtype=np.dtype("float64"))
-    free = gamma.bounds(net, box, method="crown-ibp", dtype="float64")
-    assert (limited.lower == free.lower).all() and (limited.upper == free.upper).all()
     assert method_name("alpha-CROWN") == method_name("CROWN-Optimized") == "alpha"
     verdict = gamma.verify(net, gamma.robustness(box, 1), method="IBP", dtype=np.float32)
     assert verdict.asked == "ibp" and verdict.used == ("ibp",)
@@ -138,6 +135,9 @@ def test_limits_of_time_and_memory_in_seconds_and_sizes(net: gamma.Network) -> N
             gamma.bounds(net, box, **wrong)  # type: ignore[call-overload]
     with pytest.raises(ResourceError):
         gamma.verify(net, gamma.robustness(box, 1), method="crown-ibp", memory=1000)
+    limited = gamma.bounds(net, box, method="CROWN-IBP", memory="500MB", dtype=np.dtype("float64"))
+    free = gamma.bounds(net, box, method="crown-ibp", dtype="float64")
+    assert (limited.lower == free.lower).all() and (limited.upper == free.upper).all()
 
 
 def test_paths_lists_and_batches(net: gamma.Network) -> None:

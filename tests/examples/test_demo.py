@@ -156,14 +156,3 @@ def test_a_slow_machine_does_not_break_the_demo(tmp_path: Path, times: int) -> N
 def test_printed_numbers_stay_on_their_side(demo: ModuleType) -> None:
     for value in (0.12345, -0.12345, 1.0, -1e-9, 1e-9, 123.4567):
         assert Fraction(demo.floor(value)) <= Fraction(value) <= Fraction(demo.ceiling(value))
-
-
-def test_without_matplotlib_there_is_no_png(
-    demo: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawing = importlib.import_module("drawing")
-    picture = drawing.Drawing(10, 10, "<nothing> & more")
-    picture.add(drawing.Text(1, 5, "a < b & c"))
-    assert ElementTree.fromstring(picture.svg())[2].text == "a < b & c"
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert picture.png(tmp_path / "x.png") is False and not list(tmp_path.iterdir())
