@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack, overload
 
-from gamma.errors import ResourceError
+from gamma.errors import ResourceError, UsageError
 from gamma.formats.detect import load
 from gamma.methods import dtype_name, method_name
 from gamma.network.graph import Network
