@@ -122,6 +122,18 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--seed", type=values.whole, default=0, metavar="N", help="default: 0")
     output = _output(parser)
     output.add_argument(
+        "-v", "--verbose", action="store_true", help="all facts, and more of a witness's numbers"
+    )
+    _file(output, "--witness-out", metavar="X.npy", help="write the witness, where there is one")
+    output.add_argument(
+        "--fail-on",
+        type=values.statuses,
+        default=("violated", "unknown"),
+        metavar="V,V",
+        help="verdicts that end with their exit status, others with 0: violated, unknown (a "
+        "timeout is one), none; default: violated,unknown",
+    )
+    output.add_argument(
         "--format",
         choices=FORMATS,
         help="text (default), json, or vnncomp: sat, unsat, unknown or timeout and the witness",

@@ -33,6 +33,26 @@ def bar(share: float, cells: int, unicode: bool) -> str:
     return "█" * full + (EIGHTHS[rest] if rest else "")
 
 
+def signed(value: float, axis: tuple[float, float], cells: int, unicode: bool) -> str:
+    """A bar from zero to ``value`` on ``axis``, which holds zero: to the left where negative."""
+    low, high = axis
+    if not math.isfinite(value) or not high > low:
+        return ""
+    zero = round(-low / (high - low) * cells)
+    if value >= 0:
+        return " " * zero + bar(value / (high - low), cells, unicode)
+    length = max(round(-value / (high - low) * cells), 1)
+    return " " * max(zero - length, 0) + ("▒" if unicode else "#") * min(length, max(zero, 1))
+
+
+def aligned(numbers: Sequence[str]) -> list[str]:
+    """Decimals under each other; other words at the right."""
+    heads = [text.partition(".")[0] for text in numbers]
+    tails = [text[len(head) :] for text, head in zip(numbers, heads, strict=True)]
+    left, right = (max(map(len, part), default=0) for part in (heads, tails))
+    return [h.rjust(left) + t.ljust(right) for h, t in zip(heads, tails, strict=True)]
+
+
 def interval(
     lower: float, upper: float, span: tuple[float, float], cells: int, unicode: bool
 ) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -30,16 +31,26 @@ INTERRUPTED = "INTERRUPTED  before an answer"
 BRANCHED = {"input": ("boxes", "input volume"), "relu": ("cases", "tree of cases")}
 
 
-def text(result: Result, explain: bool = False) -> str:
-    """The whole report."""
-    lines = [_headline(result)]
+def text(
+    result: Result,
+    explain: bool = False,
+    headline: str = "",
+    changed: Sequence[str] = (),
+    verbose: bool = True,
+) -> str:
+    """The whole report; ``headline`` answers the very question, ``changed`` is what a witness did.
+
+    Without ``verbose`` three lines of facts, and the numbers of a small witness alone.
+    """
+    cut = result.interrupted or result.verdict == "timeout"
+    lines = [headline if headline and not cut else _headline(result)]
     if result.counterexample is not None:
-        lines += ["", *witness(result.counterexample)]
+        lines += ["", *witness(result.counterexample, changed, verbose)]
     if result.cosine is not None:
         lines += ["", *cosine(result.cosine)]
     elif result.margins and result.counterexample is None:
         lines += ["", *margins(result)]
-    lines += [*blocks(result), "", *facts(result)]
+    lines += [*blocks(result), "", *facts(result, verbose)]
     if explain and result.explain:
         lines += ["", *explanation(result.explain)]
     return "\n".join(lines)
@@ -75,17 +86,17 @@ def margins(result: Result) -> list[str]:
     unicode = picture.unicode_output()
     ordered = sorted(result.margins, key=lambda m: (m.proved, m.lower))
     shown = ordered[:ROWS]
-    finite = [abs(m.lower) for m in shown if math.isfinite(m.lower)]
-    largest = max(finite, default=0.0) or 1.0
+    finite = [m.lower for m in shown if math.isfinite(m.lower)]
+    axis = min([0.0, *finite]), max([0.0, *finite])
     label = max(len(_short(m.label)) for m in shown)
-    cells = max(picture.width() - label - 26, 8)
+    values = picture.aligned([_margin(m) for m in shown])
+    cells = max(picture.width() - label - len(values[0]) - 9, 8)
     count = f"{result.proved} of {result.conjunctions} unsafe sets excluded"
     lines = [f"{count}; lower bound of each margin:"]
-    for margin in shown:
+    for margin, value in zip(shown, values, strict=True):
         mark = ("✓" if unicode else "+") if margin.proved else ("✗" if unicode else "-")
-        value = _margin(margin)
-        drawn = picture.bar(abs(margin.lower) / largest, cells, unicode) if value else ""
-        lines.append(f"  {mark} {_short(margin.label):<{label}}  {value:>13}  {drawn}".rstrip())
+        drawn = picture.signed(margin.lower, axis, cells, unicode)
+        lines.append(f"  {mark} {_short(margin.label):<{label}}  {value}  {drawn}".rstrip())
     if len(ordered) > len(shown) or result.conjunctions > len(ordered):
         lines.append(f"  ... and {result.conjunctions - len(shown)} more (--json lists them)")
     return lines
@@ -101,14 +112,16 @@ def _short(label: str) -> str:
     return label if len(label) <= 44 else label[:43] + "…"
 
 
-def witness(found: Counterexample) -> list[str]:
-    """The counterexample, in full when it is small."""
-    lines = [f"witness replayed by {found.replayed_by}:"]
+def witness(found: Counterexample, changed: Sequence[str], verbose: bool) -> list[str]:
+    """The counterexample: what it changed, and its numbers where they are few or asked for."""
+    lines = [f"witness replayed by {found.replayed_by}:", *(f"  {line}" for line in changed)]
     for name, values in (("X", found.x.ravel()), ("Y", found.y.ravel())):
+        if changed and not verbose and len(values) > 12:
+            continue
         shown = [f"{name}_{i} = {float(v)!r}" for i, v in enumerate(values[:12])]
         lines += [f"  {entry}" for entry in shown]
         if len(values) > 12:
-            lines.append(f"  ... {len(values)} values (--json or --format vnncomp gives all)")
+            lines.append(f"  ... {len(values)} values (--json, --witness-out FILE give all)")
     return lines
 
 
@@ -170,8 +183,11 @@ def blocks(result: Result) -> list[str]:
     return ["", *picture.table(rows, head, (True, False, True, True, False))] if rows else []
 
 
-def facts(result: Result) -> list[str]:
-    """Model, property, method, time and memory, one line each."""
+def facts(result: Result, verbose: bool = True) -> list[str]:
+    """Model, property, method, time and memory, one line each; notes are never left out.
+
+    Without ``verbose`` what was asked of what, the guarantee, and the time.
+    """
     model = result.model
     lines = [f"model      {model.get('path') or 'in memory'}, {model['parameters']:,} parameters"]
     if result.property.get("path"):
@@ -192,6 +208,8 @@ def facts(result: Result) -> list[str]:
     peak = result.memory.get("peak_bytes")
     if peak:
         lines.append(f"memory     {picture.size(peak)} at the peak")
+    if not verbose:
+        lines = [line for line in lines if line.startswith(("model ", "guarantee ", "time "))]
     lines += [f"note       {note}" for note in result.notes]
     return lines
 

@@ -125,3 +125,12 @@ def positions(text: str) -> tuple[int, ...]:
     """Places, from the end where they are negative."""
     parts = [part.strip() for part in text.split(",")]
     return tuple(-whole(p[1:]) if p.startswith("-") else whole(p) for p in parts)
+
+
+def statuses(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(","))
+    if found == ("none",):
+        return ()
+    if not set(found) <= {"violated", "unknown"}:
+        raise argparse.ArgumentTypeError(f"{shown(text)!r}: expected violated, unknown or none")
+    return found

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from gamma.cli import cosine, prompts, ranges, unasked
 from gamma.cli.inputs import network_and_question
@@ -28,10 +33,11 @@ def run(args: argparse.Namespace) -> int:
     form = _form(args)
     check_writable(args.output)
     check_writable(args.open)
+    check_writable(args.witness_out)
     check_writable(args.picture)
     check_suffix(args.picture)
     if args.ranges is not None:
-        return _ranges(args, form)
+        return _status(args, _ranges(args, form))
     check_combination(args)
     start = time.perf_counter()
     limit = AUTO_SECONDS if args.timeout is None and args.method == "auto" else args.timeout
@@ -39,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         result = cosine.decide(args)
         spent = {**result.seconds, "total": time.perf_counter() - start}
         result = replace(result, seconds=spent, limit=limit)
-        deliver(render(result, form, args.explain), args.output)
-        return STATUS[result.verdict]
+        deliver(render(result, form, args), args.output)
+        return _status(args, result)
     if args.property is None and args.label is None:
         if form == "vnncomp" or not prompts.asked(args):
             raise UsageError(
@@ -60,19 +66,34 @@ def run(args: argparse.Namespace) -> int:
     seconds["total"] = time.perf_counter() - start
     notes = tuple(map(in_options, result.notes))
     result = replace(result, seconds=seconds, notes=notes, limit=limit)
-    deliver(render(result, form, args.explain), args.output)
+    deliver(render(result, form, args, asked.network), args.output)
     if args.picture and result.partition is not None:
         write_bytes(Path(args.picture), draw(result, Path(args.picture).suffix[1:]))
-    return INTERRUPTED if result.interrupted else STATUS[result.verdict]
+    if args.witness_out and result.counterexample is not None:
+        write_bytes(Path(args.witness_out), npy(result.counterexample.x))
+    return INTERRUPTED if result.interrupted else _status(args, result)
 
 
-def _ranges(args: argparse.Namespace, form: str) -> int:
+def _status(args: argparse.Namespace, result: Result) -> int:
+    """The exit status of the verdict; 0 for one that --fail-on leaves out."""
+    return STATUS[result.verdict] if result.status in (*args.fail_on, "verified") else 0
+
+
+def npy(x: npt.NDArray[Any]) -> bytes:
+    """An array as the bytes of a .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, x, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _ranges(args: argparse.Namespace, form: str) -> Result:
     """Whether no activation overflows in the format of --ranges."""
+    result: Result
     result, lines = ranges.verdict(args)
     if form == "vnncomp":
         raise UsageError("--format vnncomp needs --property or --label")
     deliver(result.to_json() if form == "json" else "\n".join(lines), args.output)
-    return STATUS[result.verdict]
+    return result
 
 
 def _form(args: argparse.Namespace) -> str:
@@ -117,7 +138,7 @@ def decide(args: argparse.Namespace, net: Network, prop: Property, start: float)
         progress.clear()
 
 
-def render(result: Result, form: str, explain: bool) -> str:
+def render(result: Result, form: str, args: argparse.Namespace, net: Network | None = None) -> str:
     """The result in the form asked for."""
     if form == "json":
         return result.to_json()
@@ -125,6 +146,12 @@ def render(result: Result, form: str, explain: bool) -> str:
         from gamma.cli.result_file import vnncomp
 
         return vnncomp(result)
+    from gamma.cli.question import Question
     from gamma.cli.report import text
 
-    return text(result, explain)
+    asked = None if net is None else Question.of(args, net)
+    if net is None or asked is None or result.status == "none":
+        return text(result, args.explain, verbose=args.verbose)
+    found = result.counterexample
+    changed = [] if found is None else asked.changed(net, found)
+    return text(result, args.explain, asked.headline(result.status), changed, args.verbose)
