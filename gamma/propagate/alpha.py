@@ -71,10 +71,12 @@ def alpha_walk(
     how: Ascent | None = None,
     *,
     slopes: Slopes | None = None,
+    kind: Callable[..., AlphaWalk] | None = None,
 ) -> AlphaWalk:
     """Bounds of all nodes with optimised slopes; never wider than those of method "crown".
 
-    ``slopes`` are where the ascent starts.
+    ``slopes`` are where the ascent starts; ``kind`` makes the walk, an `AlphaWalk` or one that
+    does more.
     """
     domain = Domain(domain) if isinstance(domain, Box) else domain
     plain = walk(network, domain, replace(options, method="crown"), slopes=slopes)
@@ -84,7 +86,7 @@ def alpha_walk(
         if index and not network.nodes[index].op.diagonal
     }
     known = replace(domain, facts={**domain.facts, **facts})
-    made = AlphaWalk(network, known, options, [])
+    made = (kind or AlphaWalk)(network, known, options, [])
     made.plain, made.initial = plain, own_slopes(plain, slopes or {})
     made.how = how or Ascent(options.steps, 2 * options.steps + 2)
     made.run()

@@ -7,7 +7,7 @@ slopes. Each step is a sound descent, and the forward sweep between two steps ra
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,10 +16,8 @@ import numpy.typing as npt
 
 from gamma.ops.tables import Factors, HingeRows, Phases
 from gamma.propagate.alpha import Ascent
-from gamma.propagate.questions import question
 from gamma.propagate.rows.descend import Multipliers, Tape, blocks_of
 from gamma.propagate.rows.sweep import trajectory
-from gamma.propagate.specification import Specification
 from gamma.propagate.walks import Walk
 
 Array = npt.NDArray[Any]
@@ -64,17 +62,22 @@ class _Entries(NamedTuple):
 class CaseWalk:
     """How rows with assumptions go down from one walk over one box.
 
-    ReLUs that cross 0 are numbered through the network; `first` has where a node's begin.
+    The rows (``frontier``, ``d``) are questions, as `gamma.propagate.questions.question` or
+    `Walk.both_signs` make them. ReLUs that cross 0 are numbered from the input to the rows' last
+    node, `last`; `first` has where a node's begin.
     """
 
-    def __init__(self, made: Walk, specification: Specification, how: Ascent | None = None) -> None:
+    def __init__(
+        self, made: Walk, frontier: Mapping[int, Array], d: Float64, how: Ascent | None = None
+    ) -> None:
         self.made, self.tables, self.how = made, made.descent.tables, how or Ascent()
         made.adopt()
         network = made.network
-        self._asked = question(made, specification)
+        self._asked = frontier, d
+        self.last = max(frontier)
         self.nodes = [
             index
-            for index in range(1, network.output)
+            for index in range(1, min(self.last + 1, network.output))
             if network.nodes[index].op.hinge and (self.tables.hinge(index).free > 0).any()
         ]
         self.places = [np.flatnonzero(self.tables.hinge(i).free[0] > 0) for i in self.nodes]

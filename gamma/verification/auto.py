@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,16 @@ import numpy as np
 
 from gamma.errors import ResourceError
 from gamma.propagate import expected_seconds
-from gamma.propagate.alpha import alpha_walk
+from gamma.propagate.alpha import AlphaWalk, alpha_walk
 from gamma.propagate.cases import CaseWalk
 from gamma.propagate.options import Options, options_of
+from gamma.propagate.questions import question
 from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas
 from gamma.verification.attack import LONG, Attack
 from gamma.verification.branching.clauses import Clauses
 from gamma.verification.branching.inputs import InputBranching
+from gamma.verification.branching.neurons import NeuronWalk, planned, split_walk
 from gamma.verification.branching.relus import ReluBranching
 from gamma.verification.branching.witness import Witnesses
 from gamma.verification.frontier_file import (
@@ -49,6 +51,9 @@ FIRST_ROUNDS, MORE_ROUNDS = 7, 40
 more."""
 FEW_ROUNDS = 2
 """The same for ReLUs: what bounds leave open by little."""
+NEURON_SECONDS = 1.0
+"""What splits for bounds of hidden neurons take in the first turn, roughly, and as much the cases
+after them; four times as much each turn."""
 CHEAP = 0.02
 """Expected seconds of crown's bounds below which slopes are optimised before a quick attack."""
 ATTACK_SECONDS, ATTACK_SHARE = 4.0, 0.15
@@ -59,6 +64,7 @@ MEMORY = 1 << 30
 SPLITS_RELUS = "branching on ReLUs"
 
 Work = Callable[[], Counterexample | None]
+Turn = Callable[[int], Counterexample | None]
 Tree = InputBranching | ReluBranching
 
 
@@ -128,10 +134,9 @@ class AutoRun(Run):
                 phases = [p for p in phases if p[1] != self._first]
                 phases.insert(3, ("attack", self._first))
         if self.waiting and self.saved is not None:
-            turns = self._rounds if self.saved.kind == "input" else self._grow
-            roots: list[tuple[str, Work]] = [("alpha", self._roots)]
-            phases = [] if self.saved.kind == "input" else roots
-            phases.append(("", lambda: self._in_turns(turns)))
+            inputs = self.saved.kind == "input"
+            phases = self._by_inputs() if inputs else self._by_relus()
+            phases = [p for p in phases if p[0] in ("alpha", "")]
         for name, phase in phases:
             if found is None:
                 found = self._phase(name, phase)
@@ -165,26 +170,31 @@ class AutoRun(Run):
         limit = min(seconds, ATTACK_SHARE * (self.timeout or math.inf))
         return self._attack(self.search, self._open(self.attackable), LONG, limit)
 
-    def _in_turns(self, branch: Callable[[int], Counterexample | None]) -> Counterexample | None:
-        """Branch and bound and attacks by turns, each twice as long as the one before."""
+    def _in_turns(self, *works: tuple[str, Turn]) -> Counterexample | None:
+        """Several works by turns, which get longer and longer."""
         turn = 0
         while self._still_open() and (turn == 0 or not all(tree.done for tree in self.trees)):
-            rounds, seconds = MORE_ROUNDS << turn, ATTACK_SECONDS * 2**turn
-            found = self._phase("branching", partial(branch, rounds))
-            if found is None:
-                found = self._phase("attack", partial(self._longer, seconds))
-            if found is not None:
-                return found
+            for name, work in works:
+                found = self._phase(name, partial(work, turn))
+                if found is not None:
+                    return found
             turn += 1
         return None
+
+    def _attack_longer(self, turn: int) -> Counterexample | None:
+        return self._longer(ATTACK_SECONDS * 2**turn)
 
     # --- branch and bound -----------------------------------------------------------------------
 
     def _by_inputs(self) -> list[tuple[str, Work]]:
         """Rounds of input splitting, with a longer attack in between."""
+
+        def rounds(turn: int) -> Counterexample | None:
+            return self._rounds(MORE_ROUNDS << turn)
+
         return [
             ("branching", lambda: self._rounds(FIRST_ROUNDS)),
-            ("", lambda: self._in_turns(self._rounds)),
+            ("", lambda: self._in_turns(("branching", rounds), ("attack", self._attack_longer))),
         ]
 
     def _by_relus(self) -> list[tuple[str, Work]]:
@@ -197,10 +207,15 @@ class AutoRun(Run):
                 )
             alpha = [("alpha", self._alpha)] if self.streaming is None else []
             return [*alpha, ("attack", self._longer)]
+
+        def rounds(turn: int) -> Counterexample | None:
+            return self._grow(lambda tree: tree.rounds(NEURON_SECONDS * 4**turn))
+
+        works = (("neurons", self._neurons), ("branching", rounds), ("attack", self._attack_longer))
         return [
             ("alpha", self._roots),
-            ("branching", lambda: self._grow(FEW_ROUNDS)),
-            ("", lambda: self._in_turns(self._grow)),
+            ("branching", lambda: self._grow(lambda _: FEW_ROUNDS)),
+            ("", lambda: self._in_turns(*works)),
         ]
 
     def _splits_relus(self) -> bool:
@@ -229,7 +244,10 @@ class AutoRun(Run):
     def _keep(self) -> None:
         """Write what is open."""
         if self.file is not None:
-            trees = [*(tree.state() for tree in self.trees), *self.waiting]
+            # Cases over neurons' trees stand on bounds that the file does not hold: their root
+            # begins anew.
+            kept = [tree for tree in self.trees if not _over_neurons(tree)]
+            trees = [*(tree.state() for tree in kept), *self.waiting]
             inputs = any(isinstance(tree, InputBranching) for tree in self.trees)
             kind = self.saved.kind if self.waiting and self.saved else "relu" if trees else ""
             kind = "input" if inputs else kind
@@ -237,37 +255,67 @@ class AutoRun(Run):
 
     def _roots(self) -> None:
         """Bounds with optimised slopes, of each region that is open, as roots of trees."""
-        left = np.flatnonzero(~self.proved).astype(np.int64)
         begun = {int(self.targets.region[t[0]]): s for s in self.waiting
                  if len(t := self._targets_of(s))}  # fmt: skip
-        box = self.prop.box()
-        options = self._options("alpha")
+        box, options = self.prop.box(), self._options("alpha")
         self.used.append("alpha")
-        for region in np.unique(self.targets.region[left]):
-            state = begun.get(int(region))
-            mine = left[self.targets.region[left] == region]
-            mine = mine if state is None else self._targets_of(state)
-            clauses = Clauses.of(self.targets, mine, len(self.prop.regions))
-            if not len(clauses):
-                continue
+        for region in np.unique(self.targets.region[~self.proved]):
             self.progress(f"alpha: region {region}")
             one = select(box, np.array([region])).batched(self.net.input_shape)
-            with limit_blas(1) if workers.workers() > 1 else nullcontext():
-                made = alpha_walk(self.net, one, options)
-            rows = np.arange(len(clauses.rows.constant))
-            asked = clauses.specification(rows, np.zeros(len(rows), np.int64))
-            tree = ReluBranching(CaseWalk(made, asked), clauses, self._memory)
-            if state is None:
-                tree.round(self._check)
-            self.trees.append(self._restored(tree, state))
-            self._take_over(tree)
+            with self._one_blas():
+                walk = partial(alpha_walk, self.net, one, options)
+                tree = self._tree(int(region), walk, begun.get(int(region)))
+            self.trees += [] if tree is None else [tree]
 
-    def _grow(self, most: int) -> Counterexample | None:
+    def _tree(
+        self, region: int, made: Callable[[], AlphaWalk], state: State | None = None
+    ) -> ReluBranching | None:
+        """What is open of a region, bounded by a walk over it; or a tree that was stored."""
+        left = np.flatnonzero(~self.proved & (self.targets.region == region)).astype(np.int64)
+        left = left if state is None else self._targets_of(state)
+        clauses = Clauses.of(self.targets, left, len(self.prop.regions))
+        if not len(clauses):
+            return None
+        rows = np.arange(len(clauses.rows.constant))
+        asked = clauses.specification(rows, np.zeros(len(rows), np.int64))
+        walk = made()
+        tree = ReluBranching(CaseWalk(walk, *question(walk, asked)), clauses, self._memory)
+        if state is None:
+            tree.round(self._check)
+        self._restored(tree, state)
+        self._take_over(tree)
+        return tree
+
+    def _neurons(self, turn: int) -> None:
+        """Roots of the trees that are open, anew, with bounds of hidden neurons by splitting."""
+        opened = [k for k, tree in enumerate(self.trees) if not tree.done]
+        for k in opened:
+            old = self.trees[k]
+            assert isinstance(old, ReluBranching)
+            plan = planned(old, NEURON_SECONDS * 4**turn / len(opened))
+            if plan is None:
+                continue
+            self.progress(f"neurons: {plan.count:,} get {plan.splits} splits")
+            made = old.walk.made
+            assert isinstance(made, AlphaWalk)
+            region = int(self.targets.region[old.clauses.target[0]])
+            with self._one_blas():
+                tree = self._tree(region, partial(split_walk, made, plan))
+            if tree is not None:
+                tree.bounded += old.bounded
+                self.trees[k] = tree
+
+    @staticmethod
+    def _one_blas() -> AbstractContextManager[Any]:
+        """Threads share the blocks of a walk, each with a BLAS of one thread."""
+        return limit_blas(1) if workers.workers() > 1 else nullcontext()
+
+    def _grow(self, most: Callable[[ReluBranching], int]) -> Counterexample | None:
         """Rounds of ReLU splitting, so many, region by region."""
         for tree in self.trees:
-            if not tree.done:
+            if isinstance(tree, ReluBranching) and not tree.done:
                 self.used += [] if SPLITS_RELUS in self.used else [SPLITS_RELUS]
-                found = self._run_rounds(tree, most)
+                found = self._run_rounds(tree, most(tree))
                 if found is not None:
                     return found
         return None
@@ -347,3 +395,8 @@ class AutoRun(Run):
             whole = np.setdiff1d(before, np.concatenate([np.zeros(0, np.int64), *in_trees]))
             result = replace(result, partition=partition(self.prop, whole.tolist(), self.trees))
         return replace(result, branched=self.branched, phases=tuple(self.phases))
+
+
+def _over_neurons(tree: Tree) -> bool:
+    """Whether the tree's cases stand on bounds by other trees."""
+    return isinstance(tree, ReluBranching) and isinstance(tree.walk.made, NeuronWalk)

@@ -82,6 +82,7 @@ RT = "propagate/ranges/rotary.py"
 EV = "tensor/eigenvalues.py"
 N = "propagate/questions.py"
 V, H = (f"verification/branching/{name}.py" for name in ("clipping", "halving"))
+TR = "verification/branching/trees.py"
 # The second halves are forgotten.
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 
@@ -390,6 +391,14 @@ MUTANTS = (
     Mutant("CLIP.HIGH", V, "np.nextafter(lower + room, np.inf)", "lower + room"),
     Mutant("CLIP.LOW", V, "np.nextafter(upper - room, -np.inf)", "upper - room"),
     Mutant("HALVES.BOTH", H, 'cuts.twice(), both["lower"][box], both["upper"][box])', HALF),
+    Mutant("TREE.OPEN", TR, 'np.minimum.at(lower, items["clause"], items["bound"])', "pass"),
+    Mutant(
+        "TREE.HALVES",
+        TR,
+        "np.tile(relu, 2), _SIDES.repeat(count)",
+        "np.tile(relu, 2), _SIDES[:1].repeat(2 * count)",
+    ),
+    Mutant("NEURON.UPPER", "verification/branching/neurons.py", ", -lower[self", ", lower[self"),
     Mutant("START.CARRIED", ST, "if tables.carried(index):", "if False:"),
     Mutant("HINGE.ROUNDING", T, "weight = weight + (1.01 * UNIT", "weight = weight + (0.0 * UNIT"),
     Mutant("HINGE.MARGIN", T, "base = base - 2.0**-49 * (abs(base) + abs(top))", "pass"),

@@ -76,14 +76,17 @@ class Frontier:
         return {name: self[name] for name in self._columns}
 
     def take(self, count: int) -> Items:
-        """Remove up to ``count`` sub-problems and return them."""
-        count = min(count, self._count)
+        """Remove up to ``count`` sub-problems, the worst, and return them."""
         key = self["bound"] if self.nbytes <= self.most_bytes else -self["depth"].astype(float)
         chosen = np.arange(self._count)
         if count < self._count:
             chosen = np.sort(np.argpartition(key, count - 1)[:count])
+        return self.remove(chosen)
+
+    def remove(self, chosen: Array) -> Items:
+        """Remove the sub-problems ``chosen`` (ascending) and return them."""
         items = {name: column[chosen] for name, column in self._columns.items()}
-        left = self._count - count
+        left = self._count - len(chosen)
         # The last ones move into the places that became free.
         holes = chosen[chosen < left]
         movers = np.setdiff1d(np.arange(left, self._count), chosen, assume_unique=True)

@@ -12,8 +12,9 @@ from gamma.network.property import LinearConstraint, Property, Region
 from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.cases import Cases, CaseWalk
 from gamma.propagate.options import options_of
+from gamma.propagate.questions import question
 from gamma.runtime import workers
-from gamma.verification.branching import relus as module
+from gamma.verification.branching import trees as module
 from gamma.verification.branching.clauses import Clauses
 from gamma.verification.branching.relus import ReluBranching
 from gamma.verification.targets import Targets
@@ -32,7 +33,7 @@ def tree(
     made = alpha_walk(net, prop.box(), options_of(net, "alpha", guarantee, dtype, None))
     rows = np.arange(len(clauses.rows.constant))
     asked = clauses.specification(rows, np.zeros(len(rows), np.int64))
-    return ReluBranching(CaseWalk(made, asked), clauses, 1 << 30)
+    return ReluBranching(CaseWalk(made, *question(made, asked)), clauses, 1 << 30)
 
 
 def test_no_verdict_is_wrong() -> None:
