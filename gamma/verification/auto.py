@@ -301,7 +301,8 @@ class AutoRun(Run):
             region = int(self.targets.region[old.clauses.target[0]])
             with self._one_blas():
                 tree = self._tree(region, partial(split_walk, made, plan))
-            if tree is not None:
+            # Cases that came farther than the new root stay: only a better root begins anew.
+            if tree is not None and (tree.done or tree.frontier.worst > old.frontier.worst):
                 tree.bounded += old.bounded
                 self.trees[k] = tree
 
