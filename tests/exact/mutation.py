@@ -524,6 +524,48 @@ MUTANTS = (
         "constant.max(axis=along, keepdims=True), constant.max(",
     ),
     Mutant("RANGE.TURN", RT, "reach = reach * (1 + 4 * unit) + 4 * quantum", "pass"),
+    Mutant(
+        "COMPOSITE.REACH",
+        "ops/composite.py",
+        "    moved = steep * run * (1 + 2.0**-50) + TINY\n",
+        "    moved = 0.5 * steep * run\n",
+    ),
+    Mutant(
+        "COMPOSITE.BRANCHES",
+        "ops/composite.py",
+        "itertools.product((True, False), repeat=count)",
+        "itertools.product((True,), repeat=count)",
+    ),
+    Mutant(
+        "COMPOSITE.GAP",
+        "ops/composite.py",
+        "total = noise + np.where(count > 1, ceiling - floor, 0.0)",
+        "total = noise",
+    ),
+    Mutant(
+        "COMPOSITE.SLACK",
+        "ops/composite.py",
+        "    slack = np.where(room > 0,",
+        "    slack = 0 * np.where(room > 0,",
+    ),
+    Mutant(
+        "COMPOSITE.LEFT",
+        "ops/composite.py",
+        "np.minimum(np.minimum(right_part, left_part), 0.0)",
+        "np.minimum(right_part, 0.0)",
+    ),
+    Mutant(
+        "COMPOSITE.ROUNDING",
+        "ops/composite.py",
+        "mean - size * ROUNDING - TINY, -np.inf",
+        "mean, -np.inf",
+    ),
+    Mutant(
+        "COMPOSITE.NOISE",
+        "ops/composite.py",
+        "np.maximum(noise, value.noise), noise)",
+        "noise, noise)",
+    ),
 )
 
 
@@ -585,48 +627,6 @@ COMPILED = (
 UNCHANGED = (
     Mutant("", I, "_TINY = 2.0**-1000", "_TINY = 2.0**-1000"),
     Mutant("", N, "spread[k] * grow + TINY;", "spread[k] * grow + TINY;"),
-    Mutant(
-        "COMPOSITE.REACH",
-        "ops/composite.py",
-        "    moved = steep * run * (1 + 2.0**-50) + TINY\n",
-        "    moved = 0.5 * steep * run\n",
-    ),
-    Mutant(
-        "COMPOSITE.BRANCHES",
-        "ops/composite.py",
-        "itertools.product((True, False), repeat=count)",
-        "itertools.product((True,), repeat=count)",
-    ),
-    Mutant(
-        "COMPOSITE.GAP",
-        "ops/composite.py",
-        "total = noise + np.where(count > 1, ceiling - floor, 0.0)",
-        "total = noise",
-    ),
-    Mutant(
-        "COMPOSITE.SLACK",
-        "ops/composite.py",
-        "    slack = np.where(room > 0,",
-        "    slack = 0 * np.where(room > 0,",
-    ),
-    Mutant(
-        "COMPOSITE.LEFT",
-        "ops/composite.py",
-        "np.minimum(np.minimum(right_part, left_part), 0.0)",
-        "np.minimum(right_part, 0.0)",
-    ),
-    Mutant(
-        "COMPOSITE.ROUNDING",
-        "ops/composite.py",
-        "mean - size * ROUNDING - TINY, -np.inf",
-        "mean, -np.inf",
-    ),
-    Mutant(
-        "COMPOSITE.NOISE",
-        "ops/composite.py",
-        "np.maximum(noise, value.noise), noise)",
-        "noise, noise)",
-    ),
 )
 
 
