@@ -91,9 +91,13 @@ class NodeBounds:
 
     def frozen(self) -> NodeBounds:
         """Itself, its arrays read-only from here on: what a walk proved stays what it proved."""
-        for array in (self.lower, self.upper, self.centre, self.spread, self.noise):
-            if array is not None:
-                array.flags.writeable = False
+        self.lower.setflags(write=False)
+        self.upper.setflags(write=False)
+        self.centre.setflags(write=False)
+        if self.spread is not None:
+            self.spread.setflags(write=False)
+        if self.noise is not None:
+            self.noise.setflags(write=False)
         return self
 
     def reset(self) -> None:

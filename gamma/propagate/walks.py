@@ -159,8 +159,8 @@ class Walk:
         if self.options.refines:
             self._bound_forms(index)
             self._enclose(index)
-        if self.options.refines and not self._tight[index]:
-            self._refine(index)
+            if not self._tight[index]:
+                self._refine(index)
         ended = time.perf_counter()
         self.seconds[index] = ended - started
         if telemetry.recorder is not None:
