@@ -8,6 +8,7 @@ a new operator is one file here and nothing in the walks.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -247,6 +248,13 @@ class Operator:
     def table_size(self, *inputs: Shape) -> int:
         """Entries of the relaxation's tables, for one box, beyond those of diagonal operators."""
         return 0
+
+    def table_bytes(self, itemsize: int, *inputs: Shape) -> int:
+        """Bytes of the relaxation's tables for one box, slopes of ``itemsize`` bytes.
+
+        Here those of a diagonal one: two slopes and two constants for each entry of the output.
+        """
+        return math.prod(self.shape(*inputs)) * (2 * itemsize + 16)
 
     def cached(self, key: str, make: Any) -> Any:
         """A derived constant (a cast or absolute copy of a weight), computed once per record."""

@@ -67,6 +67,10 @@ class Normalize(Operator):
         first = self.axis % (x.ndim - 1) + 1
         return x.reshape(*x.shape[:first], -1)
 
+    def table_bytes(self, itemsize: int, *inputs: Shape) -> int:
+        # A diagonal and two vectors for each side.
+        return super().table_bytes(3 * itemsize, *inputs)
+
     def forward(self, *inputs: Array) -> Array:
         x = self.grouped(inputs[0])
         with np.errstate(all="ignore"):

@@ -76,6 +76,11 @@ class Product(Operator):
         terms = self.term_count(*inputs)
         return terms if terms <= TERMS_LIMIT else 0
 
+    def table_bytes(self, itemsize: int, *inputs: Shape) -> int:
+        # Two planes over both factors of each term.
+        slopes = 4 * itemsize * self.table_size(*inputs)
+        return slopes + super().table_bytes(itemsize, *inputs)
+
     def vjp(self, gradient: Array, inputs: Sequence[Array], output: Array) -> tuple[Array, ...]:
         box = np.arange(len(gradient))
         other = self.factors(*inputs)[::-1]

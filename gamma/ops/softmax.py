@@ -88,6 +88,10 @@ class Softmax(Operator):
         """The axis in arrays (batch, *shape) of ``ndim`` axes."""
         return self.axis % (ndim - 1) + 1
 
+    def table_bytes(self, itemsize: int, *inputs: Shape) -> int:
+        # A diagonal and two vectors for each side.
+        return super().table_bytes(3 * itemsize, *inputs)
+
     def forward(self, *inputs: Array) -> Array:
         axis = self.along(inputs[0].ndim)
         x = np.moveaxis(inputs[0], axis, -1)

@@ -159,8 +159,8 @@ def _predict(
         together = min(wanted, max(row_bytes // (row * STREAMED_BLOCKS), 2))
         dense = all(n.op.dense is not None or n.op.diagonal for n in network.nodes[1:])
         parts["rows"] = together * row * (_DENSE_BLOCKS[method] if dense else STREAMED_BLOCKS)
-        # Slopes and intercept of one activation, the radius and the charge of its input.
-        tables = boxes * max(sizes) * (2 * dtype.itemsize + 32)
+        # The tables of one node, the radius and the charge of its input.
+        tables = boxes * (16 * max(sizes) + _largest_tables(network, dtype.itemsize))
         passing = {"weights in use": backward, "tables": tables}
         # Rows wait while a segment is computed again: one or the other.
         phase = max(phase, passing, key=lambda parts: sum(parts.values()))
@@ -189,6 +189,14 @@ def _weights(
         forward = max(forward, pages + max(copies, cast))
         backward = max(backward, pages + cast + live)
     return held, forward, backward
+
+
+def _largest_tables(network: Network, itemsize: int) -> int:
+    """Bytes of the largest relaxation for one box."""
+    nodes = network.nodes
+    shapes = [[nodes[i].shape for i in node.inputs] for node in nodes]
+    found = (n.op.table_bytes(itemsize, *s) for n, s in zip(nodes, shapes, strict=True) if s)
+    return max(found, default=0)
 
 
 def _step(network: Network, index: int, boxes: int) -> int:
