@@ -175,12 +175,13 @@ def blocks(result: Result) -> list[str]:
             b["node"][:40],
             picture.number(b["width"]),
             "" if b["share"] is None else f"{b['share']:.4f}",
+            "" if b["ratio"] is None else f"{b['ratio']:.4g}",
             "vacuous" if b["vacuous"] else "",
         )
         for b in result.blocks
     ]
-    head = ("block", "node", "mean width", "of norm cap", "")
-    return ["", *picture.table(rows, head, (True, False, True, True, False))] if rows else []
+    head = ("block", "node", "mean width", "of norm cap", "of first order", "")
+    return ["", *picture.table(rows, head, (True, False, True, True, True, False))] if rows else []
 
 
 def facts(result: Result, verbose: bool = True) -> list[str]:

@@ -171,7 +171,7 @@ def _describe(made: Walk, result: Analysis) -> None:
     if result.output is not None:
         low, high = np.minimum(low, result.output[0]), np.maximum(high, result.output[1])
     result.output = low, high
-    table = block_table(made.network, made.bounds, made.domain.facts)
+    table = block_table(made)
     result.blocks = joined(result.blocks, table)
     for index, known in enumerate(made.bounds):
         node = made.network.nodes[index]

@@ -119,7 +119,7 @@ def bounds(
             output = (made.in_float64() if few else made).output()
             known = [output if index == net.output else made.ask(index) for index in nodes]
             if blocks is not None:
-                tables.append(block_table(net, made.bounds, made.domain.facts))
+                tables.append(block_table(made))
         return [to_output(k.lower, k.upper, options.dtype) for k in known]
 
     shares = [partial(ends, start) for start in range(0, count, step)]

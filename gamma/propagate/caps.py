@@ -6,18 +6,22 @@ A bound as wide as its cap says nothing about the inputs that were asked about: 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
+from gamma.errors import ResourceError
 from gamma.network.graph import Network, Node
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.domain import Facts
+from gamma.propagate.first_order import first_order
 from gamma.propagate.ranges import Known, range_walk
 from gamma.tensor.box import Box
+
+if TYPE_CHECKING:
+    from gamma.propagate.walks import Walk
 
 BLOCK = re.compile(r"blk\.(\d+)\.")
 """How the nodes of a block are called."""
@@ -51,13 +55,14 @@ def _useful(node: Node, known: Known) -> bool:
     return bool(node.inputs) and not node.op.moves and not node.op.bounded and known.finite
 
 
-def block_table(
-    network: Network, bounds: Sequence[NodeBounds], facts: Facts
-) -> list[dict[str, Any]]:
-    """For the last node of every block: mean width, its share of the norm cap, if it is vacuous.
+def block_table(made: Walk) -> list[dict[str, Any]]:
+    """For the last node of every block: mean width, its share of the norm cap, if it is vacuous;
+    of rows over one box also the ratio to the first-order width.
 
-    Empty for a network whose nodes name no blocks. The share is None where there is no cap.
+    Empty for a network whose nodes name no blocks. The share is None where there is no cap, the
+    ratio where it was not taken.
     """
+    network, facts = made.network, made.domain.facts
     last: dict[int, int] = {}
     for index, node in enumerate(network.nodes[: network.output + 1]):
         match = BLOCK.match(node.name)
@@ -65,12 +70,36 @@ def block_table(
             last[int(match[1])] = index
     rows = []
     for block, index in sorted(last.items()):
-        width = _width(bounds[index].lower, bounds[index].upper)
+        known = made.bounds[index]
+        width = _width(known.lower, known.upper)
         row: dict[str, Any] = {"block": block, "node": network.nodes[index].name, "width": width}
         cap = _width(*facts[index]) if index in facts else None
         share = None if not cap else min(width / cap, 1.0)
-        rows.append({**row, "cap": cap, "share": share, "vacuous": _vacuous(width, share)})
+        row |= {"cap": cap, "share": share, "vacuous": _vacuous(width, share)}
+        rows.append({**row, "ratio": _ratio(made, index, known)})
     return rows
+
+
+def _ratio(made: Walk, index: int, known: NodeBounds) -> float | None:
+    """Width of some neurons' bounds over their first-order width; None where it is not taken.
+
+    They get rows of their own, which readers that are linear did not ask for.
+    """
+    if not made.options.relaxes or made.domain.batch != 1:
+        return None
+    try:
+        found = first_order(made.network, index, made.domain.box, made.options.check)
+        if found is None or not found[1].sum() > 0:
+            return None
+        chosen, widths = found
+        lower, upper = made.neuron_bounds(index, np.zeros_like(chosen), chosen)
+    except ResourceError:
+        return None  # the bounds are there: no time for more is no reason to lose them
+    low, high = known.lower.reshape(-1)[chosen], known.upper.reshape(-1)[chosen]
+    with np.errstate(all="ignore"):
+        apart = np.minimum(high, upper) - np.maximum(low, lower)
+        ratio = float(apart.sum() / widths.sum())
+    return ratio if np.isfinite(ratio) else None
 
 
 def _vacuous(width: float, share: float | None) -> bool:

@@ -109,7 +109,7 @@ def linear_bounds(
             index, len(boxes), lambda b: _rows(made, index, boxes[b], neurons[b], stop), 2
         )
     if blocks is not None:
-        blocks[:] = block_table(net, made.bounds, caps)
+        blocks[:] = block_table(made)
     low, below, high, above = (np.concatenate(each) for each in zip(*parts, strict=True))
     single = many.shape != box.shape and len(many.lower) == 1
     shape = (size,) if single else (len(many.lower), size)
