@@ -76,6 +76,22 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         F *image = numbers_##S(16 * 16 * 8, 0), *scratch = make(32 * 80 * sizeof(F));              \
         gamma_fold_last_##S(cols, image, 1, geometry);                                             \
         gamma_spread_##S(rows, weight, image, scratch, 1, &window);                                \
+        int64_t near[2 * 16 * 7] = {0};                                                            \
+        for (int64_t line = 0; line < 16; line++) {                                                \
+            for (int64_t axis = 0; axis < 2; axis++) {                                             \
+                int64_t *at = near + (axis * 16 + line) * 7;                                       \
+                for (int64_t place = 0; place < 3; place++) {                                      \
+                    const int64_t from = line + 1 - place;                                         \
+                    if (from >= 0 && from < 16) {                                                  \
+                        at[1 + 2 * at[0]] = place;                                                 \
+                        at[2 + 2 * at[0]++] = from;                                                \
+                    }                                                                              \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+        struct gamma_window taps = window;                                                         \
+        taps.columns = 16;                                                                         \
+        gamma_gather_##S(rows, numbers_##S(9 * 8 * 16, 0), image, near, 1, &taps);                 \
         const struct gamma_frame frame = {                                                         \
             3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8, 8, 1, 18, 18 + 64 / sizeof(F)};             \
         const F *planes = numbers_##S(8 * 16 * 16, 0), *kernel = numbers_##S(8 * 72, 0);           \

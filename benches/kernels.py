@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -315,7 +316,7 @@ def _product(size: int) -> tuple[Call, Call]:
     return lambda: kernels.product(A, W, n), check
 
 
-def _spread(size: int) -> tuple[Call, Call]:
+def _spread(size: int, gathered: bool = False) -> tuple[Call, Call]:
     """Rows of up to 16 channels through a kernel of 2 by 2 onto as many channels."""
     channels = min(size, 16)
     places = size // channels
@@ -326,10 +327,16 @@ def _spread(size: int) -> tuple[Call, Call]:
     weight[:, : 4 * channels] = numbers(4 * channels**2, seed=1).reshape(channels, -1)
     images = np.zeros((1, high + 1, places // high + 1, channels), np.float32)
     scatter = kernels.Scatter((2, 2, 1, 1, 1, 1), 0, 0, channels, channels)
+    kernel, own = kernels.spread, weight
+    if gathered:
+        taps = np.zeros((4, channels, kernels.padded(channels, weight.dtype)), np.float32)
+        by_place = weight[:, : 4 * channels].reshape(channels, 4, channels).transpose(1, 0, 2)
+        taps[..., :channels] = by_place
+        kernel, own = kernels.gather, taps
 
     def check() -> None:
         found = np.zeros_like(images)
-        kernels.spread(rows, weight, found, scatter)
+        kernel(rows, own, found, scatter)
         sums, sizes = np.zeros((2, *images.shape))
         products = rows.astype(np.float64) @ weight[:, : 4 * channels].astype(np.float64)
         bounds = abs(rows).astype(np.float64) @ abs(weight[:, : 4 * channels]).astype(np.float64)
@@ -340,7 +347,7 @@ def _spread(size: int) -> tuple[Call, Call]:
                 target[:, i : i + h, j : j + w] += cols[..., i, j, :]
         assert (abs(found - sums) <= (channels + 8) * 2.0**-24 * sizes).all()
 
-    return lambda: kernels.spread(rows, weight, images, scatter), check
+    return lambda: kernel(rows, own, images, scatter), check
 
 
 def _fold_last(size: int) -> tuple[Call, Call]:
@@ -397,6 +404,7 @@ CASES: dict[str, Case] = {
     "abs_dot_windows f32": Case(_window_rows("abs_dot_windows"), 4, numpy=False),
     "product f32": Case(_product, 4, numpy=False),
     "spread f32": Case(_spread, 8, numpy=False),
+    "gather f32": Case(partial(_spread, gathered=True), 8, numpy=False),
     "correlate f32": Case(_correlate, 8, numpy=False),
     "interval_finish": Case(_finish, 64, numpy=False),
     "largest": Case(_largest, 8),

@@ -32,6 +32,7 @@ GATES: dict[str, str] = {
     "kept_memory": "freed memory stays with the process (decided at its first walk)",
     "fused_forward": "a convolution's windows and their product in one C call, in cache",
     "fused_adjoint": "products and scatter of a convolution's rows in one C call, in cache",
+    "gathered_adjoint": "a convolution's rows pixel by pixel of the result, in registers",
     "norm_caps": "no bound wider than what the norms before it leave, in real arithmetic",
     "ellipsotopes": "ellipsotopes of all nodes go forward where there is a normalisation",
     "fused_charge": "fold a product's charge into the constants of the activation after it",

@@ -6,6 +6,7 @@
 
 #define VECTOR_BYTES 32
 #define TALL 4
+#define BROAD 6
 #define FV VS
 #define FV_LOAD S_LOAD
 #define FV_STORE S_STORE

@@ -7,6 +7,7 @@
 
 #define VECTOR_BYTES 64
 #define TALL 8
+#define BROAD 12
 #define FV __m512
 #define FV_LOAD _mm512_loadu_ps
 #define FV_STORE _mm512_storeu_ps

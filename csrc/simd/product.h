@@ -1,4 +1,4 @@
-/* product.inc and correlate.inc for float and for double. The including file has defined V_* for both: FV, FV_LOAD, ...
+/* product.inc, correlate.inc and gather.inc for float and for double. The including file has defined V_* for both: FV, FV_LOAD, ...
  * for floats, DV, DV_LOAD, ... for doubles, VECTOR_BYTES (or SCALAR_PRODUCT) and TALL. */
 #ifndef GAMMA_PRODUCT_H
 #define GAMMA_PRODUCT_H
@@ -19,6 +19,7 @@
 #endif
 #include "product.inc"
 #include "correlate.inc"
+#include "gather.inc"
 #undef F
 #undef FN
 #undef V
@@ -42,6 +43,7 @@
 #endif
 #include "product.inc"
 #include "correlate.inc"
+#include "gather.inc"
 #undef F
 #undef FN
 #undef V

@@ -107,6 +107,7 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define DV_ONE
 #define DV_FMA(a, b, c) ((a) * (b) + (c))
 #define TALL 4
+#define BROAD 4
 #define SCALAR_PRODUCT
 #define D_OF(p) ((double)*(p))
 #define F_ABS fabsf

@@ -8,6 +8,7 @@
  *   affine            W·c and |W|·r, B boxes      sum in double       W once: 4, 8
  *   product           A·W, W's rows padded        one per term        W once a block
  *   spread            products, then scatter-add  one per term        W once a block
+ *   gather            the same by pixels of it    one per term        W once some frames
  *   correlate         W·windows of images         one per term        image, W a piece
  *   dot, sum          Σ x·y, Σ x                  sum in double       f32 8/4, f64 16/8
  *   mul, mul_add      interval product (+ sum)    one step outward    f32 16/24, f64 double
@@ -48,6 +49,8 @@
     void (*product_at_##S)(const F *, size_t, const F *, F *, size_t, size_t, const int64_t *,     \
                            size_t);                                                                \
     void (*spread_##S)(const F *, const F *, F *, F *, size_t, const struct gamma_window *);       \
+    void (*gather_##S)(const F *, const F *, F *, const int64_t *, size_t,                         \
+                       const struct gamma_window *);                                               \
     void (*correlate_##S)(const F *, const F *, F *, F *, int64_t *, size_t,                       \
                           const struct gamma_frame *);                                             \
     double (*dot_##S)(const F *, const F *, size_t);                                               \
@@ -100,9 +103,9 @@ extern const struct gamma_table gamma_neon;
     .relax_own_##S = relax_own_##S, .own_lines_##S = own_lines_##S, .ascend_##S = ascend_##S,      \
     .relax_##S = relax_##S, .dot_rows_##S = dot_rows_##S, .abs_rows_##S = abs_rows_##S,            \
     .affine_##S = affine_##S, .product_##S = product_##S, .product_at_##S = product_at_##S,        \
-    .spread_##S = spread_##S, .correlate_##S = correlate_##S, .dot_##S = dot_##S,                  \
-    .sum_##S = sum_##S, .mul_##S = mul_##S, .mul_add_##S = mul_add_##S, .split_##S = split_##S,    \
-    .fold_last_##S = fold_last_##S, .step_##S = step_##S
+    .spread_##S = spread_##S, .gather_##S = gather_##S, .correlate_##S = correlate_##S,            \
+    .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S, .mul_add_##S = mul_add_##S,        \
+    .split_##S = split_##S, .fold_last_##S = fold_last_##S, .step_##S = step_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */
 #define GAMMA_TABLE(ISA)                                                                           \

@@ -22,6 +22,8 @@ from gamma.tensor import kernels
 _BLOCK_BYTES = 1 << 20
 # Channels summed inside one product of the adjoint: short sums have small error bounds.
 SUM_LENGTH = 32
+# With fewer channels most of a vector of them would be empty.
+GATHER_FROM = 4
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,45 @@ def last_weight(
     )
 
 
-def spread(rows: Array, weight: Array, window: Window, channels: int) -> Array:
+def tap_weight_of(op: Linear, weight: Array, window: Window, channels: int) -> Array:
+    """`tap_weight` of an operator's `last_weight`, made once."""
+    key = f"taps.{weight.dtype.char}"
+    return op.cached(key, lambda: tap_weight(weight, window, channels))  # type: ignore[no-any-return]
+
+
+def tap_weight(weight: Array, window: Window, channels: int) -> Array:
+    """A `last_weight` by places of the kernel: (group, kh·kw, out/group, in/group), `padded`."""
+    groups, out, _ = weight.shape
+    taps = window.kernel[0] * window.kernel[1]
+    split = weight[:, :, : taps * channels].reshape(groups, out, taps, channels)
+    full = np.zeros((groups, taps, out, kernels.padded(channels, weight.dtype)), weight.dtype)
+    full[..., :channels] = split.transpose(0, 2, 1, 3)
+    return full
+
+
+def spread(
+    rows: Array, weight: Array, window: Window, channels: int, taps: Array | None = None
+) -> Array:
     """Adjoint of a convolution: (N, h, w, out) back onto (N, H, W, in), channels last.
 
-    ``weight`` is from `last_weight`, ``channels`` those of one group of the result.
+    ``weight`` is from `last_weight`, ``taps`` from `tap_weight` (made here when absent),
+    ``channels`` those of one group of the result.
     ``window.positions`` need not be (h, w): windows beyond the image add nothing.
     """
     groups, out, _ = weight.shape
     (kh, kw), (height, width) = window.kernel, window.image
-    images = pool.zeros((len(rows), height, width, groups * channels), rows.dtype)
+    shape = (len(rows), height, width, groups * channels)
     spans = (*window.kernel, *window.strides, *window.dilations)
     scatter = kernels.Scatter(spans, window.pads[0], window.pads[1], channels, SUM_LENGTH)
+    if channels >= GATHER_FROM and tuning.enabled("gathered_adjoint") and kernels.isa != "numpy":
+        taps = tap_weight(weight, window, channels) if taps is None else taps
+        images = pool.empty(shape, rows.dtype)
+        if all(
+            kernels.gather(rows, taps[group], images, scatter, (group * out, group * channels))
+            for group in range(groups)
+        ):
+            return images
+    images = pool.zeros(shape, rows.dtype)
     for group in range(groups):
         offsets = (group * out, group * channels)
         if not tuning.enabled("fused_adjoint") or not kernels.spread(
@@ -286,9 +316,9 @@ class Conv(Weighted):
         (shape,) = shapes
         window = self.window(shape)
         weight = last_weight(self, self.weight, rows.dtype, False, self.group)
-        image = spread(
-            channels_last(rows, window.positions), weight, window, int(self.weight.shape[1])
-        )
+        channels = int(self.weight.shape[1])
+        taps = tap_weight_of(self, weight, window, channels)
+        image = spread(channels_last(rows, window.positions), weight, window, channels, taps)
         return (channels_first(image).reshape(rows.shape[0], *shape),)
 
 

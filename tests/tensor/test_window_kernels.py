@@ -46,6 +46,18 @@ CASES = (
     (9, 3, 2, 5, 1, (7, 6), (2, 2), (1, 2), (1, 1, 0, 0), (2, 3)),
     (1, 40, 41, 2, 33, (40, 41), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)),
     (2, 5, 5, 3, 2, (4, 4), (3, 3), (1, 1), (2, 2, 2, 2), (1, 1)),
+    # tiles of frames and a few more; strides over the kernel; channels beside whole vectors
+    (31, 3, 4, 70, 20, (7, 9), (2, 2), (3, 2), (0, 1, 0, 1), (1, 1)),
+    (13, 2, 3, 6, 9, (9, 9), (3, 3), (2, 2), (1, 0, 3, 2), (2, 2)),
+    (2, 4, 4, 3, 5, (15, 15), (12, 12), (1, 1), (0, 0, 0, 0), (1, 1)),
+)
+
+
+# The ways of `spread`: pixel by pixel, by products and a scatter in C, by those of NumPy.
+GATES: tuple[tuple[str, ...], ...] = (
+    (),
+    ("gathered_adjoint",),
+    ("gathered_adjoint", "fused_adjoint"),
 )
 
 
@@ -66,11 +78,10 @@ def test_spread_is_the_adjoint(isa: str, dtype: Any, case: Any, groups: int) -> 
         for g in range(groups)
     ]
     with kernels.pinned(isa):
-        found = spread(rows, weight, window, channels)
-        with tuning.disabled("fused_adjoint"):
-            plain = spread(rows, weight, window, channels)
-    assert (found == np.concatenate(exact, axis=-1)).all()
-    assert (plain == found).all()
+        for off in GATES:
+            with tuning.disabled(*off):
+                found = spread(rows, weight, window, channels)
+            assert (found == np.concatenate(exact, axis=-1)).all(), off
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -84,7 +95,11 @@ def test_spread_is_within_its_charge(dtype: Any) -> None:
     exact = adjoint(rows.astype(np.longdouble), weight[0].astype(np.longdouble), window, 5)
     size = adjoint(abs(rows).astype(float), abs(weight[0]).astype(float), window, 5)
     unit = 2.0**-24 if dtype is np.float32 else 2.0**-53
-    for found in (spread(rows, weight, window, 5), _spread(rows, weight[0, :, :45], window, 5)):
+    ways = [_spread(rows, weight[0, :, :45], window, 5)]
+    for off in GATES:
+        with tuning.disabled(*off):
+            ways.append(spread(rows, weight, window, 5))
+    for found in ways:
         assert (abs(found - exact) <= 1.001 * (32 + 3 + 9) * unit * size).all()
 
 
@@ -154,3 +169,11 @@ def test_bad_arguments_are_refused() -> None:
         kernels.spread(A, np.zeros((4, 24)), images, scatter, (1, 0))
     with pytest.raises(UsageError, match="images"):
         kernels.spread(A, np.zeros((4, 24)), images[:1], scatter)
+    taps = np.zeros((9, 4, 8))
+    assert kernels.gather(A, taps, images, scatter)
+    with pytest.raises(UsageError, match="weight"):
+        kernels.gather(A, taps[:8], images, scatter)
+    with pytest.raises(UsageError, match="weight"):
+        kernels.gather(A, taps, images, scatter, (1, 0))
+    with pytest.raises(UsageError, match="images"):
+        kernels.gather(A, taps, images[:1], scatter)

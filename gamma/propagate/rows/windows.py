@@ -19,7 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.ops import Conv, Linear
-from gamma.ops.convolution import channels_first, channels_last, last_weight, spread
+from gamma.ops.convolution import (
+    channels_first,
+    channels_last,
+    last_weight,
+    spread,
+    tap_weight_of,
+)
 from gamma.propagate.rows.block import Block, Dense, Images, Shape, negated_too
 from gamma.runtime import pool
 from gamma.tensor import kernels
@@ -236,16 +242,18 @@ def through_conv(op: Conv, windows: Windows, shape: tuple[int, ...]) -> Windows:
     window = op.window(shape)
     weight = last_weight(op, op.weight, windows.array.dtype, False, op.group)
     channels = int(op.weight.shape[1])
+    taps = tap_weight_of(op, weight, window, channels)
     if windows.framed:
         # A place need not be a box here: windows may have grown to the whole image by themselves.
-        return framed(spread(windows.array, weight, window, channels), windows.box[windows.place])
+        image = spread(windows.array, weight, window, channels, taps)
+        return framed(image, windows.box[windows.place])
     (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilations
     h, w = windows.size
     size = ((h - 1) * sh + (kh - 1) * dh + 1, (w - 1) * sw + (kw - 1) * dw + 1)
     compact = replace(window, image=size, pads=(0, 0, 0, 0))
     grown = replace(
         windows,
-        array=spread(windows.array, weight, compact, channels),
+        array=spread(windows.array, weight, compact, channels, taps),
         y=windows.y * sh - window.pads[0],
         x=windows.x * sw - window.pads[1],
         image=window.image,

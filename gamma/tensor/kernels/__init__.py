@@ -46,6 +46,7 @@ from gamma.tensor.kernels.images import Scatter as Scatter
 from gamma.tensor.kernels.images import abs_dot_windows as abs_dot_windows
 from gamma.tensor.kernels.images import correlate as correlate
 from gamma.tensor.kernels.images import fold_last as fold_last
+from gamma.tensor.kernels.images import gather as gather
 from gamma.tensor.kernels.images import relax_windows as relax_windows
 from gamma.tensor.kernels.images import spread as spread
 from gamma.tensor.kernels.interval import dense_boxes as dense_boxes

@@ -92,6 +92,42 @@ def spread(
     return True
 
 
+# Places of the kernel that the library's list of what reaches a pixel has room for.
+_TAPS = 128
+
+
+def gather(
+    rows: Array, weight: Array, images: Array, scatter: Scatter, offsets: Pair = (0, 0)
+) -> bool:
+    """`spread`, pixel by pixel of the images, which are written and not added to.
+
+    Sums are those of `spread`, entry for entry. False, with nothing done, without the compiled
+    library or for a kernel of more than 128 places.
+
+    Args:
+        rows, images: as there. weight: f (kh·kw, out, columns), ``channels`` columns, `padded`.
+    """
+    kh, kw, *_ = scatter.spans
+    if not backend.compiled or kh * kw > _TAPS:
+        return False
+    out, columns = weight.shape[1:]
+    if rows.dtype not in FLOATS or rows.ndim != 4 or images.ndim != 4 or min(scatter.spans) < 1:
+        raise refuse("rows", f"{rows.dtype} {rows.shape}", "float32 or float64 (N, h, w, C)")
+    check("weight", weight, rows.dtype, (kh * kw, out, columns))
+    check("images", images, rows.dtype, (len(rows), *images.shape[1:]))
+    if (
+        columns < scatter.channels
+        or columns * rows.itemsize % 64
+        or not 0 <= offsets[0] <= rows.shape[3] - out
+        or not 0 <= offsets[1] <= images.shape[3] - scatter.channels
+        or min(scatter.part, out) < 1
+    ):
+        raise refuse("weight", (weight.shape, offsets, scatter), "channels that fit")
+    if images.size:
+        backend.current.gather(rows, weight, images, scatter, offsets)
+    return True
+
+
 class Frame(NamedTuple):
     """Geometry of `correlate`: kernel, strides, dilations (height and width each); pads."""
 

@@ -27,7 +27,14 @@ from gamma.tensor.native.elementwise import (
     step,
     sum,
 )
-from gamma.tensor.native.images import abs_dot_windows, correlate, fold_last, relax_windows, spread
+from gamma.tensor.native.images import (
+    abs_dot_windows,
+    correlate,
+    fold_last,
+    gather,
+    relax_windows,
+    spread,
+)
 from gamma.tensor.native.interval import (
     dense_boxes,
     dense_interval,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,49 @@ def fold_last(
     )
 
 
+def _geometry(rows: Array, images: Array, window: Any, out: int, columns: int) -> dict[str, int]:
+    _, h, w, lda = rows.shape
+    _, H, W, pixel = images.shape
+    return {
+        **dict(zip(("kh", "kw", "sh", "sw", "dh", "dw"), window.spans, strict=True)),
+        **{"top": window.top, "left": window.left, "h": h, "w": w, "H": H, "W": W},
+        **{"C": window.channels, "pixel": pixel, "out": out, "lda": lda, "columns": columns},
+        "part": window.part,
+    }
+
+
+@lru_cache(maxsize=1024)
+def _near(
+    image: int, rows: int, kernel: int, stride: int, dilation: int, pad: int
+) -> tuple[int, ...]:
+    """For each line of an image how many places of the kernel reach it, and (place, row)."""
+    found: list[int] = []
+    for line in range(image):
+        reach = []
+        for place in range(kernel):
+            row, rest = divmod(line + pad - place * dilation, stride)
+            if rest == 0 and 0 <= row < rows:
+                reach += [place, row]
+        found += [len(reach) // 2, *reach, *[0] * (2 * kernel - len(reach))]
+    return tuple(found)
+
+
+def gather(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair) -> None:
+    frames, h, w, lda = rows.shape
+    _, H, W, pixel = images.shape
+    taps, out, columns = weight.shape
+    kh, kw, sh, sw, dh, dw = window.spans
+    near = _near(H, h, kh, sh, dh, window.top) + _near(W, w, kw, sw, dw, window.left)
+    pick("gather", rows)(
+        pointer(rows, frames * h * w * lda) + offsets[0],
+        pointer(weight, taps * out * columns),
+        pointer(images, frames * H * W * pixel, True) + offsets[1],
+        ffi.new("int64_t[]", near),
+        frames,
+        ffi.new("struct gamma_window *", _geometry(rows, images, window, out, columns)),
+    )
+
+
 def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair) -> None:
     frames, h, w, lda = rows.shape
     _, H, W, pixel = images.shape
@@ -40,12 +84,7 @@ def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair
     # Columns of a few pixels: a share of the first cache levels.
     room = max(w, 8, _SPREAD_BYTES // (columns * weight.itemsize))
     scratch = np.empty(min(room, frames * h * w) * columns, rows.dtype)
-    geometry = {
-        **dict(zip(("kh", "kw", "sh", "sw", "dh", "dw"), window.spans, strict=True)),
-        **{"top": window.top, "left": window.left, "h": h, "w": w, "H": H, "W": W},
-        **{"C": window.channels, "pixel": pixel, "out": out, "lda": lda, "columns": columns},
-        **{"part": window.part, "room": room},
-    }
+    geometry = {**_geometry(rows, images, window, out, columns), "part": window.part, "room": room}
     row_pointer = pointer(rows, frames * h * w * lda) + offsets[0]
     image_pointer = pointer(images, frames * H * W * pixel, True) + offsets[1]
     pick("spread", rows)(
