@@ -75,7 +75,8 @@ def test_every_instruction_set_gives_the_same_bounds(shape: str) -> None:
     boxes = box("wide", net.input_shape, np.random.default_rng(2), 3)
     known = []
     for name in kernels.available():
-        with kernels.pinned(name):
+        # Lines of smooth functions are searched in another way by the compiled library.
+        with kernels.pinned(name), tuning.disabled("fused_lines"):
             known.append(gamma.bounds(net, boxes, dtype="float64"))
     for other in known[1:]:
         close(known[0], other, "float64")
