@@ -117,7 +117,7 @@ class Ellipsotopes:
 def input_set(box: Box, known: NodeBounds, b: int) -> Ellipsotope:
     """The input set about the middle of its box: a symbol for every entry that varies, or a ball.
 
-    A ball in the 1-norm has the box around it.
+    A ball in the 1-norm has the box around it. A point has one symbol that moves nothing.
     """
     middle, radius = known.centre[b].reshape(-1), known.radius[b].reshape(-1)
     varying = np.flatnonzero(radius > 0)
@@ -127,7 +127,7 @@ def input_set(box: Box, known: NodeBounds, b: int) -> Ellipsotope:
         shift = abs(box.center[b].reshape(-1)[varying] - middle[varying])
         rest[varying] = shift * (1 + 2.0**-50) + TINY
         reach, each = np.full_like(reach, box.radius), len(varying)
-    columns = np.zeros((len(varying), len(middle)))
+    columns = np.zeros((max(len(varying), 1), len(middle)))
     columns[np.arange(len(varying)), varying] = reach
     return Ellipsotope(known.lower.shape[1:], middle, rest, {INPUT: Symbols(columns, each)})
 
