@@ -78,6 +78,8 @@ class AutoRun(Run):
         super().__init__(*args)
         self.phases: list[Phase] = []
         self.trees: list[Tree] = []
+        # Number of a tree -> turn before which its hidden neurons get no trees.
+        self.resting: dict[int, int] = {}
         self.file: FrontierFile | None = None
         self.saved: Saved | None = None
         self.waiting: list[State] = []
@@ -290,6 +292,8 @@ class AutoRun(Run):
         """Roots of the trees that are open, anew, with bounds of hidden neurons by splitting."""
         opened = [k for k, tree in enumerate(self.trees) if not tree.done]
         for k in opened:
+            if turn < self.resting.get(k, 0):
+                continue
             old = self.trees[k]
             assert isinstance(old, ReluBranching)
             plan = planned(old, NEURON_SECONDS * 4**turn / len(opened))
@@ -305,6 +309,9 @@ class AutoRun(Run):
             if tree is not None and (tree.done or tree.frontier.worst > old.frontier.worst):
                 tree.bounded += old.bounded
                 self.trees[k] = tree
+            else:
+                # Where cases come farther, as in convolutional networks, the time is theirs.
+                self.resting[k] = 2 * turn + 2
 
     @staticmethod
     def _one_blas() -> AbstractContextManager[Any]:
