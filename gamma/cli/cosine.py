@@ -10,12 +10,11 @@ import numpy as np
 
 from gamma.architectures.registry import SENTENCE
 from gamma.cli import prompts
-from gamma.cli.inputs import given_input, network_and_question
+from gamma.cli.inputs import given_input, network_and_question, time_left
 from gamma.cli.output import Progress
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.runtime.interrupts import patient
-from gamma.verification.choices import AUTO_SECONDS
 from gamma.verification.result import Result
 
 
@@ -28,9 +27,7 @@ def decide(args: argparse.Namespace) -> Result:
     if prompts.asked(args) and args.output_name is None:
         args.output_name = _embedding(args)
     asked = network_and_question(args)
-    timeout = AUTO_SECONDS if args.timeout is None and args.method == "auto" else args.timeout
-    if timeout is not None:
-        timeout = max(timeout - (time.perf_counter() - start), 1e-3)
+    timeout = time_left(args, start)
     progress = Progress()
     try:
         with patient():

@@ -17,6 +17,7 @@ from gamma.errors import UsageError
 from gamma.formats.npy import read_npy
 from gamma.network.graph import Network
 from gamma.network.property import Ball, Property, Region
+from gamma.verification.choices import limit_of
 
 
 def load_network(args: argparse.Namespace) -> Network:
@@ -31,6 +32,15 @@ def load_network(args: argparse.Namespace) -> Network:
         gzip_ratio=args.gzip_ratio,
         ranking=getattr(args, "label", None) is not None or None,
     )
+
+
+def time_left(args: argparse.Namespace, start: float) -> float | None:
+    """Of the time limit, from ``start`` on: reading the files counts.
+
+    What is left is at least a token, so that a verdict comes back.
+    """
+    limit = limit_of(args.timeout, args.method)
+    return None if limit is None else max(limit - (time.perf_counter() - start), 1e-3)
 
 
 @dataclass(frozen=True)

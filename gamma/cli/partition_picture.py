@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma.cli.figure import blank, saved
 from gamma.errors import UsageError
 from gamma.verification.result import Result
 
@@ -30,18 +30,9 @@ def draw(result: Result, kind: str) -> bytes:
 
     Raises UsageError when matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError(
-            "a picture needs the package matplotlib: pip install 'gamma-verify[plot]'"
-        ) from None
     found = result.partition
     assert found is not None
-    figure = Figure(figsize=(6.4, 6.0), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes: Any = figure.subplots()
+    figure, axes = blank(6.4, 6.0)
     _fill(axes, found.regions, CUT, EDGE, "proved: cut off by a linear bound")
     _fill(axes, found.closed, PROVED, EDGE, "proved: a bound on the box")
     _fill(axes, found.open, OPEN, EDGE, "open")
@@ -53,9 +44,7 @@ def draw(result: Result, kind: str) -> bytes:
     axes.set_ylabel(f"X_{found.inputs[1]}")
     axes.set_title(_title(result), loc="left", fontsize=11)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    stream = io.BytesIO()
-    figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-    return stream.getvalue()
+    return saved(figure, kind)
 
 
 def _fill(axes: Any, boxes: npt.NDArray[Any], face: str, edge: str, label: str) -> None:

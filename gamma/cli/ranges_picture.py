@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
-from gamma.errors import UsageError
+from gamma.cli.figure import blank, saved
 
 if TYPE_CHECKING:
     from gamma.verification.ranges import Range, Ranges
@@ -19,17 +18,8 @@ def draw(found: Ranges, kind: str) -> bytes:
 
     Raises UsageError when matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError(
-            "a picture needs the package matplotlib: pip install 'gamma-verify[plot]'"
-        ) from None
     shown = [r for r in found.tensors if not r.moved]
-    figure = Figure(figsize=(min(max(7.0, 0.05 * len(shown)), 16.0), 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes: Any = figure.subplots()
+    figure, axes = blank(min(max(7.0, 0.05 * len(shown)), 16.0), 4.6)
     _bars(axes, shown)
     for name, limit in FORMAT_LIMITS.items():
         axes.axhline(limit, color=GREY, linewidth=0.9, linestyle="--")
@@ -42,9 +32,7 @@ def draw(found: Ranges, kind: str) -> bytes:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    stream = io.BytesIO()
-    figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-    return stream.getvalue()
+    return saved(figure, kind)
 
 
 def _bars(axes: Any, shown: list[Range]) -> None:

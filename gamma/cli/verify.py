@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.cli import cosine, prompts, ranges, unasked
-from gamma.cli.inputs import network_and_question
+from gamma.cli.inputs import network_and_question, time_left
 from gamma.cli.options import check_combination, in_options, streaming
 from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver, write_bytes
 from gamma.cli.partition_picture import check_suffix, draw
@@ -21,7 +21,7 @@ from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.runtime.interrupts import Interrupted, patient
-from gamma.verification.choices import AUTO_SECONDS
+from gamma.verification.choices import limit_of
 from gamma.verification.result import Result
 
 NOTHING = "nothing to prove"
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         return _status(args, _ranges(args, form))
     check_combination(args)
     start = time.perf_counter()
-    limit = AUTO_SECONDS if args.timeout is None and args.method == "auto" else args.timeout
+    limit = limit_of(args.timeout, args.method)
     if args.cosine is not None:
         result = cosine.decide(args)
         spent = {**result.seconds, "total": time.perf_counter() - start}
@@ -107,12 +107,7 @@ def decide(args: argparse.Namespace, net: Network, prop: Property, start: float)
     """Run the verification."""
     from gamma.verification.verdict import verify  # first: importing it counts as reading does
 
-    timeout = args.timeout
-    if timeout is None and args.method == "auto":
-        timeout = AUTO_SECONDS
-    if timeout is not None:
-        # Reading the files counts; what is left is at least a token, so that a verdict comes back.
-        timeout = max(timeout - (time.perf_counter() - start), 1e-3)
+    timeout = time_left(args, start)
     progress = Progress()
     try:
         with patient():

@@ -21,6 +21,11 @@ GAP = 0.01
 """Of method branch when none is given, in the outputs' units."""
 
 
+def limit_of(timeout: float | None, method: str) -> float | None:
+    """Seconds that a method may take: what is given, or what it has when nothing is."""
+    return AUTO_SECONDS if timeout is None and method == "auto" else timeout
+
+
 def check_options(
     method: str,
     guarantee: str,

@@ -31,7 +31,7 @@ from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_float, exact_floats, exact_integer
 from gamma.tensor.rounding import fraction_down
 from gamma.verification.angles import cosine_below
-from gamma.verification.choices import AUTO_SECONDS, DECIDING, check_options
+from gamma.verification.choices import DECIDING, check_options, limit_of
 from gamma.verification.cosine_attack import Search, output_distance
 from gamma.verification.describe import model_record, property_record, reading_notes
 from gamma.verification.environment import environment, peak_bytes
@@ -80,7 +80,7 @@ def cosine(
     if not 0 < wanted <= 1:
         raise UsageError(f"least {float(wanted):g}: expected a cosine above 0 and at most 1")
     start = time.monotonic()
-    limit = AUTO_SECONDS if timeout is None and method == "auto" else timeout
+    limit = limit_of(timeout, method)
     deadline = None if limit is None else start + limit
     prop = inputs if isinstance(inputs, Property) else robustness(inputs, 0)
     with limited_threads(threads):

@@ -24,7 +24,7 @@ from gamma.errors import FormatError, GammaError, UsageError
 from gamma.runtime import heap
 from gamma.runtime.files import open_regular
 from gamma.runtime.threads import available
-from gamma.verification.choices import AUTO_SECONDS, DECIDING, check_options
+from gamma.verification.choices import DECIDING, check_options, limit_of
 from gamma.verification.records import SCHEMA, Record, Records
 
 LIST_LIMIT = 64 << 20
@@ -79,7 +79,7 @@ class Options:
     def limit(self, instance: Instance) -> float | None:
         """Seconds this instance may take."""
         limits = [t for t in (instance.timeout, self.timeout) if t is not None]
-        return min(limits, default=AUTO_SECONDS if self.method == "auto" else None)
+        return limit_of(min(limits, default=None), self.method)
 
     def bound_to(self, instance: Instance) -> dict[str, Any]:
         """What a record must agree with to be kept: whatever a verdict may depend on."""

@@ -22,7 +22,7 @@ from gamma.runtime.interrupts import Interrupted
 from gamma.runtime.threads import limit_blas, quota
 from gamma.tensor.exactly import exact_integer
 from gamma.verification.auto import AutoRun
-from gamma.verification.choices import AUTO_SECONDS, DECIDING, check_options
+from gamma.verification.choices import DECIDING, check_options, limit_of
 from gamma.verification.fitting import fitting
 from gamma.verification.partition import two_inputs
 from gamma.verification.result import Result
@@ -120,8 +120,7 @@ def verify(
     network = net if isinstance(net, Network) else load(net)
     known, kind = str(method_name(method)), str(dtype_name(dtype))
     check_options(known, guarantee, kind, timeout, threads, DECIDING, branch)
-    if known == "auto" and timeout is None:
-        timeout = AUTO_SECONDS
+    timeout = limit_of(timeout, known)
     seed = exact_integer(seed, "seed", least=0)
     refuse_guarantee(network, guarantee)
     if memory is not None:
