@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from gamma.cli import picture
-from gamma.errors import UsageError
+from gamma.cli.figure import blank, saved
 from gamma.verification.records import Record
 
 SOLVED = ("verified", "violated")
@@ -41,16 +40,7 @@ def plot(results: Sequence[Record], kind: str) -> bytes:
 
     Raises UsageError when matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError(
-            "a plot needs the package matplotlib: pip install 'gamma-verify[plot]'"
-        ) from None
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes: Any = figure.subplots()
+    figure, axes = blank(6.4, 3.8)
     for names, colour in ((SOLVED, "#1f6feb"), *(((v,), c) for v, c in COLOURS.items())):
         spent = sorted(max(r["seconds"], 1e-3) for r in results if r["verdict"] in names)
         if spent:
@@ -68,9 +58,7 @@ def plot(results: Sequence[Record], kind: str) -> bytes:
         axes.legend(loc="lower right", frameon=False, fontsize=9)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    stream = io.BytesIO()
-    figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-    return stream.getvalue()
+    return saved(figure, kind)
 
 
 STYLE = """
