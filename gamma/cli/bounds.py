@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gamma.cli import picture
+from gamma.cli.combinations import check_axis, check_combination, streaming
 from gamma.cli.inputs import network_and_question
-from gamma.cli.options import check_axis, check_combination, streaming
 from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver, write_bytes
 from gamma.errors import ResourceError
 from gamma.runtime.interrupts import patient

@@ -10,7 +10,7 @@ import numpy as np
 
 from gamma.architectures.registry import SENTENCE
 from gamma.cli import prompts
-from gamma.cli.inputs import given_input, network_and_question, time_left
+from gamma.cli.inputs import given_inputs, network_and_question, time_left
 from gamma.cli.output import Progress
 from gamma.errors import UsageError
 from gamma.network.graph import Network
@@ -27,6 +27,10 @@ def decide(args: argparse.Namespace) -> Result:
     if prompts.asked(args) and args.output_name is None:
         args.output_name = _embedding(args)
     asked = network_and_question(args)
+    if asked.given is not None and asked.given.several:
+        raise UsageError(
+            f"{args.input}: --cosine is of one input, it has {len(asked.given.values)}"
+        )
     timeout = time_left(args, start)
     progress = Progress()
     try:
@@ -51,7 +55,7 @@ def decide(args: argparse.Namespace) -> Result:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise UsageError for options that --cosine does not go with."""
-    for name in ("property", "label", "memory"):
+    for name in ("property", "label", "labels", "mean", "std", "memory"):
         if getattr(args, name) is not None:
             raise UsageError(f"--cosine and --{name} exclude each other")
     if args.stream:
@@ -79,6 +83,7 @@ def _centre(args: argparse.Namespace, net: Network) -> Any:
         return None
     if prompts.asked(args):
         raise UsageError("--cosine and --clip of a prompt's embeddings exclude each other")
-    x = given_input(args, net)
+    given = given_inputs(args, net)
+    assert given is not None
     low, high = (float(end) for end in args.clip)
-    return np.clip(x, low, high)
+    return np.clip(given.values[0], low, high)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.cli.sets import Units, around, between, united
 from gamma.errors import UsageError
+from gamma.formats.inputs import read_inputs, read_labels
 from gamma.formats.npy import read_npy
 from gamma.network.graph import Network
-from gamma.network.property import Ball, Property, Region
+from gamma.network.property import Property
 from gamma.verification.choices import limit_of
 
 
@@ -44,17 +46,55 @@ def time_left(args: argparse.Namespace, start: float) -> float | None:
 
 
 @dataclass(frozen=True)
+class Given:
+    """Inputs from the command line, in the units that --epsilon has.
+
+    Attributes:
+        values: (inputs, *input shape) float64. several: whether they are a batch.
+        labels: the class of each, None without --label and --labels.
+        units: what the network takes of them.
+    """
+
+    values: npt.NDArray[np.float64]
+    several: bool
+    labels: tuple[int, ...] | None
+    units: Units
+
+    def question(self, args: argparse.Namespace, k: int) -> Property:
+        """The set around input ``k``; with its label what must not happen there."""
+        x = self.values[k]
+        prop = around(x, args.epsilon, args.norm, args.clip, units=self.units)
+        return prop if self.labels is None else replace(prop, label=self.labels[k])
+
+    def centers(self) -> npt.NDArray[np.float64]:
+        """The inputs as the network takes them, to float64 accuracy."""
+        if not self.units:
+            return self.values
+        flat = self.values.reshape(len(self.values), -1)
+        mean, std = (np.array([float(v) for v in end]) for end in (self.units.mean, self.units.std))
+        scaled: npt.NDArray[np.float64] = (flat - mean) / std
+        return scaled.reshape(self.values.shape)
+
+
+@dataclass(frozen=True)
 class Asked:
     """A network and the set of its inputs, with what is asked of it.
 
     Attributes:
-        prompt: the network was made for a prompt. seconds: that reading the network took.
+        ask: makes the property. prompt: the network was made for a prompt. given: the inputs of
+            --input. seconds: that reading the network took.
     """
 
     network: Network
-    property: Property
+    ask: Callable[[], Property]
     prompt: bool
+    given: Given | None
     seconds: float
+
+    @cached_property
+    def property(self) -> Property:
+        """The question; of several inputs all their sets."""
+        return self.ask()
 
 
 def network_and_question(args: argparse.Namespace) -> Asked:
@@ -65,16 +105,17 @@ def network_and_question(args: argparse.Namespace) -> Asked:
     model = prompts.opened(args)
     if model is not None:
         net, prop = prompts.question(args, model)
-        return Asked(net, prop, True, time.perf_counter() - start)
+        return Asked(net, lambda: prop, True, None, time.perf_counter() - start)
     net = load_network(args)
     loaded = time.perf_counter() - start
-    return Asked(net, read_question(args, net), False, loaded)
+    given = given_inputs(args, net)
+    return Asked(net, partial(read_question, args, net, given), False, given, loaded)
 
 
-def read_question(args: argparse.Namespace, net: Network) -> Property:
-    """The property file, or the ball around --input, in exact numbers.
+def read_question(args: argparse.Namespace, net: Network, given: Given | None) -> Property:
+    """The property file, or the sets around --input, in exact numbers.
 
-    Without a label nothing is unsafe in the ball: it is a set of inputs, for bounds.
+    Without a label nothing is unsafe in them: they are sets of inputs, for bounds.
     """
     outputs = math.prod(net.output_shape)
     if args.property:
@@ -83,24 +124,41 @@ def read_question(args: argparse.Namespace, net: Network) -> Property:
         prop = read_vnnlib(args.property, args.gzip_ratio).resolve(outputs, net.batch_hint)
         _check_inputs(prop, net)
         return prop
-    label = getattr(args, "label", None)
-    if args.box:
-        low, high = (read_npy(Path(path), net.input_shape) for path in args.box)
-        prop = between(low, high)
-    else:
-        prop = around(given_input(args, net), args.epsilon, args.norm, args.clip)
-    if label is None:
-        return prop
-    if not label.isdecimal():
-        raise UsageError(f"--label {label[:40]!r}: expected a class, a whole number from 0")
-    return replace(prop, label=int(label)).resolve(outputs, net.batch_hint)
+    if given is not None:
+        parts = [given.question(args, k) for k in range(len(given.values))]
+        prop = united(parts) if given.several else parts[0]
+        return prop if prop.label is None else prop.resolve(outputs, net.batch_hint)
+    low, high = (read_npy(Path(path), net.input_shape) for path in args.box)
+    prop = between(low, high, Units.of(args.mean, args.std, net.input_shape))
+    label = one_label(args)
+    return prop if label is None else replace(prop, label=label).resolve(outputs, net.batch_hint)
 
 
-def given_input(args: argparse.Namespace, net: Network) -> npt.NDArray[Any]:
-    """The input of --input."""
+def given_inputs(args: argparse.Namespace, net: Network) -> Given | None:
+    """The inputs of --input with their labels; None without --input."""
+    if args.input is None:
+        return None
+    several = False
     if args.input == "zeros":
-        return np.zeros(net.input_shape)
-    return read_npy(Path(args.input), net.input_shape)
+        values = np.zeros((1, *net.input_shape))
+    else:
+        values, several = read_inputs(args.input, net.input_shape)
+    labels, label = None, one_label(args)
+    if label is not None:
+        labels = (label,) * len(values)
+    elif getattr(args, "labels", None) is not None:
+        labels = tuple(read_labels(args.labels, len(values)).tolist())
+        several = True
+    units = Units.of(args.mean, args.std, net.input_shape)
+    return Given(values, several, labels, units)
+
+
+def one_label(args: argparse.Namespace) -> int | None:
+    """The class of --label."""
+    label: str | None = getattr(args, "label", None)
+    if label is not None and not label.isdecimal():
+        raise UsageError(f"--label {label[:40]!r}: expected a class, a whole number from 0")
+    return None if label is None else int(label)
 
 
 def _check_inputs(prop: Property, net: Network) -> None:
@@ -110,42 +168,3 @@ def _check_inputs(prop: Property, net: Network) -> None:
             f"{math.prod(net.input_shape)}: give the property written for this network"
             f"{net.batch_hint}"
         )
-
-
-def between(low: npt.NDArray[Any], high: npt.NDArray[Any]) -> Property:
-    """All inputs between two arrays."""
-    lower, upper = (tuple(Fraction(v) for v in end.ravel().tolist()) for end in (low, high))
-    return Property((Region(lower, upper, ()),), low.size, 0)
-
-
-def around(
-    x: npt.NDArray[Any],
-    epsilon: Fraction,
-    norm: str,
-    clip: tuple[Fraction, Fraction] | None,
-    moves: npt.NDArray[np.bool_] | None = None,
-) -> Property:
-    """All inputs within exactly ``epsilon`` of ``x``, cut to ``clip``.
-
-    Where ``moves`` is False an entry stays what it is in ``x``.
-    """
-    center = tuple(Fraction(v) for v in x.astype(np.float64).ravel().tolist())
-    still = [False] * len(center) if moves is None else (~moves).ravel().tolist()
-    reach = [Fraction(0) if fixed else epsilon for fixed in still]
-    lower = [v - r for v, r in zip(center, reach, strict=True)]
-    upper = [v + r for v, r in zip(center, reach, strict=True)]
-    if clip is not None:
-        low, high = clip
-        if low > high:
-            raise UsageError(f"--clip {float(low):g} {float(high):g}: LO is above HI")
-        lower = [max(v, low) for v in lower]
-        upper = [min(v, high) for v in upper]
-        for index, (a, b) in enumerate(zip(lower, upper, strict=True)):
-            if a > b:
-                raise UsageError(
-                    f"--clip leaves nothing: entry {index} of the input is "
-                    f"{float(center[index]):g}, more than epsilon outside"
-                )
-    balls = () if norm == "inf" else (Ball(norm, center, epsilon),)
-    region = Region(tuple(lower), tuple(upper), ())
-    return Property((region,), len(center), 0, balls=balls)

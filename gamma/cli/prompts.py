@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.architectures.model import Model
-from gamma.cli.inputs import around, between
+from gamma.cli.sets import around, between
 from gamma.errors import UsageError
 from gamma.formats.model import encode, is_model, open_model
 from gamma.formats.npy import read_any

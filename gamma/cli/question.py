@@ -8,12 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from gamma.cli import picture
-from gamma.formats.npy import read_npy
+from gamma.cli.inputs import Given
+from gamma.cli.sets import Units
+from gamma.network.exact import exact_fractions
 from gamma.network.graph import Network
-from gamma.verification.radius import distance_above
+from gamma.verification.radius import length_above
 from gamma.verification.result import Counterexample
 
 SIGNS = {"inf": "L∞", "2": "L2", "1": "L1"}
@@ -26,16 +27,18 @@ class Question:
     Attributes:
         where: the input set in words, as in "within 0.05 (L∞) of x.npy"; "" of a property file.
         what: of the property file, or the class.
-        center: the middle of the set, where there is one. norm: of the distance from it.
+        center: the middle of the set as the network takes it, where there is one.
+        norm: of the distance from it, in the units of epsilon.
     """
 
     where: str
     what: str
-    center: npt.NDArray[np.float64] | None = None
+    center: tuple[Fraction, ...] | None = None
     norm: str = "inf"
+    units: Units | None = None
 
     @classmethod
-    def of(cls, args: argparse.Namespace, net: Network) -> Question | None:
+    def of(cls, args: argparse.Namespace, given: Given | None) -> Question | None:
         """The question of the command line; None for a prompt, whose set has no short name."""
         if args.property:
             return cls("", Path(args.property).name)
@@ -44,11 +47,15 @@ class Question:
         if args.box:
             low, high = (Path(name).name for name in args.box)
             return cls(f"between {low} and {high}", f"class {args.label}")
-        name = Path(args.input).name
-        where = f"within {decimal(args.epsilon)} ({SIGNS[args.norm]}) of {name}"
-        zeros = args.input == "zeros"
-        center = np.zeros(net.input_shape) if zeros else read_npy(Path(args.input), net.input_shape)
-        return cls(where, f"class {args.label}", center, args.norm)
+        assert given is not None
+        center = given.units.applied(exact_fractions(given.values[0]))
+        where = f"{within(args)} of {Path(args.input).name}"
+        return cls(where, f"class {args.label}", center, args.norm, given.units)
+
+    @property
+    def name(self) -> str:
+        """The question itself."""
+        return f"every input {self.where} is {self.what}" if self.where else self.what
 
     def headline(self, verdict: str) -> str:
         """The first line: the verdict, as the answer to the question."""
@@ -69,15 +76,22 @@ class Question:
         """How far a witness is from the middle, what differs, and the class before and after."""
         if self.center is None:
             return []
-        center = self.center.reshape(found.x.shape)
-        entries = int((found.x.astype(np.float64) != center).sum())
-        far = picture.above(distance_above(found.x, center, self.norm))
+        moved = [a - b for a, b in zip(exact_fractions(found.x), self.center, strict=True)]
+        entries = sum(map(bool, moved))
+        steps = (self.units or Units()).removed(list(map(abs, moved)))
+        far = picture.above(length_above(steps, self.norm))
+        center = np.array(list(map(float, self.center))).reshape(found.x.shape)
         before = int(net.forward(center).argmax())
         after = int(found.y.ravel().argmax())
         return [
             f"distance   {far} ({SIGNS[self.norm]}), {entries} of {found.x.size} entries changed",
             f"class      {before} before, {after} after (a tie counts as lost)",
         ]
+
+
+def within(args: argparse.Namespace) -> str:
+    """The radius and its norm."""
+    return f"within {decimal(args.epsilon)} ({SIGNS[args.norm]})"
 
 
 def decimal(value: Fraction) -> str:

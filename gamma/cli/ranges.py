@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gamma.cli import picture, prompts
-from gamma.cli.inputs import load_network, read_question
-from gamma.cli.options import check_combination
+from gamma.cli.combinations import check_combination
+from gamma.cli.inputs import given_inputs, load_network, read_question
 from gamma.cli.output import Progress, check_writable, deliver, write_bytes
 from gamma.errors import UsageError
 
@@ -56,7 +56,8 @@ def compute(args: argparse.Namespace, storage: str) -> Ranges:
     try:
         if model is None:
             net = load_network(args)
-            return ranges(net, read_question(args, net).box() if given else None, **options)
+            prop = read_question(args, net, given_inputs(args, net)) if given else None
+            return ranges(net, None if prop is None else prop.box(), **options)
         if given or args.epsilon is not None:
             net, prop = prompts.question(args, model)
             return ranges(net, prop.box(), **options)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gamma.architectures.model import Model
 from gamma.cli import bounds, picture, prompts, ranges
-from gamma.cli.options import streaming
+from gamma.cli.combinations import streaming
 from gamma.cli.output import Progress, deliver
 from gamma.errors import ResourceError
 from gamma.network.graph import Network

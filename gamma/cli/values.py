@@ -83,6 +83,17 @@ def cosine(text: str) -> Fraction:
     return value
 
 
+def numbers(text: str) -> tuple[Fraction, ...]:
+    return tuple(exact(part.strip()) for part in text.split(","))
+
+
+def deviations(text: str) -> tuple[Fraction, ...]:
+    found = numbers(text)
+    if min(found) <= 0:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: expected more than zero")
+    return found
+
+
 def whole(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise argparse.ArgumentTypeError(f"{shown(text)!r}: expected a whole number from 0")

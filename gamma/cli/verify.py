@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import io
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.cli import cosine, prompts, ranges, unasked
-from gamma.cli.inputs import network_and_question, time_left
-from gamma.cli.options import check_combination, in_options, streaming
+from gamma.cli.combinations import check_combination, streaming
+from gamma.cli.inputs import Asked, Given, network_and_question, time_left
+from gamma.cli.options import in_options
 from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver, write_bytes
 from gamma.cli.partition_picture import check_suffix, draw
 from gamma.errors import UsageError
@@ -24,37 +26,66 @@ from gamma.runtime.interrupts import Interrupted, patient
 from gamma.verification.choices import limit_of
 from gamma.verification.result import Result
 
+if TYPE_CHECKING:
+    from gamma.cli.question import Question
+
 NOTHING = "nothing to prove"
+FILES = ("output", "open", "witness_out", "picture", "junit", "sarif")
+"""Options that name a file to write."""
+RANK = (0, 5, 4, 3)
+"""Exit statuses of several inputs, the one that counts most last."""
 STATUS = {"verified": 0, "violated": 3, "unknown": 4, "timeout": 5}
 
 
 def run(args: argparse.Namespace) -> int:
     """Verify, deliver the result, return the exit status."""
     form = _form(args)
-    check_writable(args.output)
-    check_writable(args.open)
-    check_writable(args.witness_out)
-    check_writable(args.picture)
+    for name in FILES:
+        check_writable(getattr(args, name))
     check_suffix(args.picture)
     if args.ranges is not None:
-        return _status(args, _ranges(args, form))
+        result = _ranges(args, form)
+        _report(args, result, f"no overflow in {args.ranges}")
+        return _status(args, result)
     check_combination(args)
     start = time.perf_counter()
-    limit = limit_of(args.timeout, args.method)
     if args.cosine is not None:
         result = cosine.decide(args)
         spent = {**result.seconds, "total": time.perf_counter() - start}
-        result = replace(result, seconds=spent, limit=limit)
+        result = replace(result, seconds=spent, limit=limit_of(args.timeout, args.method))
         deliver(render(result, form, args), args.output)
+        _report(args, result, f"cosine of at least {args.cosine}")
         return _status(args, result)
-    if args.property is None and args.label is None:
-        if form == "vnncomp" or not prompts.asked(args):
+    if args.property is None and args.label is None and args.labels is None:
+        if form == "vnncomp" or args.junit or args.sarif or not prompts.asked(args):
             raise UsageError(
-                f"{NOTHING}: give --label K, --cosine C or --property FILE; gamma bounds prints "
-                "the bounds"
+                f"{NOTHING}: give --label K, --labels FILE, --cosine C or --property FILE; "
+                "gamma bounds prints the bounds"
             )
         return unasked.run(args, form)
     asked = network_and_question(args)
+    if asked.given is not None and asked.given.several:
+        return _several(args, form, asked.network, asked.given, start)
+    return _one(args, form, asked, start)
+
+
+def _several(args: argparse.Namespace, form: str, net: Network, given: Given, start: float) -> int:
+    """A verdict for each input; the exit status is of a violated one, else of an unknown."""
+    from gamma.cli import batch, cases
+    from gamma.cli.question import within
+
+    found, interrupted = batch.decided(args, form, net, given, decide)
+    deliver(batch.render(args, form, found, time.perf_counter() - start), args.output)
+    cases.write(args, cases.of_batch(args, found, f"every input {within(args)}"))
+    if args.witness_out:
+        write_bytes(Path(args.witness_out), batch.witnesses(found))
+    if interrupted:
+        return INTERRUPTED
+    return max((_status(args, result) for result in found), key=RANK.index)
+
+
+def _one(args: argparse.Namespace, form: str, asked: Asked, start: float) -> int:
+    """The verdict of one question."""
     try:
         result = decide(args, asked.network, asked.property, start)
     except Interrupted as stop:
@@ -65,13 +96,27 @@ def run(args: argparse.Namespace) -> int:
     seconds = {"load": asked.seconds, "property": max(read, 0.0), **result.seconds}
     seconds["total"] = time.perf_counter() - start
     notes = tuple(map(in_options, result.notes))
+    limit = limit_of(args.timeout, args.method)
     result = replace(result, seconds=seconds, notes=notes, limit=limit)
-    deliver(render(result, form, args, asked.network), args.output)
+    from gamma.cli.question import Question
+
+    question = Question.of(args, asked.given)
+    deliver(render(result, form, args, asked.network, question), args.output)
+    name = f"class {args.label} of the prompt" if question is None else question.name
+    _report(args, result, name)
     if args.picture and result.partition is not None:
         write_bytes(Path(args.picture), draw(result, Path(args.picture).suffix[1:]))
     if args.witness_out and result.counterexample is not None:
         write_bytes(Path(args.witness_out), npy(result.counterexample.x))
     return INTERRUPTED if result.interrupted else _status(args, result)
+
+
+def _report(args: argparse.Namespace, result: Result, name: str) -> None:
+    """Write the files of --junit and --sarif, where they are asked for."""
+    if args.junit or args.sarif:
+        from gamma.cli import cases
+
+        cases.write(args, [cases.of_result(args, result, name)])
 
 
 def _status(args: argparse.Namespace, result: Result) -> int:
@@ -103,8 +148,14 @@ def _form(args: argparse.Namespace) -> str:
     return form
 
 
-def decide(args: argparse.Namespace, net: Network, prop: Property, start: float) -> Result:
-    """Run the verification."""
+def decide(
+    args: argparse.Namespace,
+    net: Network,
+    prop: Property,
+    start: float,
+    told: Callable[[str], None] | None = None,
+) -> Result:
+    """Run the verification; ``told`` hears of its progress in place of the terminal."""
     from gamma.verification.verdict import verify  # first: importing it counts as reading does
 
     timeout = time_left(args, start)
@@ -122,7 +173,7 @@ def decide(args: argparse.Namespace, net: Network, prop: Property, start: float)
                 explain=args.explain,
                 threads=args.threads,
                 seed=args.seed,
-                progress=progress,
+                progress=told or progress,
                 streaming=streaming(args),
                 branch=args.branch,
                 save_open=args.open,
@@ -133,7 +184,13 @@ def decide(args: argparse.Namespace, net: Network, prop: Property, start: float)
         progress.clear()
 
 
-def render(result: Result, form: str, args: argparse.Namespace, net: Network | None = None) -> str:
+def render(
+    result: Result,
+    form: str,
+    args: argparse.Namespace,
+    net: Network | None = None,
+    asked: Question | None = None,
+) -> str:
     """The result in the form asked for."""
     if form == "json":
         return result.to_json()
@@ -141,10 +198,8 @@ def render(result: Result, form: str, args: argparse.Namespace, net: Network | N
         from gamma.cli.result_file import vnncomp
 
         return vnncomp(result)
-    from gamma.cli.question import Question
     from gamma.cli.report import text
 
-    asked = None if net is None else Question.of(args, net)
     if net is None or asked is None or result.status == "none":
         return text(result, args.explain, verbose=args.verbose)
     found = result.counterexample

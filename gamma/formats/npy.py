@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from gamma.runtime.files import open_regular, refused
 
 HEADER_LIMIT = 10_000
 INPUT_LIMIT = 1 << 30  # bytes of an array
+ENTRIES_LIMIT = 1 << 28  # 2 GiB of float64
 MAX_AXES = 16
 # Version of the format -> width of the number that says how long its header is.
 _WIDTHS = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
@@ -41,24 +42,34 @@ def read_any(path: Path) -> npt.NDArray[np.float64]:
 def _read(path: Path, wanted: tuple[int, ...] | None) -> npt.NDArray[np.float64]:
     try:
         with open_regular(path, "give an array saved with numpy.save") as stream:
-            shape, fortran, dtype = _header(stream, path)
-            if wanted is not None:
-                _check_count(path, shape, wanted)
-            expected = math.prod(shape) * dtype.itemsize
-            left = os.fstat(stream.fileno()).st_size - stream.tell()
-            if left != expected:
-                message = f"shape {shape} of {dtype} needs {expected} bytes, it holds {left}"
-                raise refused(path, message)
-            data = stream.read(expected)
+            left = os.fstat(stream.fileno()).st_size
+            return read_stream(stream, left, path, wanted)
     except OSError as error:
         raise refused(path, f"cannot be read: {error.strerror or error}") from None
+
+
+def read_stream(
+    stream: IO[bytes], size: int, path: str | Path, wanted: tuple[int, ...] | None = None
+) -> npt.NDArray[np.float64]:
+    """The array of a .npy file of ``size`` bytes; ``path`` is what messages call it."""
+    shape, fortran, dtype = _header(stream, path)
+    if wanted is not None:
+        _check_count(path, shape, wanted)
+    elif math.prod(shape) > ENTRIES_LIMIT:
+        raise refused(path, f"shape {shape}: more than {ENTRIES_LIMIT} entries, give it in parts")
+    expected = math.prod(shape) * dtype.itemsize
+    left = size - stream.tell()
+    if left != expected:
+        message = f"shape {shape} of {dtype} needs {expected} bytes, it holds {left}"
+        raise refused(path, message)
+    data = stream.read(expected)
     if len(data) != expected:
         raise refused(path, "the file shrank while it was read")
     x = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
     return _finite(x, path)
 
 
-def _check_count(path: Path, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def _check_count(path: str | Path, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     size = math.prod(wanted)
     if math.prod(shape) != size:
         raise UsageError(
@@ -67,7 +78,7 @@ def _check_count(path: Path, shape: tuple[int, ...], wanted: tuple[int, ...]) ->
         )
 
 
-def _header(stream: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(stream: IO[bytes], path: str | Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, order and dtype from the head of a .npy file."""
     try:
         with warnings.catch_warnings():
@@ -95,7 +106,7 @@ def _header(stream: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dty
     return shape, fortran, dtype
 
 
-def _finite(x: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float64]:
+def _finite(x: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.float64]:
     if x.dtype.kind in "iu" and x.size and not -(2**53) <= int(x.min()) <= int(x.max()) <= 2**53:
         raise refused(path, "integers beyond 2^53 have no exact float64")
     values = np.ascontiguousarray(x, dtype=np.float64)

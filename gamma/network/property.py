@@ -196,10 +196,9 @@ class Property:
         first = self.balls[0]
         if any((ball.norm, ball.radius) != (first.norm, first.radius) for ball in self.balls):
             raise UsageError("the regions are balls of different norm or radius: use one each")
-        below, above = enclose_rows([ball.center for ball in self.balls], self.inputs)
-        if (below != above).any():
-            raise UsageError("the centre of a ball is no float64: gamma bounds balls around floats")
-        return Box(low, high, first.norm, below, fraction_up(first.radius))
+        near, above = enclose_rows([ball.center for ball in self.balls], self.inputs)
+        away = max(map(_off, near, self.balls)) if (near != above).any() else ZERO
+        return Box(low, high, first.norm, near, fraction_up(first.radius + away))
 
     def inner_float32(self, region: int) -> tuple[Float32, Float32, npt.NDArray[np.bool_]]:
         """The largest float32 box inside the exact box: lower, upper and holds, each (inputs,).
@@ -292,6 +291,12 @@ class Property:
         if array.size != size:
             raise UsageError(f"{name} has {array.size} entries, the property has {size}")
         return array.astype(np.float64).ravel()
+
+
+def _off(center: Float64, ball: Ball) -> Fraction:
+    """How far float64 ``center`` is from the ball's own, at most, in either norm."""
+    pairs = zip(exact_fractions(center), ball.center, strict=True)
+    return sum((abs(a - b) for a, b in pairs if a != b), ZERO)
 
 
 def _check_terms(terms: Terms, size: int, letter: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Unpack
@@ -214,7 +214,11 @@ def _at_most(steps: list[Fraction], norm: str, limit: Fraction) -> bool:
 def distance_above(a: npt.ArrayLike, b: npt.ArrayLike, norm: str) -> float:
     """The distance of two points, rounded up."""
     pairs = zip(exact_fractions(a), exact_fractions(b), strict=True)
-    steps = [abs(p - q) for p, q in pairs]
+    return length_above([abs(p - q) for p, q in pairs], norm)
+
+
+def length_above(steps: Sequence[Fraction], norm: str) -> float:
+    """The norm of sizes of entries, rounded up."""
     if norm != "2":
         return fraction_up(max(steps) if norm == "inf" else sum(steps, Fraction(0)))
     total = sum((s * s for s in steps), Fraction(0))
