@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from gamma.verification.search import attack as attack
     from gamma.verification.verdict import verify as verify
 
+__version__ = "0.1.0"
+
 _HOME = {
     "load": "gamma.formats",
     "LayerBounds": "gamma.propagate.layers",
@@ -143,10 +145,6 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _LAYERS:
         return importlib.import_module(f"gamma.{name}")
-    if name == "__version__":
-        from gamma.verification.environment import gamma_version
-
-        return gamma_version()
     raise AttributeError(f"module 'gamma' has no attribute {name!r}")
 
 

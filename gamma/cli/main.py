@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from gamma import __version__
 from gamma.cli.options import build_parser, in_options
 from gamma.cli.output import INTERRUPTED, note, prepare_streams, silence
 from gamma.errors import GammaError, InternalError, ResourceError
@@ -52,9 +53,7 @@ def _run(argv: Sequence[str] | None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.version:
-        from gamma.verification.environment import gamma_version
-
-        print(gamma_version())
+        print(__version__)
         return 0
     if args.command is None:
         parser.error(

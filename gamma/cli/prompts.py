@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gamma.architectures.model import Model
 from gamma.cli.sets import around, between
 from gamma.errors import UsageError
-from gamma.formats.model import encode, is_model, open_model
+from gamma.formats.detect import is_model
 from gamma.formats.npy import read_any
 from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property, Region
+
+if TYPE_CHECKING:
+    from gamma.architectures.model import Model
 
 Float64 = npt.NDArray[np.float64]
 ONLY_MODELS = ("ids", "text", "from_word", "to_word", "block", "config")
@@ -47,6 +49,8 @@ def opened(args: argparse.Namespace) -> Model | None:
     given = [n for n in NOT_MODELS if getattr(args, n, None) is not None]
     if given:
         raise UsageError(f"{args.model}: the model says this itself, leave {_option(given[0])} out")
+    from gamma.formats.model import open_model
+
     return open_model(args.model, args.config)
 
 
@@ -94,7 +98,11 @@ def _centre(args: argparse.Namespace, model: Model) -> Float64:
 
 
 def _ids(args: argparse.Namespace, model: Model) -> list[int]:
-    return list(args.ids) if args.ids is not None else encode(model, args.text)
+    if args.ids is not None:
+        return list(args.ids)
+    from gamma.formats.model import encode
+
+    return encode(model, args.text)
 
 
 def _array(args: argparse.Namespace, model: Model, path: str) -> Float64:
@@ -177,6 +185,8 @@ def token(model: Model, word: str | int) -> int:
                 f"{model.path}: token id {number}, the vocabulary has {model.vocabulary}"
             )
         return number
+    from gamma.formats.model import encode
+
     ids = encode(model, word, special=False)
     if len(ids) != 1:
         raise UsageError(f"{word[:40]!r} is {len(ids)} tokens ({ids[:8]}), expected one")

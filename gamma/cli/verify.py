@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.cli import cosine, prompts, ranges, unasked
 from gamma.cli.combinations import check_combination, streaming
 from gamma.cli.inputs import Asked, Given, network_and_question, time_left
 from gamma.cli.options import in_options
 from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver, write_bytes
-from gamma.cli.partition_picture import check_suffix, draw
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.network.property import Property
@@ -42,7 +40,10 @@ def run(args: argparse.Namespace) -> int:
     form = _form(args)
     for name in FILES:
         check_writable(getattr(args, name))
-    check_suffix(args.picture)
+    if args.picture:
+        from gamma.cli.partition_picture import check_suffix
+
+        check_suffix(args.picture)
     if args.ranges is not None:
         result = _ranges(args, form)
         _report(args, result, f"no overflow in {args.ranges}")
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     check_combination(args)
     start = time.perf_counter()
     if args.cosine is not None:
+        from gamma.cli import cosine
+
         result = cosine.decide(args)
         spent = {**result.seconds, "total": time.perf_counter() - start}
         result = replace(result, seconds=spent, limit=limit_of(args.timeout, args.method))
@@ -57,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         _report(args, result, f"cosine of at least {args.cosine}")
         return _status(args, result)
     if args.property is None and args.label is None and args.labels is None:
+        from gamma.cli import prompts, unasked
+
         if form == "vnncomp" or args.junit or args.sarif or not prompts.asked(args):
             raise UsageError(
                 f"{NOTHING}: give --label K, --labels FILE, --cosine C or --property FILE; "
@@ -105,6 +110,8 @@ def _one(args: argparse.Namespace, form: str, asked: Asked, start: float) -> int
     name = f"class {args.label} of the prompt" if question is None else question.name
     _report(args, result, name)
     if args.picture and result.partition is not None:
+        from gamma.cli.partition_picture import draw
+
         write_bytes(Path(args.picture), draw(result, Path(args.picture).suffix[1:]))
     if args.witness_out and result.counterexample is not None:
         write_bytes(Path(args.witness_out), npy(result.counterexample.x))
@@ -133,6 +140,8 @@ def npy(x: npt.NDArray[Any]) -> bytes:
 
 def _ranges(args: argparse.Namespace, form: str) -> Result:
     """Whether no activation overflows in the format of --ranges."""
+    from gamma.cli import ranges
+
     result: Result
     result, lines = ranges.verdict(args)
     if form == "vnncomp":

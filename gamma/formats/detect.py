@@ -44,11 +44,11 @@ def load(path: str | Path, *, gzip_ratio: float | None = None, **options: Any) -
     unknown = set(given) - ONNX_OPTIONS - STATE_DICT_OPTIONS - MODEL_OPTIONS
     if unknown:
         raise UsageError(f"unknown option {', '.join(sorted(unknown))}")
-    from gamma.formats.model import is_model, open_model
-
     if is_model(path, given.get("config"), plain="activation" in given):
         given.pop("ranking", None)
         _only(path, given, MODEL_OPTIONS, "a model")
+        from gamma.formats.model import open_model
+
         model = open_model(path, given.pop("config", None))
         if "positions" not in given:
             raise UsageError(
@@ -109,6 +109,37 @@ def is_gguf(path: Path) -> bool:
             return stream.read(4) == b"GGUF"
     except (FormatError, OSError):
         return False
+
+
+def is_model(path: str | Path, config: str | Path | None = None, plain: bool = False) -> bool:
+    """Whether `model.open_model` is what reads ``path``.
+
+    A .safetensors file is a model when its config.json is given or beside it, unless it spells its
+    own graph out, or is ``plain``: its activation was given.
+    """
+    path = Path(path)
+    if config is not None or is_folder(path) or is_gguf(path):
+        return True
+    if plain or path.suffix != ".safetensors" or not is_file(path):
+        return False
+    from gamma.formats.folder import CONFIG, read_config
+    from gamma.formats.safetensors import open_tensors
+    from gamma.formats.spelled import KEY
+
+    beside = path.parent / CONFIG
+    if not is_file(beside):
+        return False
+    return KEY not in open_tensors(path).metadata and "model_type" in read_config(beside)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether the path is a folder."""
+    return stat.S_ISDIR(file_mode(path) or 0)
+
+
+def is_file(path: Path) -> bool:
+    """Whether the path is a regular file."""
+    return stat.S_ISREG(file_mode(path) or 0)
 
 
 def _head(path: Path) -> tuple[bytes, bool]:

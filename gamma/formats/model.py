@@ -5,7 +5,6 @@ Which network it is, and every hyper-parameter, is what config.json or the GGUF 
 
 from __future__ import annotations
 
-import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,15 @@ from gamma.architectures.settings import HARMLESS_GGUF, Settings
 from gamma.architectures.tensors import Tensors, match
 from gamma.errors import FormatError, UnsupportedError, UsageError
 from gamma.formats import tokens
-from gamma.formats.detect import is_gguf
+from gamma.formats.detect import is_file, is_folder, is_gguf
 from gamma.formats.folder import CONFIG, ModelFolder, open_folder, read_config
 from gamma.formats.gguf import ArrayValue, GgufFile, open_gguf
 from gamma.formats.gguf.pieces import TOKENS
 from gamma.formats.gguf.tokenizer import encode as gguf_encode
 from gamma.formats.safetensors import open_tensors
 from gamma.formats.sentence import read_pooling
-from gamma.formats.spelled import KEY
 from gamma.formats.tokens import TOKENIZER
 from gamma.network.graph import Source
-from gamma.runtime.files import file_mode
 
 
 def open_model(path: str | Path, config: str | Path | None = None) -> Model:
@@ -45,7 +42,7 @@ def open_model(path: str | Path, config: str | Path | None = None) -> Model:
     path = Path(path)
     if is_gguf(path):
         return _from_gguf(open_gguf(path))
-    if _is_folder(path):
+    if is_folder(path):
         return _from_folder(open_folder(path))
     tensors = open_tensors(path)
     beside = Path(config) if config is not None else path.parent / CONFIG
@@ -54,38 +51,15 @@ def open_model(path: str | Path, config: str | Path | None = None) -> Model:
     )
 
 
-def is_model(path: str | Path, config: str | Path | None = None, plain: bool = False) -> bool:
-    """Whether `open_model` is what reads ``path``.
-
-    A .safetensors file is a model when its config.json is given or beside it, unless it spells its
-    own graph out, or is ``plain``: its activation was given.
-    """
-    path = Path(path)
-    if config is not None or _is_folder(path) or is_gguf(path):
-        return True
-    beside = path.parent / CONFIG
-    if plain or path.suffix != ".safetensors" or not _is_file(path) or not _is_file(beside):
-        return False
-    return KEY not in open_tensors(path).metadata and "model_type" in read_config(beside)
-
-
-def _is_folder(path: Path) -> bool:
-    return stat.S_ISDIR(file_mode(path) or 0)
-
-
-def _is_file(path: Path) -> bool:
-    return stat.S_ISREG(file_mode(path) or 0)
-
-
 def encode(model: Model, text: str, special: bool = True) -> list[int]:
     """Token ids of ``text`` by the model's own tokenizer, with its ``special`` tokens or without.
 
     Raises UsageError where the file has none that gamma reads.
     """
-    folder = model.path if _is_folder(model.path) else model.path.parent
+    folder = model.path if is_folder(model.path) else model.path.parent
     if isinstance(model.tensors.source, GgufFile) and TOKENS in model.tensors.source.metadata:
         return gguf_encode(model.tensors.source, text, special)
-    if not _is_file(folder / TOKENIZER):
+    if not is_file(folder / TOKENIZER):
         raise UsageError(f"{model.path}: no {TOKENIZER} beside it to read text with: give --ids")
     return tokens.encode(folder, text, special)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -46,6 +45,8 @@ def write_atomically(path: Path, data: bytes | Callable[[BinaryIO], None]) -> No
     A reader sees the old file or the new one.
     """
     try:
+        import tempfile
+
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma import markup
 from gamma.errors import UsageError
 from gamma.frames import frame
 from gamma.tensor.exactly import exact_integer
@@ -107,6 +106,8 @@ class Network:
 
     def _repr_html_(self) -> str:
         rows = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in self._table()]
+        from gamma import markup
+
         return markup.table(_COLUMNS, rows, repr(self), len(rows))
 
     def _table(self) -> list[tuple[str, str, Shape, int]]:

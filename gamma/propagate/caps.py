@@ -17,10 +17,10 @@ from gamma.network.graph import Network, Node
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.domain import Facts
 from gamma.propagate.first_order import first_order
-from gamma.propagate.ranges import Known, range_walk
 from gamma.tensor.box import Box
 
 if TYPE_CHECKING:
+    from gamma.propagate.ranges import Known
     from gamma.propagate.walks import Walk
 
 BLOCK = re.compile(r"blk\.(\d+)\.")
@@ -41,6 +41,8 @@ def norm_caps(
     normed = any(node.op.normalizes for node in network.nodes)
     if not normed or guarantee != "real" or not tuning.enabled("norm_caps"):
         return {}
+    from gamma.propagate.ranges import Known, range_walk
+
     source = Known(network.input_shape, box.lower.min(axis=0), box.upper.max(axis=0))
     found = range_walk(network, source, norms_alone=True, thrifty=thrifty, deadline=deadline)
     return {

@@ -8,7 +8,6 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from gamma import markup
 from gamma.decimals import above, below
 from gamma.frames import frame
 from gamma.network.graph import Network
@@ -81,6 +80,8 @@ class LayerBounds(Mapping[str, BoundedTensor]):
         )
 
     def _repr_html_(self) -> str:
+        from gamma import markup
+
         return markup.table(_HEAD, map(_cells, self.layers), repr(self), len(self.layers))
 
     def to_pandas(self) -> Any:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from gamma import telemetry, tuning
 from gamma.errors import UsageError
 from gamma.runtime import threads
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 
@@ -65,6 +67,8 @@ def run(tasks: Sequence[Callable[[], T]], most: int = _MOST) -> list[T]:
     count = min(count, workers()) if count > 1 else 1
     if count == 1:
         return [task() for task in tasks]
+    from concurrent.futures import wait
+
     results: dict[int, T] = {}
     failures: list[BaseException] = []
     waiting = iter(list(enumerate(tasks)))  # a list's iterator: taking the next one is atomic
@@ -99,6 +103,8 @@ def _executor() -> ThreadPoolExecutor:
     """The process's threads, started when first needed."""
     global _pool
     if _pool is None:
+        from concurrent.futures import ThreadPoolExecutor
+
         _pool = ThreadPoolExecutor(_MOST, "gamma-rows")
     return _pool
 

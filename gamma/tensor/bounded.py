@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma import markup
 from gamma.decimals import above, below
 from gamma.errors import UsageError
 from gamma.frames import frame
@@ -192,6 +191,8 @@ class BoundedTensor:
             (", ".join(map(str, index)), float(self.lower[index]), float(self.upper[index]))
             for index in np.ndindex(self.shape)
         )
+        from gamma import markup
+
         return markup.intervals(repr(self), rows, self.size)
 
     def to_pandas(self) -> Any:

@@ -17,7 +17,6 @@ import json
 import math
 import os
 import struct
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -57,6 +56,8 @@ def write(bounds: CompressedBounds, path: Path) -> None:
     ).encode()
     temporary = None
     try:
+        import tempfile
+
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as stream:
             _write(stream, [MAGIC, struct.pack("<I", len(header)), header], bounds)

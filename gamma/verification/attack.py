@@ -18,7 +18,7 @@ from gamma.runtime import interrupts
 from gamma.verification.moves import Mover, into_ball
 from gamma.verification.objective import Float32, Float64, Objective
 from gamma.verification.result import Counterexample
-from gamma.verification.targets import Int64, Targets
+from gamma.verification.targets import Int64, Targets, distinct
 
 SCATTER_STEPS = 6
 
@@ -129,11 +129,11 @@ class Attack:
         targets, x = targets[worth], x[worth]
         if not len(targets):
             return None
-        distinct, which = np.unique(targets, return_inverse=True)
+        several, which = np.unique(targets, return_inverse=True)
         which = which.astype(np.int64).ravel()
         try:
             with np.errstate(all="ignore"):
-                objective = Objective.of(self.net, self.targets, distinct, self._check)
+                objective = Objective.of(self.net, self.targets, several, self._check)
                 low, high = self._ends(objective, which)
                 points = np.clip(x.astype(np.float32), low, high)
                 points = self._project(objective, which, points)
@@ -220,13 +220,13 @@ class Attack:
     def _sample(self, objective: Objective, effort: Effort) -> Counterexample | None:
         """Centre, corners and random points of each region, against all its targets."""
         regions = self.targets.region[objective.targets]
-        distinct = np.unique(regions)
-        for region in distinct:
+        several = distinct(regions)
+        for region in several:
             positions = np.flatnonzero(regions == region).astype(np.int64)
             low, high = self._box(int(region))
             free = int((high > low).sum())
             count = effort.samples if free <= LOW_DIMENSION else 64
-            count = int(max(16, count // len(distinct))) if free else 1
+            count = int(max(16, count // len(several))) if free else 1
             while count > 0:
                 batch = min(count, self._batch())
                 x = self._points(low, high, batch)
@@ -344,7 +344,7 @@ class Attack:
     def _ends(self, objective: Objective, which: Int64) -> tuple[Float32, Float32]:
         """Region ends (points, inputs) of each point's target."""
         regions = self.targets.region[objective.targets[which]]
-        boxes = {int(r): self._box(int(r)) for r in np.unique(regions)}
+        boxes = {int(r): self._box(int(r)) for r in distinct(regions)}
         low = np.stack([boxes[int(r)][0] for r in regions])
         return low, np.stack([boxes[int(r)][1] for r in regions])
 
@@ -418,7 +418,7 @@ class Attack:
         if not self.prop.balls and not self.prop.integers:
             return x
         regions = self.targets.region[objective.targets[which]]
-        for region in np.unique(regions):
+        for region in distinct(regions):
             mine = regions == region
             x[mine] = self._inside(int(region), x[mine])
         return x

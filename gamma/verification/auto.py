@@ -42,7 +42,7 @@ from gamma.verification.partition import partition
 from gamma.verification.replay import Replay
 from gamma.verification.result import Branched, Counterexample, Phase, Result
 from gamma.verification.run import Run, select
-from gamma.verification.targets import Int64
+from gamma.verification.targets import Int64, distinct
 
 FEW_INPUTS = 20
 """Up to so many inputs that vary, boxes of them are split."""
@@ -118,7 +118,7 @@ class AutoRun(Run):
     def _phases(self) -> Counterexample | None:
         """The phases in order, until one settles the question."""
         found = self._centres(self.replay, self.attackable) if self.attack else None
-        regions = np.unique(self.targets.region[~self.proved])
+        regions = distinct(self.targets.region[~self.proved])
         low, high = self.prop.region_arrays()
         free = int((low[regions] < high[regions]).any(axis=0).sum())
         inputs = self.branch == "input" or (self.branch == "auto" and free <= FEW_INPUTS)
@@ -241,7 +241,7 @@ class AutoRun(Run):
         fits = target.dtype == np.int64 and target.ndim == 1 and len(target)
         if not fits or target.min() < 0 or target.max() >= len(self.targets):
             raise damaged(self.saved.path if self.saved else "", "what a tree is about")
-        return np.unique(target)
+        return distinct(target)
 
     def _keep(self) -> None:
         """Write what is open."""
@@ -261,7 +261,7 @@ class AutoRun(Run):
                  if len(t := self._targets_of(s))}  # fmt: skip
         box, options = self.prop.box(), self._options("alpha")
         self.used.append("alpha")
-        for region in np.unique(self.targets.region[~self.proved]):
+        for region in distinct(self.targets.region[~self.proved]):
             self.progress(f"alpha: region {region}")
             one = select(box, np.array([region])).batched(self.net.input_shape)
             with self._one_blas():
@@ -390,7 +390,7 @@ class AutoRun(Run):
         np.maximum.at(self.lower, target[better], lower[better])
         # Regions with a conjunction that no row could close count as open.
         left = np.setdiff1d(np.flatnonzero(~self.proved), target)
-        beside = len(np.unique(self.targets.region[left]))
+        beside = len(distinct(self.targets.region[left]))
         self.branched = tree.summary(len(self.prop.regions), beside)
 
     def _result(self, found: Counterexample | None, tried: int, cut: bool) -> Result:

@@ -5,19 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
+from gamma import __version__
+
 OPTIONAL = ("onnx", "onnxruntime", "safetensors", "gguf", "vnnlib", "rich", "matplotlib", "shtab")
-
-
-def gamma_version() -> str:
-    """The installed version, or "0+source" when gamma runs from a bare checkout."""
-    try:
-        return metadata.version("gamma-verify")
-    except metadata.PackageNotFoundError:
-        return "0+source"
 
 
 def blas() -> tuple[str, int]:
@@ -41,7 +34,7 @@ def environment() -> dict[str, Any]:
     from gamma.tensor import kernels
 
     name, threads = blas()
-    return {"gamma": gamma_version(), "isa": kernels.isa, "blas": name, "threads": threads}
+    return {"gamma": __version__, "isa": kernels.isa, "blas": name, "threads": threads}
 
 
 def peak_bytes() -> int | None:
@@ -82,6 +75,8 @@ def details() -> dict[str, Any]:
 def _version(name: str) -> str | None:
     if find_spec(name) is None:
         return None
+    from importlib import metadata
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -20,12 +20,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from gamma import __version__
 from gamma.errors import FormatError, UsageError
 from gamma.formats.save import write_atomically
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.runtime.files import open_regular, refused
-from gamma.verification.environment import gamma_version
 
 Array = npt.NDArray[Any]
 State = dict[str, Array]
@@ -63,7 +63,7 @@ def key_of(net: Network, prop: Property, guarantee: str, dtype: str) -> dict[str
         "property": _hash([*asked, *regions]),
         "guarantee": guarantee,
         "dtype": dtype,
-        "version of gamma": gamma_version(),
+        "version of gamma": __version__,
     }
 
 

@@ -30,7 +30,7 @@ from gamma.verification.describe import describe_safe, model_record, property_re
 from gamma.verification.environment import environment, peak_bytes
 from gamma.verification.replay import Replay
 from gamma.verification.result import Counterexample, Margin, Result, Verdict
-from gamma.verification.targets import STEP, Float64, Int64, Rows, Targets
+from gamma.verification.targets import STEP, Float64, Int64, Rows, Targets, distinct
 
 MARGINS_KEPT = 1000
 """A result lists so many conjunctions at most; the counts always cover all."""
@@ -126,7 +126,7 @@ class Run:
         """One point of each region with numbers out of float64's reach: no search can aim there."""
         known = self.targets.excluded.copy()
         known[attackable] = True
-        for region in np.unique(self.targets.region[~known])[:CENTRES]:
+        for region in distinct(self.targets.region[~known])[:CENTRES]:
             low, high, _ = self.prop.inner_float32(int(region))
             found = replay(int(region), (low / 2 + high / 2).clip(low, high))
             if found is not None:
@@ -137,7 +137,7 @@ class Run:
         """What the bounds will probably take is less than what the quick attack will."""
         if not len(attackable):
             return True
-        boxes = len(np.unique(self.targets.region))
+        boxes = len(distinct(self.targets.region))
         questions = -(-len(self.targets.questions) // boxes)
         bounds = expected_seconds(self.net, self.method, boxes, questions)
         return bounds < MULTIPLICATION * search.expected_work(len(attackable), QUICK)
@@ -173,7 +173,7 @@ class Run:
 
     def _bounds_at_least(self) -> None:
         """Interval bounds where the time was too short for any and these take next to nothing."""
-        boxes = len(np.unique(self.targets.region))
+        boxes = len(distinct(self.targets.region))
         if len(self.targets.questions) >= STEP:
             return
         if expected_seconds(self.net, "ibp", boxes, 1) < AT_LEAST_SECONDS:

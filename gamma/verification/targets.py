@@ -24,6 +24,13 @@ Terms = tuple[tuple[int, Fraction], ...]
 T = TypeVar("T")
 
 
+def distinct(values: Int64) -> Int64:
+    """The different values, ascending: `numpy.unique`, which imports numpy.ma unless an index is
+    asked for, and that takes longer than a small verdict.
+    """
+    return np.unique(values, return_index=True)[0]
+
+
 LARGE = Fraction(2**900)
 """Sums of numbers below it do not overflow float64."""
 STEP = 4096

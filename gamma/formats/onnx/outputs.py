@@ -6,13 +6,14 @@ another output, is nobody's concern.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Collection
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 from gamma.errors import FormatError, UsageError
+from gamma.formats.onnx import schema
 from gamma.formats.onnx.read import OPSETS, Call, Model
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Shape
@@ -33,6 +34,8 @@ def output_name(model: Model, wanted: str | None) -> str:
     values = [*names, *(n for call in model.calls for n in call.outputs if n)]
     if wanted in values:
         return wanted
+    import difflib
+
     near = difflib.get_close_matches(wanted, values[:1000], 1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UsageError.at(
@@ -101,9 +104,9 @@ def refuse_unknown(t: Translation, call: Call, known: Collection[str]) -> None:
             call, f"is not supported{_advice(t, call)}; gamma reads {', '.join(sorted(known))}"
         )
     if t.opset > OPSETS[1] and _changed(call.op, t.opset):
-        raise t.fail(
-            call, f"operator set {t.opset}: gamma knows {call.op} as of set {OPSETS[1]}: re-export"
-        )
+        hint = "" if find_spec("onnx") else ", or pip install onnx, which knows what has changed"
+        known_as = f"operator set {t.opset}: gamma knows {call.op} as of set {OPSETS[1]}"
+        raise t.fail(call, f"{known_as}: re-export{hint}")
 
 
 def _advice(t: Translation, call: Call) -> str:
@@ -116,8 +119,10 @@ def _advice(t: Translation, call: Call) -> str:
 
 def _changed(op: str, opset: int) -> bool:
     """Whether the operator's meaning may have changed after the last set gamma knows."""
-    import onnx.defs
-
+    try:
+        import onnx.defs
+    except ImportError:
+        return True
     if not onnx.defs.has(op):
         return False  # onnxruntime's own
     if opset > onnx.defs.onnx_opset_version():
@@ -131,12 +136,9 @@ def cut(data: bytes, entry: str, output: str) -> bytes:
 
     Raises FormatError when the bytes are no model.
     """
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
     try:
-        proto = onnx.ModelProto.FromString(data)
-    except DecodeError as error:
+        proto = schema.decode(data)
+    except ValueError as error:
         raise FormatError(f"not a readable ONNX model: {error}") from error
     graph = proto.graph
     wanted = {output}
@@ -150,7 +152,8 @@ def cut(data: bytes, entry: str, output: str) -> bytes:
             pending.extend(set(node.input) - wanted)
             wanted.update(node.input)
     nodes = [node for node in graph.node if id(node) in kept]
-    declared = [v for v in graph.output if v.name == output] or [onnx.ValueInfoProto(name=output)]
+    declared = [v for v in graph.output if v.name == output]
+    declared = declared or [schema.message("ValueInfo")(name=output)]
     inputs = [v for v in graph.input if v.name in wanted or v.name == entry]
     for field, values in ((graph.node, nodes), (graph.output, declared), (graph.input, inputs)):
         copies = [type(v).FromString(v.SerializeToString()) for v in values]

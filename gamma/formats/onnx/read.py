@@ -11,6 +11,7 @@ from typing import Any
 
 from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.compressed import MODEL_LIMIT, read_bytes
+from gamma.formats.onnx import schema
 from gamma.formats.onnx.tensors import DTYPES, MAX_AXES, Array, Folder, read_tensor
 from gamma.formats.onnx.wire import count_entries
 
@@ -101,12 +102,9 @@ def parse_model(data: bytes, path: Path, sha256: str | None = None) -> Model:
 
 
 def _decode(data: bytes, path: Path) -> Any:
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
     try:
-        proto = onnx.ModelProto.FromString(data)
-    except (DecodeError, RuntimeError, ValueError, RecursionError) as error:
+        proto = schema.decode(data)
+    except ValueError as error:
         raise FormatError.at(
             path, "", "is not a readable ONNX model (truncated or another format): export it anew"
         ) from error

@@ -7,7 +7,6 @@ nodes in less memory.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -369,6 +368,8 @@ class Spilled:
 
 
 def _spill(array: Any) -> Any:
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         file.write(np.ascontiguousarray(array).tobytes())
         file.flush()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.propagate import Specification
-from gamma.verification.targets import Int64, Rows, Targets
+from gamma.verification.targets import Int64, Rows, Targets, distinct
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ class Clauses:
         """The clauses of the targets ``which`` that have rows on outputs."""
         questions = targets.askable()
         owner = targets.question_owner[questions]
-        provable = np.unique(targets.question_owner[targets.provable()])
+        provable = distinct(targets.question_owner[targets.provable()])
         which = np.intersect1d(which, provable)
         kept = np.isin(owner, which)
         questions, owner = questions[kept], owner[kept]

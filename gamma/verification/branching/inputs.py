@@ -34,7 +34,7 @@ from gamma.verification.branching.frontier import (
 from gamma.verification.branching.halving import Halved, halve
 from gamma.verification.branching.witness import Witnesses
 from gamma.verification.result import Branched, Counterexample
-from gamma.verification.targets import Int64
+from gamma.verification.targets import Int64, distinct
 
 ROUND = 512
 """Boxes of a round at most."""
@@ -69,7 +69,7 @@ class InputBranching:
         self.net, self.clauses, self.options, self.witnesses = net, clauses, options, witnesses
         low, high = (e.reshape(len(e), -1) for e in (region.lower, region.upper))
         self.root = low, high
-        regions = np.unique(clauses.region)
+        regions = distinct(clauses.region)
         self.free = np.flatnonzero((low[regions] < high[regions]).any(axis=0))
         self.frontier = Frontier(most_bytes)
         self.bounded, self.depth = 0, 0

@@ -22,7 +22,7 @@ from gamma.propagate.domain import Domain
 from gamma.verification.branching.clauses import Array, Bool, Float64
 from gamma.verification.branching.frontier import Items
 from gamma.verification.branching.trees import CHUNK, CaseTree, split_seconds
-from gamma.verification.targets import Int64
+from gamma.verification.targets import Int64, distinct
 
 LEAST, MOST = 4, 1024
 """Splits of a tree: fewer are not worth their root, and more go to the network's own cases."""
@@ -67,7 +67,7 @@ def planned(tree: CaseTree[Any], seconds: float) -> Plan | None:
         within = np.cumsum(price[order]) * LEAST <= seconds
         behind, splits = np.sort(behind[order[within & (tree.worth[behind[order]] > 0)]]), LEAST
     chosen: dict[int, Bool] = {}
-    for k in np.unique(walk.layer[behind]):
+    for k in distinct(walk.layer[behind]):
         keep = walk.tables.columns(walk.nodes[k])
         place = walk.place[behind[walk.layer[behind] == k]]
         mask = np.zeros(network.nodes[source[k]].size, bool)
