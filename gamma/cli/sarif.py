@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from gamma.verification.environment import gamma_version
+from gamma import __version__
 
 if TYPE_CHECKING:
     from gamma.cli.cases import Case
@@ -29,7 +29,7 @@ def document(cases: Sequence[Case], fail_unknown: bool) -> str:
     found = [case for case in cases if case.status in RULES]
     driver = {
         "name": "gamma",
-        "version": gamma_version(),
+        "version": __version__,
         "rules": [
             {
                 "id": name,
