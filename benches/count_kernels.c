@@ -167,6 +167,13 @@ int main(void) {
     gamma_largest(low, out, ROWS, WIDTH);
     gamma_finish(NULL, high, out, z, numbers_f64(COUNT, 64), parts, parts + COUNT,
                  parts + 2 * COUNT, FACTORS, 1, COUNT);
+    const struct gamma_frame frame = {3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8, 8, 1, 18, 18};
+    gamma_convolve(numbers_f64(8 * 256, 0), numbers_f64(8 * 256, 64), numbers_f64(72 * 8, 0), NULL,
+                   numbers_f64(8 * 256, 0), make(18 * 18 * 8 * 2 * sizeof(double)),
+                   make(5 * 8 * 256 * sizeof(double)), FACTORS, 1, 0, 1, &frame);
+    double *const addends[4] = {parts, parts + COUNT, parts + 2 * COUNT, parts + 3 * COUNT};
+    const int64_t signs[2] = {1, -1};
+    gamma_sum_interval(addends, signs, 2, low, make(5 * COUNT * sizeof(double)), FACTORS, 1, COUNT);
     gamma_erf(low, out, COUNT);
     gamma_erfc(low, out, COUNT);
     const struct gamma_curve curve = {GAMMA_SIGMOID, 2, 1,       {0.0},   {1.0, -1.0},

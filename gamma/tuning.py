@@ -31,6 +31,7 @@ GATES: dict[str, str] = {
     "row_threads": "share the blocks of rows of a walk among threads",
     "kept_memory": "freed memory stays with the process (decided at its first walk)",
     "fused_forward": "a convolution's windows and their product in one C call, in cache",
+    "fused_image": "interval steps of convolutions, centre and radius at once, and sums: a C call",
     "fused_adjoint": "products and scatter of a convolution's rows in one C call, in cache",
     "gathered_adjoint": "a convolution's rows pixel by pixel of the result, in registers",
     "norm_caps": "no bound wider than what the norms before it leave, in real arithmetic",

@@ -171,6 +171,18 @@ void gamma_correlate_f32(const float *images, const float *weight, float *result
 void gamma_correlate_f64(const double *images, const double *weight, double *result, double *copy,
                          int64_t *offset, size_t frames, const struct gamma_frame *frame);
 
+/* Interval step of a convolution over boxes from..to of B: centre and radius of the input
+ * (B, groups, C, H, W), weight by panels of GAMMA_PANEL output channels (groups, panels, kh·kw·C,
+ * GAMMA_PANEL), places of the kernel before channels, zeros for channels beyond `out`. out: centre,
+ * spread, noise, lower, upper (B, groups, out, h, w); bias (one box) may be NULL, the rest as in
+ * gamma_finish. copy: (rows, span, C, 2) entries, where rows is as above and span = (w - 1)·sw +
+ * (kw - 1)·dw + 1. Returns how many ends contradict each other. */
+enum { GAMMA_PANEL = 8 };
+size_t gamma_convolve(const double *centre, const double *radius, const double *weight,
+                      const double *bias, const double *row_sum, double *copy, double *out,
+                      const double *factors, size_t B, size_t from, size_t to,
+                      const struct gamma_frame *frame);
+
 /* relax_rows and abs_dot_rows for rows (N, h, w, C) that lie on images (H, W): row r is of place[r],
  * where[3·place..] = box, y, x of its first pixel, which may lie outside. Entries outside become 0.
  * Tables are (B, H, W, C); shape = h w H W C. 0, or -1 when a place or a box does not exist. */
@@ -255,6 +267,11 @@ size_t gamma_finish(const double *bias, const double *row_sum, const double *lar
                     double *spread, double *noise, double *lower, double *upper,
                     const double *factors, size_t B, size_t m);
 /* The largest |x| of each row (B, n), rounded up. */
+/* Interval step of Σ ±x over boxes of m entries each: parts: the centres of `count` inputs, then
+ * their radii; signs 1 or -1; out (5, B, m) and the rest as in gamma_finish. */
+size_t gamma_sum_interval(double *const *parts, const int64_t *signs, size_t count,
+                          const double *row_sum, double *out, const double *factors, size_t B,
+                          size_t m);
 void gamma_largest(const double *x, double *out, size_t B, size_t n);
 /* out (4, n): lower, upper, centre, radius. */
 void gamma_relu(const double *lower, const double *upper, double *out, size_t n);

@@ -18,6 +18,8 @@
 #define DV_STORE _mm512_storeu_pd
 #define DV_ONE _mm512_set1_pd
 #define DV_FMA _mm512_fmadd_pd
+#define DV_ABS _mm512_abs_pd
+#define PIXELS 8
 #define D_OF(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
 #define F_ABS _mm512_abs_ps
 #define POSITIONS 4

@@ -60,6 +60,8 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define DV_STORE D_STORE
 #define DV_ONE vdupq_n_f64
 #define DV_FMA D_FMA
+#define DV_ABS D_ABS
+#define PIXELS 2
 #define D_OF S_WIDEN
 #define F_ABS vabsq_f32
 #define POSITIONS 4

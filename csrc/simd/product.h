@@ -1,5 +1,6 @@
-/* product.inc, correlate.inc and gather.inc for float and for double. The including file has defined V_* for both: FV, FV_LOAD, ...
- * for floats, DV, DV_LOAD, ... for doubles, VECTOR_BYTES (or SCALAR_PRODUCT) and TALL. */
+/* product.inc, correlate.inc and gather.inc for float and for double, convolve.inc for double. The
+ * including file has defined V_* for both: FV, FV_LOAD, ... for floats, DV, DV_LOAD, ... for doubles,
+ * VECTOR_BYTES (or SCALAR_PRODUCT) and TALL. */
 #ifndef GAMMA_PRODUCT_H
 #define GAMMA_PRODUCT_H
 
@@ -52,5 +53,7 @@
 #undef V_ONE
 #undef V_FMA
 #undef WIDTH
+
+#include "convolve.inc"
 
 #endif

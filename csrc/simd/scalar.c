@@ -106,6 +106,8 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define DV_STORE(to, x) (*(to) = (x))
 #define DV_ONE
 #define DV_FMA(a, b, c) ((a) * (b) + (c))
+#define DV_ABS fabs
+#define PIXELS 2
 #define TALL 4
 #define BROAD 4
 #define SCALAR_PRODUCT

@@ -10,6 +10,7 @@
  *   spread            products, then scatter-add  one per term        W once a block
  *   gather            the same by pixels of it    one per term        W once some frames
  *   correlate         W·windows of images         one per term        image, W a piece
+ *   convolve          W·c and |W|·r of images  one per term        W once PIXELS windows
  *   dot, sum          Σ x·y, Σ x                  sum in double       f32 8/4, f64 16/8
  *   mul, mul_add      interval product (+ sum)    one step outward    f32 16/24, f64 double
  *   step, narrow      next number; double->float  directed            4, 8; 8
@@ -82,6 +83,8 @@ struct gamma_table {
     size_t (*finish)(const double *, const double *, double, double *, double *, double *, double *,
                      double *, const double *, size_t);
     double (*largest)(const double *, size_t);
+    void (*convolve)(const double *, const double *, const double *, double *, double *, double *,
+                     const struct gamma_frame *);
     void (*relu)(const double *, const double *, double *, double *, double *, size_t);
     void (*half_down)(const float *, uint16_t *, size_t);
     void (*half_up)(const float *, uint16_t *, size_t);
@@ -118,6 +121,7 @@ extern const struct gamma_table gamma_neon;
         .radius_about = radius_about,                                                              \
         .finish = finish,                                                                          \
         .largest = largest,                                                                        \
+        .convolve = convolve,                                                                      \
         .relu = relu,                                                                              \
         .half_down = half_down,                                                                    \
         .half_up = half_up,                                                                        \

@@ -89,13 +89,15 @@ def _linear(
 
 def _finished(op: Linear, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) -> NodeBounds | None:
     """`_linear` with all that follows its products in one call of the C library."""
-    if kernels.isa == "numpy" or op.inexact or np.any(op.offset_uncertainty):
+    if kernels.isa == "numpy":
         return None
     centres, radii = [b.centre for b in inputs], [b.radius for b in inputs]
+    known = op.cached(f"finish.{centres[0].shape[1:]}", lambda: _constants(op, centres))
+    if known is None:
+        return None
+    total, bias, factors = known
     centre, spread = (np.ascontiguousarray(p) for p in op.interval_products(centres, radii, dtype))
-    total, bias = op.cached(f"finish.{centre.shape[1:]}", lambda: _constants(op, centres))
-    g = rounding.gamma_factor(op.terms_for(inputs[0].lower.shape[1:]) + 4, np.float64)
-    done = kernels.interval_finish(centre, spread, bias, total, centres, (g, op.uncertainty))
+    done = kernels.interval_finish(centre, spread, bias, total, centres, factors)
     if done is None:
         return None
     (noise, lower, upper), crossed = done
@@ -104,12 +106,26 @@ def _finished(op: Linear, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) ->
     return NodeBounds(lower, upper, centre, spread, noise)
 
 
-def _constants(op: Linear, centres: Sequence[Float64]) -> tuple[Float64, Float64 | None]:
-    """`_row_sum` and the offset of every entry, in float64."""
+def stepped(parts: Float64, crossed: int, where: str) -> NodeBounds:
+    """Bounds of centre, spread, noise, lower and upper as the C library returns them."""
+    centre, spread, noise, lower, upper = parts
+    if crossed:
+        check_order(lower, upper, where)
+    return NodeBounds(lower, upper, centre, spread, noise)
+
+
+def _constants(
+    op: Linear, centres: Sequence[Float64]
+) -> tuple[Float64, Float64 | None, tuple[float, float]] | None:
+    """`_row_sum`, the offset of every entry in float64 and the factors of `kernels.interval_finish`
+    for inputs of these shapes; None where an entry's coefficients have an error of their own."""
+    if op.inexact or np.any(op.offset_uncertainty):
+        return None
     total, offset = np.ascontiguousarray(_row_sum(op, centres)[0]), op.offset()
-    if offset is None:
-        return total, None
-    return total, np.array(np.broadcast_to(offset, total.shape), np.float64, order="C")
+    g = rounding.gamma_factor(op.terms_for(centres[0].shape[1:]) + 4, np.float64)
+    if offset is not None:
+        offset = np.array(np.broadcast_to(offset, total.shape), np.float64, order="C")
+    return total, offset, (g, op.uncertainty)
 
 
 def products(

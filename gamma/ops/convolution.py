@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.errors import UsageError
+from gamma.ops import image_interval
 from gamma.ops.affine import Linear, Weighted, cast_weight
 from gamma.ops.base import Array, Shape
+from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_sum
 from gamma.runtime import pool
 from gamma.tensor import kernels
@@ -293,6 +295,11 @@ class Conv(Weighted):
         image = x.reshape(x.shape[0], x.shape[1], *window.image)
         result = self._correlate(image, weight, window)
         return result.reshape(x.shape[0], *self.shape(x.shape[1:]))
+
+    def fused_interval(
+        self, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike
+    ) -> NodeBounds | None:
+        return image_interval.fused(self, inputs[0])
 
     def _correlate(self, image: Array, weight: Array, window: Window) -> Array:
         """Images (N, C, H, W) to (N, group, out/group, *positions), the last two flat or not."""

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.ops.affine import cast_weight
-from gamma.ops.bounds import NodeBounds, check_order
+from gamma.ops.affine_interval import stepped
+from gamma.ops.bounds import NodeBounds
 from gamma.runtime import choices
 from gamma.tensor import kernels, rounding
 
@@ -46,12 +47,7 @@ def fused(op: Gemm, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) -> NodeB
         )
     else:
         done = None
-    if done is None:
-        return None
-    (centre, spread, noise, lower, upper), crossed = done
-    if crossed:
-        check_order(lower, upper, op.name)
-    return NodeBounds(lower, upper, centre, spread, noise)
+    return None if done is None else stepped(*done, op.name)
 
 
 def dense_constants(op: Gemm) -> tuple[Float64, Float64 | None, Float64]:

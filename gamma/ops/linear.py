@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.ops import dense_interval
+from gamma.ops import dense_interval, image_interval
 from gamma.ops.affine import Linear, Weighted, cast_weight, nonzero
 from gamma.ops.base import Array, Float64, Mask, Operator, Shape, shortened
 from gamma.ops.bounds import NodeBounds
@@ -259,6 +259,11 @@ class Add(Linear):
 
     def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Add | None:
         return self
+
+    def fused_interval(
+        self, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike
+    ) -> NodeBounds | None:
+        return image_interval.summed(self, inputs)
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         total = inputs[0].copy() if absolute or self.signs[0] > 0 else -inputs[0]

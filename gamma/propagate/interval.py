@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ def input_bounds(box: Box) -> NodeBounds:
     return NodeBounds(box.lower.view(), box.upper.view(), centre).frozen()
 
 
+_precision = lru_cache(Precision)
+
+
 def interval_step(
     node: Node, inputs: Sequence[NodeBounds], guarantee: str, dtype: npt.DTypeLike = np.float64
 ) -> NodeBounds:
@@ -30,7 +34,7 @@ def interval_step(
     Raises UnsupportedError for an operator without a rule.
     """
     try:
-        found: NodeBounds = node.op.interval_bounds(inputs, Precision(guarantee, np.dtype(dtype)))
+        found: NodeBounds = node.op.interval_bounds(inputs, _precision(guarantee, np.dtype(dtype)))
     except InternalError as error:
         raise InternalError(f"node {node.name}: {error}") from None
     return found.frozen()

@@ -31,6 +31,7 @@ TESTS = (
     "tests/propagate/test_dense_walk.py",
     "tests/propagate/test_dense_boxes.py",
     "tests/propagate/test_splits.py",
+    "tests/propagate/test_fused_images.py",
     "tests/exact/test_causal_softmax.py",
     "tests/ops/test_stored.py",
     "tests/ops/test_margins.py",
@@ -621,6 +622,10 @@ COMPILED = (
         "(f->slope_error * fabs(p->slope) + f->slope_absolute) * fabs(run) +",
         "0.0 +",
     ),
+    Mutant("C.IMAGE.CENTRE", K, "middle, groups * n, z, B * all", "middle, 0, z, B * all"),
+    Mutant("C.IMAGE.GROUPS", K, "middle, groups * n, z, B * all", "middle, n, z, B * all"),
+    Mutant("C.IMAGE.SIZE", "csrc/simd/convolve.inc", "DV_ABS(weight[v])", "weight[v]"),
+    Mutant("C.ADD.CENTRE", K, "isnan(size) ? size : most", "isnan(size) ? 0.0 : most"),
     Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[k]] : 0.0", "0.0"),
 )
 # Copies that are as they were: the tests must pass on them.

@@ -336,6 +336,42 @@ static void compare_stored(const struct gamma_table *a, const struct gamma_table
     }
 }
 
+static void compare_convolve(const struct gamma_table *a, const struct gamma_table *b) {
+    enum { SIDE = 5, C = 3, OUT = 11, DEPTH = 9 * C, COPY = 7 * 7 * C * 2 };
+    const struct gamma_frame frame = {.kh = 3,
+                                      .kw = 3,
+                                      .sh = 1,
+                                      .sw = 1,
+                                      .dh = 1,
+                                      .dw = 1,
+                                      .top = 1,
+                                      .left = 1,
+                                      .h = SIDE,
+                                      .w = SIDE,
+                                      .H = SIDE,
+                                      .W = SIDE,
+                                      .C = C,
+                                      .out = OUT,
+                                      .groups = 1,
+                                      .rows = 7,
+                                      .span = 7};
+    static double centre[C * SIDE * SIDE], radius[C * SIDE * SIDE], weight[2 * DEPTH * GAMMA_PANEL];
+    static double copy[COPY], z[2][OUT * SIDE * SIDE], spread[2][OUT * SIDE * SIDE];
+    for (size_t i = 0; i < C * SIDE * SIDE; i++) {
+        centre[i] = any_double(0);
+        radius[i] = fabs(any_double(0));
+    }
+    for (size_t i = 0; i < 2 * DEPTH * GAMMA_PANEL; i++) {
+        weight[i] = any_double(0);
+    }
+    a->convolve(centre, radius, weight, copy, z[0], spread[0], &frame);
+    b->convolve(centre, radius, weight, copy, z[1], spread[1], &frame);
+    for (size_t i = 0; i < OUT * SIDE * SIDE; i++) {
+        close_to("convolve z", z[0][i], z[1][i], 4.0 * DEPTH, DEPTH);
+        close_to("convolve |W|", spread[0][i], spread[1][i], 4.0 * DEPTH, DEPTH);
+    }
+}
+
 int main(void) {
     const struct gamma_table *scalar = &gamma_scalar, *other = &OTHER;
     for (int round = 0; round < 40; round++) {
@@ -349,6 +385,7 @@ int main(void) {
     }
     compare_fold_f32(scalar, other);
     compare_fold_f64(scalar, other);
+    compare_convolve(scalar, other);
     for (int round = 0; round < 40; round++) {
         compare_stored(scalar, other);
     }

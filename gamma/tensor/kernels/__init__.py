@@ -41,9 +41,13 @@ from gamma.tensor.kernels.elementwise import safe_mul_add as safe_mul_add
 from gamma.tensor.kernels.elementwise import step_down as step_down
 from gamma.tensor.kernels.elementwise import step_up as step_up
 from gamma.tensor.kernels.elementwise import sum as sum
+from gamma.tensor.kernels.images import PANEL as PANEL
+from gamma.tensor.kernels.images import Convolution as Convolution
 from gamma.tensor.kernels.images import Frame as Frame
+from gamma.tensor.kernels.images import Image as Image
 from gamma.tensor.kernels.images import Scatter as Scatter
 from gamma.tensor.kernels.images import abs_dot_windows as abs_dot_windows
+from gamma.tensor.kernels.images import convolution as convolution
 from gamma.tensor.kernels.images import correlate as correlate
 from gamma.tensor.kernels.images import fold_last as fold_last
 from gamma.tensor.kernels.images import gather as gather
@@ -55,6 +59,7 @@ from gamma.tensor.kernels.interval import interval_affine as interval_affine
 from gamma.tensor.kernels.interval import interval_finish as interval_finish
 from gamma.tensor.kernels.interval import largest as largest
 from gamma.tensor.kernels.interval import relu as relu
+from gamma.tensor.kernels.interval import sum_interval as sum_interval
 from gamma.tensor.kernels.rows import Chain as Chain
 from gamma.tensor.kernels.rows import DenseLayer as DenseLayer
 from gamma.tensor.kernels.rows import DenseNetwork as DenseNetwork

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -158,6 +158,57 @@ def correlate(images: Array, weight: Array, frame: Frame, positions: Pair) -> Ar
     result = np.empty((N, groups, weight.shape[1], *positions), images.dtype)
     backend.current.correlate(images, weight, result, frame)
     return result
+
+
+# Output channels that lie side by side in the weight of a `Convolution`.
+PANEL = 8
+
+
+class Image(NamedTuple):
+    """Geometry of a `Convolution`: groups, their channels, height and width, in and out."""
+
+    frame: Frame
+    inputs: tuple[int, int, int, int]
+    outputs: tuple[int, int, int, int]
+
+
+class Convolution(Protocol):
+    """The interval step of one convolution on images of one size."""
+
+    def run(self, centre: Float64, radius: Float64, out: Float64, boxes: Pair) -> int:
+        """Bound boxes[0]..boxes[1] of B; returns how many ends contradict each other.
+
+        Args:
+            centre, radius: of the input, float64 (B, ...).
+            out: float64 (5, B, ...): centre, spread, noise, lower, upper as
+                `gamma.ops.affine_interval` defines them; written for ``boxes``.
+        """
+
+
+def convolution(
+    weight: Float64,
+    bias: Float64 | None,
+    row_sum: Float64,
+    factors: tuple[float, float],
+    image: Image,
+) -> Convolution | None:
+    """The convolution ready for interval steps; None without the compiled library.
+
+    Args:
+        weight: float64 (groups, panels, kh, kw, C, PANEL): output channels in panels, 0 beyond.
+        bias: float64 of one box's entries, or None. row_sum: the same entries, at least |L|·1.
+        factors: γ of float64 sums, relative uncertainty of L.
+    """
+    if not backend.compiled:
+        return None
+    kh, kw, *_ = image.frame.spans
+    groups, channels, *_ = image.inputs
+    panels = -(-image.outputs[1] // PANEL)
+    if min(*image.frame.spans, *image.inputs, *image.outputs) < 1 or groups != image.outputs[0]:
+        raise refuse("image", image, "positive sizes and as many groups in as out")
+    check("weight", weight, F64, (groups, panels, kh, kw, channels, PANEL))
+    made: Convolution = backend.current.Convolution(weight, bias, row_sum, factors, image)
+    return made
 
 
 def relax_windows(

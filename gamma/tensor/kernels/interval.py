@@ -117,6 +117,33 @@ def interval_finish(
     return out, backend.current.finish(bias, row_sum, found, (z, spread, *out), factors)
 
 
+def sum_interval(
+    centres: Sequence[Float64],
+    radii: Sequence[Float64],
+    signs: Sequence[int],
+    row_sum: Float64,
+    factors: tuple[float, float],
+) -> tuple[Float64, int] | None:
+    """Interval step of Σ ±x_i in one call; None without the compiled library.
+
+    Args:
+        centres, radii: of each input, float64 (B, ...). signs: 1 or -1 for each.
+        row_sum, factors: as in `interval_finish`.
+
+    Returns:
+        float64 (5, B, ...): centre, spread, noise, lower, upper; and how many ends contradict.
+    """
+    if not backend.compiled:
+        return None
+    for array in (*centres, *radii):
+        check("centres and radii", array, F64, centres[0].shape)
+    check("row_sum", row_sum, F64, centres[0].shape[1:])
+    if not len(centres) == len(radii) == len(signs) > 0:
+        raise refuse("signs", signs, f"one of each of {len(centres)} inputs")
+    out = np.empty((5, *centres[0].shape))
+    return out, backend.current.sum_interval(centres, radii, signs, row_sum, out, factors)
+
+
 def largest(x: Float64) -> Float64:
     """At least max |x| of each box; x float64 (B, ...), result (B,)."""
     check("x", x, F64, x.shape)

@@ -28,6 +28,7 @@ from gamma.tensor.native.elementwise import (
     sum,
 )
 from gamma.tensor.native.images import (
+    Convolution,
     abs_dot_windows,
     correlate,
     fold_last,
@@ -42,6 +43,7 @@ from gamma.tensor.native.interval import (
     interval_affine,
     largest,
     relu,
+    sum_interval,
 )
 from gamma.tensor.native.rows import (
     Chain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.tensor._simd import ffi
+from gamma.tensor._simd import ffi, lib
 from gamma.tensor.native.memory import pick, pointer
 
 Array = npt.NDArray[Any]
@@ -115,6 +116,52 @@ def correlate(images: Array, weight: Array, result: Array, window: Any) -> None:
         frames,
         ffi.new("struct gamma_frame *", (*window.spans, window.top, window.left, *sizes)),
     )
+
+
+class Convolution:
+    """See `kernels.Convolution`."""
+
+    def __init__(
+        self,
+        weight: Float64,
+        bias: Float64 | None,
+        row_sum: Float64,
+        factors: tuple[float, float],
+        image: Any,
+    ) -> None:
+        _, C, H, W = image.inputs
+        groups, out, h, w = image.outputs
+        kh, kw, sh, sw, dh, dw = image.frame.spans
+        rows, span = (h - 1) * sh + (kh - 1) * dh + 1, (w - 1) * sw + (kw - 1) * dw + 1
+        geometry = (*image.frame.spans, *image.frame[1:], h, w, H, W, C, out, groups, rows, span)
+        self._n, self._m = math.prod(image.inputs), math.prod(image.outputs)
+        self._copy = rows * span * C * 2
+        self._constants = (
+            pointer(weight, weight.size),
+            ffi.NULL if bias is None else pointer(bias, self._m),
+            pointer(row_sum, self._m),
+        )
+        self._factors = ffi.new("double[2]", factors)
+        self._frame = ffi.new("struct gamma_frame *", geometry)
+
+    def run(self, centre: Float64, radius: Float64, out: Float64, boxes: Pair) -> int:
+        B = len(centre)
+        if not 0 <= boxes[0] <= boxes[1] <= B:
+            raise UsageError(f"kernel argument boxes: found {boxes}, expected a part of 0..{B}")
+        if not centre.dtype == radius.dtype == out.dtype == np.float64:
+            raise UsageError(f"kernel argument centre: found {centre.dtype}, expected float64")
+        crossed: int = lib.gamma_convolve(
+            pointer(centre, B * self._n),
+            pointer(radius, B * self._n),
+            *self._constants,
+            pointer(np.empty(self._copy), self._copy, True),
+            pointer(out, 5 * B * self._m, True),
+            self._factors,
+            B,
+            *boxes,
+            self._frame,
+        )
+        return crossed
 
 
 def _shape5(A: Array, image: Pair) -> Any:

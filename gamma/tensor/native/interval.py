@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,30 @@ def finish(
         pointer(row_sum, m),
         pointer(largest, B),
         *(pointer(part, B * m, True) for part in ends),
+        ffi.new("double[2]", factors),
+        B,
+        m,
+    )
+    return crossed
+
+
+def sum_interval(
+    centres: Sequence[Float64],
+    radii: Sequence[Float64],
+    signs: Sequence[int],
+    row_sum: Float64,
+    out: Float64,
+    factors: tuple[float, float],
+) -> int:
+    m, B = row_sum.size, len(centres[0])
+    size = B * m
+    parts = [pointer(x, size) for x in (*centres, *radii)]
+    crossed: int = lib.gamma_sum_interval(
+        ffi.new("double *[]", parts),
+        ffi.new("int64_t[]", signs),
+        len(signs),
+        pointer(row_sum, m),
+        pointer(out, 5 * size, True),
         ffi.new("double[2]", factors),
         B,
         m,

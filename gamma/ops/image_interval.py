@@ -1,0 +1,108 @@
+"""Interval propagation through convolutions, centre and radius in one pass over the weight, and
+through the sums between them: one call of the C library each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma import tuning
+from gamma.ops.affine_interval import stepped
+from gamma.ops.bounds import NodeBounds
+from gamma.runtime import workers
+from gamma.tensor import kernels, rounding
+
+if TYPE_CHECKING:
+    from gamma.ops.convolution import Conv
+    from gamma.ops.linear import Add
+
+Float64 = npt.NDArray[np.float64]
+# A panel of fewer output channels is mostly zeros, which only pays where calls cost most.
+_LEAST_CHANNELS, _SMALL = 4, 1 << 16
+# Operations of the boxes of one call: a few milliseconds.
+_CALL_OPERATIONS = 5e7
+
+
+class _Step(NamedTuple):
+    """What the step of one operator on inputs of one shape needs, made once.
+
+    Attributes:
+        weight: kept here so that memory which runs short finds it. kernel: with that weight.
+        shape: of the output. boxes: of one call.
+    """
+
+    weight: Float64
+    kernel: kernels.Convolution
+    shape: tuple[int, ...]
+    boxes: int
+
+
+def fused(op: Conv, x: NodeBounds) -> NodeBounds | None:
+    """The linear rule, in one call of the C library for some boxes each."""
+    if kernels.isa == "numpy" or not tuning.enabled("fused_image"):
+        return None
+    inputs = x.lower.shape[1:]
+    step: _Step | None = op.cached(f"image.{inputs}", lambda: _prepared(op, inputs))
+    if step is None:
+        return None
+    centre, radius, batch = np.ascontiguousarray(x.centre), x.radius, len(x.lower)
+    out = np.empty((5, batch, *step.shape))
+
+    def run(first: int) -> int:
+        return step.kernel.run(centre, radius, out, (first, min(first + step.boxes, batch)))
+
+    if batch <= step.boxes:
+        return stepped(out, run(0), op.name)
+    tasks = [partial(run, first) for first in range(0, batch, step.boxes)]
+    return stepped(out, sum(workers.run(tasks)), op.name)
+
+
+def summed(op: Add, inputs: Sequence[NodeBounds]) -> NodeBounds | None:
+    """The linear rule for a sum of inputs, in one call of the C library."""
+    if kernels.isa == "numpy" or not tuning.enabled("fused_image"):
+        return None
+    shape = inputs[0].lower.shape[1:]
+    row_sum = op.cached(f"sum.{shape}", lambda: op.row_sums([shape] * op.terms)[0])
+    factors = rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty
+    centres = [np.ascontiguousarray(x.centre) for x in inputs]
+    done = kernels.sum_interval(centres, [x.radius for x in inputs], op.signs, row_sum, factors)
+    return None if done is None else stepped(*done, op.name)
+
+
+def _prepared(op: Conv, shape: tuple[int, ...]) -> _Step | None:
+    """The constants of ``op`` on inputs of ``shape``; None where its products are better alone."""
+    window, found = op.window(shape), op.shape(shape)
+    groups, out = op.group, op.weight.shape[0] // op.group
+    panels, (height, width) = -(-out // kernels.PANEL), window.positions
+    work = groups * panels * kernels.PANEL * height * width * op.terms
+    if op.inexact or (out < _LEAST_CHANNELS and work > _SMALL):
+        return None
+    weight, offset = _panels(op.weight, groups, window.kernel), op.offset()
+    spans = (*window.kernel, *window.strides, *window.dilations)
+    kernel = kernels.convolution(
+        weight,
+        None if offset is None else np.array(np.broadcast_to(offset, found), np.float64, order="C"),
+        np.ascontiguousarray(op.row_sums([shape])[0]),
+        (rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty),
+        kernels.Image(
+            kernels.Frame(spans, *window.pads[:2]),
+            (groups, op.weight.shape[1], *window.image),
+            (groups, out, *window.positions),
+        ),
+    )
+    boxes = max(1, int(_CALL_OPERATIONS // (4 * work)))
+    return None if kernel is None else _Step(weight, kernel, found, boxes)
+
+
+def _panels(weight: npt.NDArray[np.floating], groups: int, kernel: tuple[int, int]) -> Float64:
+    """A kernel (out, in/group, *k) as (groups, panels, kh, kw, in/group, `kernels.PANEL`)."""
+    out, channels = weight.shape[0] // groups, weight.shape[1]
+    panels = -(-out // kernels.PANEL)
+    full = np.zeros((groups, panels * kernels.PANEL, channels, *kernel))
+    full[:, :out] = weight.reshape(groups, out, channels, *kernel)
+    split = full.reshape(groups, panels, kernels.PANEL, channels, *kernel)
+    return np.ascontiguousarray(split.transpose(0, 1, 4, 5, 3, 2))
