@@ -91,7 +91,8 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         }                                                                                          \
         struct gamma_window taps = window;                                                         \
         taps.columns = 16;                                                                         \
-        gamma_gather_##S(rows, numbers_##S(9 * 8 * 16, 0), image, near, 1, &taps);                 \
+        gamma_gather_##S(rows, numbers_##S(9 * 8 * 16, 0), image, near,                            \
+                         make(16 * 16 * 10 * sizeof(int32_t)), 1, &taps, 0);                       \
         const struct gamma_frame frame = {                                                         \
             3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8, 8, 1, 18, 18 + 64 / sizeof(F)};             \
         const F *planes = numbers_##S(8 * 16 * 16, 0), *kernel = numbers_##S(8 * 72, 0);           \

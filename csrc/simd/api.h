@@ -152,12 +152,13 @@ void gamma_spread_f64(const double *rows, const double *weight, double *images, 
 /* The same, written and not added to, with the weight (kh·kw, out, columns) by places of the kernel,
  * columns >= C; kh·kw is at most GAMMA_TAPS. near: for each row, then each column of the image: how
  * many places of the kernel reach it, and which from which row or column of the rows (room for kh or
- * kw pairs). */
-enum { GAMMA_TAPS = 128 };
+ * kw pairs). live: h·w·(1 + out + parts) entries, overwritten. part <= GAMMA_PART. Channels that are
+ * 0 in all frames of a register block are passed over unless `every`. */
+enum { GAMMA_TAPS = 128, GAMMA_PART = 64 };
 void gamma_gather_f32(const float *rows, const float *weight, float *images, const int64_t *near,
-                      size_t frames, const struct gamma_window *window);
+                      int32_t *live, size_t frames, const struct gamma_window *window, int every);
 void gamma_gather_f64(const double *rows, const double *weight, double *images, const int64_t *near,
-                      size_t frames, const struct gamma_window *window);
+                      int32_t *live, size_t frames, const struct gamma_window *window, int every);
 
 /* Convolution with channels first: images (frames, groups, C, H, W), weight (groups, out, C·kh·kw),
  * result (frames, groups, out, h, w), every entry one sum in F. copy: (C, rows, sw, span) entries,

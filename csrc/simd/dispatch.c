@@ -339,8 +339,9 @@ PRODUCT(double, f64)
         GUARDED(table->spread_##S(rows, weight, images, scratch, frames, window));                 \
     }                                                                                              \
     void gamma_gather_##S(const F *rows, const F *weight, F *images, const int64_t *near,          \
-                          size_t frames, const struct gamma_window *window) {                      \
-        GUARDED(table->gather_##S(rows, weight, images, near, frames, window));                    \
+                          int32_t *live, size_t frames, const struct gamma_window *window,         \
+                          int every) {                                                             \
+        GUARDED(table->gather_##S(rows, weight, images, near, live, frames, window, every));       \
     }                                                                                              \
     void gamma_correlate_##S(const F *images, const F *weight, F *result, F *copy,                 \
                              int64_t *offset, size_t frames, const struct gamma_frame *frame) {    \

@@ -50,8 +50,8 @@
     void (*product_at_##S)(const F *, size_t, const F *, F *, size_t, size_t, const int64_t *,     \
                            size_t);                                                                \
     void (*spread_##S)(const F *, const F *, F *, F *, size_t, const struct gamma_window *);       \
-    void (*gather_##S)(const F *, const F *, F *, const int64_t *, size_t,                         \
-                       const struct gamma_window *);                                               \
+    void (*gather_##S)(const F *, const F *, F *, const int64_t *, int32_t *, size_t,              \
+                       const struct gamma_window *, int every);                                    \
     void (*correlate_##S)(const F *, const F *, F *, F *, int64_t *, size_t,                       \
                           const struct gamma_frame *);                                             \
     double (*dot_##S)(const F *, const F *, size_t);                                               \

@@ -119,9 +119,11 @@ def spread(
     scatter = kernels.Scatter(spans, window.pads[0], window.pads[1], channels, SUM_LENGTH)
     if channels >= GATHER_FROM and tuning.enabled("gathered_adjoint") and kernels.isa != "numpy":
         taps = tap_weight(weight, window, channels) if taps is None else taps
-        images = pool.empty(shape, rows.dtype)
+        images, every = pool.empty(shape, rows.dtype), not tuning.enabled("live_channels")
         if all(
-            kernels.gather(rows, taps[group], images, scatter, (group * out, group * channels))
+            kernels.gather(
+                rows, taps[group], images, scatter, (group * out, group * channels), every=every
+            )
             for group in range(groups)
         ):
             return images

@@ -32,6 +32,7 @@ TESTS = (
     "tests/propagate/test_dense_boxes.py",
     "tests/propagate/test_splits.py",
     "tests/propagate/test_fused_images.py",
+    "tests/tensor/test_window_kernels.py",
     "tests/exact/test_causal_softmax.py",
     "tests/ops/test_stored.py",
     "tests/ops/test_margins.py",
@@ -625,6 +626,7 @@ COMPILED = (
     Mutant("C.IMAGE.CENTRE", K, "middle, groups * n, z, B * all", "middle, 0, z, B * all"),
     Mutant("C.IMAGE.GROUPS", K, "middle, groups * n, z, B * all", "middle, n, z, B * all"),
     Mutant("C.IMAGE.SIZE", "csrc/simd/convolve.inc", "DV_ABS(weight[v])", "weight[v]"),
+    Mutant("C.LIVE", "csrc/simd/gather.inc", "size_t i = 1; i < frames", "size_t i = 1; i < 1"),
     Mutant("C.ADD.CENTRE", K, "isnan(size) ? size : most", "isnan(size) ? 0.0 : most"),
     Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[k]] : 0.0", "0.0"),
 )

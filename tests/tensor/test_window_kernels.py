@@ -84,6 +84,32 @@ def test_spread_is_the_adjoint(isa: str, dtype: Any, case: Any, groups: int) -> 
             assert (found == np.concatenate(exact, axis=-1)).all(), off
 
 
+@pytest.mark.parametrize("isa", kernels.available())
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES)
+def test_channels_that_are_zero_in_some_rows(isa: str, dtype: Any, case: Any) -> None:
+    """Dead for all rows, for all but one of a register block, at every pixel but one; -0; NaN."""
+    n, h, w, out, channels, image, kernel, strides, pads, dilations = case
+    rng = np.random.default_rng(n)
+    window = Window(image, kernel, strides, pads, dilations)
+    depth = kernel[0] * kernel[1] * channels
+    rows = integers(rng, (n, h, w, out), dtype)
+    rows[..., rng.random(out) < 0.5] = 0
+    rows[:, rng.random((h, w)) < 0.3] = -0.0
+    rows[-1, -1, -1, -1] = 3  # the last row of a block alone
+    weight = np.zeros((1, out, kernels.padded(depth, np.dtype(dtype))), dtype)
+    weight[..., :depth] = integers(rng, (1, out, depth), dtype)
+    exact = adjoint(rows.astype(float), weight[0], window, channels)
+    broken = rows.copy()
+    broken[0, 0, 0, 0] = np.nan
+    with kernels.pinned(isa):
+        found, lost = (spread(r, weight, window, channels) for r in (rows, broken))
+        with tuning.disabled("live_channels"):
+            every, lost_too = (spread(r, weight, window, channels) for r in (rows, broken))
+    assert (found == exact).all() and (every == exact).all()
+    assert (np.isnan(lost) == np.isnan(lost_too)).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_spread_is_within_its_charge(dtype: Any) -> None:
     """Sums of at most 32 channels, then of the parts, then of the kernel positions."""

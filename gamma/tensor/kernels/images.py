@@ -92,23 +92,30 @@ def spread(
     return True
 
 
-# Places of the kernel that the library's list of what reaches a pixel has room for.
-_TAPS = 128
+# Places of the kernel, and channels of a part, that the library's lists have room for.
+_TAPS, _PART = 128, 64
 
 
 def gather(
-    rows: Array, weight: Array, images: Array, scatter: Scatter, offsets: Pair = (0, 0)
+    rows: Array,
+    weight: Array,
+    images: Array,
+    scatter: Scatter,
+    offsets: Pair = (0, 0),
+    *,
+    every: bool = False,
 ) -> bool:
     """`spread`, pixel by pixel of the images, which are written and not added to.
 
-    Sums are those of `spread`, entry for entry. False, with nothing done, without the compiled
-    library or for a kernel of more than 128 places.
+    Sums are those of `spread`, entry for entry. Channels that are 0 in all rows of a register block
+    are passed over unless ``every``. False, with nothing done, without the compiled library, for a
+    kernel of more than 128 places or parts of more than 64 channels.
 
     Args:
         rows, images: as there. weight: f (kh·kw, out, columns), ``channels`` columns, `padded`.
     """
     kh, kw, *_ = scatter.spans
-    if not backend.compiled or kh * kw > _TAPS:
+    if not backend.compiled or kh * kw > _TAPS or scatter.part > _PART:
         return False
     out, columns = weight.shape[1:]
     if rows.dtype not in FLOATS or rows.ndim != 4 or images.ndim != 4 or min(scatter.spans) < 1:
@@ -124,7 +131,7 @@ def gather(
     ):
         raise refuse("weight", (weight.shape, offsets, scatter), "channels that fit")
     if images.size:
-        backend.current.gather(rows, weight, images, scatter, offsets)
+        backend.current.gather(rows, weight, images, scatter, offsets, every)
     return True
 
 

@@ -62,19 +62,24 @@ def _near(
     return tuple(found)
 
 
-def gather(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair) -> None:
+def gather(
+    rows: Array, weight: Array, images: Array, window: Any, offsets: Pair, every: bool
+) -> None:
     frames, h, w, lda = rows.shape
     _, H, W, pixel = images.shape
     taps, out, columns = weight.shape
     kh, kw, sh, sw, dh, dw = window.spans
+    live = np.empty(h * w * (1 + out - (-out // window.part)), np.int32)
     near = _near(H, h, kh, sh, dh, window.top) + _near(W, w, kw, sw, dw, window.left)
     pick("gather", rows)(
         pointer(rows, frames * h * w * lda) + offsets[0],
         pointer(weight, taps * out * columns),
         pointer(images, frames * H * W * pixel, True) + offsets[1],
         ffi.new("int64_t[]", near),
+        pointer(live, live.size, True),
         frames,
         ffi.new("struct gamma_window *", _geometry(rows, images, window, out, columns)),
+        every,
     )
 
 

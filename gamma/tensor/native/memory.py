@@ -16,6 +16,7 @@ _C_TYPES = {
     np.dtype(np.float32): ffi.typeof("float[]"),
     np.dtype(np.float64): ffi.typeof("double[]"),
     np.dtype(np.int64): ffi.typeof("int64_t[]"),
+    np.dtype(np.int32): ffi.typeof("int32_t[]"),
     np.dtype(np.uint16): ffi.typeof("uint16_t[]"),
     np.dtype(np.uint8): ffi.typeof("uint8_t[]"),
 }
