@@ -66,7 +66,7 @@ class Windows:
         """Height and width of the windows."""
         return self.array.shape[1], self.array.shape[2]
 
-    @property
+    @cached_property
     def framed(self) -> bool:
         """Whether every window is the whole image."""
         return self.size == self.image and not self.y.any() and not self.x.any()

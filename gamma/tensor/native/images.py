@@ -35,18 +35,14 @@ def fold_last(
     )
 
 
-def _geometry(rows: Array, images: Array, window: Any, out: int, columns: int) -> dict[str, int]:
-    _, h, w, lda = rows.shape
-    _, H, W, pixel = images.shape
-    return {
-        **dict(zip(("kh", "kw", "sh", "sw", "dh", "dw"), window.spans, strict=True)),
-        **{"top": window.top, "left": window.left, "h": h, "w": w, "H": H, "W": W},
-        **{"C": window.channels, "pixel": pixel, "out": out, "lda": lda, "columns": columns},
-        "part": window.part,
-    }
+def _geometry(rows: Array, images: Array, window: Any, weight: Array, room: int = 0) -> Any:
+    """A gamma_window for a weight (..., out, columns)."""
+    (_, h, w, lda), (_, H, W, pixel), (out, columns) = rows.shape, images.shape, weight.shape[-2:]
+    place = (window.top, window.left, h, w, H, W, window.channels, pixel)
+    entries = (*window.spans, *place, out, lda, columns, window.part, room)
+    return ffi.new("struct gamma_window *", entries)
 
 
-@lru_cache(maxsize=1024)
 def _near(
     image: int, rows: int, kernel: int, stride: int, dilation: int, pad: int
 ) -> tuple[int, ...]:
@@ -62,6 +58,12 @@ def _near(
     return tuple(found)
 
 
+@lru_cache(maxsize=256)
+def _reached(*axes: tuple[int, int, int, int, int, int]) -> Any:
+    """`_near` of rows and of columns, in memory for C."""
+    return ffi.new("int64_t[]", [entry for axis in axes for entry in _near(*axis)])
+
+
 def gather(
     rows: Array, weight: Array, images: Array, window: Any, offsets: Pair, every: bool
 ) -> None:
@@ -70,15 +72,15 @@ def gather(
     taps, out, columns = weight.shape
     kh, kw, sh, sw, dh, dw = window.spans
     live = np.empty(h * w * (1 + out - (-out // window.part)), np.int32)
-    near = _near(H, h, kh, sh, dh, window.top) + _near(W, w, kw, sw, dw, window.left)
+    near = _reached((H, h, kh, sh, dh, window.top), (W, w, kw, sw, dw, window.left))
     pick("gather", rows)(
         pointer(rows, frames * h * w * lda) + offsets[0],
         pointer(weight, taps * out * columns),
         pointer(images, frames * H * W * pixel, True) + offsets[1],
-        ffi.new("int64_t[]", near),
+        near,
         pointer(live, live.size, True),
         frames,
-        ffi.new("struct gamma_window *", _geometry(rows, images, window, out, columns)),
+        _geometry(rows, images, window, weight),
         every,
     )
 
@@ -90,7 +92,6 @@ def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair
     # Columns of a few pixels: a share of the first cache levels.
     room = max(w, 8, _SPREAD_BYTES // (columns * weight.itemsize))
     scratch = np.empty(min(room, frames * h * w) * columns, rows.dtype)
-    geometry = {**_geometry(rows, images, window, out, columns), "part": window.part, "room": room}
     row_pointer = pointer(rows, frames * h * w * lda) + offsets[0]
     image_pointer = pointer(images, frames * H * W * pixel, True) + offsets[1]
     pick("spread", rows)(
@@ -99,7 +100,7 @@ def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair
         image_pointer,
         pointer(scratch, scratch.size, True),
         frames,
-        ffi.new("struct gamma_window *", geometry),
+        _geometry(rows, images, window, weight, room),
     )
 
 
