@@ -27,6 +27,7 @@ GATES: dict[str, str] = {
     "fused_lines": "lines of smooth functions searched and proved in one C call",
     "fused_layers": "whole steps of small dense networks in one call of the C library",
     "fused_walk": "rows through dense layers, from the first to the input, in one C call",
+    "sparse_weights": "rows in that call meet only what is not 0 in weights of mostly zeros",
     "fused_network": "CROWN over small dense ReLU networks, box by box, in one C call",
     "row_threads": "share the blocks of rows of a walk among threads",
     "kept_memory": "freed memory stays with the process (decided at its first walk)",

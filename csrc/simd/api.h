@@ -57,9 +57,12 @@ void gamma_interval_affine_f64(const double *W, const double *centre, const doub
 /* One step of a backward walk over dense layers; absent parts are NULL. In this order: entries
  * (N, n) pass the relaxation, d pays |entries|·pay and the loss of the row's box, and the rows are
  * multiplied by the weight (n, columns), of which `width` columns count; columns·sizeof(entry) is a
- * multiple of 64. Tables are (B, n), loss (B). */
+ * multiple of 64. With `starts` (n + 1) the weight has only its entries that are not 0, row by row:
+ * those of row k from starts[k] on, in columns `places`. Tables are (B, n), loss (B). */
 struct gamma_step {
     size_t n, width, columns;
+    const int64_t *starts;
+    const int32_t *places;
     const void *lower_slope, *upper_slope;
     const double *lower_const, *upper_const, *pay, *loss;
     const void *weight;

@@ -33,6 +33,7 @@ TESTS = (
     "tests/propagate/test_splits.py",
     "tests/propagate/test_fused_images.py",
     "tests/tensor/test_window_kernels.py",
+    "tests/propagate/test_sparse_rows.py",
     "tests/exact/test_causal_softmax.py",
     "tests/ops/test_stored.py",
     "tests/ops/test_margins.py",
@@ -627,6 +628,9 @@ COMPILED = (
     Mutant("C.IMAGE.GROUPS", K, "middle, groups * n, z, B * all", "middle, n, z, B * all"),
     Mutant("C.IMAGE.SIZE", "csrc/simd/convolve.inc", "DV_ABS(weight[v])", "weight[v]"),
     Mutant("C.LIVE", "csrc/simd/gather.inc", "size_t i = 1; i < frames", "size_t i = 1; i < 1"),
+    Mutant(
+        "CHAIN.SPARSE", "csrc/simd/chain.inc", "C[step->places[q]] += a", "C[step->places[q]] = a"
+    ),
     Mutant("C.ADD.CENTRE", K, "isnan(size) ? size : most", "isnan(size) ? 0.0 : most"),
     Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[k]] : 0.0", "0.0"),
 )

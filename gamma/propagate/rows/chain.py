@@ -27,6 +27,8 @@ Indices = npt.NDArray[np.int64]
 
 # Scratch memory of a block of rows on their way down: a share of the second-level cache.
 _SCRATCH_BYTES = 256 << 10
+# A product with one entry costs what some of a dense one do; small weights are not worth a look.
+_SPARSE, _SPARSE_FROM = 1 / 12, 1 << 14
 
 
 def tiled(op: Gemm, dtype: np.dtype[Any]) -> bool:
@@ -87,15 +89,20 @@ class DenseChain:
         if index == 0:
             chain.pay(0, node.size, tables.radius(0), None)
         elif node.op.dense is not None:
-            if not tiled(node.op.dense, tables.how.dtype):
+            sparse = self._sparse(index)
+            if sparse is None and not tiled(node.op.dense, tables.how.dtype):
                 return False
             charge = None if tables.carried(index) else tables.charge(index)
-            weight, width = self._padded(index)
+            rows, _ = tables.kept(index)
+            count = len(node.op.dense.weight) if rows is None else len(rows)
             if charge is None:
-                chain.pay(index, len(weight), None, None)
+                chain.pay(index, count, None, None)
             else:
-                chain.pay(index, len(weight), charge.weight, charge.loss)
-            chain.product(index, weight, width)
+                chain.pay(index, count, charge.weight, charge.loss)
+            if sparse is None:
+                chain.product(index, *self._padded(index))
+            else:
+                chain.sparse(index, sparse)
         elif node.op.keeps_order:  # a change of shape: nothing moves, nothing is charged
             chain.pay(index, node.size, None, None)
         else:
@@ -104,6 +111,15 @@ class DenseChain:
             low, high, below, above = table.parts
             chain.relax(index, low.shape[1], (low, high), (below, above), table.loss)
         return True
+
+    def _sparse(self, index: int) -> kernels.Sparse | None:
+        """`Tables.weight` by what is not 0 in it, where that is little."""
+        tables, op = self.tables, self.tables.network.nodes[index].op.dense
+        if op is None or not tuning.enabled("sparse_weights"):
+            return None
+        dtype = tables.how.dtype
+        whole = op.cached(f"sparse.{dtype.char}", lambda: nonzeros(op, dtype))
+        return None if whole is None else part_of(whole, *tables.kept(index))
 
     def _padded(self, index: int) -> tuple[Array, int]:
         """`Tables.weight` with rows padded to whole 64 bytes, and its width without them."""
@@ -120,3 +136,32 @@ class DenseChain:
             columns = np.concatenate((columns, np.zeros(spare, columns.dtype)))
             weight = cast_weight(op, op.weight, "weight", dtype, False)
         return chosen(weight, rows, columns), width
+
+
+def nonzeros(op: Gemm, dtype: np.dtype[Any]) -> kernels.Sparse | None:
+    """The weight by what is not 0 in it; None where that is more than a share, or it is small."""
+    weight = op.weight
+    if weight.size < _SPARSE_FROM or np.count_nonzero(weight) > _SPARSE * weight.size:
+        return None
+    rows, places = np.nonzero(weight)
+    starts = np.searchsorted(rows, np.arange(len(weight) + 1)).astype(np.int64)
+    values = np.ascontiguousarray(weight[rows, places], dtype)
+    return kernels.Sparse(starts, places.astype(np.int32), values, int(weight.shape[1]))
+
+
+def part_of(whole: kernels.Sparse, rows: Indices | None, columns: Indices | None) -> kernels.Sparse:
+    """The entries of a matrix at ``rows`` and ``columns`` (None: all)."""
+    starts, places, values, width = whole
+    if rows is not None:
+        counts = np.diff(starts)[rows]
+        ends = np.cumsum(counts)
+        # Entry e of row k lies at starts[row] + (e - the entries before row k).
+        taken = np.arange(int(counts.sum())) + np.repeat(starts[rows] - ends + counts, counts)
+        starts, places, values = np.append(0, ends), places[taken], values[taken]
+    if columns is not None:
+        where = np.full(width, -1, np.int32)
+        where[columns] = np.arange(len(columns))
+        kept = where[places] >= 0
+        starts = np.append(0, np.cumsum(kept))[starts]
+        places, values, width = where[places[kept]], values[kept], len(columns)
+    return kernels.Sparse(starts, places, values, width)

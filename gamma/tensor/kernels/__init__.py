@@ -63,6 +63,7 @@ from gamma.tensor.kernels.interval import sum_interval as sum_interval
 from gamma.tensor.kernels.rows import Chain as Chain
 from gamma.tensor.kernels.rows import DenseLayer as DenseLayer
 from gamma.tensor.kernels.rows import DenseNetwork as DenseNetwork
+from gamma.tensor.kernels.rows import Sparse as Sparse
 from gamma.tensor.kernels.rows import abs_dot_rows as abs_dot_rows
 from gamma.tensor.kernels.rows import ascend as ascend
 from gamma.tensor.kernels.rows import chain as chain

@@ -209,6 +209,19 @@ def relu_tables(
     return slopes, constants, loss
 
 
+class Sparse(NamedTuple):
+    """The entries of a matrix f (n, width) that are not 0, row by row.
+
+    Attributes:
+        starts: int64 (n + 1,): where each row begins. places: int32, their columns. values: f.
+    """
+
+    starts: Int64
+    places: npt.NDArray[np.int32]
+    values: Array
+    width: int
+
+
 class Chain(Protocol):
     """Steps of a backward walk over dense layers, run in one call; it keeps the tables alive.
 
@@ -228,6 +241,9 @@ class Chain(Protocol):
 
         A row of it must be whole 64 bytes: `padded`. Call it after `relax` or `pay`.
         """
+
+    def sparse(self, index: int, weight: Sparse) -> None:
+        """`product` with a weight of mostly zeros."""
 
     def run(self, last: int, rows: Array, d: Float64, box: Int64, block_bytes: int) -> None:
         """Take rows (N, n) through steps last..0, in place; d float64 (N,) gets the result.

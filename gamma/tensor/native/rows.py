@@ -241,8 +241,23 @@ class Chain:
         self._alive[index] += (memory, weight)
         self._widest = max(self._widest, columns)
 
+    def sparse(self, index: int, weight: Any) -> None:
+        step, (starts, places, values, width) = self._steps[index], weight
+        count = len(values)
+        inside = count == 0 or (places.min() >= 0 and places.max() < width)
+        ordered = starts[0] == 0 and starts[-1] == count and (np.diff(starts) >= 0).all()
+        if values.dtype != self._dtype or not (inside and ordered):
+            raise UsageError(f"step: found a sparse weight that is none of width {width}")
+        memory = pointer(starts, step.n + 1), pointer(places, count), pointer(values, count)
+        step.starts, step.places, step.weight = memory
+        step.width = width
+        step.columns = -(-width * values.itemsize // 64) * 64 // values.itemsize
+        self._alive[index] += (memory, weight)
+        self._widest = max(self._widest, step.columns)
+
     def _clear(self, index: int, n: int) -> Any:
         step = self._steps[index]
+        step.starts = step.places = ffi.NULL
         step.n, step.width, step.columns = n, 0, 0
         step.lower_slope = step.upper_slope = step.weight = ffi.NULL
         step.lower_const = step.upper_const = step.pay = step.loss = ffi.NULL
