@@ -18,7 +18,7 @@
 #define DV_ONE _mm256_set1_pd
 #define DV_FMA D_FMA
 #define DV_ABS D_ABS
-#define PIXELS 3
+#define PIXELS 2
 #define D_OF S_WIDEN
 #define F_ABS(x) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)
 #define POSITIONS 2

@@ -3,6 +3,7 @@ through the sums between them: one call of the C library each."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from gamma.ops.linear import Add
 
 Float64 = npt.NDArray[np.float64]
-# A panel of fewer output channels is mostly zeros, which only pays where calls cost most.
-_LEAST_CHANNELS, _SMALL = 4, 1 << 16
+# A panel may be padded with zeros to so many times its channels; more of them pay only where the
+# whole work is so few operations that two products would cost more in calls.
+_PADDED, _FEW_OPERATIONS = 1.25, 5e6
 # Operations of the boxes of one call: a few milliseconds.
 _CALL_OPERATIONS = 5e7
 
@@ -32,13 +34,14 @@ class _Step(NamedTuple):
 
     Attributes:
         weight: kept here so that memory which runs short finds it. kernel: with that weight.
-        shape: of the output. boxes: of one call.
+        shape: of the output. boxes: of one call. most: boxes from which on two products are faster.
     """
 
     weight: Float64
     kernel: kernels.Convolution
     shape: tuple[int, ...]
     boxes: int
+    most: float
 
 
 def fused(op: Conv, x: NodeBounds) -> NodeBounds | None:
@@ -47,9 +50,10 @@ def fused(op: Conv, x: NodeBounds) -> NodeBounds | None:
         return None
     inputs = x.lower.shape[1:]
     step: _Step | None = op.cached(f"image.{inputs}", lambda: _prepared(op, inputs))
-    if step is None:
+    batch = len(x.lower)
+    if step is None or batch > step.most:
         return None
-    centre, radius, batch = np.ascontiguousarray(x.centre), x.radius, len(x.lower)
+    centre, radius = np.ascontiguousarray(x.centre), x.radius
     out = np.empty((5, batch, *step.shape))
 
     def run(first: int) -> int:
@@ -78,8 +82,10 @@ def _prepared(op: Conv, shape: tuple[int, ...]) -> _Step | None:
     window, found = op.window(shape), op.shape(shape)
     groups, out = op.group, op.weight.shape[0] // op.group
     panels, (height, width) = -(-out // kernels.PANEL), window.positions
-    work = groups * panels * kernels.PANEL * height * width * op.terms
-    if op.inexact or (out < _LEAST_CHANNELS and work > _SMALL):
+    operations = 4 * groups * panels * kernels.PANEL * height * width * op.terms
+    filled = panels * kernels.PANEL <= _PADDED * out
+    most = math.inf if filled else _FEW_OPERATIONS // operations
+    if op.inexact or most < 1:
         return None
     weight, offset = _panels(op.weight, groups, window.kernel), op.offset()
     spans = (*window.kernel, *window.strides, *window.dilations)
@@ -94,8 +100,8 @@ def _prepared(op: Conv, shape: tuple[int, ...]) -> _Step | None:
             (groups, out, *window.positions),
         ),
     )
-    boxes = max(1, int(_CALL_OPERATIONS // (4 * work)))
-    return None if kernel is None else _Step(weight, kernel, found, boxes)
+    boxes = max(1, int(_CALL_OPERATIONS // operations))
+    return None if kernel is None else _Step(weight, kernel, found, boxes, most)
 
 
 def _panels(weight: npt.NDArray[np.floating], groups: int, kernel: tuple[int, int]) -> Float64:
