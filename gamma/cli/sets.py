@@ -102,10 +102,9 @@ def around(
     """
     units = units or Units()
     center = exact_fractions(x)
-    still = [False] * len(center) if moves is None else (~moves).ravel().tolist()
-    reach = [Fraction(0) if fixed else epsilon for fixed in still]
-    lower = [v - r for v, r in zip(center, reach, strict=True)]
-    upper = [v + r for v, r in zip(center, reach, strict=True)]
+    lower, upper = (list(exact_fractions(x, step)) for step in (-epsilon, epsilon))
+    for index in () if moves is None else np.flatnonzero(~moves).tolist():
+        lower[index] = upper[index] = center[index]
     if clip is not None:
         low, high = clip
         if low > high:

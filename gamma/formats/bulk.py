@@ -9,27 +9,23 @@ readers of the two versions.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise, repeat
-from typing import Any, TypeVar
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.network.columns import fractions
+
 Int64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-Made = TypeVar("Made")
 
 RUN = 50_000  # commands read at once
 SHORTEST = 16  # commands for which arrays pay
-# Decimals whose digits without the point fit into 63 bits.
-NUMBER = (
-    r"[+-]?+(?:0?\.[0-9]{1,18}|(?=[0-9.]{2,19}(?![0-9.]))[0-9]++\.[0-9]*+|[0-9]{1,18})"
-    r"(?![0-9.eE])"
-)
+# Decimals whose digits without the point fit into 63 bits, if a space or a ')' follows.
+NUMBER = r"[+-]?+(?:0?\.[0-9]{1,18}|(?=[0-9.]{2,19}(?![0-9.]))[0-9]++\.[0-9]*+|[0-9]{1,18})"
 INDEX = r"(?:0|[1-9][0-9]{0,8})"
 COMPARISON = rf"\([<>]= (?:[XY]_{INDEX} {NUMBER}|Y_{INDEX} Y_{INDEX})\)"
 CONJUNCTION = rf"\(and\s*+(?:{COMPARISON}\s*+)++\)"
@@ -92,15 +88,15 @@ class Bounds:
 
     def doubtful(self) -> set[int]:
         """Variables whose stated ends are not surely apart, lower below upper, in float64."""
-        variables, at = np.unique(self.variable, return_inverse=True)
         nearest = self.numerator / self.denominator  # to within 3 of 2^-53
-        low, high = np.full(len(variables), -np.inf), np.full(len(variables), np.inf)
-        np.maximum.at(low, at[~self.upper], nearest[~self.upper])
-        np.minimum.at(high, at[self.upper], nearest[self.upper])
-        both = np.isfinite(low) & np.isfinite(high)
-        variables, low, high = variables[both], low[both], high[both]
+        count = int(self.variable.max(initial=-1)) + 1
+        low, high = np.full(count, -np.inf), np.full(count, np.inf)
+        np.maximum.at(low, self.variable[~self.upper], nearest[~self.upper])
+        np.minimum.at(high, self.variable[self.upper], nearest[self.upper])
+        both = np.flatnonzero(np.isfinite(low) & np.isfinite(high))
+        low, high = low[both], high[both]
         apart = high - low > (abs(high) + abs(low)) * 2.0**-50
-        return set(variables[~apart].tolist())
+        return set(both[~apart].tolist())
 
     def place(self, variable: int, value: Fraction, upper: bool) -> int:
         """Where this bound is stated last, -1 if nowhere."""
@@ -109,20 +105,6 @@ class Bounds:
             return -1
         same &= (self.numerator == value.numerator) & (self.denominator == value.denominator)
         return int(self.at[same].max(initial=-1))
-
-
-def fractions(numerators: Int64, denominators: Int64) -> list[Fraction]:
-    """Fractions of coprime numbers, without the greatest common divisor that Fraction computes."""
-    columns = {"_numerator": numerators.tolist(), "_denominator": denominators.tolist()}
-    return made(Fraction, columns)
-
-
-def made(kind: type[Made], columns: dict[str, list[Any]]) -> list[Made]:
-    """Objects with slots from one list of values for each; nothing is checked."""
-    objects: list[Made] = list(map(object.__new__, repeat(kind, len(next(iter(columns.values()))))))
-    for name, values in columns.items():
-        deque(map(getattr(kind, name).__set__, objects, values), 0)
-    return objects
 
 
 def runs(pattern: re.Pattern[str], text: str, start: int) -> Iterator[tuple[str, int]]:

@@ -9,6 +9,7 @@ from gamma.errors import GammaError, PropertyError, UnsupportedError
 from gamma.formats.bulk import Bounds
 from gamma.formats.formula import MINUS_ONE, Atom, Bound, Fail, Formula, Logic
 from gamma.formats.linear import ONE, ZERO
+from gamma.network.columns import made
 from gamma.network.property import Conjunction, LinearConstraint, Region
 
 MAX_REGION_ENTRIES = 4_000_000
@@ -200,7 +201,8 @@ def _regions(
         if len(unsafe) > 1:
             unsafe = tuple(dict.fromkeys(unsafe))
         if unsafe:
-            regions.append(Region(lower, upper, unsafe))
+            # Its ends were compared above and in `_check_common`: not a third time.
+            regions += made(Region, {"lower": [lower], "upper": [upper], "unsafe": [unsafe]})
     return tuple(regions)
 
 

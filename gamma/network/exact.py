@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
 
-from gamma.tensor.rounding import next_down, next_up
+from gamma.network.columns import Int64, fractions
+from gamma.tensor.rounding import down, next_down, next_up, two_product, up
 
 Float64 = npt.NDArray[np.float64]
+ZERO = Fraction(0)
+TOP, BOTTOM = attrgetter("_numerator"), attrgetter("_denominator")
 
 
 def enclose(value: Fraction) -> tuple[float, float]:
@@ -36,20 +39,55 @@ def enclose(value: Fraction) -> tuple[float, float]:
 
 
 def enclose_rows(rows: Sequence[Sequence[Fraction]], width: int) -> tuple[Float64, Float64]:
-    """``enclose`` for a table: two float64 arrays (rows, width). Repeated objects cost once."""
-    known: dict[int, tuple[float, float]] = {}
-    below = np.empty((len(rows), width))
-    above = np.empty((len(rows), width))
-    for index, row in enumerate(rows):
-        for value in row:
-            if id(value) not in known:
-                known[id(value)] = enclose(value)
-        below[index] = [known[id(value)][0] for value in row]
-        above[index] = [known[id(value)][1] for value in row]
-    return below, above
+    """``enclose`` for a table: two float64 arrays (rows, width)."""
+    values = [value for row in rows for value in row]
+    try:
+        top, bottom = (np.array(list(map(part, values)), np.float64) for part in (TOP, BOTTOM))
+    except OverflowError:
+        top, bottom = np.full((2, len(values)), np.inf)
+    # Whole numbers below 2^53 are exact, and what their quotient lost has a sign that is exact.
+    fit = (abs(top) < 2**53) & (bottom < 2**53)
+    top, bottom = np.where(fit, top, 0), np.where(fit, bottom, 1)
+    nearest = top / bottom
+    product, lost = two_product(nearest, bottom)
+    rest = top - product
+    below, above = nearest.copy(), nearest
+    below[rest < lost] = down(nearest[rest < lost])
+    above[rest > lost] = up(nearest[rest > lost])
+    for index in np.flatnonzero(~fit).tolist():
+        below[index], above[index] = enclose(values[index])
+    return below.reshape(len(rows), width), above.reshape(len(rows), width)
 
 
-def exact_fractions(values: npt.ArrayLike) -> tuple[Fraction, ...]:
-    """Every entry of a finite float array, flattened row-major, as the fraction it is."""
-    flat: Iterable[Any] = np.asarray(values, dtype=np.float64).ravel().tolist()
-    return tuple(Fraction(value) for value in flat)
+def exact_fractions(values: npt.ArrayLike, step: Fraction = ZERO) -> tuple[Fraction, ...]:
+    """Every entry of a finite float array, flattened row-major, as the fraction it is, plus step.
+
+    Equal ones may be one object.
+    """
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    top, bottom, fit = _ratios(flat)
+    p, q = step.as_integer_ratio()
+    near = max(abs(p), q) < 2**62
+    p, q = (p, q) if near else (0, 1)
+    # In float64, whose rounding the distance to 2^63 covers.
+    size = np.maximum(abs(top) * float(q) + bottom * float(abs(p)), bottom * float(q))
+    fit &= near & (size < 2.0**62)
+    top, bottom = np.where(fit, top, 0), np.where(fit, bottom, 1)
+    top, bottom = top * q + bottom * p, bottom * q
+    divisor = np.gcd(top, bottom)
+    found = fractions(top // divisor, bottom // divisor)
+    for index in np.flatnonzero(~fit).tolist():
+        found[index] = Fraction(float(flat[index])) + step
+    return tuple(found)
+
+
+def _ratios(values: Float64) -> tuple[Int64, Int64, npt.NDArray[np.bool_]]:
+    """Numerators and denominators, coprime, of float64 numbers, and where 63 bits hold both."""
+    fit = abs(values) < 2.0**53
+    mantissa, exponent = np.frexp(np.where(fit, values, 0))
+    top = np.ldexp(mantissa, 53).astype(np.int64)
+    lowest = np.frexp((top & -top).astype(np.float64))[1] - 1  # the lowest bit that is set
+    places = 53 - exponent  # values are top / 2^places
+    excess = np.where(top == 0, places, np.minimum(lowest, places))
+    places = (places - excess).astype(np.int64)
+    return top >> excess, 1 << np.minimum(places, 62), fit & (places <= 62)

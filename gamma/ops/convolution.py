@@ -26,6 +26,9 @@ _BLOCK_BYTES = 1 << 20
 SUM_LENGTH = 32
 # With fewer channels most of a vector of them would be empty.
 GATHER_FROM = 4
+# With as many groups, of few channels or pixels, a call for each takes longer than its sums.
+MANY_GROUPS = 16
+FEW_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,9 @@ def spread(
     groups, out, _ = weight.shape
     (kh, kw), (height, width) = window.kernel, window.image
     shape = (len(rows), height, width, groups * channels)
+    small = channels < GATHER_FROM or math.prod(rows.shape[:3]) < FEW_PIXELS
+    if groups >= MANY_GROUPS and out <= SUM_LENGTH and small:
+        return _spread_groups(rows, weight[:, :, : kh * kw * channels], window, channels)
     spans = (*window.kernel, *window.strides, *window.dilations)
     scatter = kernels.Scatter(spans, window.pads[0], window.pads[1], channels, SUM_LENGTH)
     if channels >= GATHER_FROM and tuning.enabled("gathered_adjoint") and kernels.isa != "numpy":
@@ -163,6 +169,28 @@ def _spread(rows: Array, weight: Array, window: Window, channels: int) -> Array:
             window.dilations,
         )
     return image
+
+
+def _spread_groups(rows: Array, weight: Array, window: Window, channels: int) -> Array:
+    """`spread` of all groups, each of at most ``SUM_LENGTH`` channels, at once."""
+    n, h, w, _ = rows.shape
+    groups, out, depth = weight.shape
+    images = pool.zeros((n, *window.image, groups * channels), rows.dtype)
+    block = max(1, _BLOCK_BYTES // (groups * depth * h * w * rows.itemsize))
+    for start in range(0, n, block):
+        part = rows[start : start + block]
+        columns = np.matmul(part.reshape(len(part), h, w, groups, 1, out), weight)
+        split = columns.reshape(len(part), h, w, groups, *window.kernel, channels)
+        last = np.ascontiguousarray(split.transpose(0, 1, 2, 4, 5, 3, 6))
+        kernels.fold_last(
+            last.reshape(len(part), h, w, *window.kernel, groups * channels),
+            images[start : start + block],
+            window.kernel,
+            window.strides,
+            window.pads[:2],
+            window.dilations,
+        )
+    return images
 
 
 def channels_last(x: Array, image: tuple[int, int]) -> Array:

@@ -110,3 +110,24 @@ def _together(*arrays: Float64) -> tuple[Float64, ...]:
     if all(array.shape == arrays[0].shape for array in arrays):
         return arrays
     return tuple(np.array(array, order="C") for array in np.broadcast_arrays(*arrays))
+
+
+def two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:
+    """a + b exactly, as a rounded sum and what it lost."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def two_product(a: Float64, b: Float64) -> tuple[Float64, Float64]:
+    """a · b exactly, as a rounded product and what it lost (no factor near the range's ends)."""
+    product = a * b
+    (p, q), (r, s) = _halves(a), _halves(b)
+    return product, q * s - (((product - p * r) - q * r) - p * s)
+
+
+def _halves(a: Float64) -> tuple[Float64, Float64]:
+    """Two numbers of 26 bits with the sum a (Veltkamp)."""
+    large = a * (2.0**27 + 1)
+    high = large - (large - a)
+    return high, a - high

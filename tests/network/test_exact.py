@@ -6,6 +6,7 @@ import math
 import sys
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,3 +49,50 @@ def test_rows_and_back():
     below, above = enclose_rows(rows, 4)
     assert below[0].tolist() == above[0].tolist() == [0.1, 0.0, 3.0, 1e-300]
     assert below[1, 0] < 1 / F(3) < above[1, 0]
+
+
+@given(st.lists(st.fractions() | st.floats(-1e300, 1e300).map(F) | st.integers().map(F)))
+def test_a_table_is_what_its_values_are(values):
+    below, above = enclose_rows([values], len(values))
+    assert list(zip(below[0].tolist(), above[0].tolist(), strict=True)) == list(
+        map(enclose, values)
+    )
+
+
+@given(st.integers(-(2**53), 2**53), st.integers(1, 2**53), st.integers(-1, 1))
+def test_a_quotient_within_a_hair_of_a_float(top, bottom, step):
+    near = F(top, bottom)
+    values = [near, F(float(near)) + F(step, 2**60), F(top + step, bottom)]
+    below, above = enclose_rows([values], 3)
+    assert list(zip(below[0].tolist(), above[0].tolist(), strict=True)) == list(
+        map(enclose, values)
+    )
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False) | st.floats(
+    width=32, min_value=-9, max_value=9
+)
+STEPS = st.fractions() | st.sampled_from(
+    [F(0), F(3, 100), F(-8, 255), F(1, 3**40), F(2**70), F(10**400)]
+)
+
+
+@given(st.lists(FINITE), STEPS)
+def test_floats_and_a_step_as_fractions(values, step):
+    found = exact_fractions(values, step)
+    expected = [F(value) + step for value in values]
+    ratios = [(value.numerator, value.denominator) for value in found]
+    assert ratios == [(value.numerator, value.denominator) for value in expected]
+
+
+def test_values_that_repeat_are_one_object():
+    values = np.tile([0.25, 0.5, -0.1], 700)
+    found = exact_fractions(values, F(1, 3))
+    assert list(found) == [F(value) + F(1, 3) for value in values.tolist()]
+    assert len({id(value) for value in found}) == 3
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_no_fraction_of_what_is_not_finite(value):
+    with pytest.raises((OverflowError, ValueError)):
+        exact_fractions([0.5, value])

@@ -12,6 +12,7 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Float64, Value
 from gamma.ops.execution import LOST, UNIT, Execution
+from gamma.tensor.rounding import two_product, two_sum
 
 _EPSILON = float(np.float32(1e-5))
 
@@ -69,18 +70,18 @@ def scales_and_shifts(
     """
     parts = g, b, m, v = tuple(w.astype(np.float64) for w in (gain, bias, mean, variance))
     with np.errstate(all="ignore"):
-        high, low = _two_sum(v, np.full_like(v, epsilon))
+        high, low = two_sum(v, np.full_like(v, epsilon))
         root = np.sqrt(high)
-        square, rest = _two_product(root, root)
+        square, rest = two_product(root, root)
         correction = ((high - square) - rest + low) / (2 * root)
         inverse = 1 / root
-        one, rest = _two_product(inverse, root)
+        one, rest = two_product(inverse, root)
         tail = inverse * (((1 - one) - rest) - inverse * correction)
-        product, rest = _two_product(g, inverse)
-        scale, scale_low = _two_sum(product, rest + g * tail)
-        product, rest = _two_product(m, scale)
-        total, lost = _two_sum(b, -product)
-        shift, shift_low = _two_sum(total, lost - (rest + m * scale_low))
+        product, rest = two_product(g, inverse)
+        scale, scale_low = two_sum(product, rest + g * tail)
+        product, rest = two_product(m, scale)
+        total, lost = two_sum(b, -product)
+        shift, shift_low = two_sum(total, lost - (rest + m * scale_low))
         # Each step loses a few units of 2^-106 of what it works on.
         scale_error = (abs(scale_low) + _PAIR * abs(scale)) * (1 + 2.0**-50)
         size = abs(b) + abs(m * scale)
@@ -97,27 +98,6 @@ def scales_and_shifts(
 
 # Bounds the relative error of the pairs above: a few dozen units of 2^-106, charged with 2^10.
 _PAIR = 2.0**-96
-
-
-def _two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:
-    """a + b exactly, as a rounded sum and what it lost."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
-
-
-def _two_product(a: Float64, b: Float64) -> tuple[Float64, Float64]:
-    """a · b exactly, as a rounded product and what it lost (no factor near the range's ends)."""
-    product = a * b
-    (p, q), (r, s) = _halves(a), _halves(b)
-    return product, q * s - (((product - p * r) - q * r) - p * s)
-
-
-def _halves(a: Float64) -> tuple[Float64, Float64]:
-    """Two numbers of 26 bits with the sum a (Veltkamp)."""
-    large = a * (2.0**27 + 1)
-    high = large - (large - a)
-    return high, a - high
 
 
 def scale_and_shift(
