@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import chain, islice
 from operator import attrgetter
 
 import numpy as np
@@ -15,7 +16,8 @@ from gamma.tensor.rounding import down, next_down, next_up, two_product, up
 
 Float64 = npt.NDArray[np.float64]
 ZERO = Fraction(0)
-TOP, BOTTOM = attrgetter("_numerator"), attrgetter("_denominator")
+TOP, BOTTOM = attrgetter("numerator"), attrgetter("denominator")
+CHUNK = 1 << 16  # numbers whose columns exist at once
 
 
 def enclose(value: Fraction) -> tuple[float, float]:
@@ -38,9 +40,18 @@ def enclose(value: Fraction) -> tuple[float, float]:
     return nearest, next_up(nearest)
 
 
-def enclose_rows(rows: Sequence[Sequence[Fraction]], width: int) -> tuple[Float64, Float64]:
+def enclose_rows(rows: Sequence[Sequence[Fraction | int]], width: int) -> tuple[Float64, Float64]:
     """``enclose`` for a table: two float64 arrays (rows, width)."""
-    values = [value for row in rows for value in row]
+    below, above = np.empty((2, len(rows) * width))
+    values = chain.from_iterable(rows)
+    for start in range(0, len(below), CHUNK):
+        part = slice(start, start + CHUNK)
+        below[part], above[part] = _enclosed(list(islice(values, CHUNK)))
+    return below.reshape(len(rows), width), above.reshape(len(rows), width)
+
+
+def _enclosed(values: list[Fraction | int]) -> tuple[Float64, Float64]:
+    """``enclose`` of every value, as two columns."""
     try:
         top, bottom = (np.array(list(map(part, values)), np.float64) for part in (TOP, BOTTOM))
     except OverflowError:
@@ -51,12 +62,11 @@ def enclose_rows(rows: Sequence[Sequence[Fraction]], width: int) -> tuple[Float6
     nearest = top / bottom
     product, lost = two_product(nearest, bottom)
     rest = top - product
-    below, above = nearest.copy(), nearest
-    below[rest < lost] = down(nearest[rest < lost])
-    above[rest > lost] = up(nearest[rest > lost])
+    below = np.where(rest < lost, down(nearest), nearest)
+    above = np.where(rest > lost, up(nearest), nearest)
     for index in np.flatnonzero(~fit).tolist():
-        below[index], above[index] = enclose(values[index])
-    return below.reshape(len(rows), width), above.reshape(len(rows), width)
+        below[index], above[index] = enclose(Fraction(values[index]))
+    return below, above
 
 
 def exact_fractions(values: npt.ArrayLike, step: Fraction = ZERO) -> tuple[Fraction, ...]:
@@ -65,7 +75,13 @@ def exact_fractions(values: npt.ArrayLike, step: Fraction = ZERO) -> tuple[Fract
     Equal ones may be one object.
     """
     flat = np.asarray(values, dtype=np.float64).ravel()
-    top, bottom, fit = _ratios(flat)
+    parts = (flat[start : start + CHUNK] for start in range(0, len(flat), CHUNK))
+    return tuple(chain.from_iterable(_moved(part, step) for part in parts))
+
+
+def _moved(values: Float64, step: Fraction) -> list[Fraction]:
+    """The values plus step."""
+    top, bottom, fit = _ratios(values)
     p, q = step.as_integer_ratio()
     near = max(abs(p), q) < 2**62
     p, q = (p, q) if near else (0, 1)
@@ -77,8 +93,8 @@ def exact_fractions(values: npt.ArrayLike, step: Fraction = ZERO) -> tuple[Fract
     divisor = np.gcd(top, bottom)
     found = fractions(top // divisor, bottom // divisor)
     for index in np.flatnonzero(~fit).tolist():
-        found[index] = Fraction(float(flat[index])) + step
-    return tuple(found)
+        found[index] = Fraction(float(values[index])) + step
+    return found
 
 
 def _ratios(values: Float64) -> tuple[Int64, Int64, npt.NDArray[np.bool_]]:

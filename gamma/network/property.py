@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from numbers import Rational
-from operator import gt, mul
+from operator import attrgetter, gt, mul
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import PropertyError, UsageError
-from gamma.network.exact import BOTTOM, TOP, ZERO, enclose_rows, exact_fractions
+from gamma.network.exact import ZERO, enclose_rows, exact_fractions
 from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_integer
 from gamma.tensor.rounding import fraction_up, to_down, to_up
@@ -31,6 +31,7 @@ F = TypeVar("F", bound=np.floating[Any])
 Terms = tuple[tuple[int, Fraction], ...]
 Labels = list[int] | tuple[int, ...] | npt.NDArray[np.integer[Any]]
 ONE = Fraction(1)
+TOP, BOTTOM = attrgetter("_numerator"), attrgetter("_denominator")  # of Fractions, soon
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import resource
 import signal
@@ -35,7 +36,7 @@ TIMEOUT = 3  # given to commands
 KILLED_AFTER = 60  # of the processor
 BLOCKED_AFTER = 600  # of the clock
 MOST_BYTES = 1_500_000_000
-NEURON_BYTES = 64  # of a network that is bounded: bounds, rows of it, its report
+NEURON_BYTES = 64  # of a network that is bounded, inputs too: bounds, rows of it, its report
 BASE_BYTES = 400 << 20  # the interpreter, its libraries, a small network
 ADDRESS_SPACE = 6 << 30  # saves the machine where a promise is broken
 
@@ -171,7 +172,7 @@ def _expanded(command: list[str]) -> tuple[list[str], int]:
     known = json.loads(out.getvalue())
     np.save(point, np.zeros(known["input_shape"], np.float32))
     asked = ["bounds", command[1], "--input", str(point), "--epsilon", "0.5", *command[2:]]
-    return asked, known["neurons"]
+    return asked, known["neurons"] + math.prod(known["input_shape"])
 
 
 def _status(field: str) -> int:

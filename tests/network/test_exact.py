@@ -85,6 +85,17 @@ def test_floats_and_a_step_as_fractions(values, step):
     assert ratios == [(value.numerator, value.denominator) for value in expected]
 
 
+def test_whole_numbers_and_more_values_than_are_taken_at_once(monkeypatch):
+    monkeypatch.setattr("gamma.network.exact.CHUNK", 3)
+    rows = [[3, F(1, 3), -(10**400), F(0)], [F(2**60 + 1), 2, F(-1, 3), 7]]
+    below, above = enclose_rows(rows, 4)
+    for k, row in enumerate(rows):
+        ends = list(zip(below[k].tolist(), above[k].tolist(), strict=True))
+        assert ends == [enclose(F(value)) for value in row]
+    values = [0.1, -0.0, 1e300, 5.0]
+    assert exact_fractions(values, F(1, 3)) == tuple(F(value) + F(1, 3) for value in values)
+
+
 def test_values_that_repeat_are_one_object():
     values = np.tile([0.25, 0.5, -0.1], 700)
     found = exact_fractions(values, F(1, 3))
