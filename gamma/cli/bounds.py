@@ -15,6 +15,7 @@ import numpy as np
 from gamma.cli import picture
 from gamma.cli.combinations import check_axis, check_combination, streaming
 from gamma.cli.inputs import network_and_question
+from gamma.cli.options import in_options
 from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver, write_bytes
 from gamma.errors import ResourceError
 from gamma.runtime.interrupts import patient
@@ -60,7 +61,8 @@ def _deliver(args: argparse.Namespace, form: str, layers: Layers | None, npz: Pa
         raise ResourceError(f"the time limit of {args.timeout:g} s was reached before the bounds")
     seconds = {"load": asked.seconds, **result.seconds, "total": time.perf_counter() - start}
     limit = args.timeout if args.timeout is not None else result.limit
-    result = replace(result, limit=limit, seconds=seconds)
+    notes = tuple(map(in_options, result.notes))
+    result = replace(result, limit=limit, seconds=seconds, notes=notes)
     if npz.name:
         write_bytes(npz, _npz(result, layers))
     made = _json(result, layers) if form == "json" else text(result, layers, args.explain)

@@ -23,10 +23,11 @@ from gamma.verification.choices import limit_of
 
 
 def load_network(args: argparse.Namespace) -> Network:
-    """Read MODEL with the reading options that were given."""
+    """Read MODEL with the reading options that were given; its notes name options."""
+    from gamma.cli.options import in_options
     from gamma.formats import load
 
-    return load(
+    net = load(
         args.model,
         activation=args.activation,
         input_shape=args.input_shape,
@@ -34,6 +35,7 @@ def load_network(args: argparse.Namespace) -> Network:
         gzip_ratio=args.gzip_ratio,
         ranking=getattr(args, "label", None) is not None or None,
     )
+    return replace(net, notes=tuple(map(in_options, net.notes))) if net.notes else net
 
 
 def time_left(args: argparse.Namespace, start: float) -> float | None:

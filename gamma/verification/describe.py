@@ -70,9 +70,12 @@ def describe_safe(constraint: LinearConstraint) -> str:
 def _decimal(value: Fraction) -> str:
     """Six digits, also of numbers beyond float64."""
     try:
-        return f"{float(value):.6g}"
+        near = float(value)
     except OverflowError:
         return "a huge number" if value > 0 else "a hugely negative number"
+    if value and not near:
+        return "a tiny number" if value > 0 else "a tiny negative number"
+    return f"{near:.6g}"
 
 
 def _sum(terms: list[tuple[str, Fraction]]) -> str:

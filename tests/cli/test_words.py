@@ -14,6 +14,7 @@ from gamma.cli.main import main
 from gamma.cli.options import build_parser, in_options
 from gamma.cli.values import exact, radius
 from gamma.formats import save
+from tests.formats.onnx_models import model
 from tests.verify.known import ramp
 
 GOOD = {
@@ -66,6 +67,22 @@ def test_options_take_fractions() -> None:
 )  # fmt: skip
 def test_messages_name_options(python: str, options: str) -> None:
     assert in_options(python) == options
+
+
+@pytest.mark.parametrize("command", ["inspect", "bounds", "verify"])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_notes_name_options(
+    command: str, form: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Errors did, and the notes of verify: those of inspect and bounds spoke of Python."""
+    path = tmp_path / "batch.onnx"
+    path.write_bytes(model([("Relu", ["x"], ["y"], {})], (4, 3)).SerializeToString())
+    asked = () if command == "inspect" else ("--input", "zeros", "--epsilon", "0.1")
+    asked += ("--label", "0") if command == "verify" else ()
+    main([command, str(path), *asked, *form])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "fixed at 4" in shown and "--input-shape 1,3 for one row" in shown
+    assert "input_shape=" not in shown
 
 
 @pytest.mark.parametrize(

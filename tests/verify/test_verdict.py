@@ -268,6 +268,9 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_labels_read_like_the_safe_side() -> None:
     assert describe_safe(LinearConstraint(((0, ONE), (3, -ONE)), (), Fraction(0))) == "Y_0 > Y_3"
     assert describe_safe(at_least(2, Fraction(5))) == "Y_2 < 5"
+    tiny = Fraction(1, 10**600)
+    assert describe_safe(at_most(2, -tiny)) == "Y_2 > a tiny negative number"
+    assert describe_safe(at_most(2, 1 / tiny)) == "Y_2 > a huge number"
     assert describe_safe(at_most(2, Fraction(1, 2), strict=True)) == "Y_2 >= 0.5"
     mixed = LinearConstraint(((0, Fraction(2)),), ((1, -ONE),), Fraction(3))
     assert describe_safe(mixed) == "2·Y_0 - X_1 > 3"
