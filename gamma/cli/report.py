@@ -12,6 +12,7 @@ import numpy as np
 from gamma.cli import picture
 from gamma.cli.options import in_options
 from gamma.tensor.rounding import fraction_up
+from gamma.verification.describe import overrun
 from gamma.verification.result import Branched, Counterexample, Margin, Result
 
 ROWS = 14
@@ -211,7 +212,8 @@ def facts(result: Result, verbose: bool = True) -> list[str]:
         lines.append(f"memory     {picture.size(peak)} at the peak")
     if not verbose:
         lines = [line for line in lines if line.startswith(("model ", "guarantee ", "time "))]
-    lines += [f"note       {note}" for note in result.notes]
+    notes = (*result.notes, *overrun(result.seconds, result.limit))
+    lines += [f"note       {note}" for note in notes]
     return lines
 
 

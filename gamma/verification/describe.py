@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property
+
+GRACE = 0.3  # seconds after its limit in which every phase that can be cut short has ended
+PHASES = {
+    "load": "reading the model",
+    "property": "reading the property",
+    "rows": "making its linear questions",
+    "attack": "the search for a witness",
+    "branching": "branch and bound",
+}
 
 
 def model_record(net: Network) -> dict[str, Any]:
@@ -81,3 +91,19 @@ def _decimal(value: Fraction) -> str:
 def _sum(terms: list[tuple[str, Fraction]]) -> str:
     shown = [name if c == 1 else f"{_decimal(c)}·{name}" for name, c in terms[:4]]
     return " + ".join(shown) + (f" + {len(terms) - 4} more" if len(terms) > 4 else "")
+
+
+def overrun(seconds: Mapping[str, float], limit: float | None) -> tuple[str, ...]:
+    """A note where an answer came later than its limit allows: what was not cut short."""
+    total = seconds.get("total", 0.0)
+    if limit is None or total <= limit + GRACE:
+        return ()
+    passed, late = 0.0, []
+    for phase, spent in seconds.items():
+        if phase == "total" or "." in phase:  # the time of a part counts in its whole
+            continue
+        passed += spent
+        if passed > limit and spent > GRACE / 10:
+            late.append(f"{PHASES.get(phase, phase)} ({spent:.2f} s)")
+    what = " and ".join(late) or "the phases"
+    return (f"{total - limit:.1f} s over the limit of {limit:g} s: {what} had to finish",)

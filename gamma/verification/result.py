@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gamma.decimals import below
 from gamma.frames import frame
+from gamma.verification.describe import overrun
 
 if TYPE_CHECKING:
     from gamma.verification.partition import Partition
@@ -237,7 +238,7 @@ class Result:
             "environment": self.environment,
             "blocks": [_row(block) for block in self.blocks],
             "dtype": self.dtype,
-            "notes": list(self.notes),
+            "notes": [*self.notes, *overrun(self.seconds, self.limit)],
             "cosine": None if self.cosine is None else _row(self.cosine),
             "branching": None if self.branched is None else self.branched.to_dict(),
             "phases": [phase.to_dict() for phase in self.phases],
