@@ -148,20 +148,22 @@ def embed(net: Layers, c: Transformer, x: int) -> int:
     return x
 
 
-def block(net: Layers, c: Transformer, i: int, x: int) -> int:
-    """x + attention(norm(x)), then y + feed-forward(norm(y))."""
+def block(net: Layers, c: Transformer, i: int, x: int, last: bool = False) -> int:
+    """x + attention(norm(x)), then y + feed-forward(norm(y)); of the ``last`` position alone."""
     name = f"blk.{i}"
     assert c.rope is not None
     y = net.norm(x, f"{name}.attn_norm", c.epsilon, centred=False)
-    q = net.heads(net.dense(y, f"{name}.attn_q"), c.heads)
+    first = net.width(x)[0] - 1 if last else 0
+    q = net.heads(net.dense(net.last(y) if last else y, f"{name}.attn_q"), c.heads)
     k = net.heads(net.dense(y, f"{name}.attn_k"), c.kv_heads)
     v = net.heads(net.dense(y, f"{name}.attn_v"), c.kv_heads)
     if c.normed:
         q = net.norm(q, f"{name}.attn_q_norm", c.epsilon, centred=False)
         k = net.norm(k, f"{name}.attn_k_norm", c.epsilon, centred=False)
-    q, k = net.rotated(q, c.rope, f"{name}.q_rope"), net.rotated(k, c.rope, f"{name}.k_rope")
-    mixed = net.attention(q, k, v, causal=True, name=f"{name}.attn")
-    x = net.sum(net.dense(mixed, f"{name}.attn_output"), x, f"{name}.attn_sum")
+    q = net.rotated(q, c.rope, f"{name}.q_rope", first)
+    k = net.rotated(k, c.rope, f"{name}.k_rope")
+    mixed = net.dense(net.attention(q, k, v, True, f"{name}.attn"), f"{name}.attn_output")
+    x = net.sum(mixed, net.last(x) if last else x, f"{name}.attn_sum")
     y = net.norm(x, f"{name}.ffn_norm", c.epsilon, centred=False)
     return net.sum(net.gated(y, f"{name}.ffn"), x, f"{name}.output")
 
@@ -204,6 +206,7 @@ def _decoder(
         embed=embed,
         block=block,
         outputs={"logits": logits, "last_hidden_state": hidden},
+        of_last=frozenset({"logits"}),
         prefixes=("model.", ""),
     )
 

@@ -99,13 +99,15 @@ def embed(net: Layers, c: Transformer, x: int) -> int:
     return net.shift(x, rows, "position_embd")
 
 
-def block(net: Layers, c: Transformer, i: int, x: int) -> int:
-    """x + attention(norm(x)), then y + feed-forward(norm(y))."""
+def block(net: Layers, c: Transformer, i: int, x: int, last: bool = False) -> int:
+    """x + attention(norm(x)), then y + feed-forward(norm(y)); of the ``last`` position alone."""
     name, turned = f"blk.{i}", not c.gguf
     assert c.activation is not None
     y = net.norm(x, f"{name}.attn_norm", c.epsilon, centred=True)
     qkv = net.heads(net.dense(y, f"{name}.attn_qkv", turned), 3 * c.heads)
     q, k, v = net.parts(qkv, 3)
+    if last:
+        q, x = net.last(q), net.last(x)
     mixed = net.attention(q, k, v, causal=True, name=f"{name}.attn")
     x = net.sum(net.dense(mixed, f"{name}.attn_output", turned), x, f"{name}.attn_sum")
     y = net.norm(x, f"{name}.ffn_norm", c.epsilon, centred=True)
@@ -137,5 +139,6 @@ GPT2 = Architecture(
     embed=embed,
     block=block,
     outputs={"logits": logits, "last_hidden_state": hidden},
+    of_last=frozenset({"logits"}),
     prefixes=("", "transformer."),
 )

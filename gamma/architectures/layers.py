@@ -120,6 +120,13 @@ class Layers:
         inner = self.add(Mul(), gate, self.dense(x, f"{name}_up"), name=f"{name}_mul")
         return self.dense(inner, f"{name}_down")
 
+    def last(self, x: int) -> int:
+        """The last position alone: (1, ...)."""
+        shape = self.width(x)
+        rest = math.prod(shape[1:])
+        index = np.arange((shape[0] - 1) * rest, shape[0] * rest)
+        return self.add(Gather(index, (1, *shape[1:])), x)
+
     def at(self, x: int, position: int) -> int:
         """The state at one position, (width,)."""
         width = self.width(x)[1]
@@ -162,27 +169,29 @@ class Layers:
         """softmax(q kᵀ/√size) v for heads (positions, count, size), joined: (positions, width).
 
         Several heads of q may share one of k and v; ``causal`` positions see none behind them.
+        Those of q may be the last ones alone.
         """
         positions, count, size = self.width(q)
-        groups = self.width(k)[1]
+        whole, groups, _ = self.width(k)
         each = count // groups
         q = self.add(Transpose((1, 0, 2)), q)
         q = self.add(Reshape((groups, each * positions, size)), q)
         k, v = self.add(Transpose((1, 2, 0)), k), self.add(Transpose((1, 0, 2)), v)
         scores = self.add(root_scale(size), self.add(MatMul(), q, k), name=f"{name}_scores")
-        seen = np.tile(np.arange(1, positions + 1), each) if causal else None
+        seen = np.tile(np.arange(whole - positions, whole) + 1, each) if causal else None
         chances = self.add(Softmax(-1, seen), scores, name=f"{name}_softmax")
         mixed = self.add(MatMul(), chances, v, name=f"{name}_mixed")
         mixed = self.add(Reshape((count, positions, size)), mixed)
         mixed = self.add(Transpose((1, 0, 2)), mixed)
         return self.add(Reshape((positions, count * size)), mixed)
 
-    def rotated(self, x: int, rope: Rope, name: str) -> int:
-        """Heads (positions, count, size) turned by their positions from 0: cos ∘ x + sin ∘ x'."""
+    def rotated(self, x: int, rope: Rope, name: str, first: int = 0) -> int:
+        """Heads (positions, count, size) turned by their positions from ``first``:
+        cos ∘ x + sin ∘ x'."""
         positions, count, size = self.width(x)
         if rope.gain != 1:
             x = self.add(amplified(rope.gain), x)
-        cos, sin, pair = rotary(rope, positions, size, self._divisors(size))
+        cos, sin, pair = rotary(rope, positions, size, self._divisors(size), first)
         index = np.arange(positions * count * size).reshape(-1, size)[:, pair].ravel()
         other = self.add(Gather(index, self.width(x)), x)
         return self.add(Add(), self.add(cos, x), self.add(sin, other), name=name)

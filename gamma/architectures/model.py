@@ -6,8 +6,9 @@ spectrogram, or the state before some block), so that a set of inputs is a set a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ class Model:
         positions: int,
         *,
         block: int | None = None,
+        until: int | None = None,
         output: str | None = None,
     ) -> Network:
         """The network from embeddings (a spectrogram, or the state before ``block``) to an output.
@@ -99,13 +101,17 @@ class Model:
         Args:
             positions: of the prompt; of a spectrogram, half its frames.
             block: the input is the state before this block, counted from 0.
+            until: the output is the state before this block, or behind the last one.
             output: one of `outputs`, or the name of any node before the first of these.
 
         Raises UsageError for a block, an output or a number of positions that there is not.
         """
-        shape = self.input_shape(positions, block)
-        builder = Builder(Input(), shape)
-        return self._built(builder, 0, positions, block, output)
+        builder = Builder(Input(), self.input_shape(positions, block))
+        self.check_positions(positions)
+        if until is None:
+            return self._built(builder, 0, block, output)
+        x = self._state(Layers(builder, self.tensors), 0, block, until)
+        return builder.build(x, self.source, self.notes)
 
     def segment(
         self, start: npt.ArrayLike, end: npt.ArrayLike, *, output: str | None = None
@@ -122,27 +128,34 @@ class Model:
         builder = Builder(Input(), (1,))
         line = Gemm(step, a.reshape(-1), weight_error=abs(step) * 2.0**-53)
         x = builder.add(Reshape(a.shape), builder.add(line, 0, name="segment"), name="embeddings")
-        return self._built(builder, x, len(a), None, output)
+        self.check_positions(len(a))
+        return self._built(builder, x, None, output)
 
-    def _built(
-        self, builder: Builder, x: int, positions: int, block: int | None, output: str | None
-    ) -> Network:
-        self.check_positions(positions)
+    def _built(self, builder: Builder, x: int, block: int | None, output: str | None) -> Network:
         c, record, layers = self.config, self.architecture, Layers(builder, self.tensors)
-        first = 0
-        if block is None:
-            x = record.embed(layers, c, x)
+        named = output or self.outputs[0]
+        finish = record.outputs.get(named)
+        if named in record.of_last:
+            x = self._state(layers, x, block, c.layers - 1)
+            x = record.block(layers, c, c.layers - 1, x, last=True)
         else:
-            first = exact_integer(block, "block", least=0)
-            if first >= c.layers:
-                raise UsageError(f"{self.path}: block {block}, expected 0 to {c.layers - 1}")
-        for i in range(first, c.layers):
-            x = record.block(layers, c, i, x)
-        finish = record.outputs.get(output or self.outputs[0])
+            x = self._state(layers, x, block, c.layers)
         x = (finish or record.outputs[self.outputs[0]])(layers, c, x)
-        if output is not None and finish is None:
-            x = self._node(builder, output)
+        if finish is None:
+            x = self._node(builder, named)
         return builder.build(x, self.source, self.notes)
+
+    def _state(self, layers: Layers, x: int, block: int | None, until: int) -> int:
+        """The state before block ``until``, of the input or of the state before ``block``."""
+        first = 0 if block is None else exact_integer(block, "block", least=0)
+        count = self.config.layers
+        if first >= count or not first <= until <= count:
+            raise UsageError(f"{self.path}: block {max(first, until)}, expected 0 to {count - 1}")
+        if block is None:
+            x = self.architecture.embed(layers, self.config, x)
+        for i in range(first, until):
+            x = self.architecture.block(layers, self.config, i, x)
+        return x
 
     def rivals(self, net: Network, label: int) -> Network:
         """A network that ends with scores, made to end with one number: by how much the best other
@@ -173,18 +186,20 @@ class Model:
 
         A point, not a bound: what is proved about inputs around it is proved about that point.
         """
+        wanted = exact_integer(block, "block", least=0)
+        if wanted >= self.config.layers:
+            raise UsageError(f"{self.path}: block {block}, expected 0 to {self.config.layers - 1}")
+        return next(islice(self.all_states(x), wanted, None))
+
+    def all_states(self, x: npt.ArrayLike) -> Iterator[Float32]:
+        """`states` before every block in turn, in one evaluation of the network."""
         values = np.asarray(x, np.float64)
         positions = values.shape[0] if self.architecture.text else values.shape[-1] // 2
-        first = exact_integer(block, "block", least=0)
-        if first >= self.config.layers:
-            raise UsageError(f"{self.path}: block {block}, expected 0 to {self.config.layers - 1}")
-        layers = Layers(Builder(Input(), self.input_shape(positions)), self.tensors)
-        self.check_positions(positions)
-        state = self.architecture.embed(layers, self.config, 0)
-        for i in range(first):
-            state = self.architecture.block(layers, self.config, i, state)
-        found = layers.builder.build(state).forward(values, np.float64)
-        return found.astype(np.float32)
+        values = self.network(positions, until=0).forward(values, np.float64)
+        for block in range(self.config.layers):
+            yield values.astype(np.float32)
+            net = self.network(positions, block=block, until=block + 1)
+            values = net.forward(values, np.float64)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -80,7 +80,8 @@ class Architecture:
         prefixes: what a file may put before its tensors' names.
         left_out: names of tensors of other parts of a model, which no network here reads.
         embed: from the input to the state before the first block. block: one block.
-        outputs: what a network can end with, the first unless another is asked for.
+        outputs: what a network can end with, the first unless another is asked for. of_last: those
+            that read the last position alone, which is all that the last block then computes.
         text: the input is token embeddings.
     """
 
@@ -92,8 +93,9 @@ class Architecture:
     needs: Callable[[Transformer], Sequence[Need]]
     left_out: re.Pattern[str]
     embed: Callable[[Layers, Transformer, int], int]
-    block: Callable[[Layers, Transformer, int, int], int]
+    block: Callable[..., int]
     outputs: Mapping[str, Callable[[Layers, Transformer, int], int]]
+    of_last: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ("",)
     text: bool = True
 

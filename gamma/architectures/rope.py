@@ -137,15 +137,18 @@ class Rope:
 
 
 def rotary(
-    rope: Rope, positions: int, size: int, divisors: Array | None = None
+    rope: Rope, positions: int, size: int, divisors: Array | None = None, start: int = 0
 ) -> tuple[Scale, Scale, Array]:
-    """Coefficients of an entry and of its pair (positions, 1, size), and where the pair is."""
+    """Coefficients of an entry and of its pair (positions, 1, size), and where the pair is.
+
+    The positions are those from ``start`` on.
+    """
     half = size // 2
     rates, loss = rope.rates(size, divisors)
     lanes = np.tile(np.arange(half), 2) if rope.halves else np.repeat(np.arange(half), 2)
     pair = np.roll(np.arange(size), half) if rope.halves else np.arange(size) ^ 1
     first = pair > np.arange(size)
-    angles = (np.arange(positions)[:, None] * rates)[:, lanes]
+    angles = ((start + np.arange(positions))[:, None] * rates)[:, lanes]
     cos, sin = np.cos(angles), np.sin(angles) * np.where(first, -1.0, 1.0)
     return _turning(cos, angles, loss[lanes]), _turning(sin, angles, loss[lanes]), pair
 

@@ -62,10 +62,13 @@ def inputs(parser: argparse.ArgumentParser, label: bool) -> None:
         file(what, "--labels", metavar="Y.npy", help="the class of each input of a batch")
         text = "prove that outputs (sentence embeddings) have this cosine with the centre's"
         what.add_argument("--cosine", type=values.cosine, metavar="C", help=text)
-    prompt(parser, axis=not label)
+    model = prompt(parser, axis=not label)
+    if label:
+        text = "every block by itself, its own true state perturbed: a table of widths"
+        model.add_argument("--layer-by-layer", action="store_true", help=text)
 
 
-def prompt(parser: argparse.ArgumentParser, axis: bool) -> None:
+def prompt(parser: argparse.ArgumentParser, axis: bool) -> argparse._ArgumentGroup:
     prompt = parser.add_argument_group("prompt of a language model")
     prompt.add_argument("--ids", type=values.ids, metavar="I,I,...", help="token ids")
     prompt.add_argument("--text", metavar="TEXT", help="text, through the model's tokenizer")
@@ -81,6 +84,7 @@ def prompt(parser: argparse.ArgumentParser, axis: bool) -> None:
     )
     text = "where the line starts (default: the prompt's token)"
     prompt.add_argument("--from", dest="from_word", metavar="WORD", help=text)
+    return prompt
 
 
 def branching(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -70,10 +70,11 @@ def question(args: argparse.Namespace, model: Model) -> tuple[Network, Property]
     if args.box:
         net, prop = _box(args, model)
     else:
-        centre = _centre(args, model)
-        net = _network(args, model, _length(args, model, centre))
-        moves = _moved(args, model, centre)
-        prop = around(centre, args.epsilon, args.norm, args.clip, moves)
+        x = centre(args, model)
+        net = _network(args, model, _length(args, model, x))
+        if args.positions is not None and not model.architecture.text and args.block is None:
+            raise UsageError("--positions: a spectrogram has frames; perturb all of it")
+        prop = around(x, args.epsilon, args.norm, args.clip, moved(args, x))
     return _asked(args, model, net, prop)
 
 
@@ -87,7 +88,7 @@ def _length(args: argparse.Namespace, model: Model, x: Float64) -> int:
     return x.shape[1] // 2 if spectrogram else len(x)
 
 
-def _centre(args: argparse.Namespace, model: Model) -> Float64:
+def centre(args: argparse.Namespace, model: Model) -> Float64:
     """The prompt's embeddings, or its state before the block that was asked for; or an array."""
     if args.ids is None and args.text is None:
         return _array(args, model, args.input)
@@ -120,12 +121,10 @@ def _array(args: argparse.Namespace, model: Model, path: str) -> Float64:
     return x
 
 
-def _moved(args: argparse.Namespace, model: Model, x: Float64) -> npt.NDArray[np.bool_] | None:
-    """Which entries of the input are perturbed; None for all."""
+def moved(args: argparse.Namespace, x: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    """Which entries of embeddings or a state are perturbed; None for all."""
     if args.positions is None:
         return None
-    if not model.architecture.text and args.block is None:
-        raise UsageError("--positions: a spectrogram has frames; perturb all of it")
     mask = np.zeros(x.shape, bool)
     for position in args.positions:
         if not -len(x) <= position < len(x):

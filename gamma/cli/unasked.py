@@ -19,6 +19,7 @@ from gamma.cli.output import Progress, deliver
 from gamma.errors import ResourceError
 from gamma.network.graph import Network
 from gamma.network.property import Property
+from gamma.propagate.blocks import may_end
 from gamma.runtime.interrupts import patient
 from gamma.verification.choices import AUTO_SECONDS
 from gamma.verification.result import Result
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace, form: str) -> int:
             net, prop = prompts.question(args, model)
             load = time.monotonic() - start
             found = _ranges(args, model, left(), progress)
-            result = _bounds(args, "ibp", net, prop, left())
+            result = bounded(args, "ibp", net, prop, left())
             if result.bounds is not None and method != "ibp":
                 progress(f"{method}: bounds of every output")
                 result = _better(args, method, net, prop, left(), result)
@@ -69,9 +70,10 @@ def run(args: argparse.Namespace, form: str) -> int:
     return 0 if result.bounds is not None else TIMEOUT
 
 
-def _bounds(
+def bounded(
     args: argparse.Namespace, method: str, net: Network, prop: Property, timeout: float
 ) -> Result:
+    """Output bounds as the command line asks for them; none where the time ran out."""
     from gamma.verification.bounding import bound_outputs
 
     return bound_outputs(
@@ -97,10 +99,13 @@ def _better(
     intervals: Result,
 ) -> Result:
     """The method's bounds where they end in time, else ``intervals``, with a note."""
-    found = _bounds(args, method, net, prop, timeout)
-    if found.bounds is not None:
-        return found
-    late = f"{method} did not end in {timeout:.3g} s: the bounds are by intervals"
+    size, late = net.nodes[net.output].size, f"{method} was not tried, it takes far longer"
+    if may_end(net, method, size, timeout):
+        found = bounded(args, method, net, prop, timeout)
+        if found.bounds is not None:
+            return found
+        late = f"{method} did not end in {timeout:.3g} s"
+    late += ": the bounds are by intervals"
     return replace(intervals, notes=(*intervals.notes, late))
 
 
@@ -133,10 +138,11 @@ def said(result: Result, method: str) -> str:
     used = result.used[0]
     by = f"by {used}" if used == method else f"by {used}, {method} needs more time"
     text = f"nothing asked: every output of the set lies inside, {by}"
-    return f"{text}; {_vacuous(result.blocks)}" if result.blocks else text
+    return f"{text}; {vacuous(result.blocks)}" if result.blocks else text
 
 
-def _vacuous(blocks: Sequence[dict[str, Any]]) -> str:
+def vacuous(blocks: Sequence[dict[str, Any]]) -> str:
+    """Of how many blocks the bounds say nothing."""
     empty = [b["block"] for b in blocks if b["vacuous"]]
     if not empty:
         shares = [b["share"] for b in blocks if b["share"] is not None]
@@ -144,6 +150,11 @@ def _vacuous(blocks: Sequence[dict[str, Any]]) -> str:
         return f"no block's bounds are vacuous{most if shares else ''}"
     if len(empty) == len(blocks):
         return "VACUOUS: in every block they say no more than its norms"
-    where = ", ".join(str(k) for k in empty[:8]) + (", ..." if len(empty) > 8 else "")
     last = "the end of the network included" if blocks[-1]["vacuous"] else "not the last"
-    return f"VACUOUS in {len(empty)} of {len(blocks)} blocks ({where}), {last}"
+    return f"VACUOUS in {len(empty)} of {len(blocks)}, {listed(empty)}, {last}"
+
+
+def listed(blocks: Sequence[int]) -> str:
+    """Numbers of blocks in words."""
+    some = ", ".join(map(str, blocks[:8])) + (", ..." if len(blocks) > 8 else "")
+    return f"block {some}" if len(blocks) == 1 else f"blocks {some}"

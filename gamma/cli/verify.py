@@ -49,6 +49,11 @@ def run(args: argparse.Namespace) -> int:
         _report(args, result, f"no overflow in {args.ranges}")
         return _status(args, result)
     check_combination(args)
+    if args.layer_by_layer:
+        from gamma.cli import layerwise
+
+        layerwise.check(args)
+        return layerwise.run(args, form)
     start = time.perf_counter()
     if args.cosine is not None:
         from gamma.cli import cosine

@@ -107,14 +107,20 @@ class Ellipsotope:
 
     @cached_property
     def spelled(self) -> Ellipsotope:
-        """The same set with ``rest`` as symbols, made once for all readers, where it matters."""
+        """The same set with ``rest`` as symbols, made once for all readers, where it matters.
+
+        What an entry that hardly moves has left, as at positions that nothing reaches, stays.
+        """
         if self.plain:
             return self
-        some = np.flatnonzero(self.rest)
-        columns = np.zeros((len(some), len(self.rest)))
+        n = len(self.rest)
+        some = np.flatnonzero(self.rest > _NEGLIGIBLE / n * self.swing.sum())
+        columns, rest = np.zeros((len(some), n)), self.rest.copy()
         columns[np.arange(len(some)), some] = self.rest[some]
-        parts = {**self.parts, new_key(): Symbols(columns)}
-        return Ellipsotope(self.shape, self.middle, np.zeros_like(self.rest), parts)
+        rest[some] = 0.0
+        return Ellipsotope(
+            self.shape, self.middle, rest, {**self.parts, new_key(): Symbols(columns)}
+        )
 
 
 def shared(inputs: Sequence[Ellipsotope]) -> list[tuple[int, int, list[Float64]]]:

@@ -30,6 +30,9 @@ _PRODUCT, _PASSES = 0.08, 10.0
 # of a convolution's, one entry of the latter's columns, one entry of a row in all other passes.
 _DENSE, _CONVOLUTION, _COLUMN, _ENTRY = 0.002, 0.0125, 1.0, 0.7
 
+HOPELESS = 4.0
+"""Times the limit from which on an expected time is not worth a trial."""
+
 _by_memory: ContextVar[bool] = ContextVar("gamma_blocks_by_memory", default=False)
 
 _WHOLE = 1 << 30
@@ -96,6 +99,11 @@ def expected_seconds(network: Network, method: str, boxes: int, questions: int) 
         relaxed = [i for i in range(1, network.output) if plan.relaxed[i]]
         total += sum(plan.sizes[i] * row_cost(network, i) for i in relaxed)
     return boxes * total * 1e-9
+
+
+def may_end(network: Network, method: str, questions: int, seconds: float) -> bool:
+    """Whether a walk over one box is not known beforehand to take far longer than ``seconds``."""
+    return expected_seconds(network, method, 1, questions) <= HOPELESS * seconds
 
 
 def _box_cost(network: Network) -> float:

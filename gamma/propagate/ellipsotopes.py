@@ -30,11 +30,24 @@ MOST_SYMBOLS = 1.25
 """Symbols of errors, for every entry of a node, from which on an ellipsoid takes their place."""
 COPIES = 4
 """Arrays of all columns of the widest node that are alive at once."""
+SET_BYTES = 20
+"""Bytes of sets for each byte of rows that are alive at once."""
 
 
 def suited(network: Network) -> bool:
     """Whether the network is one that these sets are for: it has a normalisation."""
     return any(node.op.normalizes for node in network.nodes)
+
+
+def too_large(network: Network, box: Box, row_bytes: int) -> str:
+    """Why there are no sets where ``row_bytes`` of rows are alive at once; empty where they fit."""
+    need, limit = memory_needed(network, box), SET_BYTES * row_bytes
+    if need <= limit:
+        return ""
+    return (
+        f"sets through all nodes would take {need / 1e9:.1f} GB, more than {limit / 1e9:.1f} GB: "
+        "rows are made of every inner neuron instead, which takes far longer"
+    )
 
 
 def memory_needed(network: Network, box: Box) -> int:

@@ -25,7 +25,7 @@ from gamma.propagate import forms
 from gamma.propagate.blocks import block_length, row_cost
 from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
 from gamma.propagate.domain import Domain, Slopes
-from gamma.propagate.ellipsotopes import Ellipsotopes, memory_needed, suited
+from gamma.propagate.ellipsotopes import Ellipsotopes, suited, too_large
 from gamma.propagate.facts import Facts, facts_of
 from gamma.propagate.interval import input_bounds, interval_step
 from gamma.propagate.options import Options
@@ -45,8 +45,6 @@ STREAMED_BLOCKS = 5
 # Nanoseconds of rows up to which they are made although sets are known: of all neurons of the
 # widest node for inner ones, of questions.
 ROWS_UP_TO = 1.5e8
-# Bytes of sets for each byte of rows that are alive at once.
-SET_BYTES = 20
 # Blocks of rows that are handed out at once.
 TASKS = 4096
 
@@ -229,7 +227,7 @@ class Walk:
         fits = self.encloses and self.options.refines and tuning.enabled("ellipsotopes")
         if not fits or not suited(self.network):
             return None
-        if memory_needed(self.network, self.box) > SET_BYTES * self.options.row_bytes:
+        if too_large(self.network, self.box, self.options.row_bytes):
             return None
         made = Ellipsotopes(self.network, self.box, self.options.guarantee)
         return made if made.visit(0, self.bounds) is not None else None

@@ -20,6 +20,7 @@ from gamma.propagate import (
     StreamingVerifier,
     bounds,
 )
+from gamma.propagate.remarks import remarks
 from gamma.tensor.box import Box
 from gamma.verification.choices import AUTO_SECONDS, ENCLOSING, GAP, check_options
 from gamma.verification.describe import model_record, property_record, reading_notes
@@ -99,6 +100,7 @@ def bound_outputs(
             if layers is not None:
                 layers |= {name: (b.lower, b.upper) for name, b in out.items()}
                 out = out[net.nodes[net.output].name]
+            notes += remarks(net, many, method, guarantee, streaming is not None)
             shape = (-1, *net.output_shape)
             found = np.reshape(out.lower, shape), np.reshape(out.upper, shape)
             dtype_used = str(out.lower.dtype)

@@ -27,6 +27,7 @@ from gamma.ops.evaluate import evaluate
 from gamma.propagate import bounds, linear_bounds
 from gamma.propagate.distance import box_distance, farthest
 from gamma.propagate.options import refuse_guarantee
+from gamma.propagate.remarks import remarks
 from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_float, exact_floats, exact_integer
 from gamma.tensor.rounding import fraction_down
@@ -107,7 +108,7 @@ def cosine(
         property={**property_record(prop), "cosine": float(wanted)},
         environment=environment(),
         blocks=tuple(asked.blocks),
-        notes=reading_notes(net),
+        notes=(*reading_notes(net), *asked.notes),
         limit=limit,
         cosine=asked.record(wanted),
     )
@@ -192,10 +193,13 @@ class _Question:
     used: str = ""
     blocks: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def bound(self, method: str, **how: Any) -> None:
         """Fill distances and cosine, unless the time runs out."""
         begun = time.monotonic()
+        many = self.box.batched(self.net.input_shape)
+        self.notes = remarks(self.net, many, method, how["guarantee"], False)
         try:
             self.distance, own = self._distances(method, {"blocks": self.blocks, **how})
             # What another execution makes of the centre is known by its bounds alone.

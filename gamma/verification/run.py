@@ -22,6 +22,7 @@ from gamma.propagate import (
     lower_bounds,
 )
 from gamma.propagate.caps import joined
+from gamma.propagate.remarks import remarks
 from gamma.runtime import interrupts
 from gamma.tensor.box import Box
 from gamma.verification.advice import advice
@@ -229,9 +230,10 @@ class Run:
             box=index.astype(np.int64).ravel(),
             exact=forms.exact,
         )
+        boxes = select(box, distinct).batched(self.net.input_shape)
         analysis = lower_bounds(
             self.net,
-            select(box, distinct).batched(self.net.input_shape),
+            boxes,
             specification,
             method=method,
             guarantee=self.guarantee,
@@ -241,6 +243,8 @@ class Run:
             progress=self.progress,
             explain=self.explain,
         )
+        for said in remarks(self.net, boxes, method, self.guarantee, self.streaming is not None):
+            self.notes += [] if said in self.notes else [said]
         self.plan, self.blocks = analysis.plan, joined(self.blocks, analysis.blocks)
         self._record(rows, analysis.lower, forms)
         self._enclose(analysis.output)

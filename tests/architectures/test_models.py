@@ -213,6 +213,20 @@ def test_a_window_limits_the_prompt(made: Path, tmp_path: Path) -> None:
         open_model(path).network(5)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen3"])
+def test_scores_need_the_last_block_at_the_last_position_alone(made: Path, kind: str) -> None:
+    """The same scores as from the states of all positions, of which another output has all."""
+    model = open_model(made / kind)
+    x = model.embed([3, 7, 1])
+    scores, states = model.network(3), model.network(3, output="last_hidden_state")
+    shapes = {node.name: node.shape for node in scores.nodes}
+    assert shapes["blk.1.output"] == (1, 16) and shapes["blk.0.output"] == (3, 16)
+    last = scores.nodes[scores.output].op.weight.array()
+    y = states.forward(x, np.float64)[-1] @ last.astype(np.float64).T
+    assert abs(scores.forward(x, np.float64) - y).max() <= 1e-12 * abs(y).max()
+    assert model.network(3, output="blk.1.output").output_shape == (3, 16)
+
+
 def test_embeddings_are_rows_of_the_file(made: Path) -> None:
     table = load_file(made / "gpt2" / "model.safetensors")["wte.weight"]
     assert np.array_equal(open_model(made / "gpt2").embed([5, 0, 5]), table[[5, 0, 5]])

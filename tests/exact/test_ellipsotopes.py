@@ -153,6 +153,21 @@ def test_intervals_alone_through_narrow_and_wide_layers() -> None:
         assert len(found.parts) == 3
 
 
+def test_intervals_that_stay_intervals_beside_large_ones() -> None:
+    """What hardly moves gets no symbol of its own, in rows that read nothing else as well."""
+    r = np.random.default_rng(2)
+    x = spread(r, (2, 6), 1.0)
+    few = np.arange(12) >= 6
+    rest = np.where(few, 2.0**-34, 0.25)
+    parts = {key: Symbols(np.where(few, 0.0, p.columns), p.each) for key, p in x.parts.items()}
+    x = Ellipsotope(x.shape, 2.0**-30 * x.middle, rest, parts)
+    assert (x.spelled.rest > 0).sum() == 6
+    w = r.normal(size=(7, 6))
+    check(ops.Gemm(w), lambda v: v @ exact(w).T, x)
+    both = x, Ellipsotope((6, 2), x.middle[::-1], rest[::-1], {})
+    check(ops.MatMul(), lambda a, b: a @ b, *both)
+
+
 def test_uncertain_coefficients_and_offsets() -> None:
     r = np.random.default_rng(3)
     scale = ops.Scale(r.normal(size=6), r.normal(size=6), 1e-6, 0.0)

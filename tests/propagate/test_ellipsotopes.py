@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gamma
 from gamma import tuning
 from gamma.formats.model import open_model
 from gamma.ops.evaluate import gradient
-from gamma.propagate import bounds, walks
-from gamma.propagate.ellipsotopes import Ellipsotopes, memory_needed
+from gamma.propagate import StreamingConfig, bounds, walks
+from gamma.propagate.ellipsotopes import SET_BYTES, Ellipsotopes, memory_needed
 from gamma.propagate.options import Options
 from gamma.propagate.walks import walk
 from gamma.tensor.box import Box
+from gamma.verification.bounding import bound_outputs
 from tests.architectures import small_models
 from tests.architectures.small_models import CONFIGS
 from tests.architectures.test_soundness import points
@@ -111,8 +113,29 @@ def test_without_memory_or_with_the_gate_off_there_are_none(
 ) -> None:
     net, x = small("bert", tmp_path)
     box = Box.linf(x, 1e-5)
-    little = memory_needed(net, box.batched(net.input_shape)) // walks.SET_BYTES
+    little = memory_needed(net, box.batched(net.input_shape)) // SET_BYTES
     walk(net, box.batched(net.input_shape), Options("crown", row_bytes=max(1, little - 1)))
     with tuning.disabled("ellipsotopes"):
         bounds(net, box, method="crown")
     assert not alone
+
+
+def test_results_say_when_there_are_no_sets_and_no_caps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of every inner neuron, float32 and streaming without norm caps: a note each."""
+    net, x = small("bert", tmp_path)
+    box = Box.linf(x, 1e-5)
+    assert bound_outputs(net, box).notes == ()
+    single = bound_outputs(net, box, method="ibp", guarantee="float32").notes
+    assert single == (
+        "bounds are not cut at what norms leave possible: the guarantee float32 has no norm caps",
+    )
+    streamed = bound_outputs(net, box, method="ibp", streaming=StreamingConfig()).notes
+    assert streamed[0].endswith("streaming has no norm caps")
+    monkeypatch.setattr("gamma.propagate.ellipsotopes.SET_BYTES", 1e-6)
+    (said,) = bound_outputs(net, box).notes
+    assert said.startswith("sets through all nodes would take") and "far longer" in said
+    property_ = gamma.robustness(box, 0)
+    scores = open_model(tmp_path / "bert").network(len(x), output="pooler_output")
+    assert said.split(" would")[0] in gamma.verify(scores, property_, method="crown").notes[0]
