@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from scripts import operator_table
 from scripts.architecture_table import PAGE, rows
 from tests.architectures import small_models
 
 
 def test_the_table_is_the_registry() -> None:
     assert rows() in PAGE.read_text(encoding="utf-8"), "run python scripts/architecture_table.py"
+
+
+def test_the_operators_are_those_of_the_registry() -> None:
+    said = operator_table.rows()
+    assert said in PAGE.read_text(encoding="utf-8"), "run python scripts/operator_table.py"
 
 
 def test_the_example_runs(tmp_path: Path) -> None:

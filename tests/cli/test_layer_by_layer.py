@@ -40,7 +40,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     return status, out, err
 
 
-@pytest.mark.parametrize("name", ["bert", "qwen3.gguf", "whisper"])
+@pytest.mark.parametrize("name", ["qwen3.gguf", "whisper"])
 def test_every_block_has_the_width_of_its_own_network(
     capsys: pytest.CaptureFixture[str], folder: Path, name: str
 ) -> None:

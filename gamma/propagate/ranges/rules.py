@@ -205,3 +205,8 @@ _RULES: dict[str, Rule] = {
     "MatMul": attention.matmul,
 }
 """By the operator's name."""
+
+
+def joint(record: type[Operator]) -> bool:
+    """Whether ranges keep more of an operator's output than an interval: a norm, a ball."""
+    return record.__name__ in _RULES or record.shrinks
