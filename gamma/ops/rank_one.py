@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY, UNDERFLOW, outward_constant, sum_up
+from gamma.ops.simplex import Simplex
 from gamma.ops.tables import add_constants
 from gamma.tensor import rounding
 
@@ -58,13 +59,17 @@ def _of(table: Array, box: Indices) -> Array:
 
 @dataclass(frozen=True)
 class RankOne:
-    """`Slopes` of both sides over groups along ``axis`` of the node's ``shape``."""
+    """`Slopes` of both sides over groups along ``axis`` of the node's ``shape``.
+
+    ``simplex``: the node's groups sum to one.
+    """
 
     shape: tuple[int, ...]
     axis: int
     lower: Slopes
     upper: Slopes
     loss: Float64
+    simplex: Simplex | None = None
 
     def _grouped(self, flat: Array) -> Array:
         return np.moveaxis(flat.reshape(len(flat), *self.shape), self.axis, -1)
@@ -86,6 +91,8 @@ class RankOne:
         return RankOne(self.shape, self.axis, below, above, self.loss)
 
     def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
+        if self.simplex is not None:
+            rows = self._flat(self.simplex.shifted(self._grouped(rows), d, box))
         up, down = np.maximum(rows, 0), np.minimum(rows, 0)
         add_constants(up, down, d, box, self.lower.value, self.upper.value)
         passed = self.lower.back(self._grouped(up), box)
@@ -94,7 +101,13 @@ class RankOne:
     def forward(self, rows: Array, inputs: tuple[Array, ...], box: Indices) -> Array:
         x = self._grouped(inputs[0])
         low, high = (self._flat(side.at(x, box)) for side in (self.lower, self.upper))
-        return np.where(rows >= 0, low + self.lower.value[box], high + self.upper.value[box])
+        low, high = low + self.lower.value[box], high + self.upper.value[box]
+        if self.simplex is None:
+            return np.where(rows >= 0, low, high)
+        grouped, nothing = self._grouped(rows), np.zeros(len(rows))
+        used = self._flat(self.simplex.shifted(grouped, nothing, box))
+        values = self._grouped(np.where(used >= 0, low, high))
+        return self._flat(self.simplex.moved(grouped, values, box))
 
 
 def rank_one(
@@ -105,10 +118,12 @@ def rank_one(
     lower: Slopes,
     upper: Slopes,
     noise: Float64 | float = 0.0,
+    total: bool = False,
 ) -> RankOne:
     """Tables of planes whose slopes are numbers of ``dtype``; ``axis`` counts the batch axis.
 
-    ``noise`` (B, *outer, n) is how far an execution may lie from the function.
+    ``noise`` (B, *outer, n) is how far an execution may lie from the function. ``total``: the
+    node's groups sum to exactly one.
     """
     radius, centre = (np.moveaxis(part, axis, -1) for part in (x.radius, after.centre))
     n = radius.shape[-1]
@@ -128,7 +143,9 @@ def rank_one(
         sides.append(Slopes(diagonal, share, weight, flat))
         lost = times(2 + n * abs(side.weight), radius)
         loss = loss + 2 * UNDERFLOW[dtype] * sum_up(lost)
-    return RankOne(after.centre.shape[1:], axis, sides[0], sides[1], loss)
+    reach, gap = np.moveaxis(after.radius, axis, -1), upper.value - lower.value
+    simplex = Simplex.of(centre, reach, gap, dtype) if total else None
+    return RankOne(after.centre.shape[1:], axis, sides[0], sides[1], loss, simplex)
 
 
 def times(factor: Float64, radius: Float64) -> Float64:

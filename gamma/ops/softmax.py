@@ -150,7 +150,8 @@ class Softmax(Operator):
         with np.errstate(all="ignore"):
             lower = _below(low, high, centre, radius, floor, how.dtype)
             upper = _above(low, high, centre, radius, floor, ceiling, how.dtype)
-        return rank_one(axis, x, after, how.dtype, lower, upper, noise)
+        total = how.guarantee == "real" and x.lower.shape[axis] > 1
+        return rank_one(axis, x, after, how.dtype, lower, upper, noise, total)
 
     def enclose(
         self,

@@ -65,7 +65,7 @@ I, C, B, T = (
     "ops/tables.py",
 )
 P, Q = "ops/products.py", "ops/bilinear.py"
-S, K = "ops/softmax.py", "ops/rank_one.py"
+S, K, SX = "ops/softmax.py", "ops/rank_one.py", "ops/simplex.py"
 ON, OQ, OL = "ops/normalization.py", "ops/quotient.py", "ops/log_softmax.py"
 ES, EE, EN, EB = (
     f"ops/{name}.py" for name in ("ellipsotope", "enclose", "normalized", "ellipsoid")
@@ -265,6 +265,10 @@ MUTANTS = (
     Mutant("SOFTMAX.ENDS", S, "(VALUE_ERROR * abs(steep * log) + 2.0**-50 * p)", "0.0"),
     Mutant("RANK.ROWS", K, "factor * reach, sign", "0.0 * reach, sign"),
     Mutant("RANK.LOSS", K, "lost = times(2 + n * abs(side.weight), radius)", "lost = 0.0 * radius"),
+    Mutant("SIMPLEX.CENTRE", SX, "lost = (abs(c) * (self", "lost = 0.0 * (abs(c) * (self"),
+    Mutant("SIMPLEX.DIFFERENCE", SX, "lost += unit *", "lost += 0.0 *"),
+    Mutant("SIMPLEX.SUM", SX, "d -= abs(d) * 2.0**-50", "d -= 0.0"),
+    Mutant("SIMPLEX.TOTAL", SX, "d += (c * short).sum", "d += (c * 0.0 * short).sum"),
     Mutant(
         "LOGSOFTMAX.IMAGE",
         OL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gamma.ops import softmax
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.evaluate import gradient
 from gamma.ops.rank_one import RankOne
+from gamma.ops.simplex import Simplex
 from gamma.ops.tables import Precision
 from gamma.propagate.interval import interval_step
 from gamma.tensor import kernels
@@ -360,6 +362,54 @@ def test_forward_is_what_rows_became() -> None:
     d = np.zeros(3)
     (part,) = made.back(rows.copy(), d, box)
     np.testing.assert_allclose(values, d + (part * points).sum(axis=1), 1e-12, 1e-12)
+
+
+def sums_to_one(rows: Array, centre: Array, reach: Array, d: Array) -> None:
+    """a·t + d >= b·t + d' for shifted rows b, at t with |t| <= reach and Σ (centre + t) = 1."""
+    made = Simplex.of(centre, reach, np.ones_like(centre), rows.dtype)
+    after = d.copy()
+    found = made.shifted(rows, after, np.zeros(len(rows), np.int64))
+    m, far = (np.vectorize(Fraction, otypes=[object])(x[0]) for x in (centre, reach))
+    for row, new, start, end in zip(rows, found, d, after, strict=True):
+        a, b = (np.vectorize(Fraction, otypes=[object])(np.float64(x)) for x in (row, new))
+        c = (a - b)[..., -1:]  # taken off; the last one's difference is exact
+        t = np.where(a - b - c > 0, -far, far)
+        t[..., -1] = 1 - m.sum(axis=-1) - t[..., :-1].sum(axis=-1)
+        assert (abs(t) <= far).all()
+        assert Fraction(float(end)) <= Fraction(float(start)) + ((a - b) * t).sum()
+
+
+def test_numbers_taken_off_rows_of_what_sums_to_one() -> None:
+    """SIMPLEX.DIFFERENCE, SIMPLEX.CENTRE, SIMPLEX.SUM, in fractions."""
+    r = np.random.default_rng(12)
+    centre = r.uniform(size=(1, 3, 9))
+    reach = np.where(np.arange(9) == 8, 16.0, 0.5) * np.ones((1, 3, 9))
+    rows = r.uniform(1, 3, (40, 3, 9)) * 2.0 ** r.integers(-12, 1, (40, 3, 9))
+    rows[..., -1] = 1
+    for dtype in (F32, F64):  # differences that are rounded
+        sums_to_one(rows.astype(dtype), centre, reach, np.zeros(40))
+    flat = np.full((40, 1, 60), 1.0) * 2.0 ** r.integers(-9, 9, (40, 1, 1))
+    for _ in range(10):  # sums of centres that are rounded
+        centre = r.uniform(size=(1, 1, 60))
+        centre /= centre.sum()
+        reach = np.where(np.arange(60) == 59, 64.0, 0.5)[None, None]
+        sums_to_one(flat, centre, reach, np.zeros(40))
+    flat = np.full((40, 1, 4), 1.0) * r.uniform(size=(40, 1, 1))
+    centre = np.array([[[0.25, 0.25, 0.25, 0.125]]])
+    sums_to_one(flat, centre, reach[..., -4:], 1e6 * r.uniform(size=40))
+
+
+def test_rows_alike_but_for_a_number_have_one_bound() -> None:
+    """What is added to all of a group is known: it costs nothing, however large."""
+    x = between([-1.0, 0.0, 0.5], [0.0, 1.0, 2.0])
+    made, box = table(x), np.zeros(2, np.int64)
+    d, row = np.zeros(2), np.array([1.0, -0.5, 0.25])
+    rows = np.stack((row, row + 1024.0))
+    (part,) = made.back(rows, d, box)
+    short = 1 - step(x).centre[0].sum()
+    assert abs(d[1] - d[0] - 1024 * short) < 1e-9 and abs(part[1] - part[0]).max() < 1e-9
+    count = rows_hold(x, np.concatenate((rows, -rows)), inside(x, np.random.default_rng(13), 20))
+    assert count >= 80
 
 
 # -- networks ----------------------------------------------------------------------------------
