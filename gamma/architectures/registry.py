@@ -118,6 +118,13 @@ def find(path: Path, form: str, name: Any) -> Architecture:
     for record in architectures():
         if name in (record.gguf if form == GGUF else record.model_types):
             return record
+    if form == GGUF and any(name in a.model_types for a in architectures()):
+        raise UnsupportedError.at(
+            path,
+            "general.architecture",
+            f"is {name!r}, of which no public converter writes GGUF files: give the folder with "
+            "config.json and model.safetensors",
+        )
     key = "general.architecture" if form == GGUF else "model_type"
     known = sorted(
         {n for a in architectures() for n in (a.gguf if form == GGUF else a.model_types)}

@@ -176,6 +176,11 @@ def _refused(head: bytes) -> str | None:
             "export the network to ONNX (in Python, gamma.from_torch(module, example_input) does), "
             "or save the weights as safetensors"
         )
+    if head[:4] in (b"lmgg", b"fmgg", b"tjgg"):
+        return (
+            "this is a ggml file, as whisper.cpp writes them, not GGUF; give the folder with "
+            "config.json and model.safetensors that it was made of"
+        )
     if head.startswith(b"\x93NUMPY"):
         return "this is an array, expected a network; give arrays as inputs"
     if head.lstrip()[:1] == b"{" and b'"' in head:

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import gamma
-from gamma.architectures.registry import architectures
+from gamma.architectures.registry import GGUF, architectures, find
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
 from gamma.formats.model import open_model
 from tests.architectures import small_models
@@ -225,6 +225,15 @@ def test_scores_need_the_last_block_at_the_last_position_alone(made: Path, kind:
     y = states.forward(x, np.float64)[-1] @ last.astype(np.float64).T
     assert abs(scores.forward(x, np.float64) - y).max() <= 1e-12 * abs(y).max()
     assert model.network(3, output="blk.1.output").output_shape == (3, 16)
+
+
+def test_other_forms_of_whisper_are_refused_with_what_to_give(tmp_path: Path) -> None:
+    wanted = "give the folder with config.json and model.safetensors"
+    with pytest.raises(UnsupportedError, match=f"'whisper', of which .*{wanted}"):
+        find(tmp_path / "m.gguf", GGUF, "whisper")
+    (tmp_path / "ggml-tiny.bin").write_bytes(b"lmgg" + bytes(60))
+    with pytest.raises(FormatError, match=f"a ggml file, as whisper.cpp .*{wanted}"):
+        gamma.load(tmp_path / "ggml-tiny.bin")
 
 
 def test_embeddings_are_rows_of_the_file(made: Path) -> None:
