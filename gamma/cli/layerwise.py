@@ -28,8 +28,10 @@ from gamma.verification.result import Result
 
 INTERVALS = 0.25
 """Share of a block's time that is kept for interval bounds."""
-OTHER = ("label", "labels", "cosine", "property", "block", "to_word", "box", "output_name")
-OTHER += ("mean", "std", "junit", "sarif")
+OTHER = (
+    *("label", "labels", "cosine", "property", "block", "to_word", "box", "output_name"),
+    *("mean", "std", "junit", "sarif"),
+)
 """Options that ask something else."""
 
 
