@@ -16,7 +16,7 @@ from gamma.cli import prompts
 from gamma.cli.output import Progress, deliver
 from gamma.cli.question import SIGNS, decimal
 from gamma.cli.sets import around
-from gamma.cli.unasked import TIMEOUT, bounded, listed, vacuous
+from gamma.cli.unasked import RESERVE, TIMEOUT, bounded, listed, vacuous
 from gamma.errors import UsageError
 from gamma.network.property import Property
 from gamma.propagate.blocks import may_end
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, form: str) -> int:
         with patient():
             model = prompts.opened(args)
             assert model is not None
-            end = start + limit * (1 - INTERVALS)
+            end = start + limit * (1 - RESERVE)
             for block, prop in enumerate(_sets(args, model)):
                 progress(f"{method}: block {block} of {model.config.layers}")
                 each = max((end - time.monotonic()) / (model.config.layers - block), 1e-3)

@@ -163,11 +163,14 @@ def test_nothing_to_prove_says_in_one_line_what_is_certified(
     assert status == 5 and "not even interval bounds of the outputs ended in time" in out
 
 
-def test_intervals_where_the_method_is_late(folder: Path) -> None:
+def test_intervals_where_the_method_is_late(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("verify", folder / "gpt2", "--ids", "1,2", "--epsilon", "1e-6", "--method", "crown")
     args = build_parser().parse_args([str(word) for word in words])
     net, prop = prompts.question(args, open_model(folder / "gpt2"))
     intervals = bound_outputs(net, prop.box(), method="ibp")
+    early = unasked._better(args, "crown", net, prop, 1e-9, intervals)
+    assert early.notes[-1].startswith("crown was not tried, it takes far longer")
+    monkeypatch.setattr(unasked, "may_end", lambda *_: True)
     late = unasked._better(args, "crown", net, prop, 1e-9, intervals)
     assert late.bounds is intervals.bounds and late.notes[-1].startswith(
         "crown did not end in 1e-09"
