@@ -17,6 +17,7 @@ import argparse
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -75,10 +76,12 @@ def run_instance(instance: Instance, args: argparse.Namespace) -> dict[str, Any]
         command += ["--method", args.method, "--guarantee", args.guarantee, "--dtype", args.dtype]
         command += ["--threads", str(args.threads), "--json", "-o", str(out)]
         command += ["--no-attack"] if args.no_attack else []
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), _processor_seconds()
         status, error = _child(command, limit + GRACE)
         wall = time.perf_counter() - start
         record = asdict(instance) | {"limit": limit, "wall": wall, "status": status}
+        if args.jobs == 1:  # with several at a time, whose seconds they are is not known
+            record["processor"] = _processor_seconds() - spent
         if not out.exists():
             return record | {"verdict": "timeout" if status == 5 else "error", "error": error}
         result = json.loads(out.read_text())
@@ -93,6 +96,12 @@ def run_instance(instance: Instance, args: argparse.Namespace) -> dict[str, Any]
         "replayed_by": witness["replayed_by"] if witness else None,
         "environment": result["environment"],
     }
+
+
+def _processor_seconds() -> float:
+    """Of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _child(command: list[str], limit: float) -> tuple[int, str]:

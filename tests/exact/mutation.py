@@ -84,7 +84,7 @@ RD, RA, RR = (f"propagate/ranges/{name}.py" for name in ("dense", "attention", "
 RT = "propagate/ranges/rotary.py"
 EV = "tensor/eigenvalues.py"
 N = "propagate/questions.py"
-V, H = (f"verification/branching/{name}.py" for name in ("clipping", "halving"))
+V, H, VC = (f"verification/branching/{name}.py" for name in ("clipping", "halving", "combining"))
 TR = "verification/branching/trees.py"
 # The second halves are forgotten.
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
@@ -397,6 +397,9 @@ MUTANTS = (
     Mutant("CLIP.LEAST", V, " - size * g * (1 + 2.0**-40) - 2.0**-1000", ""),
     Mutant("CLIP.HIGH", V, "np.nextafter(lower + room, np.inf)", "lower + room"),
     Mutant("CLIP.LOW", V, "np.nextafter(upper - room, -np.inf)", "upper - room"),
+    Mutant("SUM.CONSTANT", VC, "(weight * abs(d)).sum(axis=1) * g + ", ""),
+    Mutant("SUM.ROWS", VC, "abs(a)) * g + 2.0**-1000) * reach", "abs(a)) * 0.0) * reach"),
+    Mutant("SUM.STRICT", VC, "np.logical_and.reduceat(part", "np.logical_or.reduceat(part"),
     Mutant("HALVES.BOTH", H, 'cuts.twice(), both["lower"][box], both["upper"][box])', HALF),
     Mutant("TREE.OPEN", TR, 'np.minimum.at(lower, items["clause"], items["bound"])', "pass"),
     Mutant(

@@ -8,6 +8,7 @@ import numpy as np
 
 from gamma.verification.branching.clauses import Bool, Float64
 from gamma.verification.branching.clipping import Cuts, clip
+from gamma.verification.branching.combining import combined
 from gamma.verification.branching.frontier import Items, chosen, joined
 from gamma.verification.targets import Int64
 
@@ -40,10 +41,13 @@ def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool)
         widths: of the regions (regions, inputs). items: the boxes. cuts: a group for each of
         pairs: a box (ascending), its slot and clause, the bound found. proved: bool (pairs,).
     """
-    low, high, empty = clip(cuts, items["lower"][pairs["box"]], items["upper"][pairs["box"]])
+    ends = items["lower"][pairs["box"]], items["upper"][pairs["box"]]
+    cuts, x = combined(cuts, *ends)
+    low, high, empty = clip(cuts, *ends)
     closed = proved | empty
     leaves = chosen(items, pairs["box"][closed]) | {"clause": pairs["clause"][closed]}
     pairs, cuts, low, high = chosen(pairs, ~closed), cuts.take(~closed), low[~closed], high[~closed]
+    x = np.clip(x[~closed], low, high)
     left, pairs["box"] = np.unique(pairs["box"], return_inverse=True)
     items = chosen(items, left)
     wide = _long(items, widths[items["region"]]).any(axis=1)
@@ -54,8 +58,7 @@ def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool)
         items["bound"] = np.minimum.reduceat(pairs["bound"], first)
         items["open"][:] = False
         items["open"][pairs["box"], pairs["slot"]] = True
-    best = _best(cuts, pairs, items)
-    points = _points(items, pairs, cuts, best)
+    points = _points(items, pairs, x)
     score = np.zeros(items["lower"].shape)
     np.add.at(score, pairs["box"][cuts.group], abs(cuts.a))
     axis = _axis(items, score, widths[items["region"]])
@@ -69,28 +72,13 @@ def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool)
     return Halved(joined([halves, again]), stuck, points, leaves)
 
 
-def _best(cuts: Cuts, pairs: Items, items: Items) -> Int64:
-    """The row of each pair with the largest bound: the nearest to a proof."""
-    if not len(cuts.begin):
-        return np.zeros(0, np.int64)
-    group = cuts.group
-    box = pairs["box"][group]
-    corner = np.where(cuts.a > 0, items["lower"][box], items["upper"][box]) - cuts.c
-    value = cuts.d + (cuts.a * corner).sum(axis=1)
-    top = np.maximum.reduceat(value, cuts.begin)[group]
-    where = np.where(value >= top, np.arange(len(value)), len(value) - 1)
-    found: Int64 = np.minimum.reduceat(where, cuts.begin)
-    return found
-
-
-def _points(items: Items, pairs: Items, cuts: Cuts, best: Int64) -> Items:
-    """Where the best rows of the worst pairs are least."""
+def _points(items: Items, pairs: Items, x: Float64) -> Items:
+    """The points of the worst pairs."""
     worst = np.argsort(pairs["bound"], kind="stable")[:PROBED]
-    box = pairs["box"][worst]
     return {
-        "x": np.where(cuts.a[best[worst]] > 0, items["lower"][box], items["upper"][box]),
+        "x": x[worst],
         "clause": pairs["clause"][worst],
-        "region": items["region"][box],
+        "region": items["region"][pairs["box"][worst]],
         "bound": pairs["bound"][worst],
     }
 
