@@ -9,6 +9,7 @@ ReLUs), weights from a seed; the question is beyond what can be proved, so that 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +20,15 @@ from gamma.network.graph import Builder, Network
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.ops import Conv, Gemm, Relu, Reshape
 from gamma.ops.base import Input
+from gamma.propagate.alpha import alpha_walk
+from gamma.propagate.cases import CaseWalk
+from gamma.propagate.options import options_of
+from gamma.propagate.questions import question as asked_rows
+from gamma.verification.branching.clauses import Clauses
+from gamma.verification.branching.inputs import InputBranching
+from gamma.verification.branching.relus import ReluBranching
+from gamma.verification.branching.witness import Witnesses
+from gamma.verification.targets import Targets
 
 SHAPES = {
     "acasxu": ((5,), (50,) * 6, 5, 0.5, "input"),
@@ -26,6 +36,8 @@ SHAPES = {
     "oval21 base": ((3, 32, 32), ((8, 4, 2), (16, 4, 2), 100), 10, 0.02, "relu"),
 }
 """Input shape, layers (channels, kernel and stride of convolutions), outputs, radius, branching."""
+
+MEMORY = 1 << 30
 
 
 def network(name: str) -> Network:
@@ -68,6 +80,36 @@ def rate(name: str, seconds: float, threads: int) -> float:
     result = gamma.verify(net, question(name, net), timeout=seconds, **how)
     assert result.branched is not None and result.branched.open, (name, result.verdict)
     return result.branched.domains / result.seconds["branching"]
+
+
+def rounds(name: str, count: int) -> Callable[[], None]:
+    """A call of so many rounds of branching from the root: always the same sub-problems."""
+    net = network(name)
+    prop = question(name, net)
+    targets = Targets.of(prop)
+    clauses = Clauses.of(targets, np.arange(len(targets)), 1)
+    if SHAPES[name][-1] == "input":
+        options = options_of(net, "crown", "real", "auto", None)
+
+        def tree() -> InputBranching | ReluBranching:
+            nobody = Witnesses(clauses, None)
+            return InputBranching(net, prop.box(), clauses, options, nobody, MEMORY)
+
+    else:
+        walk = alpha_walk(net, prop.box(), options_of(net, "alpha", "real", "auto", None))
+        asked = clauses.specification(np.arange(1), np.zeros(1, np.int64))
+        cases = CaseWalk(walk, *asked_rows(walk, asked))
+
+        def tree() -> InputBranching | ReluBranching:
+            return ReluBranching(cases, clauses, MEMORY)
+
+    def run() -> None:
+        made = tree()
+        for _ in range(count):
+            made.round(lambda: None)
+        assert not made.done, name
+
+    return run
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ SIMD = ROOT / "csrc" / "simd"
 DRIVER = ROOT / "benches" / "count_kernels.c"
 METHODS = ("ibp", "crown-ibp", "crown")
 CASES = ("made_0", "made_1", "made_3", "digits_mlp", "digits_cnn")
+BRANCHING = {"acasxu": 9, "mnist_fc 256x4": 4}
+"""Rounds of branch and bound on made networks: the time of a fixed number of sub-problems."""
 MARGINS = {"instructions": 1.01, "allocations": 1.10, "ratios": 2.0}
 """Factor above the baseline that fails, per kind."""
 
@@ -141,6 +143,7 @@ def measured() -> Figures:
 def _child() -> Figures:
     import tracemalloc
 
+    from benches.branching import rounds
     from benches.cases import DATA, case
     from gamma.propagate import bounds
 
@@ -159,6 +162,8 @@ def _child() -> Figures:
             call()
             allocations[f"{name} {method}"] = float(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
+    for name, count in BRANCHING.items():
+        ratios[f"branching {name}"] = _ratio(rounds(name, count))
     return {"allocations": allocations, "ratios": ratios}
 
 
