@@ -114,12 +114,17 @@ class CaseWalk:
         return self._descend(cases, entries, self._slopes(cases, entries), None, check)
 
     def ascend(
-        self, cases: Cases, steps: int, check: Callable[[], None] | None = None
+        self,
+        cases: Cases,
+        steps: int,
+        check: Callable[[], None] | None = None,
+        kept: Cases | None = None,
     ) -> tuple[Float64, Array]:
         """Raise bounds by ``steps`` descents; slopes and β of ``cases`` move, in place.
 
         Returns the best bounds (rows,), and what each ReLU's relaxation cost the row at last
-        (rows, ReLUs), which says where to split.
+        (rows, ReLUs), which says where to split. ``kept``, a copy of the cases, is given the
+        slopes and β of these bounds.
         """
         best = np.full(len(cases.question), -np.inf)
         entries = self._entries(cases)
@@ -131,6 +136,8 @@ class CaseWalk:
         for step in range(steps):
             tape = Tape()
             lower = self._descend(cases, entries, slopes, tape, check)
+            if kept is not None:
+                self._keep(kept, lower > best, slopes, cases.beta)
             best = np.fmax(best, lower)
             x = trajectory(self.tables, tape, zeros)
             if step + 1 == steps:
@@ -149,11 +156,18 @@ class CaseWalk:
                     z = x[source][entry.row, entry.column]
                     z = z + self.tables.hinge(index).centre[0, entry.column]
                     self._raise_beta(cases.beta, entry, -entry.sign * z, memory, size[k], factors)
-        for k, index in enumerate(self.nodes):
-            cases.slope[:, self.first[k] : self.first[k + 1]] = slopes[index].slope[
-                :, self.places[k]
-            ]
+        every = np.ones(len(best), bool)
+        self._keep(cases, every, slopes, cases.beta)
         return best, self._costs(cases, tape, x)
+
+    def _keep(
+        self, cases: Cases, which: Array, slopes: dict[int, HingeRows], beta: Float64
+    ) -> None:
+        """Write slopes and β of the rows ``which`` into ``cases``."""
+        cases.beta[which] = beta[which]
+        for k, index in enumerate(self.nodes):
+            mine = slopes[index].slope[:, self.places[k]]
+            cases.slope[which, self.first[k] : self.first[k + 1]] = mine[which]
 
     def _entries(self, cases: Cases) -> dict[int, _Entries]:
         """What is assumed about ReLUs, by the number of their node."""

@@ -79,7 +79,12 @@ class CaseTree(Generic[Q]):
             ``slope`` (see `Cases`) and ``tried``, the ReLUs worth splitting.
         bounded: cases bounded so far. depth: of the deepest. stuck: cases without a ReLU to split.
         worth: (ReLUs,), what each one's relaxation costs the open roots together.
+        leaves: where somebody asked for them (an empty list, before the first round), the cases
+            that were closed: assumptions, the row that closed each, and the slopes and β with which
+            it did, as they were.
     """
+
+    leaves: list[Items] | None = None
 
     def __init__(self, walk: CaseWalk, clauses: Q, most_bytes: int) -> None:
         self.walk, self.clauses = walk, clauses
@@ -132,7 +137,7 @@ class CaseTree(Generic[Q]):
         """Rows of all clauses, of each the one nearest to its proof."""
         rows, begin = self.clauses.members(np.arange(len(self.clauses)))
         cases = self.walk.start(rows)
-        lower, cost = self.walk.ascend(cases, FIRST_STEPS, check)
+        lower, cost = self._ascend(cases, FIRST_STEPS, check)
         value = self.clauses.in_units(rows, lower)
         best = [
             int(first + np.argmax(value[first:last]))
@@ -161,8 +166,8 @@ class CaseTree(Generic[Q]):
             "depth": np.broadcast_to(np.asarray(depth, np.int16), value.shape).copy(),
             "relu": cases.relu.astype(np.int32),
             "sign": cases.sign,
-            "beta": cases.beta.astype(np.float32),
-            "slope": cases.slope.astype(np.float16),
+            "beta": cases.beta if self.leaves is not None else cases.beta.astype(np.float32),
+            "slope": cases.slope if self.leaves is not None else cases.slope.astype(np.float16),
             "tried": tried.astype(np.int32),
             "done": done,
         }
@@ -171,7 +176,10 @@ class CaseTree(Generic[Q]):
         """Count bounded cases and keep those that are open."""
         self.bounded += len(items["bound"])
         self.depth = max(self.depth, int(items["depth"].max(initial=0)))
-        left = chosen(items, np.asarray(~items.pop("done")))
+        done = np.asarray(items.pop("done"))
+        if self.leaves is not None:
+            self.leaves.append(chosen(items, done))
+        left = chosen(items, ~done)
         hopeless = np.asarray(~(left["tried"] >= 0).any(axis=1))
         if hopeless.any():
             self.stuck.append(chosen(left, hopeless))
@@ -206,8 +214,9 @@ class CaseTree(Generic[Q]):
         cases = _assuming(
             parents, np.tile(np.arange(count), 2), np.tile(relu, 2), _SIDES.repeat(count)
         )
-        lower, cost = self.walk.ascend(cases, STEPS, check)
-        lower = np.maximum(lower, known.T.ravel())
+        lower, cost = self._ascend(cases, STEPS, check)
+        if self.leaves is None:  # a leaf's bound is that of its own slopes and multipliers
+            lower = np.maximum(lower, known.T.ravel())
         # Far from a proof more steps do not help; a split does.
         gain = lower - np.tile(known.min(axis=1), 2)
         self._again(cases, lower, cost, lower + 3 * abs(gain) > 0, MORE_STEPS, check)
@@ -217,6 +226,16 @@ class CaseTree(Generic[Q]):
         found = self._items(cases, np.tile(items["clause"], 2), lower, cost, depth)
         found["bound"] = np.maximum(found["bound"], np.tile(items["bound"], 2))
         return found
+
+    def _ascend(self, cases: Cases, steps: int, check: Callable[[], None]) -> tuple[Float64, Array]:
+        """`CaseWalk.ascend`; where leaves are wanted, closed cases end as they were closed."""
+        if self.leaves is None:
+            return self.walk.ascend(cases, steps, check)
+        kept = cases.take(np.arange(len(cases.question)))
+        lower, cost = self.walk.ascend(cases, steps, check, kept)
+        closed = self.clauses.excluded(cases.question, lower)
+        cases.slope[closed], cases.beta[closed] = kept.slope[closed], kept.beta[closed]
+        return lower, cost
 
     def _again(
         self,
@@ -231,7 +250,7 @@ class CaseTree(Generic[Q]):
         chosen = np.flatnonzero(which & ~self.clauses.excluded(cases.question, lower))
         if len(chosen):
             again = cases.take(chosen)
-            better, costs = self.walk.ascend(again, steps, check)
+            better, costs = self._ascend(again, steps, check)
             lower[chosen], cost[chosen] = np.maximum(lower[chosen], better), costs
             cases.slope[chosen], cases.beta[chosen] = again.slope, again.beta
 

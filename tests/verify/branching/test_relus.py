@@ -142,6 +142,90 @@ def test_the_tree_is_the_same_for_any_number_of_threads(monkeypatch: pytest.Monk
     assert made is not None and made.found()[1].all() and made.share() == 1.0
 
 
+def test_leaves_prove_the_whole_again() -> None:
+    """A walk in fractions with a leaf's slopes and multipliers closes it, and leaves cover all."""
+    net, prop = deep()
+    made = tree(net, prop, dtype="float64")
+    assert made is not None
+    made.leaves = []
+    while not made.done:
+        made.round(lambda: None)
+    leaves = [
+        {name: column[k] for name, column in part.items()}
+        for part in made.leaves
+        for k in range(len(part["bound"]))
+    ]
+    assert len(leaves) > 4 and not made.stuck
+    (constraint,) = prop.regions[0].unsafe[0]
+    for leaf in leaves:
+        assert 0 < leaf["bound"]
+        assert F(float(leaf["bound"])) <= exact_bound(net, prop, constraint, made.walk, leaf)
+    assert any(leaf["beta"].any() for leaf in leaves)
+    paths = [
+        [(int(r), int(s)) for r, s in zip(leaf["relu"], leaf["sign"], strict=True) if r >= 0]
+        for leaf in leaves
+    ]
+    assert covers(paths)
+    for k in range(len(paths)):
+        assert not covers(paths[:k] + paths[k + 1 :])
+
+
+def covers(paths: list[list[tuple[int, int]]]) -> bool:
+    """Whether cases are the leaves of a tree that splits one ReLU after another."""
+    if [] in paths:
+        return len(paths) == 1
+    if len({path[0][0] for path in paths}) != 1:
+        return False
+    sides = [[path[1:] for path in paths if path[0][1] == sign] for sign in (-1, 1)]
+    return all(side and covers(side) for side in sides)
+
+
+def exact_bound(
+    net: Network, prop: Property, constraint: LinearConstraint, walk: CaseWalk, leaf: Any
+) -> F:
+    """The bound of a case from the input box and the walk's bounds, in fractions."""
+    row = [F(0)] * net.output_shape[0]
+    for i, factor in constraint.y:
+        row[i] = factor
+    constant = -constraint.bound
+    for index in range(net.output, 0, -1):
+        op: Any = net.nodes[index].op
+        if op.hinge:
+            row, constant = through_relus(net, index, row, constant, walk, leaf)
+            continue
+        constant += sum((a * F(float(b)) for a, b in zip(row, op.bias, strict=True)), F(0))
+        columns = [[F(float(v)) for v in column] for column in op.weight.T]
+        row = [sum((a * w for a, w in zip(row, c, strict=True)), F(0)) for c in columns]
+    ends = zip(prop.regions[0].lower, prop.regions[0].upper, strict=True)
+    terms = (a * (low if a > 0 else high) for a, (low, high) in zip(row, ends, strict=True))
+    return sum(terms, constant)
+
+
+def through_relus(
+    net: Network, index: int, row: list[F], constant: F, walk: CaseWalk, leaf: Any
+) -> tuple[list[F], F]:
+    """Lines of the case, and what its multipliers add: S·z >= 0 where the ReLU is on that side."""
+    known = walk.made.bounds[net.nodes[index].inputs[0]]
+    low, high = ([F(float(v)) for v in e.ravel()] for e in (known.lower, known.upper))
+    k, keep = walk.nodes.index(index), walk.tables.columns(index)
+    found = [a if low[j] >= 0 else F(0) for j, a in enumerate(row)]
+    assumed = {int(r): (int(s), b) for r, s, b in zip(leaf["relu"], leaf["sign"], leaf["beta"],
+                                                      strict=True)}  # fmt: skip
+    for number in range(walk.first[k], walk.first[k + 1]):
+        place = walk.place[number]
+        j = int(place if keep is None else keep[place])
+        if number in assumed:
+            sign, beta = assumed[number]
+            found[j] = (row[j] if sign > 0 else F(0)) - sign * F(float(beta))
+        elif row[j] >= 0:
+            found[j] = row[j] * F(float(leaf["slope"][number]))
+        else:
+            slope = high[j] / (high[j] - low[j])
+            found[j] = row[j] * slope
+            constant -= row[j] * slope * low[j]
+    return found, constant
+
+
 def test_a_closed_form_of_a_case() -> None:
     """Where all ReLUs are assumed the row is affine: its bound is exact up to rounding."""
     net, prop = deep()
