@@ -56,6 +56,8 @@ NEURON_SECONDS = 1.0
 after them; four times as much each turn."""
 CHEAP = 0.02
 """Expected seconds of crown's bounds below which slopes are optimised before a quick attack."""
+DEAR = 0.1
+"""The same above which a longer attack comes before slopes: they take twenty times as long."""
 ATTACK_SECONDS, ATTACK_SHARE = 4.0, 0.15
 """What the first longer attack may take, and which share of the time each at most."""
 MEMORY = 1 << 30
@@ -130,8 +132,10 @@ class AutoRun(Run):
             if not self._bounds_are_cheaper(self.search, self.attackable):
                 phases.reverse()
             phases += self._by_relus()
-            cheap = expected_seconds(self.net, "crown", len(regions), 9) < CHEAP
-            if cheap and self._splits_relus():
+            seconds = expected_seconds(self.net, "crown", len(regions), 9)
+            if seconds > DEAR:
+                phases.insert(2, ("attack", self._longer))
+            elif seconds < CHEAP and self._splits_relus():
                 # Slopes, and a few splits, before any attack.
                 phases = [p for p in phases if p[1] != self._first]
                 phases.insert(3, ("attack", self._first))

@@ -52,7 +52,7 @@ def test_run_resume_and_contradiction(
     runner: ModuleType, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "results.jsonl"
-    arguments = ["--data", str(data), "--out", str(out), "--jobs", "2", "--timeout", "10"]
+    arguments = ["--data", str(data), "--out", str(out), "--jobs", "2", "--timeout", "60"]
     assert runner.main(arguments) == 0
     records = {r["vnnlib"]: r for r in map(json.loads, out.read_text().splitlines())}
     verdicts = {name: r["verdict"] for name, r in records.items()}
