@@ -32,6 +32,8 @@ from gamma.verification.suite import read_list
 STORED = Path(__file__).with_name("vnncomp.json")
 UNLIMITED = 1e6
 """Seconds of an instance whose list gives none; --timeout caps them."""
+BUSY = 0.8
+"""Share of a core below which a run says so."""
 GRACE = 30.0
 """Seconds past the time limit after which a child is killed: start-up, and overruns to see."""
 
@@ -169,10 +171,14 @@ def counts(records: Iterable[dict[str, Any]], args: argparse.Namespace) -> dict[
             known = [r for r in mine if r["expected"] == expected]
             found[name][done] = sum(r["verdict"] == verdict for r in known)
             found[name][expected] = len(known)
+    limits = [r["limit"] for r in records]
+    spent = [r.get("processor") for r in records]
+    share = None if None in spent else sum(spent) / sum(r["wall"] for r in records)
     return {
-        "schema": "gamma.vnncomp/1",
+        "schema": "gamma.vnncomp/2",
         "method": args.method,
-        "timeout": args.timeout,
+        "limits": [min(limits), max(limits)],
+        "processor_share": share,
         "threads": args.threads,
         "jobs": args.jobs,
         "contradictions": sum(map(contradicts, records)),
@@ -184,14 +190,22 @@ def page(stored: dict[str, Any]) -> str:
     """README's text and table, both from the stored counts."""
     rows = sorted(stored["benchmarks"].items(), key=lambda item: item[0].lower())
     total = {key: sum(row[key] for _, row in rows) for key in rows[0][1]}
+    least, most = stored["limits"]
+    seconds = f"{most:g} s each" if least == most else f"{least:g} to {most:g} s each"
     text = (
         f"On {total['instances']} instances of the verification competition (VNN-COMP 2021 to "
-        f"2025, `{stored['method']}` with the attack, {stored['timeout']:g} s each,\n"
+        f"2025, `{stored['method']}` with the attack, {seconds},\n"
         f"threads per instance: {stored['threads']}, instances at a time: {stored['jobs']}), "
         f"{total['refuted']} of {total['sat']} known violations were refuted with a replayed\n"
         f"witness and {total['proved']} of {total['unsat']} known-safe instances proved; verdicts "
         f"that contradict the consensus: {stored['contradictions']}."
     )
+    share = stored["processor_share"]
+    if share is not None and share < BUSY:
+        text += (
+            f" The machine was busy with other work: an instance\nhad {100 * share:.0f} % of a "
+            "core on average, so that these counts are less than what the limits allow."
+        )
     cells = [[name, *_decided(row)] for name, row in rows]
     half = -(-len(cells) // 2)
     cells += [["", "", ""]] * (2 * half - len(cells))

@@ -57,7 +57,8 @@ after them; four times as much each turn."""
 CHEAP = 0.02
 """Expected seconds of crown's bounds below which slopes are optimised before a quick attack."""
 DEAR = 0.1
-"""The same above which a longer attack comes before slopes: they take twenty times as long."""
+"""The same above which an attack of its full work comes before slopes: these take twenty times as
+long."""
 ATTACK_SECONDS, ATTACK_SHARE = 4.0, 0.15
 """What the first longer attack may take, and which share of the time each at most."""
 MEMORY = 1 << 30
@@ -134,7 +135,7 @@ class AutoRun(Run):
             phases += self._by_relus()
             seconds = expected_seconds(self.net, "crown", len(regions), 9)
             if seconds > DEAR:
-                phases.insert(2, ("attack", self._longer))
+                phases.insert(2, ("attack", partial(self._longer, math.inf)))
             elif seconds < CHEAP and self._splits_relus():
                 # Slopes, and a few splits, before any attack.
                 phases = [p for p in phases if p[1] != self._first]

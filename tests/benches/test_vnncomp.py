@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -95,16 +96,23 @@ def test_readme_shows_the_stored_results(runner: ModuleType) -> None:
 
 def test_counts_of_records(runner: ModuleType) -> None:
     args = runner.arguments(["--data", ".", "--out", "o", "--threads", "1"])
-    line = {"benchmark": "b", "onnx": "", "vnnlib": ""}
+    line: dict[str, Any] = {"benchmark": "b", "onnx": "", "vnnlib": ""}
     verdicts = [
         ("sat", "violated"),
         ("sat", "timeout"),
         ("unsat", "verified"),
         ("unknown", "error"),
     ]
+    line |= {"limit": 60.0, "wall": 10.0, "processor": 9.0}
     records = [line | {"expected": e, "verdict": v} for e, v in verdicts]
     stored = runner.counts(records, args)
     row = {"instances": 4, "refuted": 1, "sat": 2, "proved": 1, "unsat": 1}
     assert stored["benchmarks"] == {"b": row}
     assert stored["contradictions"] == 0
     assert "| b | 1/2 | 1/1 |" in runner.page(stored)
+    assert "60 s each" in runner.page(stored) and "busy" not in runner.page(stored)
+    records[0] |= {"limit": 30.0, "wall": 90.0}
+    text = runner.page(runner.counts(records, args))
+    assert "30 to 60 s each" in text and "had 30 % of a core" in text
+    del records[0]["processor"]
+    assert "busy" not in runner.page(runner.counts(records, args))
