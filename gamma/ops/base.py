@@ -256,7 +256,7 @@ class Operator:
         """
         return math.prod(self.shape(*inputs)) * (2 * itemsize + 16)
 
-    def cached(self, key: str, make: Any) -> Any:
+    def cached(self, key: Hashable, make: Any) -> Any:
         """A derived constant (a cast or absolute copy of a weight), computed once per record."""
         store = self.__dict__.setdefault("_derived", {})
         found = store.get(key, _ABSENT)

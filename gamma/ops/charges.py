@@ -69,21 +69,24 @@ def linear_charge(
     batch = len(bounds.lower)
     if bounds.spread is None or bounds.noise is None:  # a change of shape
         return LinearCharge(np.zeros((batch, bounds.lower[0].size)), np.zeros(batch))
-    key = f"charge.{dtype.char}.{start}"
+    key = "charge", dtype.char, start
     factor, steps, exact_weights = op.cached(key, lambda: charge_factor(op, dtype, start))
     spread, noise = bounds.spread.reshape(batch, -1), bounds.noise.reshape(batch, -1)
     if at is not None:
         spread, noise = spread[at], noise[at]
     weight = (factor * spread + noise) * (1 + 2.0**-50)
-    loss = np.zeros(batch) if at is None else np.zeros(len(weight))
     if steps or not exact_weights:
-        total = sum((b.mass for b in inputs[1:]), inputs[0].mass)
+        total = inputs[0].mass
+        for more in inputs[1:]:
+            total = total + more.mass
         total = total if at is None else total[at[0]]
         loss = 4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] * total + TINY
         if not exact_weights:
             # A coefficient below the range of dtype loses an absolute part, times |a|.
             flush = 2 * UNDERFLOW[dtype] * total
             weight = weight + flush.reshape(-1, *(1,) * (weight.ndim - 1))
+    else:
+        loss = np.zeros(len(weight))
     return LinearCharge(inflated(weight) if at is None else weight, loss)
 
 

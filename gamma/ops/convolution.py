@@ -280,7 +280,7 @@ class Conv(Weighted):
 
     def window(self, shape: Shape) -> Window:
         """The 2-d geometry on an input of ``shape`` (channels, *image)."""
-        return self.cached(f"window.{shape}", lambda: self._window(shape))  # type: ignore[no-any-return]
+        return self.cached(("window", shape), lambda: self._window(shape))  # type: ignore[no-any-return]
 
     def _window(self, shape: Shape) -> Window:
         kernel = _pair(self.weight.shape[2:], 1)
@@ -324,7 +324,7 @@ class Conv(Weighted):
         window = self.window(x.shape[1:])
         image = x.reshape(x.shape[0], x.shape[1], *window.image)
         result = self._correlate(image, weight, window)
-        return result.reshape(x.shape[0], *self.shape(x.shape[1:]))
+        return result.reshape(x.shape[0], weight.shape[0], *window.positions[4 - weight.ndim :])
 
     def fused_interval(
         self, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike

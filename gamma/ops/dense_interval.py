@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,7 @@ def fused(op: Gemm, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) -> NodeB
     x = inputs[0]
     if x.lower.ndim != 2 or op.weight_error is not None:
         return None
-    factors = rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty
-    weight, bias, row_sum = op.cached("dense.interval", lambda: dense_constants(op))
+    weight, bias, row_sum, factors = op.cached("dense.interval", partial(dense_constants, op))
     if few_boxes(op, len(x.lower)):
         done = kernels.dense_interval(weight, bias, row_sum, x.lower, x.upper, x.centre, factors)
     elif in_tiles(op):
@@ -50,8 +50,8 @@ def fused(op: Gemm, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) -> NodeB
     return None if done is None else stepped(*done, op.name)
 
 
-def dense_constants(op: Gemm) -> tuple[Float64, Float64 | None, Float64]:
-    """Weight as stored, bias and Σ|W| per row (rounded up), in float64."""
+def dense_constants(op: Gemm) -> tuple[Array, Float64 | None, Float64, tuple[float, float]]:
+    """Weight as stored; bias and Σ|W| per row (rounded up) in float64; γ of sums, uncertainty."""
     weight = cast_weight(op, op.weight, "weight", op.weight.dtype, False)
     step = max(1, (1 << 20) // max(1, 8 * weight.shape[1]))  # a large weight is never cast whole
     parts = [
@@ -60,7 +60,7 @@ def dense_constants(op: Gemm) -> tuple[Float64, Float64 | None, Float64]:
     ]
     total = np.concatenate(parts) * (1 + 2.0**-20)
     bias = None if op.bias is None else np.ascontiguousarray(op.bias, dtype=np.float64)
-    return weight, bias, total
+    return weight, bias, total, (rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty)
 
 
 def few_boxes(op: Gemm, count: int) -> bool:

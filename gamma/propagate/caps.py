@@ -16,6 +16,7 @@ from gamma.errors import ResourceError
 from gamma.network.graph import Network, Node
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.domain import Facts
+from gamma.propagate.facts import facts_of
 from gamma.propagate.first_order import first_order
 from gamma.tensor.box import Box
 
@@ -38,8 +39,7 @@ def norm_caps(
     there is no norm, and under the guarantee float32: caps are those of real arithmetic. With
     ``thrifty`` they leave out the norms of whole layers, which cost more than an interval pass.
     """
-    normed = any(node.op.normalizes for node in network.nodes)
-    if not normed or guarantee != "real" or not tuning.enabled("norm_caps"):
+    if not facts_of(network).normalizes or guarantee != "real" or not tuning.enabled("norm_caps"):
         return {}
     from gamma.propagate.ranges import Known, range_walk
 

@@ -94,8 +94,8 @@ def _plain(op: Gemm, dtype: np.dtype[Any]) -> bool:
 
 
 def _layer(op: Gemm, dtype: np.dtype[Any]) -> kernels.DenseLayer:
-    stored, bias, row_sum = op.cached("dense.interval", lambda: dense_constants(op))
-    m, n = stored.shape
+    stored, bias, row_sum, factors = op.cached("dense.interval", lambda: dense_constants(op))
+    m = len(stored)
     factor, steps, _ = charge_factor(op, dtype, False)
     return kernels.DenseLayer(
         stored,
@@ -103,7 +103,7 @@ def _layer(op: Gemm, dtype: np.dtype[Any]) -> kernels.DenseLayer:
         bias,
         row_sum,
         (
-            rounding.gamma_factor(n + 4, np.float64),
+            factors[0],
             factor,
             (1 + rounding.gamma_factor(m + 4, np.float64)) * (1 + 2.0**-50),
             rounding.gamma_factor(m + 8, np.float64),
@@ -158,7 +158,8 @@ class DenseWalk:
             )
         self.rows = np.zeros(len(layers), np.int64)
         self.seconds = np.zeros(len(layers))
-        self._values: Float64 = np.empty(8 * batch * neurons) if known is None else known._values
+        values = pool.empty(8 * batch * neurons, np.float64) if known is None else known._values
+        self._values: Float64 = values
         self.bounds: list[NodeBounds] = self._views(batch) if known is None else known.bounds
         self.crossed = self._run(method == "crown", False, False) if known is None else 0
 
@@ -243,7 +244,7 @@ def one_call(network: Network, box: Box, options: Options) -> DenseNetwork | Non
     fits = box.norm == "inf" if options.relaxes else True
     # Without hidden rows a batch is one product, faster than box by box.
     fits = fits and (options.refines or batch <= choices.limit("interval.dense", "f"))
-    if not fits or options.guarantee != "real" or not all(map(tuning.enabled, gates)):
+    if not fits or options.guarantee != "real" or not tuning.off().isdisjoint(gates):
         return None
     return dense_network(network, options.dtype)
 

@@ -86,10 +86,10 @@ class Domain:
         An interval that an assumption leaves nothing of becomes a point, so that the walk can go
         on: whatever is bounded there holds of nothing.
         """
+        if index not in self.facts and index not in self.split:
+            return bounds
         known = [self.facts[index]] if index in self.facts else []
         assumed = [self.split[index].ends()] if index in self.split else []
-        if not known and not assumed:
-            return bounds
         lower, upper = bounds.lower, bounds.upper
         for low, high in known + assumed:
             lower, upper = np.maximum(lower, low), np.minimum(upper, high)

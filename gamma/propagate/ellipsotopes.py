@@ -36,7 +36,7 @@ SET_BYTES = 20
 
 def suited(network: Network) -> bool:
     """Whether the network is one that these sets are for: it has a normalisation."""
-    return any(node.op.normalizes for node in network.nodes)
+    return facts_of(network).normalizes
 
 
 def too_large(network: Network, box: Box, row_bytes: int) -> str:

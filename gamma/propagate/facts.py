@@ -25,7 +25,7 @@ class Facts:
         image: rows may start there as windows: the output of a convolution, or entry by entry such.
         hidden_after: dense layers with an activation among the nodes behind it.
         cut: every path from the input to a later node passes it.
-        convolves: some node is a convolution (one flag for the network).
+        convolves, normalizes: some node is a convolution, a normalisation (flags of the network).
         tables: entries of relaxations beyond those of diagonal operators, in all (one number).
     """
 
@@ -41,6 +41,7 @@ class Facts:
     hidden_after: tuple[int, ...]
     cut: tuple[bool, ...]
     convolves: bool
+    normalizes: bool
     tables: int
 
 
@@ -86,6 +87,7 @@ def _make(network: Network) -> Facts:
         tuple(behind),
         _cut(network),
         any(node.op.correlation is not None for node in nodes),
+        any(node.op.normalizes for node in nodes),
         sum(n.op.table_size(*(nodes[i].shape for i in n.inputs)) for n in nodes if n.inputs),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,17 +52,17 @@ class Options:
             exact_float(self.deadline, "deadline")
         exact_integer(self.steps, "steps", least=1)
 
-    @property
+    @cached_property
     def precision(self) -> Precision:
         """Guarantee and type of rows, as operators take them."""
         return Precision(self.guarantee, self.dtype)
 
-    @property
+    @cached_property
     def relaxes(self) -> bool:
         """Whether rows pass nonlinear nodes."""
         return self.method != "ibp"
 
-    @property
+    @cached_property
     def refines(self) -> bool:
         """Whether inner neurons get rows of their own."""
         return self.method in REFINING

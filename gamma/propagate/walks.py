@@ -61,7 +61,8 @@ def walk(
     ``slopes`` (one table per box) replace the operators' own.
     """
     domain = Domain(domain) if isinstance(domain, Box) else domain
-    domain.check(network)
+    if not domain.plain:
+        domain.check(network)
     heap.keep()
     made = Walk(network, domain, options, [], slopes)
     made.run()
@@ -244,9 +245,10 @@ class Walk:
 
     def _suffices(self, index: int) -> bool:
         """Whether a node's set alone bounds it, rows of a network of this size costing too much."""
+        if index not in self._enclosed:
+            return False
         rows = 2 * self.domain.batch * self._facts.widest[self.network.output]
-        cost = rows * row_cost(self.network, self.network.output)
-        return index in self._enclosed and cost > ROWS_UP_TO
+        return rows * row_cost(self.network, self.network.output) > ROWS_UP_TO
 
     def _bound_forms(self, index: int) -> None:
         """Bound, by rows, the linear forms that the node's relaxation asks for."""
@@ -407,8 +409,9 @@ class Walk:
         return found
 
     def _needs_rows(self, index: int) -> bool:
-        rowed = self._rowed.get(index) is True or self._suffices(index)
-        return self.options.relaxes and not rowed
+        if not self.options.relaxes or self._rowed.get(index) is True:
+            return False
+        return not self._suffices(index)
 
     def _images(self, index: int) -> bool:
         """Whether the image of its input's bounds is as good as rows of its own."""
@@ -443,4 +446,5 @@ class Walk:
         if self._walked is not None and self.options.relaxes and index not in self._rowed:
             self._agree(self._walked.output())
             self._rowed[index] = True
-        return self.ask(index)
+        found: NodeBounds = self.ask(index) if self.options.relaxes else self.bounds[index]
+        return found

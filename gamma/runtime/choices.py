@@ -43,8 +43,8 @@ DEFAULTS: dict[tuple[str, str], Ways] = {
     ("rows.start", ""): ((1 << 15, "frames"), (_END, "windows")),
     # Nanoseconds of work in a block of rows: alone, or enough for a thread of its own.
     ("rows.share", ""): ((4e6, "alone"), (_END, "threads")),
-    # Bytes of a large array: asked from the system, or taken from the pool.
-    ("memory.array", ""): ((1 << 18, "system"), (_END, "pool")),
+    # Bytes of an array: from the C library, which takes new pages for larger ones, or the pool.
+    ("memory.array", ""): ((1 << 17, "system"), (_END, "pool")),
 }
 """(operation, character of the dtype) -> (largest size, way), in ascending order."""
 

@@ -329,8 +329,7 @@ def empty(shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
     """
     kind = np.dtype(dtype)
     size = math.prod(shape) if isinstance(shape, tuple) else shape
-    worthwhile = choices.choose("memory.array", "", size * kind.itemsize) == "pool"
-    if not worthwhile or not tuning.enabled("pool"):
+    if size * kind.itemsize <= choices.limit("memory.array") or not tuning.enabled("pool"):
         return np.empty(shape, kind)
     return TensorPool.current().empty(shape, kind)
 

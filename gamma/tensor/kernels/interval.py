@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma.runtime import pool
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.arguments import F64, FLOATS, check, padded, refuse
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+# Entries whose memory is not worth the pool's question whether it is.
+_FEW = 1024
 
 
 def interval_affine(W: Array, centre: Float64, radius: Float64) -> tuple[Float64, Float64]:
@@ -82,7 +85,7 @@ def dense_boxes(
     n, m = lower.shape[1], len(row_sum)
     check("forward", forward, F64, (n, padded(m, F64)))
     check("sizes", sizes, sizes.dtype, (n, padded(m, sizes.dtype)))
-    out = np.empty((5, len(lower), m))
+    out = pool.empty((5, len(lower), m), F64)
     args = (forward, sizes, bias, row_sum, lower, upper, centre)
     return out, backend.current.dense_boxes(*args, out, factors)
 
@@ -113,7 +116,7 @@ def interval_finish(
     found = largest(centres[0])
     for more in centres[1:]:
         found = np.maximum(found, largest(more))
-    out = np.empty((3, *z.shape))
+    out = pool.empty((3, *z.shape), F64)
     return out, backend.current.finish(bias, row_sum, found, (z, spread, *out), factors)
 
 
@@ -156,6 +159,7 @@ def relu(lower: Float64, upper: Float64) -> Float64:
     """max(·, 0) of both ends, a point between them, the radius about it: float64 (4, *shape)."""
     check("lower", lower, F64, lower.shape)
     check("upper", upper, F64, lower.shape)
-    out = np.empty((4, *lower.shape))
+    shape = (4, *lower.shape)
+    out = np.empty(shape) if lower.size < _FEW else pool.empty(shape, F64)
     backend.current.relu(lower, upper, out)
     return out
