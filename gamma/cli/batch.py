@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gamma.cli import picture
+from gamma.cli import picture, settings
 from gamma.cli.inputs import Given
 from gamma.cli.options import in_options
 from gamma.cli.output import Progress
@@ -133,7 +133,7 @@ def _text(args: argparse.Namespace, found: Accuracy, seconds: float) -> list[str
     time_each = f" of {found[0].limit:g} s for each" if found[0].limit is not None else ""
     kept.append(f"time       {picture.seconds(seconds)}{time_each}")
     notes = dict.fromkeys(note for result in found for note in result.notes)
-    return [*lines, *kept, *(f"note       {note}" for note in notes)]
+    return [*lines, *kept, *(f"note       {note}" for note in notes), *settings.told(args)]
 
 
 def _table(found: Accuracy, every: bool) -> list[str]:

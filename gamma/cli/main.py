@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from gamma import __version__
+from gamma.cli import settings
 from gamma.cli.options import build_parser, in_options
 from gamma.cli.output import INTERRUPTED, note, prepare_streams, silence
 from gamma.errors import GammaError, InternalError, ResourceError
@@ -51,7 +52,10 @@ REPORT = "this is a bug in gamma: please report it with the output of `gamma inf
 
 def _run(argv: Sequence[str] | None) -> int:
     parser = build_parser()
-    args = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    origins = () if {"-h", "--help"} & {*words} else settings.apply(parser, words)
+    args = parser.parse_args(words)
+    args.settings = origins
     if args.version:
         print(__version__)
         return 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma.cli import settings
 from gamma.cli.combinations import check_combination, streaming
 from gamma.cli.inputs import Asked, Given, network_and_question, time_left
 from gamma.cli.options import in_options
@@ -214,8 +215,10 @@ def render(
         return vnncomp(result)
     from gamma.cli.report import text
 
-    if net is None or asked is None or result.status == "none":
-        return text(result, args.explain, verbose=args.verbose)
-    found = result.counterexample
-    changed = [] if found is None else asked.changed(net, found)
-    return text(result, args.explain, asked.headline(result.status), changed, args.verbose)
+    headline, changed = "", []
+    if net is not None and asked is not None and result.status != "none":
+        found = result.counterexample
+        headline = asked.headline(result.status)
+        changed = [] if found is None else asked.changed(net, found)
+    said = text(result, args.explain, headline, changed, args.verbose)
+    return "\n".join([said, *settings.told(args)])
