@@ -53,6 +53,8 @@ REPORT = "this is a bug in gamma: please report it with the output of `gamma inf
 def _run(argv: Sequence[str] | None) -> int:
     parser = build_parser()
     words = sys.argv[1:] if argv is None else list(argv)
+    if words[:2] == ["suite", "merge"]:
+        words = words[1:]
     origins = () if {"-h", "--help"} & {*words} else settings.apply(parser, words)
     args = parser.parse_args(words)
     args.settings = origins
@@ -62,7 +64,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.command is None:
         parser.error(
             "no command given: verify, bounds, ranges, suite, "
-            "inspect, info, bench, tune or completion"
+            "inspect, info, bench, tune, schema or completion"
         )
     if args.command == "completion":
         from gamma.cli.completion import script

@@ -70,6 +70,7 @@ def build_parser() -> Parser:
     _bounds(command("bounds", "print certified output bounds, no verdict"))
     _ranges(command("ranges", "print the range of every activation, for every prompt or input"))
     _suite(command("suite", "verify a list of instances, one durable record for each"))
+    _merge(commands.add_parser("merge", description="Join the records of a suite's shards."))
     inspect = command("inspect", "print layers, shapes and what is supported")
     groups.model(inspect)
     inspect.add_argument(
@@ -91,6 +92,7 @@ def build_parser() -> Parser:
     tune.add_argument("--show", action="store_true", help="print what is in use, measure nothing")
     tune.add_argument("--reset", action="store_true", help="forget what was measured")
     tune.add_argument("--json", action="store_true", help="print one JSON object")
+    command("schema", "print the JSON Schema of --json and of a suite's records")
     completion = command("completion", "print a shell completion script")
     completion.add_argument("shell", choices=SHELLS, help="the shell to complete in")
     return parser
@@ -213,9 +215,35 @@ def _suite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="keep the records that still fit, run the rest"
     )
+    parser.add_argument(
+        "--shard",
+        type=values.shard,
+        metavar="I/N",
+        help="part I of N alone, for job arrays; gamma suite merge LIST.csv joins the parts",
+    )
     groups.gzip(parser)
-    file(parser, "--plot", metavar="FILE", help="draw instances solved within t: .svg or .png")
+    _outcome(parser, "LIST.results.jsonl beside the list, with --shard LIST.results.I-of-N.jsonl")
+
+
+def _merge(parser: argparse.ArgumentParser) -> None:
+    parser.prog = "gamma suite merge"
+    file(parser, "list", metavar="LIST.csv", help="the whole list")
+    text = "of the shards; default: LIST.results.I-of-N.jsonl beside the list"
+    file(parser, "records", nargs="*", metavar="RECORDS.jsonl", help=text)
+    _outcome(parser, "LIST.results.jsonl beside the list")
+
+
+def _outcome(parser: argparse.ArgumentParser, default: str) -> None:
+    """What becomes of the records of a suite."""
+    output = parser.add_argument_group("output")
+    groups.fail_on(output, ())
+    groups.reports(output)
+    file(output, "--csv", metavar="FILE.csv", help="a line with verdict and time of each instance")
+    text = "write each witness there, in the competition's form"
+    file(output, "--witnesses", metavar="FOLDER", help=text)
+    file(output, "--plot", metavar="FILE", help="draw instances solved within t: .svg or .png")
     text = "one page with verdicts, times, margins, the plot and an explanation of each instance"
-    file(parser, "--report", metavar="FILE.html", help=text)
-    text = "records, one a line (default: LIST.results.jsonl in this folder)"
-    file(parser, "-o", "--output", metavar="OUT.jsonl", help=text)
+    file(output, "--report", metavar="FILE.html", help=text)
+    output.add_argument("--force", action="store_true", help="replace records that are there")
+    text = f"records, one a line; default: {default}"
+    file(output, "-o", "--output", metavar="OUT.jsonl", help=text)

@@ -148,6 +148,14 @@ def deliver(text: str, file: str | None) -> None:
         write_text(Path(file), text)
 
 
+def _columns() -> int:
+    """Of the terminal behind stderr: a longer line would wrap, and stay."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
 class Progress:
     """One changing line on stderr, only on a terminal and only after a second."""
 
@@ -161,7 +169,9 @@ class Progress:
         if not self.active or now - self.start < 1.0 or now - self.last < 0.1:
             return
         self.last, self.shown = now, True
-        note(f"\r\x1b[K{now - self.start:5.1f} s  {message}"[:100], end="")
+        line = f"{now - self.start:5.1f} s  {message}"
+        shown = "".join(c if c.isprintable() else "?" for c in line)  # a file may name things
+        note("\r\x1b[K" + shown[: _columns() - 1], end="")
 
     def clear(self) -> None:
         """Remove the line."""

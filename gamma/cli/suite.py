@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-from gamma.cli import picture
-from gamma.cli.output import check_writable, note, write_bytes, write_text
-from gamma.cli.suite_report import page, plot, solved_within
+from gamma.cli import picture, suite_files
+from gamma.cli.output import Progress, note
+from gamma.cli.suite_report import solved_within
 from gamma.errors import UsageError
+from gamma.verification.merging import shard
 from gamma.verification.records import Record, Records
 from gamma.verification.suite import Options, read_list, worker_count
 from gamma.verification.suite import run as run_list
 
 VERDICTS = ("verified", "violated", "unknown", "timeout", "error")
-FAILED = 2
+STATUS = {"verified": 0, "timeout": 5, "unknown": 4, "violated": 3, "error": 2}
+"""Exit statuses; of several instances the last one here counts."""
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the list, print the table, return 0, or 2 when instances ended in an error."""
     path = Path(args.list)
-    for file in (args.plot, args.report):
-        check_writable(file)
-    if args.plot and Path(args.plot).suffix not in (".svg", ".png"):
-        raise UsageError(f"--plot {args.plot}: expected a name that ends in .svg or .png")
-    if (args.plot or args.report) and find_spec("matplotlib") is None:
-        raise UsageError("--plot and --report need matplotlib: pip install 'gamma-verify[plot]'")
+    suite_files.check(args)
     scheduler = _scheduler(args)
+    if args.force and args.resume:
+        raise UsageError(
+            "--force and --resume exclude each other: replace the records or keep them"
+        )
     instances = read_list(path)
+    if args.shard:
+        instances = shard(instances, args.shard)
     options = Options(
         args.method,
         args.guarantee,
@@ -44,18 +45,10 @@ def run(args: argparse.Namespace) -> int:
     )
     if scheduler is None and (jobs := worker_count(args.jobs, len(instances))) < args.jobs:
         note(f"--jobs {args.jobs}: {jobs} for {len(instances)} instances on this machine")
-    out = Path(args.output or f"{path.stem}.results.jsonl")
+    out = Path(args.output) if args.output else suite_files.beside(path, args.shard)
     start = time.perf_counter()
-    fresh = 0
-
-    def report(record: Record, left: int, eta: float) -> None:
-        nonlocal fresh
-        fresh += 1
-        if sys.stderr.isatty() or "error" in record:
-            line = _line(record, len(instances) - left, len(instances), eta)
-            note("".join(c if c.isprintable() else "?" for c in line))  # names are a list's words
-
-    with Records(out, args.resume) as records:
+    told = Told(len(instances))
+    with Records(out, args.resume, args.force) as records:
         if records.damaged:
             lines = "line is" if records.damaged == 1 else "lines are"
             note(f"{out}: {records.damaged} {lines} damaged and run again")
@@ -66,19 +59,26 @@ def run(args: argparse.Namespace) -> int:
             jobs=args.jobs,
             threads=args.threads,
             scheduler=scheduler,
-            report=report,
+            report=told.record,
+            progress=told.step,
         )
+    told.line.clear()
+    status = finish(args, results, path)
+    seconds = picture.seconds(time.perf_counter() - start)
+    kept = len(results) - told.count
+    print(f"\n{told.count} run in {seconds}, {kept} kept from before: {out}")
+    return status
+
+
+def finish(args: argparse.Namespace, results: Sequence[Record], path: Path) -> int:
+    """Print the table, write the files that were asked for; the exit status."""
     print("\n".join(table(results)))
     if within := solved_within(results):
         print("\n" + "\n".join(within))
-    if args.plot:
-        write_bytes(Path(args.plot), plot(results, Path(args.plot).suffix[1:]))
-    if args.report:
-        write_text(Path(args.report), page(results, f"gamma suite {path.name}", rows(results)))
-    seconds = picture.seconds(time.perf_counter() - start)
-    kept = len(results) - fresh
-    print(f"\n{fresh} run in {seconds}, {kept} kept from before: {out}")
-    return FAILED if any(record["verdict"] == "error" for record in results) else 0
+    suite_files.write(args, results, path, rows(results))
+    failing = {"error", *args.fail_on} | ({"timeout"} if "unknown" in args.fail_on else set())
+    statuses = [STATUS[r["verdict"]] for r in results if r["verdict"] in failing]
+    return max(statuses, key=list(STATUS.values()).index, default=0)
 
 
 def _scheduler(args: argparse.Namespace) -> str | None:
@@ -91,12 +91,31 @@ def _scheduler(args: argparse.Namespace) -> str | None:
     return address
 
 
-def _line(record: Record, done: int, total: int, eta: float) -> str:
-    """One line of progress."""
-    named = f"{record['model']} {record['property']}"
-    left = f", about {_duration(eta)} left" if done < total else ""
-    text = f"{done}/{total} {named}: {record['verdict']} {picture.seconds(record['seconds'])}{left}"
-    return f"{text}: {record['error']}" if "error" in record else text
+class Told:
+    """Progress of a list on one changing line; what goes wrong stays, on a line of its own."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.count, self.head = total, 0, ""
+        self.verdicts: list[str] = []
+        self.line = Progress()
+
+    def record(self, record: Record, left: int, eta: float) -> None:
+        """An instance has its record; ``left`` have none, for which ``eta`` seconds are guessed."""
+        self.count += 1
+        self.verdicts.append(record["verdict"])
+        if "error" in record:
+            self.line.clear()
+            text = f"{record['model']} {record['property']}: error: {record['error']}"
+            note("".join(c if c.isprintable() else "?" for c in text))  # names are a list's words
+        known = ((self.verdicts.count(v), v) for v in VERDICTS)
+        counts = ", ".join(f"{count} {verdict}" for count, verdict in known if count)
+        time_left = f"; about {_duration(eta)} left" if left else ""
+        self.head = f"{self.total - left}/{self.total}: {counts}{time_left}"
+        self.line(self.head)
+
+    def step(self, message: str) -> None:
+        """What the instance that is run in this process does."""
+        self.line(f"{self.head or f'0/{self.total}'}; {message}")
 
 
 def _duration(seconds: float) -> str:
@@ -126,5 +145,6 @@ def rows(results: Sequence[Record]) -> list[tuple[str, ...]]:
 
 
 def _row(name: str, seconds: Sequence[float]) -> tuple[str, ...]:
-    mean = sum(seconds) / len(seconds)
-    return name, str(len(seconds)), f"{mean:.3f}", f"{max(seconds):.3f}", f"{sum(seconds):.3f}"
+    mean = sum(seconds) / max(len(seconds), 1)
+    longest = max(seconds, default=0.0)
+    return name, str(len(seconds)), f"{mean:.3f}", f"{longest:.3f}", f"{sum(seconds):.3f}"

@@ -138,6 +138,18 @@ def positions(text: str) -> tuple[int, ...]:
     return tuple(-whole(p[1:]) if p.startswith("-") else whole(p) for p in parts)
 
 
+def shard(text: str) -> tuple[int, int]:
+    """Part I of N, from 1."""
+    number, _, count = text.partition("/")
+    try:
+        found = positive(number), positive(count)
+    except argparse.ArgumentTypeError:
+        found = 1, 0
+    if found[0] > found[1]:
+        raise argparse.ArgumentTypeError(f"{shown(text)!r}: expected I/N, such as 1/8 to 8/8")
+    return found
+
+
 def statuses(text: str) -> tuple[str, ...]:
     found = tuple(part.strip() for part in text.split(","))
     if found == ("none",):

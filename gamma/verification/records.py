@@ -13,7 +13,7 @@ import os
 import stat
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from gamma.errors import ResourceError, UsageError
 
@@ -48,6 +48,21 @@ def _checksum(record: Record) -> str:
     return hashlib.sha256(_text(record).encode()).hexdigest()
 
 
+def read_lines(stream: IO[bytes]) -> tuple[list[Record], int, int]:
+    """The records of a file, how many lines are damaged, and where the last whole line ends."""
+    found, damaged, end = [], 0, 0
+    for line in stream:
+        if not line.endswith(b"\n"):
+            break  # the write of this line was cut short
+        end += len(line)
+        record = unseal(line.decode("utf-8", "replace"))
+        if record is None:
+            damaged += 1
+        else:
+            found.append(record)
+    return found, damaged, end
+
+
 class Records:
     """The result file, open for appending; a context manager.
 
@@ -56,10 +71,11 @@ class Records:
         damaged: number of complete lines that were passed over.
 
     Raises:
-        UsageError: it cannot be written, is in use by another run, or exists without ``resume``.
+        UsageError: it cannot be written, is in use by another run, or has records that neither
+            ``resume`` keeps nor ``force`` replaces.
     """
 
-    def __init__(self, path: Path, resume: bool = False) -> None:
+    def __init__(self, path: Path, resume: bool = False, force: bool = False) -> None:
         self.path = path
         self.found: list[Record] = []
         self.damaged = 0
@@ -72,9 +88,12 @@ class Records:
             raise self._unwritable(error) from None
         try:
             self._lock()
+            if force:
+                os.ftruncate(self._file, 0)
             if os.fstat(self._file).st_size and not resume:
                 raise UsageError(
-                    f"{path}: has results already; give --resume to complete them, or another file"
+                    f"{path}: has results already; give --resume to complete them, --force to "
+                    "replace them, or another file"
                 )
             self._read()
             _sync_folder(path.parent)
@@ -101,16 +120,7 @@ class Records:
     def _read(self) -> None:
         with open(self._file, "rb", closefd=False) as stream:
             stream.seek(0)
-            end = 0
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break  # the write of this line was cut short
-                end += len(line)
-                record = unseal(line.decode("utf-8", "replace"))
-                if record is None:
-                    self.damaged += 1
-                else:
-                    self.found.append(record)
+            self.found, self.damaged, end = read_lines(stream)
         if os.fstat(self._file).st_size != end:
             os.ftruncate(self._file, end)
 

@@ -6,8 +6,6 @@ fits and computes the rest, so that a run that was killed ends with the verdicts
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import os
 import signal
 import threading
@@ -16,19 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from gamma.errors import FormatError, GammaError, UsageError
+from gamma.errors import GammaError, UsageError
 from gamma.runtime import heap
-from gamma.runtime.files import open_regular
 from gamma.runtime.threads import available
 from gamma.verification.choices import DECIDING, check_options, limit_of
+from gamma.verification.instances import Instance, Key, content_hash
+from gamma.verification.instances import read_list as read_list
 from gamma.verification.records import SCHEMA, Record, Records
 
-LIST_LIMIT = 64 << 20
-HEADINGS = ("onnx", "model", "network")
 DIED = "the process that worked on it ended; probably out of memory: see the system's log"
 
 KEPT: tuple[str, ...] = ("counterexample", "conjunctions", "method", "dtype", "memory")
@@ -38,29 +34,7 @@ KEPT += ("environment", "notes", "branching", "phases")
 WORKERS_PER_PROCESSOR = 4
 """More only take memory from each other."""
 
-Key = tuple[str, str, int]
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One line of a list.
-
-    Attributes:
-        model, prop: as the list spells them. folder: what they are relative to.
-        timeout: seconds, None when the list gives none.
-        number: how many earlier lines have the same model and property.
-    """
-
-    model: str
-    prop: str
-    timeout: float | None
-    folder: Path
-    number: int = 0
-
-    @property
-    def key(self) -> Key:
-        """What tells the instances of a list apart."""
-        return self.model, self.prop, self.number
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -88,73 +62,12 @@ class Options:
         return {**asked, "timeout": self.limit(instance)}
 
 
-def read_list(path: Path) -> list[Instance]:
-    """Lines ``model,property,timeout``; paths relative to the list, the timeout may be missing.
-
-    Raises FormatError, with the line, for anything else.
-    """
-    try:
-        with TextIOWrapper(open_regular(path, "give a list"), "utf-8-sig", newline="") as stream:
-            text = stream.read(LIST_LIMIT + 1)
-    except UnicodeDecodeError:
-        raise FormatError.at(
-            path, "", "is not text, expected lines model,property,timeout"
-        ) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise FormatError.at(
-            str(path)[:200], "", f"cannot be read: {reason}; give a list"
-        ) from None
-    if len(text) > LIST_LIMIT:
-        raise FormatError.at(path, "", f"is longer than {LIST_LIMIT} characters")
-    instances: list[Instance] = []
-    seen: dict[tuple[str, str], int] = {}
-    rows = csv.reader(text.splitlines(), skipinitialspace=True)
-    try:
-        for cells in rows:
-            cells = [cell.strip() for cell in cells]
-            first = not instances and bool(cells) and cells[0].lower() in HEADINGS
-            if not any(cells) or cells[0].startswith("#") or first:
-                continue
-            one = _instance(path, f"line {rows.line_num}", cells)
-            number = seen.get(one.key[:2], 0)
-            seen[one.key[:2]] = number + 1
-            instances.append(Instance(one.model, one.prop, one.timeout, path.parent, number))
-    except csv.Error as error:
-        raise FormatError.at(path, f"line {rows.line_num}", f"{error}") from None
-    if not instances:
-        raise FormatError.at(path, "", "has no instances, expected lines model,property,timeout")
-    return instances
-
-
-def _instance(path: Path, where: str, cells: list[str]) -> Instance:
-    if len(cells) not in (2, 3) or not cells[0] or not cells[1]:
-        message = f"{len(cells)} fields, expected model,property,timeout"
-        raise FormatError.at(path, where, message)
-    timeout = None
-    if len(cells) == 3 and cells[2]:
-        try:
-            timeout = float(cells[2])
-        except ValueError:
-            timeout = -1.0
-        if not 0 < timeout < float("inf"):
-            message = f"timeout {cells[2][:40]!r}, expected seconds, more than zero"
-            raise FormatError.at(path, where, message)
-    return Instance(cells[0], cells[1], timeout, path.parent)
-
-
-def content_hash(path: Path) -> str | None:
-    """SHA-256 of a file as it lies there (``path`` or ``path.gz``); None when it cannot be read."""
-    from gamma.formats.compressed import existing
-
-    try:
-        with open_regular(existing(path)) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except (OSError, FormatError):
-        return None
-
-
-def decide(instance: Instance, options: Options, threads: int | None = None) -> Record:
+def decide(
+    instance: Instance,
+    options: Options,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Record:
     """Verify one instance; what goes wrong with it becomes the record's ``error``."""
     start = time.perf_counter()
     model, prop = instance.folder / instance.model, instance.folder / instance.prop
@@ -168,7 +81,7 @@ def decide(instance: Instance, options: Options, threads: int | None = None) -> 
         "options": options.bound_to(instance),
     }
     try:
-        record |= _verified(model, prop, options, options.limit(instance), threads, start)
+        record |= _verified(model, prop, options, options.limit(instance), threads, start, progress)
     except GammaError as error:
         record |= {"verdict": "error", "error": str(error)}
     except MemoryError:
@@ -186,6 +99,7 @@ def _verified(
     limit: float | None,
     threads: int | None,
     start: float,
+    progress: Progress | None,
 ) -> Record:
     from gamma.formats.vnnlib import read_vnnlib
     from gamma.verification.verdict import verify
@@ -206,6 +120,7 @@ def _verified(
         seed=options.seed,
         threads=threads,
         branch=options.branch,
+        progress=progress,
     ).to_dict()
     open_ = [m for m in result["margins"] if not m["proved"]] or result["margins"]
     worst = min(open_, key=lambda m: float(m["lower"]), default=None)
@@ -266,13 +181,15 @@ def run(
     threads: int | None = None,
     scheduler: str | None = None,
     report: Callable[[Record, int, float], None] = lambda record, left, eta: None,
+    progress: Progress | None = None,
 ) -> list[Record]:
     """Decide every instance that ``records`` does not answer yet; all records, in list order.
 
     ``scheduler`` is the address of a dask cluster whose workers decide the instances; without it
     ``jobs`` processes of this machine do (`worker_count` caps them). ``threads`` are for each
     instance; None for its share of the processors, and on a cluster one. ``report`` is told each
-    new record, how many instances are left and an estimate of the seconds they take.
+    new record, how many instances are left and an estimate of the seconds they take; ``progress``
+    what an instance does that is decided in this process.
 
     Raises:
         ResourceError: the result file's disk is full, or the cluster is out of reach.
@@ -289,7 +206,7 @@ def run(
     if scheduler is not None:
         results = on_cluster(open_, options, scheduler, threads or 1)
     elif jobs == 1:
-        results = one_by_one(open_, options, threads)
+        results = one_by_one(open_, options, threads, progress)
     else:
         results = in_processes(open_, options, jobs, threads or max(available() // jobs, 1))
     for count, record in enumerate(results, 1):
@@ -306,11 +223,14 @@ def worker_count(jobs: int, instances: int) -> int:
 
 
 def one_by_one(
-    instances: Sequence[Instance], options: Options, threads: int | None = None
+    instances: Sequence[Instance],
+    options: Options,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Record]:
     """The records, computed here."""
     for instance in instances:
-        yield decide(instance, options, threads)
+        yield decide(instance, options, threads, progress)
 
 
 def in_processes(

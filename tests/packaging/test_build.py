@@ -99,7 +99,7 @@ def test_wheel_is_abi3_and_works(distributions: tuple[Path, Path], tmp_path: Pat
     wheel = distributions[1]
     assert wheel.name.startswith("gamma_verify-") and "-cp311-abi3-" in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
-    assert "gamma/py.typed" in names and "gamma/tensor/_simd.pyi" in names
+    assert {"gamma/py.typed", "gamma/schema.json"} <= {*names} and "gamma/tensor/_simd.pyi" in names
     assert any("LICENSE" in name for name in names)
     stray = [n for n in names if not n.startswith(("gamma/", "gamma_verify-"))]
     assert stray == []
@@ -107,6 +107,14 @@ def test_wheel_is_abi3_and_works(distributions: tuple[Path, Path], tmp_path: Pat
     if shutil.which("cc"):
         assert "gamma/tensor/_simd.abi3.so" in names
         assert _used_isa(python, tmp_path) != "numpy"
+
+
+def test_the_competition_installs_it(distributions: tuple[Path, Path], tmp_path: Path) -> None:
+    env = tmp_path / "env"
+    _environment(env)
+    here = {"GAMMA_ENV": str(env), "GAMMA_PACKAGE": str(distributions[1]), "PIP_NO_INDEX": "1"}
+    said = _run("bash", ROOT / "scripts/vnncomp/install_tool.sh", "v1", cwd=tmp_path, env=here)
+    assert "gamma" in said and (env / "bin/gamma").is_file()
 
 
 def test_wheel_has_the_command(distributions: tuple[Path, Path]) -> None:
