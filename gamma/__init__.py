@@ -18,6 +18,7 @@
     model = gamma.open_model("folder or .gguf")         a language model: .embed(ids), .network(n)
     res = gamma.cosine(net, box, 0.99)                  outputs that point where the centre's does
     ext = gamma.extremes(net, box, gap=0.01)            every output's range, proved and reached
+    ovf = gamma.overflow(net, box, "float16")           whether it can overflow in few bits
     rng = gamma.ranges(model)                           every activation's range, for every prompt
 
 Every bound is sound in floating point. Names are imported on first use: ``import gamma`` is cheap.
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from gamma.verification.cosine import cosine as cosine
     from gamma.verification.extremes import Extremes as Extremes
     from gamma.verification.extremes import extremes as extremes
+    from gamma.verification.overflow import Overflow as Overflow
+    from gamma.verification.overflow import overflow as overflow
     from gamma.verification.plotting import plot as plot
     from gamma.verification.radius import Radius as Radius
     from gamma.verification.radius import certified_radius as certified_radius
@@ -106,6 +109,8 @@ _HOME = {
     "cosine": "gamma.verification.cosine",
     "Extremes": "gamma.verification.extremes",
     "extremes": "gamma.verification.extremes",
+    "Overflow": "gamma.verification.overflow",
+    "overflow": "gamma.verification.overflow",
     "Ranges": "gamma.verification.ranges",
     "ranges": "gamma.verification.ranges",
     "Result": "gamma.verification.result",

@@ -63,7 +63,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return 0
     if args.command is None:
         parser.error(
-            "no command given: verify, bounds, ranges, suite, "
+            "no command given: verify, bounds, ranges, overflow, suite, "
             "inspect, info, bench, tune, schema or completion"
         )
     if args.command == "completion":

@@ -69,6 +69,7 @@ def build_parser() -> Parser:
     _verify(command("verify", "decide a property of a network"))
     _bounds(command("bounds", "print certified output bounds, no verdict"))
     _ranges(command("ranges", "print the range of every activation, for every prompt or input"))
+    _overflow(command("overflow", "prove that an execution in float16 or bfloat16 cannot overflow"))
     _suite(command("suite", "verify a list of instances, one durable record for each"))
     _merge(commands.add_parser("merge", description="Join the records of a suite's shards."))
     inspect = command("inspect", "print layers, shapes and what is supported")
@@ -177,6 +178,23 @@ def _ranges(parser: argparse.ArgumentParser) -> None:
     output = groups.output(parser)
     output.add_argument("--all-layers", action="store_true", help="every node, one by one")
     file(output, "--picture", metavar="FILE", help="draw the ranges: .svg or .png")
+
+
+def _overflow(parser: argparse.ArgumentParser) -> None:
+    groups.model(parser)
+    groups.inputs(parser, label=False)
+    how = parser.add_argument_group("computation")
+    text = "what the network runs in; default: float16"
+    how.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help=text)
+    how.add_argument("--timeout", type=values.seconds, metavar="S", help="stop after S seconds")
+    how.add_argument(
+        "--threads", type=values.positive, metavar="N", help="threads, default: all cores"
+    )
+    text = "of the inputs that are tried; default: 0"
+    how.add_argument("--seed", type=values.whole, default=0, metavar="N", help=text)
+    output = groups.output(parser)
+    output.add_argument("-v", "--verbose", action="store_true", help="every node, in order")
+    groups.fail_on(output, ("violated", "unknown"))
 
 
 def _suite(parser: argparse.ArgumentParser) -> None:
