@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from gamma.errors import UsageError
+from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Network
 from gamma.ops.tables import NodeSlopes
-from gamma.propagate.asked import deadline_of
+from gamma.propagate.asked import deadline_of, memory_bytes
 from gamma.propagate.linear import slopes_by_index
 from gamma.propagate.options import DType, options_of
 from gamma.propagate.rows.descend import Tape
@@ -24,6 +24,9 @@ from gamma.propagate.walks import Walk, walk
 from gamma.tensor.box import Box
 
 Float64 = npt.NDArray[np.float64]
+
+COPIES, BOUNDS = 6, 16
+"""Arrays of every neuron, for each row (on its way, on the tape, swept, given out) and box."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,16 +71,19 @@ def gradients(
     dtype: DType = "float64",
     slopes: Mapping[str, NodeSlopes] | None = None,
     timeout: float | None = None,
+    memory: int | str | None = None,
     deadline: float | None = None,
 ) -> BoundGradients:
     """How the bounds of every output change with the centre, the radius and the slopes.
 
     The bounds of inner nodes are held fixed (they move, too, where the set does). Where an input
     decides nothing, or a line is exact, derivatives are those of one side. Arguments as in
-    `gamma.linear_bounds`.
+    `gamma.linear_bounds`; the result holds every node's gradients, so that a limit of ``memory`` is
+    kept or refused.
 
     Raises:
         UsageError: a method without rows, or a ball, whose radius is one number.
+        ResourceError: the time is out, or the memory would not do.
     """
     options = options_of(net, method, guarantee, dtype, deadline_of(timeout, deadline))
     if options.method not in ("crown", "crown-ibp"):
@@ -87,6 +93,7 @@ def gradients(
     many = box.batched(net.input_shape)
     single = many.shape != box.shape and len(many.lower) == 1
     given = slopes_by_index(net, slopes)
+    _check_memory(net, len(many.lower), memory_bytes(memory))
     made = walk(net, many, options, slopes=given)
     size, count = net.nodes[net.output].size, len(many.lower)
     boxes, neurons = np.divmod(np.arange(count * size), size)
@@ -98,6 +105,18 @@ def gradients(
     lead = (size,) if single else (count, size)
     lower = _end(made, tape, found, slice(0, count * size), 1.0, lead)
     return BoundGradients(lower, _end(made, tape, found, slice(count * size, None), -1.0, lead))
+
+
+def _check_memory(net: Network, count: int, limit: int) -> None:
+    """Raise ResourceError where rows, their tape and the gradients exceed ``limit``."""
+    neurons = sum(node.size for node in net.nodes[: net.output + 1])
+    rows = 2 * count * net.nodes[net.output].size
+    needed = 8 * neurons * (COPIES * rows + BOUNDS * count)
+    if limit and needed > limit:
+        raise ResourceError(
+            f"memory: gradients of {rows} rows need about {needed / 1e6:.0f} MB, the limit is "
+            f"{limit / 1e6:.0f} MB: ask about fewer boxes at a time"
+        )
 
 
 def _end(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.alpha import alpha_walk
-from gamma.propagate.asked import deadline_of
-from gamma.propagate.caps import block_table, norm_caps
-from gamma.propagate.choosing import own_threads
+from gamma.propagate.asked import deadline_of, memory_bytes
+from gamma.propagate.caps import block_table, joined, norm_caps
+from gamma.propagate.choosing import own_threads, walks_of
 from gamma.propagate.domain import Domain
-from gamma.propagate.options import DType, options_of
+from gamma.propagate.options import DType, Options, options_of
 from gamma.propagate.rows.descend import Tape
 from gamma.propagate.walks import Walk, walk
 from gamma.tensor import rounding
@@ -77,6 +78,7 @@ def linear_bounds(
     dtype: DType = "auto",
     slopes: Mapping[str, NodeSlopes] | None = None,
     timeout: float | None = None,
+    memory: int | str | None = None,
     deadline: float | None = None,
     blocks: list[dict[str, Any]] | None = None,
 ) -> LinearBounds:
@@ -86,6 +88,7 @@ def linear_bounds(
         at: "input", or the name of a node that every path to the output passes.
         method: "crown-ibp", "crown" or "alpha" (how the bounds of inner nodes are found).
         slopes: node name -> slopes of its lines, one table per box; any finite numbers are valid.
+        memory: a limit, as in `gamma.bounds`, for all but the result; not with slopes of one's own.
         blocks: filled with the table of a language model's blocks. Other arguments as in
             `gamma.bounds`.
 
@@ -98,18 +101,17 @@ def linear_bounds(
         raise UsageError(f"method {method!r}: its bounds are intervals; take crown or crown-ibp")
     many = box.batched(net.input_shape)
     stop = _node(net, at)
-    start = alpha_walk if method == "alpha" else walk
-    caps = norm_caps(net, many, guarantee, False, options.deadline)
-    index = net.output
-    size = net.nodes[index].size
-    boxes, neurons = np.divmod(np.arange(len(many.lower) * size), size)
+    size, count = net.nodes[net.output].size, len(many.lower)
+    make, step = _walks(net, many, options, slopes, memory_bytes(memory))
+    parts = []
     with np.errstate(all="ignore"), own_threads(net, method):
-        made = start(net, Domain(many, caps), options, slopes=slopes_by_index(net, slopes))
-        parts = made.in_blocks(
-            index, len(boxes), lambda b: _rows(made, index, boxes[b], neurons[b], stop), 2
-        )
-    if blocks is not None:
-        blocks[:] = block_table(made)
+        for first in range(0, count, step):
+            made = make(many.slice(first, first + step))
+            boxes, neurons = np.divmod(np.arange(len(made.box.lower) * size), size)
+            rows = partial(_rows, made, boxes, neurons, stop)
+            parts += made.in_blocks(net.output, len(boxes), rows, 2)
+            if blocks is not None:
+                blocks[:] = joined(blocks if first else [], block_table(made))
     low, below, high, above = (np.concatenate(each) for each in zip(*parts, strict=True))
     single = many.shape != box.shape and len(many.lower) == 1
     shape = (size,) if single else (len(many.lower), size)
@@ -123,11 +125,30 @@ def linear_bounds(
     )
 
 
+def _walks(
+    net: Network,
+    many: Box,
+    options: Options,
+    slopes: Mapping[str, NodeSlopes] | None,
+    limit: int,
+) -> tuple[Callable[[Box], Walk], int]:
+    """What makes a walk over some boxes, and how many it takes at once."""
+    if not limit:
+        start = alpha_walk if options.method == "alpha" else walk
+        caps = norm_caps(net, many, options.guarantee, False, options.deadline)
+        given = slopes_by_index(net, slopes)
+        return lambda part: start(net, Domain(part, caps), options, slopes=given), len(many.lower)
+    if slopes is not None:
+        raise UsageError("slopes= keeps all bounds in memory: leave out memory=")
+    make, step, _ = walks_of(net, options, many, 2 * net.nodes[net.output].size, None, limit)
+    return make, step
+
+
 def _rows(
-    made: Walk, index: int, boxes: Array, neurons: Array, stop: int
+    made: Walk, boxes: Array, neurons: Array, stop: int, block: slice
 ) -> tuple[Float64, Float64, Float64, Float64]:
     """Coefficients and constants of lower and upper bounds of some neurons."""
-    frontier, d, box = made.both_signs(index, boxes, neurons)
+    frontier, d, box = made.both_signs(made.network.output, boxes[block], neurons[block])
     tape = Tape()
     made.descent.run(frontier, d, box, made.options.check, tape=tape, stop=stop)
     assert tape.input is not None and tape.constant is not None

@@ -65,6 +65,10 @@ AT_ONCE = 2.0**32
 on a slow core, between two looks at the clock."""
 
 
+POINT = 16
+"""Bytes of a point for each neuron: its value, a gradient, and a copy of both on the way."""
+
+
 class _OutOfTimeError(Exception):
     """The deadline passed in the middle of a search."""
 
@@ -88,6 +92,7 @@ class Attack:
         self.net, self.prop, self.targets, self.accept = net, prop, targets, accept
         self.progress, self.deadline, self.cut = progress, np.inf, False
         self.random = np.random.default_rng(seed)
+        self.memory = 0  # bytes of the points tried at once; no limit
         self.neurons = sum(node.size for node in net.nodes)
         self.cost = float(
             sum(n.size * (1 if n.op.affine is None else n.op.affine.terms) for n in net.nodes)
@@ -203,6 +208,8 @@ class Attack:
         """Points evaluated at once: the largest arrays stay in tens of megabytes, and the time
         of one evaluation in fractions of a second."""
         fit = int(np.clip((1 << 23) // max(self.neurons, 1), 16, 1 << 14))
+        if self.memory:
+            fit = min(fit, max(self.memory // (POINT * max(self.neurons, 1)), 1))
         return int(np.clip(AT_ONCE / (3.0 * self.cost + 1.0), 1, fit))
 
     def _count(self, points: int) -> None:

@@ -52,6 +52,7 @@ def cosine(
     guarantee: str = "real",
     dtype: str = "auto",
     timeout: float | None = None,
+    memory: int | str | None = None,
     attack: bool = True,
     threads: int | None = None,
     seed: int = 0,
@@ -65,6 +66,7 @@ def cosine(
     Args:
         inputs: one input set. least: in (0, 1], taken exactly. centre: an input of the set, its
             centre where None. method: "auto" is "crown". timeout: seconds, 60 for method auto.
+        memory: a limit for the bounds, as in `gamma.bounds`.
 
     Returns:
         A `Result`; its ``cosine`` has the proved lower bound. "verified" where that is at least
@@ -86,7 +88,7 @@ def cosine(
     prop = inputs if isinstance(inputs, Property) else robustness(inputs, 0)
     with limited_threads(threads):
         asked = _question(directed(net), prop, centre, deadline)
-        how = {"guarantee": guarantee, "dtype": dtype, "deadline": deadline}
+        how = {"guarantee": guarantee, "dtype": dtype, "deadline": deadline, "memory": memory}
         asked.bound(method="crown" if method == "auto" else method, **how)
         if attack and not asked.lower >= wanted:
             asked.refute(prop, wanted, seed, progress or _silent)

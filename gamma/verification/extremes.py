@@ -84,6 +84,7 @@ def extremes(
     *,
     gap: float = GAP,
     timeout: float | None = None,
+    memory: int | str | None = None,
     guarantee: str = "real",
     dtype: str = "auto",
     threads: int | None = None,
@@ -94,7 +95,7 @@ def extremes(
 
     Works until proved and reached ends are within ``gap`` (in the output's units) or ``timeout``
     seconds (60 when None) are over: what is proved then still holds. Of a property only the input
-    regions count.
+    regions count. ``memory`` limits the bounds, as in `gamma.verify`.
 
     Raises:
         UsageError: options that do not exist. ResourceError: the time was over before any bounds.
@@ -107,6 +108,7 @@ def extremes(
     with limited_threads(threads):
         search = _Search(net, prop, gap, time.monotonic() + limit, guarantee, dtype)
         search.seed, search.limit, search.tell = seed, limit, progress or (lambda _: None)
+        search.memory = memory
         return search.run()
 
 
@@ -137,6 +139,7 @@ class _Search:
 
     seed = 0
     limit = 0.0
+    memory: int | str | None = None
     tell: Progress
 
     def __init__(
@@ -149,6 +152,7 @@ class _Search:
         """Bounds of crown, one search for all ends, then proofs end by end."""
         deadline = None if math.isinf(self.deadline) else self.deadline
         how: dict[str, Any] = {"guarantee": self.guarantee, "dtype": self.dtype}
+        how["memory"] = self.memory
         box = self.prop.box().batched(self.net.input_shape)
         first = bounds(self.net, box, method="crown", deadline=deadline, **how)
         shape = (len(self.prop.regions), *self.net.output_shape)
@@ -235,6 +239,7 @@ class _Search:
     def _ask(self, prop: Property, at: tuple[int, int, int], value: float, seconds: float) -> bool:
         """One question; True when a witness reached farther."""
         how: dict[str, Any] = {"guarantee": self.guarantee, "dtype": self.dtype}
+        how["memory"] = self.memory
         how |= {"timeout": seconds, "seed": self.seed, "progress": self.tell}
         try:
             result = verify(self.net, prop, method="auto", **how)

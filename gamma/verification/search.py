@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from gamma.errors import UsageError
+from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Network
 from gamma.network.property import Property
+from gamma.propagate.asked import memory_bytes
 from gamma.propagate.options import refuse_guarantee
 from gamma.tensor.exactly import exact_float, exact_integer
-from gamma.verification.attack import PATIENT, QUICK, Attack
+from gamma.verification.attack import PATIENT, POINT, QUICK, Attack
 from gamma.verification.fitting import fitting
 from gamma.verification.replay import Replay
 from gamma.verification.result import Counterexample
@@ -17,7 +19,14 @@ from gamma.verification.targets import Targets
 
 
 def attack(
-    net: Network, prop: Property, *, timeout: float = 10.0, seed: int = 0, guarantee: str = "real"
+    net: Network,
+    prop: Property,
+    *,
+    timeout: float = 10.0,
+    memory: int | str | None = None,
+    seed: int = 0,
+    guarantee: str = "real",
+    progress: Callable[[str], None] | None = None,
 ) -> Counterexample | None:
     """An input of the property's regions whose output is unsafe, or None when none was found.
 
@@ -25,7 +34,9 @@ def attack(
     returned was confirmed by an independent forward pass without tolerance. None proves nothing.
 
     Args:
-        timeout: seconds at most. seed: of all random choices.
+        timeout: seconds at most. memory: bytes or "300MB", for the points that are tried at once;
+            with less the search is slower. seed: of all random choices.
+        progress: is told what happens.
         guarantee: "real" also refuses what exact arithmetic disproves.
 
     Raises:
@@ -38,6 +49,11 @@ def attack(
     deadline = time.monotonic() + timeout
     targets, replay = Targets.of(prop), Replay(net, prop, guarantee, deadline)
     search = Attack(net, prop, targets, replay, exact_integer(seed, "seed", least=0))
+    search.progress = progress or search.progress
+    search.memory = memory_bytes(memory)
+    least = POINT * search.neurons
+    if search.memory and search.memory < least:
+        raise ResourceError(f"memory: one point alone takes about {least} bytes, more than allowed")
     for effort in (QUICK, PATIENT):
         found = search.run(targets.attackable(), effort, deadline)
         if found is not None:

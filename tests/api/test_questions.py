@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gamma.network.graph import Builder, Network
 from gamma.ops import Gemm, Input, Relu
 from gamma.ops.tables import NodeSlopes
 from gamma.verification.radius import distance_above
+from tests.verify.known import dense
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples/digits"
 IMAGES = np.stack([np.load(DIGITS / f"images/digit{k}.npy") for k in range(4)])
@@ -133,3 +135,33 @@ def test_gradients_are_the_slopes_of_the_bounds(plane: Network) -> None:
         assert np.abs(found.lower.lower_slope["after"][:, k] - slope).max() < 1e-6
     with pytest.raises(UsageError, match="ball"):
         gamma.gradients(plane, gamma.Box.l2([0.0, 0.0], 1.0))
+
+
+def test_every_function_has_a_time_limit_and_a_memory_limit() -> None:
+    limited = ("attack", "bounds", "certified_accuracy", "certified_radius", "cosine", "extremes",
+               "gradients", "layer_bounds", "linear_bounds", "verify")  # fmt: skip
+    for name in limited:
+        hints = typing.get_type_hints(getattr(gamma, name))
+        names = set(hints)
+        if "options" in hints:  # Unpack[SomeOptions]
+            names |= set(typing.get_type_hints(typing.get_args(hints["options"])[0]))
+        assert {"timeout", "memory"} <= names, name
+
+
+def test_a_memory_limit_changes_no_bound_and_refuses_what_it_cannot_keep() -> None:
+    box = gamma.Box([0, 0], [1, 1])
+    net = dense(([[1.0, -2.0], [0.5, 1.0]], [0.1, 0.2]), ([[1.0, 1.0]], [0.0]))
+    plain, kept = gamma.linear_bounds(net, box), gamma.linear_bounds(net, box, memory="100MB")
+    assert (plain.lower_coefficients == kept.lower_coefficients).all()
+    assert (plain.upper_constant == kept.upper_constant).all()
+    with pytest.raises(gamma.ResourceError):
+        gamma.linear_bounds(net, box, memory=64)
+    assert gamma.gradients(net, box, memory="1MB").lower.center.shape == (1, 2)
+    with pytest.raises(gamma.ResourceError, match="gradients of 2 rows"):
+        gamma.gradients(net, box, memory=64)
+    prop = gamma.robustness(gamma.Box([-1.0, -1.0], [1.0, 1.0]), 0)
+    two = dense(([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]))
+    assert gamma.attack(two, prop, memory="1kB") is not None
+    with pytest.raises(gamma.ResourceError):
+        gamma.attack(two, prop, memory=8)
+    assert gamma.extremes(net, box, memory="100MB", timeout=5).upper.shape == (1, 1)
