@@ -236,7 +236,9 @@ def test_threads_of_each_instance(
 ) -> None:
     seen: list[int | None] = []
 
-    def decide(instance: Instance, options: Options, threads: int | None) -> dict[str, Any]:
+    def decide(
+        instance: Instance, options: Options, threads: int | None, progress: Any = None
+    ) -> dict[str, Any]:
         seen.append(threads)
         return suite._lost(instance, 0.0, options)
 
