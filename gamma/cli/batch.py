@@ -41,7 +41,7 @@ def decided(
 ) -> tuple[Accuracy, bool]:
     """The verdicts in order, and whether Ctrl-C cut them short."""
     labels = _checked(args, form, given)
-    centers, progress = given.centers(), Progress()
+    centers = given.centers()
     limit = limit_of(args.timeout, args.method)
     results: list[Result] = []
     correct: list[bool] = []
@@ -51,19 +51,20 @@ def decided(
         progress(f"{len(results)}/{len(centers)} inputs, {counts}; {message}")
 
     interrupted = False
-    for k, label in enumerate(labels):
-        correct.append(int(net.forward(centers[k]).argmax()) == label)
-        prop = given.question(args, k).resolve(math.prod(net.output_shape), net.batch_hint)
-        try:
-            result = decide(args, net, prop, time.perf_counter(), tell)
-        except Interrupted as stop:
-            if stop.partial is None:
-                raise
-            result, interrupted = stop.partial, True
-        results.append(replace(result, notes=tuple(map(in_options, result.notes)), limit=limit))
-        if interrupted:
-            break
-    progress.clear()
+    with Progress(f"0/{len(centers)} inputs") as progress:
+        for k, label in enumerate(labels):
+            correct.append(int(net.forward(centers[k]).argmax()) == label)
+            prop = given.question(args, k).resolve(math.prod(net.output_shape), net.batch_hint)
+            try:
+                result = decide(args, net, prop, time.perf_counter(), tell)
+            except Interrupted as stop:
+                if stop.partial is None:
+                    raise
+                result, interrupted = stop.partial, True
+            notes = tuple(map(in_options, result.notes))
+            results.append(replace(result, notes=notes, limit=limit))
+            if interrupted:
+                break
     return Accuracy(tuple(results), np.array(correct)), interrupted
 
 

@@ -38,8 +38,7 @@ def _deliver(args: argparse.Namespace, form: str, layers: Layers | None, npz: Pa
     """Bounds of the outputs in ``form``; of every node with ``layers``."""
     start = time.perf_counter()
     asked = network_and_question(args)
-    progress = Progress()
-    with patient():
+    with Progress(f"{args.method}: bounds", args.timeout) as progress, patient():
         result = bound_outputs(
             asked.network,
             asked.property.box(),
@@ -56,7 +55,6 @@ def _deliver(args: argparse.Namespace, form: str, layers: Layers | None, npz: Pa
             gap=getattr(args, "gap", None),
             progress=progress,
         )
-    progress.clear()
     if result.bounds is None:
         raise ResourceError(f"the time limit of {args.timeout:g} s was reached before the bounds")
     seconds = {"load": asked.seconds, **result.seconds, "total": time.perf_counter() - start}

@@ -32,7 +32,7 @@ def decide(args: argparse.Namespace) -> Result:
             f"{args.input}: --cosine is of one input, it has {len(asked.given.values)}"
         )
     timeout = time_left(args, start)
-    progress = Progress()
+    progress = Progress("bounds of the outputs", args.timeout)
     try:
         with patient():
             return cosine(

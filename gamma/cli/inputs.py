@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gamma.cli.output import Progress
 from gamma.cli.sets import Units, around, between, united
 from gamma.errors import UsageError
 from gamma.formats.inputs import read_inputs, read_labels
@@ -101,6 +102,11 @@ class Asked:
 
 def network_and_question(args: argparse.Namespace) -> Asked:
     """Read MODEL and the input set; a language model's network belongs to its prompt's length."""
+    with Progress(f"reading {args.model}"):
+        return _read(args)
+
+
+def _read(args: argparse.Namespace) -> Asked:
     from gamma.cli import prompts
 
     start = time.perf_counter()

@@ -6,6 +6,7 @@ import codecs
 import os
 import stat
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -157,24 +158,58 @@ def _columns() -> int:
 
 
 class Progress:
-    """One changing line on stderr, only on a terminal and only after a second."""
+    """One changing line on stderr, only on a terminal and only after a second; a context manager.
 
-    def __init__(self) -> None:
-        self.start = self.last = time.perf_counter()
-        self.shown = False
-        self.active = sys.stderr.isatty()
+    It shows the last message and the time, of the time limit where there is one, also while nothing
+    new is told.
+    """
+
+    def __init__(self, message: str = "", limit: float | None = None) -> None:
+        self.start, self.message, self.limit = time.perf_counter(), message, limit
+        self._shown = False
+        self._over, self._lock = threading.Event(), threading.Lock()
+        self._thread: threading.Thread | None = None
+        if sys.stderr.isatty():
+            self._thread = threading.Thread(target=self._tick, daemon=True)
+            self._thread.start()
 
     def __call__(self, message: str) -> None:
-        now = time.perf_counter()
-        if not self.active or now - self.start < 1.0 or now - self.last < 0.1:
+        self.message = message
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def _tick(self) -> None:
+        wait = 1.0
+        while not self._over.wait(wait):
+            wait = 0.2
+            with self._lock:
+                self._show()
+
+    def _show(self) -> None:
+        if not self.message:
             return
-        self.last, self.shown = now, True
-        line = f"{now - self.start:5.1f} s  {message}"
+        limit = "" if self.limit is None else f" of {self.limit:g}"
+        line = f"{time.perf_counter() - self.start:5.1f}{limit} s  {self.message}"
         shown = "".join(c if c.isprintable() else "?" for c in line)  # a file may name things
         note("\r\x1b[K" + shown[: _columns() - 1], end="")
+        self._shown = True
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the changing one."""
+        with self._lock:
+            note(("\r\x1b[K" if self._shown else "") + text)
+            self._shown = False
 
     def clear(self) -> None:
-        """Remove the line."""
-        if self.shown:
+        """Remove the line, for good."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._shown:
             note("\r\x1b[K", end="")
-            self.shown = False
+            self._shown = False

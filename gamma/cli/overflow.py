@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
     check_combination(args)
     from gamma.verification.overflow import overflow
 
-    asked, progress = network_and_question(args), Progress()
-    try:
+    asked = network_and_question(args)
+    with Progress("overflow", args.timeout) as progress:
         found = overflow(
             asked.network,
             asked.property.box(),
@@ -35,8 +35,6 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             progress=progress,
         )
-    finally:
-        progress.clear()
     made = found.to_json() if args.json else "\n".join(text(found, args.verbose))
     deliver(made, args.output)
     failing = (*args.fail_on, "verified")

@@ -42,7 +42,10 @@ def compute(args: argparse.Namespace, storage: str) -> Ranges:
     """The ranges that the arguments ask for."""
     from gamma.verification.ranges import ranges
 
-    progress, given = Progress(), any(getattr(args, name) is not None for name in SETS)
+    progress, given = (
+        Progress("ranges", args.timeout),
+        any(getattr(args, name) is not None for name in SETS),
+    )
     prompted = args.ids is not None or args.text is not None
     if given or args.epsilon is not None:
         check_combination(args)

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.output) if args.output else suite_files.beside(path, args.shard)
     start = time.perf_counter()
     told = Told(len(instances))
-    with Records(out, args.resume, args.force) as records:
+    with told.line, Records(out, args.resume, args.force) as records:
         if records.damaged:
             lines = "line is" if records.damaged == 1 else "lines are"
             note(f"{out}: {records.damaged} {lines} damaged and run again")
@@ -62,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
             report=told.record,
             progress=told.step,
         )
-    told.line.clear()
     status = finish(args, results, path)
     seconds = picture.seconds(time.perf_counter() - start)
     kept = len(results) - told.count
@@ -97,16 +96,16 @@ class Told:
     def __init__(self, total: int) -> None:
         self.total, self.count, self.head = total, 0, ""
         self.verdicts: list[str] = []
-        self.line = Progress()
+        self.line = Progress(f"0/{total}")
 
     def record(self, record: Record, left: int, eta: float) -> None:
         """An instance has its record; ``left`` have none, for which ``eta`` seconds are guessed."""
         self.count += 1
         self.verdicts.append(record["verdict"])
         if "error" in record:
-            self.line.clear()
             text = f"{record['model']} {record['property']}: error: {record['error']}"
-            note("".join(c if c.isprintable() else "?" for c in text))  # names are a list's words
+            # Names are a list's words.
+            self.line.say("".join(c if c.isprintable() else "?" for c in text))
         known = ((self.verdicts.count(v), v) for v in VERDICTS)
         counts = ", ".join(f"{count} {verdict}" for count, verdict in known if count)
         time_left = f"; about {_duration(eta)} left" if left else ""

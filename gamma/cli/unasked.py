@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, form: str) -> int:
     start = time.monotonic()
     limit = AUTO_SECONDS if args.timeout is None else args.timeout
     method = "crown" if args.method == "auto" else args.method
-    progress = Progress()
+    progress = Progress("reading", limit)
 
     def left() -> float:
         return float(max(start + limit * (1 - RESERVE) - time.monotonic(), 1e-3))

@@ -174,7 +174,7 @@ def decide(
     from gamma.verification.verdict import verify  # first: importing it counts as reading does
 
     timeout = time_left(args, start)
-    progress = Progress()
+    progress = Progress("verifying", limit_of(args.timeout, args.method)) if told is None else None
     try:
         with patient():
             return verify(
@@ -196,7 +196,8 @@ def decide(
                 partition=args.picture is not None,
             )
     finally:
-        progress.clear()
+        if progress is not None:
+            progress.clear()
 
 
 def render(

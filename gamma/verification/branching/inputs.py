@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from gamma.decimals import below
 from gamma.network.graph import Network
 from gamma.propagate import expected_seconds
 from gamma.propagate.blocks import boxes_at_once
@@ -252,5 +253,6 @@ class InputBranching:
         """One line for people."""
         share = 100 * self.share(len(self.root[0]))
         return (
-            f"branching: {self.bounded:,} boxes, {len(self.frontier):,} open, {share:.1f} % proved"
+            f"branching: {share:.1f} % proved, worst margin {below(self.frontier.worst)}, "
+            f"{self.bounded:,} boxes, {len(self.frontier):,} open"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gamma.decimals import below
 from gamma.verification.branching.clauses import Clauses
 from gamma.verification.branching.frontier import Column, Items, fitting, joined, named, stored
 from gamma.verification.branching.trees import TRIED, CaseTree
@@ -31,7 +32,8 @@ class ReluBranching(CaseTree[Clauses]):
     def progress(self) -> str:
         """One line for people."""
         done, left = f"{self.bounded:,} cases", f"{len(self.frontier):,} open"
-        return f"branching: {done}, {left}, {100 * self.share():.1f} % of the tree closed"
+        proved = f"{100 * self.share():.1f} % of the tree closed"
+        return f"branching: {proved}, worst margin {below(self.frontier.worst)}, {done}, {left}"
 
     # --- in a file, and from there ----------------------------------------------------------------
 
