@@ -18,7 +18,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
 import numpy as np
-from demo_pictures import MARKS, SHADES, bounds_figure, overview_figure, witness_figure
+from demo_pictures import MARKS, SHADES, Scores, bounds_figure, overview_figure, witness_figure
 
 import gamma
 from gamma.drawing import Drawing
@@ -26,6 +26,8 @@ from gamma.drawing import Drawing
 FOLDER = Path(__file__).parent / "digits"
 NETWORKS = ("mlp", "cnn")
 EPSILONS = (0.01, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
+LEGIBLE = (3, 7, 2, 0, 4, 6, 5, 9)
+"""Images that a person reads at 8 x 8 pixels, clearest first: the witness is one of them."""
 SECONDS = 10.0
 """Per question; only the open ones use it up."""
 
@@ -91,9 +93,14 @@ def proved_case(cases: list[Case]) -> Case | None:
 
 
 def refuted_case(cases: list[Case]) -> Case | None:
-    """The smallest epsilon at which a witness was found, if any was."""
+    """Of the clearest image that was refuted, the smallest epsilon of a witness."""
+    order = {label: place for place, label in enumerate(LEGIBLE)}
     refuted = [case for case in cases if case.result.verdict == "violated"]
-    return min(refuted, key=lambda case: case.epsilon, default=None)
+
+    def rank(case: Case) -> tuple[int, float]:
+        return order.get(case.label, len(order)), case.epsilon
+
+    return min(refuted, key=rank, default=None)
 
 
 def open_case(cases: list[Case]) -> Case | None:
@@ -187,18 +194,29 @@ def show_open(case: Case) -> None:
     print(f"   no witness found in {SECONDS:g} s either. Verdict: {result.verdict}, not a guess.\n")
 
 
-def overview(cases: list[Case]) -> Drawing:
+def overview(cases: list[Case], images: list[np.ndarray]) -> Drawing:
     """The table of verdicts."""
     rows = [(c.network, c.label, c.epsilon, c.result.verdict) for c in cases]
-    return overview_figure(rows, EPSILONS)
+    return overview_figure(rows, EPSILONS, images)
 
 
 def bounds_by_epsilon(net: gamma.Network, image: np.ndarray, case: Case) -> Drawing:
     """The certified bounds of a proved case as epsilon grows."""
     sweep = [e for e in EPSILONS if e <= case.epsilon]
-    sets = [gamma.bounds(net, box_around(image, e), method="crown") for e in sweep]
-    intervals = [(b.lower.ravel(), b.upper.ravel()) for b in sets]
-    return bounds_figure(image, case.network, case.label, sweep, intervals)
+    return bounds_figure(image, case.network, case.label, [scores(net, image, e) for e in sweep])
+
+
+def scores(net: gamma.Network, image: np.ndarray, epsilon: float) -> Scores:
+    """Certified ends of the scores, and those reached at the inputs where linear bounds end."""
+    box = box_around(image, epsilon)
+    bounds, lines = gamma.bounds(net, box, method="crown"), gamma.linear_bounds(net, box)
+    slopes = np.concatenate([lines.lower_coefficients, lines.upper_coefficients])
+    slopes = np.concatenate([slopes, -slopes]).reshape(-1, *image.shape)
+    corners = np.where(slopes > 0, box.lower, box.upper)
+    reached = net.forward(np.concatenate([corners, box.sample(1000, seed=0)]), np.float64)
+    reached = reached.reshape(len(reached), -1)
+    ends = bounds.lower.ravel(), bounds.upper.ravel()
+    return Scores(epsilon, *ends, reached.min(axis=0), reached.max(axis=0))
 
 
 def witness_beside(image: np.ndarray, witness: np.ndarray, case: Case) -> Drawing:
@@ -235,11 +253,13 @@ def main() -> int:
     print("Handwritten digits, 8 x 8 pixels in [0, 1]. Every pixel may change by up to epsilon.")
     print("Can the answer change?\n")
     cases = ask(nets, images)
-    figures = {"verdicts": overview(cases)}
+    figures = {"verdicts": overview(cases, images)}
     if proved := proved_case(cases):
         net, image = nets[proved.network], images[proved.label]
         show_proved(net, image, proved)
         figures["bounds"] = bounds_by_epsilon(net, image, proved)
+        layers = gamma.layer_bounds(net, box_around(image, proved.epsilon))
+        figures["layers"] = gamma.plot(layers, title=f"Widths of the bounds: {proved.title}")
     if refuted := refuted_case(cases):
         image = images[refuted.label]
         witness = show_refuted(nets[refuted.network], image, refuted)

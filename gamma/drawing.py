@@ -28,7 +28,7 @@ PALETTE = {
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A filled box; ``tip`` is shown when the pointer rests on it."""
+    """A filled box; ``tip`` is shown when the pointer rests on it. ``opacity``: of the filling."""
 
     x: float
     y: float
@@ -38,6 +38,16 @@ class Rectangle:
     stroke: str = "none"
     radius: float = 0.0
     tip: str = ""
+    opacity: float = 1.0
+
+
+@dataclass(frozen=True)
+class Area:
+    """A filled polygon through ``points``, (x, y) each."""
+
+    points: tuple[tuple[float, float], ...]
+    fill: str
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Text:
     turned: bool = False
 
 
-Shape = Rectangle | Line | Text
+Shape = Rectangle | Area | Line | Text
 
 
 @dataclass(repr=False)
@@ -149,12 +159,20 @@ def _style(**colors: str) -> str:
     return f'style="{";".join(parts)}"'
 
 
+def _opacity(share: float) -> str:
+    return f' fill-opacity="{share:.3g}"' if share < 1 else ""
+
+
 def _svg(shape: Shape) -> str:
     if isinstance(shape, Rectangle):
         box = f'x="{shape.x:g}" y="{shape.y:g}" width="{shape.width:g}" height="{shape.height:g}"'
         tip = f"<title>{escape(shape.tip)}</title>" if shape.tip else ""
         style = _style(fill=shape.fill, stroke=shape.stroke)
-        return f'<rect {box} rx="{shape.radius:g}" {style}>{tip}</rect>'
+        corners = f' rx="{shape.radius:g}"' if shape.radius else ""
+        return f"<rect {box}{corners}{_opacity(shape.opacity)} {style}>{tip}</rect>"
+    if isinstance(shape, Area):
+        points = " ".join(f"{x:g},{y:g}" for x, y in shape.points)
+        return f'<polygon points="{points}"{_opacity(shape.opacity)} {_style(fill=shape.fill)}/>'
     if isinstance(shape, Line):
         dash = ' stroke-dasharray="4 3"' if shape.dashed else ""
         ends = f'x1="{shape.x1:g}" y1="{shape.y1:g}" x2="{shape.x2:g}" y2="{shape.y2:g}"'
@@ -170,6 +188,9 @@ def _svg(shape: Shape) -> str:
 def _paint(axes: Any, shape: Shape, order: int) -> None:
     if isinstance(shape, Rectangle):
         _paint_rectangle(axes, shape, order)
+    elif isinstance(shape, Area):
+        x, y = zip(*shape.points, strict=True)
+        axes.fill(x, y, color=_light(shape.fill), alpha=shape.opacity, lw=0, zorder=order)
     elif isinstance(shape, Line):
         axes.plot(
             [shape.x1, shape.x2],
@@ -199,7 +220,11 @@ def _paint_rectangle(axes: Any, shape: Rectangle, order: int) -> None:
     from matplotlib.patches import FancyBboxPatch
     from matplotlib.patches import Rectangle as Patch
 
-    style: Any = {"fc": _light(shape.fill), "ec": _light(shape.stroke), "lw": 0.7, "zorder": order}
+    style: Any = {"ec": _light(shape.stroke), "lw": 0.7, "zorder": order}
+    if shape.fill == "none" or shape.opacity == 1:
+        style["fc"] = _light(shape.fill)
+    else:
+        style["fc"] = _light(shape.fill), shape.opacity
     if not shape.radius:
         axes.add_patch(Patch((shape.x, shape.y), shape.width, shape.height, **style))
         return

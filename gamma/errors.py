@@ -20,6 +20,11 @@ class UsageError(GammaError):
     """An argument is missing, contradictory or out of range."""
 
 
+def missing(what: str, package: str, extra: str) -> UsageError:
+    """The error where ``what`` needs a package that is not installed, and how to install it."""
+    return UsageError(f"{what} needs the package {package}: pip install 'gamma-verify[{extra}]'")
+
+
 class FormatError(GammaError):
     """A file cannot be read: truncated, hostile, inconsistent, or not what its name says."""
 

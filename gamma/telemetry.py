@@ -14,12 +14,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from gamma.errors import missing
 
 Value = int | float | str
+P = ParamSpec("P")
+R = TypeVar("R")
 
 HELPER = "helping threads"
 """Name of the spans of threads that share another thread's work."""
@@ -156,6 +161,20 @@ def measure(name: str, **counts: Value) -> AbstractContextManager[None]:
     return _NOTHING if recorder is None else _measured(recorder, name, counts)
 
 
+def spanned(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A function whose every call is a span: ``@spanned("load")``."""
+
+    def around(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def measured(*args: P.args, **kwargs: P.kwargs) -> R:
+            with measure(name):
+                return function(*args, **kwargs)
+
+        return measured
+
+    return around
+
+
 @contextmanager
 def _measured(active: Recorder, name: str, counts: dict[str, Value]) -> Iterator[None]:
     start = time.perf_counter()
@@ -180,19 +199,28 @@ def count(name: str, value: Value = 1) -> None:
 # --- the tree as text -----------------------------------------------------------------------------
 
 
+def renderer() -> tuple[Any, Any]:
+    """rich's Console and Tree. Raises UsageError where rich is not installed."""
+    try:
+        from rich.console import Console
+        from rich.tree import Tree
+    except ImportError:
+        raise missing("a profile as a tree", "rich", "profile") from None
+    return Console, Tree
+
+
 def render(source: Recorder, width: int = 100) -> str:
     """The tree of spans, slowest first: calls, seconds, share, own time and what was counted."""
     from io import StringIO
 
-    from rich.console import Console
-    from rich.tree import Tree
+    console, tree_of = renderer()
 
     root = source.tree()
     total = root.seconds or 1e-12
-    tree = Tree(_line(root, total))
+    tree = tree_of(_line(root, total))
     _grow(tree, root, total)
     stream = StringIO()
-    Console(file=stream, width=width, no_color=True, highlight=False, markup=False).print(tree)
+    console(file=stream, width=width, no_color=True, highlight=False, markup=False).print(tree)
     return stream.getvalue()
 
 

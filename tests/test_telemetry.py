@@ -196,3 +196,10 @@ def test_short_bench_on_the_command_line() -> None:
     assert all(0 < r["best"] <= r["median"] for r in found["records"])
     lines = table(found["environment"], Machine(**found["machine"]), found["records"])
     assert "GB/s" in lines[1] and lines[3].endswith("boxes/s")
+
+
+def test_reading_and_searching_have_spans() -> None:
+    digits = ROOT / "examples/digits"
+    with telemetry.recording() as recorder:
+        gamma.verify(digits / "mlp.onnx", digits / "properties/digit1_eps0.1.vnnlib")
+    assert {"load", "property", "attack", "replay"} <= {span.name for span in recorder.spans}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gamma.errors import UsageError
+from gamma.errors import missing
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
@@ -12,5 +12,5 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     try:
         import shtab
     except ImportError:
-        raise UsageError("completion needs the package shtab: pip install shtab") from None
+        raise missing("completion", "shtab", "completion") from None
     return shtab.complete(parser, shell=shell)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from gamma.errors import UsageError
+from gamma.errors import missing
 
 
 def blank(width: float, height: float) -> tuple[Any, Any]:
@@ -14,9 +14,7 @@ def blank(width: float, height: float) -> tuple[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise UsageError(
-            "a picture needs the package matplotlib: pip install 'gamma-verify[plot]'"
-        ) from None
+        raise missing("a picture", "matplotlib", "plot") from None
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure, figure.subplots()

@@ -20,6 +20,8 @@ def profiled(args: argparse.Namespace) -> Iterator[None]:
         return
     check_writable(args.trace)
     # Heavy imports first, so that they are no part of what is measured.
+    if args.profile:
+        telemetry.renderer()
     from gamma.tensor.traced import kernel_spans
 
     with telemetry.recording() as recorder, kernel_spans():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gamma.cli.output import check_writable, write_bytes, write_text
 from gamma.cli.result_file import in_words
-from gamma.errors import UsageError
+from gamma.errors import UsageError, missing
 from gamma.verification.records import Record
 
 FILES = ("plot", "report", "csv", "junit", "sarif")
@@ -38,7 +38,7 @@ def check(args: argparse.Namespace) -> None:
     if args.plot and Path(args.plot).suffix not in (".svg", ".png"):
         raise UsageError(f"--plot {args.plot}: expected a name that ends in .svg or .png")
     if (args.plot or args.report) and find_spec("matplotlib") is None:
-        raise UsageError("--plot and --report need matplotlib: pip install 'gamma-verify[plot]'")
+        raise missing("--plot or --report", "matplotlib", "plot")
     if args.witnesses is not None:
         try:
             Path(args.witnesses).mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from gamma.formats.compressed import existing, expanding
 from gamma.formats.limits import bounded
 from gamma.network.graph import Network
 from gamma.runtime.files import file_mode, open_regular, refused
+from gamma.telemetry import spanned
 
 SNIFFED = 512  # bytes that tell the formats apart
 # A safetensors file: the high bytes of its header's length, then JSON. Looked for first, because
@@ -24,6 +25,7 @@ ONNX_OPTIONS = frozenset({"input_shape", "output", "ranking"})
 STATE_DICT_OPTIONS = frozenset({"activation", "input_shape", "strides", "pads", "order"})
 
 
+@spanned("load")
 def load(path: str | Path, *, gzip_ratio: float | None = None, **options: Any) -> Network:
     """Read a network: ``.onnx``, ``.onnx.gz``, ``.safetensors``, ``.gguf``, or a model's folder.
 

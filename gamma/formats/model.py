@@ -26,8 +26,10 @@ from gamma.formats.safetensors import open_tensors
 from gamma.formats.sentence import read_pooling
 from gamma.formats.tokens import TOKENIZER
 from gamma.network.graph import Source
+from gamma.telemetry import spanned
 
 
+@spanned("load")
 def open_model(path: str | Path, config: str | Path | None = None) -> Model:
     """Open a GGUF file, a folder with config.json, or a .safetensors file with its config.json.
 

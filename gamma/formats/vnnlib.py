@@ -11,10 +11,12 @@ from pathlib import Path
 from gamma.formats.compressed import PROPERTY_LIMIT, expanding, read_bytes
 from gamma.formats.vnnlib1 import read_text
 from gamma.network.property import Property
+from gamma.telemetry import spanned
 
 VERSION = re.compile(r"(?:\s++|;[^\n]*+\n)*+\(\s*+vnnlib-version\b")
 
 
+@spanned("property")
 def read_vnnlib(path: str | Path, gzip_ratio: float | None = None) -> Property:
     """Read a property file; where ``path`` does not exist, ``path.gz`` is read.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gamma.errors import FormatError, GammaError, PropertyError, UnsupportedError
+from gamma.errors import FormatError, GammaError, PropertyError, UnsupportedError, missing
 from gamma.formats import bulk
 from gamma.formats.formula import Bound, Formula, Logic, Part, check_length, comparison, formula_of
 from gamma.formats.linear import Term, TermError, add, as_linear, decimal, multiply, x_key, y_key
@@ -125,8 +125,11 @@ class Reader:
 
     def _parse(self, bare: str) -> Any:
         """The package's query; its errors as one line each."""
-        import vnnlib
-
+        try:
+            import vnnlib
+        except ImportError:
+            what = f"{self.path or 'the property'}: VNN-LIB 2.0"
+            raise missing(what, "vnnlib", "vnnlib") from None
         try:
             return vnnlib.parse_query_string(bare)
         except Exception as error:  # the C++ side lets std::out_of_range through as IndexError

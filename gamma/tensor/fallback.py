@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma.errors import missing
+
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 CHUNK = 1 << 20
@@ -305,8 +307,11 @@ def f16_to_f32(x: npt.NDArray[np.uint16], out: npt.NDArray[np.float32]) -> None:
 
 def dequantise(kind: str, raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Blocks (m, row bytes) of any ggml type to float32 (m, n), by gguf-py."""
-    from gguf.constants import GGMLQuantizationType
-    from gguf.quants import dequantize
+    try:
+        from gguf.constants import GGMLQuantizationType
+        from gguf.quants import dequantize
+    except ImportError:
+        raise missing("a quantised weight without compiled kernels", "gguf", "gguf") from None
 
     with np.errstate(all="ignore"):
         values: npt.NDArray[np.float32] = dequantize(raw, GGMLQuantizationType[kind.upper()])

@@ -15,6 +15,7 @@ import numpy as np
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.runtime import interrupts
+from gamma.telemetry import spanned
 from gamma.verification.moves import Mover, into_ball
 from gamma.verification.objective import Float32, Float64, Objective
 from gamma.verification.result import Counterexample
@@ -103,6 +104,7 @@ class Attack:
         self.attackable = targets.attackable()
         self._rejected: dict[int, tuple[int, float]] = {}
 
+    @spanned("attack")
     def run(self, active: Int64, effort: Effort, deadline: float = np.inf) -> Counterexample | None:
         """Search the unsafe sets of the targets ``active``, most promising first.
 
@@ -124,6 +126,7 @@ class Attack:
         points = max(effort.points, effort.restarts * active)
         return steps * (CALL + 3.0 * self.cost * points) + self.cost * 64 * max(active, 1)
 
+    @spanned("attack")
     def near(
         self, targets: Int64, x: Float64, starts: int, steps: int, deadline: float = np.inf
     ) -> Counterexample | None:

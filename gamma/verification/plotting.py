@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.decimals import above, below
-from gamma.drawing import Drawing, Line, Rectangle, Text
+from gamma.drawing import Area, Drawing, Line, Rectangle, Text
 from gamma.errors import UsageError
 from gamma.propagate.layers import LayerBounds
 from gamma.tensor.bounded import BoundedTensor
@@ -188,40 +189,61 @@ def _pixels(page: Drawing, image: npt.NDArray[np.float64], x: float, y: float, s
 
 
 def _layers(value: LayerBounds, title: str) -> Drawing:
-    """Widths of all layers: the middle half as a band, the mean as a line, on a log axis."""
+    """Widths of all layers: from least to greatest and the middle half as bands, on a log axis."""
     widths = [np.asarray(value[layer.name].width, np.float64).ravel() for layer in value.layers]
-    known = np.concatenate([w[np.isfinite(w) & (w > 0)] for w in widths] or [np.zeros(0)])
-    low, high = _finite(np.log10(known)) if known.size else (-1.0, 0.0)
-    left, top, height = 70.0, 54.0, 240.0
+    positive = [w[np.isfinite(w) & (w > 0)] for w in widths]
+    low, high = _finite(np.log10(np.concatenate([*positive, np.zeros(0)])))
+    left, top, height = 84.0, 54.0, 240.0
     axis = _Axis(math.floor(low), math.ceil(high) + (high == low), top + height, top)
     longest = max(min(len(layer.name), 18) for layer in value.layers)
     step = max(34.0, min(90.0, 560 / max(len(widths), 1)))
-    page = Drawing(
-        left + step * len(widths) + 40, top + height + 60 + 6 * longest, title or "Width per layer"
-    )
-    page.add(Text(20, 28, page.title, 15, bold=True))
     right = left + step * len(widths)
+    page = Drawing(max(right + 30, 560), top + height + 74 + 6.5 * longest, title or _WIDTHS)
+    page.add(Text(20, 28, page.title, 15, bold=True))
     for tick in range(int(axis.low), int(axis.high) + 1):
         page.add(Line(left, axis(tick), right, axis(tick), "faint"))
-        page.add(Text(left - 8, axis(tick) + 4, f"1e{tick}", 11, "grey", "end"))
-    page.add(Text(22, top + height / 2, "width of a bound", 12, "grey", "middle", turned=True))
-    before: tuple[float, float] | None = None
-    for k, (layer, found) in enumerate(zip(value.layers, widths, strict=True)):
-        x, positive = left + (k + 0.5) * step, found[np.isfinite(found) & (found > 0)]
-        page.add(Text(x + 4, top + height + 14, layer.name[:18], 10, "grey", "end", turned=True))
-        if not positive.size:
-            before = None
-            continue
-        quarters = np.log10(np.percentile(positive, (0, 25, 75, 100)))
-        places = [axis(float(q)) for q in quarters]
-        tip = f"{layer.name} ({layer.operator}): mean {layer.width:.4g}"
-        for start, stop, wide, fill in ((3, 0, 0.5, "faint"), (2, 1, 0.5, "pale")):
-            across = step * wide
-            page.add(Rectangle(x - across / 2, places[start], across,
-                               max(places[stop] - places[start], 2.0), fill, tip=tip))  # fmt: skip
-        point = x, axis(math.log10(float(positive.mean())))
-        if before is not None:
-            page.add(Line(*before, *point, "blue", 2.0))
-        before = point
-    page.add(Text(left, page.height - 12, "blue: mean   band: middle half   pale: all", 11, "grey"))
+        page.add(Text(left - 8, axis(tick) + 4, f"{10.0**tick:g}", 11, "grey", "end"))
+    page.add(Text(24, top + height / 2, _AXIS, 12, "grey", "middle", turned=True))
+    for k, layer in enumerate(value.layers):
+        place = left + (k + 0.5) * step + 4, top + height + 12
+        page.add(Text(*place, layer.name[:18], 11, "ink", "end", turned=True))
+    columns = [_column(w, axis, left + (k + 0.5) * step) for k, w in enumerate(positive)]
+    _bands(page, columns, step)
+    for k, layer in enumerate(value.layers):
+        tip = f"{layer.name} ({layer.operator}): mean width {layer.width:.4g}"
+        page.add(Rectangle(left + k * step, top, step, height, "page", tip=tip, opacity=0.0))
+    entries = [("pale", "least to greatest"), ("blue", "middle half"), ("ink", "mean")]
+    _legend(page, entries)
     return page
+
+
+_WIDTHS = "Width of the bounds, layer by layer"
+_AXIS = "width: upper less lower bound"
+_Column = tuple[float, list[float], float]
+
+
+def _column(widths: npt.NDArray[np.float64], axis: _Axis, x: float) -> _Column | None:
+    """A layer's place, the heights of its quartiles and of its mean; None where none is known."""
+    if not widths.size:
+        return None
+    quarters = np.log10(np.percentile(widths, (0, 25, 75, 100)))
+    return x, [axis(float(q)) for q in quarters], axis(math.log10(float(widths.mean())))
+
+
+def _bands(page: Drawing, columns: Sequence[_Column | None], step: float) -> None:
+    """Bands through neighbouring layers; a layer between unknown ones is a band of its own."""
+    run: list[_Column] = []
+    for column in (*columns, None):
+        if column is not None:
+            run.append(column)
+            continue
+        if run:
+            first, last = run[0], run[-1]
+            ends = [(first[0] - step / 3, *first[1:]), *run, (last[0] + step / 3, *last[1:])]
+            for low, high, fill, opacity in ((0, 3, "pale", 0.55), (1, 2, "blue", 0.45)):
+                there = [(x, heights[high]) for x, heights, _ in ends]
+                back = [(x, heights[low]) for x, heights, _ in reversed(ends)]
+                page.add(Area((*there, *back), fill, opacity))
+            for one, two in pairwise(ends):
+                page.add(Line(one[0], one[2], two[0], two[2], "ink", 1.5))
+        run = []

@@ -25,6 +25,7 @@ from gamma.formats.compressed import FileBytes, expanding, read_bytes
 from gamma.formats.onnx.outputs import cut
 from gamma.network.graph import Network, Source
 from gamma.network.property import LinearConstraint, Property, Region
+from gamma.telemetry import spanned
 from gamma.tensor.rounding import fraction_down, fraction_up
 from gamma.verification.exact import exact_output
 from gamma.verification.result import Counterexample
@@ -142,6 +143,7 @@ class Replay:
             self._without(str(error))
             return None
 
+    @spanned("replay")
     def __call__(self, region: int, x: Array) -> Counterexample | None:
         """The counterexample at ``x`` (flat float32) of this region, None when it is none."""
         asked = self.prop.regions[region]
