@@ -10,7 +10,7 @@ C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c benches/*
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory bench-branching ablate parallel regression bench-peer clean
+.PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory bench-branching ablate parallel regression bench-peer docs release clean
 
 all: $(STAMP)
 install: $(STAMP)
@@ -85,6 +85,19 @@ parallel: $(STAMP)
 # RECORD=--record writes benches/baseline.json, after an intended change.
 regression: $(STAMP)
 	$(BIN)/python -m benches.regression $(RECORD)
+
+# The pages as a site in build/site, without network once the extra `docs` is installed; a link that
+# leads nowhere is an error.
+docs: $(STAMP)
+	$(BIN)/python -c "import material, mkdocstrings" 2>/dev/null || $(BIN)/python -m pip install -q -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+
+# The wheel of this platform into dist/: one for every Python from 3.11 on (abi3), tested where there is
+# no compiler. auditwheel, where it is installed, names the oldest Linux it runs on.
+release: $(STAMP)
+	rm -rf build/wheel dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel .
+	$(BIN)/python scripts/check_wheel.py build/wheel dist
 
 check: lint types imports c-warnings size
 

@@ -203,7 +203,7 @@ def row(target: Target, name: str, found: Result) -> tuple[str, ...]:
 def _status(faster: float, target: Target) -> str:
     if faster >= target.aim:
         return "aim met"
-    return "met" if faster >= target.must else "MISSED"
+    return "met" if faster >= target.must else "not met"
 
 
 HEAD = (

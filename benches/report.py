@@ -13,6 +13,7 @@ from benches.cases import ROOT
 from gamma.cli import picture
 
 PAGE = ROOT / "docs" / "performance.md"
+TARGETS_PAGE = ROOT / "benches" / "targets.md"
 README = ROOT / "README.md"
 STORED = ROOT / "docs" / "performance" / "macro.json"
 Record = dict[str, Any]
@@ -170,7 +171,7 @@ def _others(records: Sequence[Record]) -> Iterable[tuple[str, ...]]:
 def _status(value: float, must: float, aim: float) -> str:
     if value >= aim:
         return "aim met"
-    return "met" if value >= must else "MISSED"
+    return "met" if value >= must else "not met"
 
 
 # --- documentation --------------------------------------------------------------------------------
@@ -253,12 +254,15 @@ def write_docs(document: dict[str, Any]) -> None:
     """Store the document; regenerate the tables of docs/performance.md and the one of README."""
     STORED.parent.mkdir(parents=True, exist_ok=True)
     STORED.write_text(json.dumps(document, indent=1) + "\n")
-    when = f"Measured {document['when'][:10]} at commit {document['commit']}."
+    commit = str(document["commit"])
+    clean = commit.removesuffix("-dirty")
+    place = "at commit" if clean == commit else "with changes after commit"
+    when = f"Measured {document['when'][:10]}, {place} {clean}."
     replace_block(PAGE, "machine", "\n".join(f"- {x}" for x in [*machine_lines(document), when]))
     right = (False, False, *(True,) * 7)
     replace_block(PAGE, "families", markdown(FAMILY_HEAD, families(document), right))
     shape = (False, True, True, True, False, False)
-    replace_block(PAGE, "targets", markdown(TARGET_HEAD, targets(document), shape))
+    replace_block(TARGETS_PAGE, "targets", markdown(TARGET_HEAD, targets(document), shape))
     rows = [row(record) for record in document["records"]]
     replace_block(PAGE, "macro", markdown(HEAD, rows, RIGHT))
     replace_block(README, "measured", markdown(SHORT_HEAD, short(document), (False, *(True,) * 6)))

@@ -28,7 +28,7 @@ def draw(found: Ranges, kind: str) -> bytes:
     axes.set_xlim(-0.7, len(shown) - 0.3)
     axes.set_ylabel("largest size of an entry")
     axes.set_xlabel("activation, in the order of evaluation")
-    axes.set_title(f"Proved ranges for {found.about}", loc="left", fontsize=11)
+    axes.set_title(f"Proved ranges for {found.about}", loc="left", fontsize=11, pad=26)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

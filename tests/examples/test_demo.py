@@ -1,4 +1,4 @@
-"""The demo runs, its pictures are well-formed, and README shows what it prints."""
+"""The demo runs, its pictures are well-formed, and a page shows what it prints."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ def test_verdicts_are_monotone_in_epsilon(output: tuple[str, Path]) -> None:
 
 def test_pictures_are_well_formed(output: tuple[str, Path]) -> None:
     _, folder = output
-    for name in ("verdicts", "bounds", "witness"):
+    for name in ("verdicts", "bounds", "layers", "witness"):
         picture = folder / f"{name}.svg"
         assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
         assert picture.stat().st_size < 200_000
 
 
-def test_readme_shows_this_output(output: tuple[str, Path]) -> None:
-    """README's copy has the same table: no contradiction, and the search equally lucky."""
+def test_the_page_shows_this_output(output: tuple[str, Path]) -> None:
+    """The page's copy has the same table: no contradiction, and the search equally lucky."""
     text, _ = output
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "docs/getting-started.md").read_text(encoding="utf-8")
     shown, found = marks(readme), marks(text)
     assert shown and len(found) % len(shown) == 0
     pairs = list(zip(shown, found, strict=False))
