@@ -84,7 +84,8 @@ def scaled(op: Scale, a: Enclosure, rounded: bool) -> Enclosure:
         np.maximum(scale * a.steep_low, scale * a.steep_high),
     )
     product = np.maximum(abs(ends[0]), abs(ends[1]))
-    error = product * op.scale_error * 1.001 + float(np.max(op.shift_error)) + TINY
+    # A shift may cancel the product: what rounding it lost counts by its own size.
+    error = product * (op.scale_error * 1.001 + ROUNDING) + float(np.max(op.shift_error)) + TINY
     low, high = outward(ends[0] + shift - error, ends[1] + shift + error)
     slack = np.maximum(abs(steep[0]), abs(steep[1])) * op.scale_error * 1.001
     steep = outward(steep[0] - slack, steep[1] + slack)

@@ -12,7 +12,7 @@ from gamma.network.property import LinearConstraint, Property
 GRACE = 0.3  # seconds after its limit in which every phase that can be cut short has ended
 PHASES = {
     "load": "reading the model",
-    "property": "reading the property",
+    "property": "reading the property and importing what decides it",
     "rows": "making its linear questions",
     "attack": "the search for a witness",
     "branching": "branch and bound",

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS = (
     "tests/exact/test_terms.py",
     "tests/exact/test_products.py",
+    "tests/exact/test_composites.py",
     "tests/exact/test_softmax.py",
     "tests/exact/test_log_softmax.py",
     "tests/exact/test_normalization.py",
@@ -569,6 +570,12 @@ MUTANTS = (
         "ops/composite.py",
         "mean - size * ROUNDING - TINY, -np.inf",
         "mean, -np.inf",
+    ),
+    Mutant(
+        "COMPOSITE.PRODUCT",
+        "ops/enclosures.py",
+        "product * (op.scale_error * 1.001 + ROUNDING)",
+        "product * (op.scale_error * 1.001)",
     ),
     Mutant(
         "COMPOSITE.NOISE",
