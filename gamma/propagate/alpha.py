@@ -88,7 +88,7 @@ def alpha_walk(
     known = replace(domain, facts={**domain.facts, **facts})
     made = (kind or AlphaWalk)(network, known, options, [])
     made.plain, made.initial = plain, own_slopes(plain, slopes or {})
-    made.how = how or Ascent(options.steps, 2 * options.steps + 2)
+    made.how = how or Ascent(options.steps, 2 * options.steps)
     made.run()
     return made
 

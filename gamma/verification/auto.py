@@ -18,7 +18,7 @@ import numpy as np
 
 from gamma.errors import ResourceError
 from gamma.propagate import expected_seconds
-from gamma.propagate.alpha import AlphaWalk, alpha_walk
+from gamma.propagate.alpha import AlphaWalk, Ascent, alpha_walk
 from gamma.propagate.cases import CaseWalk
 from gamma.propagate.options import Options, options_of
 from gamma.propagate.questions import question
@@ -270,7 +270,7 @@ class AutoRun(Run):
             self.progress(f"alpha: region {region}")
             one = select(box, np.array([region])).batched(self.net.input_shape)
             with self._one_blas():
-                walk = partial(alpha_walk, self.net, one, options)
+                walk = partial(alpha_walk, self.net, one, options, Ascent())
                 tree = self._tree(int(region), walk, begun.get(int(region)))
             self.trees += [] if tree is None else [tree]
 

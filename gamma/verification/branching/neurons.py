@@ -85,7 +85,7 @@ def split_walk(made: AlphaWalk, plan: Plan) -> NeuronWalk:
         if index and not network.nodes[index].op.diagonal
     }
     kind = partial(NeuronWalk, plan=plan)
-    found = alpha_walk(network, Domain(made.box, facts), made.options, kind=kind)
+    found = alpha_walk(network, Domain(made.box, facts), made.options, made.how, kind=kind)
     assert isinstance(found, NeuronWalk)
     return found
 
