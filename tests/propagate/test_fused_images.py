@@ -111,6 +111,24 @@ def test_sums_enclose_the_exact_image(isa: str, signs: tuple[int, ...]) -> None:
         assert sum(map(max, ends)) <= Fraction(found.upper[at])
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_sums_that_cancel_pay_for_their_largest_term(isa: str) -> None:
+    """x + y - x over points, |y| far below |x|: as a sum, and in the second of two groups."""
+    rng = np.random.default_rng(5)
+    size, small = 1e8 * (1 + rng.random((1, 1, 8, 8))), rng.random((1, 1, 8, 8))
+    x, y = (input_bounds(Box(p, p)) for p in (size, small))
+    parts = np.concatenate((np.zeros((1, 3, 8, 8)), size, small, size), axis=1)
+    weight = np.tile(np.array([1, 1, -1], np.float32).reshape(1, 3, 1, 1), (2, 1, 1, 1))
+    with kernels.pinned(isa):
+        total = Add((1, 1, -1)).interval_bounds([x, y, x], Precision())
+        both = Conv(weight, None, group=2).interval_bounds(
+            [input_bounds(Box(parts, parts))], Precision()
+        )
+    assert (total.centre != small).any()  # something was lost
+    for ends in ((total.lower, total.upper), (both.lower[:, 1:], both.upper[:, 1:])):
+        assert (ends[0] <= small).all() and (small <= ends[1]).all()
+
+
 def residual() -> Network:
     rng = np.random.default_rng(3)
     builder = Builder(Input(), (2, 5, 5))
