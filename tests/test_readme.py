@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     "README.md",
     *("docs/getting-started.md", "docs/formats.md", "docs/from-pytorch.md", "docs/choosing.md"),
-    *("docs/reading-a-result.md", "docs/in-ci.md", "docs/common-errors.md"),
+    *("docs/reading-a-result.md", "docs/ci.md", "docs/common-errors.md"),
 ]
 DOCS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))
 UNWRAPPED = {f"docs/{name}.md" for name in ("cli", "complete", "numerics", "transformers")}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import stat
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from gamma.errors import FormatError, UsageError
 from gamma.formats.compressed import existing, expanding
@@ -25,15 +26,36 @@ ONNX_OPTIONS = frozenset({"input_shape", "output", "ranking"})
 STATE_DICT_OPTIONS = frozenset({"activation", "input_shape", "strides", "pads", "order"})
 
 
+PerAxis = int | Sequence[int]
+
+
+class LoadOptions(TypedDict, total=False):
+    """The options of `load`, which says what each means."""
+
+    input_shape: Sequence[int] | None
+    output: str | None
+    ranking: bool | None
+    activation: str | Sequence[str] | None
+    strides: PerAxis | Mapping[str, PerAxis] | None
+    pads: PerAxis | Mapping[str, PerAxis] | None
+    order: Sequence[str] | None
+    positions: int | None
+    block: int | None
+    config: str | Path | None
+
+
 @spanned("load")
-def load(path: str | Path, *, gzip_ratio: float | None = None, **options: Any) -> Network:
+def load(
+    path: str | Path, *, gzip_ratio: float | None = None, **options: Unpack[LoadOptions]
+) -> Network:
     """Read a network: ``.onnx``, ``.onnx.gz``, ``.safetensors``, ``.gguf``, or a model's folder.
 
     The content decides which reader runs. Options that are None count as not given:
     ``activation``, ``input_shape``, ``strides``, ``pads`` and ``order`` tell what a safetensors
     file without a graph leaves open; ``output`` names one of several outputs of an ONNX file.
     Language and speech models need ``positions``, the length of the prompt, and take ``block``,
-    ``output`` and ``config`` (`gamma.open_model` says more of them).
+    ``output`` and ``config`` (`gamma.open_model` says more of them). ``ranking``: only which output
+    is larger matters, so that a softmax at the end is left out.
     ``gzip_ratio`` is how many times its size a gzip file may expand to (100 unless given).
 
     Raises:
@@ -42,7 +64,7 @@ def load(path: str | Path, *, gzip_ratio: float | None = None, **options: Any) -
         UsageError: an option that this file does not take, or one that is missing.
     """
     path = Path(path)
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     unknown = set(given) - ONNX_OPTIONS - STATE_DICT_OPTIONS - MODEL_OPTIONS
     if unknown:
         raise UsageError(f"unknown option {', '.join(sorted(unknown))}")

@@ -12,6 +12,7 @@ import pytest
 
 import gamma
 from gamma.errors import UsageError
+from gamma.formats import detect
 from gamma.network.graph import Builder, Network
 from gamma.ops import Gemm, Input, Relu
 from gamma.ops.tables import NodeSlopes
@@ -165,3 +166,12 @@ def test_a_memory_limit_changes_no_bound_and_refuses_what_it_cannot_keep() -> No
     with pytest.raises(gamma.ResourceError):
         gamma.attack(two, prop, memory=8)
     assert gamma.extremes(net, box, memory="100MB", timeout=5).upper.shape == (1, 1)
+
+
+def test_load_is_typed_to_the_last_option() -> None:
+    hints = typing.get_type_hints(gamma.load)
+    (options,) = typing.get_args(hints["options"])
+    assert set(typing.get_type_hints(options)) == (
+        detect.ONNX_OPTIONS | detect.STATE_DICT_OPTIONS | detect.MODEL_OPTIONS
+    )
+    assert typing.Any not in typing.get_type_hints(options).values()
