@@ -20,7 +20,8 @@ import numpy.typing as npt
 from gamma.network.graph import Network
 from gamma.ops import Elementwise
 from gamma.ops.bounds import NodeBounds
-from gamma.ops.tables import Factors, HingeRows, NodeSlopes
+from gamma.ops.hinges import Factors, HingeRows
+from gamma.ops.tables import NodeSlopes
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.options import Options
 from gamma.propagate.rows.block import Dense

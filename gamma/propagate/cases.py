@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gamma.ops.tables import Factors, HingeRows, Phases
+from gamma.ops.hinges import Factors, HingeRows, Phases
 from gamma.propagate.alpha import Ascent
 from gamma.propagate.rows.descend import Multipliers, Tape, blocks_of
 from gamma.propagate.rows.sweep import trajectory

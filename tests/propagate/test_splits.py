@@ -18,7 +18,8 @@ from flint import fmpq
 from gamma import ops
 from gamma.network.graph import Builder, Network
 from gamma.ops.bounds import NodeBounds
-from gamma.ops.tables import NodeSlopes, Phases, Precision, diagonal, hinge
+from gamma.ops.hinges import Phases, hinge
+from gamma.ops.tables import NodeSlopes, Precision, diagonal
 from gamma.propagate.domain import Domain, Split
 from gamma.propagate.options import Options
 from gamma.propagate.rows import block

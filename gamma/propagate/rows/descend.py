@@ -19,7 +19,8 @@ import numpy.typing as npt
 from gamma import telemetry, tuning
 from gamma.errors import UsageError
 from gamma.ops.charges import TINY
-from gamma.ops.tables import Diagonal, HingeRows, NodeSlopes, Relaxation
+from gamma.ops.hinges import HingeRows
+from gamma.ops.tables import Diagonal, NodeSlopes, Relaxation
 from gamma.propagate.rows.block import Block, Dense, dense
 from gamma.propagate.rows.chain import DenseChain
 from gamma.propagate.rows.tables import Tables

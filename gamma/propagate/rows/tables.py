@@ -19,7 +19,8 @@ from gamma.network.graph import Network
 from gamma.ops.affine import cast_weight
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import UNIT, LinearCharge, inflated, linear_charge
-from gamma.ops.tables import Hinge, HingeRows, NodeSlopes, Precision, Relaxation, hinge
+from gamma.ops.hinges import Hinge, HingeRows, hinge
+from gamma.ops.tables import NodeSlopes, Precision, Relaxation
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Images
 from gamma.tensor.box import Box
