@@ -3,11 +3,12 @@
 A copy of the package is changed in one place and `test_terms.py` (with the operators' tests) runs
 against it: on NumPy kernels, where every term lives in Python, and for the steps that the C library
 takes whole, compiled anew. `make mutation` fails when a mutant is not noticed or no longer applies,
-and when the tests fail on an unchanged copy. Names as arguments choose among the mutants.
+and when the tests fail on an unchanged copy.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -58,6 +59,19 @@ class Mutant:
     old: str
     new: str
 
+    def source(self, root: Path) -> Path:
+        """The file to change in a copy of the project."""
+        return root / self.file if self.compiled else root / "gamma" / self.file
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the C library must be built anew."""
+        return self.file.startswith("csrc")
+
+    def applies(self) -> bool:
+        """Whether the text is in the source, once."""
+        return self.source(ROOT).read_text().count(self.old) == 1
+
 
 I, C, B, T = (
     "ops/affine_interval.py",
@@ -65,6 +79,7 @@ I, C, B, T = (
     "propagate/rows/descend.py",
     "ops/tables.py",
 )
+HI = "ops/hinges.py"
 P, Q = "ops/products.py", "ops/bilinear.py"
 S, K, SX = "ops/softmax.py", "ops/rank_one.py", "ops/simplex.py"
 ON, OQ, OL = "ops/normalization.py", "ops/quotient.py", "ops/log_softmax.py"
@@ -331,7 +346,7 @@ MUTANTS = (
     Mutant(
         "NORMALIZE.CURVE",
         OQ,
-        "curve = (radius * radius).mean(axis=-1, keepdims=True) * (1 + sums) + error",
+        "curve = np.fmin(curve, square) + error",
         "curve = error",
     ),
     Mutant(
@@ -340,8 +355,8 @@ MUTANTS = (
         "np.fmax(-reach, low - error), np.fmin(reach, high + error)",
         "np.fmax(-reach, low), np.fmin(reach, high)",
     ),
-    Mutant("NORMALIZE.REST", OQ, "rest = reach * stray +", "rest = 0 * stray +"),
-    Mutant("NORMALIZE.ASTRAY", OQ, "* stray + root * known.astray", "* stray"),
+    Mutant("NORMALIZE.REST", OQ, "rest = reach * w.stray +", "rest = 0 * w.stray +"),
+    Mutant("NORMALIZE.ASTRAY", OQ, "* w.stray + root * known.astray", "* w.stray"),
     Mutant("NORMALIZE.ROWS", OQ, "* rounding.gamma_factor(n + 6, dtype)", "* 0.0"),
     Mutant(
         "NORMALIZE.LOSS", OQ, "loss = 2 * UNDERFLOW[dtype] * loss + TINY", "loss = 0 * loss + TINY"
@@ -393,8 +408,10 @@ MUTANTS = (
     Mutant("BETA.ROUND", B, "cost += rest * tables.rounded(index)[at]", "cost += 0.0 * rest"),
     Mutant("BETA.SIGN", B, "0.0) * given.sign).astype", "0.0) * -given.sign).astype"),
     Mutant("BETA.NEGATIVE", B, "np.maximum(given.beta, 0.0)", "given.beta"),
-    Mutant("PHASE.CHARGE", T, "((zero, zero), (centre, weight))", "((zero, zero), (centre, zero))"),
-    Mutant("PHASE.SIDE", T, "np.where(self.assumed.active, taken, 0)", "taken"),
+    Mutant(
+        "PHASE.CHARGE", HI, "((zero, zero), (centre, weight))", "((zero, zero), (centre, zero))"
+    ),
+    Mutant("PHASE.SIDE", HI, "np.where(self.assumed.active, taken, 0)", "taken"),
     Mutant("CLIP.LEAST", V, " - size * g * (1 + 2.0**-40) - 2.0**-1000", ""),
     Mutant("CLIP.HIGH", V, "np.nextafter(lower + room, np.inf)", "lower + room"),
     Mutant("CLIP.LOW", V, "np.nextafter(upper - room, -np.inf)", "upper - room"),
@@ -411,8 +428,8 @@ MUTANTS = (
     ),
     Mutant("NEURON.UPPER", "verification/branching/neurons.py", ", -lower[self", ", lower[self"),
     Mutant("START.CARRIED", ST, "if tables.carried(index):", "if False:"),
-    Mutant("HINGE.ROUNDING", T, "weight = weight + (1.01 * UNIT", "weight = weight + (0.0 * UNIT"),
-    Mutant("HINGE.MARGIN", T, "base = base - 2.0**-49 * (abs(base) + abs(top))", "pass"),
+    Mutant("HINGE.ROUNDING", HI, "weight = weight + (1.01 * UNIT", "weight = weight + (0.0 * UNIT"),
+    Mutant("HINGE.MARGIN", HI, "base = base - 2.0**-49 * (abs(base) + abs(top))", "pass"),
     Mutant("SLOPES.RELU", EP, "(abs(slope) * (high - low) + high) + TINY", "0.0 * high"),
     Mutant("SLOPES.RELU_TYPE", EP, "reshape(lower.shape).astype(dtype)", "reshape(lower.shape)"),
     Mutant(
@@ -666,23 +683,21 @@ def _copy_sources(work: Path) -> None:
 
 
 def noticed(mutant: Mutant) -> bool | None:
-    """Whether the tests fail on the mutant; None when its text is not in the source (once)."""
+    """Whether the tests fail on the mutant; None when it does not apply."""
+    if not mutant.applies():
+        return None
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         ignored = shutil.ignore_patterns("__pycache__", "_simd*.so")
         shutil.copytree(ROOT / "gamma", work / "gamma", ignore=ignored)
         shutil.copytree(ROOT / "tests", work / "tests", ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", work)
-        compiled = mutant.file.startswith("csrc")
-        if compiled:
+        if mutant.compiled:
             _copy_sources(work)
-        target = work / mutant.file if compiled else work / "gamma" / mutant.file
-        source = target.read_text()
-        if source.count(mutant.old) != 1:
-            return None
-        target.write_text(source.replace(mutant.old, mutant.new))
+        target = mutant.source(work)
+        target.write_text(target.read_text().replace(mutant.old, mutant.new))
         environment = os.environ | {"PYTHONPATH": folder}
-        if compiled:
+        if mutant.compiled:
             build = [sys.executable, "-c", "from setuptools import setup; setup()"]
             build += ["build_ext", "--inplace"]
             subprocess.run(build, cwd=work, check=True, capture_output=True)
@@ -696,7 +711,7 @@ def noticed(mutant: Mutant) -> bool | None:
             "-q",
             "-x",
             "-k",
-            "not numpy" if compiled else "not best",
+            "not numpy" if mutant.compiled else "not best",
             *TESTS,
         ]
         command += ["-p", "no:cacheprovider"]
@@ -706,8 +721,21 @@ def noticed(mutant: Mutant) -> bool | None:
         return done.returncode == 1
 
 
-def main(only: list[str]) -> int:
-    chosen = [m for m in (*MUTANTS, *COMPILED) if not only or m.name in only]
+def _chosen(arguments: list[str]) -> list[Mutant]:
+    parser = argparse.ArgumentParser(
+        description="Delete the terms of the error analysis one at a time; the tests must notice.",
+        epilog="JOBS in the environment: mutants tried at once (2).",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants to try (default: all)")
+    names = parser.parse_args(arguments).names
+    known = {m.name: m for m in (*MUTANTS, *COMPILED)}
+    if unknown := sorted(set(names) - set(known)):
+        parser.error(f"no mutant is named {', '.join(unknown)}")
+    return [m for m in known.values() if not names or m.name in names]
+
+
+def main(arguments: list[str]) -> int:
+    chosen = _chosen(arguments)
     words = {True: "noticed", False: "NOT NOTICED", None: "DOES NOT APPLY"}
     caught = 0
     with ThreadPoolExecutor(max_workers=int(os.environ.get("JOBS", "2"))) as pool:
