@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,8 +15,10 @@ from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.runtime import interrupts
 from gamma.telemetry import spanned
-from gamma.verification.moves import Mover, into_ball
+from gamma.verification.effort import Effort
+from gamma.verification.moves import Mover
 from gamma.verification.objective import Float32, Float64, Objective
+from gamma.verification.regions import Regions, spread
 from gamma.verification.result import Counterexample
 from gamma.verification.targets import Int64, Targets, distinct
 
@@ -34,29 +35,6 @@ Accept = Callable[[int, Float32], Counterexample | None]
 LOW_DIMENSION = 16
 """Up to so many free inputs, sampling covers the region and is worth thousands of points."""
 
-
-@dataclass(frozen=True)
-class Effort:
-    """How hard to try.
-
-    Attributes:
-        samples: random points per region with few inputs.
-        restarts, steps: of gradient descent, per target and round.
-        points: descend from at least so many points at once; small batches waste their time.
-        work: multiplications after which no further round begins; at least one round is made.
-    """
-
-    samples: int
-    restarts: int
-    steps: int
-    points: int
-    work: float
-
-
-QUICK = Effort(samples=1 << 11, restarts=4, steps=15, points=32, work=0.0)
-LONG = Effort(samples=1 << 15, restarts=16, steps=60, points=256, work=2.0**35)
-PATIENT = Effort(samples=1 << 15, restarts=16, steps=60, points=256, work=2.0**37)
-"""For a caller who set a time limit and so said how long an answer may take."""
 
 CALL = 2.0**22
 """Fixed cost of one evaluation, in multiplications."""
@@ -98,7 +76,7 @@ class Attack:
         self.cost = float(
             sum(n.size * (1 if n.op.affine is None else n.op.affine.terms) for n in net.nodes)
         )
-        self._boxes: dict[int, tuple[Float32, Float32]] = {}
+        self.regions = Regions(prop)
         self.best: dict[int, tuple[float, Float32]] = {}
         self.tried, self.work = 0, 0.0
         self.attackable = targets.attackable()
@@ -183,7 +161,8 @@ class Attack:
         found = self._sample(objective, effort) if number == 0 else None
         if found is None:
             found = self._descend(objective, effort, number)
-        if found is None and self._free(objective.targets) <= LOW_DIMENSION:
+        first = int(self.targets.region[objective.targets[0]])
+        if found is None and self.regions.free(first) <= LOW_DIMENSION:
             found = self._refine(objective, effort)
         return found
 
@@ -193,19 +172,6 @@ class Attack:
         size = int(np.clip((1 << 22) // width, 4, 256))
         for start in range(0, len(active), size):
             yield active[start : start + size]
-
-    def _free(self, group: Int64) -> int:
-        """Number of inputs that can move in the first region of the group."""
-        low, high = self._box(int(self.targets.region[group[0]]))
-        return int((high > low).sum())
-
-    def _box(self, region: int) -> tuple[Float32, Float32]:
-        if region not in self._boxes:
-            low, high, _ = self.prop.inner_float32(region)
-            if len(self._boxes) * len(low) > 1 << 22:
-                self._boxes.clear()
-            self._boxes[region] = low, high
-        return self._boxes[region]
 
     def _batch(self) -> int:
         """Points evaluated at once: the largest arrays stay in tens of megabytes, and the time
@@ -233,30 +199,19 @@ class Attack:
         several = distinct(regions)
         for region in several:
             positions = np.flatnonzero(regions == region).astype(np.int64)
-            low, high = self._box(int(region))
-            free = int((high > low).sum())
+            low, high = self.regions.box(int(region))
+            free = self.regions.free(int(region))
             count = effort.samples if free <= LOW_DIMENSION else 64
             count = int(max(16, count // len(several))) if free else 1
             while count > 0:
                 batch = min(count, self._batch())
-                x = self._points(low, high, batch)
-                x = self._inside(int(region), x)
+                x = spread(low, high, batch, self.random)
+                x = self.regions.inside(int(region), x)
                 found = self._judge_all(objective, positions, x)
                 count -= batch
                 if found is not None:
                     return found
         return None
-
-    def _points(self, low: Float32, high: Float32, count: int) -> Float32:
-        """A mix of the centre, corners, points on faces and points inside: (count, inputs)."""
-        share = self.random.random((count, len(low)), dtype=np.float32)
-        kind = np.arange(count) % 4
-        corner = np.round(share)
-        part = self.random.random((count, len(low)), dtype=np.float32) < 0.5
-        share = np.where((kind == 1)[:, None], corner, share)
-        share = np.where((kind == 2)[:, None] & part, corner, share)
-        share[0] = 0.5
-        return (low + share * (high - low)).astype(np.float32)
 
     def _judge_all(
         self, objective: Objective, positions: Int64, x: Float32
@@ -351,13 +306,6 @@ class Attack:
             x = self._project(objective, which, x)
         return self._judge(objective, which, x, objective.value(which, x, objective.outputs(x)))
 
-    def _ends(self, objective: Objective, which: Int64) -> tuple[Float32, Float32]:
-        """Region ends (points, inputs) of each point's target."""
-        regions = self.targets.region[objective.targets[which]]
-        boxes = {int(r): self._box(int(r)) for r in distinct(regions)}
-        low = np.stack([boxes[int(r)][0] for r in regions])
-        return low, np.stack([boxes[int(r)][1] for r in regions])
-
     def _starts(self, objective: Objective, which: Int64, low: Float32, high: Float32) -> Float32:
         """Random points, corners, and for the first restart of a target its best point so far."""
         share = self.random.random(low.shape, dtype=np.float32)
@@ -421,22 +369,15 @@ class Attack:
             radius = float(np.clip(radius, 1e-6, 0.3))
         return None
 
-    # --- regions that are not boxes -------------------------------------------------------------
+    # --- the regions ----------------------------------------------------------------------------
+
+    def _regions_of(self, objective: Objective, which: Int64) -> Int64:
+        regions: Int64 = self.targets.region[objective.targets[which]]
+        return regions
+
+    def _ends(self, objective: Objective, which: Int64) -> tuple[Float32, Float32]:
+        """Region ends (points, inputs) of each point's target."""
+        return self.regions.ends(self._regions_of(objective, which))
 
     def _project(self, objective: Objective, which: Int64, x: Float32) -> Float32:
-        """Move points into norm balls and to whole numbers, where the property has them."""
-        if not self.prop.balls and not self.prop.integers:
-            return x
-        regions = self.targets.region[objective.targets[which]]
-        for region in distinct(regions):
-            mine = regions == region
-            x[mine] = self._inside(int(region), x[mine])
-        return x
-
-    def _inside(self, region: int, x: Float32) -> Float32:
-        if self.prop.balls:
-            x = into_ball(self.prop.balls[region], x)
-        for i in self.prop.integers:
-            low, high = self._box(region)
-            x[:, i] = np.clip(np.round(x[:, i]), np.ceil(low[i]), np.floor(high[i]))
-        return x
+        return self.regions.project(self._regions_of(objective, which), x)

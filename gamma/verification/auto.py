@@ -24,12 +24,13 @@ from gamma.propagate.options import Options, options_of
 from gamma.propagate.questions import question
 from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas
-from gamma.verification.attack import LONG, Attack
+from gamma.verification.attack import Attack
 from gamma.verification.branching.clauses import Clauses
 from gamma.verification.branching.inputs import InputBranching
 from gamma.verification.branching.neurons import NeuronWalk, planned, split_walk
 from gamma.verification.branching.relus import ReluBranching
 from gamma.verification.branching.witness import Witnesses
+from gamma.verification.effort import LONG
 from gamma.verification.frontier_file import (
     FrontierFile,
     Saved,

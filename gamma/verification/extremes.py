@@ -25,8 +25,9 @@ from gamma.propagate import bounds
 from gamma.runtime.interrupts import Interrupted
 from gamma.tensor.box import Box
 from gamma.tensor.rounding import fraction_down, fraction_up
-from gamma.verification.attack import LONG, Attack
+from gamma.verification.attack import Attack
 from gamma.verification.choices import AUTO_SECONDS, GAP, check_options
+from gamma.verification.effort import LONG
 from gamma.verification.replay import Replay
 from gamma.verification.result import Counterexample
 from gamma.verification.targets import Targets

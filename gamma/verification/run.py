@@ -26,8 +26,9 @@ from gamma.propagate.remarks import remarks
 from gamma.runtime import interrupts
 from gamma.tensor.box import Box
 from gamma.verification.advice import advice
-from gamma.verification.attack import LONG, PATIENT, QUICK, Attack, Effort
+from gamma.verification.attack import Attack
 from gamma.verification.describe import describe_safe, model_record, property_record, reading_notes
+from gamma.verification.effort import LONG, PATIENT, QUICK, Effort
 from gamma.verification.environment import environment, peak_bytes
 from gamma.verification.replay import Replay
 from gamma.verification.result import Counterexample, Margin, Result, Verdict

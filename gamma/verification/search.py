@@ -11,7 +11,8 @@ from gamma.network.property import Property
 from gamma.propagate.asked import memory_bytes
 from gamma.propagate.options import refuse_guarantee
 from gamma.tensor.exactly import exact_float, exact_integer
-from gamma.verification.attack import PATIENT, POINT, QUICK, Attack
+from gamma.verification.attack import POINT, Attack
+from gamma.verification.effort import PATIENT, QUICK
 from gamma.verification.fitting import fitting
 from gamma.verification.replay import Replay
 from gamma.verification.result import Counterexample

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gamma.network.property import Ball, LinearConstraint, Property
-from gamma.verification.attack import LONG, QUICK, Attack
+from gamma.verification.attack import Attack
+from gamma.verification.effort import LONG, QUICK
 from gamma.verification.moves import Mover, into_ball
 from gamma.verification.objective import Float32, Objective
 from gamma.verification.replay import Replay

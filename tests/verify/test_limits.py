@@ -63,7 +63,8 @@ def test_the_attack_looks_at_the_clock_at_every_node(monkeypatch: pytest.MonkeyP
     net, prop = hard()
     now = [0.0]
     monkeypatch.setattr("gamma.verification.attack.time.monotonic", lambda: now[0])
-    from gamma.verification.attack import PATIENT, Attack
+    from gamma.verification.attack import Attack
+    from gamma.verification.effort import PATIENT
     from gamma.verification.targets import Targets
 
     search = Attack(net, prop, Targets.of(prop), lambda region, x: None)
