@@ -20,8 +20,10 @@ from gamma.errors import (
     GammaError,
     UnsupportedError,
 )
+from gamma.formats import limits
 from gamma.formats import load as load_any
 from gamma.formats.onnx import load_onnx, parse_model
+from gamma.network.graph import Builder
 from tests.formats.onnx_models import Node, load, model
 
 F = np.float32
@@ -172,6 +174,27 @@ def test_swarms_of_empty_messages() -> None:
     refused(head + nodes, "protobuf entries", kind=UnsupportedError)
     refused(b"\x42\x00" * many, "protobuf entries", kind=UnsupportedError)
     refused(b"\x0b\x0c" + head + nodes, "not a readable")  # groups
+
+
+def test_nodes_are_counted_before_any_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(*_: Any, **__: Any) -> int:
+        raise AssertionError("a node was made")
+
+    def chain(op: str, count: int, *more: str) -> bytes:
+        names = ["x", *(f"h{i}" for i in range(count - 1)), "y"]
+        nodes: list[Node] = [
+            (op, [a, *more], [b], {}) for a, b in zip(names[:-1], names[1:], strict=True)
+        ]
+        constants = {"c": np.full(4, 2, F), "w": np.eye(4, dtype=F), "s": np.array([1, 4])}
+        return bytes(model(nodes, (1, 4), constants).SerializeToString())
+
+    monkeypatch.setattr(limits, "NODES", 8)
+    for op, *more in (("Neg",), ("Mul", "c"), ("MatMul", "w"), ("Clip", "", "c"), ("Transpose",)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Builder, "add", made)
+            refused(chain(op, 9, *more), "more than 8 nodes", kind=UnsupportedError)
+    for op, *more in (("Identity",), ("Dropout",), ("Reshape", "s")):
+        assert len(load_bytes(chain(op, 40, *more)).nodes) == 1
 
 
 def test_names_given_twice() -> None:

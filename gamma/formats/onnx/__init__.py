@@ -17,8 +17,8 @@ from gamma.formats.onnx import masks
 from gamma.formats.onnx.arguments import Inputs
 from gamma.formats.onnx.batch import Rows
 from gamma.formats.onnx.outputs import (
+    computing,
     keeps_order,
-    least_nodes,
     monotone_end,
     needed,
     output_name,
@@ -113,7 +113,7 @@ def network_of(
         (target,) = end.inputs
     calls = needed(model, target)
     declared = _input(model, calls, target)
-    check_nodes(least_nodes(calls, declared.name), model.path)
+    check_nodes(computing(calls, declared.name), model.path)
     dims = _input_dims(model, declared, input_shape)
     fixed = _fixed_batch(declared)
     names = [name for call in model.calls for name in call.outputs]
