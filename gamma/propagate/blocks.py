@@ -5,20 +5,26 @@ The cut depends on sizes alone, never on the number of threads: bounds are the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from gamma.methods import REFINING
 from gamma.network.graph import Network
 from gamma.ops.dense_interval import in_tiles
 from gamma.propagate.facts import facts_of
-from gamma.runtime import choices
+from gamma.runtime import choices, workers
+
+T = TypeVar("T")
 
 # Rows of a block below which its products waste the bandwidth that the weights need.
 _LEAST_ROWS = 32
 _MOST_BLOCKS = 16
+# Blocks that are handed out at once.
+_TASKS = 4096
 # Boxes of an interval pass below which a share wastes the weights' bandwidth; its work comes in
 # larger pieces than rows do, so less of it is worth a thread.
 _LEAST_BOXES = 64
@@ -65,6 +71,24 @@ def block_length(network: Network, index: int, count: int, each: int, most: int)
         blocks = max(blocks, 2, min(worth // 2, _MOST_BLOCKS))
         blocks += blocks % 2
     return -(-count // blocks)
+
+
+def in_blocks(
+    network: Network,
+    index: int,
+    count: int,
+    bound: Callable[[slice], T],
+    each: int,
+    most: int,
+) -> list[T]:
+    """``bound`` of every block of ``count`` items, several at once: see `block_length`."""
+    step = block_length(network, index, count, each, most)
+    results: list[T] = []
+    for first in range(0, count, step * _TASKS):  # millions of tasks would take gigabytes
+        starts = range(first, min(first + step * _TASKS, count), step)
+        tasks = [partial(bound, slice(start, start + step)) for start in starts]
+        results += workers.run(tasks, max(1, most // step))
+    return results
 
 
 def boxes_per_share(network: Network, count: int) -> int:

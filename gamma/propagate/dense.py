@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import telemetry, tuning
+from gamma.errors import InternalError
 from gamma.network.graph import Network
 from gamma.ops import Gemm
 from gamma.ops.affine import cast_weight
@@ -161,7 +162,8 @@ class DenseWalk:
         values = pool.empty(8 * batch * neurons, np.float64) if known is None else known._values
         self._values: Float64 = values
         self.bounds: list[NodeBounds] = self._views(batch) if known is None else known.bounds
-        self.crossed = self._run(method == "crown", False, False) if known is None else 0
+        if known is None:
+            self._run(method == "crown", False, False)
 
     def _views(self, batch: int) -> list[NodeBounds]:
         found, at = [], 0
@@ -175,7 +177,7 @@ class DenseWalk:
             at += part.size
         return found[:-1]
 
-    def _run(self, hidden: bool, output: bool, known: bool) -> int:
+    def _run(self, hidden: bool, output: bool, known: bool) -> None:
         layers, dtype = self._network.layers, self._dtype
         batch, crossed = len(self._box[0]), 0
         factors = (
@@ -205,14 +207,15 @@ class DenseWalk:
             crossed += more
             self.rows += rows
             self.seconds += seconds
-        return crossed
+        if crossed:
+            raise InternalError(f"{crossed} bounds contradict each other; please report this")
 
-    def output(self) -> int:
-        """Tighten the output's bounds by backward rows; returns how many ends contradict."""
+    def output(self) -> None:
+        """Tighten the output's bounds by backward rows."""
         last = self.bounds[-1]
         last.reset()
         self._made = True
-        return self._run(False, True, True)
+        self._run(False, True, True)
 
     def relaxations(self) -> list[Diagonal]:
         """Tables of the ReLUs, in order, no neuron left out; none when the method is "ibp"."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma import tuning
 from gamma.network.graph import Network
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY
@@ -20,6 +21,7 @@ from gamma.ops.ellipsoid import outer, placed
 from gamma.ops.ellipsotope import INPUT, Ellipsotope, Symbols, new_key
 from gamma.ops.tables import Precision
 from gamma.propagate.facts import facts_of
+from gamma.propagate.options import Options
 from gamma.tensor import rounding
 from gamma.tensor.box import Box
 
@@ -125,6 +127,18 @@ class Ellipsotopes:
             centres = {i: bounds[i].centre[b].reshape(-1) for i in frontier}
             found[at] = least(rows, sets, centres, d[at])
         return found
+
+
+def sets_of(
+    network: Network, box: Box, options: Options, bounds: Sequence[NodeBounds]
+) -> Ellipsotopes | None:
+    """Sets that begin at the input, where the network is made for them and memory allows."""
+    if not suited(network) or not tuning.enabled("ellipsotopes"):
+        return None
+    if too_large(network, box, options.row_bytes):
+        return None
+    made = Ellipsotopes(network, box, options.guarantee)
+    return made if made.visit(0, bounds) is not None else None
 
 
 def input_set(box: Box, known: NodeBounds, b: int) -> Ellipsotope:

@@ -11,28 +11,27 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from gamma import telemetry, tuning
-from gamma.errors import InternalError
+from gamma import telemetry
 from gamma.network.graph import Network
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.propagate import forms
-from gamma.propagate.blocks import block_length, row_cost
+from gamma.propagate.blocks import in_blocks, row_cost
 from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
 from gamma.propagate.domain import Domain, Slopes
-from gamma.propagate.ellipsotopes import Ellipsotopes, suited, too_large
+from gamma.propagate.ellipsotopes import Ellipsotopes, sets_of
 from gamma.propagate.facts import Facts, facts_of
 from gamma.propagate.interval import input_bounds, interval_step
+from gamma.propagate.needs import is_tight, wanted
 from gamma.propagate.options import Options
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
 from gamma.propagate.rows.start import both_signs, pixel_by_pixel
 from gamma.propagate.rows.tables import Tables
-from gamma.runtime import heap, workers
+from gamma.runtime import heap
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
@@ -45,8 +44,6 @@ STREAMED_BLOCKS = 5
 # Nanoseconds of rows up to which they are made although sets are known: of all neurons of the
 # widest node for inner ones, of questions.
 ROWS_UP_TO = 1.5e8
-# Blocks of rows that are handed out at once.
-TASKS = 4096
 
 
 def walk(
@@ -112,7 +109,8 @@ class Walk:
         """Bound the nodes in order."""
         self.bounds.append(self.domain.meet(0, input_bounds(self.box), self.empty))
         self._tight[0] = self.box.norm == "inf"
-        self._sets = self._make_sets()
+        if self.encloses and self.options.refines:
+            self._sets = sets_of(self.network, self.box, self.options, self.bounds)
         if self.domain.plain and not self.slopes:
             self._dense = one_call(self.network, self.box, self.options)
         with np.errstate(all="ignore"):
@@ -154,7 +152,7 @@ class Walk:
         inputs = [self.bounds[i] for i in node.inputs]
         found = interval_step(node, inputs, self.options.guarantee, self.options.dtype)
         self.bounds.append(self.domain.meet(index, found, self.empty))
-        self._tight[index] = self._is_tight(index)
+        self._tight[index] = is_tight(self.network, index, self._tight)
         if self.options.refines:
             self._bound_forms(index)
             self._enclose(index)
@@ -175,7 +173,6 @@ class Walk:
         self._walked = walked = DenseWalk(
             dense, source, self.options.dtype, self.options.method, self.options.check
         )
-        self._agree(walked.crossed)
         self.bounds += walked.bounds
         last = self.network.output
         self._tight |= dict.fromkeys(range(dense.first, last), True)
@@ -188,32 +185,17 @@ class Walk:
         if telemetry.recorder is not None:
             record(walked, self.options.method, started, time.perf_counter())
 
-    def _agree(self, crossed: int) -> None:
-        if crossed:
-            raise InternalError(f"{crossed} bounds contradict each other; please report this")
-
     def adopt(self) -> None:
         """Give the tables of the one-call walk to the rows' descent."""
         if self._walked is not None and self._dense is not None:
             for layer, table in enumerate(self._walked.relaxations()):
                 self.descent.tables.adopt(self._dense.first + 2 * layer + 1, table)
 
-    def _is_tight(self, index: int) -> bool:
-        """Whether rows cannot improve the interval bounds: see `Linear.independent`."""
-        node = self.network.nodes[index]
-        if node.op.diagonal:  # the image of its input's bounds is as good as rows of its own
-            return self._tight[node.inputs[0]]
-        if node.op.affine is None:
-            return False
-        alone = len(node.inputs) == 1 and self._facts.separate[node.inputs[0]]
-        exact = alone or node.op.moves
-        return exact and all(self._tight[i] for i in node.inputs)
-
     # -- intermediate bounds by rows ---------------------------------------------------------------
 
     def _refine(self, index: int) -> None:
         """Bound the neurons that a relaxation needs tight by rows, and intersect."""
-        mask = self._wanted(index)
+        mask = wanted(self.network, index, self.bounds[index])
         if mask is None or self._suffices(index):
             return
         self._bound(index, mask)
@@ -222,16 +204,6 @@ class Walk:
         self._tight[index] = self._tight[index] or self.unstable[index] > 0
 
     # -- sets that go forward ----------------------------------------------------------------------
-
-    def _make_sets(self) -> Ellipsotopes | None:
-        """Sets of the nodes, where the network is made for them and memory allows."""
-        fits = self.encloses and self.options.refines and tuning.enabled("ellipsotopes")
-        if not fits or not suited(self.network):
-            return None
-        if too_large(self.network, self.box, self.options.row_bytes):
-            return None
-        made = Ellipsotopes(self.network, self.box, self.options.guarantee)
-        return made if made.visit(0, self.bounds) is not None else None
 
     def _enclose(self, index: int) -> None:
         """Meet the node's bounds with the box around its set."""
@@ -292,22 +264,6 @@ class Walk:
         if self._descent is not None:
             self._descent.forget(index)
 
-    def _wanted(self, index: int) -> npt.NDArray[np.bool_] | None:
-        """Neurons (batch, size) that some nonlinear reader needs better bounds of."""
-        if not self._facts.relaxed[index]:
-            return None
-        bounds: NodeBounds = self.bounds[index]
-        varies: npt.NDArray[np.bool_] = (bounds.lower < bounds.upper).reshape(len(bounds.lower), -1)
-        if self._facts.needed[index] or not tuning.enabled("unstable"):
-            return varies
-        wanted = np.zeros_like(varies)
-        for reader in self.network.consumers[index]:
-            op = self.network.nodes[reader].op
-            if op.affine is None:
-                (mask,) = op.unstable((bounds,))
-                wanted |= mask.reshape(wanted.shape)
-        return wanted
-
     def _rows_at_once(self, index: int) -> int:
         row = self._facts.widest[index] * self.options.dtype.itemsize * self.blocks
         return max(2, self.options.row_bytes // row)
@@ -315,14 +271,8 @@ class Walk:
     def in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
         """``bound`` of every block of ``count`` items of ``each`` rows over node ``index``."""
         most = max(1, self._rows_at_once(index) // each)
-        step = block_length(self.network, index, count, each, most)
         _ = self.descent  # made here, not by several threads
-        results: list[T] = []
-        for first in range(0, count, step * TASKS):  # millions of tasks would take gigabytes
-            starts = range(first, min(first + step * TASKS, count), step)
-            tasks = [partial(bound, slice(start, start + step)) for start in starts]
-            results += workers.run(tasks, max(1, most // step))
-        return results
+        return in_blocks(self.network, index, count, bound, each, most)
 
     def neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
@@ -444,7 +394,7 @@ class Walk:
         """Bounds of the output, with rows for every neuron."""
         index = self.network.output
         if self._walked is not None and self.options.relaxes and index not in self._rowed:
-            self._agree(self._walked.output())
+            self._walked.output()
             self._rowed[index] = True
         found: NodeBounds = self.ask(index) if self.options.relaxes else self.bounds[index]
         return found

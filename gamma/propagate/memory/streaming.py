@@ -21,6 +21,7 @@ from gamma.propagate.domain import Domain
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import input_bounds
 from gamma.propagate.memory.store import CheckpointedBounds, PackedBounds, let_go
+from gamma.propagate.needs import is_tight
 from gamma.propagate.options import Options
 from gamma.propagate.rows.chain import tiled
 from gamma.propagate.rows.descend import Descent, Frontier
@@ -255,7 +256,7 @@ class StreamedWalk(Walk):
         )
         self.seconds[network.output] = time.perf_counter() - started
         for index in range(1, network.output + 1):
-            self._tight[index] = self._is_tight(index)
+            self._tight[index] = is_tight(network, index, self._tight)
 
     def _make_descent(self) -> Descent:
         return StreamedDescent(self._make_tables(StreamedTables))
