@@ -15,6 +15,7 @@ their own outcome is exactly 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,8 +90,11 @@ class Softmax(Operator):
         return self.axis % (ndim - 1) + 1
 
     def table_bytes(self, itemsize: int, *inputs: Shape) -> int:
-        # A diagonal and two vectors for each side.
-        return super().table_bytes(3 * itemsize, *inputs)
+        (shape,) = inputs
+        size, groups = math.prod(shape), math.prod(shape) // max(shape[self.axis], 1)
+        # A diagonal and two vectors for each side; weight and reach of `Simplex`, and its groups'.
+        planes = super().table_bytes(3 * itemsize, *inputs)
+        return planes + size * (itemsize + 8) + 16 * groups
 
     def forward(self, *inputs: Array) -> Array:
         axis = self.along(inputs[0].ndim)
