@@ -23,7 +23,9 @@ def fractions(numerators: Int64, denominators: Int64) -> list[Fraction]:
     Where values repeat, as the pixels of an image do, equal ones are one object.
     """
     mixed = numerators * MIXING + denominators  # wraps around: equal pairs stay equal
-    if 2 * len(np.unique(mixed[:SAMPLE])) < min(len(mixed), SAMPLE):
+    # With an index, since numpy.unique without one imports numpy.ma.
+    different = len(np.unique(mixed[:SAMPLE], return_index=True)[0])
+    if 2 * different < min(len(mixed), SAMPLE):
         _, first, place = np.unique(mixed, return_index=True, return_inverse=True)
         once = numerators[first], denominators[first]
         if (once[0][place] == numerators).all() and (once[1][place] == denominators).all():

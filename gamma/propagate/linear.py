@@ -162,7 +162,7 @@ def _rows(
     constant = tape.constant - terms.sum(axis=1)
     constant -= (abs(terms).sum(axis=1) * g + abs(tape.constant) * 2.0**-50) * (1 + 2.0**-40)
     constant = rounding.down(constant - abs(constant) * 2.0**-50)
-    count = len(boxes)
+    count = len(boxes[block])
     return rows[:count], constant[:count], -rows[count:], -constant[count:]
 
 

@@ -38,7 +38,7 @@ def test_a_missing_package_is_status_2_and_says_what_to_install(
     names = [name for name in sys.modules if name.split(".")[0] == package]
     for name in {*names, package, "rich.console", "rich.tree"}:
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr("gamma.cli.suite.find_spec", lambda name: None)
+    monkeypatch.setattr("gamma.cli.suite_files.find_spec", lambda name: None)
     assert main(command) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1

@@ -112,3 +112,12 @@ def test_a_single_box_has_no_batch_axis() -> None:
     net = network(0, ops.Relu())
     found = gamma.linear_bounds(net, Box.linf(np.zeros(4), 0.1))
     assert found.lower_coefficients.shape == (3, 4) and found.upper_constant.shape == (3,)
+
+
+def test_rows_in_several_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, box = network(0, ops.Relu()), boxes(0, 3)
+    once = gamma.linear_bounds(net, box)
+    monkeypatch.setattr("gamma.propagate.blocks.block_length", lambda *_: 2)
+    found = gamma.linear_bounds(net, box)
+    assert (found.lower_coefficients == once.lower_coefficients).all()
+    assert (found.upper_constant == once.upper_constant).all()

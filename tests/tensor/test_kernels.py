@@ -400,7 +400,7 @@ def test_memory_for_c_is_checked() -> None:
         (x[:, ::2], 12, "strides"),
         (np.asfortranarray(x), 24, "strides"),
         (x.astype(">f4"), 24, "dtype >f4"),
-        (x.astype(np.int32), 24, "dtype int32"),
+        (x.astype(np.int16), 24, "dtype int16"),
         (x.astype(object), 24, "dtype object"),
     ):
         for writable in (False, True):
