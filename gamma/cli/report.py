@@ -130,8 +130,7 @@ def outputs(lower: Any, upper: Any) -> list[str]:
     """Output bounds drawn on one axis, per box."""
     low, high = lower.reshape(len(lower), -1), upper.reshape(len(upper), -1)
     unicode = picture.unicode_output()
-    finite = [float(v) for v in (*low.ravel(), *high.ravel()) if math.isfinite(v)]
-    span = (min(finite, default=0.0), max(finite, default=1.0))
+    span = _span(low, high)
     lines: list[str] = []
     left = ROWS
     for b in range(len(low)):
@@ -147,6 +146,16 @@ def outputs(lower: Any, upper: Any) -> list[str]:
                 f"  {prefix}Y_{i:<3} {ends:<30} {picture.interval(a, z, span, cells, unicode)}"
             )
     return lines
+
+
+def _span(low: Any, high: Any) -> tuple[float, float]:
+    """Least and greatest finite end, in one pass over each: outputs may be millions."""
+    finite = [(ends, np.isfinite(ends)) for ends in (low, high)]
+    if not any(known.any() for _, known in finite):
+        return 0.0, 1.0
+    least = min(np.min(ends, where=known, initial=math.inf) for ends, known in finite)
+    greatest = max(np.max(ends, where=known, initial=-math.inf) for ends, known in finite)
+    return float(least), float(greatest)
 
 
 def reached(lower: Any, upper: Any, found: dict[str, Any]) -> list[str]:

@@ -41,12 +41,14 @@ def enclose(value: Fraction) -> tuple[float, float]:
 
 
 def enclose_rows(rows: Sequence[Sequence[Fraction | int]], width: int) -> tuple[Float64, Float64]:
-    """``enclose`` for a table: two float64 arrays (rows, width)."""
-    below, above = np.empty((2, len(rows) * width))
+    """``enclose`` for a table: two float64 arrays (rows, width), one where all is exact."""
+    below, above = np.empty(len(rows) * width), np.empty(len(rows) * width)
     values = chain.from_iterable(rows)
     for start in range(0, len(below), CHUNK):
         part = slice(start, start + CHUNK)
         below[part], above[part] = _enclosed(list(islice(values, CHUNK)))
+    if np.array_equal(below, above):
+        above = below
     return below.reshape(len(rows), width), above.reshape(len(rows), width)
 
 

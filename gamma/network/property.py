@@ -167,9 +167,14 @@ class Property:
 
     @cached_property
     def _ends(self) -> tuple[Float64, Float64, Float64, Float64]:
-        """Exact lower ends enclosed (below, above), then the upper ends: (regions, inputs) each."""
+        """Exact lower ends enclosed (below, above), then the upper ends: (regions, inputs) each.
+
+        They are handed out, and cannot be written to.
+        """
         lower = enclose_rows([region.lower for region in self.regions], self.inputs)
         upper = enclose_rows([region.upper for region in self.regions], self.inputs)
+        for ends in (*lower, *upper):
+            ends.flags.writeable = False
         return (*lower, *upper)
 
     def region_arrays(
@@ -189,8 +194,10 @@ class Property:
 
     def box(self, dtype: npt.DTypeLike = np.float64) -> Box:
         """The input set as one batched Box (regions, inputs), rounded outward to the dtype."""
-        lower, upper = self.region_arrays(dtype)
-        low, high = lower.astype(np.float64), upper.astype(np.float64)
+        if np.dtype(dtype) == np.float64:  # not copied: an input may have millions of entries
+            low, high = self._in_range(self._ends[0], self._ends[3], "float64")
+        else:
+            low, high = (ends.astype(np.float64) for ends in self.region_arrays(dtype))
         if not self.balls:
             return Box(low, high)
         first = self.balls[0]

@@ -244,8 +244,7 @@ class Walk:
 
     def _bound(self, index: int, mask: npt.NDArray[np.bool_]) -> None:
         """Meet bounds of the neurons in ``mask`` (batch, size) with rows'."""
-        boxes, neurons = pixel_by_pixel(mask, self.network.nodes[index].shape)
-        if len(boxes):
+        for boxes, neurons in pixel_by_pixel(mask, self.network.nodes[index].shape):
             lower, upper = self.neuron_bounds(index, boxes, neurons)
             self.tighten(index, boxes, neurons, lower, upper)
 

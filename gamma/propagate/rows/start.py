@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from gamma.runtime import choices
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+AT_ONCE = 1 << 20  # neurons whose indices are held
 
 
 def both_signs(
@@ -72,14 +74,22 @@ def _unit_rows(tables: Tables, index: int, boxes: Array, neurons: Array) -> Any:
     return unit(neurons, node.size, dtype)
 
 
-def pixel_by_pixel(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Boxes and flat indices of the neurons in ``mask`` (batch, size).
+def pixel_by_pixel(
+    mask: npt.NDArray[np.bool_], shape: tuple[int, ...]
+) -> Iterator[tuple[Array, Array]]:
+    """Boxes and flat indices of the neurons in ``mask`` (batch, size), in parts.
 
-    Neurons of one pixel come together: a block of rows then has few places (`Windows`).
+    Neurons of one pixel come together: a block of rows then has few places (`Windows`). A part is
+    of `AT_ONCE` neurons, or one pixel: indices of millions would take more memory than bounds do.
     """
-    if len(shape) != 3:
-        boxes, neurons = np.nonzero(mask)
-        return np.ascontiguousarray(boxes), np.ascontiguousarray(neurons)
-    pixels = shape[1] * shape[2]
-    boxes, pixel, channel = np.nonzero(mask.reshape(len(mask), shape[0], pixels).swapaxes(1, 2))
-    return np.ascontiguousarray(boxes), channel * pixels + pixel
+    size = mask.shape[1]
+    channels = shape[0] if len(shape) == 3 else 1
+    pixels = size // max(1, channels)
+    some = max(1, AT_ONCE // max(1, size))
+    step = max(1, AT_ONCE // max(1, channels)) if some == 1 else pixels
+    images = mask.reshape(len(mask), channels, pixels).swapaxes(1, 2)
+    for box in range(0, len(mask), some):
+        for first in range(0, pixels, max(1, step)):
+            boxes, pixel, channel = np.nonzero(images[box : box + some, first : first + step])
+            if len(boxes):
+                yield boxes + box, channel * pixels + (pixel + first)
