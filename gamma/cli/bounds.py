@@ -17,12 +17,14 @@ from gamma.cli.combinations import check_axis, check_combination, streaming
 from gamma.cli.inputs import network_and_question
 from gamma.cli.options import in_options
 from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver, write_bytes
-from gamma.errors import ResourceError
+from gamma.errors import ResourceError, UsageError
+from gamma.network.graph import Network
 from gamma.runtime.interrupts import patient
 from gamma.verification.bounding import bound_outputs
 from gamma.verification.result import Result, number
 
 Layers = dict[str, tuple[Any, Any]]
+MOST_WRITTEN = 1 << 22  # bounded values that --json spells out, about 100 bytes each
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,6 +40,8 @@ def _deliver(args: argparse.Namespace, form: str, layers: Layers | None, npz: Pa
     """Bounds of the outputs in ``form``; of every node with ``layers``."""
     start = time.perf_counter()
     asked = network_and_question(args)
+    if form == "json":
+        _check_length(asked.network, len(asked.property.regions), layers is not None)
     with Progress(f"{args.method}: bounds", args.timeout) as progress, patient():
         result = bound_outputs(
             asked.network,
@@ -66,6 +70,16 @@ def _deliver(args: argparse.Namespace, form: str, layers: Layers | None, npz: Pa
     made = _json(result, layers) if form == "json" else text(result, layers, args.explain)
     deliver(made, args.output)
     return INTERRUPTED if result.interrupted else 0
+
+
+def _check_length(net: Network, boxes: int, every: bool) -> None:
+    """Refuse numbers by the gigabyte before they are computed."""
+    values = boxes * (sum(n.size for n in net.nodes) if every else net.nodes[net.output].size)
+    if values > MOST_WRITTEN:
+        raise UsageError(
+            f"--json would spell out the bounds of {values:,} values, at most {MOST_WRITTEN:,}: "
+            "give --npz FILE for the arrays, without --json"
+        )
 
 
 def _npz(result: Result, layers: Layers | None) -> bytes:

@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gamma.cli import report
+from gamma.cli import bounds, report
+from gamma.cli.main import main
 from gamma.cli.output import check_writable, write_text
 from gamma.errors import UsageError
 from gamma.formats import save
+from gamma.network.graph import Builder
+from gamma.ops import Input, Relu
 from tests.verify.known import ramp
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,3 +139,16 @@ def test_millions_of_outputs_take_little_time_and_memory() -> None:
 def test_bounds_that_are_all_infinite_are_drawn() -> None:
     end = np.full((1, 2), np.inf)
     assert len(report.outputs(-end, end)) == 2
+
+
+def test_numbers_by_the_gigabyte_are_not_spelled_out(tmp_path, monkeypatch, capsys) -> None:
+    model, point = tmp_path / "model.safetensors", tmp_path / "x.npy"
+    x = Builder(Input(), (2,))
+    save(x.build(x.add(Relu(), 0)), model)
+    np.save(point, np.zeros(2))
+    asked = ["bounds", str(model), "--input", str(point), "--epsilon", "1"]
+    monkeypatch.setattr(bounds, "MOST_WRITTEN", 3)
+    assert main([*asked, "--json"]) == 0
+    assert main([*asked, "--json", "--all-layers"]) == 2
+    assert "--npz FILE" in capsys.readouterr().err
+    assert main([*asked, "--all-layers", "--npz", str(tmp_path / "all.npz")]) == 0
