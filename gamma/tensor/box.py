@@ -145,11 +145,12 @@ class Box:
             raise UsageError(f"x has shape {point.shape}, the box {self.shape}")
         if not ((self.lower <= point) & (point <= self.upper)).all():
             return False
-        return self.center is None or self.radius is None or self._in_ball(point.ravel())
+        return self.center is None or self.radius is None or self._in_ball(point)
 
-    def _in_ball(self, point: Float64) -> bool:
-        assert self.center is not None and self.radius is not None
-        pairs = zip(point.tolist(), self.center.ravel().tolist(), strict=True)
+    def _in_ball(self, point: Float64, center: Float64 | None = None) -> bool:
+        center = self.center if center is None else center
+        assert center is not None and self.radius is not None
+        pairs = zip(point.ravel().tolist(), center.ravel().tolist(), strict=True)
         steps = [abs(Fraction(a) - Fraction(c)) for a, c in pairs if a != c]
         if self.norm == "1":
             return sum(steps, Fraction(0)) <= Fraction(self.radius)
@@ -184,7 +185,7 @@ class Box:
             factor = min(1.0, room * random.random() / far) if far else 0.0
             moved = np.clip(nearest + factor * (point - nearest), self.lower, self.upper)
             # What rounding puts outside all the same is the centre, or what is nearest to it.
-            points[index] = moved if self._in_ball(moved.ravel()) else nearest
+            points[index] = moved if self._in_ball(moved) else nearest
         return points
 
     def split(self, axis: int | tuple[int, ...]) -> tuple[Box, Box]:
@@ -208,7 +209,7 @@ class Box:
     def batched(self, input_shape: tuple[int, ...]) -> Box:
         """The same set with a leading batch axis, entries arranged as the network's input.
 
-        Raises UsageError when the sizes do not fit.
+        Raises UsageError when the sizes do not fit, or when a ball does not meet its interval.
         """
         shape = self.lower.shape
         target: tuple[int, ...]
@@ -220,10 +221,25 @@ class Box:
             target = (shape[0], *input_shape)
         else:
             raise UsageError(f"box has shape {shape}, the network takes {input_shape}")
-        if target == shape:
-            return self
         centre = None if self.center is None else self.center.reshape(target)
-        return self._with(self.lower.reshape(target), self.upper.reshape(target), centre)
+        same = self
+        if target != shape:
+            same = self._with(self.lower.reshape(target), self.upper.reshape(target), centre)
+        same._check_meets()
+        return same
+
+    def _check_meets(self) -> None:
+        """Every ball of a batched set meets its interval: in an empty set everything would hold."""
+        if self.center is None:
+            return
+        nearest = np.clip(self.center, self.lower, self.upper)
+        away = (nearest != self.center).reshape(len(nearest), -1).any(axis=1)
+        for k in np.flatnonzero(away).tolist():
+            if not self._in_ball(nearest[k], self.center[k]):
+                raise UsageError(
+                    f"box {k}: no point of its interval is within {self.radius:g} (L{self.norm}) "
+                    "of the ball's centre: the set holds no input"
+                )
 
     def slice(self, start: int, stop: int) -> Box:
         """Boxes ``start`` to ``stop`` of a batched set."""

@@ -53,10 +53,39 @@ def points(network: Network, box: Box, b: int, rng: np.random.Generator, count: 
             seed[0, k] = 1
             _, slope = gradient(network, middle[None], seed.reshape(1, *network.output_shape))
             found += [np.where(slope[0] > 0, low, high), np.where(slope[0] > 0, high, low)]
+            found += _farthest(box, b, slope[0])
     for _ in range(count):
         found.append(np.where(rng.random(low.shape) < 0.5, low, high))
         found.append(np.clip(low + rng.random(low.shape) * (high - low), low, high))
-    return found
+    return found if box.radius is None else _in_ball(box, b, found)
+
+
+def _farthest(box: Box, b: int, slope: Array) -> list[Array]:
+    """The points of a ball where a linear form is greatest and least."""
+    if box.center is None or box.radius is None or not slope.any():
+        return []
+    step = slope / abs(slope).max()
+    if box.norm == "1":
+        step = np.where(np.arange(step.size).reshape(step.shape) == abs(step).argmax(), step, 0)
+    step *= box.radius / np.sqrt((step * step).sum())
+    return [box.center[b] + step, box.center[b] - step]
+
+
+def _in_ball(box: Box, b: int, found: list[Array]) -> list[Array]:
+    """The points, those outside pulled in just as far as they must be."""
+    one, kept = box.slice(b, b + 1), []
+    assert one.center is not None and one.radius is not None
+    low, high, centre = one.lower[0], one.upper[0], one.center[0]
+    for point in found:
+        step = point - centre
+        size = abs(step).sum() if box.norm == "1" else np.sqrt((step * step).sum())
+        share = min(1.0, one.radius / size) if size > 0 else 1.0
+        for less in (0.0, 2.0**-52, 2.0**-50, 2.0**-40, 2.0**-20, 0.5):
+            moved = np.clip(centre + step * (share * (1 - less)), low, high)
+            if moved[None] in one:
+                kept.append(moved)
+                break
+    return kept
 
 
 @dataclass(frozen=True)

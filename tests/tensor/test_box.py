@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -69,3 +70,14 @@ def test_refusals() -> None:
     for make, message in cases:
         with pytest.raises(UsageError, match=message):
             make()
+
+
+@pytest.mark.parametrize("norm", ["2", "1"])
+def test_a_ball_that_misses_its_interval_is_no_set_to_bound(norm: str) -> None:
+    low, high = np.zeros((2, 2)), np.ones((2, 2))
+    centre = np.array([[2.0, 1.0], [2.0, 2.0]])
+    touching = Box(low, high, norm, centre, 2.0 if norm == "1" else math.nextafter(2**0.5, 2))
+    assert touching.batched((2,)) is touching
+    less = Box(low, high, norm, centre, math.nextafter(2, 0) if norm == "1" else 2**0.5 - 2**-50)
+    with pytest.raises(UsageError, match=r"box 1: no point .* holds no input"):
+        less.batched((2,))

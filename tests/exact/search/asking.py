@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 import gamma
 from gamma import tuning
 from gamma.network.graph import Network
-from gamma.network.property import LinearConstraint, Property, Region
+from gamma.network.property import Ball, LinearConstraint, Property, Region
 from gamma.ops import Elementwise
 from gamma.ops.products import Product
 from gamma.propagate import (
@@ -42,9 +43,12 @@ STREAMING: dict[str, StreamingConfig | None] = {
     "least": StreamingConfig.min_memory(),
 }
 EXTREMES = tuple(Fraction(10) ** k for k in (0, 600, -600, 300, -310))
-QUESTIONS = ("bounds", "layers", "positions", "rows", "verify", "linear", "splits")
-FORMS = ("rows", "verify", "linear")
+QUESTIONS = (
+    "bounds", "layers", "positions", "rows", "verify", "linear", "splits", "decide", "extremes",
+)  # fmt: skip
+FORMS = ("rows", "verify", "linear", "decide")
 """Questions whose answers are lower bounds of linear forms."""
+SOON = 0.3  # seconds for branch and bound; what is proved by then must hold
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,19 @@ class Asking:
     row_bytes: int = 48 << 20
     factor: Fraction = Fraction(1)
     seed: int = 0
+    norm: str = "inf"
+    reach: Fraction = Fraction(1)
+
+    def inputs(self, lower: Array, upper: Array) -> Box:
+        """The boxes, cut with balls of radius ``reach`` times half the extent of one of them."""
+        if self.norm == "inf":
+            return Box(lower, upper)
+        rng = np.random.default_rng((self.seed, 7))
+        half = upper / 2 - lower / 2
+        aside = rng.choice([0.0, 0.5, 1.5]) * rng.uniform(-1, 1, half.shape)
+        aside *= min(1.0, float(self.reach))  # seldom an empty set
+        radius = float(self.reach) * float(half[self.seed % len(half)].max())
+        return Box(lower, upper, self.norm, lower / 2 + upper / 2 + aside * half, radius)
 
     @property
     def config(self) -> StreamingConfig | None:
@@ -84,7 +101,7 @@ class Asking:
         """The same with one field as by default."""
         plain = Asking(question=self.question)
         for name in ("gates", "isa", "threads", "row_bytes", "interval", "streaming", "dtype",
-                     "guarantee", "method", "factor", "seed"):  # fmt: skip
+                     "guarantee", "method", "factor", "seed", "norm", "reach"):  # fmt: skip
             if getattr(self, name) != getattr(plain, name):
                 yield replace(self, **{name: getattr(plain, name)})
         for name in self.gates:
@@ -104,6 +121,7 @@ class Space:
     weights: tuple[str, ...] = ("float64", "int64", "int32", "float16", ">f4")
     kinds: tuple[str, ...] = ()
     factors: tuple[Fraction, ...] = EXTREMES
+    norms: tuple[str, ...] = ("inf", "2", "1")
 
     def asking(self, draw: Any) -> Asking:
         """One way."""
@@ -114,7 +132,8 @@ class Space:
         off = draw(st.lists(st.sampled_from(sorted(tuning.GATES)), max_size=3, unique=True))
         question, method = one(self.questions), one(self.methods)
         # Optimised slopes keep all bounds in memory: a limit is refused.
-        plain = method == "alpha" or question in ("linear", "splits")
+        whole = ("linear", "splits", "decide", "extremes")
+        plain = method == "alpha" or question in whole
         streaming = ("off",) if plain else self.streaming
         return Asking(
             question=question,
@@ -129,6 +148,8 @@ class Space:
             row_bytes=one((48 << 20, 1)),
             factor=one(self.factors) * one((1, -1, Fraction(1, 3))),
             seed=draw(st.integers(0, 999)),
+            norm=one(self.norms),
+            reach=one((Fraction(1), Fraction(1, 7), Fraction(5, 3), Fraction(0))),
         )
 
 
@@ -142,6 +163,8 @@ def bounds(net: Network, box: Box, asking: Asking) -> dict[str, tuple[Array, Arr
             out = verifier.verify_positions_parallel(
                 net, box, axis, row_bytes=asking.row_bytes, **options
             ).output_bounds
+        elif asking.question == "extremes":
+            out = _extremes(net, box, asking, options)
         else:
             out = gamma.bounds(
                 net,
@@ -154,6 +177,17 @@ def bounds(net: Network, box: Box, asking: Asking) -> dict[str, tuple[Array, Arr
             )
     named = out if isinstance(out, dict) else {net.nodes[net.output].name: out}
     return {name: (np.asarray(b.lower), np.asarray(b.upper)) for name, b in named.items()}
+
+
+def _extremes(
+    net: Network, box: Box, asking: Asking, options: dict[str, Any]
+) -> gamma.BoundedTensor:
+    """The ranges that branch and bound proves in the first box; nothing about the others."""
+    asked = {"gap": 0.1, "timeout": SOON, "threads": asking.threads, "seed": asking.seed}
+    found = gamma.extremes(net, box.slice(0, 1), **asked, **options)
+    low, high = (np.full((len(box.lower), *net.output_shape), end) for end in (-np.inf, np.inf))
+    low[0], high[0] = found.lower.reshape(low[0].shape), found.upper.reshape(low[0].shape)
+    return gamma.BoundedTensor(low, high)
 
 
 @dataclass(frozen=True)
@@ -175,6 +209,8 @@ def forms(net: Network, box: Box, asking: Asking) -> list[tuple[Form, float]]:
     options: dict[str, Any] = {"guarantee": asking.guarantee, "dtype": asking.dtype}
     if asking.question == "linear":
         return affine(net, box, asking, options)
+    if asking.question == "decide":
+        return decided(net, box, asking, options)
     options |= {"method": asking.method, "streaming": asking.config}
     if asking.question == "verify":
         asked, prop = margins(net, box, asking)
@@ -186,6 +222,21 @@ def forms(net: Network, box: Box, asking: Asking) -> list[tuple[Form, float]]:
     with asking.settings():
         found = lower_bounds(net, box, rows, row_bytes=asking.row_bytes, **options).lower
     return list(zip(asked, found.tolist(), strict=True))
+
+
+def decided(
+    net: Network, box: Box, asking: Asking, options: dict[str, Any]
+) -> list[tuple[Form, float]]:
+    """Margins after slopes and branch and bound: above zero each where the verdict is verified."""
+    asked, prop = margins(net, box, asking)
+    with asking.settings():
+        result = gamma.verify(
+            net, prop, method="auto", timeout=SOON, threads=asking.threads, **options
+        )
+    if result.verdict == "verified":
+        return [(form, math.ulp(0.0)) for form in asked]
+    lower = [margin.lower for margin in result.margins]
+    return list(zip(asked[: len(lower)], lower, strict=True))
 
 
 def _sizes(net: Network) -> tuple[int, int]:
@@ -286,7 +337,10 @@ def margins(net: Network, box: Box, asking: Asking) -> tuple[list[Form], Propert
         _fractions(box.upper[0]),
         tuple((LinearConstraint(_terms(f.y), (), -f.constant),) for f in made),
     )
-    return made, Property((region,), inputs, outputs)
+    balls: tuple[Ball, ...] = ()
+    if box.center is not None and box.radius is not None:
+        balls = (Ball(box.norm, _fractions(box.center[0]), Fraction(box.radius)),)
+    return made, Property((region,), inputs, outputs, balls=balls)
 
 
 def _fractions(values: Array) -> tuple[Fraction, ...]:

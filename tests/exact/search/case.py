@@ -64,8 +64,8 @@ class Case:
 
     @property
     def box(self) -> Box:
-        """All boxes."""
-        return Box(self.lower, self.upper).batched(self.network.input_shape)
+        """All boxes, or what balls leave of them."""
+        return self.asking.inputs(self.lower, self.upper).batched(self.network.input_shape)
 
     def boxes(self, which: slice | int) -> Case:
         """The case with some boxes only."""
@@ -196,8 +196,7 @@ def executions(
     singles = [
         (b, p.astype(np.float32))
         for b, p in known
-        if (p.astype(np.float32) >= case.box.lower[b]).all()
-        and (p.astype(np.float32) <= case.box.upper[b]).all()
+        if p.astype(np.float32)[None] in case.box.slice(b, b + 1)
     ]
     rng = np.random.default_rng(case.seed)
     runs: list[tuple[str, Any]] = []

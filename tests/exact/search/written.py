@@ -62,7 +62,12 @@ def _network(net: Network, fused: bool) -> str:
 
 def _boxes(case: Case) -> str:
     low, high = case.lower.tolist(), case.upper.tolist()
-    return f"box = gamma.Box(np.array({low}), np.array({high})).batched(net.input_shape)\n"
+    box = case.asking.inputs(case.lower, case.upper)
+    ball = ""
+    if box.center is not None:
+        ball = f", {box.norm!r}, np.array({box.center.tolist()}), {box.radius!r}"
+    ends = f"np.array({low}), np.array({high})"
+    return f"box = gamma.Box({ends}{ball}).batched(net.input_shape)\n"
 
 
 def _asked(asking: Asking) -> str:
