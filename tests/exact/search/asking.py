@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -227,14 +226,14 @@ def forms(net: Network, box: Box, asking: Asking) -> list[tuple[Form, float]]:
 def decided(
     net: Network, box: Box, asking: Asking, options: dict[str, Any]
 ) -> list[tuple[Form, float]]:
-    """Margins after slopes and branch and bound: above zero each where the verdict is verified."""
+    """Margins after slopes and branch and bound: none below zero where the verdict is verified."""
     asked, prop = margins(net, box, asking)
     with asking.settings():
         result = gamma.verify(
             net, prop, method="auto", timeout=SOON, threads=asking.threads, **options
         )
     if result.verdict == "verified":
-        return [(form, math.ulp(0.0)) for form in asked]
+        return [(form, 0.0) for form in asked]
     lower = [margin.lower for margin in result.margins]
     return list(zip(asked[: len(lower)], lower, strict=True))
 
