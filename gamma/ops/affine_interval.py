@@ -91,12 +91,13 @@ def _finished(op: Linear, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) ->
     """`_linear` with all that follows its products in one call of the C library."""
     if kernels.isa == "numpy":
         return None
+    if op.inexact or np.any(op.offset_uncertainty):
+        return None  # an entry's coefficients have an error of their own
     centres, radii = [b.centre for b in inputs], [b.radius for b in inputs]
-    known = op.cached(f"finish.{centres[0].shape[1:]}", lambda: _constants(op, centres))
-    if known is None:
-        return None
-    total, bias, factors = known
+    # First, since a weight in a file learns the sums of its rows on the way.
     centre, spread = (np.ascontiguousarray(p) for p in op.interval_products(centres, radii, dtype))
+    key = f"finish.{centres[0].shape[1:]}"
+    total, bias, factors = op.cached(key, lambda: _constants(op, centres))
     done = kernels.interval_finish(centre, spread, bias, total, centres, factors)
     if done is None:
         return None
@@ -116,11 +117,9 @@ def stepped(parts: Float64, crossed: int, where: str) -> NodeBounds:
 
 def _constants(
     op: Linear, centres: Sequence[Float64]
-) -> tuple[Float64, Float64 | None, tuple[float, float]] | None:
+) -> tuple[Float64, Float64 | None, tuple[float, float]]:
     """`_row_sum`, the offset of every entry in float64 and the factors of `kernels.interval_finish`
-    for inputs of these shapes; None where an entry's coefficients have an error of their own."""
-    if op.inexact or np.any(op.offset_uncertainty):
-        return None
+    for inputs of these shapes."""
     total, offset = np.ascontiguousarray(_row_sum(op, centres)[0]), op.offset()
     g = rounding.gamma_factor(op.terms_for(centres[0].shape[1:]) + 4, np.float64)
     if offset is not None:

@@ -12,6 +12,7 @@ from gguf.quants import quantize
 from gamma import bounds, ops
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
+from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from gamma.tensor.weights import Weight
 
@@ -102,3 +103,22 @@ def test_shapes_and_types_that_do_not_fit() -> None:
         op.shape((3, 70))
     with pytest.raises(UsageError, match="a matrix that float32 holds"):
         ops.StoredGemm(Weight.of(np.ones((2, 3))))
+
+
+@pytest.mark.parametrize("kind", ["f16", "q8_0"])
+def test_an_interval_pass_reads_the_weight_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, _, _ = pair(kind, False)
+    read, decode, multiply = [], Weight._decode, kernels.stored_affine
+
+    def decoded(self: Weight, start: int, stop: int, out: np.ndarray) -> bool:
+        read.append(stop - start)
+        return decode(self, start, stop, out)
+
+    def multiplied(kind: str, raw: np.ndarray, *rest: np.ndarray) -> bool:
+        read.append(len(raw))
+        return multiply(kind, raw, *rest)
+
+    monkeypatch.setattr(Weight, "_decode", decoded)
+    monkeypatch.setattr(kernels, "stored_affine", multiplied)
+    bounds(net, Box.linf(np.ones(net.input_shape), 0.1), method="ibp")
+    assert sum(read) == M
