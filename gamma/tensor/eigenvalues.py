@@ -84,7 +84,7 @@ def _proved(G: Float64, theta: float) -> float | None:
     if not 0 < trace < math.inf:
         return None
     try:
-        np.linalg.cholesky(A)
+        np.linalg.cholesky(A.T)  # the same matrix, in the order that LAPACK takes
     except np.linalg.LinAlgError:
         return None
     # Backward error of the factorisation, and the rounding of the diagonal.

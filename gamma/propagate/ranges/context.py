@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.network.graph import Network
+from gamma.propagate.ranges.norms import LayerNorm
 from gamma.propagate.ranges.sets import Known, Storage
 
 Float64 = npt.NDArray[np.float64]
@@ -41,6 +43,7 @@ class Context:
         positions: the most positions that are spoken of.
         norms_alone: a norm's output is taken to be any point of its sphere.
         thrifty: norms of whole layers, which cost as much as all else, are left out.
+        layer_norms: of whole layers, by node, that are known beforehand.
         turns, factors: rotary positions, by the
             names of their sums, and of the products in them.
     """
@@ -52,5 +55,6 @@ class Context:
     norms_alone: bool = False
     thrifty: bool = False
     known: list[Known] = field(default_factory=list)
+    layer_norms: Mapping[int, LayerNorm] = field(default_factory=dict)
     turns: dict[str, Turn] = field(default_factory=dict)
     factors: frozenset[str] = frozenset()

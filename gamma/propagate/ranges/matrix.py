@@ -20,6 +20,7 @@ from gamma.tensor import rounding
 from gamma.tensor.weights import Weight
 
 if TYPE_CHECKING:
+    from gamma.propagate.ranges.norms import LayerNorm
     from gamma.propagate.ranges.sets import Sphere
 
 Array = npt.NDArray[Any]
@@ -36,10 +37,13 @@ class Matrix:
     """The m × n matrix of a dense layer, an array or a `Weight` in its file.
 
     Attributes:
-        m, n: outputs and inputs. dtype: of the panels.
+        m, n: outputs and inputs. dtype: of the panels. prepared: its norm, where that is known.
     """
 
-    def __init__(self, weight: Weight | Array, turned: bool = False) -> None:
+    def __init__(
+        self, weight: Weight | Array, turned: bool = False, prepared: LayerNorm | None = None
+    ) -> None:
+        self.prepared = prepared
         self.weight = weight if isinstance(weight, Weight) else Weight.of(weight)
         self.turned = turned  # stored as (inputs, outputs)
         self.m, self.n = self.weight.shape[::-1] if self.turned else self.weight.shape
@@ -151,7 +155,11 @@ class Matrix:
     def norm(self, source: Sphere, which: npt.NDArray[np.int64]) -> float:
         """At least ‖(M x)[which]‖ for x of ``source`` about its bias; see `spectral`."""
         if len(which) == self.m > spectral.BLOCK and np.array_equal(which, np.arange(self.m)):
-            parts = spectral.of_layer(self, self._gain(source), source.centred)
+            gain, known = self._gain(source), self.prepared
+            if known is not None and known.fits(gain, source):
+                parts = known.parts
+            else:
+                parts = spectral.of_layer(self, gain, source.centred)
         else:
             gram = self.gram(source, which)
             parts = gram.norm(), gram.plain

@@ -33,6 +33,7 @@ from gamma.propagate.ranges import attention, layout, rotary
 from gamma.propagate.ranges.context import Context
 from gamma.propagate.ranges.dense import dense
 from gamma.propagate.ranges.matrix import Matrix
+from gamma.propagate.ranges.norms import only_gates
 from gamma.propagate.ranges.sets import SLACK, Form, Known, Sphere
 from gamma.tensor import rounding
 
@@ -60,7 +61,7 @@ def _function(walk: Context, node: Node, op: Elementwise, inputs: Sequence[Known
         return plain(walk, node, op, inputs)
     lower, upper = op.interval(*(np.array(end)[None] for end in (x.lower, x.upper)))
     form: Form | None = None
-    if _norms(walk, x) and op.shrinks and not _only_gates(walk, node):
+    if _norms(walk, x) and op.shrinks and not only_gates(walk.network, len(walk.known)):
         form = _ball(x, 1.0)
     return Known(node.shape, lower[0], upper[0], form)
 
@@ -68,17 +69,6 @@ def _function(walk: Context, node: Node, op: Elementwise, inputs: Sequence[Known
 def _norms(walk: Context, x: Known) -> bool:
     """Whether the norm of x is worth finding: it is known, or a layer's may be asked for."""
     return isinstance(x.form, Sphere) or (x.form is not None and not walk.thrifty)
-
-
-def _only_gates(walk: Context, node: Node) -> bool:
-    """Whether every reader multiplies it by a linear node, whose norm is then enough."""
-    nodes, index = walk.network.nodes, len(walk.known)
-    readers = [nodes[r] for r in walk.network.consumers[index]]
-    others = [[i for i in r.inputs if i != index] for r in readers]
-    return bool(readers) and all(
-        r.op.name == "Mul" and all(nodes[i].op.affine is not None for i in other) and other
-        for r, other in zip(readers, others, strict=True)
-    )
 
 
 def _ball(x: Known, factor: float) -> Sphere | None:
@@ -174,7 +164,8 @@ def _mul(walk: Context, node: Node, op: Operator, inputs: Sequence[Known]) -> Kn
 def _dense(walk: Context, node: Node, op: Gemm | StoredGemm, inputs: Sequence[Known]) -> Known:
     if op.inexact:
         return plain(walk, node, op, inputs)
-    matrix = Matrix(op.weight, getattr(op, "turned", False))
+    prepared = walk.layer_norms.get(len(walk.known))
+    matrix = Matrix(op.weight, getattr(op, "turned", False), prepared)
     return dense(matrix, op.bias, layout.collapsed(inputs[0]))
 
 

@@ -22,8 +22,6 @@ BLOCK = 128
 """Rows taken together where the inputs are more."""
 PANEL = 768
 """Rows behind one float32 sum."""
-SHARES = 4
-"""Parts of a layer that threads take: each makes a Gram matrix of its own."""
 _SLACK = 1 + 2.0**-40
 
 
@@ -104,20 +102,13 @@ def of_layer(matrix: Any, gain: Float64, centred: bool) -> tuple[float, float]:
 
     Where the inputs are many, blocks of rows: ‖M‖² <= Σ ‖M_b‖².
     """
-    narrow = matrix.n <= FULL
-    step = max(BLOCK, -(-matrix.m // SHARES)) if narrow else BLOCK
-    spans = [(start, min(start + step, matrix.m)) for start in range(0, matrix.m, step)]
-    if not narrow:
-        norms = workers.run([partial(_block, matrix, gain, centred, *span) for span in spans])
-        found, plain = (math.hypot(*sizes) for sizes in zip(*norms, strict=True))
-        return found * _SLACK, plain * _SLACK
-    parts = workers.run([partial(_gram, matrix, gain, centred, True, *span) for span in spans])
-    plain, lost = math.hypot(*(p.plain for p in parts)), math.hypot(*(p.lost for p in parts))
-    size = math.hypot(*(p.frobenius for p in parts)) * _SLACK
-    total = sum((p.matrix for p in parts[1:]), parts[0].matrix.copy())
-    g = rounding.gamma_factor(len(parts), np.float64) * size**2
-    error = (sum(p.error for p in parts) + g) * _SLACK
-    return Gram(total, error, size, lost, plain).norm() * _SLACK, plain * _SLACK
+    if matrix.n <= FULL:
+        whole = _gram(matrix, gain, centred, True, 0, matrix.m)
+        return whole.norm() * _SLACK, whole.plain * _SLACK
+    spans = [(start, min(start + BLOCK, matrix.m)) for start in range(0, matrix.m, BLOCK)]
+    norms = workers.run([partial(_block, matrix, gain, centred, *span) for span in spans])
+    found, plain = (math.hypot(*sizes) for sizes in zip(*norms, strict=True))
+    return found * _SLACK, plain * _SLACK
 
 
 def _block(matrix: Any, gain: Float64, centred: bool, start: int, stop: int) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from gamma.errors import ResourceError
 from gamma.network.graph import Network
 from gamma.propagate.ranges import rotary
 from gamma.propagate.ranges.context import Context
+from gamma.propagate.ranges.norms import layer_norms
 from gamma.propagate.ranges.rules import known_of
 from gamma.propagate.ranges.sets import Known, Storage
 from gamma.runtime import threads, workers
@@ -53,6 +54,8 @@ def range_walk(
     # gamma's threads share the weights: threads of the BLAS would take the processors from them.
     alone = nullcontext() if workers.workers() == 1 else threads.limit_blas(1)
     with np.errstate(all="ignore"), alone:
+        if not thrifty:
+            walk.layer_norms = layer_norms(network, deadline)
         for index, node in enumerate(network.nodes[1 : network.output + 1], start=1):
             if deadline is not None and time.monotonic() > deadline:
                 raise ResourceError("the time limit was reached")

@@ -1,0 +1,98 @@
+"""Spectral norms of whole layers, of all layers at once, before the walk asks for them.
+
+They depend on weights and gains alone. Inside the walk, which goes layer by layer, most of their
+work is one factorisation after another, and all processors but one wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import ResourceError
+from gamma.network.graph import Network, Node
+from gamma.ops import Gemm, Normalize, Scale, StoredGemm
+from gamma.propagate.ranges import spectral
+from gamma.propagate.ranges.matrix import Matrix
+from gamma.runtime import workers
+
+if TYPE_CHECKING:
+    from gamma.propagate.ranges.sets import Sphere
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """What `spectral.of_layer` says of a layer that reads a vector scaled by ``gain``."""
+
+    gain: Float64
+    centred: bool
+    parts: tuple[float, float]
+
+    def fits(self, gain: Float64, source: Sphere) -> bool:
+        """Whether the layer reads ``source`` so."""
+        return self.centred == source.centred and np.array_equal(self.gain, gain)
+
+
+def layer_norms(network: Network, deadline: float | None) -> Mapping[int, LayerNorm]:
+    """By node, of the dense layers behind a normalisation whose norm their readers ask for.
+
+    Raises ResourceError when the deadline (time.monotonic) has passed.
+    """
+    asked = {
+        index: read
+        for index, node in enumerate(network.nodes[: network.output])
+        if (read := _reads(network, node)) is not None and _asked(network, index)
+    }
+    tasks = [partial(_of_layer, network.nodes[i].op, *read, deadline) for i, read in asked.items()]
+    found = workers.run(tasks)
+    return {i: LayerNorm(*asked[i], parts) for i, parts in zip(asked, found, strict=True)}
+
+
+def _of_layer(op: Any, gain: Float64, centred: bool, deadline: float | None) -> tuple[float, float]:
+    if deadline is not None and time.monotonic() > deadline:
+        raise ResourceError("the time limit was reached")
+    return spectral.of_layer(Matrix(op.weight, getattr(op, "turned", False)), gain, centred)
+
+
+def _reads(network: Network, node: Node) -> tuple[Float64, bool] | None:
+    """Gain, and whether the mean is taken off, of the normalised vector that a layer reads."""
+    if not isinstance(node.op, Gemm | StoredGemm) or node.op.inexact:
+        return None
+    scale = network.nodes[node.inputs[0]]
+    if not isinstance(scale.op, Scale) or scale.op.scale.size != scale.shape[-1]:
+        return None
+    norm = network.nodes[scale.inputs[0]]
+    if not isinstance(norm.op, Normalize) or norm.op.axis % len(norm.shape) != len(norm.shape) - 1:
+        return None
+    return scale.op.scale.astype(np.float64).reshape(-1), norm.op.centred
+
+
+def _asked(network: Network, index: int) -> bool:
+    """Whether a reader keeps the norm of the node: a product, or a function that shrinks it."""
+    if network.nodes[index].shape[-1] <= spectral.BLOCK:
+        return False
+    return any(
+        (node.op.name == "Mul" and len({network.nodes[i].shape for i in node.inputs}) == 1)
+        or (node.op.shrinks and not only_gates(network, reader))
+        for reader in network.consumers[index]
+        for node in [network.nodes[reader]]
+    )
+
+
+def only_gates(network: Network, index: int) -> bool:
+    """Whether every reader multiplies the node by a linear one, whose norm is then enough."""
+    nodes = network.nodes
+    readers = [nodes[r] for r in network.consumers[index]]
+    others = [[i for i in r.inputs if i != index] for r in readers]
+    return bool(readers) and all(
+        r.op.name == "Mul" and all(nodes[i].op.affine is not None for i in other) and other
+        for r, other in zip(readers, others, strict=True)
+    )
