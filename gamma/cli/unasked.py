@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gamma import tuning
 from gamma.architectures.model import Model
 from gamma.cli import bounds, picture, prompts, ranges
 from gamma.cli.combinations import streaming
@@ -20,6 +21,7 @@ from gamma.errors import ResourceError
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.propagate.blocks import may_end
+from gamma.propagate.domain import Facts
 from gamma.runtime.interrupts import patient
 from gamma.verification.choices import AUTO_SECONDS
 from gamma.verification.result import Result
@@ -49,11 +51,12 @@ def run(args: argparse.Namespace, form: str) -> int:
             assert model is not None
             net, prop = prompts.question(args, model)
             load = time.monotonic() - start
-            found = _ranges(args, model, left(), progress)
-            result = bounded(args, "ibp", net, prop, left())
+            found = _ranges(args, model, net, prop, left(), progress)
+            caps = _caps(args, net, found)
+            result = bounded(args, "ibp", net, prop, left(), caps)
             if result.bounds is not None and method != "ibp":
                 progress(f"{method}: bounds of every output")
-                result = _better(args, method, net, prop, left(), result)
+                result = _better(args, method, net, prop, left(), result, caps)
     finally:
         progress.clear()
     head = f"BOUNDS  {said(result, method)}; {_overflow(found)}"
@@ -71,7 +74,12 @@ def run(args: argparse.Namespace, form: str) -> int:
 
 
 def bounded(
-    args: argparse.Namespace, method: str, net: Network, prop: Property, timeout: float
+    args: argparse.Namespace,
+    method: str,
+    net: Network,
+    prop: Property,
+    timeout: float,
+    caps: Facts | None = None,
 ) -> Result:
     """Output bounds as the command line asks for them; none where the time ran out."""
     from gamma.verification.bounding import bound_outputs
@@ -87,6 +95,7 @@ def bounded(
         prop=prop,
         explain=args.explain,
         streaming=streaming(args),
+        caps=caps,
     )
 
 
@@ -97,11 +106,12 @@ def _better(
     prop: Property,
     timeout: float,
     intervals: Result,
+    caps: Facts | None = None,
 ) -> Result:
     """The method's bounds where they end in time, else ``intervals``, with a note."""
     size, late = net.nodes[net.output].size, f"{method} was not tried, it takes far longer"
     if may_end(net, method, size, timeout):
-        found = bounded(args, method, net, prop, timeout)
+        found = bounded(args, method, net, prop, timeout, caps)
         if found.bounds is not None:
             return found
         late = f"{method} did not end in {timeout:.3g} s"
@@ -109,15 +119,37 @@ def _better(
     return replace(intervals, notes=(*intervals.notes, late))
 
 
-def _ranges(args: argparse.Namespace, model: Model, timeout: float, progress: Any) -> Ranges | None:
-    """The range of every activation for every prompt; None where the time ran out."""
+def _ranges(
+    args: argparse.Namespace,
+    model: Model,
+    net: Network,
+    prop: Property,
+    timeout: float,
+    progress: Any,
+) -> Ranges | None:
+    """The range of every activation for every prompt and the set; None where the time ran out."""
     from gamma.verification.ranges import ranges as proved
 
     how = {"timeout": timeout, "threads": args.threads, "output": args.output_name}
+    box = prop.box().batched(net.input_shape) if _embeds(args) else None
     try:
-        return proved(model, storage=STORAGE, progress=progress, **how)
+        return proved(model, box, storage=STORAGE, progress=progress, **how)
     except ResourceError:
         return None
+
+
+def _caps(args: argparse.Namespace, net: Network, found: Ranges | None) -> Facts | None:
+    """The ranges as norm caps, where they are about the set and about real arithmetic."""
+    from gamma.verification.ranges import caps_of
+
+    if found is None or args.guarantee != "real" or not _embeds(args):
+        return None
+    return caps_of(found, net) if tuning.enabled("norm_caps") else None
+
+
+def _embeds(args: argparse.Namespace) -> bool:
+    """Whether the set is of a model's inputs: not of a state within, nor of a line."""
+    return args.block is None and args.to_word is None
 
 
 def _overflow(found: Ranges | None) -> str:

@@ -15,6 +15,7 @@ from gamma.propagate.asked import BoundsOptions, deadline_of, memory_bytes
 from gamma.propagate.blocks import boxes_at_once, boxes_per_share
 from gamma.propagate.caps import block_table, joined
 from gamma.propagate.choosing import FEW_OUTPUTS, batched, own_threads, walks_of
+from gamma.propagate.domain import Facts
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.memory.streaming import StreamingConfig
 from gamma.propagate.options import DEFAULT_ROW_BYTES, DType, options_of
@@ -66,6 +67,7 @@ def bounds(
     max_memory_bytes: int = 0,
     steps: int = 20,
     blocks: list[dict[str, Any]] | None = None,
+    caps: Facts | None = None,
 ) -> BoundedTensor | dict[str, BoundedTensor]:
     """Certified bounds on the outputs for every input in ``box``.
 
@@ -86,6 +88,7 @@ def bounds(
         streaming: keep bounds in a store, read weights when they are used (`StreamingConfig`).
         steps: descents by which method "alpha" raises each row; twice as many for the outputs.
         blocks: filled with the table of a language model's blocks, `caps.block_table`.
+        caps: proved ends of nodes, (1, *node shape) each, in place of those that norms leave.
 
     Returns:
         BoundedTensor of shape (*output_shape) or (batch, *output_shape), in the rows' dtype; it
@@ -102,7 +105,7 @@ def bounds(
     single = many.shape != box.shape and len(many.lower) == 1
     few = str(dtype) == "auto" and options.refines and net.nodes[net.output].size <= FEW_OUTPUTS
     rows = 2 * net.nodes[net.output].size
-    start_walk, step, _ = walks_of(net, options, many, rows, streaming, limit)
+    start_walk, step, _ = walks_of(net, options, many, rows, streaming, limit, caps)
     count = len(many.lower)
     if streaming is None and not limit and not options.refines:
         step = min(step, boxes_per_share(net, count))

@@ -6,6 +6,7 @@ import time
 from typing import Any, TypedDict
 
 from gamma.errors import UsageError
+from gamma.propagate.domain import Facts
 from gamma.propagate.memory.planning import parse_size
 from gamma.propagate.memory.streaming import StreamingConfig
 from gamma.propagate.options import DType
@@ -26,6 +27,7 @@ class BoundsOptions(TypedDict, total=False):
     max_memory_bytes: int
     steps: int
     blocks: list[dict[str, Any]] | None
+    caps: Facts | None
 
 
 def deadline_of(timeout: float | None, deadline: float | None = None) -> float | None:

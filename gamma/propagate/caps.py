@@ -6,6 +6,7 @@ A bound as wide as its cap says nothing about the inputs that were asked about: 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.errors import ResourceError
-from gamma.network.graph import Network, Node
+from gamma.network.graph import Network
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.domain import Facts
 from gamma.propagate.facts import facts_of
@@ -45,16 +46,24 @@ def norm_caps(
 
     source = Known(network.input_shape, box.lower.min(axis=0), box.upper.max(axis=0))
     found = range_walk(network, source, norms_alone=True, thrifty=thrifty, deadline=deadline)
-    return {
-        index: (lower[None], upper[None])
-        for index, known in enumerate(found)
-        if _useful(network.nodes[index], known)
-        for lower, upper in [known.bounds]
-    }
+    return useful(network, dict(enumerate(found)))
 
 
-def _useful(node: Node, known: Known) -> bool:
-    return bool(node.inputs) and not node.op.moves and not node.op.bounded and known.finite
+def useful(network: Network, found: Mapping[int, Known]) -> Facts:
+    """Finite ends of nodes that compute something, where they fit the nodes' shapes."""
+    made = {}
+    for index, known in found.items():
+        node = network.nodes[index]
+        fits = _fits(known.lower, node.shape) and _fits(known.upper, node.shape)
+        if fits and known.finite and node.inputs and not node.op.moves and not node.op.bounded:
+            ends = (np.broadcast_to(end, node.shape)[None] for end in (known.lower, known.upper))
+            made[index] = next(ends), next(ends)
+    return made
+
+
+def _fits(end: npt.NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    pairs = zip(end.shape, shape, strict=False)
+    return end.ndim == len(shape) and all(n in (1, size) for n, size in pairs)
 
 
 def block_table(made: Walk) -> list[dict[str, Any]]:

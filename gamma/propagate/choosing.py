@@ -17,7 +17,7 @@ from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.blocks import boxes_at_once
 from gamma.propagate.caps import norm_caps
 from gamma.propagate.dense import one_call
-from gamma.propagate.domain import Domain
+from gamma.propagate.domain import Domain, Facts
 from gamma.propagate.facts import facts_of
 from gamma.propagate.memory.planning import MemoryPlan, plan_memory
 from gamma.propagate.memory.streaming import StreamingConfig, streamed_walk
@@ -53,11 +53,15 @@ def walks_of(
     questions: int,
     streaming: StreamingConfig | None,
     limit: int,
+    caps: Facts | None = None,
 ) -> tuple[Callable[[Box], Walk], int, MemoryPlan | None]:
-    """What makes a walk, how many boxes one takes, and the plan when memory was asked about."""
+    """What makes a walk, how many boxes one takes, and the plan when memory was asked about.
+
+    ``caps``: norm caps, where they are known already.
+    """
     step = boxes_at_once(net)
     if streaming is None and not limit:
-        return _in_memory(net, options, box), step, None
+        return _in_memory(net, options, box, caps), step, None
     if options.method == "alpha":
         raise UsageError("method alpha keeps all bounds in memory: leave out the memory limit")
     config = streaming or StreamingConfig()
@@ -68,17 +72,20 @@ def walks_of(
     method, row_bytes = options.method, options.row_bytes
     plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes)
     if not config.enable_crown_streaming:
-        return _in_memory(net, options, box), step, plan
+        return _in_memory(net, options, box, caps), step, plan
     chosen = replace(options, row_bytes=plan.row_bytes)
     start = partial(streamed_walk, net, options=chosen, config=plan.config)
     return start, max(1, plan.boxes), plan
 
 
-def _in_memory(net: Network, options: Options, box: Box) -> Callable[[Box], Walk]:
+def _in_memory(
+    net: Network, options: Options, box: Box, caps: Facts | None
+) -> Callable[[Box], Walk]:
     """A walk over some of the boxes, which norm caps are known of."""
     start = partial(alpha_walk if options.method == "alpha" else walk, net, options=options)
-    thrifty = options.method == "ibp"
-    caps = norm_caps(net, box, options.guarantee, thrifty, options.deadline)
+    if caps is None:
+        thrifty = options.method == "ibp"
+        caps = norm_caps(net, box, options.guarantee, thrifty, options.deadline)
     return (lambda part: start(Domain(part, caps))) if caps else start
 
 

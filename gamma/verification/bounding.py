@@ -20,6 +20,7 @@ from gamma.propagate import (
     StreamingVerifier,
     bounds,
 )
+from gamma.propagate.domain import Facts
 from gamma.propagate.remarks import remarks
 from gamma.tensor.box import Box
 from gamma.verification.choices import AUTO_SECONDS, ENCLOSING, GAP, check_options
@@ -46,13 +47,14 @@ def bound_outputs(
     streaming: StreamingConfig | None = None,
     gap: float | None = None,
     progress: Callable[[str], None] | None = None,
+    caps: Facts | None = None,
 ) -> Result:
     """Certified output bounds (boxes, *output shape) with the verdict "none".
 
     ``layers`` is filled with the bounds of every node when given. ``positions`` is an axis of the
     input whose positions are bounded apart where they are independent; a note says whether. Bounds
     are None in a result whose time ran out. Method "branch" is `extremes`, of ``prop`` if it is
-    given, with its ``gap``.
+    given, with its ``gap``. ``caps``: as of `gamma.bounds`.
     """
     check_options(method, guarantee, dtype, timeout, threads, ENCLOSING)
     if method == "branch":
@@ -96,6 +98,7 @@ def bound_outputs(
                     deadline=deadline,
                     streaming=streaming,
                     blocks=None if streaming else blocks,
+                    caps=caps,
                 )
             if layers is not None:
                 layers |= {name: (b.lower, b.upper) for name, b in out.items()}

@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network
+from gamma.propagate.caps import useful
+from gamma.propagate.domain import Facts
 from gamma.propagate.ranges import FORMATS, Known, range_walk
 from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas
@@ -102,20 +104,20 @@ class Ranges:
         tensors: in the order of evaluation. storage: they hold for real arithmetic and, unless it
             is "real", for activations rounded to this format at every operator.
         about: the inputs they hold for, in words.
-        known: node -> both ends of every entry, of the node's shape.
+        known: node -> what is known of it, along with both ends of every entry.
     """
 
     tensors: tuple[Range, ...]
     storage: str
     about: str
-    known: dict[str, tuple[Float64, Float64]] = field(repr=False, default_factory=dict)
+    known: dict[str, Known] = field(repr=False, default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> BoundedTensor:
         """Both ends of every entry of one activation. KeyError for a name that no node has."""
-        return BoundedTensor(*(np.array(end) for end in self.known[name]))
+        return BoundedTensor(*(np.array(end) for end in self.known[name].bounds))
 
     def beyond(self, name: str, scale: float = 1.0) -> tuple[Range, ...]:
         """Activations of which it is not proved that the format ``name`` holds them.
@@ -168,7 +170,8 @@ def ranges(
     Args:
         model: a language model (`gamma.open_model`), for every prompt of any length that it takes;
             or a network.
-        box: the inputs of a network; all real inputs without one.
+        box: the inputs of a network; all real inputs without one. Of a language model, sets of
+            embeddings (positions, hidden) that may lie beside those of all prompts.
         storage: "real" arithmetic alone; or also that "f16" or "bf16" keep every activation, each
             the exact result of its operator on kept inputs, rounded to nearest.
         observed: inputs, embeddings (positions, hidden) of prompts of a language model, which are
@@ -197,9 +200,9 @@ def ranges(
     with limit_blas(1):  # small products: threads of the BLAS would wait for each other
         seen = _observed(model, net, observed, output)
     tensors = tuple(_range(net, i, k, s) for i, (k, s) in enumerate(zip(known, seen, strict=True)))
-    ends = {net.nodes[i].name: k.bounds for i, k in enumerate(known)}
+    by_name = {net.nodes[i].name: k for i, k in enumerate(known)}
     seconds["total"] = time.monotonic() - start
-    return Ranges(tensors, storage, about, ends, seconds, model_record(net), reading_notes(net))
+    return Ranges(tensors, storage, about, by_name, seconds, model_record(net), reading_notes(net))
 
 
 def prove_storage(found: Ranges, name: str, scale: float = 1.0) -> Result:
@@ -227,6 +230,15 @@ def prove_storage(found: Ranges, name: str, scale: float = 1.0) -> Result:
         environment=environment(),
         notes=(*found.notes, said, _meaning(name, scale)),
     )
+
+
+def caps_of(found: Ranges, net: Network) -> Facts:
+    """The ranges of a language model as norm caps of its network for one prompt.
+
+    They hold at every position: nodes of which more is known at some are left out.
+    """
+    known = {i: found.known.get(node.name) for i, node in enumerate(net.nodes)}
+    return useful(net, {i: k for i, k in known.items() if k is not None})
 
 
 def _meaning(name: str, scale: float) -> str:
@@ -280,19 +292,25 @@ def _every_prompt(
     model: Model, box: Box | None, output: str | None
 ) -> tuple[Network, Known, str, dict[str, Any]]:
     """Any embeddings of the vocabulary at any position that the model takes."""
-    if box is not None:
-        raise UsageError("box: is of a network; take model.network(positions) for it")
     if not model.architecture.text:
         net = model.network(model.config.context, output=output)
         end = np.full((1, 1), np.inf)
         return net, Known(net.input_shape, -end, end), "every spectrogram", {}
-    most = model.config.context
+    most, width = model.config.context, model.config.hidden
+    if box is not None and (box.lower.ndim < 2 or box.lower.shape[-1] != width):
+        raise UsageError(f"box of shape {box.lower.shape}: expected (positions, {width})")
     # Rotary positions are covered wherever they are; learned ones are read from the file.
     everywhere = model.config.rope is not None
-    net = model.network(_FEW_POSITIONS if everywhere and most > 1 else most, output=output)
+    few = _FEW_POSITIONS if box is None else box.lower.shape[-2]
+    net = model.network(few if everywhere and most > 1 else most, output=output)
     lower, upper = hull(model.tensors.weight("token_embd.weight"))
-    known = Known(net.input_shape, lower[None], upper[None])
     about = f"every prompt of 1 to {most:,} tokens of {model.vocabulary:,}"
+    if box is not None:
+        every = tuple(range(box.lower.ndim - 1))
+        lower = np.minimum(lower, box.lower.min(axis=every))
+        upper = np.maximum(upper, box.upper.max(axis=every))
+        about += ", and the input set"
+    known = Known(net.input_shape, lower[None], upper[None])
     return net, known, about, {"everywhere": everywhere, "positions": most}
 
 

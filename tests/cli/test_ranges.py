@@ -15,6 +15,7 @@ from gamma.errors import UsageError
 from gamma.formats.model import open_model
 from gamma.propagate.caps import norm_caps
 from gamma.tensor.box import Box
+from gamma.verification.ranges import caps_of
 from tests.architectures import small_models
 from tests.architectures.small_models import BERT, GPT2, LLAMA, QWEN3, WHISPER
 
@@ -158,3 +159,24 @@ def test_caps_are_met_and_only_tighten(folder: Path) -> None:
         assert (values[index] >= a - 1e-9).all() and (values[index] <= b + 1e-9).all()
     assert (capped.upper <= high[0] + 1e-6).all() and (capped.lower >= low[0] - 1e-6).all()
     assert not norm_caps(net, box.batched(net.input_shape), "float32", False)
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_ranges_beside_a_set_are_caps_of_its_network(name: str, folder: Path) -> None:
+    """A set far outside of the vocabulary: no value leaves the ranges, nor a bound its cap."""
+    model = open_model(folder / name)
+    box = Box.linf(model.embed([1, 2, 3]).astype(np.float64) + 40, 1.0)
+    net = model.network(3)
+    found = gamma.ranges(model, box, storage="real")
+    assert found.about.endswith("and the input set")
+    assert found["input"].upper.max() >= box.upper.max()
+    caps = caps_of(found, net)
+    own = norm_caps(net, box.batched(net.input_shape), "real", True)
+    assert {*own} <= {*caps}
+    rng = np.random.default_rng(0)
+    values = net.values(rng.uniform(box.lower, box.upper, (200, *net.input_shape)))
+    for index, (low, high) in caps.items():
+        slack = 1e-9 * (1 + abs(values[index]))
+        assert (values[index] >= low - slack).all() and (values[index] <= high + slack).all()
+    capped = gamma.bounds(net, box, method="ibp", caps=caps, dtype="float64")
+    assert (capped.upper <= caps[net.output][1][0] + 1e-6).all()
