@@ -24,6 +24,9 @@ from gamma.network.graph import Builder, Network, Node, Source
 from gamma.ops import Gemm, Input, ReduceMax, Reshape, StoredGemm, StoredMargins
 from gamma.tensor.exactly import exact_integer
 
+TIE = 2.0**-30
+"""Rivals that stay this far below a label are not looked at any closer."""
+
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 
@@ -169,7 +172,7 @@ class Model:
         margins = StoredMargins(last.op.weight, label)
         nodes = [*net.nodes[: net.output]]
         nodes.append(Node("margins", margins, last.inputs, (last.shape[0] - 1,)))
-        nodes.append(Node("rival", ReduceMax(), (net.output,), ()))
+        nodes.append(Node("rival", ReduceMax(aim=-TIE), (net.output,), ()))
         return Network(tuple(nodes), net.output + 1, net.source, net.notes)
 
     def _node(self, builder: Builder, name: str) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,9 +31,13 @@ class MaxLines:
 
 @dataclass(frozen=True, eq=False)
 class ReduceMax(Operator):
-    """y = max over ``axis`` (counted without the batch axis); the axis is dropped."""
+    """y = max over ``axis`` (counted without the batch axis); the axis is dropped.
+
+    ``aim``: what y is compared with: entries that stay below it need no better bounds.
+    """
 
     axis: int = -1
+    aim: float = field(default=-math.inf, kw_only=True)
 
     def _axis(self, rank: int) -> int:
         return self.axis % rank
@@ -49,7 +54,7 @@ class ReduceMax(Operator):
 
     def without_axes(self, dropped: int, shape: Shape, alike: bool) -> ReduceMax | None:
         axis = self.axis % (len(shape) + 1)
-        return ReduceMax(axis - dropped) if alike and axis >= dropped else None
+        return replace(self, axis=axis - dropped) if alike and axis >= dropped else None
 
     def _last(self, x: Array) -> Array:
         return np.moveaxis(x, self._axis(x.ndim - 1) + 1, -1)
@@ -88,10 +93,10 @@ class ReduceMax(Operator):
     def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:
         (x,) = inputs
         low, high = self._last(x.lower), self._last(x.upper)
-        floor = low.max(axis=-1, keepdims=True)
+        floor = np.maximum(low.max(axis=-1, keepdims=True), self.aim)
         # One dominating entry: the maximum is that entry, nothing is left to gain.
         rivals = (high > floor) & (low < high)
-        several = (high > floor).sum(axis=-1, keepdims=True) > 1
+        several = (self.aim > -math.inf) | ((high > floor).sum(axis=-1, keepdims=True) > 1)
         return (np.asarray(self._back(rivals & several, x.lower.ndim)),)
 
     def relax(

@@ -26,7 +26,7 @@ from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.ellipsotopes import Ellipsotopes, sets_of
 from gamma.propagate.facts import Facts, facts_of
 from gamma.propagate.interval import input_bounds, interval_step
-from gamma.propagate.needs import is_tight, wanted
+from gamma.propagate.needs import in_turns, is_tight, wanted
 from gamma.propagate.options import Options
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
 from gamma.propagate.rows.start import both_signs, pixel_by_pixel
@@ -198,9 +198,12 @@ class Walk:
         mask = wanted(self.network, index, self.bounds[index])
         if mask is None or self._suffices(index):
             return
-        self._bound(index, mask)
-        self.unstable[index] = int(np.count_nonzero(mask))
-        self._rowed[index] = mask
+        done = np.zeros_like(mask)
+        for some in in_turns(self.network, index, mask, lambda: self.bounds[index]):
+            self._bound(index, some)
+            done |= some
+        self.unstable[index] = int(np.count_nonzero(done))
+        self._rowed[index] = done
         self._tight[index] = self._tight[index] or self.unstable[index] > 0
 
     # -- sets that go forward ----------------------------------------------------------------------

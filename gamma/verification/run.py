@@ -145,7 +145,7 @@ class Run:
         return bounds < MULTIPLICATION * search.expected_work(len(attackable), QUICK)
 
     def _quick(self, search: Attack, attackable: Int64) -> Counterexample | None:
-        limit = math.inf if self.timeout is None else 0.2 * self.timeout
+        limit = UNASKED_SECONDS if self.timeout is None else 0.2 * self.timeout
         return self._attack(search, self._open(attackable), QUICK, limit)
 
     def _long(self, search: Attack, attackable: Int64) -> Counterexample | None:

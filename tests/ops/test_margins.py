@@ -9,7 +9,10 @@ import pytest
 
 from gamma import bounds, ops
 from gamma.errors import UsageError
-from gamma.network.graph import Builder
+from gamma.network.graph import Builder, Network
+from gamma.propagate import needs
+from gamma.propagate.options import Options
+from gamma.propagate.walks import walk
 from gamma.tensor.box import Box
 from gamma.tensor.weights import Weight
 from tests.ops.test_stored import stored
@@ -86,6 +89,48 @@ def test_a_shared_part_of_the_scores_cancels() -> None:
     net = b.build(b.add(ops.StoredMargins(Weight.of(weight), 2), 0))
     found = bounds(net, Box.linf(np.ones(8), 0.5), method="ibp")
     assert float((found.upper - found.lower).max()) < 3
+
+
+def rival_network(shift: float) -> tuple[Network, Box]:
+    """70 scores of two crossing ReLUs, less ``shift``, and the largest of them."""
+    r = np.random.default_rng(5)
+    b = Builder(ops.Input(), (6,))
+    x = b.add(ops.Gemm(r.normal(size=(20, 6)).astype(np.float32)), 0)
+    x = b.add(ops.Relu(), x)
+    bias = np.linspace(0, 2, ROWS) - shift
+    x = b.add(ops.Gemm(r.normal(size=(ROWS, 20)).astype(np.float32) / 20, bias), x)
+    net = b.build(b.add(ops.ReduceMax(aim=-(2.0**-30)), x))
+    return net, Box.linf(r.normal(size=6), 0.3).batched((6,))
+
+
+def test_rows_of_rivals_that_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The highest first: none where intervals decide, all near the aim where rows do, and no more
+    than the first few where one of these is above it."""
+    monkeypatch.setattr(needs, "RIVALS", 2)
+    found = {}
+    for shift in (4.0, 2.5, 1.0):
+        net, box = rival_network(shift)
+        made = walk(net, box, Options("crown"))
+        found[shift] = made.unstable.get(net.output - 1, 0), float(made.output().upper.max())
+        x = np.random.default_rng(0).uniform(box.lower, box.upper, (4000, 6))
+        values = net.forward(x)
+        assert values.max() <= found[shift][1]
+        assert made.output().lower.min() <= values.min()
+    assert found[4.0][0] == 0 and found[4.0][1] < 0
+    assert 2 < found[2.5][0] < 9 and found[2.5][1] < 0
+    assert found[1.0][0] == 2 and found[1.0][1] > 0
+
+
+def test_points_are_those_of_the_scores() -> None:
+    """Forward and gradients of points, which search for a witness, against dense differences."""
+    op, r = made(), np.random.default_rng(6)
+    weight = op.weight.array().astype(np.float64)
+    wanted = np.delete(weight - weight[LABEL], LABEL, axis=0)
+    x = r.normal(size=(3, COLUMNS))
+    assert np.allclose(op.forward(x), x @ wanted.T, rtol=1e-9, atol=1e-9)
+    seed = np.zeros((3, ROWS - 1))
+    seed[[0, 1, 2], [0, 40, ROWS - 2]] = 1.0
+    assert np.array_equal(op.vjp(seed, [x], op.forward(x))[0], wanted[[0, 40, ROWS - 2]])
 
 
 def test_what_does_not_fit() -> None:
