@@ -13,7 +13,7 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from gamma.methods import REFINING
-from gamma.network.graph import Network
+from gamma.network.graph import Network, Node
 from gamma.ops.dense_interval import in_tiles
 from gamma.propagate.facts import facts_of
 from gamma.runtime import choices, workers
@@ -29,8 +29,10 @@ _TASKS = 4096
 # larger pieces than rows do, so less of it is worth a thread.
 _LEAST_BOXES = 64
 _INTERVAL_SHARE = 0.25
-# Nanoseconds of an interval pass: one product of centre and radius, all passes over one neuron.
-_PRODUCT, _PASSES = 0.08, 10.0
+# Nanoseconds of an interval pass: a product of centre and radius, one of two variables; all passes
+# over a neuron behind a layer in C, over one that is moved or scaled, over a function's, over one
+# of a group (of softmax, of a normalisation).
+_PRODUCT, _PAIR, _PASSES, _PASS, _CURVE, _GROUP = 0.08, 1.0, 10.0, 50.0, 90.0, 240.0
 
 # Nanoseconds on one core: an operation of a dense product (many of whose columns are dropped) and
 # of a convolution's, one entry of the latter's columns, one entry of a row in all other passes.
@@ -136,9 +138,22 @@ def _box_cost(network: Network) -> float:
     if -1 not in known:
         total = 0.0
         for node in network.nodes[1:]:
-            total += _PRODUCT * node.size * node.op.matrix_terms + _PASSES * node.size
+            total += node.size * _entry_cost(network, node)
         known[-1] = total
     return known[-1]
+
+
+def _entry_cost(network: Network, node: Node) -> float:
+    op = node.op
+    if op.keeps_order or op.matrix_terms or op.hinge:
+        return _PRODUCT * op.matrix_terms + _PASSES
+    if op.affine is not None:
+        return _PASS
+    if op.diagonal:
+        return _CURVE
+    pair = len(node.inputs) > 1
+    terms = op.summed(*(network.nodes[i].shape for i in node.inputs)) if pair else 0
+    return _PAIR * terms + (_PASS if pair else _GROUP)
 
 
 def row_cost(network: Network, index: int) -> float:
