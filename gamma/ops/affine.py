@@ -244,6 +244,18 @@ def nonzero(x: Array) -> npt.NDArray[np.int64] | None:
     return some if 2 * len(some) <= len(x) else None
 
 
+def reached(x: Array) -> slice | None:
+    """The columns of a matrix outside of which it is 0, where these are half of all at most: rows
+    that start in one head of an attention have nothing in the others."""
+    if len(x) < 2:
+        return None
+    some = np.flatnonzero(x.any(axis=0))
+    if not len(some):
+        return slice(0, 0)
+    first, last = int(some[0]), int(some[-1]) + 1
+    return slice(first, last) if 2 * (last - first) <= x.shape[1] else None
+
+
 def cast_weight(
     op: Operator, weight: Array, key: str, dtype: npt.DTypeLike, absolute: bool
 ) -> Array:

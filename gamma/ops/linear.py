@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.ops import dense_interval, image_interval
-from gamma.ops.affine import Linear, Weighted, cast_weight, nonzero
+from gamma.ops.affine import Linear, Weighted, cast_weight, nonzero, reached
 from gamma.ops.base import Array, Float64, Mask, Operator, Shape, shortened
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_product, exact_sum
@@ -100,10 +100,17 @@ def _product(x: Array, weight: Array) -> Array:
     flat, shape = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), (*x.shape[:-1], weight.shape[1])
     some = nonzero(flat) if x.ndim > 2 else None
     if some is None:
-        return (flat @ weight).reshape(shape)
+        return _narrowed(flat, weight).reshape(shape)
     result = np.zeros((len(flat), weight.shape[1]), x.dtype)
-    result[some] = flat[some] @ weight
+    result[some] = _narrowed(flat[some], weight)
     return result.reshape(shape)
+
+
+def _narrowed(x: Array, weight: Array) -> Array:
+    """x times weight by the columns of x that are not 0."""
+    some = reached(x) if x.ndim == 2 else None
+    made: Array = x @ weight if some is None else x[:, some] @ weight[some]
+    return made
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.ops.affine import Linear, nonzero
+from gamma.ops.affine import Linear, nonzero, reached
 from gamma.ops.base import Array, Float64, Shape
 from gamma.runtime import resident, workers
 from gamma.tensor.rounding import gamma_factor, up
@@ -105,19 +105,27 @@ class StoredGemm(Linear):
             result = np.zeros((len(x), columns), x.dtype)
             result[some] = self._times(x[some], absolute, along_rows)
             return result
+        if along_rows:
+            return self._summed(x, absolute)
         result = np.empty((len(x), columns), x.dtype)
-        for start, panel in self._panels(x, absolute):
-            part = slice(start, start + len(panel))
-            if not along_rows:
-                np.matmul(x, panel.T, out=result[:, part])
-            elif start:
-                result += x[:, part] @ panel
-            else:
-                np.matmul(x[:, part], panel, out=result)
+        for start, panel in self._panels(x, absolute, slice(0, self.weight.rows)):
+            np.matmul(x, panel.T, out=result[:, start : start + len(panel)])
         return result
 
-    def _panels(self, x: Array, absolute: bool) -> Iterator[tuple[int, Array]]:
-        for start, panel in self.weight.panels(x.dtype, x.nbytes):
+    def _summed(self, x: Array, absolute: bool) -> Array:
+        """x W, by the rows of W that x has anything for."""
+        some = reached(x) or slice(0, self.weight.rows)
+        result = np.zeros((len(x), self.weight.columns), x.dtype)
+        for start, panel in self._panels(x, absolute, some):
+            part = x[:, start : start + len(panel)]
+            if start > some.start:
+                result += part @ panel
+            else:
+                np.matmul(part, panel, out=result)
+        return result
+
+    def _panels(self, x: Array, absolute: bool, rows: slice) -> Iterator[tuple[int, Array]]:
+        for start, panel in self.weight.panels(x.dtype, x.nbytes, rows.start, rows.stop):
             yield start, np.abs(panel, out=panel) if absolute else panel
 
     def row_sums(self, shapes: Sequence[Shape]) -> Float64:

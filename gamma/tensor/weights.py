@@ -122,16 +122,22 @@ class Weight:
         return out
 
     def panels(
-        self, dtype: npt.DTypeLike = np.float32, beside: int = 0
+        self,
+        dtype: npt.DTypeLike = np.float32,
+        beside: int = 0,
+        first: int = 0,
+        last: int | None = None,
     ) -> Iterator[tuple[int, Array]]:
         """First row and rows of one panel after another; the memory is used again for the next.
 
         ``beside``: bytes of what they are multiplied by: panels may be as large as that.
+        ``first``, ``last``: the rows of W.
         """
+        last = self.rows if last is None else last
         step = max(self.panel_rows, beside // (4 * self.columns))
-        memory = np.empty((min(step, self.rows), self.columns), dtype)
-        for start in range(0, self.rows, step):
-            stop = min(start + step, self.rows)
+        memory = np.empty((max(min(step, last - first), 0), self.columns), dtype)
+        for start in range(first, last, step):
+            stop = min(start + step, last)
             yield start, self.panel(start, stop, dtype, memory[: stop - start])
 
     def array(self) -> Array:

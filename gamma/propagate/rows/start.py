@@ -39,6 +39,7 @@ def _start(
 ) -> tuple[Frontier, Float64, Float64]:
     """Rows that say ``neuron - centre`` over earlier nodes, the centres, and their cost."""
     tables = descent.tables
+    index, neurons = _before_moves(tables, index, neurons)
     node, bounds, dtype = tables.network.nodes[index], tables.bounds[index], tables.how.dtype
     centre = bounds.centre.reshape(len(bounds.centre), -1)[boxes, neurons]
     op = node.op.affine
@@ -62,6 +63,25 @@ def _start(
         with np.errstate(all="ignore"):
             descent.pass_linear(index, frontier.pop(index), d, boxes, frontier)
     return frontier, centre, -d
+
+
+def _before_moves(tables: Tables, index: int, neurons: Array) -> tuple[int, Array]:
+    """The neurons of the dense layer whose entries are moved to ``neurons`` of node ``index``.
+
+    Its rows start behind it, with no product. The same node and neurons where there is no such.
+    """
+    nodes, at, found = tables.network.nodes, index, neurons
+    while nodes[at].op.moves and len(nodes[at].inputs) == 1 and at not in tables.split:
+        (source,) = nodes[at].inputs
+        shape = nodes[source].shape
+        numbers = np.arange(1.0, math.prod(shape) + 1).reshape(1, *shape)
+        moved = nodes[at].op.affine.linear([numbers])  # type: ignore[union-attr]
+        found = moved.reshape(-1)[found].astype(np.int64) - 1
+        if (found < 0).any():  # filled in
+            return index, neurons
+        at = source
+    op = nodes[at].op.affine
+    return (at, found) if op is not None and op.reads_rows else (index, neurons)
 
 
 def _unit_rows(tables: Tables, index: int, boxes: Array, neurons: Array) -> Any:
