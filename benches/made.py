@@ -1,4 +1,5 @@
-"""Networks made from a seed: smooth activations and lattices, of which no file is here."""
+"""Networks made from a seed: smooth activations, lattices and a generator of images, of which no
+file is here."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ SMOOTH = {
 }
 LATTICES = (8, 16, 24)
 
-NAMES = (*(f"{name}_6x200" for name in SMOOTH), *(f"lattice_{n}" for n in LATTICES))
+NAMES = (
+    *(f"{name}_6x200" for name in SMOOTH),
+    *(f"lattice_{n}" for n in LATTICES),
+    "generator",
+)
 
 
 def case(name: str) -> Case:
@@ -25,10 +30,12 @@ def case(name: str) -> Case:
     kind, _, size = name.partition("_")
     if kind == "lattice":
         network, radius = lattice(int(size)), 0.1
+    elif kind == "generator":
+        network, radius = generator(), 0.01
     else:
         network, radius = smooth(SMOOTH[kind]), 0.01
     x = np.random.default_rng(1).uniform(0.2, 0.8, network.input_shape).ravel()
-    family = "lattice" if kind == "lattice" else "smooth"
+    family = kind if kind in ("lattice", "generator") else "smooth"
     return Case(name, family, network, x - radius, x + radius)
 
 
@@ -79,6 +86,29 @@ def _extremes(builder: Builder, last: int, groups: int, sign: float) -> int:
         last = _dense(builder, last, np.kron(np.eye(groups), gather))
         size = pairs
     return last
+
+
+def generator(inputs: int = 5, channels: tuple[int, ...] = (64, 64, 40, 24)) -> Network:
+    """An image of 64 x 64 from a few inputs, and 10 scores of it: about 160,000 neurons.
+
+    (The shape of a conditional generator with its discriminator: Xu et al., VNN-COMP's cgan.)
+    """
+    rng = np.random.default_rng(0)
+    builder, size = Builder(ops.Input(), (inputs,)), 8
+    wide = channels[0] * size**2
+    weight = rng.standard_normal((wide, inputs)) * np.sqrt(2 / inputs)
+    last = _dense(builder, 0, weight, rng.standard_normal(wide) * 0.1)
+    last = builder.add(ops.Reshape((channels[0], size, size)), builder.add(ops.Relu(), last))
+    for before, after in zip(channels, channels[1:], strict=False):
+        # Each pixel of the doubled image sees 2 x 2 of the 4 x 4 kernel's places.
+        kernel = rng.standard_normal((before, after, 4, 4)) * np.sqrt(2 / (4 * before))
+        up = ops.ConvTranspose(kernel.astype(np.float32), None, (2, 2), (1, 1, 1, 1))
+        last, size = builder.add(ops.Relu(), builder.add(up, last)), 2 * size
+    kernel = rng.standard_normal((1, channels[-1], 3, 3)) * np.sqrt(1 / (9 * channels[-1]))
+    image = ops.Conv(kernel.astype(np.float32), None, (1, 1), (1, 1, 1, 1))
+    flat = builder.add(ops.Reshape((size**2,)), builder.add(image, last))
+    scores = rng.standard_normal((10, size**2)) / size
+    return builder.build(_dense(builder, flat, scores))
 
 
 def _dense(builder: Builder, last: int, weight: np.ndarray, bias: np.ndarray | None = None) -> int:

@@ -55,7 +55,9 @@ TARGETS = (
     Target("CROWN, residual", "crown", 6, 12, RESIDUAL),
     Target("CROWN, convolutional", "crown", 8, 15, CONVOLUTIONAL),
     Target("CROWN, S-shaped", "crown", 8, 20, made.NAMES[: len(made.SMOOTH)]),
-    Target("CROWN, lattices", "crown", 5, 15, ("tll_n2_N8_0", *made.NAMES[len(made.SMOOTH) :])),
+    Target(
+        "CROWN, lattices", "crown", 5, 15, ("tll_n2_N8_0", *(f"lattice_{n}" for n in made.LATTICES))
+    ),
     Target("CROWN, batch 128", "crown", 5, 10, ("oval21_base",), 128),
     Target("CROWN, dense", "crown", 10, 30, DENSE),
 )

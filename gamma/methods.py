@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-METHODS = ("ibp", "crown-ibp", "crown", "alpha")
+METHODS = ("ibp", "forward", "crown-ibp", "forward+crown", "crown", "alpha")
 GUARANTEES = ("real", "float32")
 
 # Methods that give inner neurons rows of their own.
 REFINING = frozenset({"crown", "alpha"})
 
-_SPELLED = {"alpha-crown": "alpha", "α-crown": "alpha", "crown-optimized": "alpha"}
+# Methods whose inner neurons are linear forms in the inputs that vary.
+FORWARD = frozenset({"forward", "forward+crown"})
+
+_SPELLED = {
+    "alpha-crown": "alpha",
+    "α-crown": "alpha",
+    "crown-optimized": "alpha",
+    "forward+backward": "forward+crown",
+}
 
 
 def method_name(name: object) -> object:

@@ -377,6 +377,11 @@ class ConvTranspose(Weighted):
         return math.prod(self.weight.shape[1:])
 
     @property
+    def matrix_terms(self) -> int:
+        # Strides leave a pixel so many of the kernel's places.
+        return -(-self.terms // math.prod(self.strides))
+
+    @property
     def _conv(self) -> Conv:
         """The convolution this one transposes; its weight (in, out/group, *kernel) is the same."""
         conv = Conv(self.weight, None, self.strides, self.pads, self.dilations, self.group)

@@ -170,7 +170,13 @@ class Elementwise(Operator):
         after: NodeBounds,
         how: Precision,
     ) -> Ellipsotope | None:
-        table = self.relax(before, after, how)
+        slopes = None
+        if self.hinge:
+            # Parallel lines leave the narrowest strip, and one affine map stands for both.
+            (x,) = before
+            chord = self.lines(x.lower, x.upper, how.dtype).upper_slope
+            slopes = NodeSlopes(chord.reshape(len(chord), -1))
+        table = self.relax(before, after, how, None, slopes)
         return through_lines(table, inputs[0], before[0], after)
 
     def float32_noise(self, lower: Float64, upper: Float64, low: Float64, high: Float64) -> Array:

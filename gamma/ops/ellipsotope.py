@@ -123,6 +123,32 @@ class Ellipsotope:
         )
 
 
+class LinearForms(Ellipsotope):
+    """Linear forms in the input's own symbols, and an interval that never becomes symbols: as many
+    columns as inputs vary, however deep the network is."""
+
+    @classmethod
+    def of(cls, x: Ellipsotope) -> LinearForms:
+        """The set, with the reach of all other symbols in ``rest``."""
+        rest, own = x.rest, {key: part for key, part in x.parts.items() if key == INPUT}
+        for key, part in x.parts.items():
+            if key != INPUT:
+                rest = rounding.up(rest + part.reach)
+        return cls(x.shape, x.middle, rest, own)
+
+    def replaced(self, which: Array, middle: Float64, rest: Float64) -> LinearForms:
+        """The set with the entries ``which`` as intervals about ``middle``."""
+        if not which.any():
+            return self
+        parts = {key: Symbols(np.where(which, 0.0, s.columns)) for key, s in self.parts.items()}
+        middle, rest = np.where(which, middle, self.middle), np.where(which, rest, self.rest)
+        return LinearForms(self.shape, middle, rest, parts)
+
+    @property
+    def plain(self) -> bool:
+        return True
+
+
 def shared(inputs: Sequence[Ellipsotope]) -> list[tuple[int, int, list[Float64]]]:
     """All symbols of several sets: key, length of a block, and the columns in each set."""
     found: Parts = {}

@@ -4,7 +4,7 @@ from gamma.methods import METHODS
 from gamma.ops.tables import NodeSlopes, Precision
 from gamma.propagate.analysis import Analysis, lower_bounds
 from gamma.propagate.api import bounds, enclose
-from gamma.propagate.blocks import expected_seconds
+from gamma.propagate.blocks import bounding_method, expected_seconds
 from gamma.propagate.domain import Domain, Split
 from gamma.propagate.linear import LinearBounds, linear_bounds
 from gamma.propagate.memory.planning import MemoryPlan
@@ -37,6 +37,7 @@ __all__ = [
     "Split",
     "StreamingConfig",
     "StreamingVerifier",
+    "bounding_method",
     "bounds",
     "enclose",
     "estimate_memory_savings",

@@ -74,7 +74,8 @@ def bounds(
     Args:
         net: the network. box: input set; a leading batch axis gives a leading batch axis.
         method: "ibp", "crown-ibp" (intermediate bounds by IBP), "crown" or "alpha" (its slopes
-            optimised layer by layer); also as papers spell them, "CROWN".
+            optimised layer by layer); "forward" (linear forms in the inputs that vary), or
+            "forward+crown" (intermediate bounds by these); also as papers spell them, "CROWN".
         guarantee: "real" (the real-arithmetic network) or "float32" (also every float32 execution).
         dtype: of the coefficient rows, a name or NumPy's type; "auto" takes float64 for narrow
             networks, and for the rows of a few outputs.

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from gamma.methods import REFINING
+from gamma.methods import FORWARD, REFINING
 from gamma.network.graph import Network, Node
 from gamma.ops.dense_interval import in_tiles
 from gamma.propagate.facts import facts_of
@@ -38,6 +38,9 @@ _PRODUCT, _PAIR, _PASSES, _PASS, _CURVE, _GROUP = 0.08, 1.0, 10.0, 50.0, 90.0, 2
 # of a convolution's, one entry of the latter's columns, one entry of a row in all other passes.
 _DENSE, _CONVOLUTION, _COLUMN, _ENTRY = 0.002, 0.0125, 1.0, 0.7
 
+FORWARD_GAIN = 16.0
+"""Times the work of forward forms that rows of all neurons are worth: these are tighter, but four
+halvings of a box take as long."""
 HOPELESS = 4.0
 """Times the limit from which on an expected time is not worth a trial."""
 
@@ -112,19 +115,31 @@ def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:
     return max(1, limit_bytes // (total * 8 * 12))
 
 
-def expected_seconds(network: Network, method: str, boxes: int, questions: int) -> float:
+def expected_seconds(
+    network: Network, method: str, boxes: int, questions: int, varying: int = 0
+) -> float:
     """Roughly, on one core, of bounding ``questions`` rows over each of ``boxes`` boxes.
 
-    For CROWN as if half of the neurons that activations read had rows of their own.
+    For CROWN as if half of the neurons that activations read had rows of their own. ``varying``
+    inputs (0: all) give forward forms as many columns; the middle, and sizes twice, come to them.
     """
     total = _box_cost(network)
-    if method != "ibp":
+    if method in FORWARD:
+        total *= 1 + (varying or network.nodes[0].size) + 3
+    if method not in ("ibp", "forward"):
         total += questions * row_cost(network, network.output)
     if method in REFINING:
         plan = facts_of(network)
         relaxed = [i for i in range(1, network.output) if plan.relaxed[i]]
         total += sum(plan.sizes[i] * row_cost(network, i) for i in relaxed)
     return boxes * total * 1e-9
+
+
+def bounding_method(network: Network, varying: int) -> str:
+    """ "forward+crown" where ``varying`` inputs are so few, and neurons so many, that rows of all
+    these cost `FORWARD_GAIN` times as much; else "crown"."""
+    rows, forms = (expected_seconds(network, m, 1, 1, varying) for m in ("crown", "forward+crown"))
+    return "forward+crown" if rows > FORWARD_GAIN * forms else "crown"
 
 
 def may_end(network: Network, method: str, questions: int, seconds: float) -> bool:
@@ -196,7 +211,8 @@ def _row_cost(network: Network, index: int) -> float:
                 )
             )
         for source in node.inputs:
-            kept = _image(node.shape) and _image(nodes[source].shape)
+            windowed = conv is not None or op.diagonal or op.entrywise
+            kept = windowed and _image(node.shape) and _image(nodes[source].shape)
             here = (h, w) if kept else (_WHOLE, _WHOLE)
             before = reach.get(source, (0, 0))
             reach[source] = max(here[0], before[0]), max(here[1], before[1])

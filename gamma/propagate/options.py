@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import ResourceError, UnsupportedError, UsageError
-from gamma.methods import GUARANTEES, METHODS, REFINING, dtype_name, method_name
+from gamma.methods import FORWARD, GUARANTEES, METHODS, REFINING, dtype_name, method_name
 from gamma.network.graph import Network
 from gamma.ops.tables import Precision
 from gamma.propagate.facts import facts_of
@@ -60,12 +60,17 @@ class Options:
     @cached_property
     def relaxes(self) -> bool:
         """Whether rows pass nonlinear nodes."""
-        return self.method != "ibp"
+        return self.method not in ("ibp", "forward")
 
     @cached_property
     def refines(self) -> bool:
         """Whether inner neurons get rows of their own."""
         return self.method in REFINING
+
+    @cached_property
+    def forward(self) -> bool:
+        """Whether linear forms in the inputs go forward through all nodes."""
+        return self.method in FORWARD
 
     def check(self) -> None:
         """Raise ResourceError when the deadline (time.monotonic) has passed."""

@@ -25,6 +25,7 @@ from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.ellipsotopes import Ellipsotopes, sets_of
 from gamma.propagate.facts import Facts, facts_of
+from gamma.propagate.forward import forms_of
 from gamma.propagate.interval import input_bounds, interval_step
 from gamma.propagate.needs import in_turns, is_tight, wanted
 from gamma.propagate.options import Options
@@ -109,9 +110,11 @@ class Walk:
         """Bound the nodes in order."""
         self.bounds.append(self.domain.meet(0, input_bounds(self.box), self.empty))
         self._tight[0] = self.box.norm == "inf"
-        if self.encloses and self.options.refines:
+        if self.options.forward:
+            self._sets = forms_of(self.network, self.box, self.options, self.bounds)
+        elif self.encloses and self.options.refines:
             self._sets = sets_of(self.network, self.box, self.options, self.bounds)
-        if self.domain.plain and not self.slopes:
+        if self.domain.plain and not self.slopes and not self.options.forward:
             self._dense = one_call(self.network, self.box, self.options)
         with np.errstate(all="ignore"):
             for index in range(1, self.network.output + 1):
@@ -155,9 +158,9 @@ class Walk:
         self._tight[index] = is_tight(self.network, index, self._tight)
         if self.options.refines:
             self._bound_forms(index)
-            self._enclose(index)
-            if not self._tight[index]:
-                self._refine(index)
+        self._enclose(index)
+        if self.options.refines and not self._tight[index]:
+            self._refine(index)
         ended = time.perf_counter()
         self.seconds[index] = ended - started
         if telemetry.recorder is not None:
@@ -220,7 +223,7 @@ class Walk:
 
     def _suffices(self, index: int) -> bool:
         """Whether a node's set alone bounds it, rows of a network of this size costing too much."""
-        if index not in self._enclosed:
+        if index not in self._enclosed or not self.options.refines:
             return False
         rows = 2 * self.domain.batch * self._facts.widest[self.network.output]
         return rows * row_cost(self.network, self.network.output) > ROWS_UP_TO
@@ -344,7 +347,8 @@ class Walk:
         found = np.full(len(d), -np.inf)
         if self._sets is not None and self._sets.knows(frontier):
             found = self._sets.least(frontier, d, box, self.bounds)
-            if len(d) * row_cost(self.network, max(frontier)) > ROWS_UP_TO:
+            dear = len(d) * row_cost(self.network, max(frontier)) > ROWS_UP_TO
+            if dear if self.options.refines else not self.options.relaxes:
                 return found
         results = self.in_blocks(max(frontier), len(d), bound, 1)
         best: Float64 = np.maximum(found, np.concatenate(results))

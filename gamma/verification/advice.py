@@ -8,7 +8,9 @@ from typing import Any
 # What is worth trying after each method.
 _NEXT = {
     "ibp": "method=auto",
+    "forward": "method=auto",
     "crown-ibp": "method=auto",
+    "forward+crown": "method=auto",
     "crown": "method=auto",
     "alpha": "method=auto",
 }

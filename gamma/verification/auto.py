@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gamma.errors import ResourceError
-from gamma.propagate import expected_seconds
+from gamma.propagate import bounding_method, expected_seconds
 from gamma.verification.attack import Attack
 from gamma.verification.effort import LONG
 from gamma.verification.replay import Replay
@@ -75,7 +75,9 @@ class AutoRun(TreeRun):
         low, high = self.prop.region_arrays()
         free = int((low[regions] < high[regions]).any(axis=0).sum())
         inputs = self.branch == "input" or (self.branch == "auto" and free <= FEW_INPUTS)
-        phases: list[tuple[str, Work]] = [("crown", self._crown), ("attack", self._first)]
+        if inputs and not self.prop.balls:
+            self.bounding = bounding_method(self.net, free)
+        phases: list[tuple[str, Work]] = [(self.bounding, self._bounds), ("attack", self._first)]
         if inputs and not self.prop.balls:
             phases += self._by_inputs()
             phases.insert(1, phases.pop(2))
@@ -99,8 +101,8 @@ class AutoRun(TreeRun):
                 found = self._phase(name, phase)
         return found
 
-    def _crown(self) -> None:
-        self._bound("crown", self.deadline)
+    def _bounds(self) -> None:
+        self._bound(self.bounding, self.deadline)
 
     def _alpha(self) -> None:
         self._bound("alpha", self.deadline)

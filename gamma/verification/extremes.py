@@ -21,7 +21,7 @@ from gamma.errors import UsageError
 from gamma.network.exact import exact_fractions
 from gamma.network.graph import Network
 from gamma.network.property import Conjunction, LinearConstraint, Property, Region, robustness
-from gamma.propagate import bounds
+from gamma.propagate import bounding_method, bounds
 from gamma.runtime.interrupts import Interrupted
 from gamma.tensor.box import Box
 from gamma.tensor.rounding import fraction_down, fraction_up
@@ -155,7 +155,8 @@ class _Search:
         how: dict[str, Any] = {"guarantee": self.guarantee, "dtype": self.dtype}
         how["memory"] = self.memory
         box = self.prop.box().batched(self.net.input_shape)
-        first = bounds(self.net, box, method="crown", deadline=deadline, **how)
+        method = bounding_method(self.net, int((box.lower < box.upper).any(axis=0).sum()))
+        first = bounds(self.net, box, method=method, deadline=deadline, **how)
         shape = (len(self.prop.regions), *self.net.output_shape)
         low, high = (np.reshape(e, shape).astype(np.float64) for e in (first.lower, first.upper))
         unknown = np.full(shape, np.nan)

@@ -55,11 +55,13 @@ class TreeRun(Run):
     Attributes:
         search, attack: what tries the points that trees propose, and whether it is asked to.
         trees: over all that was open (inputs), or one for each region (ReLUs).
-        branched: what they came to. cut_up: whether leaves are kept, for a partition.
+        bounding: method that bounds boxes. branched: what trees came to. cut_up: whether leaves are
+            kept, for a partition.
     """
 
     search: Attack
     attack = False
+    bounding = "crown"
     branched: Branched | None = None
     cut_up = False
 
@@ -208,7 +210,12 @@ class TreeRun(Run):
         witnesses = Witnesses(clauses, self.search if self.attack else None)
         self.used.append("branching on inputs")
         tree = InputBranching(
-            self.net, self.prop.box(), clauses, self._options("crown"), witnesses, self._memory
+            self.net,
+            self.prop.box(),
+            clauses,
+            self._options(self.bounding),
+            witnesses,
+            self._memory,
         )
         self._restored(tree, state)
         tree.leaves = [] if self.cut_up else None

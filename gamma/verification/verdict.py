@@ -96,7 +96,7 @@ def verify(
     Args:
         net: a network, or the path of its file. prop: a property, the path of a VNN-LIB file, or a
             list of them for a list of results.
-        method: "ibp", "crown-ibp", "crown" or "alpha", or "auto": from the cheapest bounds and
+        method: of `gamma.bounds`, or "auto": from the cheapest bounds and
             attacks to branch and bound, until there is a verdict or the time is out.
         guarantee: "real" or "float32", as in `gamma.bounds`; so are dtype and memory.
         timeout: seconds for each property; method "auto" takes 60 when it is None.

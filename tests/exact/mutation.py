@@ -42,6 +42,7 @@ TESTS = (
     "tests/architectures/test_layers.py",
     "tests/propagate/test_fixed_entries.py",
     "tests/exact/test_ellipsotopes.py",
+    "tests/exact/test_forward.py",
     "tests/exact/test_ranges.py",
     "tests/propagate/ranges/test_range_walk.py",
     "tests/verify/branching",
@@ -86,7 +87,7 @@ ON, OQ, OL = "ops/normalization.py", "ops/quotient.py", "ops/log_softmax.py"
 ES, EE, EN, EB = (
     f"ops/{name}.py" for name in ("ellipsotope", "enclose", "normalized", "ellipsoid")
 )
-EW = "propagate/ellipsotopes.py"
+EW, EF = "propagate/ellipsotopes.py", "propagate/forward.py"
 A, ST, R, E, L = (
     "propagate/api.py",
     "propagate/rows/start.py",
@@ -213,6 +214,10 @@ MUTANTS = (
     Mutant("SET.NORMAL_SCALED", EN, "near.factors() * stray", "near.factors() * 0.1 * stray"),
     Mutant("SET.NORMAL_REST", EN, "rest = root * (moved.rest + astray)", "rest = root * astray"),
     Mutant("SET.ROWS", EW, "total - g * size * (1 + 2.0**-20)", "total"),
+    Mutant("FORMS.OTHERS", ES, "rest = rounding.up(rest + part.reach)", "pass"),
+    Mutant("FORMS.BEGIN", EF, "middle, reach, {})", "middle, 0.5 * reach, {})"),
+    Mutant("FORMS.ENTRY", ES, "np.where(which, middle, self.middle)", "self.middle"),
+    Mutant("FORMS.REST", ES, "np.where(which, rest, self.rest)", "np.where(which, 0.0, self.rest)"),
     Mutant("CHARGE.TERMS", C, "m = 1 if start else op.adjoint_terms", "m = 1"),
     Mutant("CHARGE.REPEATS", C, "(op.unit and m <= 1)", "op.unit"),
     Mutant("CHARGE.NARROWED", C, "factor = factor + 2 * UNIT[dtype]", "pass"),

@@ -77,7 +77,7 @@ class InputBranching:
         self.stuck: list[Items] = []
         self.widths = (high - low)[:, self.free]
         rows = max(1, int(np.diff(clauses.start).sum()) // len(regions))
-        cost = expected_seconds(net, options.method, 1, rows)
+        cost = expected_seconds(net, options.method, 1, rows, len(self.free))
         self.batch = int(np.clip(ROUND_SECONDS / max(cost, 1e-9), 1, ROUND))
         fit = boxes_at_once(net, min(256 << 20, most_bytes // 2))
         self.chunk = max(1, min(CHUNK, self.batch // 2, fit))
