@@ -17,17 +17,22 @@ import numpy as np
 from gamma.errors import ResourceError
 from gamma.propagate import bounding_method, expected_seconds
 from gamma.verification.attack import Attack
+from gamma.verification.branching.inputs import InputBranching
 from gamma.verification.effort import LONG
 from gamma.verification.replay import Replay
 from gamma.verification.result import Counterexample, Phase, Result
 from gamma.verification.targets import distinct
-from gamma.verification.tree_run import NEURON_SECONDS, TreeRun
+from gamma.verification.tree_run import IN_SIGHT, NEURON_SECONDS, Tree, TreeRun
 
 FEW_INPUTS = 20
 """Up to so many inputs that vary, boxes of them are split."""
 FIRST_ROUNDS, MORE_ROUNDS = 7, 40
 """Rounds of input splitting before a quick attack, and before a longer one: easy proofs need no
 more."""
+FEWEST_RACED = 5
+"""Up to so many inputs that vary, boxes are split without a race."""
+RACE_SECONDS = 1.0
+"""What each side of a race does, roughly and on one thread."""
 FEW_ROUNDS = 2
 """The same for ReLUs: what bounds leave open by little."""
 CHEAP = 0.02
@@ -141,20 +146,64 @@ class AutoRun(TreeRun):
         return None
 
     def _attack_longer(self, turn: int) -> Counterexample | None:
-        return self._longer(ATTACK_SECONDS * 2**turn)
+        """A longer search, where the trees' end is not in sight."""
+        seconds = ATTACK_SECONDS * 2**turn
+        if sum(tree.seconds_left() for tree in self.trees) <= IN_SIGHT * seconds:
+            return None
+        return self._longer(seconds)
 
     # --- branch and bound -----------------------------------------------------------------------
 
     def _by_inputs(self) -> list[tuple[str, Work]]:
-        """Rounds of input splitting, with a longer attack in between."""
+        """Rounds of input splitting, with a longer attack in between; cases, where they race."""
+        return [
+            ("branching", lambda: self._rounds(FIRST_ROUNDS)),
+            ("race", self._race),
+            ("", lambda: self._in_turns(*(self._boxes() if self._on_boxes else self._cases()))),
+        ]
+
+    def _boxes(self) -> tuple[tuple[str, Turn], ...]:
+        """What takes turns where inputs are split."""
 
         def rounds(turn: int) -> Counterexample | None:
             return self._rounds(MORE_ROUNDS << turn)
 
-        return [
-            ("branching", lambda: self._rounds(FIRST_ROUNDS)),
-            ("", lambda: self._in_turns(("branching", rounds), ("attack", self._attack_longer))),
-        ]
+        return ("branching", rounds), ("attack", self._attack_longer)
+
+    def _cases(self) -> tuple[tuple[str, Turn], ...]:
+        """What takes turns where ReLUs are split."""
+
+        def rounds(turn: int) -> Counterexample | None:
+            return self._grow(lambda tree: tree.rounds(NEURON_SECONDS * 4**turn))
+
+        return ("neurons", self._neurons), ("branching", rounds), ("attack", self._attack_longer)
+
+    @property
+    def _on_boxes(self) -> bool:
+        return not self.trees or isinstance(self.trees[0], InputBranching)
+
+    def _race(self) -> Counterexample | None:
+        """The same work for boxes and for cases of ReLUs: those that will end sooner go on.
+
+        Where inputs are few, boxes are best, and with several regions cases begin too often.
+        """
+        if not self.trees or self.trees[0].done or self.cut_up or self.branch != "auto":
+            return None
+        boxes = self.trees[0]
+        assert isinstance(boxes, InputBranching)
+        if len(boxes.free) <= FEWEST_RACED or len(boxes.widths) > 1 or not self._splits_relus():
+            return None
+        found = self._compete(boxes)
+        if found is not None or boxes.done:
+            return found
+        before, self.trees = self.branched, []
+        self._roots()
+        for cases in self.trees:
+            found = found or self._compete(cases)
+        if found is None and self.trees and not self.proved.all():
+            if sum(tree.seconds_left() for tree in self.trees) >= boxes.seconds_left():
+                self.trees, self.branched = [boxes], before
+        return found
 
     def _by_relus(self) -> list[tuple[str, Work]]:
         """Optimised slopes, a longer attack, and rounds of ReLU splitting."""
@@ -167,15 +216,20 @@ class AutoRun(TreeRun):
             alpha = [("alpha", self._alpha)] if self.streaming is None else []
             return [*alpha, ("attack", self._longer)]
 
-        def rounds(turn: int) -> Counterexample | None:
-            return self._grow(lambda tree: tree.rounds(NEURON_SECONDS * 4**turn))
-
-        works = (("neurons", self._neurons), ("branching", rounds), ("attack", self._attack_longer))
         return [
             ("alpha", self._roots),
             ("branching", lambda: self._grow(lambda _: FEW_ROUNDS)),
-            ("", lambda: self._in_turns(*works)),
+            ("", lambda: self._in_turns(*self._cases())),
         ]
+
+    def _compete(self, tree: Tree) -> Counterexample | None:
+        """Rounds of a tree that come to `RACE_SECONDS`."""
+        begin, found = tree.bounded, None
+        while found is None and not tree.done:
+            if (tree.bounded - begin) * tree.cost > RACE_SECONDS:
+                break
+            found = self._run_rounds(tree, 1)
+        return found
 
     def _splits_relus(self) -> bool:
         relus = any(node.op.hinge for node in self.net.nodes)

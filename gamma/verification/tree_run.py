@@ -41,6 +41,8 @@ from gamma.verification.targets import Int64, distinct
 NEURON_SECONDS = 1.0
 """What splits for bounds of hidden neurons take in the first turn, roughly, and as much the cases
 after them; four times as much each turn."""
+IN_SIGHT = 4.0
+"""Times what hidden neurons would take: cases that end in less go on."""
 MEMORY = 1 << 30
 """Bytes of open sub-problems when nobody gave a limit."""
 
@@ -126,8 +128,8 @@ class TreeRun(Run):
         for region in distinct(self.targets.region[~self.proved]):
             self.progress(f"alpha: region {region}")
             one = select(box, np.array([region])).batched(self.net.input_shape)
+            walk = partial(alpha_walk, self.net, one, options, Ascent())
             with self._one_blas():
-                walk = partial(alpha_walk, self.net, one, options, Ascent())
                 tree = self._tree(int(region), walk, begun.get(int(region)))
             self.trees += [] if tree is None else [tree]
 
@@ -158,7 +160,9 @@ class TreeRun(Run):
                 continue
             old = self.trees[k]
             assert isinstance(old, ReluBranching)
-            plan = planned(old, NEURON_SECONDS * 4**turn / len(opened))
+            share = NEURON_SECONDS * 4**turn / len(opened)
+            # Cases whose end is in sight go on: better bounds of hidden neurons begin them anew.
+            plan = planned(old, share) if old.seconds_left() > IN_SIGHT * share else None
             if plan is None:
                 continue
             self.progress(f"neurons: {plan.count:,} get {plan.splits} splits")
@@ -169,7 +173,7 @@ class TreeRun(Run):
                 tree = self._tree(region, partial(split_walk, made, plan))
             # Cases that came farther than the new root stay: only a better root begins anew.
             if tree is not None and (tree.done or tree.frontier.worst > old.frontier.worst):
-                tree.bounded += old.bounded
+                tree.follow(old)
                 self.trees[k] = tree
             else:
                 # Where cases come farther, as in convolutional networks, the time is theirs.
@@ -234,11 +238,8 @@ class TreeRun(Run):
         try:
             while not tree.done and number < most:
                 self.progress(tree.progress())
-                # Rounds share their chunks among threads; a last, single chunk gains nothing from
-                # threads of the BLAS, and would round by their number.
-                with limit_blas(1):
-                    found = tree.round(self._check)
-                number += 1
+                found, done = self._round(tree)
+                number += done
                 if self.file is not None and self.file.due:
                     self._keep()
                 if found is not None:
@@ -247,6 +248,13 @@ class TreeRun(Run):
             self._spent("branching", begin)
             self._take_over(tree)
         return None
+
+    def _round(self, tree: Tree) -> tuple[Counterexample | None, int]:
+        """A witness, if one round or more found one, and how many they were."""
+        # Rounds share their chunks among threads; a last, single chunk gains nothing from threads
+        # of the BLAS, and would round by their number.
+        with limit_blas(1):
+            return tree.round(self._check), 1
 
     def _take_over(self, tree: Tree) -> None:
         """What branch and bound has proved so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -65,3 +66,16 @@ def at_most(index: int, bound: Fraction, strict: bool = False) -> LinearConstrai
 def reaches(net: Network, bound: Fraction, strict: bool = False) -> Property:
     """Unsafe: Y_0 >= bound for some X_0 in [-1, 1]."""
     return Property((region([-1], [1], (at_least(0, bound, strict),)),), 1, 1)
+
+
+def hard(inputs: int, hidden: Sequence[int], margin: float) -> tuple[Network, Property]:
+    """Is the output ever so far below the least of many samples? It is not; that takes boxes."""
+    rng, sizes = np.random.default_rng(0), [inputs, *hidden, 1]
+    layers = []
+    for a, b in zip(sizes, sizes[1:], strict=False):
+        weight = rng.normal(size=(b, a)) * np.sqrt(2 / a)
+        layers.append((weight.tolist(), (rng.normal(size=b) * 0.1).tolist()))
+    net = dense(*layers)
+    least = float(net.forward(rng.uniform(-1, 1, (20_000, inputs)).astype(np.float32)).min())
+    ends = [Fraction(-1)] * inputs, [Fraction(1)] * inputs
+    return net, Property((region(*ends, (at_most(0, Fraction(least - margin)),)),), inputs, 1)

@@ -33,6 +33,7 @@ from gamma.verification.branching.frontier import (
     stored,
 )
 from gamma.verification.branching.halving import Halved, halve
+from gamma.verification.branching.rise import Rise
 from gamma.verification.branching.witness import Witnesses
 from gamma.verification.result import Branched, Counterexample
 from gamma.verification.targets import Int64, distinct
@@ -43,6 +44,8 @@ CHUNK = 64
 """Boxes that are bounded together."""
 ROUND_SECONDS = 0.25
 """What a round may take, roughly: the clock is looked at between rounds."""
+BOX_SECONDS = 5e-5
+"""What a box takes beside its bounds, roughly."""
 
 
 class InputBranching:
@@ -51,6 +54,7 @@ class InputBranching:
     Attributes:
         frontier: boxes not bounded yet: ``lower``, ``upper`` (of the inputs ``free``), ``open``
             (clauses of the region, by slot), ``bound`` (of the box they are a part of).
+        cost: of a box, in seconds, roughly. rise: of the worst bound.
         bounded: boxes bounded so far. depth: of the deepest.
         stuck: boxes too small to be halved.
         leaves: where somebody asked for them, the boxes on which a ``clause`` was excluded.
@@ -78,6 +82,7 @@ class InputBranching:
         self.widths = (high - low)[:, self.free]
         rows = max(1, int(np.diff(clauses.start).sum()) // len(regions))
         cost = expected_seconds(net, options.method, 1, rows, len(self.free))
+        self.cost, self.rise = cost + BOX_SECONDS, Rise()
         self.batch = int(np.clip(ROUND_SECONDS / max(cost, 1e-9), 1, ROUND))
         fit = boxes_at_once(net, min(256 << 20, most_bytes // 2))
         self.chunk = max(1, min(CHUNK, self.batch // 2, fit))
@@ -96,6 +101,14 @@ class InputBranching:
     def done(self) -> bool:
         """Whether nothing is left that could be bounded."""
         return not len(self.frontier)
+
+    def rounds(self, seconds: float) -> int:
+        """How many rounds take so long, roughly and on one thread; at least one."""
+        return max(1, int(seconds / (self.batch * self.cost)))
+
+    def seconds_left(self) -> float:
+        """What is left will take so long, roughly and on one thread."""
+        return self.rise.left() * self.cost
 
     def round(self, check: Callable[[], None]) -> Counterexample | None:
         """Bound and split the worst boxes; ``check`` may raise, and then nothing has changed."""
@@ -118,6 +131,7 @@ class InputBranching:
             self.stuck += [part.stuck] if len(part.stuck["bound"]) else []
             if self.leaves is not None:
                 self.leaves.append(part.closed)
+        self.rise.add(self.bounded, self.frontier.worst)
         points = joined([part.points for part in found])
         return self.witnesses.probe(points["clause"], self._full(points), points["bound"])
 
@@ -174,12 +188,20 @@ class InputBranching:
         self.bounded, self.depth, self.batch, self.chunk, full = map(int, counts)
         if min(self.bounded, self.depth, self.batch - 1, self.chunk - 1) < 0:
             raise ValueError("counts")
-        self.frontier.full = bool(full)
-        kept = self._fitting(named(state, "open"))
+        self.frontier.full, self.stuck = bool(full), []
         self.frontier.take(len(self.frontier))
-        self.frontier.push(kept)
+        self._put_back(state)
+
+    def rejoin(self, state: Items) -> None:
+        """Take back a part of the boxes, as another tree left them."""
+        bounded, depth = state["counts"].tolist()[:2]
+        self.bounded, self.depth = self.bounded + bounded, max(self.depth, depth)
+        self._put_back(state)
+
+    def _put_back(self, state: Items) -> None:
+        self.frontier.push(self._fitting(named(state, "open")))
         left = named(state, "stuck")
-        self.stuck = [self._fitting(left)] if left else []
+        self.stuck += [self._fitting(left)] if left else []
 
     def _fitting(self, items: Items) -> Items:
         """Boxes inside their regions, with clauses of these."""

@@ -54,10 +54,19 @@ class ReluBranching(CaseTree[Clauses]):
         if min(self.bounded, self.depth, self.batch - 1, self.chunk - 1) < 0:
             raise ValueError("counts")
         self.frontier.full, self.started = bool(full), True
+        self._put_back(state)
+
+    def rejoin(self, state: Items) -> None:
+        """Take back a part of the cases, as another tree left them."""
+        bounded, depth = state["counts"].tolist()[:2]
+        self.bounded, self.depth = self.bounded + bounded, max(self.depth, depth)
+        self._put_back(state)
+
+    def _put_back(self, state: Items) -> None:
         for kind in ("open", "stuck"):
             items = named(state, kind)
             if items and kind == "open":
-                self.frontier.push(self._fitting(items))
+                self.frontier.push(self._widened(self._fitting(items)))
             elif items:
                 self.stuck.append(self._fitting(items))
 

@@ -23,6 +23,7 @@ from gamma.verification.branching.frontier import (
     Items,
     chosen,
 )
+from gamma.verification.branching.rise import Rise
 from gamma.verification.result import Counterexample
 from gamma.verification.targets import Int64
 
@@ -77,6 +78,7 @@ class CaseTree(Generic[Q]):
     Attributes:
         frontier: ``clause``, ``question``, ``bound``, ``depth``, ``relu``, ``sign``, ``beta``,
             ``slope`` (see `Cases`) and ``tried``, the ReLUs worth splitting.
+        cost: of a case, in seconds, roughly: a split bounds two. rise: of the worst bound.
         bounded: cases bounded so far. depth: of the deepest. stuck: cases without a ReLU to split.
         worth: (ReLUs,), what each one's relaxation costs the open roots together.
         leaves: where somebody asked for them (an empty list, before the first round), the cases
@@ -92,6 +94,8 @@ class CaseTree(Generic[Q]):
         self.bounded, self.depth = 0, 0
         self.stuck: list[Items] = []
         self.worth = np.zeros(walk.relus)
+        self.rise, self._before = Rise(), 0
+        self.cost = 0.5 * split_seconds(walk.made.network, walk.last)
         descent = row_cost(walk.made.network, walk.last) * 1e-9
         self.batch = int(np.clip(ROUND_SECONDS / (descent * DESCENTS + 1e-9), 2, ROUND))
         together = int(DESCENT_SECONDS / (4 * TRIED * descent + 1e-9))
@@ -102,6 +106,15 @@ class CaseTree(Generic[Q]):
         """How many rounds take so long, roughly and on one thread; at least one."""
         network = self.walk.made.network
         return max(1, int(seconds / (self.batch * split_seconds(network, self.walk.last))))
+
+    def seconds_left(self) -> float:
+        """What is left will take so long, roughly and on one thread."""
+        return self.rise.left() * self.cost
+
+    def follow(self, other: CaseTree[Q]) -> None:
+        """Take another tree's place: what that one bounded counts as well."""
+        self._before += other.bounded
+        self.bounded += other.bounded
 
     @property
     def done(self) -> bool:
@@ -127,6 +140,7 @@ class CaseTree(Generic[Q]):
             raise
         for children in found:
             self._add(children)
+        self.rise.add(self.bounded - self._before, self.frontier.worst)
         return None
 
     def take(self) -> Items:
@@ -148,6 +162,7 @@ class CaseTree(Generic[Q]):
         items = self._items(cases.take(np.array(best)), owner, lower[best], cost[best], 0)
         self.worth = np.maximum(cost[best][~items["done"]], 0).sum(axis=0)
         self._add(items)
+        self.rise.add(self.bounded - self._before, self.frontier.worst)
 
     def _items(
         self, cases: Cases, clause: Int64, lower: Float64, cost: Array, depth: int | Array
