@@ -17,6 +17,14 @@ def streaming(args: argparse.Namespace) -> Any:
     return StreamingConfig(max_memory_bytes=args.memory or 0)
 
 
+def scheduler(args: argparse.Namespace) -> str | None:
+    """The dask scheduler's address; None where this machine works alone."""
+    address: str | None = args.scheduler
+    if (args.backend == "dask") != (address is not None):
+        raise UsageError("--backend dask and --scheduler ADDRESS go together: give both or neither")
+    return address
+
+
 LABELS = ("label", "labels")
 WAYS = (
     "--ids or --text (language models), --input X.npy or --input zeros with --epsilon E, "

@@ -110,6 +110,7 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     text = "write what is open there, every few seconds and at the end"
     file(how, "--open", metavar="FILE", help=text)
     file(how, "--resume", metavar="FILE", help="go on with what another run wrote to --open FILE")
+    _cluster(how, "threads", "threads of this process")
     search = parser.add_argument_group("search for a witness")
     search.add_argument("--no-attack", action="store_true", help="no search for a witness")
     search.add_argument("--seed", type=values.whole, default=0, metavar="N", help="default: 0")
@@ -130,6 +131,13 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--explain", action="store_true", help="where looseness and time went, layer by layer"
     )
+
+
+def _cluster(parser: argparse._ActionsContainer, here: str, what: str) -> None:
+    text = f"who works: {what} (default), or a dask cluster"
+    parser.add_argument("--backend", choices=(here, "dask"), default=here, help=text)
+    text = "of the dask scheduler, like tcp://host:8786"
+    parser.add_argument("--scheduler", metavar="ADDRESS", help=text)
 
 
 def _storage(parser: argparse.ArgumentParser) -> None:
@@ -221,15 +229,7 @@ def _suite(parser: argparse.ArgumentParser) -> None:
     )
     text = "threads of each, default: its share of the cores"
     parser.add_argument("--threads", type=values.positive, metavar="N", help=text)
-    parser.add_argument(
-        "--backend",
-        choices=("processes", "dask"),
-        default="processes",
-        help="who works: processes of this machine (default), or a dask cluster",
-    )
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of the dask scheduler, like tcp://host:8786"
-    )
+    _cluster(parser, "processes", "processes of this machine")
     parser.add_argument(
         "--resume", action="store_true", help="keep the records that still fit, run the rest"
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gamma.cli import picture, suite_files
+from gamma.cli.combinations import scheduler
 from gamma.cli.output import Progress, note
 from gamma.cli.suite_report import solved_within
 from gamma.errors import UsageError
@@ -82,9 +83,7 @@ def finish(args: argparse.Namespace, results: Sequence[Record], path: Path) -> i
 
 def _scheduler(args: argparse.Namespace) -> str | None:
     """The dask scheduler's address; None for processes of this machine."""
-    address: str | None = args.scheduler
-    if (args.backend == "dask") != (address is not None):
-        raise UsageError("--backend dask and --scheduler ADDRESS go together: give both or neither")
+    address = scheduler(args)
     if address is not None and args.jobs != 1:
         raise UsageError("--jobs: a cluster has as many workers as were started, leave it out")
     return address

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.cli import settings
-from gamma.cli.combinations import check_combination, streaming
+from gamma.cli.combinations import check_combination, scheduler, streaming
 from gamma.cli.inputs import Asked, Given, network_and_question, time_left
 from gamma.cli.options import in_options
 from gamma.cli.output import INTERRUPTED, Progress, check_writable, deliver, write_bytes
@@ -45,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
         from gamma.cli.partition_picture import check_suffix
 
         check_suffix(args.picture)
+    if scheduler(args) and (args.ranges or args.layer_by_layer or args.cosine is not None):
+        raise UsageError(
+            "--scheduler: a cluster shares the branch and bound of --property, --label"
+        )
     if args.ranges is not None:
         result = _ranges(args, form)
         _report(args, result, f"no overflow in {args.ranges}")
@@ -194,6 +198,7 @@ def decide(
                 save_open=args.open,
                 resume=args.resume,
                 partition=args.picture is not None,
+                scheduler=scheduler(args),
             )
     finally:
         if progress is not None:

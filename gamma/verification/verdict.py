@@ -49,6 +49,7 @@ class EachOptions(TypedDict, total=False):
     save_open: str | Path | None
     resume: str | Path | None
     partition: bool
+    scheduler: str | None
 
 
 class VerifyOptions(EachOptions, total=False):
@@ -86,6 +87,7 @@ def verify(
     save_open: str | Path | None = None,
     resume: str | Path | None = None,
     partition: bool = False,
+    scheduler: str | None = None,
 ) -> Result | list[Result]:
     """Decide whether any input of the property's regions reaches its unsafe set.
 
@@ -110,6 +112,7 @@ def verify(
         resume: the one of a run that was cut short, to go on there. Both are of one property and of
             a network that was read from a file.
         partition: of a box of two inputs that vary, keep how it was cut up (`Result.partition`).
+        scheduler: address of a dask cluster whose workers share the branch and bound.
 
     Raises:
         PropertyError: the property does not fit the network.
@@ -132,6 +135,8 @@ def verify(
         raise UsageError(
             "partition= and resume= exclude each other: what was cut before is unknown"
         )
+    if scheduler is not None and (known != "auto" or streaming is not None):
+        raise UsageError("scheduler= is for method auto, without streaming or a memory limit")
     if (save_open, resume) != (None, None) and (known != "auto" or several):
         raise UsageError("save_open= and resume= are for method auto and one property")
 
@@ -139,9 +144,11 @@ def verify(
         known_to_fit = fitting(asked, network)
         if partition:
             two_inputs(known_to_fit)
-        kinds = AutoRun if known == "auto" else Run
+        kinds = (AutoRun if scheduler is None else _shared()) if known == "auto" else Run
         run = kinds(network, known_to_fit, known, guarantee, kind, timeout, start, progress)
         run.branch, run.streaming = branch, streaming
+        if scheduler is not None:
+            run.scheduler = scheduler  # type: ignore[attr-defined]
         if isinstance(run, AutoRun):
             run.keep_open(save_open, resume)
             run.cut_up = partition
@@ -159,6 +166,13 @@ def verify(
         if isinstance(prop, list | tuple):
             return [one(each, time.monotonic()) for each in prop]
         return one(prop, start)
+
+
+def _shared() -> type[AutoRun]:
+    """The run on a cluster, imported where one is asked for."""
+    from gamma.verification.shared_run import SharedRun
+
+    return SharedRun
 
 
 @contextmanager
