@@ -4,7 +4,8 @@
 
 For ten images and growing epsilon it asks whether any change of every pixel by at most epsilon can
 change the answer. Then it shows one proved case, one refuted with its witness, one left open
-if there is any, and writes the pictures. Everything announced is checked again; if it does not
+if there is any, an input space of two inputs as branch and bound divides it, and writes the
+pictures. Everything announced is checked again; if it does not
 hold, the exit status is 1.
 """
 
@@ -18,10 +19,20 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 
 import numpy as np
-from demo_pictures import MARKS, SHADES, Scores, bounds_figure, overview_figure, witness_figure
+from demo_pictures import (
+    MARKS,
+    SHADES,
+    Scores,
+    bounds_figure,
+    overview_figure,
+    partition_figure,
+    witness_figure,
+)
 
 import gamma
+from gamma import ops
 from gamma.drawing import Drawing
+from gamma.network.graph import Builder
 
 FOLDER = Path(__file__).parent / "digits"
 NETWORKS = ("mlp", "cnn")
@@ -30,6 +41,8 @@ LEGIBLE = (3, 7, 2, 0, 4, 6, 5, 9)
 """Images that a person reads at 8 x 8 pixels, clearest first: the witness is one of them."""
 SECONDS = 10.0
 """Per question; only the open ones use it up."""
+BLENDED, MOST_BLENDED, BLEND_SECONDS = (2, 3, 1), 0.5, 0.7
+"""A digit, two that are mixed in up to that share of each, and how long blends are divided."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +239,41 @@ def witness_beside(image: np.ndarray, witness: np.ndarray, case: Case) -> Drawin
     return witness_figure(image, witness, case.title, case.label, np.asarray(found.y).ravel())
 
 
+def blends(net: gamma.Network, images: list[np.ndarray]) -> gamma.Network:
+    """The network as a function of two shares: x + a (x' - x) + b (x'' - x) of three images."""
+    first, *others = (np.asarray(images[digit], np.float32) for digit in BLENDED)
+    build = Builder(ops.Input(), (2,))
+    change = np.stack([(other - first).ravel() for other in others], axis=1)
+    mixed = build.add(ops.Gemm(change, first.ravel()), 0)
+    shift = build.add(ops.Reshape(net.input_shape), mixed)
+    for node in net.nodes[1:]:
+        last = build.add(node.op, *(shift + index for index in node.inputs))
+    return build.build(last)
+
+
+def show_blends(net: gamma.Network, images: list[np.ndarray]) -> Drawing | None:
+    """Two inputs, their square cut into proved and open boxes; some blends are another digit."""
+    mixed, digit = blends(net, images), BLENDED[0]
+    box = gamma.Box(np.zeros(2), np.full(2, MOST_BLENDED))
+    how = {"attack": False, "partition": True, "timeout": BLEND_SECONDS}
+    result = gamma.verify(mixed, gamma.robustness(box, digit), **how)
+    if result.partition is None or result.branched is None:
+        return None
+    points = box.sample(1000, seed=0)
+    low, high = result.partition.open[:, :1], result.partition.open[:, 1:]
+    left = ((low <= points) & (points <= high)).all(axis=2).any(axis=0)
+    said = mixed.forward(points).argmax(axis=1)
+    check(bool((said[~left] == digit).all()), "blends in the proved part keep their answer")
+    share = np.floor(1000 * result.branched.proved_share) / 10
+    print(f"DIVIDED  blends of digit {digit} with {BLENDED[1]} and {BLENDED[2]}, up to "
+          f"{MOST_BLENDED:g} of each")  # fmt: skip
+    print(f"   proved on {share:.1f} % of them, {len(result.partition.open):,} boxes open after "
+          f"{BLEND_SECONDS:g} s;")  # fmt: skip
+    print(f"   of 1000 sampled blends {int((said != digit).sum())} are another digit, all in open "
+          "boxes\n")  # fmt: skip
+    return partition_figure([images[k] for k in BLENDED], BLENDED, MOST_BLENDED, result.partition)
+
+
 def write_figures(folder: Path, figures: dict[str, Drawing]) -> None:
     """The pictures as SVG, and PNG where possible."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -266,6 +314,8 @@ def main() -> int:
         figures["witness"] = witness_beside(image, witness, refuted)
     if unknown := open_case(cases):
         show_open(unknown)
+    if divided := show_blends(nets["mlp"], images):
+        figures["blends"] = divided
     for name, found in (("proved", proved), ("refuted", refuted)):
         if found is None:
             print(f"No question was {name} in {SECONDS:g} s: this machine is slow or busy.")

@@ -1,4 +1,4 @@
-"""The demo's figures: verdicts, bounds against the radius, the witness, widths of layers."""
+"""The demo's figures: verdicts, bounds, a witness, widths of layers, a divided input space."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gamma.drawing import Drawing, Line, Rectangle, Text
+from gamma.verification.partition import Partition
 
 SHADES = " ░▒▓█"
 INK, GREY, FAINT, BLUE, ORANGE = "ink", "grey", "faint", "blue", "orange"
@@ -147,6 +148,41 @@ def _round_step(rough: float) -> float:
     """The next 1, 2 or 5 times a power of ten above ``rough``."""
     power = 10.0 ** np.floor(np.log10(rough))
     return float(next(m * power for m in (1, 2, 5, 10) if m * power >= rough))
+
+
+def partition_figure(
+    images: Sequence[np.ndarray], digits: Sequence[int], most: float, found: Partition
+) -> Drawing:
+    """Blends of the first image with the other two, up to ``most`` of each: proved and open."""
+    size, left, top, small = 400.0, 104.0, 64.0, 44.0
+    figure = Drawing(left + size + 190, top + size + 84, "gamma: blends of three digits")
+    figure.add(Text(24, 32, f"Which blends of this {digits[0]} are a {digits[0]} for certain?", 17,
+                    INK, bold=True))  # fmt: skip
+    figure.add(Rectangle(left, top, size, size, "blue", opacity=0.35))
+    for boxes, colour, opacity in ((found.closed, "blue", 0.6), (found.open, "orange", 1.0)):
+        for (x0, y0), (x1, y1) in np.clip(boxes, 0, most) / most * size:
+            place = (left + x0, top + size - y1, x1 - x0, y1 - y0)
+            edge = "page" if min(place[2:]) > 3 else "none"
+            figure.add(Rectangle(*(round(v, 1) for v in place), colour, edge, opacity=opacity))
+    figure.add(Rectangle(left, top, size, size, "none", GREY))
+    bottom = top + size
+    for image, x, y in zip(images, (left - 80, left + size - small, left - 80),
+                           (bottom + 10, bottom + 24, top), strict=True):  # fmt: skip
+        pixels(figure, image, x, y, small)
+    for share in (0.0, 0.5, 1.0):
+        word = f"{share * most:g}"
+        figure.add(Text(left + share * size, bottom + 16, word, 11, INK, "middle"))
+        figure.add(Text(left - 6, bottom - share * size + 4, word, 11, INK, "end"))
+    figure.add(Text(left + size / 2, bottom + 40, f"share of the {digits[1]}", 12, INK, "middle"))
+    figure.add(Text(left - 50, top + size / 2, f"share of the {digits[2]}", 12, INK, "middle",
+                    turned=True))  # fmt: skip
+    words = ("blue", 0.6, "proved by a bound"), ("blue", 0.35, "proved, cut off"), (
+        "orange", 1.0, "open")  # fmt: skip
+    for number, (colour, opacity, word) in enumerate(words):
+        y = top + 30 * number
+        figure.add(Rectangle(left + size + 24, y, 18, 18, colour, opacity=opacity))
+        figure.add(Text(left + size + 50, y + 13, word, 12, INK))
+    return figure
 
 
 def pixels(figure: Drawing, image: np.ndarray, x: float, y: float, size: float) -> None:

@@ -47,7 +47,8 @@ HOPELESS = 4.0
 _by_memory: ContextVar[bool] = ContextVar("gamma_blocks_by_memory", default=False)
 
 _WHOLE = 1 << 30
-_costs: WeakKeyDictionary[Network, dict[int, float]] = WeakKeyDictionary()
+_BOX = -1, False
+_costs: WeakKeyDictionary[Network, dict[tuple[int, bool], float]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -150,12 +151,12 @@ def may_end(network: Network, method: str, questions: int, seconds: float) -> bo
 def _box_cost(network: Network) -> float:
     """Nanoseconds, roughly, of the interval bounds of one box."""
     known = _costs.setdefault(network, {})
-    if -1 not in known:
+    if _BOX not in known:
         total = 0.0
         for node in network.nodes[1:]:
             total += node.size * _entry_cost(network, node)
-        known[-1] = total
-    return known[-1]
+        known[_BOX] = total
+    return known[_BOX]
 
 
 def _entry_cost(network: Network, node: Node) -> float:
@@ -171,22 +172,24 @@ def _entry_cost(network: Network, node: Node) -> float:
     return _PAIR * terms + (_PASS if pair else _GROUP)
 
 
-def row_cost(network: Network, index: int) -> float:
+def row_cost(network: Network, index: int, dense: bool = False) -> float:
     """Nanoseconds, roughly, that one row from node ``index`` down to the input takes.
 
-    A row that starts at one pixel costs what its windows cost.
+    A row that starts at one pixel costs what its windows cost, unless it is ``dense``.
     """
     known = _costs.setdefault(network, {})
-    if index not in known:
-        known[index] = _row_cost(network, index)
-    return known[index]
+    key = index, dense
+    if key not in known:
+        known[key] = _row_cost(network, index, dense)
+    return known[key]
 
 
-def _row_cost(network: Network, index: int) -> float:
+def _row_cost(network: Network, index: int, dense: bool) -> float:
     total = 0.0
     nodes = network.nodes
     # Node -> height and width of the window that a row has there.
-    reach = {index: (1, 1) if _image(nodes[index].shape) else (_WHOLE, _WHOLE)}
+    pixel = _image(nodes[index].shape) and not dense
+    reach = {index: (1, 1) if pixel else (_WHOLE, _WHOLE)}
     for i in range(index, -1, -1):
         if i not in reach:
             continue

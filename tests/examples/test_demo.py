@@ -48,7 +48,7 @@ def test_all_outcomes_are_shown(output: tuple[str, Path]) -> None:
     cells = marks(text)
     assert len(cells) == 2 * 10 * 7
     assert {"✓", "✗"} <= set(cells) <= {"✓", "✗", "?"}
-    for word in ("PROVED ", "REFUTED ", "witness, replayed by ", "pictures in "):
+    for word in ("PROVED ", "REFUTED ", "DIVIDED ", "witness, replayed by ", "pictures in "):
         assert word in text
     assert ("OPEN " in text) == ("?" in cells)
 
@@ -63,10 +63,10 @@ def test_verdicts_are_monotone_in_epsilon(output: tuple[str, Path]) -> None:
 
 def test_pictures_are_well_formed(output: tuple[str, Path]) -> None:
     _, folder = output
-    for name in ("verdicts", "bounds", "layers", "witness"):
+    for name in ("verdicts", "bounds", "layers", "witness", "blends"):
         picture = folder / f"{name}.svg"
         assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
-        assert picture.stat().st_size < 200_000
+        assert picture.stat().st_size < 600_000
 
 
 def test_the_page_shows_this_output(output: tuple[str, Path]) -> None:

@@ -48,7 +48,7 @@ STEP_SECONDS = 4e-4
 
 def split_seconds(network: Network, last: int) -> float:
     """What a split takes, roughly, of a row from node ``last``."""
-    return 1e-9 * DESCENTS * row_cost(network, last) + STEP_SECONDS
+    return 1e-9 * DESCENTS * row_cost(network, last, dense=True) + STEP_SECONDS
 
 
 class Questions(Protocol):
@@ -96,7 +96,7 @@ class CaseTree(Generic[Q]):
         self.worth = np.zeros(walk.relus)
         self.rise, self._before = Rise(), 0
         self.cost = 0.5 * split_seconds(walk.made.network, walk.last)
-        descent = row_cost(walk.made.network, walk.last) * 1e-9
+        descent = row_cost(walk.made.network, walk.last, dense=True) * 1e-9
         self.batch = int(np.clip(ROUND_SECONDS / (descent * DESCENTS + 1e-9), 2, ROUND))
         together = int(DESCENT_SECONDS / (4 * TRIED * descent + 1e-9))
         self.chunk = max(1, min(CHUNK, self.batch // 2, together))
