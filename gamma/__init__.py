@@ -29,6 +29,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gamma import deferred
+
 if TYPE_CHECKING:
     from gamma.architectures.model import Model as Model
     from gamma.drawing import Drawing as Drawing
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from gamma.errors import ResourceError as ResourceError
     from gamma.errors import UnsupportedError as UnsupportedError
     from gamma.errors import UsageError as UsageError
-    from gamma.formats import load as load
+    from gamma.formats.detect import load as load
     from gamma.formats.model import open_model as open_model
     from gamma.formats.save import save as save
     from gamma.formats.torch import from_torch as from_torch
@@ -49,13 +51,13 @@ if TYPE_CHECKING:
     from gamma.network.property import Property as Property
     from gamma.network.property import Region as Region
     from gamma.network.property import robustness as robustness
-    from gamma.propagate import LinearBounds as LinearBounds
-    from gamma.propagate import bounds as bounds
-    from gamma.propagate import linear_bounds as linear_bounds
+    from gamma.propagate.api import bounds as bounds
     from gamma.propagate.gradients import BoundGradients as BoundGradients
     from gamma.propagate.gradients import gradients as gradients
     from gamma.propagate.layers import LayerBounds as LayerBounds
     from gamma.propagate.layers import layer_bounds as layer_bounds
+    from gamma.propagate.linear import LinearBounds as LinearBounds
+    from gamma.propagate.linear import linear_bounds as linear_bounds
     from gamma.tensor.bounded import BoundedTensor as BoundedTensor
     from gamma.tensor.box import Box as Box
     from gamma.verification.accuracy import Accuracy as Accuracy
@@ -78,7 +80,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "load": "gamma.formats",
+    "load": "gamma.formats.detect",
     "LayerBounds": "gamma.propagate.layers",
     "layer_bounds": "gamma.propagate.layers",
     "BoundGradients": "gamma.propagate.gradients",
@@ -93,16 +95,16 @@ _HOME = {
     "from_torch": "gamma.formats.torch",
     "Model": "gamma.architectures.model",
     "open_model": "gamma.formats.model",
-    "save": "gamma.formats",
+    "save": "gamma.formats.save",
     "read_vnnlib": "gamma.formats.vnnlib",
     "Network": "gamma.network.graph",
     "LinearConstraint": "gamma.network.property",
     "Property": "gamma.network.property",
     "Region": "gamma.network.property",
     "robustness": "gamma.network.property",
-    "LinearBounds": "gamma.propagate",
-    "bounds": "gamma.propagate",
-    "linear_bounds": "gamma.propagate",
+    "LinearBounds": "gamma.propagate.linear",
+    "bounds": "gamma.propagate.api",
+    "linear_bounds": "gamma.propagate.linear",
     "BoundedTensor": "gamma.tensor.bounded",
     "Box": "gamma.tensor.box",
     "Counterexample": "gamma.verification.result",
@@ -143,14 +145,11 @@ _LAYERS = (
 __all__ = sorted(_HOME)
 
 
+_get = deferred.names(__name__, _HOME)
+
+
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    if name in _LAYERS:
-        return importlib.import_module(f"gamma.{name}")
-    raise AttributeError(f"module 'gamma' has no attribute {name!r}")
+    return importlib.import_module(f"gamma.{name}") if name in _LAYERS else _get(name)
 
 
 def __dir__() -> list[str]:

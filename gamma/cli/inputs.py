@@ -16,8 +16,6 @@ import numpy.typing as npt
 from gamma.cli.output import Progress
 from gamma.cli.sets import Units, around, between, united
 from gamma.errors import UsageError
-from gamma.formats.inputs import read_inputs, read_labels
-from gamma.formats.npy import read_npy
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.verification.choices import limit_of
@@ -26,7 +24,7 @@ from gamma.verification.choices import limit_of
 def load_network(args: argparse.Namespace) -> Network:
     """Read MODEL with the reading options that were given; its notes name options."""
     from gamma.cli.options import in_options
-    from gamma.formats import load
+    from gamma.formats.detect import load
 
     net = load(
         args.model,
@@ -136,6 +134,8 @@ def read_question(args: argparse.Namespace, net: Network, given: Given | None) -
         parts = [given.question(args, k) for k in range(len(given.values))]
         prop = united(parts) if given.several else parts[0]
         return prop if prop.label is None else prop.resolve(outputs, net.batch_hint)
+    from gamma.formats.npy import read_npy
+
     low, high = (read_npy(Path(path), net.input_shape) for path in args.box)
     prop = between(low, high, Units.of(args.mean, args.std, net.input_shape))
     label = one_label(args)
@@ -150,11 +150,15 @@ def given_inputs(args: argparse.Namespace, net: Network) -> Given | None:
     if args.input == "zeros":
         values = np.zeros((1, *net.input_shape))
     else:
+        from gamma.formats.inputs import read_inputs
+
         values, several = read_inputs(args.input, net.input_shape)
     labels, label = None, one_label(args)
     if label is not None:
         labels = (label,) * len(values)
     elif getattr(args, "labels", None) is not None:
+        from gamma.formats.inputs import read_labels
+
         labels = tuple(read_labels(args.labels, len(values)).tolist())
         several = True
     units = Units.of(args.mean, args.std, net.input_shape)

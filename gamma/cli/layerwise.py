@@ -23,7 +23,7 @@ from gamma.propagate.blocks import may_end
 from gamma.runtime.interrupts import patient
 from gamma.verification.choices import AUTO_SECONDS
 from gamma.verification.describe import model_record
-from gamma.verification.environment import environment, peak_bytes
+from gamma.verification.environment import peak_bytes
 from gamma.verification.result import Result
 
 INTERVALS = 0.25
@@ -111,7 +111,6 @@ def _together(args: argparse.Namespace, model: Model, method: str, found: list[R
         used=tuple(dict.fromkeys(part.used[0] for part in found)),
         memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
         model=model_record(net),
-        environment=environment(),
         blocks=rows,
         dtype=found[0].dtype if found else "",
         notes=notes,

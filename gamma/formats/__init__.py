@@ -1,8 +1,1 @@
-"""Readers and the writer of network files."""
-
-from __future__ import annotations
-
-from gamma.formats.detect import load
-from gamma.formats.save import save
-
-__all__ = ["load", "save"]
+"""Readers and the writer of network files: `detect.load` and `save.save`."""

@@ -64,6 +64,12 @@ def asked() -> int:
         return min((count for count in counts if count), default=available())
 
 
+def limit() -> int | None:
+    """The least limit of the `limit_blas` blocks that are active; None outside of them."""
+    with _lock:
+        return min(_limits, default=None)
+
+
 _lock = threading.Lock()
 _limits: list[int] = []  # of the blocks that are active, in whatever thread
 _before: dict[str, int] = {}  # what the libraries were set to outside of them

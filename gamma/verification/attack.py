@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class Attack:
     ) -> None:
         self.net, self.prop, self.targets, self.accept = net, prop, targets, accept
         self.progress, self.deadline, self.cut = progress, np.inf, False
-        self.random = np.random.default_rng(seed)
+        self.seed = seed
         self.memory = 0  # bytes of the points tried at once; no limit
         self.neurons = sum(node.size for node in net.nodes)
         self.cost = float(
@@ -81,6 +82,11 @@ class Attack:
         self.tried, self.work = 0, 0.0
         self.attackable = targets.attackable()
         self._rejected: dict[int, tuple[int, float]] = {}
+
+    @cached_property
+    def random(self) -> np.random.Generator:
+        """Made when it is first drawn from: importing NumPy's takes longer than a small proof."""
+        return np.random.default_rng(self.seed)
 
     @spanned("attack")
     def run(self, active: Int64, effort: Effort, deadline: float = np.inf) -> Counterexample | None:

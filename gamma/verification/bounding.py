@@ -25,7 +25,7 @@ from gamma.propagate.remarks import remarks
 from gamma.tensor.box import Box
 from gamma.verification.choices import AUTO_SECONDS, ENCLOSING, GAP, check_options
 from gamma.verification.describe import model_record, property_record, reading_notes
-from gamma.verification.environment import environment, peak_bytes
+from gamma.verification.environment import peak_bytes
 from gamma.verification.extremes import extremes
 from gamma.verification.result import Result
 from gamma.verification.verdict import limited_threads
@@ -124,7 +124,6 @@ def bound_outputs(
         },
         model=model_record(net),
         property=property_record(prop),
-        environment=environment(),
         explain={"nodes": [], "memory": plan.to_dict()} if explain and plan else None,
         blocks=tuple(blocks),
         dtype=dtype_used,
@@ -155,7 +154,6 @@ def _enclosed(
         memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
         model=model_record(net),
         property=property_record(asked if isinstance(asked, Property) else None),
-        environment=environment(),
         dtype=str(found.lower.dtype),
         notes=reading_notes(net),
         limit=AUTO_SECONDS if how["timeout"] is None else how["timeout"],

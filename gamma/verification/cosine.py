@@ -35,7 +35,7 @@ from gamma.verification.angles import cosine_below
 from gamma.verification.choices import DECIDING, check_options, limit_of
 from gamma.verification.cosine_attack import Search, output_distance
 from gamma.verification.describe import model_record, property_record, reading_notes
-from gamma.verification.environment import environment, peak_bytes
+from gamma.verification.environment import peak_bytes
 from gamma.verification.result import Counterexample, Margin, Result, Verdict
 from gamma.verification.verdict import limited_threads
 
@@ -108,7 +108,6 @@ def cosine(
         memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
         model=model_record(net),
         property={**property_record(prop), "cosine": float(wanted)},
-        environment=environment(),
         blocks=tuple(asked.blocks),
         notes=(*reading_notes(net), *asked.notes),
         limit=limit,

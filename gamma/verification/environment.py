@@ -29,11 +29,12 @@ def blas() -> tuple[str, int]:
     return "unknown", 1
 
 
-def environment() -> dict[str, Any]:
-    """The JSON contract's ``environment`` object."""
+def environment(limit: int | None = None) -> dict[str, Any]:
+    """The JSON contract's ``environment`` object; ``limit``: of the BLAS's threads back then."""
     from gamma.tensor import kernels
 
     name, threads = blas()
+    threads = threads if limit is None else min(threads, limit)
     return {"gamma": __version__, "isa": kernels.isa, "blas": name, "threads": threads}
 
 

@@ -227,7 +227,6 @@ def prove_storage(found: Ranges, name: str, scale: float = 1.0) -> Result:
         memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
         model=found.model,
         property={"path": None, "sha256": None, "ranges": name, "about": found.about},
-        environment=environment(),
         notes=(*found.notes, said, _meaning(name, scale)),
     )
 

@@ -27,7 +27,6 @@ from gamma.network.graph import Network, Source
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.telemetry import spanned
 from gamma.tensor.rounding import fraction_down, fraction_up
-from gamma.verification.exact import exact_output
 from gamma.verification.result import Counterexample
 
 Array = npt.NDArray[Any]
@@ -168,13 +167,19 @@ class Replay:
         y = y.reshape(self.net.output_shape)
         return Counterexample(shaped, y, by, region, disjunct, outside)
 
+    def _exact(self, shaped: Array) -> list[Fraction] | None:
+        """The outputs as fractions, None where the network is too large for them."""
+        from gamma.verification.exact import exact_output
+
+        return exact_output(self.net, shaped)
+
     def enclosure(self, region: int, x: Array) -> tuple[Array, Array] | None:
         """What encloses the outputs (flat) at ``x`` (flat), None where it is no point of the region
         or its outputs are not finite."""
         if _outside(self.prop.regions[region], x) != 0 or not self._belongs(region, x):
             return None
         shaped = x.reshape(self.net.input_shape)
-        exact = exact_output(self.net, shaped)
+        exact = self._exact(shaped)
         if exact is None:
             return self._enclose(shaped)
         return np.array([*map(fraction_down, exact)]), np.array([*map(fraction_up, exact)])
@@ -187,7 +192,7 @@ class Replay:
             disjunct = certainly_unsafe(asked, x, low, high)
             if disjunct is not None:
                 return "float64 enclosure", (low + high) / 2, disjunct
-        exact = exact_output(self.net, shaped)
+        exact = self._exact(shaped)
         disjunct = None if exact is None else certainly_unsafe(asked, x, exact, exact)
         if exact is None or disjunct is None:
             return None
@@ -201,7 +206,7 @@ class Replay:
                 return True
             if certainly_unsafe(asked, x, *enclosure) is not None:
                 return False
-        exact = exact_output(self.net, shaped)
+        exact = self._exact(shaped)
         return exact is not None and certainly_safe(asked, x, exact, exact)
 
     def _belongs(self, region: int, x: Array) -> bool:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from gamma.decimals import below
 from gamma.frames import frame
+from gamma.runtime import threads
+from gamma.verification import environment as process
 from gamma.verification.describe import overrun
 
 if TYPE_CHECKING:
@@ -142,7 +144,7 @@ class Result:
     memory: dict[str, int | None] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     property: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
+    blas_limit: int | None = field(default_factory=threads.limit)
     explain: dict[str, Any] | None = None
     blocks: tuple[dict[str, Any], ...] = ()
     dtype: str = ""
@@ -154,6 +156,11 @@ class Result:
     interrupted: bool = False
     reached: dict[str, Any] | None = None
     partition: Partition | None = None
+
+    @builtins.property
+    def environment(self) -> dict[str, Any]:
+        """Versions, instruction set, and the BLAS with its threads when the result was made."""
+        return process.environment(self.blas_limit)
 
     def __bool__(self) -> bool:
         raise TypeError(

@@ -29,7 +29,7 @@ from gamma.verification.advice import advice
 from gamma.verification.attack import Attack
 from gamma.verification.describe import describe_safe, model_record, property_record, reading_notes
 from gamma.verification.effort import LONG, PATIENT, QUICK, Effort
-from gamma.verification.environment import environment, peak_bytes
+from gamma.verification.environment import peak_bytes
 from gamma.verification.replay import Replay
 from gamma.verification.result import Counterexample, Margin, Result, Verdict
 from gamma.verification.targets import STEP, Float64, Int64, Rows, Targets, distinct
@@ -305,7 +305,6 @@ class Run:
             },
             model=model_record(self.net),
             property=property_record(self.prop),
-            environment=environment(),
             explain=explain,
             blocks=tuple(self.blocks),
             dtype=self.dtype_used,

@@ -140,7 +140,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 @lru_cache(maxsize=1)
 def _load(path: Path, stamp: tuple[int, int], gzip_ratio: float | None) -> Any:
     """The network of the last instance; lists ask many properties of one model in a row."""
-    from gamma.formats import load
+    from gamma.formats.detect import load
 
     return load(path, gzip_ratio=gzip_ratio)
 

@@ -9,34 +9,26 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gamma.propagate.alpha import AlphaWalk, Ascent, alpha_walk
-from gamma.propagate.cases import CaseWalk
 from gamma.propagate.options import Options, options_of
 from gamma.propagate.questions import question
 from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas
+from gamma.verification import branching
 from gamma.verification.attack import Attack
-from gamma.verification.branching.clauses import Clauses
-from gamma.verification.branching.inputs import InputBranching
-from gamma.verification.branching.neurons import NeuronWalk, planned, split_walk
-from gamma.verification.branching.relus import ReluBranching
-from gamma.verification.branching.witness import Witnesses
-from gamma.verification.frontier_file import (
-    FrontierFile,
-    Saved,
-    State,
-    damaged,
-    key_of,
-    read,
-)
-from gamma.verification.partition import partition
 from gamma.verification.result import Branched, Counterexample, Result
 from gamma.verification.run import Run, select
 from gamma.verification.targets import Int64, distinct
+
+if TYPE_CHECKING:
+    from gamma.verification.branching import InputBranching, ReluBranching
+    from gamma.verification.frontier_file import FrontierFile, Saved, State
+
+    Tree = InputBranching | ReluBranching
 
 NEURON_SECONDS = 1.0
 """What splits for bounds of hidden neurons take in the first turn, roughly, and as much the cases
@@ -47,8 +39,6 @@ MEMORY = 1 << 30
 """Bytes of open sub-problems when nobody gave a limit."""
 
 SPLITS_RELUS = "branching on ReLUs"
-
-Tree = InputBranching | ReluBranching
 
 
 class TreeRun(Run):
@@ -80,6 +70,8 @@ class TreeRun(Run):
         """Write what is open to ``file``; start from what the run that wrote ``resume`` had."""
         if file is None and resume is None:
             return
+        from gamma.verification.frontier_file import FrontierFile, key_of, read
+
         key = key_of(self.net, self.prop, self.guarantee, self.dtype)
         if resume is not None:
             self.saved = saved = read(resume, key, len(self.targets))
@@ -95,6 +87,8 @@ class TreeRun(Run):
         try:
             tree.restore(state)
         except (ValueError, KeyError) as error:
+            from gamma.verification.frontier_file import damaged
+
             raise damaged(self.saved.path, str(error)) from None
         self.waiting = [other for other in self.waiting if other is not state]
         return tree
@@ -104,6 +98,8 @@ class TreeRun(Run):
         target = state.get("target", np.zeros(0))
         fits = target.dtype == np.int64 and target.ndim == 1 and len(target)
         if not fits or target.min() < 0 or target.max() >= len(self.targets):
+            from gamma.verification.frontier_file import damaged
+
             raise damaged(self.saved.path if self.saved else "", "what a tree is about")
         return distinct(target)
 
@@ -114,7 +110,7 @@ class TreeRun(Run):
             # begins anew.
             kept = [tree for tree in self.trees if not _over_neurons(tree)]
             trees = [*(tree.state() for tree in kept), *self.waiting]
-            inputs = any(isinstance(tree, InputBranching) for tree in self.trees)
+            inputs = any(isinstance(tree, branching.InputBranching) for tree in self.trees)
             kind = self.saved.kind if self.waiting and self.saved else "relu" if trees else ""
             kind = "input" if inputs else kind
             self.file.write(kind, self.proved, self.lower, trees)
@@ -137,15 +133,19 @@ class TreeRun(Run):
         self, region: int, made: Callable[[], AlphaWalk], state: State | None = None
     ) -> ReluBranching | None:
         """What is open of a region, bounded by a walk over it; or a tree that was stored."""
+        from gamma.propagate.cases import CaseWalk
+
         left = np.flatnonzero(~self.proved & (self.targets.region == region)).astype(np.int64)
         left = left if state is None else self._targets_of(state)
-        clauses = Clauses.of(self.targets, left, len(self.prop.regions))
+        clauses = branching.Clauses.of(self.targets, left, len(self.prop.regions))
         if not len(clauses):
             return None
         rows = np.arange(len(clauses.rows.constant))
         asked = clauses.specification(rows, np.zeros(len(rows), np.int64))
         walk = made()
-        tree = ReluBranching(CaseWalk(walk, *question(walk, asked)), clauses, self._memory)
+        tree = branching.ReluBranching(
+            CaseWalk(walk, *question(walk, asked)), clauses, self._memory
+        )
         if state is None:
             tree.round(self._check)
         self._restored(tree, state)
@@ -159,10 +159,10 @@ class TreeRun(Run):
             if turn < self.resting.get(k, 0):
                 continue
             old = self.trees[k]
-            assert isinstance(old, ReluBranching)
+            assert isinstance(old, branching.ReluBranching)
             share = NEURON_SECONDS * 4**turn / len(opened)
             # Cases whose end is in sight go on: better bounds of hidden neurons begin them anew.
-            plan = planned(old, share) if old.seconds_left() > IN_SIGHT * share else None
+            plan = branching.planned(old, share) if old.seconds_left() > IN_SIGHT * share else None
             if plan is None:
                 continue
             self.progress(f"neurons: {plan.count:,} get {plan.splits} splits")
@@ -170,7 +170,7 @@ class TreeRun(Run):
             assert isinstance(made, AlphaWalk)
             region = int(self.targets.region[old.clauses.target[0]])
             with self._one_blas():
-                tree = self._tree(region, partial(split_walk, made, plan))
+                tree = self._tree(region, partial(branching.split_walk, made, plan))
             # Cases that came farther than the new root stay: only a better root begins anew.
             if tree is not None and (tree.done or tree.frontier.worst > old.frontier.worst):
                 tree.follow(old)
@@ -187,7 +187,7 @@ class TreeRun(Run):
     def _grow(self, most: Callable[[ReluBranching], int]) -> Counterexample | None:
         """Rounds of ReLU splitting, so many, region by region."""
         for tree in self.trees:
-            if isinstance(tree, ReluBranching) and not tree.done:
+            if isinstance(tree, branching.ReluBranching) and not tree.done:
                 self.used += [] if SPLITS_RELUS in self.used else [SPLITS_RELUS]
                 found = self._run_rounds(tree, most(tree))
                 if found is not None:
@@ -208,12 +208,12 @@ class TreeRun(Run):
         state = self.waiting[0] if self.waiting else None
         left = np.flatnonzero(~self.proved).astype(np.int64)
         left = left if state is None else self._targets_of(state)
-        clauses = Clauses.of(self.targets, left, len(self.prop.regions))
+        clauses = branching.Clauses.of(self.targets, left, len(self.prop.regions))
         if not len(clauses):
             return None
-        witnesses = Witnesses(clauses, self.search if self.attack else None)
+        witnesses = branching.Witnesses(clauses, self.search if self.attack else None)
         self.used.append("branching on inputs")
-        tree = InputBranching(
+        tree = branching.InputBranching(
             self.net,
             self.prop.box(),
             clauses,
@@ -272,6 +272,8 @@ class TreeRun(Run):
         result = super()._result(found, tried, cut)
         self._keep()
         if self.cut_up:
+            from gamma.verification.partition import partition
+
             regions = np.arange(len(self.prop.regions))
             before = np.setdiff1d(regions, self.targets.region[~self.proved])
             in_trees = [tree.clauses.region for tree in self.trees]
@@ -282,4 +284,6 @@ class TreeRun(Run):
 
 def _over_neurons(tree: Tree) -> bool:
     """Whether the tree's cases stand on bounds by other trees."""
-    return isinstance(tree, ReluBranching) and isinstance(tree.walk.made, NeuronWalk)
+    return isinstance(tree, branching.ReluBranching) and isinstance(
+        tree.walk.made, branching.NeuronWalk
+    )

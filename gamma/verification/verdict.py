@@ -24,7 +24,6 @@ from gamma.tensor.exactly import exact_integer
 from gamma.verification.auto import AutoRun
 from gamma.verification.choices import DECIDING, check_options, limit_of
 from gamma.verification.fitting import fitting
-from gamma.verification.partition import two_inputs
 from gamma.verification.result import Result
 from gamma.verification.run import Progress, Run
 
@@ -143,6 +142,8 @@ def verify(
     def one(asked: Asked, start: float) -> Result:
         known_to_fit = fitting(asked, network)
         if partition:
+            from gamma.verification.partition import two_inputs
+
             two_inputs(known_to_fit)
         kinds = (AutoRun if scheduler is None else _shared()) if known == "auto" else Run
         run = kinds(network, known_to_fit, known, guarantee, kind, timeout, start, progress)

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from gamma.architectures import mlp
 from gamma.errors import FormatError, UsageError
-from gamma.formats import load
+from gamma.formats.detect import load
 
 RNG = np.random.default_rng(0)
 

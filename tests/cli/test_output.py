@@ -16,7 +16,7 @@ from gamma.cli import bounds, report
 from gamma.cli.main import main
 from gamma.cli.output import check_writable, write_text
 from gamma.errors import UsageError
-from gamma.formats import save
+from gamma.formats.save import save
 from gamma.network.graph import Builder
 from gamma.ops import Input, Relu
 from tests.verify.known import ramp

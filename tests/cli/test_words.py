@@ -13,7 +13,7 @@ import pytest
 from gamma.cli.main import main
 from gamma.cli.options import build_parser, in_options
 from gamma.cli.values import exact, radius
-from gamma.formats import save
+from gamma.formats.save import save
 from tests.formats.onnx_models import model
 from tests.verify.known import ramp
 

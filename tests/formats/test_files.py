@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gamma.errors import FormatError, GammaError, UsageError
-from gamma.formats import load
+from gamma.formats.detect import load
 from gamma.formats.npy import read_npy
 from gamma.formats.safetensors import open_tensors
 from gamma.formats.vnnlib import read_vnnlib

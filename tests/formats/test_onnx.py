@@ -15,7 +15,7 @@ from gamma.errors import (
     UnsupportedError,
     UsageError,
 )
-from gamma.formats import load as load_any
+from gamma.formats.detect import load as load_any
 from gamma.formats.onnx import load_onnx, survey
 from tests.conftest import open_data
 from tests.formats.onnx_models import Node, assert_same, load, model

@@ -21,7 +21,7 @@ from gamma.errors import (
     UnsupportedError,
 )
 from gamma.formats import limits
-from gamma.formats import load as load_any
+from gamma.formats.detect import load as load_any
 from gamma.formats.onnx import load_onnx, parse_model
 from gamma.network.graph import Builder
 from tests.formats.onnx_models import Node, load, model

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from gamma.errors import UnsupportedError
-from gamma.formats import load
+from gamma.formats.detect import load
 from gamma.formats.onnx import schema
 from gamma.formats.onnx.outputs import cut
 

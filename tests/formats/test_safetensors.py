@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
-from gamma.formats import load
+from gamma.formats.detect import load
 from gamma.formats.safetensors import HEADER_LIMIT, open_tensors, parse_header
 
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
-from gamma.formats import load, save
+from gamma.formats.detect import load
+from gamma.formats.save import save
 from gamma.formats.spelled import KEY, SCHEMA
 from gamma.network.graph import Builder, Network
 from gamma.ops import TABLE, Gather, Gemm, Input, Operator, Relu, Reshape

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gamma.formats import load, save
+from gamma.formats.detect import load
+from gamma.formats.save import save
 
 BENCHMARKS = (
     *("ACC", "acasxu", "cifar10_resnet", "collins_rul_cnn", "marabou_cifar10", "mnist_fc"),

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
 from gamma.formats.limits import check_nodes
-from gamma.formats.onnx import masks
 from gamma.formats.onnx.arguments import Inputs
 from gamma.formats.onnx.batch import Rows
 from gamma.formats.onnx.outputs import (
@@ -31,10 +30,11 @@ from gamma.formats.onnx.values import Constant, Masked, Value, Variable, strip
 from gamma.network.graph import Builder, Network, Source
 from gamma.network.simplify import simplify
 from gamma.ops import Input
-from gamma.ops.recognise import normalizations
 
 # What may read a comparison that depends on the input.
 _ON_CONDITIONS = frozenset({"Where", "Cast", "CastLike", "Not", "And", "Or"})
+# What may read scores with minus infinity, see `masks`.
+_ON_MASKED = frozenset({"Add", "Softmax", "Identity", "Cast"})
 # What may be done to integers that depend on the input: moving them, and casting them.
 _ON_INTEGERS = frozenset(
     {
@@ -164,6 +164,10 @@ def network_of(
         "element_types": sorted({v.dtype for v in t.values.values() if isinstance(v, Variable)}),
     }
     simple = simplify(replace(built, metadata=metadata))
+    if not any(node.op.name == "Mul" for node in simple.nodes):
+        return simple
+    from gamma.ops.recognise import normalizations
+
     spelled = normalizations(simple)
     return simple if spelled is simple else simplify(spelled)
 
@@ -262,7 +266,7 @@ def _translate(t: Translation, call: Call, rows: Rows | None) -> None:
     """Run one translator; every failure leaves as one error that names file and node."""
     refuse_unknown(t, call, TRANSLATORS)
     inputs: Inputs = [_given(t, call, name) for name in call.inputs]
-    if call.op not in masks.READERS and any(isinstance(v, Masked) for v in inputs):
+    if call.op not in _ON_MASKED and any(isinstance(v, Masked) for v in inputs):
         raise t.fail(call, "reads minus infinity, which a mask adds: only a Softmax may")
     if call.op not in _ON_INTEGERS and any(_whole(v) for v in inputs):
         raise t.fail(call, "computes with integers that depend on the input: cast them to floats")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from gamma import ops
 from gamma.formats.onnx import contract, fold
 from gamma.formats.onnx.arguments import Inputs, axes_in, int_list, need, optional
 from gamma.formats.onnx.movement import transposed
-from gamma.formats.onnx.products import divide, matrix_product, product
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, estimates, leading
-from gamma.ops import Abs, Add, Conv, Elementwise, Gemm, Log, Pow, ReduceMax, ReduceSum, Sqrt
+from gamma.ops.elementwise import Elementwise
+from gamma.ops.linear import Add, Gemm, ReduceSum
 from gamma.runtime import resident
 
 
@@ -76,6 +78,8 @@ def mul(t: Translation, call: Call, inputs: Inputs) -> Value:
     assert isinstance(a, Variable)
     if isinstance(b, Constant):
         return t.scale(call, a, b)
+    from gamma.formats.onnx.products import product
+
     return product(t, call, a, b)
 
 
@@ -86,6 +90,8 @@ def div(t: Translation, call: Call, inputs: Inputs) -> Value:
     if isinstance(b, Constant) and isinstance(a, Variable):
         return t.scale(call, a, fold.inverse(t, call, b))
     assert isinstance(b, Variable)
+    from gamma.formats.onnx.products import divide
+
     return divide(t, call, a, b)
 
 
@@ -142,6 +148,8 @@ def matrices(t: Translation, call: Call, a: Value, b: Value, bias: Array | None)
         made = contract.product(t, call, a, b)
         return made if bias is None else fold.binary(t, call, "Add", made, Constant(bias))
     if isinstance(a, Variable) and isinstance(b, Variable):
+        from gamma.formats.onnx.products import matrix_product
+
         both = matrix_product(t, call, a, b)
         return both if bias is None else t.scale(call, both, None, Constant(bias))
     if isinstance(a, Constant):
@@ -184,7 +192,7 @@ def _blocks(t: Translation, call: Call, a: Variable, b: Constant) -> Variable:
     weight = t.coefficients(call, b).mapped(arranged)
     channels = transposed(t, call, t.reshape(call, wide, (count, rows, inner)), (0, 2, 1))
     flat = t.reshape(call, channels, (1, count * inner, rows))
-    op = Conv(weight.array, None, (1,), (0, 0), (1,), count, **estimates(weight))  # type: ignore[arg-type]
+    op = ops.Conv(weight.array, None, (1,), (0, 0), (1,), count, **estimates(weight))  # type: ignore[arg-type]
     assert isinstance(flat, Variable)
     made = t.emit(call, op, flat, dims=(1, count * columns, rows))
     back = transposed(t, call, t.reshape(call, made, (count, columns, rows)), (0, 2, 1))
@@ -201,11 +209,12 @@ def neg(t: Translation, call: Call, inputs: Inputs) -> Value:
 
 
 # Reductions that are a function of each entry, a sum, and a function of the sum.
-_COMPOSED: dict[str, tuple[Elementwise | None, Elementwise | None]] = {
-    "ReduceL1": (Abs(), None),
-    "ReduceL2": (Pow(2.0), Sqrt()),
-    "ReduceSumSquare": (Pow(2.0), None),
-    "ReduceLogSum": (None, Log()),
+_Function = Callable[[], Elementwise]
+_COMPOSED: dict[str, tuple[_Function | None, _Function | None]] = {
+    "ReduceL1": (lambda: ops.Abs(), None),
+    "ReduceL2": (lambda: ops.Pow(2.0), lambda: ops.Sqrt()),
+    "ReduceSumSquare": (lambda: ops.Pow(2.0), None),
+    "ReduceLogSum": (None, lambda: ops.Log()),
 }
 
 
@@ -223,9 +232,9 @@ def reduce(t: Translation, call: Call, inputs: Inputs) -> Value:
     if call.op not in _COMPOSED:
         return reduced(t, call, call.op, x, axes, keep)
     before, after = _COMPOSED[call.op]
-    entries = x if before is None else applied(t, call, before, x)
+    entries = x if before is None else applied(t, call, before(), x)
     summed = reduced(t, call, "ReduceSum", entries, axes, keep)
-    return summed if after is None else applied(t, call, after, summed)
+    return summed if after is None else applied(t, call, after(), summed)
 
 
 def applied(t: Translation, call: Call, op: Elementwise, x: Value) -> Value:
@@ -279,5 +288,5 @@ def maximum(
     outer = tuple(x.dims[i] for i in rest)
     assert isinstance(moved, Variable)
     flat = t.as_shape(call, moved, (*outer, math.prod(x.dims[a] for a in axes)))
-    found = t.emit(call, ReduceMax(len(outer)), flat, dims=dims)
+    found = t.emit(call, ops.ReduceMax(len(outer)), flat, dims=dims)
     return t.scale(call, found, minus) if least else found

@@ -18,9 +18,8 @@ import numpy as np
 from gamma.errors import UnsupportedError
 from gamma.formats.onnx import movement
 from gamma.formats.onnx.arguments import Inputs, int_list, ints, need, number, optional
-from gamma.formats.onnx.elementwise import PLAIN
 from gamma.formats.onnx.read import Call
-from gamma.formats.onnx.table import TRANSLATORS
+from gamma.formats.onnx.table import PLAIN, TRANSLATORS
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable
 from gamma.network.graph import Builder

@@ -12,27 +12,16 @@ from gamma import ops
 from gamma.formats.onnx import fold
 from gamma.formats.onnx.affine import applied
 from gamma.formats.onnx.arguments import Inputs, constant, need, number, optional, variable
-from gamma.formats.onnx.pointwise import Condition, chosen
-from gamma.formats.onnx.products import divide, product
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Constant, Value, Variable, strip
-from gamma.ops import (
-    Clip,
-    Concat,
-    Elementwise,
-    HardSigmoid,
-    LeakyRelu,
-    Pow,
-    PRelu,
-    ReduceMax,
-    Relu,
-)
+from gamma.ops.elementwise import Elementwise
+from gamma.ops.linear import Concat
+from gamma.ops.piecewise import Clip, HardSigmoid, LeakyRelu, PRelu, Relu
 
 MINUS = Constant(np.array(-1, np.float32))
 # Different exponents of one Pow: each takes nodes of its own.
 _EXPONENTS = 256
-ZERO = Constant(np.array(0, np.float32))
 
 
 def _float32(value: float) -> float:
@@ -40,30 +29,7 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
-PLAIN: dict[str, Callable[[Call], Elementwise]] = {
-    "Relu": lambda c: Relu(),
-    "Abs": lambda c: ops.Abs(),
-    "Sigmoid": lambda c: ops.Sigmoid(),
-    "Tanh": lambda c: ops.Tanh(),
-    "Softplus": lambda c: ops.Softplus(),
-    "Exp": lambda c: ops.Exp(),
-    "Log": lambda c: ops.Log(),
-    "Sqrt": lambda c: ops.Sqrt(),
-    "Reciprocal": lambda c: ops.Reciprocal(),
-    "Erf": lambda c: ops.Erf(),
-    "HardSwish": lambda c: ops.HardSwish(),
-    "Sign": lambda c: ops.Sign(),
-    "Sin": lambda c: ops.Sin(),
-    "Cos": lambda c: ops.Cos(),
-    "Tan": lambda c: ops.Tan(),
-    "Asin": lambda c: ops.Asin(),
-    "Acos": lambda c: ops.Acos(),
-    "Atan": lambda c: ops.Atan(),
-    "Sinh": lambda c: ops.Sinh(),
-    "Cosh": lambda c: ops.Cosh(),
-    "Asinh": lambda c: ops.Asinh(),
-    "Acosh": lambda c: ops.Acosh(),
-    "Atanh": lambda c: ops.Atanh(),
+_WITH_ATTRIBUTES: dict[str, Callable[[Call], Elementwise]] = {
     "LeakyRelu": lambda c: LeakyRelu(attribute(c, "alpha", _float32(0.01))),
     "Elu": lambda c: ops.Elu(attribute(c, "alpha", 1.0)),
     "HardSigmoid": lambda c: HardSigmoid(
@@ -75,7 +41,8 @@ PLAIN: dict[str, Callable[[Call], Elementwise]] = {
 def plain(t: Translation, call: Call, inputs: Inputs) -> Value:
     """A function that its name and attributes describe."""
     x = need(t, call, inputs, 0)
-    op = PLAIN[call.op](call)
+    made = _WITH_ATTRIBUTES.get(call.op)
+    op: Any = ops.TABLE[call.op]() if made is None else made(call)
     if isinstance(op, HardSigmoid) and op.alpha <= 0:
         raise t.fail(call, f"alpha {op.alpha}, expected a positive number")
     return applied(t, call, op, x)
@@ -106,45 +73,6 @@ def celu(t: Translation, call: Call, inputs: Inputs) -> Value:
     stored = Constant(np.array(alpha))
     inside = t.scale(call, x, fold.inverse(t, call, stored))
     return t.scale(call, t.emit(call, ops.Elu(1.0), inside, dims=x.dims), stored)
-
-
-def mish(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """x·tanh(softplus(x))."""
-    x = variable(t, call, inputs)
-    gate = t.emit(call, ops.Tanh(), t.emit(call, ops.Softplus(), x, dims=x.dims), dims=x.dims)
-    return product(t, call, x, gate)
-
-
-def softsign(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """x/(1 + |x|)."""
-    x = variable(t, call, inputs)
-    one = Constant(np.array(1, np.float32))
-    size = t.scale(call, t.emit(call, ops.Abs(), x, dims=x.dims), None, one)
-    return divide(t, call, x, size)
-
-
-def swish(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """x·sigmoid(α·x)."""
-    x = variable(t, call, inputs)
-    inside = t.scale(call, x, Constant(np.array(attribute(call, "alpha", 1.0))))
-    return product(t, call, x, t.emit(call, ops.Sigmoid(), inside, dims=x.dims))
-
-
-def thresholded(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """x where x > α, 0 elsewhere."""
-    x = variable(t, call, inputs)
-    limit = Constant(np.array(attribute(call, "alpha", 1.0)))
-    return chosen(t, call, Condition(x, limit, True), x, ZERO)
-
-
-def shrink(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """x + bias where x < -λ, x - bias where x > λ, 0 elsewhere."""
-    x = variable(t, call, inputs)
-    bias, edge = attribute(call, "bias", 0.0), attribute(call, "lambd", 0.5)
-    above = t.scale(call, x, None, Constant(np.array(-bias)))
-    below = t.scale(call, x, None, Constant(np.array(bias)))
-    middle = chosen(t, call, Condition(x, Constant(np.array(edge)), True), above, ZERO)
-    return chosen(t, call, Condition(Constant(np.array(-edge)), x, True), below, middle)
 
 
 def prelu(t: Translation, call: Call, inputs: Inputs) -> Value:
@@ -207,7 +135,7 @@ def power(t: Translation, call: Call, inputs: Inputs) -> Value:
         raise t.fail(call, f"exponent {exponent}, expected a finite number other than 0")
     if exponent == 1.0:
         return wide
-    return t.emit(call, Pow(exponent), wide, dims=dims)
+    return t.emit(call, ops.Pow(exponent), wide, dims=dims)
 
 
 def _powers(t: Translation, call: Call, x: Value, exponents: Any) -> Value:
@@ -222,7 +150,7 @@ def _powers(t: Translation, call: Call, x: Value, exponents: Any) -> Value:
         places = np.flatnonzero(exponents.reshape(-1) == exponent)
         chosen = t.pick(call, x, places)
         if exponent != 1:
-            chosen = t.emit(call, Pow(float(exponent)), chosen, dims=chosen.dims)
+            chosen = t.emit(call, ops.Pow(float(exponent)), chosen, dims=chosen.dims)
         parts.append((chosen, places))
     return t.assembled(call, parts, x.dims, fill=1.0)
 
@@ -273,7 +201,7 @@ def _among(t: Translation, call: Call, parts: list[Variable], largest: bool) -> 
         signed = wide if largest else t.scale(call, wide, MINUS)
         rows.append(t.as_shape(call, signed, (1, *strip(dims))))
     stack = t.builder.add(Concat(0), *(r.node for r in rows), name=call.name, inner=True)
-    found = t.emit(call, ReduceMax(0), Variable(stack, dims, parts[0].dtype), dims=dims)
+    found = t.emit(call, ops.ReduceMax(0), Variable(stack, dims, parts[0].dtype), dims=dims)
     return found if largest else t.scale(call, found, MINUS)
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from gamma import ops
 from gamma.formats.onnx import contract
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Array, Constant, Float64
-from gamma.ops import Elementwise, Pow
+from gamma.ops.elementwise import Elementwise
 from gamma.ops.exact import narrow
 from gamma.ops.execution import overflowed
 from gamma.tensor.rounding import down, midpoint, radius_about, up
@@ -201,7 +202,7 @@ def function(t: Translation, call: Call, op: Elementwise, x: Constant) -> Consta
         return unary(t, call, op.name, x)
     if op.name == "Reciprocal":
         return binary(t, call, "Div", Constant(np.ones((), np.float32)), x)
-    if isinstance(op, Pow) and op.exponent == 2.0:
+    if isinstance(op, ops.Pow) and op.exponent == 2.0:
         return binary(t, call, "Mul", x, x)
     t.finite(call, x)
     value = _wide(x)

@@ -19,7 +19,6 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Masked, Value, Variable
 
-READERS = frozenset({"Add", "Softmax", "Identity", "Cast"})
 # Different rows of a mask: each takes a Softmax of its own.
 _PATTERNS = 1 << 10
 

@@ -10,8 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, shape_inference
 
-from gamma.formats.onnx.elementwise import PLAIN
-from gamma.formats.onnx.table import TRANSLATORS
+from gamma.formats.onnx.table import PLAIN, TRANSLATORS
 from tests.exact.search import spelled
 from tests.exact.search.numbers import Numbers
 from tests.exact.search.onnx_truth import FUNCTIONS, LINEAR
