@@ -9,6 +9,8 @@ C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c benches/*
 # Worker processes of the test run; raise it on a larger machine.
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start many processes: compiling all of gamma anew takes one longer than anything else.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory bench-branching ablate parallel regression bench-peer docs release clean
 

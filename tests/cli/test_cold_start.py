@@ -38,7 +38,8 @@ NEEDED = {
     "tensor.kernels": "arguments backend elementwise images interval rows stored",
     "tensor.native": "elementwise images interval memory rows stored",
     "verification": "advice attack auto branching choices contradiction describe effort "
-    "environment fitting moves objective radius regions replay result run search targets tree_run verdict",
+    "environment fitting moves objective radius regions replay result run search targets "
+    "tree_run verdict",
 }
 PROGRAM = """
 import sys
