@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.cli import program
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -54,15 +53,7 @@ def run_line(line: str, folder: Path) -> None:
         return
     assert words[0] == "gamma", f"only gamma commands are examples: {line}"
     expected = STATUS.search(line)
-    result = subprocess.run(
-        [sys.executable, "-m", "gamma", *words[1:]],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-    )
+    result = program.run(*words[1:], cwd=folder)
     assert result.returncode == (int(expected[1]) if expected else 0), line + result.stderr
 
 

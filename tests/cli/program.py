@@ -23,8 +23,8 @@ Done = subprocess.CompletedProcess[str]
 _servers: list[subprocess.Popen[str]] = []
 
 
-def run(*args: object, env: dict[str, str] | None = None) -> Done:
-    """``gamma`` with these arguments, warnings being errors."""
+def run(*args: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> Done:
+    """``gamma`` with these arguments in the folder ``cwd``, warnings being errors."""
     words = list(map(str, args))
     if env:
         return alone(*args, env=env)
@@ -35,7 +35,7 @@ def run(*args: object, env: dict[str, str] | None = None) -> Done:
     server = _servers[0]
     assert server.stdin is not None and server.stdout is not None
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps([words, os.getcwd(), folder]), file=server.stdin, flush=True)
+        print(json.dumps([words, str(cwd or Path.cwd()), folder]), file=server.stdin, flush=True)
         status = json.loads(server.stdout.readline())
         out, err = ((Path(folder) / name).read_text() for name in ("out", "err"))
     assert status is not None, f"no end within a minute: {words}"
@@ -70,6 +70,7 @@ def _child(words: list[str], place: str, folder: str) -> Any:
 
 def _serve() -> None:
     import gamma.cli.main
+    import gamma.cli.suite
     import gamma.cli.verify
     import gamma.formats.onnx
     import gamma.formats.vnnlib

@@ -19,22 +19,20 @@ import pytest
 import gamma
 from gamma.errors import FormatError
 from gamma.verification.suite import read_list, worker_count
+from tests.cli import program
 from tests.verify.known import dense
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 COUNT = 16
-Done = subprocess.CompletedProcess[str]
 
 
 def command(*args: object) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "gamma", "suite", *map(str, args)]
 
 
-def run(folder: Path, *args: object) -> Done:
-    return subprocess.run(
-        command(*args), capture_output=True, text=True, timeout=60, check=False, env=ENV, cwd=folder
-    )
+def run(folder: Path, *args: object) -> program.Done:
+    return program.run("suite", *args, cwd=folder)
 
 
 @pytest.fixture(scope="module")

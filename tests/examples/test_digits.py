@@ -90,7 +90,7 @@ def test_instances_name_files_that_exist() -> None:
 def test_training_script_writes_the_shipped_set_of_files(tmp_path: Path) -> None:
     """From scratch; a few epochs are enough to classify one image of every digit."""
     pytest.importorskip("sklearn")
-    command = [sys.executable, EXAMPLES / "train_digits.py", "--epochs", "8", "--output", tmp_path]
+    command = [sys.executable, EXAMPLES / "train_digits.py", "--epochs", "4", "--output", tmp_path]
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
     subprocess.run(command, check=True, env=environment, timeout=120)
     names = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
