@@ -125,21 +125,24 @@ def computation(
     else:
         text += f"; method branch: {AUTO_SECONDS:g} when not given"
     how.add_argument("--timeout", type=values.seconds, metavar="S", help=text)
-    how.add_argument(
-        "--threads", type=values.positive, metavar="N", help="threads, default: all cores"
-    )
-    how.add_argument(
-        "--memory",
-        type=values.size,
-        metavar="SIZE",
-        help="most memory for the bounds (200MB, 1.5GiB): streams as that needs, or refuses",
-    )
+    threads(how)
+    text = "most memory for the bounds (200MB, 1.5GiB): streams as that needs, or refuses"
+    memory(how, text)
     how.add_argument(
         "--stream", action="store_true", help="keep bounds and weights in memory only while used"
     )
     how.add_argument("--profile", action="store_true", help="print where the time went on stderr")
     file(how, "--trace", metavar="FILE", help="write Chrome trace JSON (chrome://tracing)")
     return how
+
+
+def threads(group: argparse._ActionsContainer) -> None:
+    text = "threads, default: all cores"
+    group.add_argument("--threads", type=values.positive, metavar="N", help=text)
+
+
+def memory(group: argparse._ActionsContainer, text: str) -> None:
+    group.add_argument("--memory", type=values.size, metavar="SIZE", help=text)
 
 
 def output(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

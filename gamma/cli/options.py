@@ -8,7 +8,15 @@ import re
 from gamma.cli import groups, values
 from gamma.cli.groups import file
 from gamma.cli.parser import Parser
-from gamma.verification.choices import AUTO_SECONDS, DECIDING, DTYPES, ENCLOSING, GAP, GUARANTEES
+from gamma.verification.choices import (
+    AUTO_SECONDS,
+    DECIDING,
+    DTYPES,
+    ENCLOSING,
+    GAP,
+    GUARANTEES,
+    METHODS,
+)
 
 FORMATS = ("text", "json", "vnncomp")
 SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -180,9 +188,8 @@ def _ranges(parser: argparse.ArgumentParser) -> None:
         help="ranges hold when activations are kept in this format, too; default: f16",
     )
     how.add_argument("--timeout", type=values.seconds, metavar="S", help="stop after S seconds")
-    how.add_argument(
-        "--threads", type=values.positive, metavar="N", help="threads, default: all cores"
-    )
+    groups.threads(how)
+    groups.memory(how, "stop where the ranges take more memory than this (200MB, 1.5GiB)")
     output = groups.output(parser)
     output.add_argument("--all-layers", action="store_true", help="every node, one by one")
     file(output, "--picture", metavar="FILE", help="draw the ranges: .svg or .png")
@@ -194,10 +201,12 @@ def _overflow(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("computation")
     text = "what the network runs in; default: float16"
     how.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help=text)
+    text = "bounds of the exact network to compare executions with; ibp (default): none"
+    how.add_argument("--method", choices=METHODS, default="ibp", help=text)
     how.add_argument("--timeout", type=values.seconds, metavar="S", help="stop after S seconds")
-    how.add_argument(
-        "--threads", type=values.positive, metavar="N", help="threads, default: all cores"
-    )
+    groups.threads(how)
+    text = "most memory for the bounds (200MB, 1.5GiB): fewer boxes at once, or refuses"
+    groups.memory(how, text)
     text = "of the inputs that are tried; default: 0"
     how.add_argument("--seed", type=values.whole, default=0, metavar="N", help=text)
     output = groups.output(parser)

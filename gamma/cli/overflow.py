@@ -30,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
             asked.network,
             asked.property.box(),
             args.dtype,
+            method=args.method,
             timeout=args.timeout,
+            memory=args.memory,
             threads=args.threads,
             seed=args.seed,
             progress=progress,
@@ -58,6 +60,7 @@ def text(found: Overflow, every: bool) -> list[str]:
         f"meaning    sums round to {found.dtype} after every step, in any order; other operators",
         "           are computed in float32 and their results rounded",
         f"largest    {found.largest:g}",
+        *([] if found.method == "ibp" else [f"method     {found.method} of the exact network"]),
         f"time       {picture.seconds(found.seconds)}",
     ]
 

@@ -52,6 +52,7 @@ def compute(args: argparse.Namespace, storage: str) -> Ranges:
     options: dict[str, Any] = {
         "storage": storage,
         "timeout": args.timeout,
+        "memory": args.memory,
         "threads": args.threads,
         "progress": progress,
     }

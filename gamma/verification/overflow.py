@@ -1,18 +1,7 @@
 """Whether a network that runs in float16 or bfloat16 can overflow on a set of inputs.
 
-What an execution is: the input, weights and biases are rounded to the format; dense layers,
-convolutions, sums and products round after every multiplication and every addition, in any order,
-with or without FMA (an execution that sums in more bits rounds less and forms no larger numbers);
-every other operator is computed in float32 and its result rounded, as kernels of PyTorch and ONNX
-Runtime do. With u half a unit in the last place and η half the least number of the format, a sum
-s = Σ w_i x_i + b of n products has in every order (Higham 2002, section 3.1)
-
-    |fl(t)| <= (1 + u)^(n+4) (Σ |w_i||x_i| + |b|) + lost     for every partial sum t of it,
-    |fl(s) - s| <= ((1 + u)^(n+4) - 1) (Σ |w_i||x_i| + |b|) + lost,
-    lost = 4 (n + 2) (1 + u)^(n+4) η (1 + max |x| + max |w|),
-
-where the four more factors are for the rounding of w, b and the input and for the float64 here. An
-overflow is impossible where no bound exceeds the largest number: by induction over the nodes.
+An overflow is impossible where nothing that an execution forms (`gamma.propagate.few_bits`) is
+beyond the largest number: by induction over the nodes.
 """
 
 from __future__ import annotations
@@ -28,13 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import ResourceError, UsageError
-from gamma.network.graph import Network, Node
-from gamma.ops.affine import Linear, Weighted
-from gamma.ops.bounds import NodeBounds
-from gamma.ops.linear import Scale
-from gamma.ops.products import Product
-from gamma.propagate.interval import input_bounds, interval_pass, interval_step
+from gamma.network.graph import Network
+from gamma.ops.affine import Linear
+from gamma.propagate.asked import deadline_of, memory_bytes
+from gamma.propagate.blocks import boxes_at_once
+from gamma.propagate.choosing import batched, own_threads, walks_of
+from gamma.propagate.few_bits import Executed, executed, executed_input
+from gamma.propagate.interval import input_bounds, interval_pass
+from gamma.propagate.options import Options, options_of
 from gamma.propagate.ranges import FORMATS, Storage
+from gamma.propagate.walks import Walk
 from gamma.tensor import probe, rounding
 from gamma.tensor.box import Box
 from gamma.verification.choices import check_options
@@ -43,13 +35,11 @@ from gamma.verification.environment import environment, peak_bytes
 from gamma.verification.result import number
 from gamma.verification.verdict import limited_threads
 
-Float64 = npt.NDArray[np.float64]
-
 SCHEMA = "gamma.overflow/1"
 TYPES = {"float16": "f16", "bfloat16": "bf16"}
 SAMPLES = 16
-FUSED = "stands for several operators of the file, whose numbers in between are not known"
-_SLACK = 1 + 2.0**-40
+_ARRAYS = 12
+"""Of float64 for each neuron of a box that is alive: four that are kept, and those of a step."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +75,9 @@ class Overflow:
     Attributes:
         verdict: "verified" (impossible), "violated" (a value of the exact network is beyond the
             format at ``witness``), or "unknown". nodes: in the order of evaluation.
-        largest: the format's largest number. witness: an input, None without one.
+        largest: the format's largest number. witness: an input, None without one. method: of the
+            bounds of the exact network that executions are compared with; "ibp": of executions
+            alone. planned_bytes: of memory, None without a limit.
     """
 
     verdict: str
@@ -95,6 +87,8 @@ class Overflow:
     witness: npt.NDArray[Any] | None = None
     seconds: float = 0.0
     model: dict[str, Any] = field(default_factory=dict)
+    method: str = "ibp"
+    planned_bytes: int | None = None
 
     @property
     def beyond(self) -> tuple[Reach, ...]:
@@ -112,6 +106,7 @@ class Overflow:
             "schema": SCHEMA,
             "verdict": self.verdict,
             "dtype": self.dtype,
+            "method": self.method,
             "largest": self.largest,
             "nodes": [
                 {
@@ -130,7 +125,7 @@ class Overflow:
             "not_proved": [n.name for n in self.beyond],
             "witness": None if self.witness is None else [float(v) for v in self.witness.ravel()],
             "seconds": {"total": self.seconds},
-            "memory": {"peak_bytes": peak_bytes()},
+            "memory": {"peak_bytes": peak_bytes(), "planned_bytes": self.planned_bytes},
             "model": self.model,
             "environment": environment(),
         }
@@ -145,7 +140,9 @@ def overflow(
     box: Box,
     dtype: str = "float16",
     *,
+    method: str = "ibp",
     timeout: float | None = None,
+    memory: int | str | None = None,
     threads: int | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
@@ -153,37 +150,134 @@ def overflow(
     """Whether an execution in "float16" or "bfloat16" can overflow on an input of ``box``.
 
     Args:
+        method: "ibp" (intervals of the executions alone), or what bounds the exact network, from
+            which no execution is far: "crown-ibp", "crown" or "alpha", tighter in deep networks.
         timeout: seconds, after which ResourceError is raised. threads: at most so many.
-        seed: of the inputs that are tried.
+        memory: a limit, in bytes or like "300MB": fewer boxes at once, or ResourceError with the
+            least that would do. seed: of the inputs that are tried.
 
     Raises:
-        UsageError: another dtype, or a box that does not fit the network.
+        UsageError: options that do not exist, or a box that does not fit the network.
     """
     if dtype not in TYPES:
         raise UsageError(f"dtype {dtype!r}: expected float16 or bfloat16")
-    check_options("ibp", "real", "auto", timeout, threads)
     probe.float32_failures()  # refuses where float64 is not what the formulas need
-    start = time.monotonic()
-    deadline = math.inf if timeout is None else start + timeout
-    kept, many = FORMATS[TYPES[dtype]], box.batched(net.input_shape)
-    with limited_threads(threads), np.errstate(all="ignore"):
+    start, limit, many = time.monotonic(), memory_bytes(memory), batched(net, box)
+    options = options_of(net, method, "real", "auto", deadline_of(timeout))
+    method = options.method
+    check_options(method, "real", "auto", timeout, threads)
+    kept = FORMATS[TYPES[dtype]]
+    with limited_threads(threads), own_threads(net, method), np.errstate(all="ignore"):
         points = _points(many, seed)
-        seen = [float(np.max(abs(v), initial=0.0)) for v in net.values(points)]
-        known = [_rounded(input_bounds(many), kept)]
-        peaks = [_peak(net.nodes[0], known[0], 0, None, "", seen[0])]
-        for index, node in enumerate(net.nodes[1 : net.output + 1], start=1):
-            if time.monotonic() > deadline:
-                raise ResourceError("the time limit was reached")
-            if progress is not None:
-                progress(f"overflow: node {index} of {net.output}, {node.name}")
-            made, reach, terms, why = _step(node, [known[i] for i in node.inputs], kept)
-            known.append(made)
-            peaks.append(_peak(node, made, terms, reach, why, seen[index]))
+        seen = _seen(net, points, limit)
+        walk_of, step, planned = _walks(net, options, many, limit)
+        nodes = [_Most() for _ in net.nodes[: net.output + 1]]
+        for first in range(0, len(many.lower), step):
+            _run(net, many.slice(first, first + step), kept, options, walk_of, nodes, progress)
+        peaks = [
+            Reach(n.name, n.op.name, n.shape, m.terms, m.values, max(m.partial, m.values), s, m.why)
+            for n, m, s in zip(net.nodes, nodes, seen, strict=False)
+        ]
         witness = _witness(net, points, peaks, kept)
     fits = all(not p.why and p.partial <= kept.largest for p in peaks)
     verdict = "verified" if fits else "unknown" if witness is None else "violated"
-    spent = time.monotonic() - start
-    return Overflow(verdict, dtype, kept.largest, tuple(peaks), witness, spent, model_record(net))
+    spent, record = time.monotonic() - start, model_record(net)
+    return Overflow(
+        verdict, dtype, kept.largest, tuple(peaks), witness, spent, record, method, planned
+    )
+
+
+@dataclass
+class _Most:
+    """What executions of a node reach in the boxes so far."""
+
+    values: float = 0.0
+    partial: float = 0.0
+    terms: int = 0
+    why: str = ""
+
+    def add(self, found: Executed) -> None:
+        size = np.maximum(abs(found.values.lower), abs(found.values.upper))
+        self.values = max(self.values, _most(size))
+        if found.partial is not None:
+            self.partial = max(self.partial, _most(found.partial))
+        self.terms, self.why = found.terms, found.why
+
+
+def _run(
+    net: Network,
+    box: Box,
+    kept: Storage,
+    options: Options,
+    walk_of: Callable[[Box], Walk] | None,
+    nodes: Sequence[_Most],
+    progress: Callable[[str], None] | None,
+) -> None:
+    """Every node in every execution on some of the boxes, into ``nodes``."""
+    exact = None if walk_of is None else walk_of(box)
+    last = _last_readers(net)
+    known = {0: executed_input(input_bounds(box), kept)}
+    nodes[0].add(known[0])
+    for index, node in enumerate(net.nodes[1 : net.output + 1], start=1):
+        options.check()
+        if progress is not None:
+            progress(f"overflow: node {index} of {net.output}, {node.name}")
+        bounds = None
+        if exact is not None:
+            rows = isinstance(node.op, Linear) and not node.op.moves
+            bounds = exact.ask(index) if rows else exact.bounds[index]
+        known[index] = executed(node, [known[i] for i in node.inputs], bounds, kept)
+        nodes[index].add(known[index])
+        for done in {i for i in node.inputs if last[i] == index}:
+            del known[done]
+
+
+def _walks(
+    net: Network, options: Options, box: Box, limit: int
+) -> tuple[Callable[[Box], Walk] | None, int, int | None]:
+    """What bounds the exact network, if anything; boxes at once, and bytes that are foreseen.
+
+    Raises ResourceError where one box takes more than the limit.
+    """
+    each = 8 * _ARRAYS * _alive(net)
+    if limit and each > limit:
+        raise ResourceError(f"memory: one box takes {each:,} bytes, the limit is {limit:,}")
+    step = max(1, min(boxes_at_once(net), limit // each)) if limit else boxes_at_once(net)
+    step = min(step, len(box.lower))
+    if not options.relaxes:
+        return None, step, each * step if limit else None
+    rows = 2 * net.nodes[net.output].size
+    walk_of, most, plan = walks_of(net, options, box, rows, None, limit and max(1, limit - each))
+    step = min(most, step)
+    return walk_of, step, None if plan is None else plan.predicted + each * step
+
+
+def _last_readers(net: Network) -> dict[int, int]:
+    """Node -> the last one that reads it."""
+    return {i: index for index, node in enumerate(net.nodes) for i in node.inputs}
+
+
+def _alive(net: Network) -> int:
+    """Neurons that are alive at once, at most."""
+    last, alive, most = _last_readers(net), net.nodes[0].size, 0
+    for index, node in enumerate(net.nodes[1 : net.output + 1], start=1):
+        alive += node.size
+        most = max(most, alive)
+        alive -= sum(net.nodes[i].size for i in {*node.inputs} if last[i] == index)
+    return max(most, alive)
+
+
+def _seen(net: Network, points: npt.NDArray[np.float32], limit: int) -> list[float]:
+    """The largest size of an entry of each node at the inputs."""
+    neurons = sum(node.size for node in net.nodes)
+    step = max(1, (limit or 1 << 28) // (16 * neurons))
+    most = [0.0] * len(net.nodes)
+    for first in range(0, len(points), step):
+        sizes = [
+            float(np.max(abs(v), initial=0.0)) for v in net.values(points[first : first + step])
+        ]
+        most = [max(pair) for pair in zip(most, sizes, strict=True)]
+    return most
 
 
 def _points(box: Box, seed: int) -> npt.NDArray[np.float32]:
@@ -198,76 +292,7 @@ def _points(box: Box, seed: int) -> npt.NDArray[np.float32]:
     return np.array(found, np.float32).reshape(len(found), *box.shape[1:])
 
 
-def _step(
-    node: Node, inputs: Sequence[NodeBounds], kept: Storage
-) -> tuple[NodeBounds, Float64 | None, int, str]:
-    """Values of the node in every execution, the size of partial sums where there are any, the
-    terms of a sum, and why nothing is proved."""
-    op = node.op
-    if op.moves:
-        made = interval_step(node, inputs, "real")
-        return made, None, 0, ""
-    if not isinstance(op, Linear | Product):
-        made = _rounded(interval_step(node, inputs, "float32"), kept)
-        return made, None, 0, ""
-    made = interval_step(node, inputs, "real")
-    reach = [np.maximum(abs(b.lower), abs(b.upper)) for b in inputs]
-    size, terms, largest = _size(op, reach)
-    noise, partial = _charges(size, terms, largest, reach, kept)
-    if isinstance(op, Linear):
-        partial = np.maximum(partial * op.peak, largest)
-    lower, upper = rounding.down(made.lower - noise), rounding.up(made.upper + noise)
-    wide = NodeBounds(lower, upper, rounding.midpoint(lower, upper)).frozen()
-    fused = (isinstance(op, Scale) and op.execution is not None) or (
-        isinstance(op, Weighted) and op.weight_noise is not None
-    )
-    return wide, partial, terms, FUSED if fused else ""
-
-
-def _size(op: Linear | Product, reach: Sequence[Float64]) -> tuple[Float64, int, float]:
-    """At least Σ |w||x| + |b| of every entry, the products in it, and the largest constant."""
-    shapes = [r.shape[1:] for r in reach]
-    if isinstance(op, Product):
-        return op.forward(*reach) * (1 + 2.0**-20), op.summed(*shapes), 0.0
-    offset, weights = op.offset(), op.stored()
-    size = op.linear(reach, absolute=True) * (1 + 2.0**-20)
-    largest = 1.0 if weights is None else float(np.max(abs(weights), initial=0.0))
-    if offset is not None:
-        size = size + abs(offset.astype(np.float64))
-        largest = max(largest, float(np.max(abs(offset), initial=0.0)))
-    return size, op.terms_for(shapes[0]), largest
-
-
-def _charges(
-    size: Float64, terms: int, largest: float, reach: Sequence[Float64], kept: Storage
-) -> tuple[Float64, Float64]:
-    """How far an execution strays from the real sum, and the size of its partial sums."""
-    growth = float(np.float64(1 + kept.unit) ** (terms + 4)) * _SLACK
-    far = 1 + largest + sum(float(np.max(r, initial=0.0)) for r in reach)
-    lost = 4 * (terms + 2) * growth * kept.quantum * far
-    noise = ((growth - 1 + 2.0**-40) * size + lost) * _SLACK
-    return np.where(np.isnan(noise), np.inf, noise), (growth * size + lost) * _SLACK
-
-
-def _rounded(known: NodeBounds, kept: Storage) -> NodeBounds:
-    """Values rounded to the format."""
-    low, high = (
-        end + sign * (abs(end) * kept.unit * _SLACK + 2 * kept.quantum)
-        for end, sign in ((known.lower, -1), (known.upper, 1))
-    )
-    low, high = rounding.down(low), rounding.up(high)
-    return NodeBounds(low, high, rounding.midpoint(low, high)).frozen()
-
-
-def _peak(
-    node: Node, made: NodeBounds, terms: int, reach: Float64 | None, why: str, seen: float
-) -> Reach:
-    activation = _most(np.maximum(abs(made.lower), abs(made.upper)))
-    partial = activation if reach is None else max(_most(reach), activation)
-    return Reach(node.name, node.op.name, node.shape, terms, activation, partial, seen, why)
-
-
-def _most(sizes: Float64) -> float:
+def _most(sizes: npt.NDArray[np.float64]) -> float:
     most = float(np.max(sizes, initial=0.0))
     return math.inf if math.isnan(most) else most
 

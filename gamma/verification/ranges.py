@@ -19,10 +19,12 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network
+from gamma.propagate.asked import memory_bytes
 from gamma.propagate.caps import useful
 from gamma.propagate.domain import Facts
 from gamma.propagate.ranges import FORMATS, Known, range_walk
 from gamma.runtime import workers
+from gamma.runtime.resident import watched
 from gamma.runtime.threads import limit_blas
 from gamma.tensor import probe
 from gamma.tensor.bounded import BoundedTensor
@@ -162,6 +164,7 @@ def ranges(
     observed: Sequence[Array] = (),
     output: str | None = None,
     timeout: float | None = None,
+    memory: int | str | None = None,
     threads: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Ranges:
@@ -178,9 +181,11 @@ def ranges(
             evaluated to show beside the ranges what they reach.
         output: where a model's network ends, see `Model.network`.
         timeout, threads: seconds, and threads that share the work.
+        memory: bytes, or like "300MB", that bounds may take on top of the weights; looked at before
+            each node. All ends are kept, so that nothing can be streamed.
 
     Raises:
-        UsageError: options or sizes that do not fit. ResourceError: the time limit passed.
+        UsageError: options or sizes that do not fit. ResourceError: the time or memory is out.
     """
     if storage != "real" and storage not in FORMATS:
         raise UsageError(f"storage {storage!r}: expected real, {', '.join(FORMATS)}")
@@ -188,6 +193,7 @@ def ranges(
     probe.float32_failures()  # refuses where float64 is not what the formulas need
     start = time.monotonic()
     deadline = None if timeout is None else start + timeout
+    progress = watched(memory_bytes(memory), progress)
     with limited_threads(threads):
         net, source, about, options = _question(model, box, output)
         begun = time.monotonic()

@@ -11,6 +11,8 @@ import pytest
 
 import gamma
 from gamma.cli.main import main
+from gamma.network.graph import Builder
+from gamma.ops import Clip, Input
 from tests.propagate.memory.test_streaming import deep
 
 
@@ -62,3 +64,15 @@ def test_sizes_that_are_none(files: tuple[str, str], capsys: Any, size: str) -> 
     with pytest.raises(SystemExit) as stopped:
         main([*words, f"--memory={size}"])
     assert stopped.value.code == 2 and "expected a size" in capsys.readouterr().err
+
+
+def test_ranges_and_overflow_have_a_limit(tmp_path: Path, capsys: Any) -> None:
+    builder = Builder(Input(), (50_000,))
+    for node in range(4):
+        builder.add(Clip(0.0, 1.0 + node), node)
+    gamma.save(builder.build(4), tmp_path / "wide.safetensors")
+    words = [str(tmp_path / "wide.safetensors"), "--input", "zeros", "--epsilon", "1"]
+    for command in ("ranges", "overflow"):
+        assert run(capsys, command, *words, "--memory", "1GB")[0] == 0
+        status, _, err = run(capsys, command, *words, "--memory", "800kB")
+        assert (status, err.count("\n")) == (5, 1) and "memory: " in err and "800,000" in err

@@ -48,6 +48,7 @@ TESTS = (
     "tests/verify/branching",
     "tests/formats/test_onnx_pointwise.py",
     "tests/verify/test_cosine.py",
+    "tests/propagate/test_few_bits.py",
 )
 
 
@@ -103,10 +104,25 @@ EV = "tensor/eigenvalues.py"
 N = "propagate/questions.py"
 V, H, VC = (f"verification/branching/{name}.py" for name in ("clipping", "halving", "combining"))
 TR = "verification/branching/trees.py"
+FB = "propagate/few_bits.py"
 # The second halves are forgotten.
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 
 MUTANTS = (
+    Mutant("FEWBITS.INPUT", FB, "Executed(_rounded(values, kept), size", "Executed(values, size"),
+    Mutant("FEWBITS.RESULT", FB, "Executed(_rounded(made, kept), apart)", "Executed(made, apart)"),
+    Mutant("FEWBITS.NOISE", FB, "rounding.down(made.lower - noise)", "made.lower"),
+    Mutant("FEWBITS.GROWTH", FB, "(growth * size + lost)", "(size + lost)"),
+    Mutant("FEWBITS.LOST", FB, "lost = 4 *", "lost = 0.0 *"),
+    Mutant("FEWBITS.BIAS", FB, "size + abs(offset.astype(np.float64))", "size"),
+    Mutant("FEWBITS.PEAK", FB, "partial * op.peak", "partial"),
+    Mutant("FEWBITS.WEIGHT", FB, "np.maximum(partial * op.peak, largest)", "partial * op.peak"),
+    Mutant("FEWBITS.APART.INPUT", FB, "size * kept.unit * _SLACK + 2", "0 * size + 2"),
+    Mutant("FEWBITS.APART.NOISE", FB, "(apart + noise) * _SLACK", "apart"),
+    Mutant("FEWBITS.APART.CARRIED", FB, "(apart + noise) * _SLACK", "noise"),
+    Mutant("FEWBITS.APART.PLAIN", FB, "inputs[0].apart if plain", "0 * inputs[0].apart if plain"),
+    Mutant("FEWBITS.APART.BOTH", FB, "rounding.up(between))", "0 * between)"),
+    Mutant("FEWBITS.NEAR", FB, "rounding.down(exact.lower - apart)", "exact.lower"),
     Mutant("DISTANCE.CENTRE", "propagate/distance.py", "total + terms * (", "total + 0.0 * ("),
     Mutant("DISTANCE.APART", "propagate/distance.py", "above + apart *", "above + 0.0 *"),
     Mutant("DISTANCE.REST", "propagate/distance.py", "(moved + error)", "(moved + 0.0)"),
