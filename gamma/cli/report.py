@@ -12,7 +12,7 @@ import numpy as np
 from gamma.cli import picture
 from gamma.cli.options import in_options
 from gamma.tensor.rounding import fraction_up
-from gamma.verification.describe import overrun
+from gamma.verification.describe import overrun, timeline
 from gamma.verification.result import Branched, Counterexample, Margin, Result
 
 ROWS = 14
@@ -210,7 +210,7 @@ def facts(result: Result, verbose: bool = True) -> list[str]:
     lines.append(f"guarantee  {_guarantee(result.guarantee)}")
     parts = [
         f"{name} {picture.seconds(value)}"
-        for name, value in result.seconds.items()
+        for name, value in timeline(result.seconds).items()
         if name != "total" and "." not in name
     ]
     total = picture.seconds(result.seconds.get("total", 0.0))

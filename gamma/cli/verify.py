@@ -101,14 +101,16 @@ def _several(args: argparse.Namespace, form: str, net: Network, given: Given, st
 
 def _one(args: argparse.Namespace, form: str, asked: Asked, start: float) -> int:
     """The verdict of one question."""
+    begun = time.perf_counter()
+    prop = asked.property
+    read = time.perf_counter() - begun
     try:
-        result = decide(args, asked.network, asked.property, start)
+        result = decide(args, asked.network, prop, start)
     except Interrupted as stop:
         if stop.partial is None:
             raise
         result = stop.partial
-    read = time.perf_counter() - start - asked.seconds - result.seconds["total"]
-    seconds = {"load": asked.seconds, "property": max(read, 0.0), **result.seconds}
+    seconds = {"load": asked.seconds, "property": read, **result.seconds}
     seconds["total"] = time.perf_counter() - start
     notes = tuple(map(in_options, result.notes))
     limit = limit_of(args.timeout, args.method)

@@ -12,8 +12,10 @@ from gamma.network.property import LinearConstraint, Property
 GRACE = 0.3  # seconds after its limit in which every phase that can be cut short has ended
 PHASES = {
     "load": "reading the model",
-    "property": "reading the property and importing what decides it",
+    "property": "reading the property",
     "rows": "making its linear questions",
+    "alpha": "optimising slopes",
+    "neurons": "bounds of hidden neurons",
     "attack": "the search for a witness",
     "branching": "branch and bound",
 }
@@ -91,6 +93,19 @@ def _decimal(value: Fraction) -> str:
 def _sum(terms: list[tuple[str, Fraction]]) -> str:
     shown = [name if c == 1 else f"{_decimal(c)}·{name}" for name, c in terms[:4]]
     return " + ".join(shown) + (f" + {len(terms) - 4} more" if len(terms) > 4 else "")
+
+
+def timeline(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Phases, ``other`` for what is none of them, and the total, to which these add up.
+
+    ``phase.part`` is a part of a phase. Without a total: as it is.
+    """
+    if "total" not in seconds:
+        return dict(seconds)
+    phases = {name: spent for name, spent in seconds.items() if name != "total"}
+    covered = sum(spent for name, spent in phases.items() if "." not in name)
+    total = seconds["total"]
+    return {**phases, "other": max(total - covered, 0.0), "total": max(total, covered)}
 
 
 def overrun(seconds: Mapping[str, float], limit: float | None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from gamma.decimals import below
 from gamma.frames import frame
 from gamma.runtime import threads
 from gamma.verification import environment as process
-from gamma.verification.describe import overrun
+from gamma.verification.describe import overrun, timeline
 
 if TYPE_CHECKING:
     from gamma.verification.partition import Partition
@@ -236,7 +236,7 @@ class Result:
                 for m in self.margins
             ],
             "conjunctions": {"proved": self.proved, "total": self.conjunctions},
-            "seconds": self.seconds,
+            "seconds": timeline(self.seconds),
             "timeout": self.limit,
             "interrupted": self.interrupted,
             "memory": self.memory,

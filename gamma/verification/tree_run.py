@@ -18,6 +18,7 @@ from gamma.propagate.options import Options, options_of
 from gamma.propagate.questions import question
 from gamma.runtime import workers
 from gamma.runtime.threads import limit_blas
+from gamma.telemetry import spanned
 from gamma.verification import branching
 from gamma.verification.attack import Attack
 from gamma.verification.result import Branched, Counterexample, Result
@@ -115,19 +116,24 @@ class TreeRun(Run):
             kind = "input" if inputs else kind
             self.file.write(kind, self.proved, self.lower, trees)
 
+    @spanned("alpha")
     def _roots(self) -> None:
         """Bounds with optimised slopes, of each region that is open, as roots of trees."""
         begun = {int(self.targets.region[t[0]]): s for s in self.waiting
                  if len(t := self._targets_of(s))}  # fmt: skip
         box, options = self.prop.box(), self._options("alpha")
         self.used.append("alpha")
-        for region in distinct(self.targets.region[~self.proved]):
-            self.progress(f"alpha: region {region}")
-            one = select(box, np.array([region])).batched(self.net.input_shape)
-            walk = partial(alpha_walk, self.net, one, options, Ascent())
-            with self._one_blas():
-                tree = self._tree(int(region), walk, begun.get(int(region)))
-            self.trees += [] if tree is None else [tree]
+        begin = time.monotonic()
+        try:
+            for region in distinct(self.targets.region[~self.proved]):
+                self.progress(f"alpha: region {region}")
+                one = select(box, np.array([region])).batched(self.net.input_shape)
+                walk = partial(alpha_walk, self.net, one, options, Ascent())
+                with self._one_blas():
+                    tree = self._tree(int(region), walk, begun.get(int(region)))
+                self.trees += [] if tree is None else [tree]
+        finally:
+            self._spent("alpha", begin)
 
     def _tree(
         self, region: int, made: Callable[[], AlphaWalk], state: State | None = None
@@ -152,8 +158,16 @@ class TreeRun(Run):
         self._take_over(tree)
         return tree
 
+    @spanned("neurons")
     def _neurons(self, turn: int) -> None:
         """Roots of the trees that are open, anew, with bounds of hidden neurons by splitting."""
+        begin = time.monotonic()
+        try:
+            self._again_by_neurons(turn)
+        finally:
+            self._spent("neurons", begin)
+
+    def _again_by_neurons(self, turn: int) -> None:
         opened = [k for k, tree in enumerate(self.trees) if not tree.done]
         for k in opened:
             if turn < self.resting.get(k, 0):
@@ -232,6 +246,7 @@ class TreeRun(Run):
             self.trees += [] if tree is None else [tree]
         return self._run_rounds(self.trees[0], most) if self.trees else None
 
+    @spanned("branching")
     def _run_rounds(self, tree: Tree, most: int) -> Counterexample | None:
         begin = time.monotonic()
         number = 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gamma.cli.main import main
-from gamma.verification.describe import overrun
+from gamma.verification.describe import overrun, timeline
 from tests.formats.onnx_models import model
 
 TIMES = {
@@ -38,19 +38,26 @@ def test_what_had_to_finish(limit: float | None, found: tuple[str, ...]) -> None
     assert overrun(TIMES, limit) == found
 
 
+def test_phases_and_the_rest_are_the_total() -> None:
+    shown = timeline(TIMES)
+    phases = [spent for name, spent in shown.items() if name != "total" and "." not in name]
+    assert sum(phases) == pytest.approx(1.6) and shown["other"] == pytest.approx(0.09)
+    assert shown["bounds.rows"] == 3.0 and timeline({}) == {}
+
+
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_slow_file_is_named(
     form: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    from gamma import formats
+    from gamma.formats import detect
 
-    read = formats.load
+    read = detect.load
 
     def slow(*args: Any, **options: Any) -> Any:
         time.sleep(0.5)
         return read(*args, **options)
 
-    monkeypatch.setattr(formats, "load", slow)
+    monkeypatch.setattr(detect, "load", slow)
     path = tmp_path / "m.onnx"
     path.write_bytes(model([("Relu", ["x"], ["y"], {})], (1, 3)).SerializeToString())
     asked = ["--input", "zeros", "--epsilon", "0.1", "--label", "0", "--timeout", "0.02"]
