@@ -3,12 +3,15 @@
 A copy of the package is changed in one place and `test_terms.py` (with the operators' tests) runs
 against it: on NumPy kernels, where every term lives in Python, and for the steps that the C library
 takes whole, compiled anew. `make mutation` fails when a mutant is not noticed or no longer applies,
-and when the tests fail on an unchanged copy.
+and when the tests fail on an unchanged copy. With `--record FILE` a run that was stopped goes on
+where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -50,6 +53,40 @@ TESTS = (
     "tests/verify/test_cosine.py",
     "tests/propagate/test_few_bits.py",
 )
+
+# Part of a mutant's file -> the tests most likely to notice it, which run before all others.
+NEAR = {
+    "ops/softmax": "tests/exact/test_softmax.py",
+    "ops/rank_one": "tests/exact/test_softmax.py",
+    "ops/simplex": "tests/exact/test_softmax.py",
+    "ops/log_softmax": "tests/exact/test_log_softmax.py",
+    "ops/normal": "tests/exact/test_normalization.py",
+    "ops/quotient": "tests/exact/test_normalization.py",
+    "ops/products": "tests/exact/test_products.py",
+    "ops/bilinear": "tests/exact/test_products.py",
+    "ops/composite": "tests/exact/test_composites.py",
+    "ops/enclosures": "tests/exact/test_composites.py",
+    "ops/execution": "tests/exact/test_float32.py",
+    "formats/onnx": "tests/exact/test_float32.py",
+    "ops/en": "tests/exact/test_ellipsotopes.py",
+    "ops/ellips": "tests/exact/test_ellipsotopes.py",
+    "propagate/ellips": "tests/exact/test_ellipsotopes.py",
+    "propagate/ranges": "tests/exact/test_ranges.py",
+    "tensor/eigen": "tests/exact/test_ranges.py",
+    "propagate/distance": "tests/verify/test_cosine.py",
+    "verification/angles": "tests/verify/test_cosine.py",
+    "verification/branching": "tests/verify/branching",
+    "propagate/questions": "tests/verify/branching",
+    "architectures": "tests/architectures/test_layers.py",
+    "ops/relaxation": "tests/ops/test_relaxation.py",
+    "ops/stored": "tests/ops/test_stored.py",
+    "ops/margins": "tests/ops/test_margins.py",
+    "simd/curves": "tests/ops/test_compiled_lines.py",
+    "simd/dense": "tests/propagate/test_dense_walk.py",
+    "simd/chain": "tests/propagate/test_sparse_rows.py",
+    "simd/convolve": "tests/propagate/test_fused_images.py",
+    "simd/gather": "tests/tensor/test_window_kernels.py",
+}
 
 
 @dataclass(frozen=True)
@@ -713,57 +750,80 @@ def noticed(mutant: Mutant) -> bool | None:
         shutil.copytree(ROOT / "gamma", work / "gamma", ignore=ignored)
         shutil.copytree(ROOT / "tests", work / "tests", ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", work)
+        target = mutant.source(work)
         if mutant.compiled:
             _copy_sources(work)
-        target = mutant.source(work)
         target.write_text(target.read_text().replace(mutant.old, mutant.new))
-        environment = os.environ | {"PYTHONPATH": folder}
         if mutant.compiled:
             build = [sys.executable, "-c", "from setuptools import setup; setup()"]
             build += ["build_ext", "--inplace"]
             subprocess.run(build, cwd=work, check=True, capture_output=True)
-        else:
-            environment["GAMMA_ISA"] = "numpy"
-        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-k",
-            "not numpy" if mutant.compiled else "not best",
-            *TESTS,
-        ]
-        command += ["-p", "no:cacheprovider"]
-        done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
-        if done.returncode not in (0, 1):
-            raise RuntimeError(f"{mutant.name}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-        return done.returncode == 1
+        near = sorted({test for part, test in NEAR.items() if part in mutant.file and mutant.name})
+        rest = [test for test in TESTS if test not in near]
+        return any(_fail(mutant, work, tests) for tests in (near, rest) if tests)
 
 
-def _chosen(arguments: list[str]) -> list[Mutant]:
+def _fail(mutant: Mutant, work: Path, tests: list[str]) -> bool:
+    """Whether one of ``tests`` fails on the copy in ``work``."""
+    environment = os.environ | {"PYTHONPATH": str(work)}
+    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if not mutant.compiled:
+        environment["GAMMA_ISA"] = "numpy"
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    command += ["-k", "not numpy" if mutant.compiled else "not best", *tests]
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1, 5):  # 5: `-k` left none of them
+        raise RuntimeError(f"{mutant.name}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 1
+
+
+class Record:
+    """What was found of mutants, a line of JSON each, in a file that a later run goes on with.
+
+    A finding counts for the text it was made with: a mutant that reads otherwise is tried again.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self.known: dict[str, bool] = dict(json.loads(line) for line in lines)
+
+    def noticed(self, mutant: Mutant) -> bool | None:
+        """As the function of that name, unless it is known."""
+        key = hashlib.sha256(repr(mutant).encode()).hexdigest()[:16]
+        found = self.known.get(f"{mutant.name} {key}")
+        if found is None and (found := noticed(mutant)) is not None and self.path is not None:
+            with self.path.open("a") as stream:
+                stream.write(json.dumps([f"{mutant.name} {key}", found]) + "\n")
+        return found
+
+
+def _arguments(arguments: list[str]) -> tuple[list[Mutant], Record]:
     parser = argparse.ArgumentParser(
         description="Delete the terms of the error analysis one at a time; the tests must notice.",
         epilog="JOBS in the environment: mutants tried at once (2).",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="mutants to try (default: all)")
-    names = parser.parse_args(arguments).names
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="findings: those in it are not made again"
+    )
+    given = parser.parse_args(arguments)
     known = {m.name: m for m in (*MUTANTS, *COMPILED)}
-    if unknown := sorted(set(names) - set(known)):
+    if unknown := sorted(set(given.names) - set(known)):
         parser.error(f"no mutant is named {', '.join(unknown)}")
-    return [m for m in known.values() if not names or m.name in names]
+    chosen = [m for m in known.values() if not given.names or m.name in given.names]
+    return chosen, Record(given.record)
 
 
 def main(arguments: list[str]) -> int:
-    chosen = _chosen(arguments)
+    chosen, record = _arguments(arguments)
     words = {True: "noticed", False: "NOT NOTICED", None: "DOES NOT APPLY"}
     caught = 0
     with ThreadPoolExecutor(max_workers=int(os.environ.get("JOBS", "2"))) as pool:
-        if any(pool.map(noticed, UNCHANGED)):
+        if any(pool.map(record.noticed, UNCHANGED)):
             print("the tests fail without any mutant")
             return 1
-        for mutant, result in zip(chosen, pool.map(noticed, chosen), strict=True):
+        for mutant, result in zip(chosen, pool.map(record.noticed, chosen), strict=True):
             print(f"{words[result]:16}{mutant.name:22}{mutant.file}", flush=True)
             caught += result is True
     print(f"{caught} of {len(chosen)} mutants noticed")
