@@ -149,7 +149,7 @@ def _one_batch(
     if explain:
         result.path = made.path
         worst = int(np.argmin(np.where(np.isnan(lower), -np.inf, lower)))
-        if not lower[worst] > 0 and options.relaxes and options.method != "alpha":
+        if not lower[worst] > 0 and options.relaxes:  # of alpha, by the operators' own lines
             one = part.take(np.array([worst]))
             for index, amount in losses(made, *question(made, one), one.box).items():
                 layer = result.layers[index]
