@@ -66,7 +66,7 @@ def test_steady_verifications_live_off_the_pool(fresh: TensorPool) -> None:
     assert fresh.statistics().lent_bytes == 0
 
 
-def test_ten_thousand_calls_hold_no_more_than_a_few(fresh: TensorPool) -> None:
+def test_a_thousand_calls_hold_no_more_than_a_few(fresh: TensorPool) -> None:
     rng = np.random.default_rng(2)
     builder = Builder(Input(), (4,))
     node = builder.add(Gemm(rng.standard_normal((9, 4)).astype(np.float32)), 0)
@@ -77,11 +77,11 @@ def test_ten_thousand_calls_hold_no_more_than_a_few(fresh: TensorPool) -> None:
     for _ in range(10):
         gamma.bounds(network, region)
     before = fresh.statistics()
-    for _ in range(10_000):
+    for _ in range(1000):
         gamma.bounds(network, region)
     after = fresh.statistics()
     assert after.held_bytes == before.held_bytes and after.misses == before.misses
-    assert after.hits >= before.hits + 10_000
+    assert after.hits >= before.hits + 1000
 
 
 def test_bounds_are_the_same_bits_without_the_pool(fresh: TensorPool) -> None:

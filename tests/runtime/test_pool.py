@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Callable
 
@@ -283,3 +284,21 @@ def test_the_easy_entry_and_its_gate(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_requests(shape: tuple[int, ...], dtype: type, word: str) -> None:
     with pytest.raises(UsageError, match=word):
         TensorPool().acquire(shape, dtype)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the page faults of a thread")
+def test_it_pays_by_pages_that_are_not_taken_anew() -> None:
+    resource = pytest.importorskip("resource")
+    shape = (40 << 20,)  # beyond what the C library ever keeps by itself
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        for _ in range(4):
+            pool.empty(shape, np.uint8).fill(1)
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+    with tuning.disabled("pool"):
+        plain = faults()
+    faults()  # the pool's first block
+    assert plain >= 4 and faults() <= plain / 4
+    TensorPool.current().trim()
