@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from gamma.ops.ellipsotope import Ellipsotope
 from gamma.ops.enclose import through_lines
 from gamma.ops.execution import overflowed
 from gamma.ops.relaxation import TINY, VALUE_ERROR, Lines, Piece, lines_with, relax
+from gamma.ops.squares import curved
 from gamma.ops.tables import Diagonal, NodeSlopes, Precision, diagonal
 from gamma.tensor import kernels
 
@@ -38,6 +39,7 @@ class Elementwise(Operator):
         jumps: f is not continuous.
         hinge: f is max(x, 0), whose tables the C library makes.
         c_name: of the function in the C library, which makes the lines of some.
+        third: at least |f'''|, where `second` is defined.
         absolute_error, slope_error: absolute errors of the evaluations, for cancelling formulas.
         float32_error: a float32 execution errs by at most first·|f(x)| + second + third·|x|
             (exact operations have zeros); see docs/numerics.md, "What a float32 execution is".
@@ -52,6 +54,7 @@ class Elementwise(Operator):
     jumps: ClassVar[bool] = False
     diagonal: ClassVar[bool] = True
     c_name: ClassVar[str] = ""
+    third: ClassVar[float] = math.inf
     absolute_error: ClassVar[float] = 0.0
     slope_error: ClassVar[float] = 0.0
     float32_error: ClassVar[tuple[float, float, float]] = (2.0**-20, 2.0**-20, 0.0)
@@ -82,6 +85,10 @@ class Elementwise(Operator):
 
     def derivative(self, x: Array) -> Array:
         """f'; at a break, the side whose piece is not linear."""
+        raise NotImplementedError
+
+    def second(self, x: Float64) -> Float64:
+        """f'', within 2^-41."""
         raise NotImplementedError
 
     def pieces(self, lower: Float64, upper: Float64) -> list[Piece]:
@@ -170,14 +177,14 @@ class Elementwise(Operator):
         after: NodeBounds,
         how: Precision,
     ) -> Ellipsotope | None:
-        slopes = None
+        (x,), (inside,), slopes = inputs, before, None
         if self.hinge:
             # Parallel lines leave the narrowest strip, and one affine map stands for both.
-            (x,) = before
-            chord = self.lines(x.lower, x.upper, how.dtype).upper_slope
+            chord = self.lines(inside.lower, inside.upper, how.dtype).upper_slope
             slopes = NodeSlopes(chord.reshape(len(chord), -1))
-        table = self.relax(before, after, how, None, slopes)
-        return through_lines(table, inputs[0], before[0], after)
+        made = through_lines(self.relax(before, after, how, None, slopes), x, inside, after)
+        real = how.guarantee == "real" and made.known
+        return replace(made, curved=curved(self, x, inside)) if real else made
 
     def float32_noise(self, lower: Float64, upper: Float64, low: Float64, high: Float64) -> Array:
         """How far a float32 execution's f(x) may lie from f(x), x in [lower, upper]."""

@@ -96,8 +96,9 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
         total += np.where(largest > 0, weight, 0.0).sum(axis=0)
         root = np.repeat(1 / np.sqrt(weight), each, axis=0)
         for v in range(len(rest)):  # one by one: products of an array with itself take half
-            turned = columns[:, v] * (1 / scale[v])
-            turned *= root[:, v, None]
+            some = np.flatnonzero(columns[:, v].any(axis=1))  # those of other places are 0
+            turned = columns[some, v] * (1 / scale[v])
+            turned *= root[some, v, None]
             matrix[v] += turned.T @ turned
         count += len(columns)
     weight = np.maximum(corners, _LEAST_WEIGHT * largest[:, None])

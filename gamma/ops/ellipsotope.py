@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.ops.bounds import NodeBounds
 from gamma.tensor import rounding
+
+if TYPE_CHECKING:
+    from gamma.ops.squares import Curved
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -63,12 +66,13 @@ Parts = dict[int, Symbols]
 
 @dataclass(frozen=True, eq=False)
 class Ellipsotope:
-    """Values of a node of ``shape``."""
+    """Values of a node of ``shape``; ``curved``: the same to second order, where that is known."""
 
     shape: tuple[int, ...]
     middle: Float64
     rest: Float64
     parts: Parts
+    curved: Curved | None = None
 
     @cached_property
     def swing(self) -> Float64:

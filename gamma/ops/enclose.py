@@ -19,6 +19,7 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY
 from gamma.ops.ellipsoid import Ellipsoids, outer, placed
 from gamma.ops.ellipsotope import Ellipsotope, Parts, Symbols, new_key, shared
+from gamma.ops.squares import read
 from gamma.tensor import rounding
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def linear(
 
     parts = {key: Symbols(image(columns), each) for key, each, columns in shared(inputs)}
     shift = [x.middle - p.centre.reshape(-1) for x, p in zip(inputs, before, strict=True)]
-    far = [abs(s) + x.swing for s, x in zip(shift, exact, strict=True)]
+    far = [
+        abs(s) + abs(x.middle - y.middle) + y.swing
+        for s, x, y in zip(shift, inputs, exact, strict=True)
+    ]
     sizes = [np.stack((x.rest, reach)) for x, reach in zip(inputs, far, strict=True)]
     rest, size = image(sizes, absolute=True)
     g = rounding.gamma_factor(op.terms_for(before[0].lower.shape[1:]) + 8, np.float64)
@@ -64,24 +68,40 @@ def linear(
 
 
 def _narrows(op: Linear, x: Ellipsotope, after: NodeBounds) -> bool:
-    """Whether ``rest`` is of more entries than what they are summed to, along the last axis."""
+    """Whether ``rest`` is of more entries than what a matrix sums them to, at every position."""
     rank = len(x.shape)
-    alike = op.mixes(after.lower.ndim - 1) == (rank - 1,) and after.lower.ndim == rank + 1
-    return alike and x.shape[-1] > after.lower.shape[-1] and not x.plain
+    return (
+        op.reads_rows
+        and after.lower.ndim == rank + 1
+        and x.shape[-1] > after.lower.shape[-1]
+        and not x.plain
+    )
 
 
 def _narrowed(op: Linear, x: Ellipsotope, after: NodeBounds) -> tuple[list[Ellipsotope], Parts]:
-    """The set without ``rest``, and an ellipsoid for what that is summed to at each position."""
-    outside, n = x.rest.reshape(-1, x.shape[-1]), x.shape[-1]
-    columns = np.zeros((n, *outside.shape))
-    columns[np.arange(n), :, np.arange(n)] = outside.T
-    made = op.linear([columns.reshape(n, *x.shape)])
-    made = made.reshape(n, len(outside), -1)
-    size = len(outside) * made.shape[-1]
-    balls = outer([(made, 1)], np.zeros(made.shape[1:])).factors()
-    index = np.arange(size).reshape(made.shape[1:])
-    kept = Ellipsotope(x.shape, x.middle, np.zeros_like(x.rest), x.parts)
-    return [kept], {new_key(): placed(balls, index, size)}
+    """The set without ``rest``, and an ellipsoid for what that is summed to at each position.
+
+    Of a function to second order, where that says more.
+    """
+    n = x.shape[-1]
+    one = np.zeros((n, *x.shape))
+    one.reshape(n, -1, n)[np.arange(n), 0, np.arange(n)] = 1.0
+    weight = op.linear([one]).reshape(n, -1, after.lower.shape[-1])[:, :1].astype(np.float64)
+
+    def times(factor: Float64) -> Float64:
+        return weight * factor.T[:, :, None]
+
+    made, kept = times(x.rest.reshape(-1, n)), x
+    balls = outer([(made, 1)], np.zeros(made.shape[1:]))
+    if x.curved is not None:
+        left, squares = times(x.curved.base.rest.reshape(-1, n)), read(times, x.curved).factors()
+        bent = (np.ascontiguousarray(np.swapaxes(squares, 0, 1)), squares.shape[-1])
+        other = outer([(left, 1), bent], np.zeros(made.shape[1:]))
+        if other.size.sum() < balls.size.sum():
+            balls, kept = other, x.curved.base
+    index = np.arange(made[0].size).reshape(made.shape[1:])
+    exact = Ellipsotope(kept.shape, kept.middle, np.zeros_like(kept.rest), kept.parts)
+    return [exact], {new_key(): placed(balls.factors(), index, made[0].size)}
 
 
 def through_lines(

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 BLOCK = re.compile(r"blk\.(\d+)\.")
 """How the nodes of a block are called."""
-VACUOUS = 0.99
-"""Share of its cap from which a bound is called vacuous."""
+VACUOUS = 0.95
+"""Share of its cap from which a bound is called vacuous: caps may include roundings to float16."""
 
 
 def norm_caps(

@@ -122,8 +122,8 @@ HI = "ops/hinges.py"
 P, Q = "ops/products.py", "ops/bilinear.py"
 S, K, SX = "ops/softmax.py", "ops/rank_one.py", "ops/simplex.py"
 ON, OQ, OL = "ops/normalization.py", "ops/quotient.py", "ops/log_softmax.py"
-ES, EE, EN, EB = (
-    f"ops/{name}.py" for name in ("ellipsotope", "enclose", "normalized", "ellipsoid")
+ES, EE, EN, EB, EQ = (
+    f"ops/{name}.py" for name in ("ellipsotope", "enclose", "normalized", "ellipsoid", "squares")
 )
 EW, EF = "propagate/ellipsotopes.py", "propagate/forward.py"
 A, ST, R, E, L = (
@@ -254,6 +254,10 @@ MUTANTS = (
     Mutant("SET.NOISE", EE, "+ charge + noise)", "+ charge)"),
     Mutant("SET.ENDS", EE, "rest = 0.5 * (ends[1] - ends[0]) +", "rest ="),
     Mutant("SET.GAP", EE, "+ gap * x.radius(inside) +", "+"),
+    Mutant("SQUARE.THIRD", EQ, "rest = op.third / 6 * far**3 +", "rest ="),
+    Mutant("SQUARE.REST", EQ, "rest += abs(steep) * x.rest +", "rest +="),
+    Mutant("SQUARE.FORM", EQ, "= row @ (matrix", "= 0.5 * row @ (matrix"),
+    Mutant("SQUARE.AROUND", EQ, "+= x.around.error[:, None]", "+= 0.0"),
     Mutant("SET.PLANES", EE, "rest = 0.5 * (high - low) + gap +", "rest = gap +"),
     Mutant("SET.ENTRIES", EE, "        return box, {}", "        return 0 * box, {}"),
     Mutant(

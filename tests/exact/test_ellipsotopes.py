@@ -8,6 +8,7 @@ its own and an interval. That is asked entry by entry and of random rows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -18,8 +19,9 @@ from flint import arb
 
 from gamma import ops
 from gamma.ops.bounds import NodeBounds
-from gamma.ops.ellipsoid import outer
+from gamma.ops.ellipsoid import Ellipsoids, outer
 from gamma.ops.ellipsotope import Ellipsotope, Symbols, new_key
+from gamma.ops.squares import Curved, read
 from gamma.ops.tables import Precision
 from gamma.propagate.ellipsotopes import least, merged
 
@@ -193,13 +195,73 @@ def test_shared_symbols_cancel() -> None:
 @pytest.mark.parametrize("size", (1e-3, 1.0))
 def test_functions(size: float) -> None:
     r = np.random.default_rng(5)
-
-    def gelu(x: Array) -> Array:
-        return evaluated(lambda v: v * (1 + (v / arb(2).sqrt()).erf()) / 2, x)
-
     check(ops.Gelu(), gelu, spread(r, (9,), size))
     relu = spread(r, (9,), size, 0.1 * size)
     check(ops.Relu(), lambda x: np.where(x > 0, x, Fraction(0)), relu, times=12)
+
+
+def gelu(x: Array) -> Array:
+    return evaluated(lambda v: v * (1 + (v / arb(2).sqrt()).erf()) / 2, x)
+
+
+def squared(x: Ellipsotope) -> Ellipsotope:
+    """GELU's set, of which nothing but the squares says anything."""
+    made = image(ops.Gelu(), x)
+    assert made.curved is not None
+    return replace(made, rest=np.full_like(made.rest, 1e9))
+
+
+@pytest.mark.parametrize("size", (1e-3, 0.1, 1.0))
+def test_squares_of_functions_through_narrow_layers(size: float) -> None:
+    """Values of GELU to second order, then their sums: points of the set before the function."""
+    r = np.random.default_rng(15)
+    x, w = spread(r, (2, 8), size, 2.0), r.normal(size=(3, 8))
+    found = image(ops.Gemm(w), squared(x))
+    assert found.known and found.swing.max() < 1e6
+    for _ in range(4):
+        known, value = point(r, x, {})
+        inside(r, found, known, (gelu(value).reshape(2, 8) @ exact(w).T).reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("middle", "size"), ((0.0, 1e-2), (0.7923, 0.3), (-0.7923, 0.3), (2.5, 0.5))
+)
+def test_squares_of_one_symbol_are_met(middle: float, size: float) -> None:
+    """All of a vector moves together, near where GELU has no third derivative, or most of it."""
+    column, w = size * np.array([[1.0, -1.0, 0.9]]), np.ones((1, 3))
+    x = Ellipsotope((3,), np.full(3, middle), np.zeros(3), {new_key(): Symbols(column)})
+    found, (key,) = image(ops.Gemm(w), squared(x)), x.parts
+    for xi in (-1.0, 1.0, 0.5):
+        value = gelu(exact(x.middle) + Fraction(xi) * exact(column[0]))
+        inside(np.random.default_rng(0), found, {key: exact([xi])}, value @ exact(w).T)
+
+
+def test_squares_cancel_where_intervals_do_not() -> None:
+    r = np.random.default_rng(16)
+    w, x = r.normal(size=(2, 96)), Ellipsotope((96,), r.normal(size=96), np.zeros(96), {})
+    x = replace(x, parts={new_key(): Symbols(r.normal(size=(16, 96)) * 0.01, 16)})
+    made = image(ops.Gelu(), x)
+    apart, together = (
+        sum(p.reach.sum() for key, p in image(ops.Gemm(w), y).parts.items() if key not in x.parts)
+        for y in (replace(made, curved=None), made)
+    )
+    assert together < 0.5 * apart
+
+
+def test_squares_in_an_uncertain_ellipsoid() -> None:
+    around = Ellipsoids(np.zeros((1, 2, 2)), np.array([4.0]), np.ones((1, 2)))
+    base = Ellipsotope((2,), np.zeros(2), np.zeros(2), {})
+    found = read(lambda f: f.T[:, :, None], Curved(base, np.array([3.0, 0.0]), around))
+    assert found.factors()[0, 0, 0] >= 12.0
+
+
+def test_third_derivatives() -> None:
+    x = np.linspace(-9, 9, 40001)
+    size = np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi) * abs(x**3 - 4 * x)
+    assert 0.77 < size.max() < ops.Gelu().third
+    near = np.linspace(-3, 3, 61)
+    step = (ops.Gelu().derivative(near + 1e-5) - ops.Gelu().derivative(near - 1e-5)) / 2e-5
+    assert np.allclose(step, ops.Gelu().second(near), atol=1e-8)
 
 
 @pytest.mark.parametrize("size", (1e-3, 0.5))
