@@ -272,7 +272,7 @@ class CaseTree(Generic[Q]):
     def _choose(
         self, parents: Cases, tried: Int64, check: Callable[[], None]
     ) -> tuple[Int64, Float64]:
-        """The ReLU of each case whose worse half has the best bound, and both halves' bounds."""
+        """The ReLU of each case whose halves have the best bounds together, and these bounds."""
         count, most = tried.shape
         row, slot = np.nonzero(tried >= 0)
         relu = tried[row, slot]
@@ -280,10 +280,9 @@ class CaseTree(Generic[Q]):
         lower = self.walk.lower(twice, check).reshape(2, -1)
         bounds = np.full((count, most, 2), -np.inf)
         bounds[row, slot] = lower.T
-        # The worse half decides; of equal ones the sum, for one half may be closed already.
-        worse = np.minimum(bounds[..., 0], bounds[..., 1])
-        total = np.maximum(bounds[..., 0], bounds[..., 1])
-        score = worse + 2.0**-10 * np.minimum(total, abs(worse))
+        # Both halves count alike, but neither beyond its proof: the worse one alone would say no
+        # more than that a split of little worth is even.
+        score = np.minimum(bounds, 0.0).sum(axis=2)
         best = np.where(tried >= 0, score, -np.inf).argmax(axis=1)
         each = np.arange(count)
         return tried[each, best], bounds[each, best]
