@@ -266,3 +266,25 @@ def _before(net: Network, x: list[F]) -> list[Any]:
         found += [(F(0), F(0), v) for v in value]
         value = [max(v, F(0)) for v in value]
     return found
+
+
+def test_both_halves_choose_the_relu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half that is closed counts no more than closed, a worse one as much as a better one."""
+    rng = np.random.default_rng(1)
+    made = None
+    while made is None or not len(made.frontier) or (made.frontier["tried"][0] >= 0).sum() < 3:
+        net = network(rng)
+        low, high = region(rng)
+        unsafe = conjunctions(rng, cells(net, low, high), net.output_shape[0])
+        made = tree(net, Property((Region(low, high, unsafe),), 2, net.output_shape[0]))
+        if made is not None:
+            made.round(lambda: None)
+    items = made.take()
+    tried = items["tried"][:1].astype(np.int64)
+    halves = np.array([[-1.0, -1.0], [-1.2, 9.0], [-1.5, -0.1]])[: (tried[0] >= 0).sum()]
+    halves = np.concatenate((halves, np.full(((tried[0] >= 0).sum() - len(halves), 2), -5.0)))
+    monkeypatch.setattr(made.walk, "lower", lambda cases, check: halves.T.ravel())
+    first = made._cases({name: column[:1] for name, column in items.items()})
+    relu, bounds = made._choose(first, tried, lambda: None)
+    assert relu[0] == tried[0, 1]
+    assert bounds.tolist() == [[-1.2, 9.0]]
