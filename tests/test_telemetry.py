@@ -20,6 +20,7 @@ from gamma.cli.bench import dense_network, table
 from gamma.cli.measuring import Machine
 from gamma.tensor import kernels
 from gamma.tensor.traced import NAMES, kernel_spans
+from tests.cli.test_schema import validator
 
 STEP_BY_STEP = ("fused_network", "fused_walk")
 """Gates that keep a walk over dense layers from being one call."""
@@ -191,6 +192,7 @@ def test_short_bench_on_the_command_line() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["schema"] == "gamma.bench/1"
+    validator().validate(found)
     assert found["machine"]["copy"] > 0 and found["environment"]["processor"]
     assert {r["method"] for r in found["records"]} == {"ibp", "crown-ibp", "crown"}
     assert all(0 < r["best"] <= r["median"] for r in found["records"])

@@ -14,6 +14,7 @@ import pytest
 import gamma
 from gamma.cli.main import main
 from gamma.verification.records import seal
+from tests.cli.test_schema import validator
 from tests.verify.known import dense
 
 COUNT = 5
@@ -34,14 +35,6 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "list.csv"
 
 
-@pytest.fixture(scope="module")
-def schema() -> Any:
-    jsonschema = pytest.importorskip("jsonschema")
-    text = (Path(gamma.__file__).parent / "schema.json").read_text()
-    jsonschema.Draft202012Validator.check_schema(json.loads(text))
-    return jsonschema.Draft202012Validator(json.loads(text))
-
-
 def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -50,7 +43,7 @@ EXPECTED = ["violated"] * 3 + ["verified"] * 2 + ["error"]
 
 
 def test_shards_and_their_merge(
-    suite: Path, schema: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for part in (1, 2):
         assert main(["suite", str(suite), "--shard", f"{part}/2"]) == (2 if part == 2 else 0)
@@ -64,7 +57,7 @@ def test_shards_and_their_merge(
     whole = records(suite.with_name("list.results.jsonl"))
     assert [record["verdict"] for record in whole] == EXPECTED
     for record in whole:
-        schema.validate(record)
+        validator().validate(record)
     rows = list(csv.DictReader((tmp_path / "csv").read_text().splitlines()))
     assert [row["verdict"] for row in rows] == EXPECTED
     assert rows[3]["timeout"] == "20.0" and float(rows[3]["worst_margin"]) > 0
@@ -119,38 +112,3 @@ def test_force_replaces_records(suite: Path, tmp_path: Path) -> None:
     assert main(["suite", str(suite), "--shard", "9/9", "-o", str(tmp_path / "none")]) == 0
     with pytest.raises(SystemExit):
         main(["suite", str(suite), "--shard", "3/2"])
-
-
-QUESTIONS: dict[str, tuple[str, ...]] = {
-    "verified": ("verify", "--property", "p4.vnnlib"),
-    "violated": ("verify", "--property", "p1.vnnlib"),
-    "unknown": ("verify", "--property", "p2.vnnlib", "--method", "ibp", "--no-attack"),
-    "explained": ("verify", "--property", "p2.vnnlib", "--method", "ibp", "--explain"),
-    "cosine": ("verify", "--box", "low.npy", "high.npy", "--cosine", "0.5"),
-    "bounds": ("bounds", "--box", "low.npy", "high.npy", "--all-layers"),
-    "range": ("bounds", "--box", "low.npy", "high.npy", "--method", "branch"),
-    "streamed": ("bounds", "--box", "low.npy", "high.npy", "--memory", "1GB", "--explain"),
-    "overflow": ("verify", "--ranges", "f16"),
-    "batch": ("verify", "--input", "many.npy", "--label", "0", "--epsilon", "0.1"),
-}
-
-
-@pytest.mark.parametrize("name", QUESTIONS)
-def test_outputs_are_as_the_schema_says(
-    name: str, suite: Path, schema: Any, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.chdir(suite.parent)
-    np.save("low.npy", np.array([0.5, 0.0]))
-    np.save("high.npy", np.array([1.0, 0.25]))
-    np.save("many.npy", np.eye(2))
-    command, *words = QUESTIONS[name]
-    main([command, "net.safetensors", *words, "--json"])
-    found = json.loads(capsys.readouterr().out)
-    schema.validate(found)
-    assert not schema.is_valid(found | {"undocumented": 1})
-
-
-def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["schema"]) == 0
-    assert "gamma.result/1" in capsys.readouterr().out
