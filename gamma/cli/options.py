@@ -101,7 +101,7 @@ def build_parser() -> Parser:
     tune.add_argument("--show", action="store_true", help="print what is in use, measure nothing")
     tune.add_argument("--reset", action="store_true", help="forget what was measured")
     tune.add_argument("--json", action="store_true", help="print one JSON object")
-    command("schema", "print the JSON Schema of --json and of a suite's records")
+    command("schema", "print the JSON Schema of every --json and of a suite's records")
     completion = command("completion", "print a shell completion script")
     completion.add_argument("shell", choices=SHELLS, help="the shell to complete in")
     return parser
