@@ -341,6 +341,10 @@ def robustness(
     A tie counts as unsafe. Without ``outputs`` the number of classes is left open until
     ``resolve`` (which ``gamma.verify`` calls). The whole box is one region. A list of labels goes
     with a batch of boxes (labels, *input shape) and gives a list of properties.
+
+    Raises:
+        UsageError: labels that are no numbers, or not one for each box. PropertyError: a label
+            that is no output.
     """
     if isinstance(label, list | tuple | np.ndarray):
         if not box.lower.ndim or len(box) != len(label):

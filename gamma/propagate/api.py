@@ -73,9 +73,10 @@ def bounds(
 
     Args:
         net: the network. box: input set; a leading batch axis gives a leading batch axis.
-        method: "ibp", "crown-ibp" (intermediate bounds by IBP), "crown" or "alpha" (its slopes
-            optimised layer by layer); "forward" (linear forms in the inputs that vary), or
-            "forward+crown" (intermediate bounds by these); also as papers spell them, "CROWN".
+        method: "ibp" (Gowal et al. 2018), "crown" (Zhang et al. 2018), "crown-ibp" (intermediate
+            bounds by IBP; Zhang et al. 2020), "alpha" (CROWN's slopes optimised layer by layer;
+            Xu et al. 2021), "forward" (linear forms in the inputs that vary) or "forward+crown"
+            (intermediate bounds by these); also as papers spell them, "CROWN".
         guarantee: "real" (the real-arithmetic network) or "float32" (also every float32 execution).
         dtype: of the coefficient rows, a name or NumPy's type; "auto" takes float64 for narrow
             networks, and for the rows of a few outputs.

@@ -52,7 +52,11 @@ class EndGradients:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BoundGradients:
-    """Gradients of the lower and of the upper bounds, the bounds of inner nodes held fixed."""
+    """Gradients of the lower and of the upper bounds, the bounds of inner nodes held fixed.
+
+    Attributes:
+        lower, upper: of each end, in the units of an output for one unit of an input.
+    """
 
     lower: EndGradients
     upper: EndGradients

@@ -101,7 +101,10 @@ def _cells(layer: Layer) -> tuple[str, ...]:
 
 
 def layer_bounds(net: Network, box: Box, **options: Unpack[BoundsOptions]) -> LayerBounds:
-    """Certified bounds of every value of the file that is computed; options of `gamma.bounds`."""
+    """Certified bounds of every value of the file that is computed; options of `gamma.bounds`.
+
+    Each has the shape of its node, (batch, *shape) for a batch of boxes. Errors as there.
+    """
     found = bounds(net, box, intermediate=True, **options)
     layers = []
     for node in net.nodes:

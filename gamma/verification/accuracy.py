@@ -98,6 +98,9 @@ def certified_accuracy(
     Args:
         norm: "inf", "2" or "1". clip: (low, high), between which inputs lie. Other options as in
             `gamma.verify`; ``timeout`` is for each input.
+
+    Raises:
+        UsageError: shapes or options that do not fit. Errors of reading as in `gamma.load`.
     """
     network = net if isinstance(net, Network) else load(net)
     name = norm_name(norm)

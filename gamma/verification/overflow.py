@@ -150,6 +150,7 @@ def overflow(
     """Whether an execution in "float16" or "bfloat16" can overflow on an input of ``box``.
 
     Args:
+        box: input sets, with or without a batch axis; all are asked about together.
         method: "ibp" (intervals of the executions alone), or what bounds the exact network, from
             which no execution is far: "crown-ibp", "crown" or "alpha", tighter in deep networks.
         timeout: seconds, after which ResourceError is raised. threads: at most so many.

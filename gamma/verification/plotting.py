@@ -36,6 +36,9 @@ def plot(
             margins, or its witness.
         inside: of bounds, what is known to be reached: outputs (samples, *shape), or other bounds;
             drawn as a dark core, so that the rest is looseness at most.
+
+    Raises:
+        UsageError: a value of another kind, or shapes that do not fit.
     """
     if isinstance(value, BoundedTensor):
         return _intervals(value, inside, title)

@@ -129,6 +129,19 @@ class Result:
     ``verdict`` is the word of the JSON form and of the exit status, in which a run that the time
     cut short is a "timeout". ``status`` is the answer, one of three, and ``reason`` says why an
     answer is missing.
+
+    Attributes:
+        guarantee: what bounds hold for. asked, used: the method, and what ran. dtype: of the rows.
+        counterexample: the witness of "violated", else None.
+        bounds: lower and upper float64 (*output shape) over all regions that had to be bounded.
+        margins: sound lower bounds, one for each unsafe conjunction, 1000 at most.
+        proved, conjunctions: how many sound bounds exclude, of how many.
+        seconds: of each phase, and "total". limit: of the time, in seconds.
+        memory: bytes. model, property: what was read, with hashes. explain, blocks: tables of
+            layers, and of a language model's blocks. notes: what a reader should know.
+        branched, phases: how far branch and bound came, and the steps of method auto.
+        cosine: of `gamma.cosine`. reached: of `gamma.extremes`. partition: for a picture.
+        interrupted: Ctrl-C ended it. blas_limit: of the BLAS's threads, None where there was none.
     """
 
     verdict: Verdict
