@@ -21,6 +21,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -194,16 +195,16 @@ def page(stored: dict[str, Any]) -> str:
     seconds = f"{most:g} s each" if least == most else f"{least:g} to {most:g} s each"
     text = (
         f"On {total['instances']} instances of the verification competition (VNN-COMP 2021 to "
-        f"2025, `{stored['method']}` with the attack, {seconds},\n"
+        f"2025, `{stored['method']}` with the attack, {seconds}, "
         f"threads per instance: {stored['threads']}, instances at a time: {stored['jobs']}), "
-        f"{total['refuted']} of {total['sat']} known violations were refuted with a replayed\n"
+        f"{total['refuted']} of {total['sat']} known violations were refuted with a replayed "
         f"witness and {total['proved']} of {total['unsat']} known-safe instances proved; verdicts "
         f"that contradict the consensus: {stored['contradictions']}."
     )
     share = stored["processor_share"]
     if share is not None and share < BUSY:
         text += (
-            f" The machine was busy with other work: an instance\nhad {100 * share:.0f} % of a "
+            f" The machine was busy with other work: an instance had {100 * share:.0f} % of a "
             "core on average, so that these counts are less than what the limits allow."
         )
     cells = [[name, *_decided(row)] for name, row in rows]
@@ -214,7 +215,8 @@ def page(stored: dict[str, Any]) -> str:
     for left, right in zip(cells[:half], cells[half:], strict=True):
         lines.append(f"| {' | '.join([*left, '', *right])} |".replace("  ", " "))
     lines.append(f"| total | {' | '.join(_decided(total))} | | | | |")
-    return text + "\n\n" + "\n".join(lines)
+    prose = textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+    return prose + "\n\n" + "\n".join(lines)
 
 
 def _decided(row: dict[str, int]) -> list[str]:

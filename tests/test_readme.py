@@ -17,6 +17,7 @@ PAGES = [
     *("docs/reading-a-result.md", "docs/ci.md", "docs/common-errors.md"),
 ]
 DOCS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))
+GENERATED = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*/*.md"))
 PROSE = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md", *DOCS]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STATUS = re.compile(r"#\s*exit status (\d+)")
@@ -57,7 +58,7 @@ def run_line(line: str, folder: Path) -> None:
     assert result.returncode == (int(expected[1]) if expected else 0), line + result.stderr
 
 
-@pytest.mark.parametrize("page", ["README.md", *DOCS, "CHANGELOG.md"])
+@pytest.mark.parametrize("page", [*PROSE, *GENERATED, "CHANGELOG.md"])
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
