@@ -20,6 +20,8 @@ from gamma.propagate.facts import facts_of
 from gamma.propagate.options import Options
 from gamma.tensor.box import Box
 
+LEAST_BYTES = 1 << 20
+
 
 class ForwardForms(Ellipsotopes):
     """Forms of the nodes up to the last one visited."""
@@ -43,7 +45,8 @@ def forms_of(
     """Forms that begin at the input. Raises ResourceError where they would not fit into memory."""
     varying = int((box.lower < box.upper).any(axis=0).sum())
     widest = max(facts_of(network).sizes[: network.output + 1])
-    need, limit = 8 * COPIES * (varying + 2) * widest, SET_BYTES * options.row_bytes
+    need = 8 * COPIES * (varying + 2) * widest
+    limit = max(SET_BYTES * options.row_bytes, LEAST_BYTES)
     if need > limit:
         raise ResourceError(
             f"method {options.method}: forms in {varying} inputs of up to {widest} neurons would "

@@ -10,19 +10,22 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gamma.errors import ResourceError
 from gamma.propagate import bounding_method, expected_seconds
+from gamma.verification import branching
 from gamma.verification.attack import Attack
-from gamma.verification.branching.inputs import InputBranching
 from gamma.verification.effort import LONG
 from gamma.verification.replay import Replay
 from gamma.verification.result import Counterexample, Phase, Result
 from gamma.verification.targets import distinct
-from gamma.verification.tree_run import IN_SIGHT, NEURON_SECONDS, Tree, TreeRun
+from gamma.verification.tree_run import IN_SIGHT, NEURON_SECONDS, TreeRun
+
+if TYPE_CHECKING:
+    from gamma.verification.tree_run import Tree
 
 FEW_INPUTS = 20
 """Up to so many inputs that vary, boxes of them are split."""
@@ -180,7 +183,7 @@ class AutoRun(TreeRun):
 
     @property
     def _on_boxes(self) -> bool:
-        return not self.trees or isinstance(self.trees[0], InputBranching)
+        return not self.trees or isinstance(self.trees[0], branching.InputBranching)
 
     def _race(self) -> Counterexample | None:
         """The same work for boxes and for cases of ReLUs: those that will end sooner go on.
@@ -190,7 +193,7 @@ class AutoRun(TreeRun):
         if not self.trees or self.trees[0].done or self.cut_up or self.branch != "auto":
             return None
         boxes = self.trees[0]
-        assert isinstance(boxes, InputBranching)
+        assert isinstance(boxes, branching.InputBranching)
         if len(boxes.free) <= FEWEST_RACED or len(boxes.widths) > 1 or not self._splits_relus():
             return None
         found = self._compete(boxes)

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,8 +32,11 @@ from gamma.verification.frontier_file import Saved, State
 from gamma.verification.replay import Replay
 from gamma.verification.result import Counterexample, Result
 from gamma.verification.run import select
-from gamma.verification.tree_run import Tree, TreeRun
+from gamma.verification.tree_run import TreeRun
 from gamma.verification.verdict import limited_threads
+
+if TYPE_CHECKING:
+    from gamma.verification.tree_run import Tree
 
 PARTS = 16
 """Parts of a round; each has so many sub-problems at least, or they stay here."""
