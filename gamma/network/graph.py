@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the records are made of what a network is, which only holds
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,15 @@ class Network:
             f"Network({name}{self.input_shape} -> {self.output_shape}, {most}{more}, "
             f"{self.parameters:,} parameters)"
         )
+
+    def cached(self, key: Hashable, make: Callable[[Network], T]) -> T:
+        """What ``make`` finds out about the network, made once; of two threads' one is kept."""
+        store = self.__dict__.setdefault("_derived", {})
+        found: T = store[key] if key in store else store.setdefault(key, make(self))
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_derived"}
 
     def _repr_html_(self) -> str:
         rows = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in self._table()]

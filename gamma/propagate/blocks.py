@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 from gamma.methods import FORWARD, REFINING
 from gamma.network.graph import Network, Node
@@ -47,8 +46,6 @@ HOPELESS = 4.0
 _by_memory: ContextVar[bool] = ContextVar("gamma_blocks_by_memory", default=False)
 
 _WHOLE = 1 << 30
-_BOX = -1, False
-_costs: WeakKeyDictionary[Network, dict[tuple[int, bool], float]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -112,7 +109,7 @@ def boxes_per_share(network: Network, count: int) -> int:
 
 def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:
     """How many boxes one walk takes: bounds and tables of all nodes are alive together."""
-    total = sum(facts_of(network).sizes) + facts_of(network).tables // 2
+    total = facts_of(network).neurons + facts_of(network).tables // 2
     return max(1, limit_bytes // (total * 8 * 12))
 
 
@@ -150,13 +147,11 @@ def may_end(network: Network, method: str, questions: int, seconds: float) -> bo
 
 def _box_cost(network: Network) -> float:
     """Nanoseconds, roughly, of the interval bounds of one box."""
-    known = _costs.setdefault(network, {})
-    if _BOX not in known:
-        total = 0.0
-        for node in network.nodes[1:]:
-            total += node.size * _entry_cost(network, node)
-        known[_BOX] = total
-    return known[_BOX]
+    return network.cached("blocks.box", _interval_cost)
+
+
+def _interval_cost(network: Network) -> float:
+    return sum(node.size * _entry_cost(network, node) for node in network.nodes[1:])
 
 
 def _entry_cost(network: Network, node: Node) -> float:
@@ -177,11 +172,8 @@ def row_cost(network: Network, index: int, dense: bool = False) -> float:
 
     A row that starts at one pixel costs what its windows cost, unless it is ``dense``.
     """
-    known = _costs.setdefault(network, {})
-    key = index, dense
-    if key not in known:
-        known[key] = _row_cost(network, index, dense)
-    return known[key]
+    key = "blocks.row", index, dense
+    return network.cached(key, partial(_row_cost, index=index, dense=dense))
 
 
 def _row_cost(network: Network, index: int, dense: bool) -> float:

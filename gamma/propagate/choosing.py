@@ -103,4 +103,4 @@ def own_threads(net: Network, method: str) -> AbstractContextManager[None]:
 
 def _large(net: Network) -> bool:
     """Whether the rows of a convolutional network are work enough to share."""
-    return facts_of(net).convolves and sum(facts_of(net).sizes) > _SMALL
+    return facts_of(net).convolves and facts_of(net).neurons > _SMALL

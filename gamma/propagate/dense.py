@@ -6,11 +6,11 @@ hold the two against each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,10 @@ _MOST_OPERATIONS = 1e10
 _CALL_OPERATIONS = 2e8
 # Dead neurons are left out when no more than this share is live: see `Backward.columns`.
 _LIVE = 0.9
+# Gates of the one call, by what a method does: all off where one of them is.
+_PLAIN = frozenset({"fused_network", "fused_layers", "fused_interval"})
+_RELAXED = _PLAIN | {"fused_walk", "fused_charge"}
+_REFINED = _RELAXED | {"unstable"}
 
 
 @dataclass(frozen=True)
@@ -54,21 +58,15 @@ class DenseNetwork:
     boxes: int
 
 
-_made: WeakKeyDictionary[Network, dict[str, DenseNetwork | None]] = WeakKeyDictionary()
-
-
 def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
     """The network ready for walks with rows of ``dtype``, made once; None when it is not of the
     kind: shapes, then dense layers with ReLUs between them, not too large, weights exact in dtype.
     """
-    store = _made.setdefault(network, {})
-    key = f"{dtype.char} {kernels.isa == 'numpy'}"
-    if key not in store:
-        with np.errstate(all="ignore"):  # a weight beyond the range of dtype is not exact in it
-            store[key] = _make(network, dtype)
-    return store[key]
+    key = "dense", dtype.char, kernels.isa == "numpy"
+    return network.cached(key, partial(_make, dtype=dtype))
 
 
+@np.errstate(all="ignore")  # a weight beyond the range of dtype is not exact in it
 def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
     first, nodes = 1, network.nodes
     while first < network.output and nodes[first].op.keeps_order:
@@ -124,8 +122,7 @@ class DenseWalk:
     """One batch of boxes through one network: hidden bounds, tables, and the output when asked.
 
     Attributes:
-        bounds: of the nodes from the first layer to the output. rows: neurons bounded by rows, per
-            layer. seconds: per layer.
+        last: bounds of the output. rows: neurons bounded by rows, per layer. seconds: per layer.
     """
 
     def __init__(
@@ -149,7 +146,7 @@ class DenseWalk:
             for e in (source.lower, source.upper, source.centre)
         )
         self._box = lower, upper, centre
-        neurons = sum(len(layer.stored) for layer in layers)
+        neurons = network.layers.neurons
         self._tables: tuple[Array, Float64, Float64] | None = None
         if method != "ibp":
             self._tables = (
@@ -161,21 +158,23 @@ class DenseWalk:
         self.seconds = np.zeros(len(layers))
         values = pool.empty(8 * batch * neurons, np.float64) if known is None else known._values
         self._values: Float64 = values
-        self.bounds: list[NodeBounds] = self._views(batch) if known is None else known.bounds
+        shape = 8, batch, len(layers[-1].stored)
+        last = _read_only(values)[-math.prod(shape) :].reshape(shape)
+        self.last: NodeBounds = _bounds(last) if known is None else known.last
         if known is None:
             self._run(method == "crown", False, False)
 
-    def _views(self, batch: int) -> list[NodeBounds]:
+    @cached_property
+    def bounds(self) -> list[NodeBounds]:
+        """Of the nodes from the first layer to the output: views, made when somebody looks."""
         found, at = [], 0
-        values = self._values.view()
-        values.flags.writeable = False
-        for layer in self._network.layers.layers:
+        values, batch = _read_only(self._values), len(self._box[0])
+        for layer in self._network.layers.layers[:-1]:
             m = len(layer.stored)
             part = values[at : at + 8 * batch * m].reshape(8, batch, m)
-            found.append(NodeBounds(part[3], part[4], part[0], part[1], part[2]))
-            found.append(NodeBounds(part[5], part[6], part[7]))
+            found += [_bounds(part), NodeBounds(part[5], part[6], part[7])]
             at += part.size
-        return found[:-1]
+        return [*found, self.last]
 
     def _run(self, hidden: bool, output: bool, known: bool) -> None:
         layers, dtype = self._network.layers, self._dtype
@@ -188,7 +187,7 @@ class DenseWalk:
 
         def run(span: tuple[int, int]) -> tuple[int, Array, Float64]:
             self._check()
-            rows, seconds = np.zeros_like(self.rows), np.zeros_like(self.seconds)
+            rows, seconds = np.zeros(len(self.rows), np.int64), np.zeros(len(self.rows))
             crossed = layers.run(
                 self._box,
                 self._values,
@@ -212,8 +211,7 @@ class DenseWalk:
 
     def output(self) -> None:
         """Tighten the output's bounds by backward rows."""
-        last = self.bounds[-1]
-        last.reset()
+        self.last.reset()
         self._made = True
         self._run(False, True, True)
 
@@ -238,18 +236,23 @@ class DenseWalk:
 
 def one_call(network: Network, box: Box, options: Options) -> DenseNetwork | None:
     """The network for the one-call walk, where that computes what was asked."""
-    batch = len(box.lower)
-    gates = ["fused_network", "fused_layers", "fused_interval"]
-    if options.relaxes:
-        gates += ["fused_walk", "fused_charge"]
-    if options.refines:
-        gates.append("unstable")
-    fits = box.norm == "inf" if options.relaxes else True
+    gates = _REFINED if options.refines else _RELAXED if options.relaxes else _PLAIN
+    fits = options.guarantee == "real" and (box.norm == "inf" or not options.relaxes)
     # Without hidden rows a batch is one product, faster than box by box.
-    fits = fits and (options.refines or batch <= choices.limit("interval.dense", "f"))
-    if not fits or options.guarantee != "real" or not tuning.off().isdisjoint(gates):
+    fits = fits and (options.refines or len(box.lower) <= choices.limit("interval.dense", "f"))
+    if not fits or not tuning.off().isdisjoint(gates):
         return None
     return dense_network(network, options.dtype)
+
+
+def _bounds(part: Float64) -> NodeBounds:
+    return NodeBounds(part[3], part[4], part[0], part[1], part[2])
+
+
+def _read_only(values: Float64) -> Float64:
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 def record(walked: DenseWalk, name: str, started: float, ended: float) -> None:

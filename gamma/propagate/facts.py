@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
-from weakref import WeakKeyDictionary
 
 from gamma.network.graph import Network
 
@@ -27,6 +26,7 @@ class Facts:
         cut: every path from the input to a later node passes it.
         convolves, normalizes: some node is a convolution, a normalisation (flags of the network).
         tables: entries of relaxations beyond those of diagonal operators, in all (one number).
+        neurons: the sum of ``sizes``.
     """
 
     sizes: tuple[int, ...]
@@ -43,17 +43,12 @@ class Facts:
     convolves: bool
     normalizes: bool
     tables: int
-
-
-_known: WeakKeyDictionary[Network, Facts] = WeakKeyDictionary()
+    neurons: int
 
 
 def facts_of(network: Network) -> Facts:
     """The facts of a network, made when first asked for."""
-    found = _known.get(network)
-    if found is None:
-        found = _known[network] = _make(network)
-    return found
+    return network.cached("facts", _make)
 
 
 def _make(network: Network) -> Facts:
@@ -89,6 +84,7 @@ def _make(network: Network) -> Facts:
         any(node.op.correlation is not None for node in nodes),
         any(node.op.normalizes for node in nodes),
         sum(n.op.table_size(*(nodes[i].shape for i in n.inputs)) for n in nodes if n.inputs),
+        sum(sizes),
     )
 
 

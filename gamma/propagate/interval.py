@@ -33,8 +33,13 @@ def interval_step(
 
     Raises UnsupportedError for an operator without a rule.
     """
+    return node_bounds(node, inputs, _precision(guarantee, np.dtype(dtype)))
+
+
+def node_bounds(node: Node, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
+    """`interval_step` as a walk takes it."""
     try:
-        found: NodeBounds = node.op.interval_bounds(inputs, _precision(guarantee, np.dtype(dtype)))
+        found: NodeBounds = node.op.interval_bounds(inputs, how)
     except InternalError as error:
         raise InternalError(f"node {node.name}: {error}") from None
     return found.frozen()

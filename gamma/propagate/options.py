@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -123,9 +123,15 @@ def options_of(
         bool(probe.float32_failures()) or kind == "float64" or (kind == "auto" and narrow(network))
     )
     chosen = np.dtype(np.float64 if wide else np.float32)
-    return Options(
-        str(method_name(method)), guarantee, chosen, row_bytes, deadline, progress, steps
-    )
+    asked = str(method_name(method)), guarantee, chosen, row_bytes, deadline, progress, steps
+    try:
+        return _checked(*asked) if deadline is None and progress is None else Options(*asked)
+    except TypeError:  # what cannot be a key is no option: it is refused by name
+        return Options(*asked)
+
+
+# Checks of options take longer than bounds of a small network.
+_checked = lru_cache(maxsize=64, typed=True)(Options)
 
 
 def narrow(network: Network) -> bool:

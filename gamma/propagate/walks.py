@@ -25,8 +25,7 @@ from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.ellipsotopes import Ellipsotopes, sets_of
 from gamma.propagate.facts import Facts, facts_of
-from gamma.propagate.forward import forms_of
-from gamma.propagate.interval import input_bounds, interval_step
+from gamma.propagate.interval import input_bounds, node_bounds
 from gamma.propagate.needs import in_turns, is_tight, wanted
 from gamma.propagate.options import Options
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
@@ -71,7 +70,7 @@ class Walk:
     """Bounds of the nodes of one network over one batch of boxes, and the tables of their rows.
 
     Attributes:
-        bounds: of the nodes up to the output. empty: bool (batch,), the assumptions contradict
+        empty: bool (batch,), the assumptions contradict
             each other: nothing is left to bound there.
         seconds, unstable: node -> time, and neurons that got rows.
     """
@@ -89,7 +88,7 @@ class Walk:
         slopes: Slopes | None = None,
     ) -> None:
         self.network, self.domain, self.options = network, domain, options
-        self.box, self.bounds, self.slopes = domain.box, bounds, slopes or {}
+        self.box, self._bounds, self.slopes = domain.box, bounds, slopes or {}
         self.empty = np.zeros(domain.batch, bool)
         self.seconds: dict[int, float] = {}
         self.unstable: dict[int, int] = {}
@@ -98,19 +97,31 @@ class Walk:
         # Nodes that sets bounded.
         self._enclosed: set[int] = set()
         self._facts: Facts = facts_of(network)
-        # Nodes whose bounds rows cannot improve where a relaxation needs it.
+        # Nodes whose bounds rows cannot improve where a relaxation needs it, if it refines.
         self._tight: dict[int, bool] = {}
         # Neurons (batch, size) that got rows; every neuron where there is True.
         self._rowed: dict[int, npt.NDArray[np.bool_] | bool] = {}
         self._dense: DenseNetwork | None = None
         self._walked: DenseWalk | None = None
+        # The same as long as `bounds` lacks what it found.
+        self._unseen: DenseWalk | None = None
         self._descent: Descent | None = None
+
+    @property
+    def bounds(self) -> Any:
+        """Of the nodes up to the output; those of a one-call walk are looked at when asked for."""
+        if self._unseen is not None:
+            self._bounds += self._unseen.bounds
+            self._unseen = None
+        return self._bounds
 
     def run(self) -> None:
         """Bound the nodes in order."""
         self.bounds.append(self.domain.meet(0, input_bounds(self.box), self.empty))
         self._tight[0] = self.box.norm == "inf"
         if self.options.forward:
+            from gamma.propagate.forward import forms_of
+
             self._sets = forms_of(self.network, self.box, self.options, self.bounds)
         elif self.encloses and self.options.refines:
             self._sets = sets_of(self.network, self.box, self.options, self.bounds)
@@ -146,17 +157,17 @@ class Walk:
         )
 
     def _visit(self, index: int) -> None:
-        self.options.check()
+        options, bounds = self.options, self._bounds
+        options.check()
         started = time.perf_counter()
         node = self.network.nodes[index]
-        if self.options.progress is not None:
-            name, count = self.options.method, self.network.output
-            self.options.progress(f"{name}: node {index} of {count}, {node.name}")
-        inputs = [self.bounds[i] for i in node.inputs]
-        found = interval_step(node, inputs, self.options.guarantee, self.options.dtype)
-        self.bounds.append(self.domain.meet(index, found, self.empty))
-        self._tight[index] = is_tight(self.network, index, self._tight)
-        if self.options.refines:
+        if options.progress is not None:
+            count = self.network.output
+            options.progress(f"{options.method}: node {index} of {count}, {node.name}")
+        found = node_bounds(node, [bounds[i] for i in node.inputs], options.precision)
+        bounds.append(self.domain.meet(index, found, self.empty))
+        if options.refines:
+            self._tight[index] = is_tight(self.network, index, self._tight)
             self._bound_forms(index)
         self._enclose(index)
         if self.options.refines and not self._tight[index]:
@@ -164,7 +175,7 @@ class Walk:
         ended = time.perf_counter()
         self.seconds[index] = ended - started
         if telemetry.recorder is not None:
-            name = f"{self.options.method}.node.{node.op.name.lower()}"
+            name = f"{options.method}.node.{node.op.name.lower()}"
             rows = 2 * self.unstable.get(index, 0)
             telemetry.record(name, started, ended, rows=rows, neurons=node.size)
 
@@ -172,19 +183,14 @@ class Walk:
 
     def _walk_dense(self, dense: DenseNetwork) -> None:
         started = time.perf_counter()
-        source = self.bounds[dense.first - 1]
-        self._walked = walked = DenseWalk(
+        source, last = self.bounds[dense.first - 1], self.network.output
+        self._walked = self._unseen = walked = DenseWalk(
             dense, source, self.options.dtype, self.options.method, self.options.check
         )
-        self.bounds += walked.bounds
-        last = self.network.output
-        self._tight |= dict.fromkeys(range(dense.first, last), True)
-        self._tight[last] = dense.first == last
-        for layer, (rows, seconds) in enumerate(zip(walked.rows, walked.seconds, strict=True)):
-            index = dense.first + 2 * layer
-            self.seconds[index] = float(seconds)
-            if rows:
-                self.unstable[index] = int(rows)
+        layers = range(dense.first, last + 1, 2)
+        self.seconds |= zip(layers, walked.seconds.tolist(), strict=True)
+        refined = zip(layers, walked.rows.tolist(), strict=True)
+        self.unstable |= {index: rows for index, rows in refined if rows}
         if telemetry.recorder is not None:
             record(walked, self.options.method, started, time.perf_counter())
 
@@ -302,7 +308,9 @@ class Walk:
         return both_signs(self.descent, index, boxes, neurons)
 
     def in_float64(self) -> Walk:
-        """The same bounds with float64 rows."""
+        """The same bounds with float64 rows; itself where rows are."""
+        if self.options.dtype == np.float64:
+            return self
         wide = self._with(replace(self.options, dtype=np.dtype(np.float64)))
         if self._walked is not None:
             wide._dense = one_call(self.network, self.box, wide.options)
@@ -316,7 +324,7 @@ class Walk:
     def _with(self, options: Options) -> Walk:
         """A walk over the same bounds with other options."""
         other = type(self)(self.network, self.domain, options, self.bounds, self.slopes)
-        other.empty, other._tight = self.empty, dict(self._tight)
+        other.empty = self.empty
         other.seconds, other.unstable = self.seconds, self.unstable
         other.forms |= self.forms
         other._sets, other._enclosed = self._sets, self._enclosed
@@ -382,7 +390,7 @@ class Walk:
         if self._images(index):
             inputs = [self.bounds[i] for i in node.inputs]
             with np.errstate(all="ignore"):
-                image = interval_step(node, inputs, self.options.guarantee, self.options.dtype)
+                image = node_bounds(node, inputs, self.options.precision)
             boxes, neurons = np.divmod(np.arange(bounds.lower.size), node.size)
             self.tighten(index, boxes, neurons, image.lower.ravel(), image.upper.ravel())
         elif index:
@@ -398,9 +406,11 @@ class Walk:
 
     def output(self) -> NodeBounds:
         """Bounds of the output, with rows for every neuron."""
-        index = self.network.output
-        if self._walked is not None and self.options.relaxes and index not in self._rowed:
-            self._walked.output()
-            self._rowed[index] = True
+        index, walked = self.network.output, self._walked
+        if walked is not None and index not in self._rowed:
+            if self.options.relaxes:
+                walked.output()
+                self._rowed[index] = True
+            return walked.last
         found: NodeBounds = self.ask(index) if self.options.relaxes else self.bounds[index]
         return found

@@ -22,7 +22,7 @@ _KEPT = 128 << 20
 _SMALL = 3 << 20
 
 
-_process = {"owned": False}
+_process = {"owned": False, "kept": False}
 
 
 def own() -> None:
@@ -35,7 +35,14 @@ def own() -> None:
 
 def keep() -> bool:
     """Ask the C library to keep memory; whether it agreed. Nothing happens in a host's process."""
-    return _process["owned"] and tuning.enabled("kept_memory") and _set(_LARGE, _KEPT)
+    agreed = _process["owned"] and tuning.enabled("kept_memory") and _set(_LARGE, _KEPT)
+    _process["kept"] = agreed
+    return agreed
+
+
+def keeps() -> bool:
+    """Whether arrays of up to a few megabytes stay with the process anyway."""
+    return _process["kept"]
 
 
 def give_back() -> bool:

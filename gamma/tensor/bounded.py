@@ -72,7 +72,7 @@ class BoundedTensor:
             lower, upper = lower.astype(np.float64), upper.astype(np.float64)
         # One comparison finds NaN as well as crossed ends.
         good = (lower <= upper) & (lower < np.inf) & (upper > -np.inf)
-        if not good.all():
+        if np.count_nonzero(good) < lower.size:
             where = tuple(int(i) for i in np.argwhere(~good)[0])
             raise UsageError(
                 f"bounds at index {where}: found [{lower[where]}, {upper[where]}], "

@@ -83,7 +83,7 @@ def to_down(x: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> Array:
     wide = _wide(x)
     if np.dtype(dtype) == np.float32:
         return kernels.narrow_down(wide)
-    return np.where(np.isnan(wide), -np.inf, wide)
+    return np.fmax(wide, -np.inf)
 
 
 def to_up(x: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> Array:
@@ -91,7 +91,7 @@ def to_up(x: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> Array:
     wide = _wide(x)
     if np.dtype(dtype) == np.float32:
         return kernels.narrow_up(wide)
-    return np.where(np.isnan(wide), np.inf, wide)
+    return np.fmin(wide, np.inf)
 
 
 def midpoint(lower: npt.ArrayLike, upper: npt.ArrayLike) -> Float64:

@@ -12,7 +12,7 @@ import gamma
 from gamma import tuning
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape
-from gamma.runtime import choices, pool, workers
+from gamma.runtime import choices, heap, pool, workers
 from gamma.runtime.pool import TensorPool
 from gamma.tensor.box import Box
 
@@ -46,6 +46,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[TensorPool]:
     """A pool that lends arrays of any size, for one thread."""
     mine = TensorPool()
     monkeypatch.setattr(pool._local, "pool", mine, raising=False)
+    monkeypatch.setitem(heap._process, "kept", False)
     with workers.limited(1), choices.using({("memory.array", ""): 1}):
         yield mine
 

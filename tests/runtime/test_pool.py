@@ -12,7 +12,7 @@ import pytest
 
 from gamma import tuning
 from gamma.errors import UsageError
-from gamma.runtime import pool
+from gamma.runtime import heap, pool
 from gamma.runtime.pool import block_elements
 from gamma.tensor import PooledBuffer, TensorPool
 
@@ -264,6 +264,7 @@ def test_threads_that_trade_arrays_never_share_memory() -> None:
 
 
 def test_the_easy_entry_and_its_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(heap._process, "kept", False)
     before = TensorPool.current().statistics()
     x = pool.empty((300, 300), np.float64)
     assert TensorPool.current().statistics().lent_bytes == before.lent_bytes + (1 << 20)
@@ -275,6 +276,9 @@ def test_the_easy_entry_and_its_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tuning.GATES, "pool", "memory of arrays is used again")
     with tuning.disabled("pool"):
         assert pool.empty((300, 300)).base is None
+    monkeypatch.setitem(heap._process, "kept", True)
+    assert pool.empty((300, 300), np.float64).base is None
+    assert pool.empty((400, 400), np.float64).base is not None
     assert TensorPool.current().statistics().lent_bytes == before.lent_bytes
 
 

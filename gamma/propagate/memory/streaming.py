@@ -21,7 +21,6 @@ from gamma.propagate.domain import Domain
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import input_bounds
 from gamma.propagate.memory.store import CheckpointedBounds, PackedBounds, let_go
-from gamma.propagate.needs import is_tight
 from gamma.propagate.options import Options
 from gamma.propagate.rows.chain import tiled
 from gamma.propagate.rows.descend import Descent, Frontier
@@ -231,13 +230,13 @@ class StreamedWalk(Walk):
 
     def run(self) -> None:
         network, options, config = self.network, self.options, self.config
-        self._tight[0] = self.box.norm == "inf"
         if options.refines:
+            self._tight[0] = self.box.norm == "inf"
             packed = PackedBounds(
                 network, config.use_f16_checkpoints, config.spill, options.guarantee, options.dtype
             )
             packed.append(input_bounds(self.box))
-            self.bounds = packed
+            self._bounds = packed
             with np.errstate(all="ignore"):
                 for index in range(1, network.output + 1):
                     packed.seal()
@@ -245,7 +244,7 @@ class StreamedWalk(Walk):
                     let_go(network.nodes[index].op)
             return
         started = time.perf_counter()
-        self.bounds = CheckpointedBounds(
+        self._bounds = CheckpointedBounds(
             network,
             self.box,
             config.checkpoint_interval,
@@ -255,8 +254,6 @@ class StreamedWalk(Walk):
             options.dtype,
         )
         self.seconds[network.output] = time.perf_counter() - started
-        for index in range(1, network.output + 1):
-            self._tight[index] = is_tight(network, index, self._tight)
 
     def _make_descent(self) -> Descent:
         return StreamedDescent(self._make_tables(StreamedTables))
@@ -269,6 +266,6 @@ class StreamedWalk(Walk):
 
     def _with(self, options: Options) -> Walk:
         other = StreamedWalk(self.network, self.box, options, self.config)
-        other.bounds, other._tight, other._rowed = self.bounds, self._tight, dict(self._rowed)
+        other._bounds, other._rowed = self.bounds, dict(self._rowed)
         other.seconds, other.unstable = self.seconds, self.unstable
         return other

@@ -283,10 +283,11 @@ class DenseNetwork(Protocol):
     """Dense layers and ReLUs whose whole CROWN walk runs in one call.
 
     Attributes:
-        layers: as given. room: bytes of memory that `run` needs.
+        layers: as given. neurons: outputs of all of them. room: bytes of memory that `run` needs.
     """
 
     layers: tuple[DenseLayer, ...]
+    neurons: int
     room: int
 
     def run(

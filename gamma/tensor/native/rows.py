@@ -299,6 +299,7 @@ class DenseNetwork:
         self._layers = ffi.new("struct gamma_layer[]", len(layers))
         self._alive: list[Any] = []
         self._dtype, self.layers = dtype, tuple(layers)
+        self.neurons = sum(len(layer.stored) for layer in layers)
         before = layers[0].stored.shape[1]
         for entry, layer in zip(self._layers, layers, strict=True):
             (m, n), columns = layer.stored.shape, layer.rows.shape[1]
@@ -337,7 +338,7 @@ class DenseNetwork:
         flags: tuple[bool, bool, bool],
     ) -> int:
         B = len(box[0])
-        n, neurons = self._layers[0].n, sum(len(layer.stored) for layer in self.layers)
+        n, neurons = self._layers[0].n, self.neurons
         if not 0 <= span[0] <= span[1] <= B:
             raise UsageError(f"dense walk: found boxes {span} of {B}")
         places: tuple[Any, ...] = (ffi.NULL,) * 3
