@@ -5,7 +5,7 @@ The walks own the one rule for their rounding (`gamma.ops.charges`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -215,6 +215,9 @@ class Weighted(Linear):
     def stored(self) -> Array:
         return self.weight
 
+    def copies(self, how: Precision, boxes: int = 0, shape: Shape = (0,)) -> dict[Hashable, int]:
+        return cast_bytes(self.weight, how.dtype)
+
     @property
     def inexact(self) -> bool:
         return self.weight_error is not None
@@ -254,6 +257,12 @@ def reached(x: Array) -> slice | None:
         return slice(0, 0)
     first, last = int(some[0]), int(some[-1]) + 1
     return slice(first, last) if 2 * (last - first) <= x.shape[1] else None
+
+
+def cast_bytes(weight: Array, dtype: np.dtype[Any]) -> dict[Hashable, int]:
+    """What `cast_weight` with the key "weight" keeps, as `Operator.copies`."""
+    same = weight.dtype == dtype and weight.flags.c_contiguous
+    return {} if same else {f"weight.{dtype.char}": weight.size * dtype.itemsize}
 
 
 def cast_weight(

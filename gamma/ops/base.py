@@ -267,6 +267,17 @@ class Operator:
                     found = store[key] = make()
         return found
 
+    def copies(self, how: Precision, boxes: int = 0, shape: Shape = (0,)) -> dict[Hashable, int]:
+        """Forms of its weights that `cached` keeps, key -> bytes: those that an interval step over
+        ``boxes`` boxes of ``shape`` makes, or (0) rows that pass. Memory plans add them up."""
+        return {}
+
+    def held(self) -> dict[Hashable, int]:
+        """What `cached` keeps now, as `copies`: its own arrays and small constants left out."""
+        own = {id(getattr(self, f.name)) for f in fields(self)}
+        sizes = {k: _size_of(v, own) for k, v in list(self.__dict__.get("_derived", {}).items())}
+        return {key: size for key, size in sizes.items() if size}
+
     def release(self) -> None:
         """Let the system take back the pages of weights that are mapped from a file."""
         for name in ("weight", "bias"):
@@ -276,12 +287,10 @@ class Operator:
 
     def forget(self, least_bytes: int = 1 << 16) -> None:
         """Drop derived constants of at least ``least_bytes``; they are made again when needed."""
-        store = self.__dict__.get("_derived", {})
-        own = {id(getattr(self, f.name)) for f in fields(self)}
         with _DERIVED:
-            for key, value in list(store.items()):
-                if _size_of(value, own) >= least_bytes:
-                    del store[key]
+            for key, size in self.held().items():
+                if size >= least_bytes:
+                    del self.__dict__["_derived"][key]
 
 
 def _taken(what: str, kind: str, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.ops.affine import cast_weight
+from gamma.ops.affine import cast_bytes, cast_weight
 from gamma.ops.affine_interval import stepped
 from gamma.ops.bounds import NodeBounds
 from gamma.runtime import choices
@@ -18,6 +18,7 @@ from gamma.tensor import kernels, rounding
 
 if TYPE_CHECKING:
     from gamma.ops.linear import Gemm
+    from gamma.ops.tables import Precision
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -25,6 +26,7 @@ Float64 = npt.NDArray[np.float64]
 # are enough of them to look.
 _LIVE, _SOME_TERMS = 0.8, 128
 _ROWS = 16
+_WIDE = np.dtype(np.float64)
 
 
 def fused(op: Gemm, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) -> NodeBounds | None:
@@ -32,7 +34,7 @@ def fused(op: Gemm, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) -> NodeB
     x = inputs[0]
     if x.lower.ndim != 2 or op.weight_error is not None:
         return None
-    weight, bias, row_sum, factors = op.cached("dense.interval", partial(dense_constants, op))
+    weight, bias, row_sum, factors = constants_of(op)
     if few_boxes(op, len(x.lower)):
         done = kernels.dense_interval(weight, bias, row_sum, x.lower, x.upper, x.centre, factors)
     elif in_tiles(op):
@@ -50,7 +52,31 @@ def fused(op: Gemm, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) -> NodeB
     return None if done is None else stepped(*done, op.name)
 
 
-def dense_constants(op: Gemm) -> tuple[Array, Float64 | None, Float64, tuple[float, float]]:
+def copies(op: Gemm, how: Precision, boxes: int, shape: tuple[int, ...]) -> dict[Hashable, int]:
+    """`Operator.copies` of the interval step, by the way that it takes; not of its gates."""
+    m, n = op.weight.shape
+    found = cast_bytes(op.weight, op.weight.dtype)  # for the sums of its rows
+    single = _single(op, how.dtype)
+    kind = np.dtype(np.float32 if single else np.float64)
+    sizes = m * n * kind.itemsize
+    if how.guarantee == "float32":  # for what an execution strays by
+        found = found | {"weight.d.abs": m * n * 8}
+    if len(shape) > 1:
+        return found | cast_bytes(op.weight, _WIDE) | {f"weight.{kind.char}.abs": sizes}
+    if few_boxes(op, boxes):
+        return found
+    if in_tiles(op) and how.guarantee == "real" and not op.inexact:
+        wide, narrow = (n * kernels.padded(m, t) * t.itemsize for t in (_WIDE, kind))
+        return found | {"forward": wide, f"forward.{kind.char}": narrow}
+    return found | {"transposed": m * n * 8, f"transposed.abs.{single}": sizes}
+
+
+def constants_of(op: Gemm) -> tuple[Array, Float64 | None, Float64, tuple[float, float]]:
+    """What the step needs of the weight's rows, made once: see `_constants`."""
+    return op.cached("dense.interval", partial(_constants, op))  # type: ignore[no-any-return]
+
+
+def _constants(op: Gemm) -> tuple[Array, Float64 | None, Float64, tuple[float, float]]:
     """Weight as stored; bias and Σ|W| per row (rounded up) in float64; γ of sums, uncertainty."""
     weight = cast_weight(op, op.weight, "weight", op.weight.dtype, False)
     step = max(1, (1 << 20) // max(1, 8 * weight.shape[1]))  # a large weight is never cast whole

@@ -16,6 +16,7 @@ from gamma.ops.base import Array, Float64, Mask, Operator, Shape, shortened
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_product, exact_sum
 from gamma.ops.execution import Execution, overflowed
+from gamma.ops.tables import Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,13 @@ class Gemm(Weighted):
 
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
         return (_product(rows, cast_weight(self, self.weight, "weight", rows.dtype, False)),)
+
+    def copies(self, how: Precision, boxes: int = 0, shape: Shape = (0,)) -> dict[Hashable, int]:
+        return dense_interval.copies(self, how, boxes, shape) if boxes else super().copies(how)
+
+    def row_sums(self, shapes: Sequence[Shape]) -> Float64:
+        total = dense_interval.constants_of(self)[2]
+        return np.broadcast_to(total, (1, *shapes[0][:-1], len(total)))
 
     def fused_interval(
         self, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike

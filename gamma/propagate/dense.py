@@ -22,7 +22,7 @@ from gamma.ops import Gemm
 from gamma.ops.affine import cast_weight
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
-from gamma.ops.dense_interval import dense_constants
+from gamma.ops.dense_interval import constants_of
 from gamma.ops.tables import Diagonal
 from gamma.propagate.facts import facts_of
 from gamma.propagate.options import Options
@@ -93,7 +93,7 @@ def _plain(op: Gemm, dtype: np.dtype[Any]) -> bool:
 
 
 def _layer(op: Gemm, dtype: np.dtype[Any]) -> kernels.DenseLayer:
-    stored, bias, row_sum, factors = op.cached("dense.interval", lambda: dense_constants(op))
+    stored, bias, row_sum, factors = constants_of(op)
     m = len(stored)
     factor, steps, _ = charge_factor(op, dtype, False)
     return kernels.DenseLayer(

@@ -10,6 +10,7 @@ import numpy as np
 
 from gamma.errors import ResourceError
 from gamma.network.graph import Network
+from gamma.ops.tables import Precision
 from gamma.propagate.facts import facts_of
 from gamma.propagate.memory.store import bytes_of, checkpoints
 from gamma.propagate.memory.streaming import StreamingConfig
@@ -173,21 +174,21 @@ def _weights(
 ) -> tuple[int, int, int]:
     """Weights in memory; of the largest layer while boxes pass it, and while rows do."""
     held, forward, backward = 0, 0, 0
+    how = Precision("real", dtype)
     for node in network.nodes:
         weight = getattr(node.op, "weight", None)
         if not isinstance(weight, np.ndarray):
             continue
         mapped = resident.mapping_of(weight) is not None
         held += 0 if mapped else weight.nbytes
-        gemm = node.op.dense is not None
-        copies = weight.size * 8 * 2 if boxes > 4 and gemm else 0
         turned = not weight.flags.c_contiguous  # copied in C order, its own pages given back
-        cast = 0 if weight.dtype == dtype and not turned else weight.size * dtype.itemsize
         # Rows of hidden layers earn a copy without the columns of dead neurons.
-        live = weight.size * dtype.itemsize if method == "crown" and gemm else 0
+        live = method == "crown" and node.op.dense is not None
         pages = weight.nbytes if mapped and not turned else 0
-        forward = max(forward, pages + max(copies, cast))
-        backward = max(backward, pages + cast + live)
+        shape = network.nodes[node.inputs[0]].shape if node.inputs else ()
+        forward = max(forward, pages + sum(node.op.copies(how, boxes, shape).values()))
+        rows = sum(node.op.copies(how).values()) + live * weight.size * dtype.itemsize
+        backward = max(backward, pages + rows)
     return held, forward, backward
 
 

@@ -1,0 +1,79 @@
+"""What an operator says it keeps of its weights is what it keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gamma
+from gamma.network.graph import Builder, Network
+from gamma.ops import Gemm, Relu
+from gamma.ops.base import Input
+from gamma.ops.tables import Precision
+from gamma.propagate import StreamingConfig
+from gamma.propagate.interval import input_bounds, interval_step
+from gamma.runtime import choices
+from gamma.tensor import kernels
+from gamma.tensor.box import Box
+
+SMALL = 1 << 12  # bytes of biases, sums of rows and the like
+
+pytestmark = pytest.mark.skipif(kernels.isa == "numpy", reason="the ways of the C library")
+
+
+def layer(dtype: type, order: str = "C", m: int = 70, n: int = 50) -> Gemm:
+    weight = np.random.default_rng(0).standard_normal((m, n)).astype(np.float32).astype(dtype)
+    return Gemm(np.asarray(weight, order=order), np.ones(m, np.float32))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("limit", [1e9, 0])  # in tiles, and by the BLAS
+@pytest.mark.parametrize("boxes", [4, 5])
+@pytest.mark.parametrize("shape", [(50,), (3, 50)])
+@pytest.mark.parametrize("guarantee", ["real", "float32"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_interval_step_keeps_what_it_says(
+    limit: float, boxes: int, shape: tuple[int, ...], guarantee: str, kind: type, order: str
+) -> None:
+    for dtype in (np.float32, np.float64):
+        op = layer(dtype, order)
+        builder = Builder(Input(), shape)
+        net = builder.build(builder.add(op, 0))
+        x = np.random.default_rng(1).random((boxes, *shape))
+        how = Precision(guarantee, np.dtype(kind))
+        with choices.using({("interval.boxes", ""): limit}):
+            interval_step(net.nodes[1], [input_bounds(Box(x - 0.1, x + 0.1))], guarantee, kind)
+            said = op.copies(how, boxes, shape)
+        held = {key: size for key, size in op.held().items() if size > SMALL}
+        assert held.pop("dense.interval", 0) <= SMALL + said.get(
+            f"weight.{op.weight.dtype.char}", 0
+        )
+        assert held == said
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "crown"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_streamed_walk_keeps_no_more_than_it_says(
+    method: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, kept, forget = network(), {}, Gemm.forget
+
+    def seen(op: Gemm, least_bytes: int = 1 << 16) -> None:
+        kept[id(op)] = max(kept.get(id(op), 0), sum(op.held().values()))
+        forget(op, least_bytes)
+
+    monkeypatch.setattr(Gemm, "forget", seen)
+    box = Box(np.zeros((5, 50)), np.ones((5, 50)))
+    gamma.bounds(net, box, method=method, dtype=dtype, streaming=StreamingConfig())
+    how = Precision("real", np.dtype(dtype))
+    layers = [node.op for node in net.nodes if isinstance(node.op, Gemm)]
+    for op in layers:
+        said = op.copies(how, 5) | op.copies(how)
+        assert 0 < kept[id(op)] <= sum(said.values()) + 4 * SMALL
+        assert not [size for size in op.held().values() if size >= 1 << 16]
+
+
+def network() -> Network:
+    builder = Builder(Input(), (50,))
+    hidden = builder.add(Relu(), builder.add(layer(np.float32, m=400), 0))
+    return builder.build(builder.add(layer(np.float32, m=300, n=400), hidden))
