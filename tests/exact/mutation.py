@@ -762,7 +762,7 @@ def noticed(mutant: Mutant) -> bool | None:
             build = [sys.executable, "-c", "from setuptools import setup; setup()"]
             build += ["build_ext", "--inplace"]
             subprocess.run(build, cwd=work, check=True, capture_output=True)
-        near = sorted({test for part, test in NEAR.items() if part in mutant.file and mutant.name})
+        near = sorted({test for part, test in NEAR.items() if part in mutant.file}) or [TESTS[0]]
         rest = [test for test in TESTS if test not in near]
         return any(_fail(mutant, work, tests) for tests in (near, rest) if tests)
 
