@@ -390,3 +390,15 @@ def test_rows_over_two_sets() -> None:
         assert all(Fraction(float(f)) <= v for f, v in zip(found, value, strict=True))
         lows = np.minimum(lows, value.astype(np.float64))
     assert (found > lows - 40).all()
+
+
+def test_rows_over_points() -> None:
+    """SET.ROWS: where the set is a point, the rounding of the row's sums is all there is."""
+    r = np.random.default_rng(13)
+    still = {new_key(): Symbols(np.zeros((1, 40)))}
+    x = Ellipsotope((40,), r.normal(size=40), np.zeros(40), still)
+    rows, centre, d = r.normal(size=(20, 40)), r.normal(size=40), r.normal(size=20)
+    found = least({1: rows}, {1: x}, {1: centre}, d)
+    true = exact(d) + exact(rows) @ (exact(x.middle) - exact(centre))
+    assert all(Fraction(float(f)) <= t for f, t in zip(found, true, strict=True))
+    assert (found > true.astype(np.float64) - 1e-11).all()

@@ -248,6 +248,15 @@ def test_constants_of_planes() -> None:
             assert (exact(a) * exact(b) - line >= exact(m)).all()
 
 
+def test_terms_that_the_sum_of_planes_rounds_up() -> None:
+    """PLANE.SUM: each small term is little more than half a unit of the running sum."""
+    x, y = np.full((1, 200), 2.0**-53 * (1 + 2.0**-49)), np.ones((200, 2))
+    x[0, 0] = -1.5
+    for factor, sign in itertools.product((1.0, -1.0), repeat=2):
+        point = factor * x, y
+        row_holds(ops.MatMul(), between(*point[:1] * 2), between(y, y), [sign, 0.0], [point])
+
+
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("limit", [products.TERMS_LIMIT, 0])
 def test_rows_times_slopes(which: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
