@@ -144,6 +144,12 @@ class Operator:
         return False
 
     @property
+    def aim(self) -> float | None:
+        """What a maximum is compared with: entries that stay below it need no better bounds. None
+        for operators that are no maximum of many entries."""
+        return None
+
+    @property
     def independent(self) -> bool:
         """Each output entry reads one input entry and none is read twice, linearly: the interval
         image of a box is exact coordinate by coordinate."""

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.network.graph import Network
-from gamma.ops import ReduceMax
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.facts import facts_of
 
@@ -44,8 +43,8 @@ def in_turns(
     Where one that had its turn may reach what the maximum is compared with, no other decides.
     """
     readers = [network.nodes[r] for r in network.consumers[index]]
-    op = readers[0].op if len(readers) == 1 else None
-    if not isinstance(op, ReduceMax) or network.nodes[index].size <= RIVALS * readers[0].size:
+    aim = readers[0].op.aim if len(readers) == 1 else None
+    if aim is None or network.nodes[index].size <= RIVALS * readers[0].size:
         yield mask
         return
     done = np.zeros_like(mask)
@@ -54,7 +53,7 @@ def in_turns(
         yield chosen
         done |= chosen
         upper = bounds().upper.reshape(mask.shape)
-        missed = (done & (upper > op.aim)).any(axis=1, keepdims=True) & (op.aim > -np.inf)
+        missed = (done & (upper > aim)).any(axis=1, keepdims=True) & (aim > -np.inf)
         left = wanted(network, index, bounds())
         mask = (mask if left is None else left) & ~done & ~missed
 

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from gamma.errors import ResourceError
 from gamma.network.graph import Network, Node
-from gamma.ops import Gemm, Normalize, Scale, StoredGemm
 from gamma.propagate.ranges import spectral
 from gamma.propagate.ranges.matrix import Matrix
 from gamma.runtime import workers
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from gamma.propagate.ranges.sets import Sphere
 
 Float64 = npt.NDArray[np.float64]
+LAYERS = ("Gemm", "StoredGemm")
+"""Operators with one matrix for every position."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +65,16 @@ def _of_layer(op: Any, gain: Float64, centred: bool, deadline: float | None) -> 
 
 def _reads(network: Network, node: Node) -> tuple[Float64, bool] | None:
     """Gain, and whether the mean is taken off, of the normalised vector that a layer reads."""
-    if not isinstance(node.op, Gemm | StoredGemm) or node.op.inexact:
+    if node.op.name not in LAYERS or node.op.inexact:  # type: ignore[attr-defined]
         return None
     scale = network.nodes[node.inputs[0]]
-    if not isinstance(scale.op, Scale) or scale.op.scale.size != scale.shape[-1]:
+    norm = network.nodes[scale.inputs[0]] if scale.inputs else scale
+    if (norm.op.name, scale.op.name) != ("Normalize", "Scale"):
         return None
-    norm = network.nodes[scale.inputs[0]]
-    if not isinstance(norm.op, Normalize) or norm.op.axis % len(norm.shape) != len(norm.shape) - 1:
-        return None
-    return scale.op.scale.astype(np.float64).reshape(-1), norm.op.centred
+    op: Any = norm.op
+    gain: Float64 = scale.op.scale.astype(np.float64).reshape(-1)  # type: ignore[attr-defined]
+    along = op.axis % len(norm.shape) == len(norm.shape) - 1
+    return (gain, op.centred) if along and gain.size == scale.shape[-1] else None
 
 
 def _asked(network: Network, index: int) -> bool:
