@@ -163,7 +163,8 @@ class StreamedDescent(Descent):
     ) -> Float64:
         last = max(frontier)
         # The weight that rows start from would be in memory beside each one that they pass.
-        let_go(self.tables.network.nodes[self.above].op)
+        for node in self.tables.network.nodes[last + 1 : self.above + 1]:
+            let_go(node.op)
         self._tiled = len(frontier) == 1 and self._chains(last)
         return super().run(frontier, d, box, check, **own)
 
