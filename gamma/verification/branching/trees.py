@@ -36,7 +36,7 @@ DESCENT_SECONDS = 0.05
 FIRST_STEPS, STEPS, MORE_STEPS, LAST_STEPS = 20, 4, 8, 60
 """Descents of a root's row, of a new case's, of one that may be near its proof, and of one whose
 relaxations cost nothing: its multipliers alone are not at their best."""
-TRIED = 4
+TRIED = 6
 """ReLUs that are tried before one is split."""
 DESCENTS = 2 * TRIED + 4 * (STEPS + MORE_STEPS)
 """What a split takes at most, in descents of one row; a sweep costs what a descent does."""
@@ -229,9 +229,9 @@ class CaseTree(Generic[Q]):
         cases = _assuming(
             parents, np.tile(np.arange(count), 2), np.tile(relu, 2), _SIDES.repeat(count)
         )
-        lower, cost = self._ascend(cases, STEPS, check)
-        if self.leaves is None:  # a leaf's bound is that of its own slopes and multipliers
-            lower = np.maximum(lower, known.T.ravel())
+        # What the choice closed already stays as it is.
+        lower, cost = known.T.ravel(), np.zeros((2 * count, self.walk.relus))
+        self._again(cases, lower, cost, np.ones(2 * count, bool), STEPS, check)
         # Far from a proof more steps do not help; a split does.
         gain = lower - np.tile(known.min(axis=1), 2)
         self._again(cases, lower, cost, lower + 3 * abs(gain) > 0, MORE_STEPS, check)
