@@ -1,16 +1,13 @@
-"""Pages of mapped files: read when they are used, given back when they are not; and all others."""
+"""Pages of mapped files: read when they are used, given back when they are not."""
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from gamma.errors import ResourceError, UnsupportedError
 
 Array = npt.NDArray[Any]
 
@@ -76,31 +73,3 @@ def release(array: Array) -> int:
         return 0
     owner.madvise(mmap.MADV_DONTNEED, begin, end - begin)
     return int(end - begin)
-
-
-def own_bytes() -> int:
-    """Bytes that this process holds and no file backs. UnsupportedError where nobody says."""
-    try:
-        _, whole, of_files, *_ = Path("/proc/self/statm").read_text().split()
-    except OSError:
-        raise UnsupportedError("a memory limit needs /proc, which this system lacks") from None
-    return (int(whole) - int(of_files)) * mmap.PAGESIZE
-
-
-def watched(limit: int, told: Callable[[str], None] | None) -> Callable[[str], None] | None:
-    """``told``, behind a look at the memory; a limit of 0 is none.
-
-    What is made raises ResourceError when the process holds over ``limit`` bytes more than now.
-    """
-    if not limit:
-        return told
-    start = own_bytes()
-
-    def look(step: str) -> None:
-        taken = own_bytes() - start
-        if taken > limit:
-            raise ResourceError(f"memory: {taken:,} bytes before {step}, the limit is {limit:,}")
-        if told is not None:
-            told(step)
-
-    return look

@@ -24,7 +24,6 @@ from gamma.propagate.caps import useful
 from gamma.propagate.domain import Facts
 from gamma.propagate.ranges import FORMATS, Known, range_walk
 from gamma.runtime import workers
-from gamma.runtime.resident import watched
 from gamma.runtime.threads import limit_blas
 from gamma.tensor import probe
 from gamma.tensor.bounded import BoundedTensor
@@ -181,8 +180,8 @@ def ranges(
             evaluated to show beside the ranges what they reach.
         output: where a model's network ends, see `Model.network`.
         timeout, threads: seconds, and threads that share the work.
-        memory: bytes, or like "300MB", that bounds may take on top of the weights; looked at before
-            each node. All ends are kept, so that nothing can be streamed.
+        memory: bytes, or like "300MB", that the ranges of all nodes may take: they are kept, so
+            that nothing can be streamed.
 
     Raises:
         UsageError: options or sizes that do not fit. ResourceError: the time or memory is out.
@@ -193,12 +192,11 @@ def ranges(
     probe.float32_failures()  # refuses where float64 is not what the formulas need
     start = time.monotonic()
     deadline = None if timeout is None else start + timeout
-    progress = watched(memory_bytes(memory), progress)
     with limited_threads(threads):
         net, source, about, options = _question(model, box, output)
         begun = time.monotonic()
         kept = FORMATS.get(storage)
-        options |= {"deadline": deadline, "progress": progress}
+        options |= {"deadline": deadline, "progress": progress, "memory": memory_bytes(memory)}
         known = range_walk(net, source, kept, **options) if kept else range_walk(
             net, source, **options
         )  # fmt: skip

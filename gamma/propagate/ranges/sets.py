@@ -173,6 +173,12 @@ class Known:
         """At least the norm along ``axis``, from the ends alone."""
         return norm_of(np.broadcast_to(self.reach, self._full(self.reach, axis)), axis)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        held = [self.lower, self.upper, *(vars(self.form).values() if self.form else ())]
+        return sum(array.nbytes for array in held if isinstance(array, np.ndarray))
+
     def _full(self, array: Float64, axis: int) -> Shape:
         lengths = list(array.shape)
         lengths[axis] = self.shape[axis]

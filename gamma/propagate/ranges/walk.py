@@ -35,6 +35,7 @@ def range_walk(
     positions: int = 0,
     norms_alone: bool = False,
     thrifty: bool = False,
+    memory: int = 0,
     deadline: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Known]:
@@ -42,15 +43,16 @@ def range_walk(
 
     ``everywhere``: rotary positions may be any, not those of this network alone; ``positions`` are
     the most there are. ``norms_alone``: nothing is taken over from in front of a norm. ``thrifty``:
-    without the norms of feed-forward layers.
+    without the norms of feed-forward layers. ``memory``: bytes that all of it may take, 0 for any.
 
-    Raises ResourceError when the deadline (time.monotonic) has passed.
+    Raises ResourceError when the deadline (time.monotonic) or the memory has passed.
     """
     turns = rotary.turns_of(network)
     factors = [n for t in turns.values() if everywhere and t.pure for n in t.factors]
     walk = Context(network, storage, everywhere, positions, norms_alone, thrifty)
     walk.turns, walk.factors = turns, frozenset(factors)
     walk.known.append(storage.stored(source, positions))
+    held = walk.known[0].nbytes
     # gamma's threads share the weights: threads of the BLAS would take the processors from them.
     alone = nullcontext() if workers.workers() == 1 else threads.limit_blas(1)
     with np.errstate(all="ignore"), alone:
@@ -65,6 +67,11 @@ def range_walk(
             found = known_of(walk, node, [walk.known[i] for i in node.inputs])
             copied = node.op.moves
             walk.known.append(found if copied else storage.stored(found, positions))
+            held += walk.known[-1].nbytes
+            if memory and held > memory:
+                raise ResourceError(
+                    f"memory: ranges up to {node.name} take {held:,} bytes, the limit is {memory:,}"
+                )
             if telemetry.recorder is not None:
                 name = f"ranges.node.{node.op.name.lower()}"
                 telemetry.record(name, started, time.perf_counter(), neurons=node.size)
