@@ -37,7 +37,7 @@ def gzip(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def inputs(parser: argparse.ArgumentParser, label: bool) -> None:
+def inputs(parser: argparse.ArgumentParser, label: bool, axis: bool = False) -> None:
     what = parser.add_argument_group("input set: a property, or an input and a radius")
     file(what, "--property", metavar="FILE", help="VNN-LIB file (1.0 or 2.0, may be .gz)")
     text = 'one input or a batch of them: .npy, .npz (FILE.npz:ARRAY) or .png; or "zeros"'
@@ -62,7 +62,7 @@ def inputs(parser: argparse.ArgumentParser, label: bool) -> None:
         file(what, "--labels", metavar="Y.npy", help="the class of each input of a batch")
         text = "prove that outputs (sentence embeddings) have this cosine with the centre's"
         what.add_argument("--cosine", type=values.cosine, metavar="C", help=text)
-    model = prompt(parser, axis=not label)
+    model = prompt(parser, axis)
     if label:
         text = "every block by itself, its own true state perturbed: a table of widths"
         model.add_argument("--layer-by-layer", action="store_true", help=text)

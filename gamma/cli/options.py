@@ -162,7 +162,7 @@ def _storage(parser: argparse.ArgumentParser) -> None:
 
 def _bounds(parser: argparse.ArgumentParser) -> None:
     groups.model(parser)
-    groups.inputs(parser, label=False)
+    groups.inputs(parser, label=False, axis=True)
     how = groups.computation(parser, ENCLOSING)
     text = "method branch: until proved and reached ends are so close, in the outputs' units; "
     text += f"default: {GAP:g}"

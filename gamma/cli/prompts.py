@@ -38,7 +38,7 @@ def asked(args: argparse.Namespace) -> bool:
 def opened(args: argparse.Namespace) -> Model | None:
     """The model that MODEL is, None for another network. UsageError for options that do not fit."""
     if not asked(args):
-        names = (*ONLY_MODELS, "positions") if args.command == "verify" else ONLY_MODELS
+        names = ONLY_MODELS if args.command == "bounds" else (*ONLY_MODELS, "positions")
         given = [n for n in names if getattr(args, n, None) is not None]
         if given:
             raise UsageError(

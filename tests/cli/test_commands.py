@@ -228,6 +228,8 @@ def test_bounds_by_position(folder: Path, tmp_path: Path) -> None:
     assert "2 positions, fewer than 4" in run(*ask, "--positions", -1).stdout
     one_line(run(*ask, "--positions", 2), 2, "axis 2", "-2..1")
     one_line(run(*ask, "--positions", 0, "--all-layers"), 2, "one of them")
+    for command in ("ranges", "overflow"):  # only `gamma bounds` has axes
+        one_line(run(command, *ask[1:], "--positions", 0), 2, "--positions belongs to language")
 
 
 def test_inspect(folder: Path) -> None:
