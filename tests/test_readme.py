@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import gamma
 from tests.cli import program
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +82,12 @@ def test_the_index_links_every_page() -> None:
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     names = [Path(page).name for page in DOCS if page != "docs/index.md"]
     assert [n for n in names if f"({n})" not in index or f": {n}\n" not in nav] == []
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs/reference.md").read_text(encoding="utf-8").split()
+    public = {f"{getattr(gamma, name).__module__}.{name}" for name in gamma.__all__}
+    assert {name for name in public if not name.startswith("gamma.errors.")} <= {*page}
 
 
 def test_formats_page_lists_every_operator() -> None:
