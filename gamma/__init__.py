@@ -26,8 +26,7 @@ Every bound is sound in floating point. Names are imported on first use: ``impor
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gamma import deferred
 
@@ -131,25 +130,10 @@ _HOME = {
     ),
 }
 
-_LAYERS = (
-    "architectures",
-    "errors",
-    "formats",
-    "network",
-    "ops",
-    "propagate",
-    "tensor",
-    "verification",
-)
-
 __all__ = sorted(_HOME)
 
 
-_get = deferred.names(__name__, _HOME)
-
-
-def __getattr__(name: str) -> Any:
-    return importlib.import_module(f"gamma.{name}") if name in _LAYERS else _get(name)
+__getattr__ = deferred.names(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

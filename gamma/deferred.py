@@ -18,9 +18,21 @@ def names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     def get(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            return _submodule(package, name)
         value = getattr(importlib.import_module(homes[name]), name)
         setattr(sys.modules[package], name, value)
         return value
 
     return get
+
+
+def _submodule(package: str, name: str) -> Any:
+    """``package.name`` as a module; AttributeError where there is none."""
+    path = f"{package}.{name}"
+    try:
+        if not name.startswith("_"):
+            return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")
