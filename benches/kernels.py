@@ -329,9 +329,9 @@ def _spread(size: int, gathered: bool = False) -> tuple[Call, Call]:
     scatter = kernels.Scatter((2, 2, 1, 1, 1, 1), 0, 0, channels, channels)
     kernel, own = kernels.spread, weight
     if gathered:
-        taps = np.zeros((4, channels, kernels.padded(channels, weight.dtype)), np.float32)
+        taps = np.zeros((1, 4, channels, 16), np.float32)
         by_place = weight[:, : 4 * channels].reshape(channels, 4, channels).transpose(1, 0, 2)
-        taps[..., :channels] = by_place
+        taps[0, ..., :channels] = by_place
         kernel, own = kernels.gather, taps
 
     def check() -> None:

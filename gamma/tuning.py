@@ -35,6 +35,7 @@ GATES: dict[str, str] = {
     "fused_image": "interval steps of convolutions, centre and radius at once, and sums: a C call",
     "fused_adjoint": "products and scatter of a convolution's rows in one C call, in cache",
     "gathered_adjoint": "a convolution's rows pixel by pixel of the result, in registers",
+    "pixel_cells": "few channels of a strided convolution's rows: as many pixels as the stride",
     "live_channels": "channels that are 0 in all rows of a register block passed over in these",
     "norm_caps": "no bound wider than what the norms before it leave, in real arithmetic",
     "ellipsotopes": "ellipsotopes of all nodes go forward where there is a normalisation",

@@ -147,21 +147,27 @@ void gamma_product_f64(const double *A, const double *W, double *C, size_t N, si
  * parts. room: pixels whose columns fit into scratch, at least w. */
 struct gamma_window {
     int64_t kh, kw, sh, sw, dh, dw, top, left, h, w, H, W, C, pixel, out, lda, columns, part, room;
+    int64_t by, bx, oy, ox, ny, nx, segment; /* of gather: cells of the images */
 };
 void gamma_spread_f32(const float *rows, const float *weight, float *images, float *scratch,
                       size_t frames, const struct gamma_window *window);
 void gamma_spread_f64(const double *rows, const double *weight, double *images, double *scratch,
                       size_t frames, const struct gamma_window *window);
-/* The same, written and not added to, with the weight (kh·kw, out, columns) by places of the kernel,
- * columns >= C; kh·kw is at most GAMMA_TAPS. near: for each row, then each column of the image: how
- * many places of the kernel reach it, and which from which row or column of the rows (room for kh or
- * kw pairs). live: h·w·(1 + out + parts) entries, overwritten. part <= GAMMA_PART. Channels that are
- * 0 in all frames of a register block are passed over unless `every`. */
-enum { GAMMA_TAPS = 128, GAMMA_PART = 64 };
+/* The same by cells of by·bx pixels, ny lines of nx, the first of which begin oy and ox pixels before
+ * the image, written or, with `add`, added to. A cell has for each of its lines the channels of its
+ * pixels, filled up to a segment of whole eights, and ends in a whole panel of 64 bytes: `columns`
+ * entries. The weight is panel by panel (columns of a panel, kh·kw, out, panel). near: for each line,
+ * then each column of cells: how many places of the kernel reach it, and which from which row or
+ * column of the rows (room for kh or kw pairs). Overwritten: lists, h·w·(parts of the channels + out)
+ * + 1 entries; scratch, GAMMA_BROAD·(h·w·out + nx·columns). Offsets into either and into a panel fit in
+ * an int32_t. Channels that are 0 in all frames of a register block are passed over unless `every`. */
+enum { GAMMA_BROAD = 24 };
 void gamma_gather_f32(const float *rows, const float *weight, float *images, const int64_t *near,
-                      int32_t *live, size_t frames, const struct gamma_window *window, int every);
+                      int32_t *lists, float *scratch, size_t frames,
+                      const struct gamma_window *window, int every, int add);
 void gamma_gather_f64(const double *rows, const double *weight, double *images, const int64_t *near,
-                      int32_t *live, size_t frames, const struct gamma_window *window, int every);
+                      int32_t *lists, double *scratch, size_t frames,
+                      const struct gamma_window *window, int every, int add);
 
 /* Convolution with channels first: images (frames, groups, C, H, W), weight (groups, out, C·kh·kw),
  * result (frames, groups, out, h, w), every entry one sum in F. copy: (C, rows, sw, span) entries,

@@ -339,9 +339,10 @@ PRODUCT(double, f64)
         GUARDED(table->spread_##S(rows, weight, images, scratch, frames, window));                 \
     }                                                                                              \
     void gamma_gather_##S(const F *rows, const F *weight, F *images, const int64_t *near,          \
-                          int32_t *live, size_t frames, const struct gamma_window *window,         \
-                          int every) {                                                             \
-        GUARDED(table->gather_##S(rows, weight, images, near, live, frames, window, every));       \
+                          int32_t *lists, F *scratch, size_t frames,                               \
+                          const struct gamma_window *window, int every, int add) {                 \
+        GUARDED(table->gather_##S(rows, weight, images, near, lists, scratch, frames, window,      \
+                                  every, add));                                                    \
     }                                                                                              \
     void gamma_correlate_##S(const F *images, const F *weight, F *result, F *copy,                 \
                              int64_t *offset, size_t frames, const struct gamma_frame *frame) {    \

@@ -7,6 +7,7 @@
 #include "api.h"
 
 #define F float
+#define UI uint32_t
 #define FN(name) name##_f32
 #define V FV
 #define V_LOAD FV_LOAD
@@ -22,6 +23,7 @@
 #include "correlate.inc"
 #include "gather.inc"
 #undef F
+#undef UI
 #undef FN
 #undef V
 #undef V_LOAD
@@ -31,6 +33,7 @@
 #undef WIDTH
 
 #define F double
+#define UI uint64_t
 #define FN(name) name##_f64
 #define V DV
 #define V_LOAD DV_LOAD
@@ -46,6 +49,7 @@
 #include "correlate.inc"
 #include "gather.inc"
 #undef F
+#undef UI
 #undef FN
 #undef V
 #undef V_LOAD

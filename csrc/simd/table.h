@@ -8,7 +8,7 @@
  *   affine            W·c and |W|·r, B boxes      sum in double       W once: 4, 8
  *   product           A·W, W's rows padded        one per term        W once a block
  *   spread            products, then scatter-add  one per term        W once a block
- *   gather            the same by pixels of it    one per term        W once some frames
+ *   gather            the same by cells of it     one per term        W once some frames
  *   correlate         W·windows of images         one per term        image, W a piece
  *   convolve          W·c and |W|·r of images  one per term        W once PIXELS windows
  *   dot, sum          Σ x·y, Σ x                  sum in double       f32 8/4, f64 16/8
@@ -50,8 +50,8 @@
     void (*product_at_##S)(const F *, size_t, const F *, F *, size_t, size_t, const int64_t *,     \
                            size_t);                                                                \
     void (*spread_##S)(const F *, const F *, F *, F *, size_t, const struct gamma_window *);       \
-    void (*gather_##S)(const F *, const F *, F *, const int64_t *, int32_t *, size_t,              \
-                       const struct gamma_window *, int every);                                    \
+    void (*gather_##S)(const F *, const F *, F *, const int64_t *, int32_t *, F *, size_t,         \
+                       const struct gamma_window *, int every, int add);                           \
     void (*correlate_##S)(const F *, const F *, F *, F *, int64_t *, size_t,                       \
                           const struct gamma_frame *);                                             \
     double (*dot_##S)(const F *, const F *, size_t);                                               \

@@ -63,6 +63,11 @@ class Linear(Operator):
         return False
 
     @property
+    def turns(self) -> str:
+        """An image's channels from its first axis to its "last", back to its "first", or ""."""
+        return ""
+
+    @property
     def uncertainty(self) -> float:
         return 0.0
 

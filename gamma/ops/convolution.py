@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,189 +17,9 @@ from gamma.ops.affine import Linear, Weighted, cast_weight
 from gamma.ops.base import Array, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_sum
-from gamma.runtime import pool
+from gamma.ops.spread import SUM_LENGTH, Taps, last_weight, spread
+from gamma.ops.window import Window, channels_first, channels_last, unfold
 from gamma.tensor import kernels
-
-# Rows of one block of the adjoint: the unfolded columns stay in the second-level cache.
-_BLOCK_BYTES = 1 << 20
-# Channels summed inside one product of the adjoint: short sums have small error bounds.
-SUM_LENGTH = 32
-# With fewer channels most of a vector of them would be empty.
-GATHER_FROM = 4
-# With as many groups, of few channels or pixels, a call for each takes longer than its sums.
-MANY_GROUPS = 16
-FEW_PIXELS = 64
-
-
-@dataclass(frozen=True)
-class Window:
-    """Geometry of a 2-d window: image (H, W), kernel, strides, pads, dilations, positions."""
-
-    image: tuple[int, int]
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    pads: tuple[int, int, int, int]  # top, left, bottom, right
-    dilations: tuple[int, int]
-
-    @cached_property
-    def positions(self) -> tuple[int, int]:
-        """Number of window positions along each axis."""
-        counts = []
-        for axis in range(2):
-            span = (self.kernel[axis] - 1) * self.dilations[axis] + 1
-            room = self.image[axis] + self.pads[axis] + self.pads[axis + 2] - span
-            counts.append(room // self.strides[axis] + 1 if room >= 0 else 0)
-        return counts[0], counts[1]
-
-    @property
-    def steps(self) -> tuple[tuple[int, int], ...]:
-        """Kernel, strides, first pads and dilations, in the order of the kernels' arguments."""
-        return self.kernel, self.strides, self.pads[:2], self.dilations
-
-
-def unfold(x: Array, window: Window) -> Array:
-    """im2col: (N, C, H, W) -> (N, C·kh·kw, Ho·Wo), zeros in the padding."""
-    top, left, bottom, right = window.pads
-    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right))) if any(window.pads) else x
-    n, c = x.shape[:2]
-    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.strides, window.dilations
-    ho, wo = window.positions
-    step = padded.strides
-    view = np.lib.stride_tricks.as_strided(
-        padded,
-        (n, c, kh, kw, ho, wo),
-        (step[0], step[1], dh * step[2], dw * step[3], sh * step[2], sw * step[3]),
-        writeable=False,
-    )
-    return view.reshape(n, c * kh * kw, ho * wo)
-
-
-def last_weight(
-    op: Linear, weight: Array, dtype: npt.DTypeLike, absolute: bool, groups: int
-) -> Array:
-    """A kernel (out, in/group, *k) as (group, out/group, kh·kw·in/group), channels last.
-
-    Zero columns fill each row up to whole 64 bytes.
-    """
-
-    def arrange() -> Array:
-        cast = cast_weight(op, weight, "weight", dtype, absolute)
-        split = cast.reshape(groups, cast.shape[0] // groups, cast.shape[1], -1)
-        flat = split.transpose(0, 1, 3, 2).reshape(*split.shape[:2], -1)
-        full = np.zeros((*flat.shape[:2], kernels.padded(flat.shape[2], cast.dtype)), cast.dtype)
-        full[:, :, : flat.shape[2]] = flat
-        return full
-
-    return op.cached(  # type: ignore[no-any-return]
-        f"last.{np.dtype(dtype).char}{'.abs' if absolute else ''}", arrange
-    )
-
-
-def tap_weight_of(op: Linear, weight: Array, window: Window, channels: int) -> Array:
-    """`tap_weight` of an operator's `last_weight`, made once."""
-    key = f"taps.{weight.dtype.char}"
-    return op.cached(key, lambda: tap_weight(weight, window, channels))  # type: ignore[no-any-return]
-
-
-def tap_weight(weight: Array, window: Window, channels: int) -> Array:
-    """A `last_weight` by places of the kernel: (group, kh·kw, out/group, in/group), `padded`."""
-    groups, out, _ = weight.shape
-    taps = window.kernel[0] * window.kernel[1]
-    split = weight[:, :, : taps * channels].reshape(groups, out, taps, channels)
-    full = np.zeros((groups, taps, out, kernels.padded(channels, weight.dtype)), weight.dtype)
-    full[..., :channels] = split.transpose(0, 2, 1, 3)
-    return full
-
-
-def spread(
-    rows: Array, weight: Array, window: Window, channels: int, taps: Array | None = None
-) -> Array:
-    """Adjoint of a convolution: (N, h, w, out) back onto (N, H, W, in), channels last.
-
-    ``weight`` is from `last_weight`, ``taps`` from `tap_weight` (made here when absent),
-    ``channels`` those of one group of the result.
-    ``window.positions`` need not be (h, w): windows beyond the image add nothing.
-    """
-    groups, out, _ = weight.shape
-    (kh, kw), (height, width) = window.kernel, window.image
-    shape = (len(rows), height, width, groups * channels)
-    small = channels < GATHER_FROM or math.prod(rows.shape[:3]) < FEW_PIXELS
-    if groups >= MANY_GROUPS and out <= SUM_LENGTH and small:
-        return _spread_groups(rows, weight[:, :, : kh * kw * channels], window, channels)
-    spans = (*window.kernel, *window.strides, *window.dilations)
-    scatter = kernels.Scatter(spans, window.pads[0], window.pads[1], channels, SUM_LENGTH)
-    if channels >= GATHER_FROM and tuning.enabled("gathered_adjoint") and kernels.isa != "numpy":
-        taps = tap_weight(weight, window, channels) if taps is None else taps
-        images, every = pool.empty(shape, rows.dtype), not tuning.enabled("live_channels")
-        if all(
-            kernels.gather(
-                rows, taps[group], images, scatter, (group * out, group * channels), every=every
-            )
-            for group in range(groups)
-        ):
-            return images
-    images = pool.zeros(shape, rows.dtype)
-    for group in range(groups):
-        offsets = (group * out, group * channels)
-        if not tuning.enabled("fused_adjoint") or not kernels.spread(
-            rows, weight[group], images, scatter, offsets
-        ):
-            mine = rows[..., offsets[0] : offsets[0] + out]
-            image = _spread(mine, weight[group, :, : kh * kw * channels], window, channels)
-            images[..., offsets[1] : offsets[1] + channels] = image
-    return images
-
-
-def _spread(rows: Array, weight: Array, window: Window, channels: int) -> Array:
-    """`spread` of one group by products of the BLAS and a scatter of their columns."""
-    n, h, w, out = rows.shape
-    (kh, kw), depth = window.kernel, weight.shape[1]
-    image = np.zeros((n, *window.image, channels), rows.dtype)
-    block = min(n, max(1, _BLOCK_BYTES // (depth * h * w * rows.itemsize)))
-    columns = np.empty((2, block * h * w, depth), rows.dtype)
-    for start in range(0, n, block):
-        part = np.ascontiguousarray(rows[start : start + block]).reshape(-1, out)
-        target, more = columns[:, : len(part)]
-        np.matmul(part[:, :SUM_LENGTH], weight[:SUM_LENGTH], out=target)
-        for first in range(SUM_LENGTH, out, SUM_LENGTH):
-            some = slice(first, first + SUM_LENGTH)
-            np.matmul(part[:, some], weight[some], out=more)
-            target += more
-        kernels.fold_last(
-            target.reshape(-1, h, w, kh, kw, channels),
-            image[start : start + block],
-            *window.steps,
-        )
-    return image
-
-
-def _spread_groups(rows: Array, weight: Array, window: Window, channels: int) -> Array:
-    """`spread` of all groups, each of at most ``SUM_LENGTH`` channels, at once."""
-    n, h, w, _ = rows.shape
-    groups, out, depth = weight.shape
-    images = pool.zeros((n, *window.image, groups * channels), rows.dtype)
-    block = max(1, _BLOCK_BYTES // (groups * depth * h * w * rows.itemsize))
-    for start in range(0, n, block):
-        part = rows[start : start + block]
-        columns = np.matmul(part.reshape(len(part), h, w, groups, 1, out), weight)
-        split = columns.reshape(len(part), h, w, groups, *window.kernel, channels)
-        last = np.ascontiguousarray(split.transpose(0, 1, 2, 4, 5, 3, 6))
-        kernels.fold_last(
-            last.reshape(len(part), h, w, *window.kernel, groups * channels),
-            images[start : start + block],
-            *window.steps,
-        )
-    return images
-
-
-def channels_last(x: Array, image: tuple[int, int]) -> Array:
-    """(N, C, ...) -> (N, H, W, C)."""
-    return np.ascontiguousarray(x.reshape(*x.shape[:2], *image).transpose(0, 2, 3, 1))
-
-
-def channels_first(x: Array) -> Array:
-    """(N, H, W, C) -> (N, C, H, W)."""
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
 def _pair(values: Sequence[int], fill: int) -> tuple[int, int]:
@@ -353,7 +173,7 @@ class Conv(Weighted):
         window = self.window(shape)
         weight = last_weight(self, self.weight, rows.dtype, False, self.group)
         channels = int(self.weight.shape[1])
-        taps = tap_weight_of(self, weight, window, channels)
+        taps = partial(Taps.cached, self, weight, window, channels)
         image = spread(channels_last(rows, window.positions), weight, window, channels, taps)
         return (channels_first(image).reshape(rows.shape[0], *shape),)
 

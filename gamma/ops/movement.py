@@ -104,6 +104,12 @@ class Transpose(Linear):
             raise UsageError(f"Transpose: {self.perm} does not order the axes of {shape}")
         return tuple(shape[p] for p in self.perm)
 
+    @property
+    def turns(self) -> str:
+        if self.perm == (1, 2, 0):
+            return "last"
+        return "first" if self.perm == (2, 0, 1) else ""
+
     def neutral(self, shape: Shape) -> bool:
         return self.perm == tuple(range(len(self.perm)))
 

@@ -119,6 +119,20 @@ def pictures(d: Draw) -> Network:
     return _net(b)
 
 
+def turned(d: Draw) -> Network:
+    """An image with channels last, as TensorFlow has them, before and behind convolutions."""
+    b = Builder(ops.Input(), (4, 5, 2))
+    i = b.add(ops.Transpose((2, 0, 1)), 0)
+    i = b.add(ops.Conv(d.weight(3, 2, 3, 3), d.bias(3), (2, 2), (1, 1, 1, 1)), i)
+    i = b.add(ops.Relu(), i)
+    i = b.add(ops.Conv(d.weight(3, 3, 2, 2), d.bias(3), (1, 1), (0, 0, 0, 0)), i)
+    i = b.add(ops.Relu(), i)
+    i = b.add(ops.Transpose((1, 2, 0)), i)
+    i = b.add(ops.Reshape((b.nodes[i].size,)), i)
+    b.add(ops.Gemm(d.weight(2, b.nodes[i].size), None), i)
+    return _net(b)
+
+
 def line(d: Draw) -> Network:
     """One-dimensional convolution, its transpose with output padding, LeakyRelu."""
     b = Builder(ops.Input(), (2, 6))
@@ -211,7 +225,7 @@ SHAPES: dict[str, Shape] = {
     f.__name__: f
     for f in (
         *(mlp, convolution, pictures, line, transposed, residual, movement, scaled, repeated),
-        products,
+        *(turned, products),
     )
 } | {label(op): around(op) for op in OPERATORS if not isinstance(op, ops.Relu)}
 

@@ -720,7 +720,8 @@ COMPILED = (
     Mutant("C.IMAGE.CENTRE", K, "middle, groups * n, z, B * all", "middle, 0, z, B * all"),
     Mutant("C.IMAGE.GROUPS", K, "middle, groups * n, z, B * all", "middle, n, z, B * all"),
     Mutant("C.IMAGE.SIZE", "csrc/simd/convolve.inc", "DV_ABS(weight[v])", "weight[v]"),
-    Mutant("C.LIVE", "csrc/simd/gather.inc", "size_t i = 1; i < frames", "size_t i = 1; i < 1"),
+    Mutant("C.LIVE", "csrc/simd/gather.inc", "bits |= one;", "bits = one;"),
+    Mutant("C.CHUNK", "csrc/simd/gather.inc", "(g->out < g->part ? g->out : g->part)", "(1 << 20)"),
     Mutant(
         "CHAIN.SPARSE", "csrc/simd/chain.inc", "C[step->places[q]] += a", "C[step->places[q]] = a"
     ),

@@ -22,7 +22,7 @@ def test_families(shape: str) -> None:
     rng = np.random.default_rng(sum(map(ord, shape)))
     asked = itertools.product(METHODS[::-1], ("real", "float32"), ("float32", "float64"))
     count, turn = Count(), 0
-    large = shape in ("pictures", "convolution", "transposed", "line")
+    large = shape in ("pictures", "turned", "convolution", "transposed", "line")
     for family, kind in zip(WEIGHTS, (*BOXES, "wide"), strict=True):
         if large and family not in ("plain", "exponents"):
             continue

@@ -10,7 +10,17 @@ import pytest
 
 from gamma import tuning
 from gamma.errors import UsageError
-from gamma.ops.convolution import SUM_LENGTH, Window, _spread, _spread_groups, spread
+from gamma.ops.convolution import Conv
+from gamma.ops.spread import (
+    SUM_LENGTH,
+    Taps,
+    _spread,
+    _spread_groups,
+    gather,
+    last_weight,
+    spread,
+)
+from gamma.ops.window import Window
 from gamma.propagate.rows.windows import Windows
 from gamma.tensor import kernels
 
@@ -50,12 +60,18 @@ CASES = (
     (31, 3, 4, 70, 20, (7, 9), (2, 2), (3, 2), (0, 1, 0, 1), (1, 1)),
     (13, 2, 3, 6, 9, (9, 9), (3, 3), (2, 2), (1, 0, 3, 2), (2, 2)),
     (2, 4, 4, 3, 5, (15, 15), (12, 12), (1, 1), (0, 0, 0, 0), (1, 1)),
+    # cells of as many pixels as the stride, cut off at every side
+    (13, 5, 4, 40, 3, (9, 10), (4, 3), (2, 3), (1, 2, 1, 2), (1, 1)),
+    (25, 3, 3, 6, 1, (11, 8), (3, 5), (4, 3), (3, 1, 0, 3), (1, 1)),
+    (7, 2, 2, 9, 7, (9, 9), (5, 5), (5, 5), (2, 3, 0, 0), (1, 1)),
+    (26, 1, 5, 4, 2, (1, 9), (1, 2), (1, 2), (0, 0, 0, 0), (1, 1)),
 )
 
 
-# The ways of `spread`: pixel by pixel, by products and a scatter in C, by those of NumPy.
+# The ways of `spread`: by cells, pixel by pixel, by products and a scatter in C, by those of NumPy.
 GATES: tuple[tuple[str, ...], ...] = (
     (),
+    ("pixel_cells",),
     ("gathered_adjoint",),
     ("gathered_adjoint", "fused_adjoint"),
 )
@@ -85,6 +101,25 @@ def test_spread_is_the_adjoint(isa: str, dtype: Any, case: Any, groups: int) -> 
         if out <= SUM_LENGTH:  # all groups at once
             found = _spread_groups(rows, weight[..., :depth], window, channels)
             assert (found == np.concatenate(exact, axis=-1)).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("groups", (1, 2))
+def test_what_is_gathered_is_added(isa: str, dtype: Any, case: Any, groups: int) -> None:
+    n, h, w, out, channels, image, kernel, strides, pads, dilations = case
+    rng = np.random.default_rng(out)
+    window = Window(image, kernel, strides, pads, dilations)
+    depth = kernel[0] * kernel[1] * channels
+    rows = integers(rng, (n, h, w, groups * out), dtype)
+    weight = np.zeros((groups, out, kernels.padded(depth, np.dtype(dtype))), dtype)
+    weight[..., :depth] = integers(rng, (groups, out, depth), dtype)
+    before = integers(rng, (n, *image, groups * channels), dtype)
+    with kernels.pinned(isa):
+        found, taps = before.copy(), Taps.of(weight, window, channels)
+        assert gather(rows, taps, found, window, channels, add=True)
+        assert (found == before + spread(rows, weight, window, channels)).all()
 
 
 @pytest.mark.parametrize("pixels", (1, 64))
@@ -140,6 +175,25 @@ def test_spread_is_within_its_charge(dtype: Any) -> None:
             ways.append(spread(rows, weight, window, 5))
     for found in ways:
         assert (abs(found - exact) <= 1.001 * (32 + 3 + 9) * unit * size).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out, stride", ((16, 1), (16, 2), (100, 1)))
+def test_long_sums_are_nested(isa: str, dtype: Any, out: int, stride: int) -> None:
+    """One long sum of 1 and numbers of half its last place would lose all of them."""
+    window = Window((3, 3), (3, 3), (stride, stride), (1, 1, 1, 1), (1, 1))
+    op = Conv(np.ones((out, 4, 3, 3), dtype), None, (stride, stride), (1, 1, 1, 1))
+    unit = 2.0**-24 if dtype is np.float32 else 2.0**-53
+    weight = last_weight(op, op.weight, dtype, False, 1)
+    high, wide = window.positions
+    rows = np.full((high * wide, high, wide, out), unit / 2, dtype)
+    for row, (y, x) in enumerate(np.ndindex(high, wide)):
+        rows[row, y, x, 0] = 1
+    exact = adjoint(rows.astype(np.longdouble), weight[0].astype(np.longdouble), window, 4)
+    with kernels.pinned(isa):
+        error = abs(spread(rows, weight, window, 4) - exact)
+    assert (error <= op.adjoint_terms * unit * exact * 1.001).all()
 
 
 def windows(rng: Any, dtype: Any, h: int, w: int) -> Windows:
@@ -208,10 +262,14 @@ def test_bad_arguments_are_refused() -> None:
         kernels.spread(A, np.zeros((4, 24)), images, scatter, (1, 0))
     with pytest.raises(UsageError, match="images"):
         kernels.spread(A, np.zeros((4, 24)), images[:1], scatter)
-    taps = np.zeros((9, 4, 8))
+    taps = np.zeros((1, 9, 4, 8))
     assert kernels.gather(A, taps, images, scatter)
     with pytest.raises(UsageError, match="weight"):
-        kernels.gather(A, taps[:8], images, scatter)
+        kernels.gather(A, taps[:, :8], images, scatter)
+    with pytest.raises(UsageError, match="weight"):
+        kernels.gather(A, taps, images, scatter, cells=kernels.Cells((2, 2)))  # 16 columns
+    with pytest.raises(UsageError, match="weight"):
+        kernels.gather(A, taps, images, scatter, cells=kernels.Cells((1, 1), (-1, 0)))
     with pytest.raises(UsageError, match="weight"):
         kernels.gather(A, taps, images, scatter, (1, 0))
     with pytest.raises(UsageError, match="images"):

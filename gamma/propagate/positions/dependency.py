@@ -35,8 +35,8 @@ from gamma.ops import (
     Transpose,
 )
 from gamma.ops.base import Operator
-from gamma.ops.convolution import unfold
 from gamma.ops.execution import PACKED
+from gamma.ops.window import unfold
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]

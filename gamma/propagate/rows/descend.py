@@ -21,10 +21,11 @@ from gamma.errors import UsageError
 from gamma.ops.charges import TINY
 from gamma.ops.hinges import HingeRows
 from gamma.ops.tables import Diagonal, NodeSlopes, Relaxation
+from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Block, Dense, dense
 from gamma.propagate.rows.chain import DenseChain
 from gamma.propagate.rows.tables import Tables
-from gamma.propagate.rows.windows import as_windows
+from gamma.propagate.rows.windows import as_windows, framed
 from gamma.runtime import choices, pool
 from gamma.tensor import kernels, rounding
 
@@ -212,11 +213,19 @@ class Descent:
                 rows = as_windows(rows, node.shape, box)
         if isinstance(rows, Dense) and op.dense is not None and len(node.shape) == 1:
             parts: tuple[Block, ...] = (Dense(self.times_weight(index, rows.array)),)
+        elif isinstance(rows, Dense) and self._windowed and self._images_before(index):
+            parts = (framed(rows.array.reshape(len(rows.array), *node.shape), box),)
         else:
             parts = rows.through(op, shapes, node.shape)
         for k, (i, part) in enumerate(zip(node.inputs, parts, strict=True)):
             # Parts may share memory: all but the last are copied before somebody overwrites them.
             self._join(frontier, i, part, d, box, shared=k + 1 < len(parts))
+
+    def _images_before(self, index: int) -> bool:
+        """Whether node ``index`` moves an image's channels to the end, where windows have them."""
+        node = self.tables.network.nodes[index]
+        turned = node.op.affine is not None and node.op.affine.turns == "last"
+        return turned and facts_of(self.tables.network).image[node.inputs[0]]
 
     def times_weight(self, index: int, rows: Array) -> Array:
         """Rows (rows, size) of dense node ``index`` times its weight."""

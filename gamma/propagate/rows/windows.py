@@ -12,20 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.ops import Conv, Linear
-from gamma.ops.convolution import (
-    channels_first,
-    channels_last,
-    last_weight,
-    spread,
-    tap_weight_of,
-)
+from gamma.ops.spread import Taps, last_weight, spread
+from gamma.ops.window import channels_first, channels_last
 from gamma.propagate.rows.block import Block, Dense, Images, Shape, negated_too
 from gamma.runtime import pool
 from gamma.tensor import kernels
@@ -128,6 +123,8 @@ class Windows:
         if op.windowed(shapes[0]):
             assert op.correlation is not None
             return (through_conv(op.correlation, self.masked(), shapes[0]),)
+        if op.turns == "first":  # channels are last here, as they are before it
+            return (Dense(self.frames().flat),)
         return Dense(self.dense()).through(op, shapes, out)
 
     def plus(self, other: Block) -> Block:
@@ -242,7 +239,7 @@ def through_conv(op: Conv, windows: Windows, shape: tuple[int, ...]) -> Windows:
     window = op.window(shape)
     weight = last_weight(op, op.weight, windows.array.dtype, False, op.group)
     channels = int(op.weight.shape[1])
-    taps = tap_weight_of(op, weight, window, channels)
+    taps = partial(Taps.cached, op, weight, window, channels)
     if windows.framed:
         # A place need not be a box here: windows may have grown to the whole image by themselves.
         image = spread(windows.array, weight, window, channels, taps)

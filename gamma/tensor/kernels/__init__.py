@@ -42,6 +42,8 @@ from gamma.tensor.kernels.elementwise import step_down as step_down
 from gamma.tensor.kernels.elementwise import step_up as step_up
 from gamma.tensor.kernels.elementwise import sum as sum
 from gamma.tensor.kernels.images import PANEL as PANEL
+from gamma.tensor.kernels.images import SEGMENT as SEGMENT
+from gamma.tensor.kernels.images import Cells as Cells
 from gamma.tensor.kernels.images import Convolution as Convolution
 from gamma.tensor.kernels.images import Frame as Frame
 from gamma.tensor.kernels.images import Image as Image

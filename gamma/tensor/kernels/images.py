@@ -92,8 +92,30 @@ def spread(
     return True
 
 
-# Places of the kernel, and channels of a part, that the library's lists have room for.
-_TAPS, _PART = 128, 64
+# Offsets are this wide in the library's lists.
+_OFFSETS = 1 << 31
+
+SEGMENT = 8
+"""Entries that the channels of a line of a cell are filled up to whole multiples of."""
+
+
+class Cells(NamedTuple):
+    """Pixels that `gather` takes together.
+
+    Attributes:
+        size: lines and columns of a cell. before: those of the first cell outside the image.
+    """
+
+    size: Pair = (1, 1)
+    before: Pair = (0, 0)
+
+    def segment(self, channels: int) -> int:
+        """Columns of the weight for a line of a cell."""
+        return -(-self.size[1] * channels // SEGMENT) * SEGMENT
+
+
+PIXELS = Cells()
+"""Each pixel a cell."""
 
 
 def gather(
@@ -103,35 +125,40 @@ def gather(
     scatter: Scatter,
     offsets: Pair = (0, 0),
     *,
+    cells: Cells = PIXELS,
     every: bool = False,
+    add: bool = False,
 ) -> bool:
-    """`spread`, pixel by pixel of the images, which are written and not added to.
+    """`spread`, cell by cell of the images, which are written or, with ``add``, added to.
 
-    Sums are those of `spread`, entry for entry. Channels that are 0 in all rows of a register block
-    are passed over unless ``every``. False, with nothing done, without the compiled library, for a
-    kernel of more than 128 places or parts of more than 64 channels.
+    The error of sums is that of `spread`. Channels that are 0 in all rows of a register block are
+    passed over unless ``every``. False, with nothing done, without the compiled library and for
+    arrays whose offsets it has no room for.
 
     Args:
-        rows, images: as there. weight: f (kh·kw, out, columns), ``channels`` columns, `padded`.
+        rows, images: as there. weight: f (panels, kh·kw, out, 64 bytes of entries), whose columns
+            are for each line of a cell the channels of its pixels, `Cells.segment` of them.
+        scatter: how rows reach cells.
     """
     kh, kw, *_ = scatter.spans
-    if not backend.compiled or kh * kw > _TAPS or scatter.part > _PART:
+    panels, _, out, panel = weight.shape
+    pixels = rows.shape[1] * rows.shape[2] if rows.ndim == 4 else 0
+    if not backend.compiled or max(32 * pixels * out, weight.size) >= _OFFSETS:
         return False
-    out, columns = weight.shape[1:]
     if rows.dtype not in FLOATS or rows.ndim != 4 or images.ndim != 4 or min(scatter.spans) < 1:
         raise refuse("rows", f"{rows.dtype} {rows.shape}", "float32 or float64 (N, h, w, C)")
-    check("weight", weight, rows.dtype, (kh * kw, out, columns))
+    check("weight", weight, rows.dtype, (panels, kh * kw, out, 64 // rows.itemsize))
     check("images", images, rows.dtype, (len(rows), *images.shape[1:]))
     if (
-        columns < scatter.channels
-        or columns * rows.itemsize % 64
+        panels * panel < cells.size[0] * cells.segment(scatter.channels)
         or not 0 <= offsets[0] <= rows.shape[3] - out
         or not 0 <= offsets[1] <= images.shape[3] - scatter.channels
-        or min(scatter.part, out) < 1
+        or min(scatter.part, out, *cells.size) < 1
+        or min(cells.before) < 0
     ):
-        raise refuse("weight", (weight.shape, offsets, scatter), "channels that fit")
+        raise refuse("weight", (weight.shape, offsets, scatter, cells), "channels that fit")
     if images.size:
-        backend.current.gather(rows, weight, images, scatter, offsets, every)
+        backend.current.gather(rows, weight, images, scatter, offsets, cells, every, add)
     return True
 
 

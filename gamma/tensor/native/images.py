@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
+from gamma.runtime import pool
 from gamma.tensor._simd import ffi, lib
 from gamma.tensor.native.memory import pick, pointer
 
@@ -35,12 +36,20 @@ def fold_last(
     )
 
 
-def _geometry(rows: Array, images: Array, window: Any, weight: Array, room: int = 0) -> Any:
-    """A gamma_window for a weight (..., out, columns)."""
-    (_, h, w, lda), (_, H, W, pixel), (out, columns) = rows.shape, images.shape, weight.shape[-2:]
+def _geometry(
+    rows: Array,
+    images: Array,
+    window: Any,
+    out: int,
+    columns: int,
+    room: int = 0,
+    cells: tuple[int, ...] = (0,) * 7,
+) -> Any:
+    """A gamma_window; see api.h."""
+    (_, h, w, lda), (_, H, W, pixel) = rows.shape, images.shape
     place = (window.top, window.left, h, w, H, W, window.channels, pixel)
     entries = (*window.spans, *place, out, lda, columns, window.part, room)
-    return ffi.new("struct gamma_window *", entries)
+    return ffi.new("struct gamma_window *", (*entries, *cells))
 
 
 def _near(
@@ -65,23 +74,44 @@ def _reached(*axes: tuple[int, int, int, int, int, int]) -> Any:
 
 
 def gather(
-    rows: Array, weight: Array, images: Array, window: Any, offsets: Pair, every: bool
+    rows: Array,
+    weight: Array,
+    images: Array,
+    window: Any,
+    offsets: Pair,
+    cells: Any,
+    every: bool,
+    add: bool,
 ) -> None:
     frames, h, w, lda = rows.shape
     _, H, W, pixel = images.shape
-    taps, out, columns = weight.shape
+    panels, _, out, panel = weight.shape
+    columns = panels * panel
     kh, kw, sh, sw, dh, dw = window.spans
-    live = np.empty(h * w * (1 + out - (-out // window.part)), np.int32)
-    near = _reached((H, h, kh, sh, dh, window.top), (W, w, kw, sw, dw, window.left))
+    (by, bx), (oy, ox) = cells
+    ny, nx = -(-(H + oy) // by), -(-(W + ox) // bx)
+    near = _reached((ny, h, kh, sh, dh, window.top), (nx, w, kw, sw, dw, window.left))
+    lists = np.empty(h * w * (out - (-out // window.part)) + 1, np.int32)
+    room = h * w * out + nx * columns
+    scratch = pool.empty((lib.GAMMA_BROAD * room,), rows.dtype)
     pick("gather", rows)(
         pointer(rows, frames * h * w * lda) + offsets[0],
-        pointer(weight, taps * out * columns),
+        pointer(weight, weight.size),
         pointer(images, frames * H * W * pixel, True) + offsets[1],
         near,
-        pointer(live, live.size, True),
+        pointer(lists, lists.size, True),
+        pointer(scratch, scratch.size, True),
         frames,
-        _geometry(rows, images, window, weight),
+        _geometry(
+            rows,
+            images,
+            window,
+            out,
+            columns,
+            cells=(by, bx, oy, ox, ny, nx, cells.segment(window.channels)),
+        ),
         every,
+        add,
     )
 
 
@@ -100,7 +130,7 @@ def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair
         image_pointer,
         pointer(scratch, scratch.size, True),
         frames,
-        _geometry(rows, images, window, weight, room),
+        _geometry(rows, images, window, out, columns, room),
     )
 
 
