@@ -21,7 +21,6 @@ from gamma.ops.ellipsotope import Ellipsotope
 from gamma.ops.enclose import through_lines
 from gamma.ops.execution import overflowed
 from gamma.ops.relaxation import TINY, VALUE_ERROR, Lines, Piece, lines_with, relax
-from gamma.ops.squares import curved
 from gamma.ops.tables import Diagonal, NodeSlopes, Precision, diagonal
 from gamma.tensor import kernels
 
@@ -183,8 +182,11 @@ class Elementwise(Operator):
             chord = self.lines(inside.lower, inside.upper, how.dtype).upper_slope
             slopes = NodeSlopes(chord.reshape(len(chord), -1))
         made = through_lines(self.relax(before, after, how, None, slopes), x, inside, after)
-        real = how.guarantee == "real" and made.known
-        return replace(made, curved=curved(self, x, inside)) if real else made
+        if how.guarantee != "real" or not made.known:
+            return made
+        from gamma.ops.squares import curved  # of networks with normalisations alone
+
+        return replace(made, curved=curved(self, x, inside))
 
     def float32_noise(self, lower: Float64, upper: Float64, low: Float64, high: Float64) -> Array:
         """How far a float32 execution's f(x) may lie from f(x), x in [lower, upper]."""

@@ -19,7 +19,6 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY
 from gamma.ops.ellipsoid import Ellipsoids, outer, placed
 from gamma.ops.ellipsotope import Ellipsotope, Parts, Symbols, new_key, shared
-from gamma.ops.squares import read
 from gamma.tensor import rounding
 
 if TYPE_CHECKING:
@@ -94,6 +93,8 @@ def _narrowed(op: Linear, x: Ellipsotope, after: NodeBounds) -> tuple[list[Ellip
     made, kept = times(x.rest.reshape(-1, n)), x
     balls = outer([(made, 1)], np.zeros(made.shape[1:]))
     if x.curved is not None:
+        from gamma.ops.squares import read
+
         left, squares = times(x.curved.base.rest.reshape(-1, n)), read(times, x.curved).factors()
         bent = (np.ascontiguousarray(np.swapaxes(squares, 0, 1)), squares.shape[-1])
         other = outer([(left, 1), bent], np.zeros(made.shape[1:]))

@@ -25,7 +25,7 @@ NEEDED = {
     "network": "columns exact graph property simplify",
     "ops": "affine affine_interval base bounds charges convolution dense_interval elementwise "
     "ellipsoid ellipsotope enclose evaluate exact execution hinges image_interval linear movement "
-    "piecewise relaxation tables",
+    "piecewise relaxation spread tables window",
     "propagate": "alpha analysis asked blocks caps choosing dense domain ellipsotopes facts "
     "first_order forms interval looseness memory needs options questions remarks rows "
     "specification walks",
