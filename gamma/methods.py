@@ -11,6 +11,9 @@ REFINING = frozenset({"crown", "alpha"})
 # Methods whose inner neurons are linear forms in the inputs that vary.
 FORWARD = frozenset({"forward", "forward+crown"})
 
+# Methods that hold the bounds of all nodes, or forms of them, in memory.
+IN_MEMORY = frozenset({"alpha", *FORWARD})
+
 _SPELLED = {
     "alpha-crown": "alpha",
     "α-crown": "alpha",

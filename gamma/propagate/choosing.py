@@ -62,8 +62,6 @@ def walks_of(
     step = boxes_at_once(net)
     if streaming is None and not limit:
         return _in_memory(net, options, box, caps), step, None
-    if options.method == "alpha":
-        raise UsageError("method alpha keeps all bounds in memory: leave out the memory limit")
     config = streaming or StreamingConfig()
     config = replace(config, max_memory_bytes=limit or config.max_memory_bytes)
     count = min(step, len(box.lower))

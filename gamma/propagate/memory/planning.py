@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gamma.errors import ResourceError
+from gamma.errors import ResourceError, UsageError
+from gamma.methods import IN_MEMORY
 from gamma.network.graph import Network
 from gamma.ops.tables import Precision
 from gamma.propagate.facts import facts_of
@@ -74,8 +75,11 @@ def plan_memory(
     """Settings for ``boxes`` boxes with ``questions`` rows each, within ``config``'s limit.
 
     Without a limit: the settings as they are, and what they will take. Raises ResourceError when
-    nothing fits; the message says the least that would.
+    nothing fits; the message says the least that would, and UsageError for a method that keeps all
+    bounds.
     """
+    if method in IN_MEMORY:
+        raise UsageError(f"method {method} keeps all bounds in memory: leave out the memory limit")
     first = _predict(network, boxes, questions, method, dtype, config, row_bytes)
     limit = config.max_memory_bytes
     if not limit or first.predicted <= limit:

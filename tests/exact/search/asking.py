@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import gamma
 from gamma import tuning
+from gamma.methods import IN_MEMORY
 from gamma.network.graph import Network
 from gamma.network.property import Ball, LinearConstraint, Property, Region
 from gamma.ops import Elementwise
@@ -130,9 +131,9 @@ class Space:
 
         off = draw(st.lists(st.sampled_from(sorted(tuning.GATES)), max_size=3, unique=True))
         question, method = one(self.questions), one(self.methods)
-        # Optimised slopes keep all bounds in memory: a limit is refused.
+        # Methods that keep all bounds in memory refuse a limit.
         whole = ("linear", "splits", "decide", "extremes")
-        plain = method == "alpha" or question in whole
+        plain = method in IN_MEMORY or question in whole
         streaming = ("off",) if plain else self.streaming
         return Asking(
             question=question,

@@ -13,6 +13,7 @@ import pytest
 import gamma
 from benches.streaming import child, make
 from gamma.errors import ResourceError, UsageError
+from gamma.methods import IN_MEMORY
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Gemm, Input, Relu, Sigmoid
 from gamma.propagate import (
@@ -349,8 +350,7 @@ def test_the_prediction_of_crown_is_not_exceeded(tmp_path: Path) -> None:
     assert record["predicted"] / 1.5 <= record["peak"] <= record["predicted"], record
 
 
-# Method alpha keeps all bounds in memory.
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "alpha"])
+@pytest.mark.parametrize("method", sorted(set(METHODS) - IN_MEMORY))
 @pytest.mark.parametrize("config", [StreamingConfig(), StreamingConfig.min_memory()])
 def test_a_network_of_its_input_alone_is_streamed(method: str, config: StreamingConfig) -> None:
     net = Builder(Input(), (2,)).build(0)
@@ -358,3 +358,14 @@ def test_a_network_of_its_input_alone_is_streamed(method: str, config: Streaming
     out = gamma.bounds(net, box, method=method, streaming=config)
     assert (out.lower <= box.lower).all() and (out.upper >= box.upper).all()
     assert (out.upper - out.lower <= 4).all()
+
+
+@pytest.mark.parametrize("method", sorted(IN_MEMORY))
+def test_methods_that_keep_all_bounds_are_not_streamed(method: str) -> None:
+    net = Builder(Input(), (2,)).build(0)
+    box = Box(np.zeros(2), np.ones(2))
+    for options in ({"streaming": StreamingConfig()}, {"memory": "1GB"}):
+        with pytest.raises(UsageError, match=f"{method.replace('+', '.')} keeps all bounds"):
+            gamma.bounds(net, box, method=method, **options)
+    with pytest.raises(UsageError, match="keeps all bounds"):
+        StreamingVerifier(StreamingConfig()).plan(net, 1, method)
