@@ -132,7 +132,7 @@ def test_stopped_between_any_rounds(
 ) -> None:
     written(tmp_path, branch)
     whole, kept = outcome(verify(tmp_path, branch)), tmp_path / "open.npz"
-    for stop in range(3):
+    for stop in range(2):
         resume = kept if stop else None
         stopped(tmp_path, branch, 4 - stop, monkeypatch, save_open=kept, resume=resume)
     result = verify(tmp_path, branch, save_open=kept, resume=kept)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -304,13 +306,25 @@ def test_external_weights_give_the_same_bits(tmp_path: Path, method: str, count:
     assert all(np.array_equal(a, b) for a, b in zip(stored, weights, strict=True))
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
+    """Files of dense layers of width 1024, each written once."""
+
+    @cache
+    def file(suffix: str, layers: int) -> Path:
+        path = tmp_path_factory.mktemp("large") / f"dense{suffix}"
+        make(path, layers, 1024)
+        return path
+
+    return file
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 @pytest.mark.parametrize("suffix", (".safetensors", ".onnx"))
-def test_weights_stream_from_the_file(tmp_path: Path, suffix: str) -> None:
+def test_weights_stream_from_the_file(large: Callable[[str, int], Path], suffix: str) -> None:
     """A file of 92 MB is bounded in a third of that, by IBP and CROWN-IBP."""
-    path = tmp_path / f"large{suffix}"
-    make(path, 24, 1024)
-    size = sum(file.stat().st_size for file in tmp_path.iterdir())
+    path = large(suffix, 24)
+    size = sum(file.stat().st_size for file in path.parent.iterdir())
     assert size > 88 << 20
     for method in ("ibp", "crown-ibp"):
         record = child(path, method, 5, False, size // 3)
@@ -331,9 +345,10 @@ def test_weights_without_dead_columns_are_copied_once(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 @pytest.mark.parametrize(("interval", "f16"), ((50, False), (1, True)))
-def test_predictions_are_near_the_peak(tmp_path: Path, interval: int, f16: bool) -> None:
-    path = tmp_path / "dense.safetensors"
-    make(path, 12, 1024)
+def test_predictions_are_near_the_peak(
+    large: Callable[[str, int], Path], interval: int, f16: bool
+) -> None:
+    path = large(".safetensors", 12)
     record = child(path, "crown-ibp", interval, f16, boxes=100)
     # The allowance for libraries covers what BLAS packs on any machine, little or much.
     peak, predicted = record["peak"], record["predicted"]
@@ -342,10 +357,9 @@ def test_predictions_are_near_the_peak(tmp_path: Path, interval: int, f16: bool)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
-def test_the_prediction_of_crown_is_not_exceeded(tmp_path: Path) -> None:
+def test_the_prediction_of_crown_is_not_exceeded(large: Callable[[str, int], Path]) -> None:
     """It takes every neuron for unstable and every weight for worth a copy without dead columns."""
-    path = tmp_path / "dense.onnx"
-    make(path, 24, 1024)
+    path = large(".onnx", 24)
     record = child(path, "crown", 10, False)
     assert record["predicted"] / 1.5 <= record["peak"] <= record["predicted"], record
 
