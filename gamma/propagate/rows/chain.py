@@ -88,21 +88,21 @@ class DenseChain:
         tables, node = self.tables, self.tables.network.nodes[index]
         if index == 0:
             chain.pay(0, node.size, tables.radius(0), None)
-        elif node.op.dense is not None:
-            sparse = self._sparse(index)
-            if sparse is None and not tiled(node.op.dense, tables.how.dtype):
+        elif (op := node.op.dense) is not None:
+            whole = self._nonzeros(op)
+            if whole is None and not tiled(op, tables.how.dtype):
                 return False
             charge = None if tables.carried(index) else tables.charge(index)
-            rows, _ = tables.kept(index)
-            count = len(node.op.dense.weight) if rows is None else len(rows)
+            rows, columns = tables.kept(index)
+            count = len(op.weight) if rows is None else len(rows)
             if charge is None:
                 chain.pay(index, count, None, None)
             else:
                 chain.pay(index, count, charge.weight, charge.loss)
-            if sparse is None:
-                chain.product(index, *self._padded(index))
+            if whole is None:
+                chain.product(index, *self._padded(op, rows, columns))
             else:
-                chain.sparse(index, sparse)
+                chain.sparse(index, part_of(whole, rows, columns))
         elif node.op.keeps_order:  # a change of shape: nothing moves, nothing is charged
             chain.pay(index, node.size, None, None)
         else:
@@ -112,21 +112,19 @@ class DenseChain:
             chain.relax(index, low.shape[1], (low, high), (below, above), table.loss)
         return True
 
-    def _sparse(self, index: int) -> kernels.Sparse | None:
-        """`Tables.weight` by what is not 0 in it, where that is little."""
-        tables, op = self.tables, self.tables.network.nodes[index].op.dense
-        if op is None or not tuning.enabled("sparse_weights"):
+    def _nonzeros(self, op: Gemm) -> kernels.Sparse | None:
+        """The weight by what is not 0 in it, where that is little."""
+        dtype = self.tables.how.dtype
+        if op.weight.size < _SPARSE_FROM or not tuning.enabled("sparse_weights"):
             return None
-        dtype = tables.how.dtype
-        whole = op.cached(f"sparse.{dtype.char}", lambda: nonzeros(op, dtype))
-        return None if whole is None else part_of(whole, *tables.kept(index))
+        found: kernels.Sparse | None = op.cached(
+            f"sparse.{dtype.char}", lambda: nonzeros(op, dtype)
+        )
+        return found
 
-    def _padded(self, index: int) -> tuple[Array, int]:
+    def _padded(self, op: Gemm, rows: Indices | None, columns: Indices | None) -> tuple[Array, int]:
         """`Tables.weight` with rows padded to whole 64 bytes, and its width without them."""
-        tables, op = self.tables, self.tables.network.nodes[index].op.dense
-        assert op is not None
-        dtype = tables.how.dtype
-        rows, columns = tables.kept(index)
+        dtype = self.tables.how.dtype
         if columns is None:
             width = int(op.weight.shape[1])
             weight: Array = op.cached(f"padded.{dtype.char}", lambda: padded(op, dtype))
@@ -139,9 +137,9 @@ class DenseChain:
 
 
 def nonzeros(op: Gemm, dtype: np.dtype[Any]) -> kernels.Sparse | None:
-    """The weight by what is not 0 in it; None where that is more than a share, or it is small."""
+    """The weight by what is not 0 in it; None where that is more than a share."""
     weight = op.weight
-    if weight.size < _SPARSE_FROM or np.count_nonzero(weight) > _SPARSE * weight.size:
+    if np.count_nonzero(weight) > _SPARSE * weight.size:
         return None
     rows, places = np.nonzero(weight)
     starts = np.searchsorted(rows, np.arange(len(weight) + 1)).astype(np.int64)
