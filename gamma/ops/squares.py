@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 _SLACK = 1 + 2.0**-40
-_NEGLIGIBLE = 2.0**-16
+_NEGLIGIBLE = 2.0**-10
 """Share of the linear term up to which squares are not worth it."""
 
 

@@ -115,12 +115,11 @@ class Matrix:
         if self.turned:
             part = slice(first, first + len(W))
             signed, doubt, squares = signed[:, part], doubt[:, part], squares[:, part]
-        right = W if self.turned else W.T
-        z = (signed @ right).astype(np.float64)
-        size = np.abs(W, out=other)
-        spread = (doubt @ (size if self.turned else size.T)).astype(np.float64)
-        power = np.multiply(W, W, out=other)
-        return [z, spread, (squares @ (power if self.turned else power.T)).astype(np.float64)]
+        found = [_times(signed, W, self.turned)]
+        size = np.abs(W, out=other) if doubt.any() else W
+        found.append(_times(doubt, size, self.turned))
+        power = np.multiply(W, W, out=other) if len(squares) else W
+        return [*found, _times(squares, power, self.turned)]
 
     # -- rows --------------------------------------------------------------------------------------
 
@@ -164,6 +163,13 @@ class Matrix:
             gram = self.gram(source, which)
             parts = gram.norm(), gram.plain
         return float((source.radius * parts[0] + source.stray * parts[1]) * _SLACK)
+
+
+def _times(rows: Array, W: Array, turned: bool) -> Float64:
+    """rows·Wᵀ, or rows·W where W is ``turned``; centres are often 0, and ask for no product."""
+    if not rows.any():
+        return np.zeros((len(rows), W.shape[turned]))
+    return (rows @ (W if turned else W.T)).astype(np.float64)
 
 
 def _normal(rows: Float64) -> tuple[Float64, Float64]:
