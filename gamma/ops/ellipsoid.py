@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.ops.ellipsotope import Symbols
+from gamma.runtime import workers
 from gamma.tensor import rounding
 from gamma.tensor.eigenvalues import largest_eigenvalue
 
@@ -50,14 +52,15 @@ class Ellipsoids:
 
     def largest(self) -> Float64:
         """At least the square of the longest vector's length: (V,)."""
-        found = np.zeros(len(self.matrix))
-        for v, (matrix, scale) in enumerate(zip(self.matrix, self.scale, strict=True)):
-            top = scale.max(initial=0.0)
-            part = scale / (top or 1.0)
-            # Scaling by numbers of at most 1 leaves the error what it is.
-            turned = matrix * part * part[:, None]
-            found[v] = (largest_eigenvalue(turned) + self.error[v]) * top * top
-        return found * _SLACK
+        return np.array(workers.run([partial(self._largest, v) for v in range(len(self.matrix))]))
+
+    def _largest(self, v: int) -> float:
+        scale = self.scale[v]
+        top = float(scale.max(initial=0.0))
+        part = scale / (top or 1.0)
+        # Scaling by numbers of at most 1 leaves the error what it is.
+        turned = self.matrix[v] * part * part[:, None]
+        return float((largest_eigenvalue(turned) + self.error[v]) * top * top * _SLACK)
 
     def factors(self) -> Float64:
         """Columns R of each: (V, d, d), column j of R in [:, j, :], so that R·Rᵀ >= Q."""
@@ -70,9 +73,10 @@ class Ellipsoids:
         made = self.matrix.copy()
         made[:, np.arange(d), np.arange(d)] += np.where(empty, 1.0, lift)[:, None]
         try:
-            root = np.linalg.cholesky(made)
+            roots = workers.run([partial(np.linalg.cholesky, one.T) for one in made])
         except np.linalg.LinAlgError:
             return np.full_like(made, np.inf)
+        root = np.stack(roots) if roots else made
         root[empty] = 0.0
         return np.swapaxes(root * self.scale[:, :, None], -1, -2)
 
@@ -95,11 +99,10 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
         weight = np.where(largest > 0, weight, 1.0)
         total += np.where(largest > 0, weight, 0.0).sum(axis=0)
         root = np.repeat(1 / np.sqrt(weight), each, axis=0)
-        for v in range(len(rest)):  # one by one: products of an array with itself take half
-            some = np.flatnonzero(columns[:, v].any(axis=1))  # those of other places are 0
-            turned = columns[some, v] * (1 / scale[v])
-            turned *= root[some, v, None]
-            matrix[v] += turned.T @ turned
+        # One by one: products of an array with itself take half.
+        squares = [partial(_square, columns[:, v], root[:, v], scale[v]) for v in range(len(rest))]
+        for v, square in enumerate(workers.run(squares)):
+            matrix[v] += square
         count += len(columns)
     weight = np.maximum(corners, _LEAST_WEIGHT * largest[:, None])
     weight = np.where(largest[:, None] > 0, weight, 1.0)
@@ -112,6 +115,14 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
     # |fl(YᵀY) - YᵀY| <= γ|Y|ᵀ|Y|, of norm at most γ·trace; scaling rounds each entry once more.
     error = np.where(trace > 0, 2 * g * trace * (1 + 2.0**-20) + 2.0**-1000, 0.0)
     return Ellipsoids(0.5 * (matrix + np.swapaxes(matrix, -1, -2)), error, scale)
+
+
+def _square(columns: Float64, root: Float64, scale: Float64) -> Float64:
+    """Σ over the symbols, each times its root, of one vector's scaled columns."""
+    some = np.flatnonzero(columns.any(axis=1))  # those of other places are 0
+    turned = columns[some] * (1 / scale)
+    turned *= root[some, None]
+    return turned.T @ turned
 
 
 def placed(factors: Float64, index: Indices, n: int) -> Symbols:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY
 from gamma.ops.ellipsoid import Ellipsoids, outer, placed
 from gamma.ops.ellipsotope import Ellipsotope, Parts, Symbols, new_key, shared
+from gamma.runtime import workers
 from gamma.tensor import rounding
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 _SLACK = 1 + 2.0**-40
+SHARE, SHARES = 64, 8
+"""Columns that a thread takes at least, and in how many parts at most."""
 
 
 def linear(
@@ -45,8 +49,12 @@ def linear(
 
     def image(columns: Sequence[Float64], absolute: bool = False) -> Float64:
         whole = [c.reshape(-1, *x.shape) for c, x in zip(columns, inputs, strict=True)]
-        made = op.linear(whole, absolute=absolute)
-        return np.ascontiguousarray(made.reshape(len(made), -1), np.float64)
+        step = max(SHARE, -(-len(whole[0]) // (1 if op.moves or op.entrywise else SHARES)))
+        starts = range(0, len(whole[0]), step)
+        shares = [[c[start : start + step] for c in whole] for start in starts]
+        made = workers.run([partial(op.linear, share, absolute) for share in shares])
+        flat = (m.reshape(len(m), -1) for m in made)
+        return np.ascontiguousarray(np.concatenate([*flat]), np.float64)
 
     parts = {key: Symbols(image(columns), each) for key, each, columns in shared(inputs)}
     shift = [x.middle - p.centre.reshape(-1) for x, p in zip(inputs, before, strict=True)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from gamma.ops.charges import TINY
 from gamma.ops.ellipsoid import Ellipsoids, outer
 from gamma.ops.ellipsotope import Ellipsotope, Symbols
 from gamma.ops.relaxation import SLOPE_ERROR, VALUE_ERROR
+from gamma.runtime import workers
 from gamma.tensor import rounding
 
 if TYPE_CHECKING:
@@ -81,11 +83,15 @@ def read(times: Callable[[Float64], Float64], x: Curved) -> Ellipsoids:
     made = times(x.weight.reshape(scale.shape) * scale * scale)
     reach = np.einsum("jvi,vj->vi", abs(made), matrix[:, diagonal, diagonal])
     power = np.ldexp(1.0, np.clip(np.frexp(reach)[1], -1000, 1000))
-    shapes = np.empty((len(scale), *power.shape[1:], power.shape[1]))
-    for v in range(len(scale)):
-        row = np.ascontiguousarray((made[:, v] / power[v]).T)
-        shapes[v] = row @ (matrix[v] * matrix[v]) @ row.T
+    tasks = [partial(_shape, made[:, v] / power[v], matrix[v]) for v in range(len(scale))]
+    shapes = np.stack(workers.run(tasks))
     # |fl - exact| <= γ|B|K|B|ᵀ, whose norm is at most its trace, and K_jk <= Q_jj·Q_kk.
     g = rounding.gamma_factor(2 * d + 32, np.float64)
     error = g * np.square(reach / power).sum(axis=1) * _SLACK + 2.0**-1000
     return Ellipsoids(0.5 * (shapes + np.swapaxes(shapes, -1, -2)), error, power)
+
+
+def _shape(factor: Float64, matrix: Float64) -> Float64:
+    row = np.ascontiguousarray(factor.T)
+    made: Float64 = row @ (matrix * matrix) @ row.T
+    return made

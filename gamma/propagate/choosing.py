@@ -32,7 +32,7 @@ Float64 = npt.NDArray[np.float64]
 
 # Rows of an output that are so few are bounded in float64.
 FEW_OUTPUTS = 16
-# Neurons from where on rows of a convolutional network are shared among threads.
+# Neurons from where on the work of a convolutional or normalising network is shared among threads.
 _SMALL = 4096
 
 
@@ -100,5 +100,6 @@ def own_threads(net: Network, method: str) -> AbstractContextManager[None]:
 
 
 def _large(net: Network) -> bool:
-    """Whether the rows of a convolutional network are work enough to share."""
-    return facts_of(net).convolves and facts_of(net).neurons > _SMALL
+    """Whether rows of a convolutional network, or sets of a transformer, are work to share."""
+    facts = facts_of(net)
+    return (facts.convolves or facts.normalizes) and facts.neurons > _SMALL
