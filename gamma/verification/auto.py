@@ -149,11 +149,15 @@ class AutoRun(TreeRun):
         return None
 
     def _attack_longer(self, turn: int) -> Counterexample | None:
-        """A longer search, where the trees' end is not in sight."""
-        seconds = ATTACK_SECONDS * 2**turn
-        if sum(tree.seconds_left() for tree in self.trees) <= IN_SIGHT * seconds:
-            return None
-        return self._longer(seconds)
+        return self._longer(ATTACK_SECONDS * 2**turn)
+
+    def _attack_unless_in_sight(self, turn: int) -> Counterexample | None:
+        """A longer search; the first one waits where cases will end before long.
+
+        The least bound of a violated question rises, too, before it stands still: not twice.
+        """
+        near = sum(tree.seconds_left() for tree in self.trees) <= IN_SIGHT * ATTACK_SECONDS
+        return None if turn == 0 and near else self._attack_longer(turn)
 
     # --- branch and bound -----------------------------------------------------------------------
 
@@ -179,7 +183,8 @@ class AutoRun(TreeRun):
         def rounds(turn: int) -> Counterexample | None:
             return self._grow(lambda tree: tree.rounds(NEURON_SECONDS * 4**turn))
 
-        return ("neurons", self._neurons), ("branching", rounds), ("attack", self._attack_longer)
+        attack = self._attack_unless_in_sight
+        return ("neurons", self._neurons), ("branching", rounds), ("attack", attack)
 
     @property
     def _on_boxes(self) -> bool:
