@@ -14,6 +14,8 @@ from gamma.verification.targets import Int64
 
 THINNEST = 2.0**-40
 """An edge is halved down to this share of its region's, and of the size of its ends."""
+LEAST = 2.0**-10
+"""Share of the largest loss, over a region's edge, that is taken for granted on every edge."""
 PROBED = 8
 """Points that are proposed as witnesses, of the worst boxes."""
 
@@ -87,14 +89,17 @@ def _axis(items: Items, score: Float64, widths: Float64) -> Int64:
     """The input to halve at each box, -1 where every edge is too short.
 
     What the rows lose over an edge says how much a half may gain; edges that are long for their
-    region come a little earlier, for behind them the bounds of inner nodes are loose as well.
+    region come a little earlier, for behind them the bounds of inner nodes are loose as well. Those
+    may be loose where a row loses nothing (its slopes cancel): no edge counts less than `LEAST`.
     """
     width = items["upper"] - items["lower"]
     if not width.size:
         return np.full(len(width), -1)
     long = _long(items, widths)
     relative = width / np.where(widths > 0, widths, 1.0)
-    by_rows = score * width * np.sqrt(relative)
+    whole = score * widths
+    floor = LEAST * np.where(long, whole, 0.0).max(axis=1, keepdims=True)
+    by_rows = np.maximum(whole, floor) * relative * np.sqrt(relative)
     flat = ~(by_rows.max(axis=1, initial=0.0) > 0)
     worth = np.where(long, np.where(flat[:, None], relative, by_rows), -1.0)
     axis: Int64 = worth.argmax(axis=1)

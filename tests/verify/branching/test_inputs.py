@@ -235,3 +235,15 @@ def test_what_cuts_made_too_small_is_bounded_once_more() -> None:
         low, high = kept["lower"][0, 0], kept["upper"][0, 0]
         assert 0.5 - 1e-12 < low <= 0.5 <= high < 0.5 + 1e-12
         items = {name: column.copy() for name, column in kept.items()}
+
+
+def test_an_edge_over_which_rows_lose_nothing_is_halved_too() -> None:
+    """|x| + (1 - |x|) + 2y/5 - 1/2 >= 1/10: the slopes in x cancel, what is loose is behind it."""
+    first = [[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]
+    net = dense((first, [0.0, 0.0, 0.0, 0.0, 2.0]), ([[1.0, 1.0, -1.0, -1.0, 0.4]], [-0.3]))
+    unsafe = (LinearConstraint(((0, F(1)),), (), F(1, 20)),)
+    prop = Property((Region((F(-1), F(-1)), (F(1), F(1)), (unsafe,)),), 2, 1)
+    made = tree(net, prop)
+    while not made.done and made.bounded < 3000:
+        made.round(lambda: None)
+    assert made.done and made.bounded < 1000
