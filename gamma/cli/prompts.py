@@ -15,7 +15,6 @@ import numpy.typing as npt
 from gamma.cli.sets import around, between
 from gamma.errors import UsageError
 from gamma.formats.detect import is_model
-from gamma.formats.npy import read_any
 from gamma.network.graph import Network
 from gamma.network.property import LinearConstraint, Property, Region
 
@@ -112,6 +111,8 @@ def _array(args: argparse.Namespace, model: Model, path: str) -> Float64:
     free = 1 if not model.architecture.text and args.block is None else 0
     if path == "zeros":
         return np.zeros(tuple(2 if a == free and free else n for a, n in enumerate(shape)))
+    from gamma.formats.npy import read_any
+
     x = read_any(Path(path))
     x = x[0] if x.ndim == 3 and len(x) == 1 else x
     fixed = 1 - free

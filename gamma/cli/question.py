@@ -14,7 +14,6 @@ from gamma.cli.inputs import Given
 from gamma.cli.sets import Units
 from gamma.network.exact import exact_fractions
 from gamma.network.graph import Network
-from gamma.verification.radius import length_above
 from gamma.verification.result import Counterexample
 
 SIGNS = {"inf": "L∞", "2": "L2", "1": "L1"}
@@ -78,6 +77,8 @@ class Question:
             return []
         moved = [a - b for a, b in zip(exact_fractions(found.x), self.center, strict=True)]
         entries = sum(map(bool, moved))
+        from gamma.verification.radius import length_above
+
         steps = (self.units or Units()).removed(list(map(abs, moved)))
         far = picture.above(length_above(steps, self.norm))
         center = np.array(list(map(float, self.center))).reshape(found.x.shape)

@@ -15,7 +15,6 @@ from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.propagate.caps import block_table, joined
 from gamma.propagate.choosing import FEW_OUTPUTS, batched, own_threads, walks_of
-from gamma.propagate.looseness import losses
 from gamma.propagate.memory.planning import MemoryPlan
 from gamma.propagate.memory.streaming import StreamingConfig
 from gamma.propagate.options import DEFAULT_ROW_BYTES, Options, options_of
@@ -150,6 +149,8 @@ def _one_batch(
         result.path = made.path
         worst = int(np.argmin(np.where(np.isnan(lower), -np.inf, lower)))
         if not lower[worst] > 0 and options.relaxes:  # of alpha, by the operators' own lines
+            from gamma.propagate.looseness import losses
+
             one = part.take(np.array([worst]))
             for index, amount in losses(made, *question(made, one), one.box).items():
                 layer = result.layers[index]

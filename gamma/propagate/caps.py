@@ -18,7 +18,6 @@ from gamma.network.graph import Network
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.domain import Facts
 from gamma.propagate.facts import facts_of
-from gamma.propagate.first_order import first_order
 from gamma.tensor.box import Box
 
 if TYPE_CHECKING:
@@ -98,6 +97,8 @@ def _ratio(made: Walk, index: int, known: NodeBounds) -> float | None:
     """
     if not made.options.relaxes or made.domain.batch != 1:
         return None
+    from gamma.propagate.first_order import first_order
+
     try:
         found = first_order(made.network, index, made.domain.box, made.options.check)
         if found is None or not found[1].sum() > 0:

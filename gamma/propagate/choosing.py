@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network
-from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.blocks import boxes_at_once
 from gamma.propagate.caps import norm_caps
 from gamma.propagate.dense import one_call
@@ -80,7 +79,11 @@ def _in_memory(
     net: Network, options: Options, box: Box, caps: Facts | None
 ) -> Callable[[Box], Walk]:
     """A walk over some of the boxes, which norm caps are known of."""
-    start = partial(alpha_walk if options.method == "alpha" else walk, net, options=options)
+    start = partial(walk, net, options=options)
+    if options.method == "alpha":
+        from gamma.propagate.alpha import alpha_walk
+
+        start = partial(alpha_walk, net, options=options)
     if caps is None:
         thrifty = options.method == "ibp"
         caps = norm_caps(net, box, options.guarantee, thrifty, options.deadline)

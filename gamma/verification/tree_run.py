@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gamma.propagate.alpha import AlphaWalk, Ascent, alpha_walk
 from gamma.propagate.options import Options, options_of
 from gamma.propagate.questions import question
 from gamma.runtime import workers
@@ -26,6 +25,7 @@ from gamma.verification.run import Run, select
 from gamma.verification.targets import Int64, distinct
 
 if TYPE_CHECKING:
+    from gamma.propagate.alpha import AlphaWalk
     from gamma.verification.branching import InputBranching, ReluBranching
     from gamma.verification.frontier_file import FrontierFile, Saved, State
 
@@ -119,6 +119,8 @@ class TreeRun(Run):
     @spanned("alpha")
     def _roots(self) -> None:
         """Bounds with optimised slopes, of each region that is open, as roots of trees."""
+        from gamma.propagate.alpha import Ascent, alpha_walk
+
         begun = {int(self.targets.region[t[0]]): s for s in self.waiting
                  if len(t := self._targets_of(s))}  # fmt: skip
         box, options = self.prop.box(), self._options("alpha")
@@ -168,6 +170,8 @@ class TreeRun(Run):
             self._spent("neurons", begin)
 
     def _again_by_neurons(self, turn: int) -> None:
+        from gamma.propagate.alpha import AlphaWalk
+
         opened = [k for k, tree in enumerate(self.trees) if not tree.done]
         for k in opened:
             if turn < self.resting.get(k, 0):

@@ -19,18 +19,18 @@ NEEDED = {
     "telemetry tensor tuning verification",
     "cli": "combinations groups inputs main options output parser picture profile prompts question "
     "report sets settings values verify",
-    "formats": "bulk compressed detect formula limits linear npy onnx regions vnnlib vnnlib1",
+    "formats": "bulk compressed detect formula limits linear onnx regions vnnlib vnnlib1",
     "formats.onnx": "affine arguments batch contract elementwise fold movement outputs read schema "
     "table tensors translation values wire",
     "network": "columns exact graph property simplify",
     "ops": "affine affine_interval base bounds charges convolution dense_interval elementwise "
     "ellipsoid ellipsotope enclose evaluate exact execution hinges image_interval linear movement "
     "piecewise relaxation spread tables window",
-    "propagate": "alpha analysis asked blocks caps choosing dense domain ellipsotopes facts "
-    "first_order forms interval looseness memory needs options questions remarks rows "
+    "propagate": "analysis asked blocks caps choosing dense domain ellipsotopes facts "
+    "forms interval memory needs options questions remarks rows "
     "specification walks",
     "propagate.memory": "planning store streaming",
-    "propagate.rows": "block chain descend start sweep tables windows",
+    "propagate.rows": "block chain descend start tables windows",
     "runtime": "choices files heap interrupts pool resident threads workers",
     "tensor": "_simd bounded box codes compressed eigenvalues exactly fallback functions kernels "
     "native probe products rounding",
@@ -38,7 +38,7 @@ NEEDED = {
     "tensor.kernels": "arguments backend elementwise images interval rows stored",
     "tensor.native": "elementwise images interval memory rows stored",
     "verification": "advice attack auto branching choices contradiction describe effort "
-    "environment fitting moves objective radius regions replay result run search targets "
+    "environment fitting moves objective regions replay result run targets "
     "tree_run verdict",
 }
 PROGRAM = """
