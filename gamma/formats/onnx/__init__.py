@@ -163,13 +163,17 @@ def network_of(
         "real_only": sorted(t.real_only),
         "element_types": sorted({v.dtype for v in t.values.values() if isinstance(v, Variable)}),
     }
-    simple = simplify(replace(built, metadata=metadata))
-    if not any(node.op.name == "Mul" for node in simple.nodes):
-        return simple
+    return _recognised(simplify(replace(built, metadata=metadata)))
+
+
+def _recognised(net: Network) -> Network:
+    """With normalisations that the file spells out, products of two values, as one operator."""
+    if not any(node.op.name == "Mul" for node in net.nodes):
+        return net
     from gamma.ops.recognise import normalizations
 
-    spelled = normalizations(simple)
-    return simple if spelled is simple else simplify(spelled)
+    spelled = normalizations(net)
+    return net if spelled is net else simplify(spelled)
 
 
 def survey(path: str | Path) -> dict[str, tuple[int, bool]]:
