@@ -15,7 +15,8 @@ import pytest
 
 import gamma
 from gamma.network.graph import Builder, Network
-from gamma.ops import Abs, Gemm, Input, ReduceSum, Relu, Sigmoid
+from gamma.ops import Abs, Add, Conv, Gemm, Input, LeakyRelu, ReduceSum, Relu, Scale, Sigmoid, Tanh
+from gamma.ops.affine import Linear
 from gamma.propagate.few_bits import Executed, executed, executed_input
 from gamma.propagate.interval import input_bounds, interval_pass
 from gamma.propagate.ranges import FORMATS
@@ -173,6 +174,44 @@ def test_no_execution_leaves_what_any_method_says(method: str) -> None:
             assert max(Fraction(most) for _, most in sums) <= Fraction(node.partial)
             assert max(abs(Fraction(float(v))) for v in x) <= Fraction(node.activation)
             x = np.maximum(x, HALF(0)) if k < 3 else x
+
+
+def drawn(random: np.random.Generator) -> Network:
+    """A few operators on an image, with sums of what came before."""
+    builder, at = Builder(Input(), (2, 4, 4)), 0
+    scale = 10.0 ** random.uniform(-2, 0.5)
+    for _ in range(int(random.integers(2, 6))):
+        kind = int(random.integers(4))
+        if kind == 0:
+            weight, bias = random.normal(size=(2, 2, 3, 3)) * scale, random.normal(size=2) * scale
+            at = builder.add(Conv(weight, bias, (1, 1), (1, 1, 1, 1)), at)
+        elif kind == 1:
+            at = builder.add(Add(), at, int(random.integers(at + 1)))
+        elif kind == 2:
+            at = builder.add(Scale(random.normal(size=()), random.normal(size=())), at)
+        else:
+            plain = (Relu(), Abs(), Tanh(), Sigmoid(), LeakyRelu(0.1))
+            at = builder.add(plain[int(random.integers(5))], at)
+    return builder.build(at)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_numpy_computes_in_float16_is_inside(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    net, low = drawn(random), random.normal(size=(2, 4, 4))
+    box = gamma.Box(low, low + 10.0 ** random.uniform(-4, 0))
+    found = [overflow(net, box, method=method).nodes for method in ("ibp", "crown")]
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = [np.concatenate([box.sample(8, seed), low[None]]).astype(HALF)]
+        for node in net.nodes[1:]:
+            wide = HALF if isinstance(node.op, Linear) else np.float32
+            given = [values[i].astype(wide) for i in node.inputs]
+            values.append(node.op.forward(*given).astype(HALF))
+    for index, reached in enumerate(values):
+        if not np.isfinite(reached).all():
+            break  # what is behind an overflow is not said anything of
+        size = Fraction(float(abs(reached).max()))
+        assert all(size <= Fraction(nodes[index].activation) for nodes in found)
 
 
 def test_crown_proves_what_intervals_do_not() -> None:
