@@ -2,6 +2,7 @@
 
     python -m benches.ablate                    writes docs/performance/ablation.md
     python -m benches.ablate --cases digits_cnn --rounds 3 --print
+    python -m benches.ablate --resume --most 300   goes on where such a run ended, about 300 s long
 
 Rounds go through every configuration in turn, so that a machine that slows down slows them all; the
 figure is the least processor time of one call. "All on" is measured twice: the difference is the
@@ -11,6 +12,7 @@ noise, and a configuration faster than the default by more than three times it i
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -29,6 +31,7 @@ from gamma.propagate import bounds
 from gamma.runtime import heap
 
 PAGE = ROOT / "docs" / "performance" / "ablation.md"
+KEPT = ROOT / "build" / "ablation.json"
 SMALL = ("digits_mlp", "digits_cnn", "acasxu_1_1_p1", "reach_robot", "rl_cartpole", "made_0")
 LARGE = (
     *("mnist_fc_256x4_p0_0.05", "mnist_fc_256x6_p0_0.03", "oval21_base", "cifar10_resnet_2b"),
@@ -91,7 +94,7 @@ def measure(workload: Workload, rounds: int, patience: float) -> dict[str, float
                 found = workload.call()
                 took = time.process_time() - cpu
                 spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
-            if turn or took > patience:  # the first round warms up
+            if turn or spent[name] > patience:  # the first round warms up
                 best[name] = min(best.get(name, np.inf), took)
             seen = _overlap(workload.name, name, found, seen)
     return best
@@ -182,13 +185,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--patience", type=float, default=4.0, help="seconds per configuration")
     parser.add_argument("--print", action="store_true", help="to stdout, write nothing")
+    parser.add_argument("--resume", action="store_true", help=f"keep columns in {KEPT.name}")
+    parser.add_argument("--most", type=float, default=np.inf, help="seconds, then stop: status 2")
     return parser.parse_args()
+
+
+def kept() -> dict[str, dict[str, float]]:
+    """Columns that a run with --resume measured, with today's gates."""
+    found = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    names = configurations().keys()
+    return {column: figures for column, figures in found.items() if figures.keys() == names}
 
 
 def main() -> int:
     """Measure and write the page; 1 when the default loses beyond the noise."""
     args = _arguments()
     known = args.cases.split(",") if args.cases else names(args.data)
+    before, started = kept() if args.resume else {}, time.perf_counter()
     groups: list[dict[str, dict[str, float]]] = []
     for chosen in (SMALL, LARGE):
         results: dict[str, dict[str, float]] = {}
@@ -198,8 +211,15 @@ def main() -> int:
             for workload in workloads(
                 case(name, args.data), batches, tuple(args.methods.split(","))
             ):
-                print(workload.name, file=sys.stderr)
-                results[workload.name] = measure(workload, args.rounds, args.patience)
+                if workload.name not in before:
+                    if time.perf_counter() - started > args.most:
+                        return 2
+                    print(workload.name, file=sys.stderr)
+                    before[workload.name] = measure(workload, args.rounds, args.patience)
+                    if args.resume:
+                        KEPT.parent.mkdir(exist_ok=True)
+                        KEPT.write_text(json.dumps(before))
+                results[workload.name] = before[workload.name]
         groups.append(results)
     text = page(*groups)
     if args.print:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,21 +86,25 @@ class Side:
         assert self.process.stdin is not None
         return self.process.stdin
 
-    def round(self) -> None:
-        """One round of measurements. Raises SystemExit when the process ended."""
-        self._in.write(b"\n")
-        self._in.flush()
+    def round(self) -> bool:
+        """One round of measurements; False when the process ended, as it does where it refuses."""
+        try:
+            self._in.write(b"\n")
+            self._in.flush()
+        except BrokenPipeError:
+            return False
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"bench: {self.process.args} ended with {self.process.wait()}")
+            return False
         found = json.loads(line)
         took = found["cpu"] if self.threads == 1 else found["wall"]
         self.best, self.width = min(self.best, took), found["width"]
+        return True
 
     def close(self) -> None:
         """End the process."""
-        with self.process:
+        with self.process, suppress(BrokenPipeError):
             self._in.close()
 
 
@@ -143,7 +148,10 @@ def exported(found: Case) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds and mean widths of both on one case; ``recorded``: the peer's are from its file."""
+    """Seconds and mean widths of both on one case; ``recorded``: the peer's are from its file.
+
+    Without the peer's where it refuses the network.
+    """
 
     gamma: float
     width: float
@@ -163,11 +171,14 @@ def compare(found: Case, target: Target, args: argparse.Namespace, there: bool) 
     script = str(ROOT / "benches" / "peer_child.py")
     peers = [Side([str(args.peer), script], theirs, t) for t in (1, 2)] if there else []
     for _ in range(args.rounds):
-        for side in (*ours, *peers):
-            side.round()
+        if not all(side.round() for side in ours):
+            raise SystemExit(f"bench: gamma ended on {found.name}")
+        peers = [side for side in peers if side.round()]
     for side in (*ours, *peers):
         side.close()
     best, width = min(side.best for side in ours), ours[0].width
+    if there and not peers:
+        return Result(best, width, None, None, False)
     if there:
         return Result(best, width, min(side.best for side in peers), peers[0].width, False)
     known = found.peers.get((target.method, target.batch))
@@ -188,7 +199,8 @@ def rows(args: argparse.Namespace, there: bool) -> Iterator[tuple[str, ...]]:
 def row(target: Target, name: str, found: Result) -> tuple[str, ...]:
     """The cells of one case."""
     faster = found.peer / found.gamma if found.peer else None
-    theirs = "" if found.peer is None else f"{found.peer * 1e3:.3g}"
+    nothing = "" if found.recorded else "refused"
+    theirs = nothing if found.peer is None else f"{found.peer * 1e3:.3g}"
     return (
         target.name,
         name,

@@ -36,6 +36,7 @@ GATES: dict[str, str] = {
     "fused_adjoint": "products and scatter of a convolution's rows in one C call, in cache",
     "gathered_adjoint": "a convolution's rows pixel by pixel of the result, in registers",
     "pixel_cells": "few channels of a strided convolution's rows: as many pixels as the stride",
+    "added_adjoint": "a convolution's rows added to those that came around it, in its C call",
     "live_channels": "channels that are 0 in all rows of a register block passed over in these",
     "norm_caps": "no bound wider than what the norms before it leave, in real arithmetic",
     "ellipsotopes": "ellipsotopes of all nodes go forward where there is a normalisation",

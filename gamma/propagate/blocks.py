@@ -22,20 +22,23 @@ T = TypeVar("T")
 # Rows of a block below which its products waste the bandwidth that the weights need.
 _LEAST_ROWS = 32
 _MOST_BLOCKS = 16
+# Least shares in a block where there are more than two.
+_SHARES = 16
 # Blocks that are handed out at once.
 _TASKS = 4096
 # Boxes of an interval pass below which a share wastes the weights' bandwidth; its work comes in
 # larger pieces than rows do, so less of it is worth a thread.
 _LEAST_BOXES = 64
-_INTERVAL_SHARE = 0.25
+_INTERVAL_SHARE = 1.0
 # Nanoseconds of an interval pass: a product of centre and radius, one of two variables; all passes
 # over a neuron behind a layer in C, over one that is moved or scaled, over a function's, over one
 # of a group (of softmax, of a normalisation).
 _PRODUCT, _PAIR, _PASSES, _PASS, _CURVE, _GROUP = 0.08, 1.0, 10.0, 50.0, 90.0, 240.0
 
-# Nanoseconds on one core: an operation of a dense product (many of whose columns are dropped) and
-# of a convolution's, one entry of the latter's columns, one entry of a row in all other passes.
-_DENSE, _CONVOLUTION, _COLUMN, _ENTRY = 0.002, 0.0125, 1.0, 0.7
+# Nanoseconds on one core: an operation of a dense product behind ReLUs (many of whose columns are
+# dropped) and of others, one of a convolution's, one entry of the latter's columns, one entry of a
+# row in all other passes.
+_DENSE, _WHOLE_DENSE, _CONVOLUTION, _COLUMN, _ENTRY = 0.002, 0.0125, 0.0125, 1.0, 0.7
 
 FORWARD_GAIN = 16.0
 """Times the work of forward forms that rows of all neurons are worth: these are tighter, but four
@@ -70,8 +73,9 @@ def block_length(network: Network, index: int, count: int, each: int, most: int)
         least = max(1.0, choices.limit("rows.share"))
         worth = min(rows // _LEAST_ROWS, int(rows * row_cost(network, index) / least))
     if worth >= 2:
-        # More than two serve more processors and even out, where a block stays twice as long.
-        blocks = max(blocks, 2, min(worth // 2, _MOST_BLOCKS))
+        # More than two serve more processors and even out, where a block stays far longer: each
+        # takes some hundred calls.
+        blocks = max(blocks, 2, min(worth // _SHARES, _MOST_BLOCKS))
         blocks += blocks % 2
     return -(-count // blocks)
 
@@ -193,7 +197,9 @@ def _row_cost(network: Network, index: int, dense: bool) -> float:
             entries = node.shape[0] * h * w
         conv = op.correlation
         if op.matrix_terms and conv is None:
-            total += _DENSE * 2 * entries * op.matrix_terms
+            read = nodes[node.inputs[0]].op
+            kept = read.affine is None and not read.hinge and node.inputs[0] > 0
+            total += (_WHOLE_DENSE if kept else _DENSE) * 2 * entries * op.matrix_terms
         else:
             total += _ENTRY * entries
         if conv is not None:

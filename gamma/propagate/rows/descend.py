@@ -22,10 +22,10 @@ from gamma.ops.charges import TINY
 from gamma.ops.hinges import HingeRows
 from gamma.ops.tables import Diagonal, NodeSlopes, Relaxation
 from gamma.propagate.facts import facts_of
-from gamma.propagate.rows.block import Block, Dense, dense
+from gamma.propagate.rows.block import Block, Dense, Shape, dense
 from gamma.propagate.rows.chain import DenseChain
 from gamma.propagate.rows.tables import Tables
-from gamma.propagate.rows.windows import as_windows, framed
+from gamma.propagate.rows.windows import Windows, as_windows, framed
 from gamma.runtime import choices, pool
 from gamma.tensor import kernels, rounding
 
@@ -85,6 +85,7 @@ class Descent:
         self.tables = tables
         self.chain: DenseChain | None = None if tables.linear_only else DenseChain(tables)
         self._windowed = tuning.enabled("windows")
+        self._added = tuning.enabled("added_adjoint") and tuning.enabled("gathered_adjoint")
 
     def run(
         self,
@@ -211,15 +212,40 @@ class Descent:
             earns = choices.choose("rows.start", "", rows.array.size) == "windows"
             if self._windowed and op.windowed(shapes[0]) and earns:
                 rows = as_windows(rows, node.shape, box)
+        if (added := self._onto(index, rows, shapes[0], frontier)) is not None:
+            frontier[node.inputs[0]] = self._round(node.inputs[0], added, d, box)
+            return
         if isinstance(rows, Dense) and op.dense is not None and len(node.shape) == 1:
             parts: tuple[Block, ...] = (Dense(self.times_weight(index, rows.array)),)
         elif isinstance(rows, Dense) and self._windowed and self._images_before(index):
             parts = (framed(rows.array.reshape(len(rows.array), *node.shape), box),)
         else:
             parts = rows.through(op, shapes, node.shape)
+        passing = self._leaves(index)
         for k, (i, part) in enumerate(zip(node.inputs, parts, strict=True)):
             # Parts may share memory: all but the last are copied before somebody overwrites them.
-            self._join(frontier, i, part, d, box, shared=k + 1 < len(parts))
+            self._join(frontier, i, part, d, box, shared=k + 1 < len(parts) and not passing)
+
+    def _onto(self, index: int, rows: Block, shape: Shape, frontier: Frontier) -> Windows | None:
+        """Rows through a convolution whose input has rows already, added to these; or None."""
+        node = self.tables.network.nodes[index]
+        op = node.op.correlation
+        if op is None or not isinstance(rows, Windows) or not self._added:
+            return None
+        return rows.onto(op, shape, frontier.get(node.inputs[0]))
+
+    def _leaves(self, index: int) -> bool:
+        """Whether rows leave one input of a sum for new memory before its other is looked at."""
+        nodes, consumers = self.tables.network.nodes, self.tables.network.consumers
+        first, last = min(nodes[index].inputs), max(nodes[index].inputs)
+        op = nodes[last].op
+        return (
+            len(nodes[index].inputs) == 2
+            and last not in self.tables.split
+            and consumers[last] == (index,)
+            and (op.correlation is not None and op.windowed(nodes[nodes[last].inputs[0]].shape))
+            and all(reader in (index, last) or reader < last for reader in consumers[first])
+        )
 
     def _images_before(self, index: int) -> bool:
         """Whether node ``index`` moves an image's channels to the end, where windows have them."""

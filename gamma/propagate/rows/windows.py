@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.ops import Conv, Linear
-from gamma.ops.spread import Taps, last_weight, spread
+from gamma.ops.spread import Taps, gather, last_weight, spread
 from gamma.ops.window import channels_first, channels_last
 from gamma.propagate.rows.block import Block, Dense, Images, Shape, negated_too
 from gamma.runtime import pool
@@ -126,6 +126,21 @@ class Windows:
         if op.turns == "first":  # channels are last here, as they are before it
             return (Dense(self.frames().flat),)
         return Dense(self.dense()).through(op, shapes, out)
+
+    def onto(self, op: Conv, shape: Shape, other: Block | None) -> Windows | None:
+        """`through` a convolution, added to other rows over its input, which are overwritten.
+
+        None, with nothing done, where that takes more than one call: all but whole images.
+        """
+        if not (isinstance(other, Windows) and self.framed and other.framed):
+            return None
+        if not np.array_equal(self.box[self.place], other.box[other.place]):
+            return None
+        window, channels = op.window(shape), int(op.weight.shape[1])
+        weight = last_weight(op, op.weight, self.array.dtype, False, op.group)
+        taps = Taps.cached(op, weight, window, channels)
+        done = gather(self.array, taps, other.array, window, channels, add=True)
+        return other if done else None
 
     def plus(self, other: Block) -> Block:
         if not isinstance(other, Windows):
