@@ -721,7 +721,7 @@ COMPILED = (
     Mutant("C.IMAGE.GROUPS", K, "middle, groups * n, z, B * all", "middle, n, z, B * all"),
     Mutant("C.IMAGE.SIZE", "csrc/simd/convolve.inc", "DV_ABS(weight[v])", "weight[v]"),
     Mutant("C.LIVE", "csrc/simd/gather.inc", "bits |= one;", "bits = one;"),
-    Mutant("C.CHUNK", "csrc/simd/gather.inc", "(g->out < g->part ? g->out : g->part)", "(1 << 20)"),
+    Mutant("C.PART", "csrc/simd/gather.inc", "part = (int32_t)g->part", "part = out"),
     Mutant(
         "CHAIN.SPARSE", "csrc/simd/chain.inc", "C[step->places[q]] += a", "C[step->places[q]] = a"
     ),
