@@ -130,9 +130,10 @@ struct gamma_curve {
     double value_error, absolute_error, slope_error, slope_absolute, tiny;
 };
 /* lines (4, n): slope and intercept below f on [lower, upper], then above; where no line is known
- * or worth having, slope 0 and the image's end. */
+ * or worth having, slope 0 and the image's end. Slopes that are given (NULL: none) are taken. */
 void gamma_lines(const struct gamma_curve *curve, const double *lower, const double *upper,
-                 const double *floor, const double *ceiling, double *lines, size_t n);
+                 const double *floor, const double *ceiling, const double *lower_slope,
+                 const double *upper_slope, double *lines, size_t n);
 
 /* C (N, columns) = A (N, K)·W (K, columns); W padded as in gamma_step. */
 void gamma_product_f32(const float *A, const float *W, float *C, size_t N, size_t K,

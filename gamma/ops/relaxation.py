@@ -110,7 +110,12 @@ def relax(curve: Curve, lower: Float64, upper: Float64, dtype: npt.DTypeLike) ->
 
 
 def _compiled(
-    curve: Curve, name: str, lower: Float64, upper: Float64, dtype: npt.DTypeLike
+    curve: Curve,
+    name: str,
+    lower: Float64,
+    upper: Float64,
+    dtype: npt.DTypeLike,
+    slopes: tuple[Float64 | None, Float64 | None] = (None, None),
 ) -> Lines | None:
     """`_lines` by the C library: what the engine does here for all neurons, neuron by neuron."""
     errors = (VALUE_ERROR, curve.absolute_error, SLOPE_ERROR, curve.slope_error, TINY)
@@ -120,6 +125,7 @@ def _compiled(
         np.ascontiguousarray(lower),
         np.ascontiguousarray(upper),
         *map(np.ascontiguousarray, curve.interval(lower, upper)),
+        slopes,
     )
     return None if done is None else Lines(*done)
 
@@ -129,8 +135,22 @@ def lines_with(
 ) -> Lines:
     """Lines with given slopes, (batch, size) or like ``lower``; None: the engine's own.
 
-    The best intercept of a slope touches f where f' equals it: found by bisection on each piece.
+    The best intercept of a slope touches f where f' equals it, searched for on each piece.
     """
+    name = curve.compiled
+    if name and tuning.enabled("fused_lines"):
+        given = (slopes.lower, slopes.upper)
+        shaped = [s if s is None else np.reshape(s, lower.shape) for s in given]
+        own = [s if s is None else np.ascontiguousarray(s, np.float64) for s in shaped]
+        made = _compiled(curve, name, lower, upper, dtype, (own[0], own[1]))
+        if made is not None:
+            return made
+    return _lines_with(curve, slopes, lower, upper, dtype)
+
+
+def _lines_with(
+    curve: Curve, slopes: NodeSlopes, lower: Float64, upper: Float64, dtype: npt.DTypeLike
+) -> Lines:
     own = relax(curve, lower, upper, dtype)
     floor, ceiling = curve.interval(lower, upper)
     known = np.isfinite(floor) | np.isfinite(ceiling)

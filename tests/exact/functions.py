@@ -11,6 +11,7 @@ from flint import arb
 
 from gamma import ops
 from gamma.ops import Elementwise
+from gamma.ops.tables import NodeSlopes
 from tests.exact.oracle import BITS, elementwise, exact, q
 
 OPERATORS: tuple[Any, ...] = (
@@ -165,22 +166,36 @@ def defined(op: Elementwise, x: float) -> bool:
     return start <= x <= domain(op)[1]
 
 
-def broken(op: Any, low: float, high: float, dtype: Any, rng: np.random.Generator) -> list[str]:
-    """What the operator's interval image and lines get wrong on [low, high]."""
+def broken(
+    op: Any,
+    low: float,
+    high: float,
+    dtype: Any,
+    rng: np.random.Generator,
+    slopes: NodeSlopes | None = None,
+) -> list[str]:
+    """What the operator's interval image and lines, with ``slopes``, get wrong on [low, high]."""
     previous = flint.ctx.prec
     flint.ctx.prec = BITS
     try:
-        return _broken(op, low, high, dtype, rng)
+        return _broken(op, low, high, dtype, rng, slopes)
     finally:
         flint.ctx.prec = previous
 
 
-def _broken(op: Any, low: float, high: float, dtype: Any, rng: np.random.Generator) -> list[str]:
+def _broken(
+    op: Any,
+    low: float,
+    high: float,
+    dtype: Any,
+    rng: np.random.Generator,
+    slopes: NodeSlopes | None,
+) -> list[str]:
     k = len(op.slope) if isinstance(op, ops.PRelu) else 1
     l, u = np.full((1, k), low), np.full((1, k), high)
     floor, ceiling = op.interval(l, u)
     with np.errstate(all="ignore"):
-        lines = op.lines(l, u, dtype)
+        lines = op.lines(l, u, dtype) if slopes is None else op.lines_of(slopes, l, u, dtype)
     ends = zip(
         *(
             np.ravel(a).tolist()

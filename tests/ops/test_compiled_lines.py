@@ -9,6 +9,7 @@ import pytest
 
 from gamma import ops, tuning
 from gamma.ops.relaxation import Lines
+from gamma.ops.tables import NodeSlopes
 from gamma.tensor import kernels
 from tests.exact.functions import OPERATORS, broken, intervals, label
 
@@ -57,6 +58,63 @@ def test_no_looser_than_the_engine(op: Any, dtype: Any) -> None:
     slack = 1e-6 * (high - low) + 1e-12 * (1 + abs(low) + abs(high))
     assert (below >= worst_below - slack).all()
     assert (above <= worst_above + slack).all()
+
+
+def below(lines: Lines) -> tuple[Any, Any]:
+    return lines.lower_slope, lines.lower_intercept
+
+
+def above(lines: Lines) -> tuple[Any, Any]:
+    return lines.upper_slope, lines.upper_intercept
+
+
+def slopes_for(op: Any, lower: Any, upper: Any, rng: Any) -> NodeSlopes:
+    """Slopes that a line may well have, steeper ones, and numbers that no line has."""
+    found = [op.derivative(rng.uniform(lower, upper)) for _ in range(2)]
+    for slope in found:
+        slope[::7] *= rng.normal(0, 3, len(slope[::7]))
+        slope[::50] = rng.choice([0.0, np.nan, np.inf, 1e300], len(slope[::50]))
+    return NodeSlopes(*found)
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", SMOOTH, ids=label)
+def test_given_slopes(op: Any, dtype: Any) -> None:
+    """Taken as they are, proved, and no looser than the engine's."""
+    rng = np.random.default_rng(6)
+    lower = rng.normal(0, 3, 2000)
+    upper = lower + 10 ** rng.uniform(-8, 1.5, 2000)
+    given = slopes_for(op, lower, upper, rng)
+    found = op.lines_of(given, lower, upper, dtype)
+    with tuning.disabled("fused_lines"):
+        known = op.lines_of(given, lower, upper, dtype)
+    points = np.concatenate((np.linspace(lower, upper, 33), rng.uniform(lower, upper, (8, 2000))))
+    error = 2.0**-40 * (1 + abs(op.function(points)))
+    size = error + 2.0**-48 * abs(points)
+    for side, asked, (slope, height), (other_slope, other) in (
+        (1, given.lower, below(found), below(known)),
+        (-1, given.upper, above(found), above(known)),
+    ):
+        taken = asked != 1e300  # infinite in float32: each takes its own line
+        assert (slope == other_slope)[taken].all()
+        gap = side * (op.function(points) - slope * points - height)
+        assert (gap >= -size * (1 + abs(slope))).all()
+        slack = 1e-6 * (upper - lower) * (1 + abs(slope)) + 1e-11 * (1 + abs(other))
+        assert (side * (height - other) >= -slack)[taken].all()
+
+
+@needs_library
+@pytest.mark.parametrize("op", SMOOTH, ids=label)
+def test_given_slopes_exactly(op: Any) -> None:
+    """Against the function in balls, at the points where a line comes closest."""
+    rng = np.random.default_rng(9)
+    wrong: list[str] = []
+    for a, b in np.stack(intervals(op, rng, 6), axis=1).tolist():
+        lower, upper = np.array([a]), np.array([b])
+        slopes = NodeSlopes(*(op.derivative(rng.uniform(lower, upper)) for _ in range(2)))
+        wrong += broken(op, a, b, np.float32, rng, slopes)
+    assert not wrong, wrong[:3]
 
 
 @needs_library

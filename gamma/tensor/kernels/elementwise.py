@@ -47,12 +47,17 @@ class Curve(NamedTuple):
 
 
 def lines(
-    curve: Curve, lower: Float64, upper: Float64, floor: Float64, ceiling: Float64
+    curve: Curve,
+    lower: Float64,
+    upper: Float64,
+    floor: Float64,
+    ceiling: Float64,
+    slopes: tuple[Float64 | None, Float64 | None] = (None, None),
 ) -> Float64 | None:
     """Slope and intercept of a line below the function on [lower, upper], then above.
 
-    [floor, ceiling] encloses the function there. Returns float64 (4, *shape), None without compiled
-    kernels.
+    [floor, ceiling] encloses the function there; ``slopes`` replace the lines' own. Returns
+    float64 (4, *shape), None without compiled kernels.
     """
     if not backend.compiled:
         return None
@@ -60,10 +65,13 @@ def lines(
         ("lower", "upper", "floor", "ceiling"), (lower, upper, floor, ceiling), strict=True
     ):
         check(name, array, F64, lower.shape)
+    for slope in slopes:
+        if slope is not None:
+            check("slopes", slope, F64, lower.shape)
     if not len(curve.curvature) == len(curve.breaks) + 1 <= 3:
         raise refuse("curve", curve, "up to 3 pieces, with the breaks between them")
     out = np.empty((4, *lower.shape))
-    backend.current.lines(curve, lower, upper, floor, ceiling, out)
+    backend.current.lines(curve, lower, upper, floor, ceiling, slopes, out)
     return out
 
 

@@ -27,7 +27,13 @@ def erfc(x: Float64) -> Float64:
 
 
 def lines(
-    curve: Any, lower: Float64, upper: Float64, floor: Float64, ceiling: Float64, out: Float64
+    curve: Any,
+    lower: Float64,
+    upper: Float64,
+    floor: Float64,
+    ceiling: Float64,
+    slopes: tuple[Float64 | None, Float64 | None],
+    out: Float64,
 ) -> None:
     n = lower.size
     lib.gamma_lines(
@@ -46,6 +52,7 @@ def lines(
         pointer(upper, n),
         pointer(floor, n),
         pointer(ceiling, n),
+        *(ffi.NULL if slope is None else pointer(slope, n) for slope in slopes),
         pointer(out, 4 * n, True),
         n,
     )
