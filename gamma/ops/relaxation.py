@@ -120,11 +120,13 @@ def _compiled(
     """`_lines` by the C library: what the engine does here for all neurons, neuron by neuron."""
     errors = (VALUE_ERROR, curve.absolute_error, SLOPE_ERROR, curve.slope_error, TINY)
     narrow = np.dtype(dtype) == np.float32
+    floor, ceiling = curve.interval(lower, upper)
     done = kernels.lines(
         kernels.Curve(name, narrow, curve.breaks, curve.curvature, errors),
         np.ascontiguousarray(lower),
         np.ascontiguousarray(upper),
-        *map(np.ascontiguousarray, curve.interval(lower, upper)),
+        np.ascontiguousarray(floor),
+        np.ascontiguousarray(ceiling),
         slopes,
     )
     return None if done is None else Lines(*done)
