@@ -442,3 +442,19 @@ def test_unavailable_isa_is_an_error() -> None:
     for name in ("neon" if "neon" not in kernels.available() else "avx2", "sse9"):
         with pytest.raises(UsageError, match=f"GAMMA_ISA={name}.*choose one of"):
             kernels.use(name)
+
+
+@pytest.mark.parametrize("isa", [name for name in kernels.available() if name != "numpy"])
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("rows, terms, columns", ((25, 130, 256), (12, 64, 130), (41, 1700, 128)))
+def test_products_of_rows_a_power_of_two_apart(
+    isa: str, dtype: type, rows: int, terms: int, columns: int
+) -> None:
+    """Panels laid side by side where lines of a cache would be few; integers are exact."""
+    rng = np.random.default_rng(terms)
+    weight = np.zeros((terms, kernels.padded(columns, np.dtype(dtype))), dtype)
+    weight[:, :columns] = rng.integers(-3, 4, (terms, columns))
+    given = rng.integers(-3, 4, (rows, terms)).astype(dtype)
+    exact = given.astype(np.int64) @ weight[:, :columns].astype(np.int64)
+    with kernels.pinned(isa):
+        assert (kernels.product(given, weight, columns) == exact).all()
