@@ -109,7 +109,11 @@ def _together(*arrays: Float64) -> tuple[Float64, ...]:
     """The arrays broadcast to one shape."""
     if all(array.shape == arrays[0].shape for array in arrays):
         return arrays
-    return tuple(np.array(array, order="C") for array in np.broadcast_arrays(*arrays))
+    shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    return tuple(
+        array if array.shape == shape else np.array(np.broadcast_to(array, shape), order="C")
+        for array in arrays
+    )
 
 
 def two_sum(a: Float64, b: Float64) -> tuple[Float64, Float64]:
