@@ -190,7 +190,7 @@ def compare(found: Case, target: Target, args: argparse.Namespace, there: bool) 
 def rows(args: argparse.Namespace, there: bool) -> Iterator[tuple[str, ...]]:
     """The table's rows, as they are measured."""
     known = {*names(args.data), *made.NAMES}
-    for target in TARGETS:
+    for target in (t for t in TARGETS if args.only in t.name):
         for name in (n for n in target.cases if n in known):
             if not args.cases or name in args.cases.split(","):
                 yield row(target, name, compare(read(name, args.data), target, args, there))
@@ -233,6 +233,7 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--cases", help="comma-separated; default: all")
+    parser.add_argument("--only", default="", help="part of the targets' names")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="per round, side and threads")
     parser.add_argument("--peer", type=Path, default=INTERPRETER, help="interpreter with the peer")
