@@ -139,5 +139,7 @@ def clean(lower: Float64, upper: Float64, where: str) -> tuple[Float64, Float64]
 
 def check_order(lower: Float64, upper: Float64, where: str) -> None:
     """Raise InternalError when bounds cross or an end is infinite on the impossible side."""
-    if (lower > upper).any() or (lower == np.inf).any() or (upper == -np.inf).any():
+    # Of a small array a count takes a tenth of the time of `any`.
+    bad = np.count_nonzero(lower > upper) or np.count_nonzero(lower == np.inf)
+    if bad or np.count_nonzero(upper == -np.inf):
         raise InternalError(f"node {where}: bounds contradict each other; please report this")

@@ -293,6 +293,8 @@ class Walk:
             lambda block: self._block_bounds(index, boxes[block], neurons[block]),
             2,
         )
+        if len(parts) == 1:
+            return parts[0]
         lower, upper = (np.concatenate(ends) for ends in zip(*parts, strict=True))
         return lower, upper
 
@@ -397,7 +399,7 @@ class Walk:
             done = self._rowed.get(index, False)
             varies = (bounds.lower < bounds.upper).reshape(len(bounds.lower), -1)
             with np.errstate(all="ignore"):
-                self._bound(index, varies & ~np.asarray(done))
+                self._bound(index, varies if done is False else varies & ~np.asarray(done))
         self._rowed[index] = True
 
     def _bound_rows(self, frontier: Frontier, d: Float64, box: Array) -> Float64:
