@@ -79,7 +79,7 @@ def _in_memory(
     net: Network, options: Options, box: Box, caps: Facts | None
 ) -> Callable[[Box], Walk]:
     """A walk over some of the boxes, which norm caps are known of."""
-    start: Callable[[Domain], Walk] = partial(walk, net, options=options)
+    start: Callable[[Box | Domain], Walk] = partial(walk, net, options=options)
     if options.method == "alpha":
         from gamma.propagate.alpha import alpha_walk
 
