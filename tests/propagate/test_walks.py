@@ -44,11 +44,12 @@ def test_a_batch_is_its_boxes(shape: str, method: str, dtype: str) -> None:
     net = made(shape)
     rng = np.random.default_rng(0)
     boxes = box("wide", net.input_shape, rng, 5)
-    together = gamma.bounds(net, boxes, method=method, dtype=dtype)
-    blocks = gamma.bounds(net, boxes, method=method, dtype=dtype, row_bytes=1)
+    asked: Any = {"method": method, "dtype": dtype, "steps": 3}
+    together = gamma.bounds(net, boxes, **asked)
+    blocks = gamma.bounds(net, boxes, row_bytes=1, **asked)
     close(together, blocks, dtype)
     for b in range(5):
-        alone = gamma.bounds(net, Box(boxes.lower[b], boxes.upper[b]), method=method, dtype=dtype)
+        alone = gamma.bounds(net, Box(boxes.lower[b], boxes.upper[b]), **asked)
         assert alone.shape == net.output_shape
         part = type(alone)(together.lower[b], together.upper[b])
         close(alone, part, dtype)
