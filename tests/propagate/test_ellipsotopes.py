@@ -16,6 +16,8 @@ from gamma.propagate import StreamingConfig, bounds, walks
 from gamma.propagate.ellipsotopes import SET_BYTES, Ellipsotopes, memory_needed
 from gamma.propagate.options import Options
 from gamma.propagate.walks import walk
+from gamma.runtime import workers
+from gamma.runtime.threads import limit_blas
 from gamma.tensor.box import Box
 from gamma.verification.bounding import bound_outputs
 from tests.architectures import small_models
@@ -88,6 +90,18 @@ def test_width_is_that_of_first_order(alone: list[int], tmp_path: Path) -> None:
         alike = bounds(net, Box.linf(x, radius[b]), method="crown")
         assert (abs(alike.upper - alike.lower - width.reshape(found.upper[b].shape))
                 <= 1e-3 * width.max()).all()  # fmt: skip
+
+
+def test_bounds_are_the_same_bits_for_any_number_of_threads(
+    alone: list[int], tmp_path: Path
+) -> None:
+    net, x = small("bert", tmp_path)
+    found = []
+    for count in (1, 3):
+        with workers.limited(count), limit_blas(1):
+            found.append(bounds(net, Box.linf(x, 1e-3), method="crown"))
+    assert np.array_equal(found[0].lower, found[1].lower)
+    assert np.array_equal(found[0].upper, found[1].upper)
 
 
 def test_differences_are_asked_of_the_sets(alone: list[int], tmp_path: Path) -> None:
