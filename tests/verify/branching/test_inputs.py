@@ -53,7 +53,7 @@ def test_no_verdict_is_wrong() -> None:
     """
     rng = np.random.default_rng(0)
     settled = asked = proved = 0
-    for _ in range(60):
+    for _ in range(30):
         net = network(rng)
         low, high = region(rng)
         found = cells(net, low, high)

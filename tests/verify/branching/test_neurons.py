@@ -43,7 +43,7 @@ def every_neuron(net: Network, splits: int) -> Plan:
 def test_bounds_enclose_what_neurons_reach(guarantee: str, dtype: str) -> None:
     rng = np.random.default_rng(3)
     tighter = seen = 0
-    for number in range(12):
+    for number in range(6):
         net = network(rng) if number % 3 == 0 else hidden(rng, 2, 5, 4, 3, 1)
         low, high = region(rng)
         box = Box(np.array([low], float), np.array([high], float))
@@ -60,7 +60,7 @@ def test_bounds_enclose_what_neurons_reach(guarantee: str, dtype: str) -> None:
                     assert F(ends[0]) <= bottom and top <= F(ends[1])
                     seen += 1
                     tighter += ends[0] > before.lower[0, j] + 1e-6
-    assert seen > 50 and tighter > 10
+    assert seen > 25 and tighter > 5
 
 
 def test_neurons_decide_what_was_open() -> None:

@@ -40,7 +40,7 @@ def test_no_verdict_is_wrong() -> None:
     """All ReLUs of such a network can be split: what stays open touches its bound, or nearly."""
     rng = np.random.default_rng(0)
     closed_clauses = open_clauses = 0
-    for number in range(40):
+    for number in range(22):
         net = network(rng)
         low, high = region(rng)
         found = cells(net, low, high)
