@@ -90,9 +90,14 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
             }                                                                                      \
         }                                                                                          \
         struct gamma_window taps = window;                                                         \
-        taps.columns = 16;                                                                         \
+        taps.columns = 64 / sizeof(F);                                                             \
+        taps.by = taps.bx = 1;                                                                     \
+        taps.ny = taps.nx = 16;                                                                    \
+        taps.segment = 8;                                                                          \
+        const size_t broad = GAMMA_BROAD * (16 * 16 * 8 + 16 * 64 / sizeof(F));                    \
         gamma_gather_##S(rows, numbers_##S(9 * 8 * 16, 0), image, near,                            \
-                         make(16 * 16 * 10 * sizeof(int32_t)), 1, &taps, 0);                       \
+                         make((16 * 16 * 9 + 1) * sizeof(int32_t)), make(broad * sizeof(F)), 1,    \
+                         &taps, 1, 0);                                                             \
         const struct gamma_frame frame = {                                                         \
             3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8, 8, 1, 18, 18 + 64 / sizeof(F)};             \
         const F *planes = numbers_##S(8 * 16 * 16, 0), *kernel = numbers_##S(8 * 72, 0);           \
@@ -179,7 +184,7 @@ int main(void) {
     gamma_erfc(low, out, COUNT);
     const struct gamma_curve curve = {GAMMA_SIGMOID, 2, 1,       {0.0},   {1.0, -1.0},
                                       0x1p-43,       0, 0x1p-37, 0x1p-44, 0x1p-1000};
-    gamma_lines(&curve, low, high, low, high, parts, COUNT);
+    gamma_lines(&curve, low, high, low, high, NULL, NULL, parts, COUNT);
     gamma_f16_down(x, half, COUNT);
     gamma_f16_up(x, half, COUNT);
     gamma_f16_to_f32(half, x, COUNT);
