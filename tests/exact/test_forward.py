@@ -149,7 +149,8 @@ def test_bounds_are_between_those_of_intervals_and_of_rows() -> None:
         assert (y >= found.lower - 1e-12).all() and (y <= found.upper + 1e-12).all()
 
 
-def test_memory_that_forms_would_exceed() -> None:
+def test_memory_that_forms_would_exceed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "LEAST_BYTES", 0)
     build = Builder(ops.Input(), (4,))
     net = build.build(build.add(ops.Gemm(np.ones((400, 4)), None), 0))
     with pytest.raises(ResourceError, match="forms in 4 inputs of up to 400 neurons"):

@@ -25,7 +25,8 @@ import numpy as np
 
 import gamma
 from gamma.errors import GammaError, InternalError
-from gamma.formats import load, tokens
+from gamma.formats import tokens
+from gamma.formats.detect import load
 from gamma.formats.folder import INDEX, open_folder
 from gamma.formats.gguf import open_gguf
 from gamma.formats.gguf.tokenizer import TOKENS, encode

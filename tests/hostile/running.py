@@ -25,7 +25,8 @@ import numpy as np
 
 from gamma.cli import bounds, inspect, suite, verify
 from gamma.cli.main import main
-from gamma.formats import onnx, safetensors, save, spelled, vnnlib
+from gamma.formats import onnx, safetensors, spelled, vnnlib
+from gamma.formats.save import save
 from gamma.network.graph import Builder
 from gamma.ops import Input, Relu
 

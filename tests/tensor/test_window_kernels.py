@@ -122,6 +122,37 @@ def test_what_is_gathered_is_added(isa: str, dtype: Any, case: Any, groups: int)
         assert (found == before + spread(rows, weight, window, channels)).all()
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("add", (False, True))
+def test_nothing_beyond_the_images_is_written(isa: str, dtype: Any, add: bool) -> None:
+    """Vectors that run over a cell's end stay inside, also where the last lines are narrow."""
+    rng = np.random.default_rng(7)
+    shapes = itertools.product(
+        (1, 2, 3, 4, 7), (1, 2, 3, 5), (1, 2, 3, 8), ((1, 1), (1, 2), (2, 2))
+    )
+    for high, wide, channels, strides in shapes:
+        kernel, out, n = (min(2, high), min(2, wide)), 3, 2
+        h, w = (
+            (size - k) // s + 1 for size, k, s in zip((high, wide), kernel, strides, strict=True)
+        )
+        window = Window((high, wide), kernel, strides, (0, 0, 0, 0), (1, 1))
+        depth = kernel[0] * kernel[1] * channels
+        rows = integers(rng, (n, h, w, out), dtype)
+        weight = np.zeros((1, out, kernels.padded(depth, np.dtype(dtype))), dtype)
+        weight[..., :depth] = integers(rng, (1, out, depth), dtype)
+        size, guard = n * high * wide * channels, 64
+        memory = np.full(size + 2 * guard, 77, dtype)
+        images = memory[guard : guard + size].reshape(n, high, wide, channels)
+        images[:] = 0
+        with kernels.pinned(isa):
+            taps = Taps.of(weight, window, channels)
+            assert gather(rows, taps, images, window, channels, add=add)
+        assert (images == adjoint(rows.astype(float), weight[0], window, channels)).all()
+        assert (memory[:guard] == 77).all()
+        assert (memory[guard + size :] == 77).all()
+
+
 @pytest.mark.parametrize("pixels", (1, 64))
 def test_many_groups_need_no_call_for_each(pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A depthwise convolution of 2^20 channels took two minutes before the clock was looked at."""

@@ -43,7 +43,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("branch", "asked"), (("input", (4, (20, 20), 0.3)), ("relu", (2, (10, 10), 0.5)))
+    ("branch", "asked"), (("input", (4, (20, 20), 0.3)), ("relu", (3, (16, 16), 0.1)))
 )
 def test_parts_decide_what_the_whole_does(here: list[int], branch: str, asked: Any) -> None:
     net, prop = hard(*asked)
