@@ -121,12 +121,16 @@ def test_a_walk_is_really_shared(
     network = make(rng)
     if make is relus:
         monkeypatch.setattr("gamma.propagate.dense._CALL_OPERATIONS", 1.0)
-    with workers.limited(2), telemetry.recording() as recorder:
-        gamma.bounds(network, boxes(network, rng, 4))
-    names = {span.name for span in recorder.spans}
-    assert "rows.shared" in names
-    # A call so short may be over before another thread wakes up.
-    assert make is relus or telemetry.HELPER in names
+    # A call so short may be over before another thread wakes up: one of many is not.
+    for _ in range(200):
+        with workers.limited(2), telemetry.recording() as recorder:
+            gamma.bounds(network, boxes(network, rng, 4))
+        names = {span.name for span in recorder.spans}
+        assert "rows.shared" in names
+        if make is relus or telemetry.HELPER in names:
+            break
+    else:
+        raise AssertionError("no other thread ever took a share")
     root = recorder.tree()
     callers = [b.seconds for b in root.children.values() if b.name != telemetry.HELPER]
     assert root.seconds == sum(callers)  # what helpers do is no time of its own
