@@ -15,6 +15,8 @@ INK, GREY, FAINT, BLUE, ORANGE = "ink", "grey", "faint", "blue", "orange"
 COLOURS = {"verified": "green", "violated": "red", "unknown": "open", "timeout": "open"}
 MARKS = {"verified": "✓", "violated": "✗", "unknown": "?", "timeout": "?"}
 WORDS = {"verified": "proved", "violated": "refuted by a witness", "unknown": "open"}
+MOST_BOXES, CELL = 1200, 2.0
+"""Boxes of a divided square that are drawn one by one; smaller ones fill cells of that size."""
 RADIUS = "radius ε: how far each pixel (0 to 1) may move"
 
 
@@ -160,9 +162,9 @@ def partition_figure(
                     INK, bold=True))  # fmt: skip
     figure.add(Rectangle(left, top, size, size, "blue", opacity=0.35))
     for boxes, colour, opacity in ((found.closed, "blue", 0.6), (found.open, "orange", 1.0)):
-        for (x0, y0), (x1, y1) in np.clip(boxes, 0, most) / most * size:
-            place = (left + x0, top + size - y1, x1 - x0, y1 - y0)
-            edge = "page" if min(place[2:]) > 3 else "none"
+        for x, y, width, height in _places(np.clip(boxes, 0, most) / most * size, size):
+            place = (left + x, top + size - y - height, width, height)
+            edge = "page" if min(width, height) > 3 else "none"
             figure.add(Rectangle(*(round(v, 1) for v in place), colour, edge, opacity=opacity))
     figure.add(Rectangle(left, top, size, size, "none", GREY))
     bottom = top + size
@@ -183,6 +185,30 @@ def partition_figure(
         figure.add(Rectangle(left + size + 24, y, 18, 18, colour, opacity=opacity))
         figure.add(Text(left + size + 50, y + 13, word, 12, INK))
     return figure
+
+
+def _places(boxes: np.ndarray, size: float) -> list[tuple[float, ...]]:
+    """(x, y, width, height) of what is drawn: the largest boxes, and cells that others touch.
+
+    A run's boxes are as many as its time allows; a picture keeps its size.
+    """
+    boxes = np.round(boxes, 1)  # of both ends: neighbours leave no gap
+    wide = boxes[:, 1] - boxes[:, 0]
+    order = np.argsort(-wide.prod(axis=1), kind="stable")
+    large, small = np.split(order, [MOST_BOXES])
+    count = int(size / CELL)
+    first = np.clip(boxes[small, 0] // CELL, 0, count - 1).astype(int)
+    end = np.clip(np.ceil(boxes[small, 1] / CELL), first + 1, count).astype(int)
+    corners = np.zeros((count + 1, count + 1), int)
+    for sign, x, y in ((1, first, first), (-1, end, first), (-1, first, end), (1, end, end)):
+        np.add.at(corners, (y[:, 1], x[:, 0]), sign)
+    touched = np.pad(corners.cumsum(axis=0).cumsum(axis=1) > 0, ((0, 0), (1, 0))).astype(int)
+    row, begin = np.nonzero(np.diff(touched, axis=1) == 1)  # one rectangle for each run of a line
+    _, after = np.nonzero(np.diff(touched, axis=1) == -1)
+    runs = zip(begin * CELL, row * CELL, (after - begin) * CELL, np.full(len(row), CELL),
+               strict=True)  # fmt: skip
+    single = np.concatenate([boxes[large, 0], wide[large]], axis=1)
+    return [*map(tuple, runs), *map(tuple, single)]
 
 
 def pixels(figure: Drawing, image: np.ndarray, x: float, y: float, size: float) -> None:

@@ -86,6 +86,33 @@ def test_pictures_are_well_formed(output: tuple[str, Path]) -> None:
         assert picture.stat().st_size < 600_000
 
 
+def test_a_divided_square_keeps_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many boxes a fast machine makes: every open point is drawn, in a bounded file."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from demo_pictures import MOST_BOXES, partition_figure
+
+    from gamma.drawing import Rectangle
+    from gamma.verification.partition import Partition
+
+    rng = np.random.default_rng(0)
+    low = 0.49 * rng.random((60_000, 2)) * [1.0, 0.25]
+    boxes = np.stack([low, low + 0.002 * rng.random((60_000, 2))], axis=1)
+    square = np.array([[[0.0, 0.0], [0.5, 0.5]]])
+    digits, empty = [np.zeros((1, 8, 8))] * 3, np.zeros((0, 2, 2))
+    few = partition_figure(digits, (1, 2, 3), 0.5, Partition((0, 1), square, boxes[:9], empty))
+    many = partition_figure(digits, (1, 2, 3), 0.5, Partition((0, 1), square, empty, boxes))
+    assert sum(isinstance(s, Rectangle) and s.stroke == "page" for s in few.shapes) <= 9
+    assert len(many.svg()) < 600_000 and len(many.shapes) > MOST_BOXES
+    drawn = np.array([(s.x, s.y, s.x + s.width, s.y + s.height) for s in many.shapes
+                      if isinstance(s, Rectangle) and s.fill == "orange"])  # fmt: skip
+    for x, y in boxes.mean(axis=1)[::97]:  # centres, in points of the page
+        at = 104 + x / 0.5 * 400, 64 + 400 - y / 0.5 * 400
+        inside = (drawn[:, :2] - 0.06 <= at) & (at <= drawn[:, 2:] + 0.06)
+        assert inside.all(axis=1).any()
+    far = drawn[drawn[:, 1] < 64 + 400 * 0.74]  # nothing is said of the upper part
+    assert len(far) <= 1  # the legend
+
+
 def test_the_page_shows_this_output(output: tuple[str, Path]) -> None:
     """The page's copy has the same table: no contradiction, little open on a busy machine."""
     text, _ = output
