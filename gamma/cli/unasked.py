@@ -178,8 +178,10 @@ def vacuous(blocks: Sequence[dict[str, Any]]) -> str:
     empty = [b["block"] for b in blocks if b["vacuous"]]
     if not empty:
         shares = [b["share"] for b in blocks if b["share"] is not None]
-        most = f" (at most {picture.above(100 * max(shares))} % of what norms allow)"
-        return f"no block's bounds are vacuous{most if shares else ''}"
+        if not shares:
+            return "norms give no measure of how much any block's bounds say"
+        most = picture.above(100 * max(shares))
+        return f"no block's bounds are vacuous (at most {most} % of what norms allow)"
     if len(empty) == len(blocks):
         return "VACUOUS: in every block they say no more than its norms"
     last = "the end of the network included" if blocks[-1]["vacuous"] else "not the last"
