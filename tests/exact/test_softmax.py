@@ -20,7 +20,7 @@ from gamma.network.graph import Builder, Network
 from gamma.ops import softmax
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.evaluate import gradient
-from gamma.ops.rank_one import RankOne
+from gamma.ops.rank_one import RankOne, Slopes, rank_one
 from gamma.ops.simplex import Simplex
 from gamma.ops.tables import Precision
 from gamma.propagate.interval import interval_step
@@ -326,6 +326,24 @@ def test_rows_in_float32() -> None:
         slopes = slopes - np.outer(made.upper.share[0], np.float64(made.upper.weight[0]))
         points = [np.where(s > 0, x.lower[0], x.upper[0]) for s in slopes[:8]]
         rows_hold(x, rows, points, F32)
+
+
+def test_rows_through_given_planes() -> None:
+    """RANK.ROWS: against fractions, at the worst points of planes without slack of their own."""
+    r, n = np.random.default_rng(18), 12
+    zero = np.zeros((1, n))
+    x = NodeBounds(zero - 1, zero + 1, zero)
+    d, h, w = (r.normal(size=(1, n)).astype(F32) for _ in range(3))
+    sides = [Slopes(d, h, w, zero) for _ in range(2)]
+    made = rank_one(1, x, NodeBounds(zero, zero, zero), np.dtype(F32), *sides)
+    rows = r.uniform(0.5, 1, size=(40, n)).astype(F32)
+    for sign in (1, -1):
+        begun = np.zeros(len(rows))
+        (passed,) = made.back(sign * rows, begun, np.zeros(len(rows), np.int64))
+        for row, part, constant in zip(rows, passed, begun, strict=True):
+            a, found = sign * exact(row), exact(part)
+            true = a * exact(d[0]) - (a * exact(h[0])).sum() * exact(w[0])
+            assert q(constant) <= -abs(found - true).sum()
 
 
 def test_rows_that_underflow() -> None:
