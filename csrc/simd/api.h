@@ -264,10 +264,11 @@ size_t gamma_block(int kind, int bytes);
 /* out (m, n). 0, or not 0 when a weight is infinite or not a number. */
 int gamma_decode_rows(int kind, const uint8_t *raw, size_t row_bytes, float *out, size_t m,
                       size_t n);
-/* z = W·centre and spread = |W|·radius, (B, m), of centres and radii (B, n); returns as above. */
+/* z = W·centre, spread = |W|·radius and power = (W∘W)·square, (count, m), of (count, n) each, where
+ * counts are those of centres, radii and squares; returns as above. */
 int gamma_stored_affine(int kind, const uint8_t *raw, size_t row_bytes, const double *centre,
-                        const float *radius, double *z, double *spread, size_t B, size_t m,
-                        size_t n);
+                        const float *radius, const float *square, double *z, double *spread,
+                        double *power, const size_t *counts, size_t m, size_t n);
 
 void gamma_erf(const double *x, double *out, size_t n);
 void gamma_erfc(const double *x, double *out, size_t n);

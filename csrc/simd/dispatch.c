@@ -291,15 +291,25 @@ int gamma_decode_rows(int kind, const uint8_t *raw, size_t row_bytes, float *out
 }
 
 int gamma_stored_affine(int kind, const uint8_t *raw, size_t row_bytes, const double *centre,
-                        const float *radius, double *z, double *spread, size_t B, size_t m,
-                        size_t n) {
+                        const float *radius, const float *square, double *z, double *spread,
+                        double *power, const size_t *counts, size_t m, size_t n) {
     uint32_t bad = 0;
+    size_t most = counts[0];
+    for (int part = 1; part < 3; part++) {
+        most = counts[part] > most ? counts[part] : most;
+    }
     const uint64_t mode = mode_enter();
-    for (size_t b = 0; b < B; b += STORED_POSITIONS) {
-        const size_t count = B - b < STORED_POSITIONS ? B - b : STORED_POSITIONS;
-        bad |=
-            table->stored_affine(table->decode[kind], LAYOUT[kind], raw, row_bytes, centre + b * n,
-                                 radius + b * n, z + b * m, spread + b * m, count, m, n, m);
+    for (size_t b = 0; b < most; b += STORED_POSITIONS) {
+        struct gamma_stored x = {centre + b * n,
+                                 radius + b * n,
+                                 square + b * n,
+                                 {z + b * m, spread + b * m, power + b * m},
+                                 {0, 0, 0}};
+        for (int part = 0; part < 3; part++) {
+            const size_t left = counts[part] > b ? counts[part] - b : 0;
+            x.count[part] = left < STORED_POSITIONS ? left : STORED_POSITIONS;
+        }
+        bad |= table->stored_affine(table->decode[kind], LAYOUT[kind], raw, row_bytes, &x, m, n);
     }
     mode_leave(mode);
     return bad != 0;

@@ -22,7 +22,7 @@
  *   half_*            float -> float16            directed            4
  *   from_half         float16 -> float            exact               2
  *   decode[kind]      stored weights -> float     see decode.inc      0.56 (q4_k) to 4 (f32)
- *   stored_affine     W·c and |W|·r as stored     double; float       as stored, once
+ *   stored_affine     W·c, |W|·r, (W∘W)·s stored  double; float       as stored, once
  *
  * Row kernels take `rows` rows of n entries, `stride` apart, that share their tables, and add to
  * one sum per row.
@@ -73,6 +73,15 @@ enum { STORED_PANEL = 16, STORED_TILE = 256, STORED_POSITIONS = 16 };
 /* `blocks` blocks at x to floats at y; not 0 when one of them is infinite or not a number. */
 typedef uint32_t gamma_decode(const uint8_t *x, size_t blocks, float *y);
 
+/* What stored weights of n columns meet: `count` rows each of centres, radii and squares, (count, n),
+ * and where the sums go, (count, m). */
+struct gamma_stored {
+    const double *centre;
+    const float *radius, *square;
+    double *out[3];
+    size_t count[3];
+};
+
 struct gamma_table {
     const char *name;
     GAMMA_MEMBERS(float, f32)
@@ -91,8 +100,7 @@ struct gamma_table {
     void (*from_half)(const uint16_t *, float *, size_t);
     gamma_decode *decode[GAMMA_KINDS];
     uint32_t (*stored_affine)(gamma_decode *, const size_t *layout, const uint8_t *,
-                              size_t row_bytes, const double *, const float *, double *, double *,
-                              size_t positions, size_t m, size_t n, size_t stride);
+                              size_t row_bytes, const struct gamma_stored *, size_t m, size_t n);
 };
 
 extern const struct gamma_table gamma_scalar;

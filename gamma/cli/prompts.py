@@ -50,7 +50,10 @@ def opened(args: argparse.Namespace) -> Model | None:
         raise UsageError(f"{args.model}: the model says this itself, leave {_option(given[0])} out")
     from gamma.formats.model import open_model
 
-    return open_model(args.model, args.config)
+    model = open_model(args.model, args.config)
+    if model.source is not None and getattr(args, "threads", None) != 1:
+        model.source.begin()
+    return model
 
 
 def _option(name: str) -> str:

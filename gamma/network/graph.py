@@ -38,6 +38,24 @@ class Source:
         """Hash of the file's content."""
         return self.digest if isinstance(self.digest, str) else self.digest()
 
+    def begin(self) -> None:
+        """Let another thread work the hash out, which then is there when it is asked for."""
+        if isinstance(self.digest, str):
+            return
+        from concurrent.futures import Future
+        from threading import Thread
+
+        work, found = self.digest, Future[str]()
+
+        def run() -> None:
+            try:
+                found.set_result(work())
+            except BaseException as error:  # raised again by whoever asks
+                found.set_exception(error)
+
+        object.__setattr__(self, "digest", found.result)
+        Thread(target=run, name="gamma-digest", daemon=True).start()
+
 
 @dataclass(frozen=True, eq=False)
 class Node:

@@ -150,8 +150,7 @@ class StoredGemm(Linear):
             z, spread = self._turned(c, r)
             return z.reshape(shape), spread.reshape(shape)
         known = "_sums" in self.__dict__
-        if not known:  # one more box, of centre 0 and radius 1, costs less than another pass
-            c = np.concatenate([c, np.zeros((1, self.terms))])
+        if not known:  # one more radius, of 1, costs less than another pass
             r = np.concatenate([r, np.ones((1, self.terms))])
         tasks = [partial(self.weight.interval, c, r, p.start, p.stop) for p in self._pieces()]
         z, spread = (
@@ -159,7 +158,7 @@ class StoredGemm(Linear):
         )
         if not known:
             object.__setattr__(self, "_sums", spread[-1])
-            z, spread = z[:-1], spread[:-1]
+            spread = spread[:-1]
         return z.reshape(shape), spread.reshape(shape)
 
     def _pieces(self) -> list[slice]:

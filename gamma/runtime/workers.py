@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from gamma.errors import UsageError
 from gamma.runtime import threads
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 T = TypeVar("T")
 
@@ -72,24 +72,19 @@ def run(tasks: Sequence[Callable[[], T]], most: int = _MOST) -> list[T]:
     results: dict[int, T] = {}
     failures: list[BaseException] = []
     waiting = iter(list(enumerate(tasks)))  # a list's iterator: taking the next one is atomic
-    state = np.geterr()
 
-    def work(name: str) -> None:
-        _limit.set(1)
+    def work() -> None:
         try:
-            with telemetry.measure(name), threads.limit_blas(1), np.errstate(**state):
-                for number, task in waiting:
-                    if failures:
-                        return
-                    results[number] = task()
+            for number, task in waiting:
+                if failures:
+                    return
+                results[number] = task()
         except BaseException as error:  # raised again by the calling thread
             failures.append(error)
 
-    helpers = [
-        _executor().submit(copy_context().run, work, telemetry.HELPER) for _ in range(count - 1)
-    ]
+    helpers = _helped(work, count - 1)
     try:
-        copy_context().run(work, "rows.shared")
+        copy_context().run(_alone, work, "rows.shared", np.geterr())
         wait([helper for helper in helpers if not helper.cancel()])
     except BaseException as error:  # an interrupt while waiting
         failures.append(error)
@@ -97,6 +92,73 @@ def run(tasks: Sequence[Callable[[], T]], most: int = _MOST) -> list[T]:
     if failures:
         raise failures[0]
     return [results[number] for number in range(len(tasks))]
+
+
+def _helped(work: Callable[[], None], count: int) -> list[Future[None]]:
+    """``work`` on as many other threads, in a copy of this context."""
+    state = np.geterr()
+    return [
+        _executor().submit(copy_context().run, _alone, work, telemetry.HELPER, state)
+        for _ in range(count)
+    ]
+
+
+def _alone(work: Callable[[], None], name: str, state: Any) -> None:
+    """``work`` by one thread of several: it shares nothing further."""
+    _limit.set(1)
+    with telemetry.measure(name), threads.limit_blas(1), np.errstate(**state):
+        work()
+
+
+class Ahead(Generic[T]):
+    """Results of independent tasks that other threads take, in their order, while the calling one
+    does something else; what it asks for before it was taken it computes itself.
+    """
+
+    def __init__(self, tasks: Sequence[Callable[[], T]]) -> None:
+        from concurrent.futures import Future
+
+        self._tasks = tasks
+        self._found: list[Future[T]] = [Future() for _ in tasks]
+        self._open = set(range(len(tasks)))  # removing one is atomic
+        self._ended = False
+
+    def __getitem__(self, number: int) -> T:
+        """The result of one task; raises what it raised."""
+        self._take(number)
+        return self._found[number].result()
+
+    def _take(self, number: int) -> None:
+        try:
+            self._open.remove(number)
+        except KeyError:
+            return
+        try:
+            self._found[number].set_result(self._tasks[number]())
+        except BaseException as error:  # raised again by whoever asks
+            self._found[number].set_exception(error)
+
+    def _work(self) -> None:
+        for number in range(len(self._tasks)):
+            if self._ended:
+                return
+            self._take(number)
+
+
+@contextmanager
+def ahead(tasks: Sequence[Callable[[], T]]) -> Iterator[Ahead[T]]:
+    """The tasks' results as they are asked for. On leaving, threads end after the task they are at;
+    what was not taken is computed when it is asked for later.
+    """
+    from concurrent.futures import wait
+
+    found = Ahead(tasks)
+    helpers = _helped(found._work, min(len(tasks), workers() - 1))
+    try:
+        yield found
+    finally:
+        found._ended = True
+        wait([helper for helper in helpers if not helper.cancel()])
 
 
 def _executor() -> ThreadPoolExecutor:

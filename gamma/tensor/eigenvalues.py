@@ -56,7 +56,8 @@ def largest_eigenvalue(G: Float64) -> float:
 def _guess(G: Float64) -> float:
     """A number near the largest eigenvalue, by Lanczos' method; not a bound."""
     power = 2.0 ** math.frexp(float(np.trace(G)) or 1.0)[1]
-    narrow = (G / power).astype(np.float32)
+    narrow = np.empty(G.shape, np.float32)
+    np.divide(G, power, out=narrow, casting="same_kind")
     v = narrow[int(np.argmax(np.diag(narrow)))] + np.float32(1e-3) * np.cos(np.arange(len(G)))
     v, before, beta = (v / (math.sqrt(float(v @ v)) or 1.0)).astype(np.float32), 0.0 * v, 0.0
     steps = min(_STEPS, len(G))

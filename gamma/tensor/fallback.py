@@ -329,12 +329,18 @@ def stored_affine(
     raw: npt.NDArray[np.uint8],
     centre: Float64,
     radius: npt.NDArray[np.float32],
+    square: npt.NDArray[np.float32],
     z: Float64,
     spread: Float64,
+    power: Float64,
 ) -> bool:
-    finite, wide = True, radius.astype(np.float64)
+    finite = True
     for part in _chunks(len(raw), centre.shape[1]):
         rows = np.empty((len(raw[part]), centre.shape[1]), np.float32)
         finite = decode_rows(kind, raw[part], rows) and finite
-        interval_affine(rows, centre, wide, z[:, part], spread[:, part])
+        with np.errstate(all="ignore"):
+            W = rows.astype(np.float64)
+            z[:, part] = centre @ W.T
+            spread[:, part] = radius.astype(np.float64) @ abs(W).T
+            power[:, part] = square.astype(np.float64) @ (W * W).T
     return finite

@@ -24,6 +24,7 @@ from gamma.tensor.rounding import gamma_factor, up
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+Triple = tuple[Array, Array, Array]
 
 PANEL_BYTES = 256 << 10  # decoded rows that stay in the second cache level
 _SLACK = 1 + 2.0**-50  # of a few float64 operations on a charge
@@ -158,23 +159,19 @@ class Weight:
         """W·centre within γ64_n |W||centre| (the caller's charge), and at least |W|·radius.
 
         Args:
-            centre, radius: float64 (B, columns), radius >= 0; fastest for B up to 16.
+            centre, radius: float64 (B, columns) and (R, columns), R >= B, radius >= 0; fastest for
+                up to 16.
             start, stop: the rows of W.
 
         Returns:
-            two float64 arrays (B, stop − start).
+            two float64 arrays (B, stop − start) and (R, stop - start).
         """
         stop = self.rows if stop is None else stop
-        shape = (len(centre), stop - start)
-        z, spread = np.empty(shape), np.empty(shape)
+        z, spread = (np.empty((len(rows), stop - start)) for rows in (centre, radius))
         n = self.columns
         if self.kind in BLOCKS:
-            # Rounded up to float32; its sums as `kernels.stored_affine` states them.
-            narrowed = kernels.narrow_up(radius)
-            if not kernels.stored_affine(
-                self.kind, self.raw[start:stop], centre, narrowed, z, spread
-            ):
-                self._search(start, stop)
+            narrowed, none = kernels.narrow_up(radius), np.empty((0, n), np.float32)
+            self.sums((centre, narrowed, none), start, (z, spread, np.empty((0, stop - start))))
             factor = (1 + gamma_factor(TILE)) * (1 + gamma_factor(n, np.float64)) * _SLACK
             lost = n * 2.0**-149
         else:
@@ -183,6 +180,17 @@ class Weight:
         with np.errstate(invalid="ignore"):
             return z, up(spread * factor + lost)
 
+    def sums(self, rows: Triple, start: int, out: Triple) -> None:
+        """Products of the rows of W from ``start`` on with ``rows``, as `kernels.stored_affine`
+        states them: centres (float64), radii and squares (float32); written to ``out``.
+
+        Raises FormatError for an infinite weight or a NaN; the kind must be one of `BLOCKS`.
+        """
+        stop = start + out[0].shape[1]
+        raw = self.raw[start:stop]
+        if not kernels.stored_affine(self.kind, raw, *rows[:2], *out[:2], rows[2], out[2]):
+            self._search(start, stop)
+
     def release(self) -> None:
         """Let the system take back the pages of a mapped weight."""
         resident.release(self.raw)
@@ -190,12 +198,15 @@ class Weight:
     def _wide_interval(
         self, centre: Float64, radius: Float64, start: int, stop: int, z: Float64, spread: Float64
     ) -> None:
+        boxes = np.zeros_like(radius)
+        boxes[: len(centre)] = centre
         for first in range(start, stop, self.panel_rows):
             last = min(first + self.panel_rows, stop)
             dtype = np.float64 if self.kind == "f64" else np.float32
             W = self.panel(first, last, dtype)
             part = slice(first - start, last - start)
-            z[:, part], spread[:, part] = kernels.interval_affine(W, centre, radius)
+            found, spread[:, part] = kernels.interval_affine(W, boxes, radius)
+            z[:, part] = found[: len(centre)]
 
     def _decode(self, start: int, stop: int, out: Array) -> bool:
         raw = self.raw[start:stop]

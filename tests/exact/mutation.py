@@ -581,9 +581,9 @@ MUTANTS = (
     Mutant("GELU.TAIL", EG, "absolute_error = 2.0**-300", "absolute_error = 2.0**-1000"),
     Mutant("SINE.FIRST", "ops/periodic.py", "lower if step == 0 else np.maximum", "np.maximum"),
     Mutant("HARDSIGMOID.BETA", EP, "2.0**-45 * (1.0 + abs(self.beta))", "2.0**-45"),
-    Mutant("RANGE.PRODUCT", RM, "((g + 2 * unit) * _SLACK)", "0.0"),
+    Mutant("RANGE.PRODUCT", RM, "* scale * (own * _SLACK)", "* 0.0"),
     Mutant("RANGE.SPREAD", RM, "factor = (1 + g) * _SLACK", "factor = 1.0"),
-    Mutant("RANGE.LOST", RM, "lost = 4 * self.n * _LEAST[self.dtype]", "lost = 0.0"),
+    Mutant("RANGE.LOST", RM, "lost = 4 * self.n * spectral.LEAST[self.dtype]", "lost = 0.0"),
     Mutant("RANGE.SQUARES", RM, "((1 + g) * (1 + 4 * unit))", "1.0"),
     Mutant("RANGE.FACTORED", EV, "(theta + g * trace + diagonal", "(theta + 0.0 * diagonal"),
     Mutant(
@@ -592,10 +592,12 @@ MUTANTS = (
         "largest_eigenvalue(self.matrix) + self.error",
         "largest_eigenvalue(self.matrix)",
     ),
+    Mutant("RANGE.SUMS", RS, "error = (g * min(", "error = (0.0 * min("),
+    Mutant("RANGE.SIZES", RS, "np.abs(rows, out=", "np.positive(rows, out="),
+    Mutant("RANGE.TRACE", RS, "dtype=np.float64)) * (1 + 2 * g) + tiny)", "dtype=np.float64)))"),
     Mutant("RANGE.READ", RS, "lost = 4 * unit * (size + plain)", "lost = 0.0"),
-    Mutant(
-        "RANGE.FORM", RS, "slack = (self.error + 2 * g * self.frobenius**2) * square", "slack = 0.0"
-    ),
+    Mutant("RANGE.FORM", RS, "(self.error / power + 2 * g * most)", "(self.error / power)"),
+    Mutant("RANGE.GRAM", RS, "(self.error / power + 2 * g * most)", "(2 * g * most)"),
     Mutant("RANGE.MEAN", RS, "    if centred:\n        made -=", "    if True:\n        made -="),
     Mutant(
         "RANGE.NORM", RV, "factor = 1 + rounding.gamma_factor(n + 8, np.float64)", "factor = 1.0"

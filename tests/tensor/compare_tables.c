@@ -301,6 +301,7 @@ static void compare_stored(const struct gamma_table *a, const struct gamma_table
     static uint8_t raw[ROWS * COLUMNS * 4];
     static float y[2][ROWS * COLUMNS], radius[BOXES * COLUMNS];
     static double centre[BOXES * COLUMNS], z[2][BOXES * ROWS], spread[2][BOXES * ROWS];
+    static double power[2][BOXES * ROWS];
     for (int kind = 0; kind < GAMMA_KINDS; kind++) {
         const size_t blocks = COLUMNS / layout[kind][0], row = blocks * layout[kind][1];
         for (size_t i = 0; i < ROWS * row; i++) raw[i] = (uint8_t)next();
@@ -321,8 +322,9 @@ static void compare_stored(const struct gamma_table *a, const struct gamma_table
         if (a->decode[kind](raw, all, y[0]) != 0) continue;
         for (int k = 0; k < 2; k++) {
             const struct gamma_table *t = k ? b : a;
-            t->stored_affine(t->decode[kind], layout[kind], raw, row, centre, radius, z[k],
-                             spread[k], BOXES, ROWS, COLUMNS, ROWS);
+            const struct gamma_stored x = {
+                centre, radius, radius, {z[k], spread[k], power[k]}, {BOXES, BOXES, BOXES - 1}};
+            t->stored_affine(t->decode[kind], layout[kind], raw, row, &x, ROWS, COLUMNS);
         }
         for (size_t i = 0; i < BOXES * ROWS; i++) {
             const double size = spread[0][i] + 1e-300;
@@ -332,6 +334,8 @@ static void compare_stored(const struct gamma_table *a, const struct gamma_table
             }
             close_to("stored_affine centre", z[0][i], z[1][i], wide, COLUMNS);
             close_to("stored_affine radius", spread[0][i], spread[1][i], size * 0x1p29, 256);
+            const double square = power[0][i] + 1e-300;
+            close_to("stored_affine square", power[0][i], power[1][i], square * 0x1p29, 258);
         }
     }
 }

@@ -127,22 +127,29 @@ def _through(matrix: Matrix, x: Known) -> Float64:
     if max(len(p) for p in parts) > LARGEST_BLOCK:
         return np.full(matrix.m, np.inf)
     grams = workers.run([partial(form.matrix.gram, form.source, row[p]) for p in parts])
+    which = [_run_of(p) for p in parts]
     radius, stray, scaled = form.source.radius, form.source.stray, bool((scale != 1).any())
 
     def piece(start: int) -> Float64:
-        rows = matrix.rows(np.arange(start, min(start + ROWS, matrix.m)))
+        rows = matrix.rows(np.arange(start, min(start + ROWS, matrix.m)), matrix.dtype)
         rows = rows * scale if scaled else rows
         total = np.zeros(len(rows))
-        for part, gram in zip(parts, grams, strict=True):
-            w = np.ascontiguousarray(rows[:, part])
-            length = np.sqrt(np.einsum("ij,ij->i", w, w)) * SLACK
+        for part, gram in zip(which, grams, strict=True):
+            found, length = gram.forms(rows[:, part])
             # The products with `scale` were rounded once.
-            away = 2.0**-50 * radius * gram.plain + stray * gram.plain
-            total += radius * gram.forms(w) + length * away
+            away = (2.0**-50 * radius + stray) * gram.plain
+            total += radius * found + length * away
         return total * SLACK + TINY
 
     starts = range(0, matrix.m, ROWS)
     return np.concatenate(workers.run([partial(piece, start) for start in starts]))
+
+
+def _run_of(places: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:
+    """Places that follow one another as a slice, which copies nothing."""
+    first, count = int(places[0]), len(places)
+    alike = np.array_equal(places, np.arange(first, first + count))
+    return slice(first, first + count) if alike else places
 
 
 LARGEST_BLOCK = 512

@@ -17,7 +17,8 @@ from gamma.errors import InternalError
 from gamma.propagate.ranges import spectral
 from gamma.runtime import workers
 from gamma.tensor import rounding
-from gamma.tensor.weights import Weight
+from gamma.tensor.kernels.stored import BLOCKS, TILE
+from gamma.tensor.weights import Triple, Weight
 
 if TYPE_CHECKING:
     from gamma.propagate.ranges.norms import LayerNorm
@@ -29,7 +30,6 @@ Float64 = npt.NDArray[np.float64]
 PIECE = 1 << 19
 """Weights that one thread reads at a time."""
 _UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
-_LEAST = {np.dtype(np.float32): 2.0**-149, np.dtype(np.float64): 2.0**-1074}
 _SLACK = 1 + 2.0**-40
 
 
@@ -38,6 +38,7 @@ class Matrix:
 
     Attributes:
         m, n: outputs and inputs. dtype: of the panels. prepared: its norm, where that is known.
+        stored: whether kernels multiply it as it is stored.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Matrix:
         self.turned = turned  # stored as (inputs, outputs)
         self.m, self.n = self.weight.shape[::-1] if self.turned else self.weight.shape
         self.dtype = np.dtype(np.float64 if self.weight.kind == "f64" else np.float32)
+        self.stored = not turned and self.weight.kind in BLOCKS
         self._known: dict[Any, Any] = {}
 
     # -- products with all rows --------------------------------------------------------------------
@@ -62,17 +64,22 @@ class Matrix:
             are off by; at least (W∘W)·squares (q, m). Infinite where a factor is.
         """
         unit, k = _UNIT[self.dtype], len(signed)
-        g = rounding.gamma_factor(self.n + 2, self.dtype)
+        if self.stored:  # kernels sum centres in float64, sizes in float32 over a tile
+            own = rounding.gamma_factor(self.n + 2, np.float64)
+            g = (1 + rounding.gamma_factor(TILE + 2)) * (1 + own) * _SLACK - 1
+        else:
+            g = rounding.gamma_factor(self.n + 2, self.dtype)
+            own = g + 2 * unit
         signed, scale = _normal(signed)
-        narrow = signed.astype(self.dtype)
         doubt = np.array(doubt)
         with np.errstate(invalid="ignore"):
-            doubt[:k] += _known(abs(signed) * scale * ((g + 2 * unit) * _SLACK))
+            doubt[:k] += _known(abs(signed) * scale * (own * _SLACK))
         doubt, large = _normal(doubt)
         squares, great = _normal(squares)
+        narrow = signed if self.stored else signed.astype(self.dtype)
         parts = narrow, _up(doubt, self.dtype), _up(squares, self.dtype)
         z, spread, power = self._shared(parts)
-        lost = 4 * self.n * _LEAST[self.dtype]
+        lost = 4 * self.n * spectral.LEAST[self.dtype]
         factor = (1 + g) * _SLACK
         spread = (spread * factor + lost) * large
         spread[:k] += lost * scale
@@ -82,19 +89,33 @@ class Matrix:
         spread[:k] = np.where(known, spread[:k], np.inf)
         return z * np.where(known, scale, 0.0), _known(spread), _known(power)
 
-    def _shared(self, parts: Sequence[Array]) -> list[Float64]:
-        """The three products, by threads: pieces are the same for any number of them."""
+    def _shared(self, parts: Triple) -> list[Float64]:
+        """The three products, by threads: pieces are the same for any number of them.
+
+        Rows of zeros, which centres often are, ask for no product.
+        """
+        live = [part.any(axis=1) for part in parts]
+        asked = [np.ascontiguousarray(p[own]) for p, own in zip(parts, live, strict=True)]
         rows, columns = self.weight.rows, self.weight.columns
         step = max(32, PIECE // columns)
-        starts = range(0, rows, step)
-        tasks = [partial(self._piece, parts, s, min(s + step, rows)) for s in starts]
+        piece = self._kernel if self.stored else self._piece
+        tasks = [partial(piece, asked, s, min(s + step, rows)) for s in range(0, rows, step)]
         found = workers.run(tasks)
-        if self.turned:
-            return [sum(f[i] for f in found[1:]) + found[0][i] for i in range(3)]
-        return [np.concatenate([f[i] for f in found], axis=1) for i in range(3)]
+        made = [np.zeros((len(part), self.m)) for part in parts]
+        for i, own in enumerate(live):
+            pieces = [f[i] for f in found]
+            made[i][own] = sum(pieces) if self.turned else np.concatenate(pieces, axis=1)
+        return made
+
+    def _kernel(self, parts: Sequence[Array], start: int, stop: int) -> list[Float64]:
+        """Products of the rows [start, stop) of a weight as it is stored."""
+        z, spread, power = (np.empty((len(part), stop - start)) for part in parts)
+        signed, doubt, squares = parts
+        self.weight.sums((signed, doubt, squares), start, (z, spread, power))
+        return [z, spread, power]
 
     def _piece(self, parts: Sequence[Array], start: int, stop: int) -> list[Float64]:
-        """Products of the stored rows [start, stop), in panels that stay in the cache."""
+        """The same of other weights, in panels that stay in the cache."""
         columns, found = self.weight.columns, []
         step = min(self.weight.panel_rows, stop - start)
         memory, second = np.empty((2, step, columns), self.dtype)
@@ -102,8 +123,7 @@ class Matrix:
             for first in range(start, stop, step):
                 last = min(first + step, stop)
                 W = self.weight.panel(first, last, self.dtype, memory[: last - first])
-                other = second[: last - first]
-                found.append(self._products(parts, W, other, first))
+                found.append(self._products(parts, W, second[: last - first], first))
         if self.turned:
             return [sum((f[i] for f in found[1:]), found[0][i]) for i in range(3)]
         return [np.concatenate([f[i] for f in found], axis=1) for i in range(3)]
@@ -111,12 +131,11 @@ class Matrix:
     def _products(
         self, parts: Sequence[Array], W: Array, other: Array, first: int
     ) -> list[Float64]:
-        signed, doubt, squares = parts
         if self.turned:
-            part = slice(first, first + len(W))
-            signed, doubt, squares = signed[:, part], doubt[:, part], squares[:, part]
+            parts = [part[:, first : first + len(W)] for part in parts]
+        signed, doubt, squares = parts
         found = [_times(signed, W, self.turned)]
-        size = np.abs(W, out=other) if doubt.any() else W
+        size = np.abs(W, out=other) if len(doubt) else W
         found.append(_times(doubt, size, self.turned))
         power = np.multiply(W, W, out=other) if len(squares) else W
         return [*found, _times(squares, power, self.turned)]
@@ -156,7 +175,7 @@ class Matrix:
         if len(which) == self.m > spectral.BLOCK and np.array_equal(which, np.arange(self.m)):
             gain, known = self._gain(source), self.prepared
             if known is not None and known.fits(gain, source):
-                parts = known.parts
+                parts = known.find()
             else:
                 parts = spectral.of_layer(self, gain, source.centred)
         else:
@@ -166,9 +185,7 @@ class Matrix:
 
 
 def _times(rows: Array, W: Array, turned: bool) -> Float64:
-    """rows·Wᵀ, or rows·W where W is ``turned``; centres are often 0, and ask for no product."""
-    if not rows.any():
-        return np.zeros((len(rows), W.shape[turned]))
+    """rows·Wᵀ, or rows·W where W is ``turned``."""
     return (rows @ (W if turned else W.T)).astype(np.float64)
 
 

@@ -1,13 +1,14 @@
-"""Spectral norms of whole layers, of all layers at once, before the walk asks for them.
+"""Spectral norms of whole layers, by other threads while the walk goes layer by layer.
 
-They depend on weights and gains alone. Inside the walk, which goes layer by layer, most of their
-work is one factorisation after another, and all processors but one wait.
+They depend on weights and gains alone. Most of their work is one factorisation after another, which
+one thread has to do, as the walk itself has for much of its way.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,26 +36,33 @@ class LayerNorm:
 
     gain: Float64
     centred: bool
-    parts: tuple[float, float]
+    find: Callable[[], tuple[float, float]]
 
     def fits(self, gain: Float64, source: Sphere) -> bool:
         """Whether the layer reads ``source`` so."""
         return self.centred == source.centred and np.array_equal(self.gain, gain)
 
 
-def layer_norms(network: Network, deadline: float | None) -> Mapping[int, LayerNorm]:
-    """By node, of the dense layers behind a normalisation whose norm their readers ask for.
+@contextmanager
+def layer_norms(
+    network: Network, thrifty: bool, deadline: float | None
+) -> Iterator[Mapping[int, LayerNorm]]:
+    """By node, of the dense layers behind a normalisation whose norm their readers ask for; none
+    of a ``thrifty`` walk.
 
-    Raises ResourceError when the deadline (time.monotonic) has passed.
+    `LayerNorm.find` raises ResourceError when the deadline (time.monotonic) has passed.
     """
     asked = {
         index: read
         for index, node in enumerate(network.nodes[: network.output])
-        if (read := _reads(network, node)) is not None and _asked(network, index)
+        if not thrifty
+        and (read := _reads(network, node)) is not None
+        and _asked(network, index)
     }
     tasks = [partial(_of_layer, network.nodes[i].op, *read, deadline) for i, read in asked.items()]
-    found = workers.run(tasks)
-    return {i: LayerNorm(*asked[i], parts) for i, parts in zip(asked, found, strict=True)}
+    with workers.ahead(tasks) as found:
+        finds = [partial(found.__getitem__, number) for number in range(len(tasks))]
+        yield {i: LayerNorm(*asked[i], find) for i, find in zip(asked, finds, strict=True)}
 
 
 def _of_layer(op: Any, gain: Float64, centred: bool, deadline: float | None) -> tuple[float, float]:

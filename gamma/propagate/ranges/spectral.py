@@ -20,8 +20,14 @@ FULL = 1536
 """Inputs up to which the Gram matrix of a layer's columns is taken."""
 BLOCK = 128
 """Rows taken together where the inputs are more."""
-PANEL = 768
-"""Rows behind one float32 sum."""
+PANEL = 1024
+"""Terms of one float32 sum."""
+CHUNK = 1 << 17
+"""Entries that stay in the cache."""
+LEAST = {np.dtype(np.float32): 2.0**-149, np.dtype(np.float64): 2.0**-1074}
+"""The least number > 0 of a type."""
+NARROW = 2.0**-8
+"""Share of a square that what float32 may have lost of it may be."""
 _SLACK = 1 + 2.0**-40
 
 
@@ -71,20 +77,45 @@ class Gram:
         top = largest_eigenvalue(self.matrix) + self.error
         return min(math.sqrt(max(top, 0.0)) * _SLACK, self.frobenius) * _SLACK + self.lost
 
-    def forms(self, w: Float64) -> Float64:
-        """At least ‖wᵀR‖ for the exact R and every row w of (r, k)."""
+    def forms(self, w: npt.NDArray[Any]) -> tuple[Float64, Float64]:
+        """At least ‖wᵀR‖ for the exact R and every row w of (r, k), and at least ‖w‖.
+
+        Products in the type of ``w``; again in float64 for rows of which float32 says too little:
+        that cancel, that are too small or too large.
+        """
         with np.errstate(invalid="ignore", over="ignore"):
-            found = np.einsum("ij,ij->i", w @ self.matrix, w)
-            square = np.einsum("ij,ij->i", w, w) * _SLACK
-            k = len(self.matrix)
-            g = rounding.gamma_factor(2 * k + 8, np.float64) * _SLACK
-            # |w|ᵀ|G̃||w| <= ‖w‖²·‖R‖_F² (1 + ...): its entries are at most products of norms.
-            slack = (self.error + 2 * g * self.frobenius**2) * square
-            root = np.sqrt(np.maximum(found + slack, 0.0) * _SLACK)
-            length = np.sqrt(square) * _SLACK
+            found, slack, length = self._squares(w)
+            weak = ~(slack <= found * NARROW)
+            if w.dtype != np.float64 and weak.any():
+                again = self._squares(w[weak].astype(np.float64))
+                found[weak], slack[weak], length[weak] = again
+            root = np.sqrt(np.maximum(found + slack, 0.0)) * _SLACK
             best = np.minimum(root, length * self.frobenius)
             result: Float64 = (best + length * self.lost) * _SLACK + 2.0**-1000
-        return np.where(np.isnan(result), np.inf, result)
+        return np.where(np.isnan(result), np.inf, result), length
+
+    def _squares(self, w: npt.NDArray[Any]) -> tuple[Float64, Float64, Float64]:
+        """‖wᵀR‖², what that may be off by, and at least ‖w‖; NaN where they do not fit the type."""
+        k = len(self.matrix)
+        g = rounding.gamma_factor(2 * k + 8, w.dtype) * _SLACK
+        lost = 4 * k * LEAST[w.dtype]  # below the least number
+        scaled, power, most = self._scaled(w.dtype)
+        found = np.einsum("ij,ij->i", w @ scaled, w).astype(np.float64)
+        square = np.einsum("ij,ij->i", w, w).astype(np.float64) * (1 + g) + lost
+        length = np.sqrt(square) * _SLACK
+        # |w|ᵀ|G̃||w| is at most the largest row sum of |G̃| times ‖w‖².
+        slack = (self.error / power + 2 * g * most) * square
+        slack = (slack + lost * (1 + k * (length + square))) * _SLACK
+        return np.where(np.isinf(found), np.nan, found) * power, slack * power, length
+
+    def _scaled(self, kind: np.dtype[Any]) -> tuple[npt.NDArray[Any], float, float]:
+        """G/p in another type, the power of two p, and at least ‖|G|‖/p."""
+        size = abs(self.matrix)
+        largest = float(size.max(initial=0.0))
+        power = math.ldexp(1.0, max(min(math.frexp(largest)[1], 1000), -1000))
+        most = float((size.sum(axis=1) / power).max(initial=0.0))
+        most = min(most * _SLACK, (self.frobenius / math.sqrt(power)) ** 2 * _SLACK)
+        return (self.matrix / power).astype(kind), power, most
 
 
 def gram(found: Read) -> Gram:
@@ -118,29 +149,43 @@ def _block(matrix: Any, gain: Float64, centred: bool, start: int, stop: int) -> 
 
 
 def _gram(matrix: Any, gain: Float64, centred: bool, columns: bool, start: int, stop: int) -> Gram:
-    """RᵀR (``columns``) or RRᵀ of the rows [start, stop).
-
-    Short sums in the matrix's own type, added in float64.
-    """
+    """RᵀR (``columns``) or RRᵀ of the rows [start, stop): short sums in the matrix's own type."""
     n, dtype = matrix.n, matrix.dtype
     side = n if columns else stop - start
-    total, squares, plain, sums = np.zeros((side, side)), 0.0, 0.0, 0
-    wide = (1 + rounding.gamma_factor(n + 4, dtype)) * _SLACK
-    unit = 2.0**-24 if dtype == np.float32 else 2.0**-53
+    total, part = np.zeros((2, side, side), dtype)
+    plain, sums, reach = 0.0, 0, np.zeros(n)
     factor = gain.astype(dtype)
     for first in range(start, stop, PANEL):
-        R = matrix.rows(np.arange(first, min(first + PANEL, stop)), dtype) * factor
-        plain += float(np.einsum("ij,ij->i", R, R).sum(dtype=np.float64)) * wide
+        R = matrix.rows(np.arange(first, min(first + PANEL, stop)), dtype)
+        R *= factor
         if centred:
+            plain += float(np.einsum("ij,ij->i", R, R).sum(dtype=np.float64))
             R -= R.mean(axis=1, keepdims=True, dtype=np.float64).astype(dtype)
-        squares += float(np.einsum("ij,ij->i", R, R).sum(dtype=np.float64)) * wide
-        for part in [R] if columns else np.split(R, range(PANEL, n, PANEL), axis=1):
-            total += part.T @ part if columns else part @ part.T
+        reach += _reach(R)
+        for piece in [R] if columns else np.split(R, range(PANEL, n, PANEL), axis=1):
+            np.matmul(*((piece.T, piece) if columns else (piece, piece.T)), out=part)
+            total += part
             sums += 1
-    # A short sum of products errs by γ of them, the float64 sum of these by another.
-    g = rounding.gamma_factor(PANEL + 2, dtype) + rounding.gamma_factor(sums, np.float64)
-    error = (g * squares + n * (stop - start) * 2.0**-148) * _SLACK
+    unit = 2.0**-24 if dtype == np.float32 else 2.0**-53
+    tiny = n * (stop - start) * 2.0**-148
+    g = rounding.gamma_factor(PANEL + 2 + sums, dtype)
+    wide = (1 + 2 * rounding.gamma_factor(n + PANEL + 8, dtype)) * _SLACK
+    squares = (float(np.trace(total, dtype=np.float64)) * (1 + 2 * g) + tiny) * _SLACK
+    # |fl(RᵀR) - RᵀR| <= γ|R|ᵀ|R|, whose norm is at most the trace, and max |R|ᵀ(|R|1).
+    error = (g * min(squares, float(reach.max()) * wide) + tiny) * _SLACK
     # Entries of the gain, products and differences were rounded once each.
-    size, plain = math.sqrt(squares) * _SLACK, math.sqrt(plain) * (1 + 2 * unit) * _SLACK
+    size = math.sqrt(squares) * _SLACK
+    plain = math.sqrt(plain * wide + tiny) * (1 + 2 * unit) * _SLACK if centred else size
     lost = 4 * unit * (size + plain) + 2.0**-70 * math.sqrt(n * (stop - start))
-    return Gram(total, error, size, lost, plain)
+    return Gram(total.astype(np.float64), error, size, lost, plain)
+
+
+def _reach(R: npt.NDArray[Any]) -> Float64:
+    """|R|ᵀ(|R|1), up to rounding."""
+    n, step = R.shape[1], max(1, CHUNK // R.shape[1])
+    sizes, one, total = np.empty((step, n), R.dtype), np.ones(n, R.dtype), np.zeros(n)
+    for first in range(0, len(R), step):
+        rows = R[first : first + step]
+        size = np.abs(rows, out=sizes[: len(rows)])
+        total += (size @ one) @ size
+    return total

@@ -55,9 +55,8 @@ def range_walk(
     held = walk.known[0].nbytes
     # gamma's threads share the weights: threads of the BLAS would take the processors from them.
     alone = nullcontext() if workers.workers() == 1 else threads.limit_blas(1)
-    with np.errstate(all="ignore"), alone:
-        if not thrifty:
-            walk.layer_norms = layer_norms(network, deadline)
+    with np.errstate(all="ignore"), alone, layer_norms(network, thrifty, deadline) as norms:
+        walk.layer_norms = norms
         for index, node in enumerate(network.nodes[1 : network.output + 1], start=1):
             if deadline is not None and time.monotonic() > deadline:
                 raise ResourceError("the time limit was reached")

@@ -58,23 +58,39 @@ def decode_rows(kind: str, raw: Bytes, out: Float32) -> bool:
 
 
 def stored_affine(
-    kind: str, raw: Bytes, centre: Float64, radius: Float32, z: Float64, spread: Float64
+    kind: str,
+    raw: Bytes,
+    centre: Float64,
+    radius: Float32,
+    z: Float64,
+    spread: Float64,
+    square: Float32 | None = None,
+    power: Float64 | None = None,
 ) -> bool:
-    """z = W·centre and spread = |W|·radius, float64 (B, m), for a few boxes (fast up to 16).
+    """z = W·centre, spread = |W|·radius and power = (W∘W)·square, for a few rows of each (fast up
+    to 16).
 
-    Error: of z as every float64 sum of n terms; spread sums at most `TILE` terms in float32 and
-    those sums in float64, so that it is within a factor (1 ± γ32_256)(1 ± γ64_n) of |W|·radius and
-    n·2⁻¹⁵⁰ (`gamma.tensor.weights` adds them). A row's result depends on no other row or box.
+    Error: of z as every float64 sum of n terms; the others sum at most `TILE` terms in float32 and
+    those sums in float64, so that spread is within a factor (1 ± γ32_256)(1 ± γ64_n) of |W|·radius
+    and n·2⁻¹⁵⁰ (`gamma.tensor.weights` adds them); squares of weights are rounded once more, and
+    below 2⁻¹²⁶ lose at most 2⁻¹⁵⁰. A row's result depends on no other row or box.
 
     Args:
-        centre: float64 (B, n). radius: float32 (B, n), not negative.
+        centre: float64 (C, n). radius: float32 (R, n), not negative; square: float32 (S, n), not
+            negative, none without. z, spread, power: float64 (C, m), (R, m), (S, m).
     """
-    n, (B, m) = _columns(kind, raw), (len(centre), len(raw))
-    check("centre", centre, F64, (B, n))
-    check("radius", radius, np.dtype(np.float32), (B, n))
-    check("z", z, F64, (B, m))
-    check("spread", spread, F64, (B, m))
-    finite: bool = backend.current.stored_affine(kind, raw, centre, radius, z, spread)
+    n, m = _columns(kind, raw), len(raw)
+    if square is None or power is None:
+        square, power = np.empty((0, n), np.float32), np.empty((0, m))
+    check("centre", centre, F64, (len(centre), n))
+    check("radius", radius, np.dtype(np.float32), (len(radius), n))
+    check("square", square, np.dtype(np.float32), (len(square), n))
+    check("z", z, F64, (len(centre), m))
+    check("spread", spread, F64, (len(radius), m))
+    check("power", power, F64, (len(square), m))
+    finite: bool = backend.current.stored_affine(
+        kind, raw, centre, radius, square, z, spread, power
+    )
     return finite
 
 

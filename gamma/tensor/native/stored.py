@@ -25,18 +25,23 @@ def decode_rows(kind: str, raw: Bytes, out: Float32) -> bool:
 
 
 def stored_affine(
-    kind: str, raw: Bytes, centre: Float64, radius: Float32, z: Float64, spread: Float64
+    kind: str,
+    raw: Bytes,
+    centre: Float64,
+    radius: Float32,
+    square: Float32,
+    z: Float64,
+    spread: Float64,
+    power: Float64,
 ) -> bool:
-    (B, n), m = centre.shape, len(raw)
+    m, n = raw.shape[0], centre.shape[1]
     status = lib.gamma_stored_affine(
         _kind(kind),
         pointer(raw, raw.size),
         raw.shape[1],
-        pointer(centre, B * n),
-        pointer(radius, B * n),
-        pointer(z, B * m, True),
-        pointer(spread, B * m, True),
-        B,
+        *(pointer(rows, rows.size) for rows in (centre, radius, square)),
+        *(pointer(out, out.size, True) for out in (z, spread, power)),
+        [len(centre), len(radius), len(square)],
         m,
         n,
     )
