@@ -362,6 +362,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     args = parser.parse_args(argv)
+    try:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"-o {args.output}: its folder cannot be made ({error.strerror})")
     if args.model in DECODERS:
         model = DECODERS[args.model]
         model = replace(model, layers=args.layers or model.layers)

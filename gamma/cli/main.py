@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 REPORT = "this is a bug in gamma: please report it with the output of `gamma info`"
 
+FILES = ("model", "property")
+"""Arguments that name a file to read, of every command that has them."""
+
 
 def _run(argv: Sequence[str] | None) -> int:
     parser = build_parser()
@@ -72,7 +75,12 @@ def _run(argv: Sequence[str] | None) -> int:
         print(script(parser, args.shell))
         return 0
     from gamma.cli.profile import profiled
+    from gamma.formats.compressed import existing
     from gamma.runtime import heap
+
+    for path in (getattr(args, name, None) for name in FILES):
+        if path is not None:
+            existing(path)  # a name that is mistyped is said before anything that follows from it
 
     heap.own()
 

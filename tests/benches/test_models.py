@@ -43,11 +43,19 @@ def test_decoders(tmp_path: Path, name: str, kind: str) -> None:
 
 
 def test_whisper_and_a_deep_network(tmp_path: Path) -> None:
-    models.main(["whisper-tiny", "--layers", "1", "-o", str(tmp_path / "model.safetensors")])
-    found = open_folder(tmp_path)
+    path = tmp_path / "new" / "whisper" / "model.safetensors"
+    models.main(["whisper-tiny", "--layers", "1", "-o", str(path)])
+    found = open_folder(path.parent)
     assert found.model_type == "whisper"
     assert found["model.encoder.conv1.weight"].shape == (384, 80, 3)
     assert found["model.encoder.layers.0.fc1.weight"].kind == "f16"
     assert "model.encoder.layers.0.self_attn.k_proj.bias" not in found
     models.main(["deep-mlp", "--layers", "2", "-o", str(tmp_path / "deep.safetensors")])
     assert np.isfinite((tmp_path / "deep.safetensors").stat().st_size)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        models.main(["deep-mlp", "-o", str(tmp_path / "file" / "deep.safetensors")])
+    assert ended.value.code == 2 and "its folder cannot be made" in capsys.readouterr().err

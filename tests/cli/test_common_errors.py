@@ -90,3 +90,19 @@ def test_a_quoted_message_is_printed(
         message = message.replace(old, new)
     pieces = [re.escape(piece.strip()) for piece in message.split("...")]
     assert re.search(".*".join(pieces), said.replace("The activation", "the activation")), said
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (("verify", "absent.safetensors"), "absent.safetensors"),
+        (("verify", "absent.gguf", "--input", "zeros", "--epsilon", "0"), "absent.gguf"),
+        (("bounds", "absent.onnx", "--norm", "2"), "absent.onnx"),
+        (("verify", MLP, "--property", "absent.vnnlib", "--label", "1"), "absent.vnnlib"),
+    ],
+)
+def test_a_file_that_is_not_there_is_the_first_thing_said(
+    words: tuple[str, ...], path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = main(words), capsys.readouterr().err
+    assert status == 2 and said.startswith(f"gamma: {path}: does not exist")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import gamma
 from gamma.cli import layerwise
@@ -106,7 +107,8 @@ def test_refusals(
 
 
 def test_needs_a_model_with_blocks(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    name = str(folder / "bert" / "absent.onnx")
+    name = str(folder / "plain.safetensors")
+    save_file({"weight": np.ones((2, 2), np.float32)}, name)
     words = ("verify", name, "--input", "zeros", "--epsilon", "0", "--layer-by-layer")
     status, _, err = run(capsys, *words)
     assert status == 2 and "needs the blocks of a language or speech model" in err

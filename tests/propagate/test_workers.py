@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,42 @@ def test_one_blas_thread_asked_means_no_helpers() -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.stdout.strip() == "1", done.stderr
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_tasks_that_run_ahead(count: int) -> None:
+    """Each runs once, whoever comes first; a failure is raised to the one who asks for it."""
+    ran: list[int] = []
+
+    def task(number: int) -> int:
+        ran.append(number)
+        if number == 2:
+            raise ValueError("two")
+        return 10 * number
+
+    tasks = [partial(task, number) for number in range(6)]
+    with workers.limited(count), workers.ahead(tasks) as found:
+        assert found[5] == 50 and found[5] == 50
+        with pytest.raises(ValueError, match="two"):
+            found[2]
+    assert [found[number] for number in (0, 1, 3, 4)] == [0, 10, 30, 40]
+    assert sorted(ran) == list(range(6))
+
+
+def test_leaving_ends_the_tasks_that_run_ahead() -> None:
+    begun, left, ran = threading.Event(), threading.Event(), []
+
+    def task(number: int) -> None:
+        ran.append(number)
+        begun.set()
+        left.wait(60)
+
+    def leave() -> None:
+        begun.wait(60)
+        time.sleep(0.05)  # the calling thread waits for the task that runs
+        left.set()
+
+    threading.Thread(target=leave).start()
+    with workers.limited(2), workers.ahead([partial(task, i) for i in range(9)]):
+        begun.wait(60)
+    assert ran == [0]

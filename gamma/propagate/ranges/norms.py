@@ -55,9 +55,7 @@ def layer_norms(
     asked = {
         index: read
         for index, node in enumerate(network.nodes[: network.output])
-        if not thrifty
-        and (read := _reads(network, node)) is not None
-        and _asked(network, index)
+        if not thrifty and (read := _reads(network, node)) is not None and _asked(network, index)
     }
     tasks = [partial(_of_layer, network.nodes[i].op, *read, deadline) for i, read in asked.items()]
     with workers.ahead(tasks) as found:
