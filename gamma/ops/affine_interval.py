@@ -7,6 +7,7 @@ term each: docs/numerics.md has the derivation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 Float64 = npt.NDArray[np.float64]
 _TINY = 2.0**-1000
+KEPT = 1 << 18
+"""Entries up to which constants of an output's shape stay with an operator: of more they take the
+memory of another node's bounds."""
 
 
 def linear_bounds(op: Linear, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
@@ -96,8 +100,8 @@ def _finished(op: Linear, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) ->
     centres, radii = [b.centre for b in inputs], [b.radius for b in inputs]
     # First, since a weight in a file learns the sums of its rows on the way.
     centre, spread = (np.ascontiguousarray(p) for p in op.interval_products(centres, radii, dtype))
-    key = f"finish.{centres[0].shape[1:]}"
-    total, bias, factors = op.cached(key, lambda: _constants(op, centres))
+    make, key = partial(_constants, op, centres), f"finish.{centres[0].shape[1:]}"
+    total, bias, factors = op.cached(key, make) if centre[0].size <= KEPT else make()
     done = kernels.interval_finish(centre, spread, bias, total, centres, factors)
     if done is None:
         return None

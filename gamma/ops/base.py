@@ -38,6 +38,8 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 Mask = npt.NDArray[np.bool_]
+Cut = tuple[slice, ...]
+"""Ranges along the leading axes of a node's shape."""
 # Fields that hold no weights but what is known about their rounding.
 _ESTIMATES = ("weight_error", "weight_noise", "shift_error", "execution")
 # One thread makes or drops derived constants at a time: two would hold two copies of a weight. Made
@@ -203,6 +205,11 @@ class Operator:
         """
         return None
 
+    def part(self, cut: Cut, *inputs: Shape) -> tuple[Operator, tuple[Cut, ...]] | None:
+        """The operator on the entries ``cut`` of its output, and the parts of its inputs that it
+        reads there; None: not known. All axes but the last are cut."""
+        return (self, (cut,)) if self.alike and len(inputs) == 1 else None
+
     def propagate(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
         """Interval bounds of the output from those of the inputs."""
         raise UnsupportedError(f"{self.name} has no interval rule")
@@ -334,6 +341,12 @@ def shortened(op: Any, rank: int) -> Any:
             shape = array.shape[:packed] + array.shape[array.ndim - rank :]
             values[entry.name] = array.reshape(shape)
     return replace(op, **values) if values else op
+
+
+def cut_to(array: Array, cut: Cut, rank: int) -> Array:
+    """The part ``cut`` of an array that broadcasts to ``rank`` axes."""
+    own = zip(array.shape, cut[rank - array.ndim :], strict=False)
+    return array[tuple(slice(None) if n == 1 else c for n, c in own)]
 
 
 def _size_of(value: Any, own: set[int]) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,10 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.ops import dense_interval, image_interval
 from gamma.ops.affine import Linear, Weighted, cast_weight, nonzero, reached
-from gamma.ops.base import Array, Float64, Mask, Operator, Shape, shortened
+from gamma.ops.base import Array, Cut, Float64, Mask, Operator, Shape, cut_to, shortened
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_product, exact_sum
-from gamma.ops.execution import Execution, overflowed
+from gamma.ops.execution import PACKED, Execution, overflowed
 from gamma.ops.tables import Precision
 
 
@@ -187,6 +188,18 @@ class Scale(Linear):
                 f"shape {shape}"
             )
         return shape
+
+    def part(self, cut: Cut, *inputs: Shape) -> tuple[Operator, tuple[Cut, ...]]:
+        if self.alike:
+            return self, (cut,)
+        rank, values = len(inputs[0]), dict[str, Any]()
+        for field in fields(self):
+            array = getattr(self, field.name)
+            if isinstance(array, np.ndarray) and field.name in PACKED:
+                values[field.name] = np.stack([cut_to(a, cut, rank) for a in array])
+            elif isinstance(array, np.ndarray):
+                values[field.name] = cut_to(array, cut, rank)
+        return replace(self, **values), (cut,)
 
     def neutral(self, shape: Shape) -> bool:
         plain = self.scale_error == 0.0 and self.shift is None and self.execution is None

@@ -14,7 +14,7 @@ import numpy as np
 
 from gamma.errors import UsageError
 from gamma.ops import bilinear
-from gamma.ops.base import Array, Float64, Operator, Shape
+from gamma.ops.base import Array, Cut, Float64, Operator, Shape
 from gamma.ops.bilinear import Planes
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY, LinearCharge
@@ -218,6 +218,14 @@ class MatMul(Product):
     def factors(self, x: Array, y: Array) -> tuple[Array, Array]:
         rank = max(x.ndim, y.ndim)
         return _lifted(x, rank)[..., None], _lifted(y, rank)[..., None, :, :]
+
+    def part(self, cut: Cut, *inputs: Shape) -> tuple[Operator, tuple[Cut, ...]]:
+        found, whole = [], slice(None)
+        for shape, row in zip(inputs, (cut[-1], whole), strict=True):
+            lead = shape[:-2]
+            own = zip(lead, cut[len(cut) - 1 - len(lead) : -1], strict=True)
+            found.append((*(whole if n == 1 else c for n, c in own), row))
+        return self, tuple(found)
 
     def blocks(self, *parts: Array) -> Iterator[tuple[Array, ...]]:
         count = parts[0].shape[-2]

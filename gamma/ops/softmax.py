@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.ops.base import Array, Float64, Operator, Shape
+from gamma.ops.base import Array, Cut, Float64, Operator, Shape, cut_to
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY, LinearCharge
 from gamma.ops.ellipsotope import Ellipsotope
@@ -37,6 +37,8 @@ from gamma.tensor import rounding
 EXP_ERROR = 2.0**-42
 """Relative error of exp at a difference of two float64 numbers, from -745 to 710: the difference
 itself is rounded, by at most 2^-43."""
+NEAR = 600.0
+"""How far entries of a group may lie apart for their powers, about the largest, to be normal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,13 @@ class Softmax(Operator):
             return None
         count = np.broadcast_to(self.seen, x.shape[1:-1])
         return np.arange(x.shape[-1]) < count[..., None]
+
+    def part(self, cut: Cut, *inputs: Shape) -> tuple[Operator, tuple[Cut, ...]] | None:
+        (shape,) = inputs
+        if self.axis % len(shape) != len(shape) - 1:
+            return None
+        seen = None if self.seen is None else cut_to(self.seen, cut, len(shape) - 1)
+        return replace(self, seen=seen), (cut,)
 
     def along(self, ndim: int) -> int:
         """The axis in arrays (batch, *shape) of ``ndim`` axes."""
@@ -148,7 +157,7 @@ class Softmax(Operator):
         floor, ceiling = _masked_image(low, high, live)
         noise = _masked_noise(low, high, ceiling, live) if how.guarantee == "float32" else 0.0
         if live is not None:
-            hidden = _hidden(low, live)
+            hidden = _hidden(_least(low, live))
             low, high, centre = (np.where(live, part, hidden) for part in (low, high, centre))
             radius = np.where(live, radius, 0.0)
         with np.errstate(all="ignore"):
@@ -168,19 +177,24 @@ class Softmax(Operator):
         return through_groups(table, inputs[0], before[0], after)
 
 
-def _hidden(lower: Float64, live: Array) -> Float64:
+def _least(lower: Float64, live: Array) -> Float64:
+    """The least lower end of the entries that take part, for every group."""
+    return np.asarray(np.where(live, lower, np.inf).min(axis=-1, keepdims=True))
+
+
+def _hidden(least: Float64) -> Float64:
     """A value so far below the entries of a group that exp of the difference is 0 in float64."""
-    least = np.where(live, lower, np.inf).min(axis=-1, keepdims=True)
-    return np.asarray(least - 2000.0 - 1e-3 * abs(least))
+    return least - 2000.0 - 1e-3 * abs(least)
 
 
 def _masked_image(lower: Float64, upper: Float64, live: Array | None) -> tuple[Float64, Float64]:
     """`image` of the entries that take part; the others are 0, and one alone is 1."""
     if live is None:
         return image(lower, upper)
-    hidden = _hidden(lower, live)
+    least = _least(lower, live)
     with np.errstate(all="ignore"):
-        low, high = image(np.where(live, lower, hidden), np.where(live, upper, hidden))
+        hidden = _hidden(least)
+        low, high = image(np.where(live, lower, hidden), np.where(live, upper, hidden), least)
     alone = live.sum(axis=-1, keepdims=True) == 1
     low, high = np.where(alone, 1.0, low), np.where(alone, 1.0, high)
     return np.where(live, low, 0.0), np.where(live, high, 0.0)
@@ -190,27 +204,63 @@ def _masked_noise(lower: Float64, upper: Float64, ceiling: Float64, live: Array 
     """`float32_noise` of the entries that take part: the others, and one alone, are exact."""
     if live is None:
         return float32_noise(lower, upper, ceiling)
-    least = np.where(live, lower, np.inf).min(axis=-1, keepdims=True)
+    least = _least(lower, live)
     low, high = np.where(live, lower, least), np.where(live, upper, least)
     noise = float32_noise(low, high, ceiling)
     exact = ~live | (live.sum(axis=-1, keepdims=True) == 1)
     return np.where(exact & np.isfinite(noise), 0.0, noise)
 
 
-def image(lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
+def image(lower: Float64, upper: Float64, least: Float64 | None = None) -> tuple[Float64, Float64]:
     """Bounds of softmax over the last axis: entry k is least at l_k and the others' upper ends.
 
-    1/(1 + Σ_{j≠k} exp(x_j - x_k)), the sum taken about the largest of the others.
+    ``least``: of each group's lower ends, where entries are among them that take no part.
     """
-    ends = []
     error = 4 * EXP_ERROR + rounding.gamma_factor(2 * lower.shape[-1] + 16, np.float64)
-    for own, rest, sign in ((lower, upper, 1.0), (upper, lower, -1.0)):
+    factors = [1 + sign * error for sign in (1.0, -1.0)]
+    with np.errstate(all="ignore"):
+        tops = lower.max(axis=-1, keepdims=True), upper.max(axis=-1, keepdims=True)
+        apart = tops[1] - (lower.min(axis=-1, keepdims=True) if least is None else least)
+        near = lower.shape[-1] > 1 and bool((apart <= NEAR).all())
+        found = _near(lower, upper, *tops, factors) if near else _far(lower, upper, factors)
+        low, high = found[0] * (1 - 2.0**-50) - TINY, found[1] * (1 + 2.0**-50) + TINY
+    return np.fmax(low, 0.0), np.fmin(high, 1.0)  # 0 and 1 for NaN
+
+
+def _near(
+    lower: Float64, upper: Float64, low_top: Float64, high_top: Float64, factors: Sequence[float]
+) -> tuple[Float64, Float64]:
+    """e_k/(e_k + Σ_{j≠k} f_j·exp(top of f - top of e)), e and f powers about their tops."""
+    low, high = np.exp(lower - low_top), np.exp(upper - high_top)
+    more, less = (
+        f * np.exp(s * (high_top - low_top)) for f, s in zip(factors, (1, -1), strict=True)
+    )
+    return low / (low + _rest(high) * more), high / (high + _rest(low) * less)
+
+
+def _rest(powers: Float64) -> Float64:
+    """For each entry the sum of the others; where it is more than these, a sum of its own.
+
+    Elsewhere it is at least half of the total, whose rounding counts twice then. One entry of a
+    group is at most more than the others: sums of numbers >= 0 grow with them, rounded as well.
+    """
+    found = powers.sum(axis=-1, keepdims=True) - powers
+    leads = powers > found
+    rows = leads.any(axis=-1)
+    if rows.any():
+        first, some = leads[rows], powers[rows]
+        own = np.where(first, 0.0, some).sum(axis=-1, keepdims=True)
+        found[rows] = np.where(first, own, found[rows])
+    return np.asarray(found)
+
+
+def _far(lower: Float64, upper: Float64, factors: Sequence[float]) -> tuple[Float64, Float64]:
+    """1/(1 + Σ_{j≠k} exp(x_j - x_k)), the sum taken about the largest of the others."""
+    ends = []
+    for own, rest, factor in zip((lower, upper), (upper, lower), factors, strict=True):
         largest, total = others(rest)
-        with np.errstate(all="ignore"):
-            odds = total * np.exp(largest - own) * (1 + sign * error)
-            found = 1 / (1 + np.where(total == 0, 0.0, odds))
-            end = found - sign * (2.0**-50 * found + TINY)
-        ends.append(np.where(np.isnan(end), 0.0 if sign > 0 else 1.0, np.clip(end, 0.0, 1.0)))
+        odds = np.where(total == 0, 0.0, total * np.exp(largest - own) * factor)
+        ends.append(1 / (1 + odds))
     return ends[0], ends[1]
 
 

@@ -65,6 +65,16 @@ def _fits(end: npt.NDArray[np.float64], shape: tuple[int, ...]) -> bool:
     return end.ndim == len(shape) and all(n in (1, size) for n, size in pairs)
 
 
+def block_ends(network: Network) -> dict[int, int]:
+    """The last node of every block that nodes' names tell."""
+    last: dict[int, int] = {}
+    for index, node in enumerate(network.nodes[: network.output + 1]):
+        match = BLOCK.match(node.name)
+        if match and not node.inner:
+            last[int(match[1])] = index
+    return last
+
+
 def block_table(made: Walk) -> list[dict[str, Any]]:
     """For the last node of every block: mean width, its share of the norm cap, if it is vacuous;
     of rows over one box also the ratio to the first-order width.
@@ -73,13 +83,8 @@ def block_table(made: Walk) -> list[dict[str, Any]]:
     ratio where it was not taken.
     """
     network, facts = made.network, made.domain.facts
-    last: dict[int, int] = {}
-    for index, node in enumerate(network.nodes[: network.output + 1]):
-        match = BLOCK.match(node.name)
-        if match and not node.inner:
-            last[int(match[1])] = index
     rows = []
-    for block, index in sorted(last.items()):
+    for block, index in sorted(block_ends(network).items()):
         known = made.bounds[index]
         width = _width(known.lower, known.upper)
         row: dict[str, Any] = {"block": block, "node": network.nodes[index].name, "width": width}

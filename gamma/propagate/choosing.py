@@ -53,14 +53,15 @@ def walks_of(
     streaming: StreamingConfig | None,
     limit: int,
     caps: Facts | None = None,
+    keep: frozenset[int] | None = None,
 ) -> tuple[Callable[[Box], Walk], int, MemoryPlan | None]:
     """What makes a walk, how many boxes one takes, and the plan when memory was asked about.
 
-    ``caps``: norm caps, where they are known already.
+    ``caps``: norm caps, where they are known already. ``keep``: as of `walk`.
     """
     step = boxes_at_once(net)
     if streaming is None and not limit:
-        return _in_memory(net, options, box, caps), step, None
+        return _in_memory(net, options, box, caps, keep), step, None
     config = streaming or StreamingConfig()
     config = replace(config, max_memory_bytes=limit or config.max_memory_bytes)
     count = min(step, len(box.lower))
@@ -69,17 +70,17 @@ def walks_of(
     method, row_bytes = options.method, options.row_bytes
     plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes)
     if not config.enable_crown_streaming:
-        return _in_memory(net, options, box, caps), step, plan
+        return _in_memory(net, options, box, caps, keep), step, plan
     chosen = replace(options, row_bytes=plan.row_bytes)
     start = partial(streamed_walk, net, options=chosen, config=plan.config)
     return start, max(1, plan.boxes), plan
 
 
 def _in_memory(
-    net: Network, options: Options, box: Box, caps: Facts | None
+    net: Network, options: Options, box: Box, caps: Facts | None, keep: frozenset[int] | None
 ) -> Callable[[Box], Walk]:
     """A walk over some of the boxes, which norm caps are known of."""
-    start: Callable[[Box | Domain], Walk] = partial(walk, net, options=options)
+    start: Callable[[Box | Domain], Walk] = partial(walk, net, options=options, keep=keep)
     if options.method == "alpha":
         from gamma.propagate.alpha import alpha_walk
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network
+from gamma.ops.base import Cut
 from gamma.ops.bounds import NodeBounds, check_order
 from gamma.ops.tables import NodeSlopes
 from gamma.tensor.box import Box
@@ -79,6 +80,13 @@ class Domain:
                     raise UsageError(
                         f"{what} of node {name}: shape {found}, expected ({self.batch}, *{shape})"
                     )
+
+    def part(self, index: int, cut: Cut) -> Domain:
+        """What is known of the part ``cut`` of a node, of which nothing is assumed."""
+        if index not in self.facts:
+            return Domain(self.box)
+        low, high = (end[(slice(None), *cut)] for end in self.facts[index])
+        return Domain(self.box, {index: (low, high)})
 
     def meet(self, index: int, bounds: NodeBounds, empty: npt.NDArray[np.bool_]) -> NodeBounds:
         """``bounds`` of a node with what is known and assumed of it; marks what is ``empty``.

@@ -52,16 +52,19 @@ def walk(
     options: Options,
     *,
     slopes: Slopes | None = None,
+    keep: frozenset[int] | None = None,
 ) -> Walk:
     """Bounds of all nodes over a batch of boxes.
 
-    ``slopes`` (one table per box) replace the operators' own.
+    ``slopes`` (one table per box) replace the operators' own. ``keep``: the only nodes whose bounds
+    anything but another node's will ask for; of method "ibp", where nothing is assumed.
     """
     domain = Domain(domain) if isinstance(domain, Box) else domain
     if not domain.plain:
         domain.check(network)
     heap.keep()
     made = Walk(network, domain, options, [], slopes)
+    made.keep = keep
     made.run()
     return made
 
@@ -72,12 +75,14 @@ class Walk:
     Attributes:
         empty: bool (batch,), the assumptions contradict
             each other: nothing is left to bound there.
+        keep: nodes whose bounds are kept when other nodes need them no more; None: all.
         seconds, unstable: node -> time, and neurons that got rows.
     """
 
     blocks = BLOCKS
     # Whether sets of all nodes may go forward with the walk.
     encloses = True
+    keep: frozenset[int] | None = None
 
     def __init__(
         self,
@@ -164,8 +169,11 @@ class Walk:
         if options.progress is not None:
             count = self.network.output
             options.progress(f"{options.method}: node {index} of {count}, {node.name}")
-        found = node_bounds(node, [bounds[i] for i in node.inputs], options.precision)
-        bounds.append(self.domain.meet(index, found, self.empty))
+        if self.keep is None:
+            found = node_bounds(node, [bounds[i] for i in node.inputs], options.precision)
+            bounds.append(self.domain.meet(index, found, self.empty))
+        else:
+            self._pass(index, self.keep)
         if options.refines:
             self._tight[index] = is_tight(self.network, index, self._tight)
             self._bound_forms(index)
@@ -178,6 +186,25 @@ class Walk:
             name = f"{options.method}.node.{node.op.name.lower()}"
             rows = 2 * self.unstable.get(index, 0)
             telemetry.record(name, started, ended, rows=rows, neurons=node.size)
+
+    def _pass(self, index: int, keep: frozenset[int]) -> None:
+        """Bound a node, and drop what no later node reads."""
+        from gamma.propagate import strips
+
+        bounds, network, domain = self._bounds, self.network, self.domain
+        chains, how = strips.chains_of(network), self.options.precision
+        if index in chains:
+            found = strips.passed(network, chains[index], domain, bounds, how, self.options.check)
+        elif index in strips.within(network):
+            bounds.append(strips.GONE)
+            return
+        else:
+            node = network.nodes[index]
+            found = node_bounds(node, [bounds[i] for i in node.inputs], how)
+        bounds.append(domain.meet(index, found, self.empty))
+        for one in strips.read_last(network)[index]:
+            if one not in keep:
+                bounds[one] = strips.GONE
 
     # -- small dense networks: all in one call -------------------------------------------------
 

@@ -327,7 +327,8 @@ MUTANTS = (
     Mutant("PLANE.LOSS", Q, "2 * UNDERFLOW[dtype] * summed", "0 * summed"),
     Mutant("PLANE.MIDDLE", Q, "abs(c - r) * (1 + 2.0**-50)", "abs(c - c)"),
     Mutant("PLANE.MIDDLE_SUM", Q, "reach + many * size * (1 + many) +", "reach +"),
-    Mutant("SOFTMAX.IMAGE", S, "(1 + sign * error)", "1.0"),
+    Mutant("SOFTMAX.IMAGE", S, "[1 + sign * error for", "[1.0 for"),
+    Mutant("SOFTMAX.REST", S, "leads = powers > found", "leads = powers > np.inf"),
     Mutant(
         "SOFTMAX.FLOAT32",
         S,

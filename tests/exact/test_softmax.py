@@ -137,6 +137,36 @@ def test_images_of_points() -> None:
             assert not violations(found.lower[0], found.upper[0], truth(x))
 
 
+@pytest.mark.parametrize("apart", [0.0, 12.0])
+def test_images_where_one_entry_leads(apart: float) -> None:
+    """SOFTMAX.REST: the others' sum is far below the total, whose rounding would hide it."""
+    r = np.random.default_rng(2)
+    for lead in (5.0, 20.0, 35.0):
+        low = np.append(r.normal(size=40), lead)
+        high = low + apart * r.uniform(0.9, 1.0, size=41)
+        found = step(between(low, high))
+        for own, others, end, sign in (
+            (low, high, found.lower[0, 40], 1),
+            (high, low, found.upper[0, 40], -1),
+        ):
+            p = truth(np.append(others[:40], own[40]))[40]
+            assert not sign * q(end) > sign * p
+            assert abs(float(p - q(end))) <= 2.0**-30 * float(1 - p) + 2.0**-49
+
+
+def test_images_near_and_far_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same corners by quotients of powers and by powers of differences."""
+    r = np.random.default_rng(3)
+    for n, scale in itertools.product((2, 3, 30), (1e-3, 1.0, 60.0)):
+        x = spread(r, n, scale)
+        near = step(x)
+        with monkeypatch.context() as changed:
+            changed.setattr(softmax, "NEAR", -1.0)
+            far = step(x)
+        for a, b in ((near.lower, far.lower), (near.upper, far.upper)):
+            assert (abs(a - b) <= 2.0**-36 * b + 2.0**-900).all()
+
+
 @pytest.mark.parametrize("wide", [800.0, 1e5, 1e300])
 def test_images_beyond_the_range_of_exp(wide: float) -> None:
     for x in ([wide, 0.0, -wide], [0.0, wide - 1e-3 * wide, wide], [-wide, -wide, -wide]):
