@@ -173,7 +173,8 @@ def ranges(
         model: a language model (`gamma.open_model`), for every prompt of any length that it takes;
             or a network.
         box: the inputs of a network; all real inputs without one. Of a language model, sets of
-            embeddings (positions, hidden) that may lie beside those of all prompts.
+            embeddings (positions, hidden) that may lie beside those of all prompts; of a speech
+            model, the spectrograms.
         storage: "real" arithmetic alone; or also that "f16" or "bf16" keep every activation, each
             the exact result of its operator on kept inputs, rounded to nearest.
         observed: inputs, embeddings (positions, hidden) of prompts of a language model, which are
@@ -296,9 +297,7 @@ def _every_prompt(
 ) -> tuple[Network, Known, str, dict[str, Any]]:
     """Any embeddings of the vocabulary at any position that the model takes."""
     if not model.architecture.text:
-        net = model.network(model.config.context, output=output)
-        end = np.full((1, 1), np.inf)
-        return net, Known(net.input_shape, -end, end), "every spectrogram", {}
+        return _every_spectrogram(model, box, output)
     most, width = model.config.context, model.config.hidden
     if box is not None and (box.lower.ndim < 2 or box.lower.shape[-1] != width):
         raise UsageError(f"box of shape {box.lower.shape}: expected (positions, {width})")
@@ -315,6 +314,22 @@ def _every_prompt(
         about += ", and the input set"
     known = Known(net.input_shape, lower[None], upper[None])
     return net, known, about, {"everywhere": everywhere, "positions": most}
+
+
+def _every_spectrogram(
+    model: Model, box: Box | None, output: str | None
+) -> tuple[Network, Known, str, dict[str, Any]]:
+    """Any spectrogram, or those of a set, whose states may stand at any position."""
+    if box is None:
+        net = model.network(model.config.context, output=output)
+        end = np.full((1, 1), np.inf)
+        return net, Known(net.input_shape, -end, end), "every spectrogram", {}
+    positions = box.lower.shape[-1] // 2
+    net = model.network(positions, output=output)
+    many = box.batched(net.input_shape)
+    known = Known(net.input_shape, many.lower.min(axis=0), many.upper.max(axis=0))
+    joined = model.network(positions, until=0).output
+    return net, known, "all of the input set", {"joined": joined}
 
 
 def hull(weight: Weight) -> tuple[Float64, Float64]:

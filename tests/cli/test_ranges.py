@@ -88,6 +88,20 @@ def test_the_picture(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert draw(found, "png").startswith(b"\x89PNG")
 
 
+def test_no_spectrogram_of_a_set_leaves_the_ranges(folder: Path) -> None:
+    """States are joined behind the convolutions: what they leave holds at every position."""
+    model = open_model(folder / "whisper")
+    rng, middle = np.random.default_rng(1), np.random.default_rng(2).normal(size=(5, 6))
+    box = gamma.Box(middle - 0.5, middle + 0.5)
+    found, net = gamma.ranges(model, box), model.network(3)
+    assert all(np.isfinite(r.largest) for r in found.tensors)
+    for _ in range(40):
+        x = np.where(rng.random((5, 6)) < 0.5, box.lower, box.upper)
+        for node, value in zip(net.nodes, net.values(x[None]), strict=True):
+            ends = found[node.name]
+            assert (ends.lower <= value[0]).all() and (value[0] <= ends.upper).all(), node.name
+
+
 def test_verdicts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, status, word in (
         ((folder / "bert", "--ranges", "f16"), 0, "VERIFIED"),

@@ -77,6 +77,12 @@ def collapsed(known: Known) -> Known:
     return known
 
 
+def joined(known: Known) -> Known:
+    """Ends that hold at all places along the first axis, and no form."""
+    lower, upper = known.lower.min(axis=0, keepdims=True), known.upper.max(axis=0, keepdims=True)
+    return Known(known.shape, lower, upper)
+
+
 def _collapsed(form: Image, shape: Shape, axis: int) -> Image:
     """The same where all places along ``axis`` read alike; the error is the most of any."""
     made = replace(form, block=_labels(form, shape, axis))

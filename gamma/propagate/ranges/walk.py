@@ -11,7 +11,7 @@ import numpy as np
 from gamma import telemetry
 from gamma.errors import ResourceError
 from gamma.network.graph import Network
-from gamma.propagate.ranges import rotary
+from gamma.propagate.ranges import layout, rotary
 from gamma.propagate.ranges.context import Context
 from gamma.propagate.ranges.norms import layer_norms
 from gamma.propagate.ranges.rules import known_of
@@ -35,6 +35,7 @@ def range_walk(
     positions: int = 0,
     norms_alone: bool = False,
     thrifty: bool = False,
+    joined: int | None = None,
     memory: int = 0,
     deadline: float | None = None,
     progress: Callable[[str], None] | None = None,
@@ -43,7 +44,9 @@ def range_walk(
 
     ``everywhere``: rotary positions may be any, not those of this network alone; ``positions`` are
     the most there are. ``norms_alone``: nothing is taken over from in front of a norm. ``thrifty``:
-    without the norms of feed-forward layers. ``memory``: bytes that all of it may take, 0 for any.
+    without the norms of feed-forward layers. ``joined``: a node whose places along its first axis
+    are not told apart, so that far less is to be told behind it. ``memory``: bytes that all of it
+    may take, 0 for any.
 
     Raises ResourceError when the deadline (time.monotonic) or the memory has passed.
     """
@@ -64,6 +67,7 @@ def range_walk(
                 progress(f"ranges: node {index} of {network.output}, {node.name}")
             started = time.perf_counter()
             found = known_of(walk, node, [walk.known[i] for i in node.inputs])
+            found = layout.joined(found) if index == joined else found
             copied = node.op.moves
             walk.known.append(found if copied else storage.stored(found, positions))
             held += walk.known[-1].nbytes
