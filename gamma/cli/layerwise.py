@@ -60,7 +60,9 @@ def run(args: argparse.Namespace, form: str) -> int:
             end = start + limit * (1 - RESERVE)
             for block, prop in enumerate(_sets(args, model)):
                 progress(f"{method}: block {block} of {model.config.layers}")
-                each = max((end - time.monotonic()) / (model.config.layers - block), 1e-3)
+                each = (end - time.monotonic()) / (model.config.layers - block)
+                if each <= 0:
+                    break
                 made = _block(args, model, block, prop, method, each)
                 found += [] if made is None else [made]
     finally:

@@ -101,10 +101,11 @@ def around(
     Where ``moves`` is False an entry stays what it is in ``x``. ``units``: of x, epsilon and clip.
     """
     units = units or Units()
-    center = exact_fractions(x)
     lower, upper = (list(exact_fractions(x, step)) for step in (-epsilon, epsilon))
-    for index in () if moves is None else np.flatnonzero(~moves).tolist():
-        lower[index] = upper[index] = center[index]
+    if moves is not None:
+        still = np.flatnonzero(~moves)
+        for index, value in zip(still.tolist(), exact_fractions(x.ravel()[still]), strict=True):
+            lower[index] = upper[index] = value
     if clip is not None:
         low, high = clip
         if low > high:
@@ -115,13 +116,13 @@ def around(
             if a > b:
                 raise UsageError(
                     f"--clip leaves nothing: entry {index} of the input is "
-                    f"{float(center[index]):g}, more than epsilon outside"
+                    f"{float(x.flat[index]):g}, more than epsilon outside"
                 )
     balls: tuple[Ball, ...] = ()
     if norm != "inf":
-        balls = (Ball(norm, units.applied(center), units.length(epsilon)),)
+        balls = (Ball(norm, units.applied(exact_fractions(x)), units.length(epsilon)),)
     region = Region(units.applied(lower), units.applied(upper), ())
-    return Property((region,), len(center), 0, balls=balls)
+    return Property((region,), x.size, 0, balls=balls)
 
 
 def united(parts: Sequence[Property]) -> Property:

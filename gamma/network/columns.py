@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import repeat
 from typing import Any, TypeVar
@@ -37,7 +40,21 @@ def fractions(numerators: Int64, denominators: Int64) -> list[Fraction]:
 
 def made(kind: type[Made], columns: dict[str, list[Any]]) -> list[Made]:
     """Objects with slots from one list of values for each; nothing is checked."""
-    objects: list[Made] = list(map(object.__new__, repeat(kind, len(next(iter(columns.values()))))))
-    for name, values in columns.items():
-        deque(map(getattr(kind, name).__set__, objects, values), 0)
+    count = len(next(iter(columns.values())))
+    with _uncollected():
+        objects: list[Made] = list(map(object.__new__, repeat(kind, count)))
+        for name, values in columns.items():
+            deque(map(getattr(kind, name).__set__, objects, values), 0)
     return objects
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """The collector rests: it would look through all objects so far again for every few hundred."""
+    rests = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if rests:
+            gc.enable()
