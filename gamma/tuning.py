@@ -21,6 +21,7 @@ GATES: dict[str, str] = {
     "compress": "drop the columns of dead ReLUs, and the weights' rows, between dense layers",
     "windows": "carry rows of convolutional neurons on their receptive fields",
     "unstable": "bound only neurons whose bounds decide a relaxation",
+    "one_sided": "of neurons whose sign alone matters, a row of the side that decides it first",
     "fused_interval": "read a dense weight once for centre and radius at small batches",
     "narrow_spread": "radii of IBP multiplied in float32 where rows are, the rounding made up for",
     "fused_boxes": "interval steps of dense layers over many boxes in one C call, in cache",

@@ -124,7 +124,7 @@ class AlphaWalk(Walk):
 
     # Rows, their product, a temporary; slopes and what Adam remembers of them.
     blocks = 12
-    encloses = False
+    encloses = one_sided = False
 
     plain: Walk
     initial: Slopes

@@ -31,6 +31,7 @@ from gamma.propagate.options import Options
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
 from gamma.propagate.rows.start import both_signs, pixel_by_pixel
 from gamma.propagate.rows.tables import Tables
+from gamma.propagate.sides import Sides
 from gamma.runtime import heap
 from gamma.tensor.box import Box
 
@@ -83,6 +84,8 @@ class Walk:
     # Whether sets of all nodes may go forward with the walk.
     encloses = True
     keep: frozenset[int] | None = None
+    # Whether neurons may get a row for one of their ends alone.
+    one_sided = True
 
     def __init__(
         self,
@@ -104,13 +107,15 @@ class Walk:
         self._facts: Facts = facts_of(network)
         # Nodes whose bounds rows cannot improve where a relaxation needs it, if it refines.
         self._tight: dict[int, bool] = {}
-        # Neurons (batch, size) that got rows; every neuron where there is True.
+        # Neurons (batch, size) whose both ends got rows; every neuron where there is True.
         self._rowed: dict[int, npt.NDArray[np.bool_] | bool] = {}
         self._dense: DenseNetwork | None = None
         self._walked: DenseWalk | None = None
         # The same as long as `bounds` lacks what it found.
         self._unseen: DenseWalk | None = None
         self._descent: Descent | None = None
+        plain = self.one_sided and self.box.norm == "inf" and not domain.split
+        self._sides = Sides(network) if plain else None
 
     @property
     def bounds(self) -> Any:
@@ -234,12 +239,18 @@ class Walk:
         mask = wanted(self.network, index, self.bounds[index])
         if mask is None or self._suffices(index):
             return
-        done = np.zeros_like(mask)
-        for some in in_turns(self.network, index, mask, lambda: self.bounds[index]):
-            self._bound(index, some)
-            done |= some
+        sides = self._sides
+        if sides is not None and sides.worth(index, int(np.count_nonzero(mask))):
+            done, rowed = mask, sides.bound(self, index, mask)
+        else:
+            rowed = done = np.zeros_like(mask)
+            for some in in_turns(self.network, index, mask, lambda: self.bounds[index]):
+                self._bound(index, some)
+                done |= some
+        if sides is not None:
+            sides.learn(self, index, done)
         self.unstable[index] = int(np.count_nonzero(done))
-        self._rowed[index] = done
+        self._rowed[index] = rowed
         self._tight[index] = self._tight[index] or self.unstable[index] > 0
 
     # -- sets that go forward ----------------------------------------------------------------------

@@ -52,6 +52,7 @@ TESTS = (
     "tests/formats/test_onnx_pointwise.py",
     "tests/verify/test_cosine.py",
     "tests/propagate/test_few_bits.py",
+    "tests/propagate/test_sides.py",
 )
 
 # Part of a mutant's file -> the tests most likely to notice it, which run before all others.
@@ -77,6 +78,7 @@ NEAR = {
     "propagate/forms": "tests/exact/test_normalization.py",
     "propagate/ranges": "tests/exact/test_ranges.py",
     "tensor/eigen": "tests/exact/test_ranges.py",
+    "propagate/rows/opposite": "tests/propagate/test_sides.py",
     "propagate/distance": "tests/verify/test_cosine.py",
     "verification/angles": "tests/verify/test_cosine.py",
     "verification/branching": "tests/verify/branching",
@@ -146,6 +148,7 @@ N = "propagate/questions.py"
 V, H, VC = (f"verification/branching/{name}.py" for name in ("clipping", "halving", "combining"))
 TR = "verification/branching/trees.py"
 FB = "propagate/few_bits.py"
+OP = "propagate/rows/opposite.py"
 # The second halves are forgotten.
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 
@@ -164,6 +167,22 @@ MUTANTS = (
     Mutant("FEWBITS.APART.PLAIN", FB, "inputs[0].apart if plain", "0 * inputs[0].apart if plain"),
     Mutant("FEWBITS.APART.BOTH", FB, "rounding.up(between))", "0 * between)"),
     Mutant("FEWBITS.NEAR", FB, "rounding.down(exact.lower - apart)", "exact.lower"),
+    Mutant("STRIP.HEIGHT", OP, "above - below + apart * radius", "above - below"),
+    Mutant("STRIP.CARRIED", OP, "apart * carried * 1.01", "0.0"),
+    Mutant("STRIP.SLOPE", OP, "apart > 0, steep *", "apart > 0, 0.0 *"),
+    Mutant("STRIP.SUM", OP, "(dot + 2.0**-48)", "2.0**-60"),
+    Mutant(
+        "OPPOSITE.TURN",
+        OP,
+        "d - before\n    opposite -= (abs(opposite) + abs(d) + abs(before)) * 2.0**-50 + TINY\n\n",
+        "d - before\n\n",
+    ),
+    Mutant(
+        "OPPOSITE.FOLLOW",
+        OP,
+        "opposite += d - before\n    opposite -= (",
+        "opposite += d - before\n    opposite -= 0.0 * (",
+    ),
     Mutant("DISTANCE.CENTRE", "propagate/distance.py", "total + terms * (", "total + 0.0 * ("),
     Mutant("DISTANCE.APART", "propagate/distance.py", "above + apart *", "above + 0.0 *"),
     Mutant("DISTANCE.REST", "propagate/distance.py", "(moved + error)", "(moved + 0.0)"),

@@ -17,14 +17,20 @@ from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
 
-def residual(side: bool, first: bool) -> Network:
-    """A block with a convolution or nothing beside it, which comes ``first`` in the sum or not."""
+def residual(side: bool, first: bool, grid: float = 0.0) -> Network:
+    """A block with a convolution or nothing beside it, which comes ``first`` in the sum or not.
+
+    With a ``grid`` all weights are multiples of it.
+    """
     rng = np.random.default_rng(0)
+
+    def rounded(values: Any) -> Any:
+        return np.round(values / grid) * np.float32(grid) if grid else values
 
     def conv(out: int, into: int, size: int, stride: int) -> Conv:
         weight = rng.standard_normal((out, into, size, size)).astype(np.float32) / 4
         bias = rng.standard_normal(out).astype(np.float32) / 5
-        return Conv(weight, bias, (stride, stride), (size // 2,) * 4)
+        return Conv(rounded(weight), rounded(bias), (stride, stride), (size // 2,) * 4)
 
     stride = 2 if side else 1
     builder = Builder(Input(), (3, 8, 8))
@@ -40,7 +46,7 @@ def residual(side: bool, first: bool) -> Network:
     both = builder.add(Relu(), builder.add(conv(4, 5, 3, 1), both))
     flat = builder.add(Reshape((builder.nodes[both].size,)), both)
     last = rng.standard_normal((3, builder.nodes[flat].size)).astype(np.float32)
-    return builder.build(builder.add(Gemm(last), flat))
+    return builder.build(builder.add(Gemm(rounded(last)), flat))
 
 
 @pytest.mark.parametrize("side", (False, True))

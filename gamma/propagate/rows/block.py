@@ -51,6 +51,12 @@ class Block(Protocol):
     def negated_too(self) -> Block:
         """These rows followed by their negatives."""
 
+    def take(self, rows: Indices) -> Block:
+        """Some of the rows, in memory of their own."""
+
+    def negated_from(self, first: int) -> Block:
+        """The same rows, negated from ``first`` on, in memory of their own."""
+
     def dense(self) -> Array:
         """The rows as (rows, size) in the node's own order, C-contiguous."""
 
@@ -85,6 +91,12 @@ class Dense:
     def negated_too(self) -> Dense:
         return Dense(negated_too(self.array))
 
+    def take(self, rows: Indices) -> Dense:
+        return Dense(taken(self.array, rows))
+
+    def negated_from(self, first: int) -> Dense:
+        return Dense(negated_from(self.array, first))
+
     def dense(self) -> Array:
         return self.array
 
@@ -107,3 +119,17 @@ def negated_too(array: Array) -> Array:
     both[: len(array)] = array
     np.negative(array, out=both[len(array) :])
     return both
+
+
+def taken(array: Array, rows: Indices) -> Array:
+    """A copy of some rows."""
+    made = pool.empty((len(rows), *array.shape[1:]), array.dtype)
+    return array.take(rows, axis=0, out=made, mode="clip")  # "raise" would buffer the result
+
+
+def negated_from(array: Array, first: int) -> Array:
+    """A copy of rows, negated from ``first`` on."""
+    made = pool.empty(array.shape, array.dtype)
+    made[:first] = array[:first]
+    np.negative(array[first:], out=made[first:])
+    return made

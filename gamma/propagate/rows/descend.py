@@ -24,6 +24,7 @@ from gamma.ops.tables import Diagonal, NodeSlopes, Relaxation
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Block, Dense, Shape, dense
 from gamma.propagate.rows.chain import DenseChain
+from gamma.propagate.rows.opposite import follow, turn
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import Windows, as_windows, framed
 from gamma.runtime import choices, pool
@@ -107,20 +108,38 @@ class Descent:
 
         Raises UsageError when some path leads around ``stop``.
         """
-        own = _Own(slopes or {}, multipliers or {}, tape)
+        own = Own(slopes or {}, multipliers or {}, tape)
         if tape is not None:
             tape.start = frozenset(frontier)
+        self.down(frontier, d, box, check, own, stop, stop)
+        if frontier:
+            raise UsageError(
+                f"node {self.tables.network.nodes[stop].name}: a path to the output leads around it"
+            )
+        return np.where(np.isnan(d), -np.inf, d)
+
+    def down(
+        self,
+        frontier: Frontier,
+        d: Float64,
+        box: Indices,
+        check: Callable[[], None] | None,
+        own: Own,
+        last: int = 0,
+        stop: int = 0,
+    ) -> None:
+        """Take the rows of ``frontier`` past every node from the last of it to node ``last``."""
         with np.errstate(all="ignore"):
-            for index in range(max(frontier), stop - 1, -1):
+            for index in range(max(frontier), last - 1, -1):
                 rows = frontier.pop(index, None)
                 if rows is None:
                     continue
                 if check is not None:
                     check()
                 started = time.perf_counter()
-                chained = not frontier and own.none and not stop and self._chained(index, rows)
+                chained = not (frontier or last) and own.none and self._chained(index, rows)
                 if index and index == stop:
-                    self._concretise(index, rows, d, box, tape)
+                    self.concretise(index, rows, d, box, own.tape)
                 elif chained:
                     assert self.chain is not None
                     self.chain.run(index, rows.array, d, box)
@@ -136,11 +155,6 @@ class Descent:
                         rows=len(d),
                         bytes=rows.array.nbytes,
                     )
-        if frontier:
-            raise UsageError(
-                f"node {self.tables.network.nodes[stop].name}: a path to the output leads around it"
-            )
-        return np.where(np.isnan(d), -np.inf, d)
 
     def passed(self, index: int) -> None:
         """Called when rows have passed a node."""
@@ -155,22 +169,27 @@ class Descent:
         return isinstance(rows, Dense) and self.chain is not None and self.chain.reaches(index)
 
     def _step(
-        self, index: int, rows: Block, d: Float64, box: Indices, frontier: Frontier, own: _Own
+        self, index: int, rows: Block, d: Float64, box: Indices, frontier: Frontier, own: Own
     ) -> None:
         if index in own.multipliers:
             rows = self._assume(index, rows, d, box, own.multipliers[index])
         node = self.tables.network.nodes[index]
+        before = None if own.opposite is None else d.copy()
         if index == 0:
             self._concretise_input(rows, d, box, own.tape)
         elif node.op.affine is not None:
             self.pass_linear(index, rows, d, box, frontier)
         elif self.tables.linear_only:
-            self._concretise(index, rows, d, box)
+            self.concretise(index, rows, d, box)
         else:
             self._pass_relaxation(index, rows, d, box, frontier, own)
+            return
+        if before is not None:
+            assert own.opposite is not None
+            follow(own.opposite, d, before)
 
     def _pass_relaxation(
-        self, index: int, rows: Block, d: Float64, box: Indices, frontier: Frontier, own: _Own
+        self, index: int, rows: Block, d: Float64, box: Indices, frontier: Frontier, own: Own
     ) -> None:
         tables, node = self.tables, self.tables.network.nodes[index]
         at, given = box, own.slopes.get(index)
@@ -181,17 +200,41 @@ class Descent:
         if own.tape is not None and not own.tape.inputs_only:
             rows = Dense(rows.dense())
             own.tape.passed[index] = rows.array.copy(), table, at
+        opposite, before = own.opposite, d.copy() if own.opposite is not None else d
         if isinstance(table, Diagonal):
             rows = rows if given is None else Dense(rows.dense())
-            images = tables.images("relax", index, table.parts)
-            parts: tuple[Block, ...] = (rows.relax(d, at, table.parts, images),)
+            parts: tuple[Block, ...] = self._scaled(index, rows, table, d, at, opposite)
         else:
             found = table.back(rows.dense(), d, at)
             parts = tuple(Dense(np.ascontiguousarray(part)) for part in found)
+            if opposite is not None:
+                opposite[:] = -np.inf
+        if opposite is not None:
+            turn(opposite, d, before)
+            before = d.copy()
         d -= table.loss[at]
         settle(d)
         for i, part in zip(node.inputs, parts, strict=True):
             self._join(frontier, i, part, d, box)
+        if opposite is not None:
+            follow(opposite, d, before)
+
+    def _scaled(
+        self,
+        index: int,
+        rows: Block,
+        table: Diagonal,
+        d: Float64,
+        at: Indices,
+        opposite: Float64 | None,
+    ) -> tuple[Block, ...]:
+        """Rows times the slopes of the lines that they choose; the negated rows pay the strips."""
+        tables = self.tables
+        if opposite is not None:
+            strip = tables.strips(index)
+            rows = rows.pay(opposite, at, strip, tables.images("strip", index, (strip,)))
+        images = tables.images("relax", index, table.parts)
+        return (rows.relax(d, at, table.parts, images),)
 
     def pass_linear(
         self, index: int, rows: Block, d: Float64, box: Indices, frontier: Frontier
@@ -317,7 +360,7 @@ class Descent:
         settle(d)
         return Dense(array)
 
-    def _concretise(
+    def concretise(
         self, index: int, rows: Block, d: Float64, box: Indices, tape: Tape | None = None
     ) -> None:
         """The least value of the rows over the node's interval."""
@@ -331,28 +374,35 @@ class Descent:
         """The least value over the input set: the dual norm of the rows, or the interval."""
         tables = self.tables
         if tables.box.norm == "inf":
-            self._concretise(0, rows, d, box, tape)
+            self.concretise(0, rows, d, box, tape)
             return
         if tape is not None:
             tape.input, tape.constant = rows.dense(), d.copy()
         block = Dense(rows.dense())
         interval = d.copy()
-        self._concretise(0, block, interval, box)
+        self.concretise(0, block, interval, box)
         _over_ball(tables, block.array, d, box)
         np.maximum(d, interval, out=d)
 
 
 @dataclass(frozen=True)
-class _Own:
-    """What belongs to the rows of one descent."""
+class Own:
+    """What belongs to the rows of one descent.
 
-    slopes: Mapping[int, NodeSlopes | HingeRows]
-    multipliers: Mapping[int, Multipliers]
-    tape: Tape | None
+    Attributes:
+        slopes, multipliers, tape: as in `Descent.run`. opposite: constants of the negated rows,
+            which become lower bounds of these: see `gamma.propagate.rows.opposite`.
+    """
+
+    slopes: Mapping[int, NodeSlopes | HingeRows] = field(default_factory=dict)
+    multipliers: Mapping[int, Multipliers] = field(default_factory=dict)
+    tape: Tape | None = None
+    opposite: Float64 | None = None
 
     @property
     def none(self) -> bool:
-        return not self.slopes and not self.multipliers and self.tape is None
+        nothing = self.tape is None and self.opposite is None
+        return nothing and not self.slopes and not self.multipliers
 
 
 def _over_ball(tables: Tables, rows: Array, d: Float64, box: Indices) -> None:

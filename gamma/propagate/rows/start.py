@@ -34,6 +34,22 @@ def both_signs(
     return both, d, np.concatenate((boxes, boxes))
 
 
+def one_sign(
+    descent: Descent, index: int, boxes: Array, neurons: Array, above: int
+) -> tuple[Frontier, Float64, Float64]:
+    """Rows for lower bounds of the first ``above`` neurons and of the others' negatives.
+
+    And the constants of the rows and of their negatives.
+    """
+    frontier, centre, cost = _start(descent, index, boxes, neurons)
+    centre[above:] *= -1
+    d, opposite = centre - cost, -centre - cost
+    d -= abs(d) * 2.0**-50
+    opposite -= abs(opposite) * 2.0**-50
+    signed: Frontier = {i: frontier.pop(i).negated_from(above) for i in list(frontier)}
+    return signed, d, opposite
+
+
 def _start(
     descent: Descent, index: int, boxes: Array, neurons: Array
 ) -> tuple[Frontier, Float64, Float64]:

@@ -20,9 +20,10 @@ from gamma.ops.affine import cast_weight
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import UNIT, LinearCharge, inflated, linear_charge
 from gamma.ops.hinges import Hinge, HingeRows, hinge
-from gamma.ops.tables import NodeSlopes, Precision, Relaxation
+from gamma.ops.tables import Diagonal, NodeSlopes, Precision, Relaxation
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Images
+from gamma.propagate.rows.opposite import strips
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
@@ -74,8 +75,11 @@ class Tables:
         self._columns: dict[int, Array | None] = {}
         self._weights: dict[int, Array] = {}
         self._radii: dict[int, Float64] = {}
+        self._strips: dict[int, Float64] = {}
         self._images: dict[tuple[str, int], tuple[Array, ...]] = {}
         self._facts = facts_of(network)
+        # The nonlinear node nearest to the input, 0 where there is none.
+        self.first = next((i for i, n in enumerate(network.nodes) if i and n.op.affine is None), 0)
         self._compress = tuning.enabled("compress") and not linear_only
         self._carry = tuning.enabled("fused_charge") and not linear_only
 
@@ -228,6 +232,20 @@ class Tables:
             self._radii[index] = inflated(radius.reshape(len(radius), -1))
         return self._radii[index]
 
+    def strips(self, index: int) -> Float64:
+        """Of the relaxation of diagonal node ``index``, see `gamma.propagate.rows.opposite`."""
+        if index not in self._strips:
+            table, keep = self.relaxation(index), self.columns(index)
+            assert isinstance(table, Diagonal)
+            (before,) = self.network.nodes[index].inputs
+            radius = self.bounds[before].radius.reshape(len(table.loss), -1)
+            weight = self.charge(before).weight if self.carried(before) else np.zeros_like(radius)
+            weight = weight.reshape(radius.shape)
+            if keep is not None:
+                radius, weight = radius[:, keep], weight[:, keep]
+            self._strips[index] = strips(table, radius, weight, UNIT[self.how.dtype])
+        return self._strips[index]
+
     def rounded(self, index: int) -> Float64:
         """What one more rounding of rows over a node costs, like `radius`."""
         return self.radius(index) * (1.01 * UNIT[self.how.dtype])
@@ -264,6 +282,7 @@ class Tables:
             self._columns,
             self._weights,
             self._radii,
+            self._strips,
         ):
             for node in changed:
                 store.pop(node, None)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from gamma.ops import Conv, Linear
 from gamma.ops.spread import Taps, gather, last_weight, spread
 from gamma.ops.window import channels_first, channels_last
-from gamma.propagate.rows.block import Block, Dense, Images, Shape, negated_too
+from gamma.propagate.rows.block import Block, Dense, Images, Shape, negated_from, negated_too, taken
 from gamma.runtime import pool
 from gamma.tensor import kernels
 
@@ -195,6 +195,14 @@ class Windows:
             array=negated_too(self.array),
             place=np.concatenate((self.place, self.place)),
         )
+
+    def take(self, rows: Int64) -> Windows:
+        """Some of the rows, in memory of their own."""
+        return replace(self, array=taken(self.array, rows), place=self.place[rows])
+
+    def negated_from(self, first: int) -> Windows:
+        """These rows, negated from ``first`` on."""
+        return replace(self, array=negated_from(self.array, first))
 
     def _plus(self, other: Windows) -> Windows:
         """Sum of two blocks with the same rows and places, on the common window; may overwrite."""

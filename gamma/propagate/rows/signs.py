@@ -1,0 +1,64 @@
+"""Bounds of rows of which only the sign matters: those that are decided early stop early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.propagate.rows.descend import Descent, Frontier, Own
+from gamma.propagate.rows.opposite import follow
+
+Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+OneSided = Callable[..., tuple[Float64, Float64]]
+"""`signs` or `one_end`."""
+
+
+def signs(
+    descent: Descent,
+    frontier: Frontier,
+    d: Float64,
+    opposite: Float64,
+    box: Indices,
+    check: Callable[[], None] | None = None,
+) -> tuple[Float64, Float64]:
+    """Sound lower bounds (rows,) of rows and of their negatives; arguments are overwritten.
+
+    Rows that the intervals at the first nonlinear node prove to be above 0 end there: what is
+    behind it is the widest part of many networks, and changes few signs.
+    """
+    first = descent.tables.first
+    descent.down(frontier, d, box, check, Own(opposite=opposite), first + 1)
+    if frontier.keys() != {first}:
+        descent.down(frontier, d, box, check, Own(opposite=opposite))
+        return known(d), known(opposite)
+    rows, near, far = frontier.pop(first), d.copy(), opposite.copy()
+    with np.errstate(all="ignore"):
+        descent.concretise(first, rows, near, box)
+        follow(far, near, d)
+    left = np.flatnonzero(~(near >= 0))
+    if len(left):
+        rows = rows if len(left) == len(d) else rows.take(left)
+        d, opposite = d[left], opposite[left]
+        descent.down({first: rows}, d, box[left], check, Own(opposite=opposite))
+        near[left], far[left] = d, opposite
+    return known(near), known(far)
+
+
+def one_end(
+    descent: Descent,
+    frontier: Frontier,
+    d: Float64,
+    opposite: Float64,
+    box: Indices,
+    check: Callable[[], None] | None = None,
+) -> tuple[Float64, Float64]:
+    """Like `signs` of rows whose negatives are bounded already: nothing is known of these."""
+    return descent.run(frontier, d, box, check), np.full(len(d), -np.inf)
+
+
+def known(d: Float64) -> Float64:
+    """Bounds where NaN says that nothing is known."""
+    return np.where(np.isnan(d), -np.inf, d)
