@@ -96,7 +96,9 @@ def rounds(name: str, count: int) -> Callable[[], None]:
             return InputBranching(net, prop.box(), clauses, options, nobody, MEMORY)
 
     else:
-        walk = alpha_walk(net, prop.box(), options_of(net, "alpha", "real", "auto", None))
+        walk = alpha_walk(
+            net, prop.box().batched(net.input_shape), options_of(net, "alpha", "real", "auto", None)
+        )
         asked = clauses.specification(np.arange(1), np.zeros(1, np.int64))
         cases = CaseWalk(walk, *asked_rows(walk, asked))
 

@@ -141,9 +141,10 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         gamma_relu_tables_##S(lower, upper, centre, upper, NULL, slopes, constants, losses,        \
                               FACTORS, 1, NEURONS);                                                \
         const double walk[3] = {1.001, 0x1p-24, 0.5};                                              \
-        gamma_dense_walk_##S(layers, LAYERS, lower, upper, centre, bounds, slopes, constants,      \
-                             losses, bounded, seconds, make(gamma_dense_room_##S(layers, LAYERS)), \
-                             walk, 1, 0, 1, GAMMA_REFINE | GAMMA_OUTPUT | GAMMA_TABLES);           \
+        gamma_dense_walk_##S(layers, LAYERS, lower, upper, centre, NULL, bounds, slopes,           \
+                             constants, losses, bounded, seconds,                                  \
+                             make(gamma_dense_room_##S(layers, LAYERS)), walk, 1, 0, 1,            \
+                             GAMMA_REFINE | GAMMA_OUTPUT | GAMMA_TABLES);                          \
     }
 
 KERNELS(float, f32)

@@ -96,19 +96,20 @@ size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count);
 size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count);
 /* Boxes from..to of B. lower, upper, centre: the input (B, n). bounds, layer after layer: centre,
  * spread, noise, lower, upper, then lower, upper, centre of the ReLU, each (B, m). slopes (2, B, m)
- * and constants (2, B, m) a layer, losses (layers, B), all as gamma_relu_tables makes them. rows,
+ * and constants (2, B, m) a layer, losses (layers, B), all as gamma_relu_tables makes them. facts: NULL, or what
+ * is known of hidden layers, lower and upper ends (2, B, m) a layer; bounds are met with it. rows,
  * seconds (layers): neurons bounded by rows and time taken are added. factors: inflation of the input's radii, 1.01·u of the rows,
  * the share of live neurons up to which dead ones are dropped. Returns how many ends cross. */
 size_t gamma_dense_walk_f32(const struct gamma_layer *layers, size_t count, const double *lower,
-                            const double *upper, const double *centre, double *bounds,
-                            float *slopes, double *constants, double *losses, int64_t *rows,
-                            double *seconds, void *memory, const double *factors, size_t B,
-                            size_t from, size_t to, int flags);
+                            const double *upper, const double *centre, const double *facts,
+                            double *bounds, float *slopes, double *constants, double *losses,
+                            int64_t *rows, double *seconds, void *memory, const double *factors,
+                            size_t B, size_t from, size_t to, int flags);
 size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, const double *lower,
-                            const double *upper, const double *centre, double *bounds,
-                            double *slopes, double *constants, double *losses, int64_t *rows,
-                            double *seconds, void *memory, const double *factors, size_t B,
-                            size_t from, size_t to, int flags);
+                            const double *upper, const double *centre, const double *facts,
+                            double *bounds, double *slopes, double *constants, double *losses,
+                            int64_t *rows, double *seconds, void *memory, const double *factors,
+                            size_t B, size_t from, size_t to, int flags);
 
 /* A smooth function: its pieces (at most 3) between breaks, convex (1) or concave (-1); what
  * evaluating it and its derivative in double may be off by, relatively and absolutely; whether slopes

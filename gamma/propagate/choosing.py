@@ -65,7 +65,7 @@ def walks_of(
     config = streaming or StreamingConfig()
     config = replace(config, max_memory_bytes=limit or config.max_memory_bytes)
     count = min(step, len(box.lower))
-    if one_call(net, box.slice(0, count), options) is not None:
+    if one_call(net, Domain(box.slice(0, count)), options) is not None:
         count = 1  # such a network is walked box by box: so is it here, for the same bits
     method, row_bytes = options.method, options.row_bytes
     plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes)

@@ -24,11 +24,11 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
 from gamma.ops.dense_interval import constants_of
 from gamma.ops.tables import Diagonal
+from gamma.propagate.domain import Domain, Facts
 from gamma.propagate.facts import facts_of
 from gamma.propagate.options import Options
 from gamma.runtime import choices, pool, workers
 from gamma.tensor import kernels, rounding
-from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -133,8 +133,11 @@ class DenseWalk:
         method: str,
         check: Callable[[], None],
         known: DenseWalk | None = None,
+        facts: Facts | None = None,
     ) -> None:
         """Bound the layers of ``source``'s boxes, or take over what ``known`` bounded.
+
+        ``facts``: what is known of hidden layers, by node.
 
         Hidden layers get rows when the method is "crown"; no tables are made for "ibp".
         """
@@ -161,8 +164,18 @@ class DenseWalk:
         shape = 8, batch, len(layers[-1].stored)
         last = _read_only(values)[-math.prod(shape) :].reshape(shape)
         self.last: NodeBounds = _bounds(last) if known is None else known.last
+        self._facts = self._laid_out(facts) if facts else None
         if known is None:
             self._run(method == "crown", False, False)
+
+    def _laid_out(self, facts: Facts) -> Float64:
+        """Facts as the kernel takes them."""
+        parts, batch = [], len(self._box[0])
+        for number, layer in enumerate(self._network.layers.layers[:-1]):
+            ends = facts.get(self._network.first + 2 * number, (-np.inf, np.inf))
+            shape = batch, len(layer.stored)
+            parts += [np.broadcast_to(end, shape).ravel() for end in ends]
+        return np.concatenate(parts)
 
     @cached_property
     def bounds(self) -> list[NodeBounds]:
@@ -190,6 +203,7 @@ class DenseWalk:
             rows, seconds = np.zeros(len(self.rows), np.int64), np.zeros(len(self.rows))
             crossed = layers.run(
                 self._box,
+                self._facts,
                 self._values,
                 self._tables,
                 (rows, seconds),
@@ -234,15 +248,19 @@ class DenseWalk:
         return found
 
 
-def one_call(network: Network, box: Box, options: Options) -> DenseNetwork | None:
+def one_call(network: Network, domain: Domain, options: Options) -> DenseNetwork | None:
     """The network for the one-call walk, where that computes what was asked."""
+    box = domain.box
     gates = _REFINED if options.refines else _RELAXED if options.relaxes else _PLAIN
     fits = options.guarantee == "real" and (box.norm == "inf" or not options.relaxes)
     # Without hidden rows a batch is one product, faster than box by box.
     fits = fits and (options.refines or len(box.lower) <= choices.limit("interval.dense", "f"))
-    if not fits or not tuning.off().isdisjoint(gates):
+    if domain.split or not fits or not tuning.off().isdisjoint(gates):
         return None
-    return dense_network(network, options.dtype)
+    found = dense_network(network, options.dtype)
+    # Facts are met with the bounds of hidden layers and with nothing else.
+    hidden = range(0) if found is None else range(found.first, network.output, 2)
+    return found if all(index in hidden for index in domain.facts) else None
 
 
 def _bounds(part: Float64) -> NodeBounds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.network.graph import Network
+from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNIT, inflated
-from gamma.propagate.domain import Slopes
+from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.options import Options
 from gamma.propagate.rows.descend import Tape, blocks_of
 from gamma.propagate.specification import Specification
@@ -31,17 +33,19 @@ class InputRows:
     Attributes:
         lower: float64 (rows,), sound lower bounds of the values, no less than the rows' own.
         coefficients: (rows, inputs). constant: float64 (rows,). centre: float64 (boxes, inputs).
+        bounds: of all nodes.
     """
 
     lower: Float64
     coefficients: Array
     constant: Float64
     centre: Float64
+    bounds: Sequence[NodeBounds]
 
 
 def input_rows(
     network: Network,
-    box: Box,
+    domain: Domain | Box,
     specification: Specification,
     options: Options,
     slopes: Slopes | None = None,
@@ -51,7 +55,7 @@ def input_rows(
     ``slopes`` (one table per box) replace the operators' own. Raises ResourceError after
     ``options.deadline``.
     """
-    made = walk(network, box, options, slopes=slopes)
+    made = walk(network, domain, options, slopes=slopes)
     made.adopt()
     tape = Tape(inputs_only=True)
     frontier, d = question(made, specification)
@@ -59,7 +63,8 @@ def input_rows(
     lower = made.descent.run(rows, d, specification.box, options.check, tape=tape)
     assert tape.input is not None and tape.constant is not None
     centre = made.bounds[0].centre
-    return InputRows(lower, tape.input, tape.constant, centre.reshape(len(centre), -1))
+    flat = centre.reshape(len(centre), -1)
+    return InputRows(lower, tape.input, tape.constant, flat, made.bounds)
 
 
 def ask(made: Walk, part: Specification) -> Float64:

@@ -135,8 +135,8 @@ class Walk:
             self._sets = forms_of(self.network, self.box, self.options, self.bounds)
         elif self.encloses and self.options.refines:
             self._sets = sets_of(self.network, self.box, self.options, self.bounds)
-        if self.domain.plain and not self.slopes and not self.options.forward:
-            self._dense = one_call(self.network, self.box, self.options)
+        if not self.slopes and not self.options.forward:
+            self._dense = one_call(self.network, self.domain, self.options)
         with np.errstate(all="ignore"):
             for index in range(1, self.network.output + 1):
                 if self._dense is not None and index == self._dense.first:
@@ -217,7 +217,12 @@ class Walk:
         started = time.perf_counter()
         source, last = self.bounds[dense.first - 1], self.network.output
         self._walked = self._unseen = walked = DenseWalk(
-            dense, source, self.options.dtype, self.options.method, self.options.check
+            dense,
+            source,
+            self.options.dtype,
+            self.options.method,
+            self.options.check,
+            facts=self.domain.facts,
         )
         layers = range(dense.first, last + 1, 2)
         self.seconds |= zip(layers, walked.seconds.tolist(), strict=True)
@@ -353,7 +358,7 @@ class Walk:
             return self
         wide = self._with(replace(self.options, dtype=np.dtype(np.float64)))
         if self._walked is not None:
-            wide._dense = one_call(self.network, self.box, wide.options)
+            wide._dense = one_call(self.network, self.domain, wide.options)
             if wide._dense is not None:
                 source, asked = self.bounds[wide._dense.first - 1], wide.options
                 wide._walked = DenseWalk(

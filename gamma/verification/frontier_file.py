@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 State = dict[str, Array]
 """Arrays of one tree."""
 
-SCHEMA = "gamma.frontier/1"
+SCHEMA = "gamma.frontier/2"
 HEADER_LIMIT = 1 << 16
 PAUSE, SHARE = 0.5, 20.0
 """Seconds between two writings at least, and how many times what one takes."""

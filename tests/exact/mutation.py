@@ -512,6 +512,12 @@ MUTANTS = (
         "np.tile(relu, 2), _SIDES.repeat(count)",
         "np.tile(relu, 2), _SIDES[:1].repeat(2 * count)",
     ),
+    Mutant(
+        "SIGN",
+        "verification/branching/inherited.py",
+        "reshape(boxes, -1) >= 0,",
+        "reshape(boxes, -1) >= -1,",
+    ),
     Mutant("NEURON.UPPER", "verification/branching/neurons.py", ", -lower[self", ", lower[self"),
     Mutant("START.CARRIED", ST, "if tables.carried(index):", "if False:"),
     Mutant("HINGE.ROUNDING", HI, "weight = weight + (1.01 * UNIT", "weight = weight + (0.0 * UNIT"),
@@ -724,6 +730,7 @@ COMPILED = (
     Mutant("D.CENTRE", D, "centre[k] - noise[k] * SLACK * SLACK", "centre[k] + 0.0 * noise[k]"),
     Mutant("D.PRODUCT", D, "(layer->product * spread[k] + noise[k])", "(noise[k])"),
     Mutant("D.DEAD", D, "height += above[k] > 0.0;", "height += below[k] > 0.0;"),
+    Mutant("D.KNOWN", D, "ends = facts + 2 * B * at + b * m", "ends = facts + 2 * B * at"),
     Mutant("D.SIGN", D, "upper[k] = -room->d[r] < upper[k]", "upper[k] = -room->d[r] > upper[k]"),
     Mutant(
         "C.LINE.VALUE",

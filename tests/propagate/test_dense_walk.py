@@ -14,6 +14,7 @@ from gamma.network.graph import Builder, Network
 from gamma.ops import Gemm, Input, Relu, Reshape, Sigmoid
 from gamma.propagate import bounds
 from gamma.propagate.dense import dense_network
+from gamma.propagate.domain import Domain
 from gamma.propagate.options import Options
 from gamma.propagate.walks import walk
 from gamma.tensor import kernels
@@ -113,6 +114,33 @@ def test_bounds_hold_at_exact_points(dtype: str) -> None:
                 for k, v in enumerate(values):
                     assert Fraction(float(known.lower[b, k])) <= v
                     assert v <= Fraction(float(known.upper[b, k]))
+
+
+@compiled
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_known_ends_are_met(dtype: str) -> None:
+    """Parts of boxes with some of what was proved on the whole: as in the general walk."""
+    net, whole = network(6), boxes(6, 4)
+    options = Options(dtype=np.dtype(dtype))
+    known = walk(net, whole, options).bounds
+    part = Box(whole.lower, whole.lower + (whole.upper - whole.lower) / 2)
+    facts = {
+        index: (
+            np.where(known[index].lower > 0, known[index].lower, -np.inf),
+            np.where(known[index].upper < 0, known[index].upper, np.inf),
+        )
+        for index in (4, 6)
+    }
+    made, without = walk(net, Domain(part, facts), options), walk(net, part, options)
+    assert made._walked is not None and "Gemm" == net.nodes[6].op.name
+    assert sum(made.unstable.values()) < sum(without.unstable.values())
+    with tuning.disabled("fused_network", "fused_walk"):
+        plain = walk(net, Domain(part, facts), options)
+    assert plain._walked is None
+    for walked in (made, plain):
+        walked.output()
+    for a, b in zip(made.bounds, plain.bounds, strict=True):
+        assert close(a, b, dtype)
 
 
 @compiled

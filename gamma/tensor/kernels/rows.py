@@ -293,6 +293,7 @@ class DenseNetwork(Protocol):
     def run(
         self,
         box: tuple[Float64, Float64, Float64],
+        facts: Float64 | None,
         bounds: Float64,
         tables: tuple[Array, Float64, Float64] | None,
         counts: tuple[Int64, Float64],
@@ -305,6 +306,8 @@ class DenseNetwork(Protocol):
 
         Args:
             box: lower, upper, centre of the input, float64 (B, n).
+            facts: None, or what is known of hidden layers: float64, layer after layer (2, B, m),
+                lower then upper ends.
             bounds: float64, 8·B·neurons entries; layer after layer (8, B, m): centre, spread,
                 noise, lower, upper of the layer, then lower, upper, centre of its ReLU.
             tables: None to make none (then no rows), or slopes in the rows' dtype, constants

@@ -329,6 +329,7 @@ class DenseNetwork:
     def run(
         self,
         box: tuple[Float64, Float64, Float64],
+        facts: Float64 | None,
         bounds: Float64,
         tables: tuple[Array, Float64, Float64] | None,
         counts: tuple[npt.NDArray[np.int64], Float64],
@@ -339,6 +340,7 @@ class DenseNetwork:
     ) -> int:
         B = len(box[0])
         n, neurons = self._layers[0].n, self.neurons
+        hidden = neurons - len(self.layers[-1].stored)
         if not 0 <= span[0] <= span[1] <= B:
             raise UsageError(f"dense walk: found boxes {span} of {B}")
         places: tuple[Any, ...] = (ffi.NULL,) * 3
@@ -357,6 +359,7 @@ class DenseNetwork:
             self._layers,
             len(self.layers),
             *(pointer(part, B * n) for part in box),
+            ffi.NULL if facts is None else pointer(facts, 2 * B * hidden),
             pointer(bounds, 8 * B * neurons, True),
             *places,
             pointer(counts[0], len(self.layers), True),

@@ -89,7 +89,9 @@ class Frontier:
         left = self._count - len(chosen)
         # The last ones move into the places that became free.
         holes = chosen[chosen < left]
-        movers = np.setdiff1d(np.arange(left, self._count), chosen, assume_unique=True)
+        stays = np.ones(self._count - left, bool)
+        stays[chosen[chosen >= left] - left] = False
+        movers = left + np.flatnonzero(stays)
         for column in self._columns.values():
             column[holes] = column[movers]
         self._count = left

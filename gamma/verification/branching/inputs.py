@@ -16,6 +16,7 @@ from gamma.decimals import below
 from gamma.network.graph import Network
 from gamma.propagate import expected_seconds
 from gamma.propagate.blocks import boxes_at_once
+from gamma.propagate.domain import Domain
 from gamma.propagate.options import Options
 from gamma.propagate.questions import input_rows
 from gamma.runtime import workers
@@ -33,6 +34,7 @@ from gamma.verification.branching.frontier import (
     stored,
 )
 from gamma.verification.branching.halving import Halved, halve
+from gamma.verification.branching.inherited import Signs
 from gamma.verification.branching.rise import Rise
 from gamma.verification.branching.witness import Witnesses
 from gamma.verification.result import Branched, Counterexample
@@ -53,7 +55,8 @@ class InputBranching:
 
     Attributes:
         frontier: boxes not bounded yet: ``lower``, ``upper`` (of the inputs ``free``), ``open``
-            (clauses of the region, by slot), ``bound`` (of the box they are a part of).
+            (clauses of the region, by slot), ``bound`` and ``sign`` (of the box they are a part of:
+            see `Signs`).
         cost: of a box, in seconds, roughly. rise: of the worst bound.
         bounded: boxes bounded so far. depth: of the deepest.
         stuck: boxes too small to be halved.
@@ -76,6 +79,7 @@ class InputBranching:
         self.root = low, high
         regions = distinct(clauses.region)
         self.free = np.flatnonzero((low[regions] < high[regions]).any(axis=0))
+        self.fixed = np.setdiff1d(np.arange(low.shape[1]), self.free)
         self.frontier = Frontier(most_bytes)
         self.bounded, self.depth = 0, 0
         self.stuck: list[Items] = []
@@ -86,12 +90,14 @@ class InputBranching:
         self.batch = int(np.clip(ROUND_SECONDS / max(cost, 1e-9), 1, ROUND))
         fit = boxes_at_once(net, min(256 << 20, most_bytes // 2))
         self.chunk = max(1, min(CHUNK, self.batch // 2, fit))
+        self.signs = Signs(net)
         self.frontier.push(
             {
                 "lower": low[regions][:, self.free],
                 "upper": high[regions][:, self.free],
                 "region": regions,
                 "open": clauses.slots[regions] >= 0,
+                "sign": np.zeros((len(regions), self.signs.width), np.int8),
                 "bound": np.full(len(regions), -np.inf),
                 "depth": np.zeros(len(regions), np.int16),
             }
@@ -162,12 +168,15 @@ class InputBranching:
         """Lower bounds of rows about boxes ``of``, and the rows over the free inputs."""
         low, high = (e[items["region"]] for e in self.root)
         low[:, self.free], high[:, self.free] = items["lower"], items["upper"]
-        box = Box(low, high).batched(self.net.input_shape)
-        found = input_rows(self.net, box, self.clauses.specification(rows, of), self.options)
+        domain = Domain(
+            Box(low, high).batched(self.net.input_shape), self.signs.facts(items["sign"])
+        )
+        found = input_rows(self.net, domain, self.clauses.specification(rows, of), self.options)
+        items["sign"] = self.signs.of(found.bounds, len(low))
         strict = self.clauses.rows.strict[rows]
         a, c = found.coefficients.astype(np.float64), found.centre[of]
         constant = found.constant
-        fixed = np.setdiff1d(np.arange(a.shape[1]), self.free)
+        fixed = self.fixed
         if len(fixed) and (c[:, fixed] != low[:, fixed][of]).any():
             rest = Cuts(a[:, fixed], c[:, fixed], constant, strict, begin)
             constant = least(rest, low[:, fixed][of], high[:, fixed][of])
@@ -210,6 +219,7 @@ class InputBranching:
             "lower": Column("float64", free, -np.inf, np.inf),
             "upper": Column("float64", free, -np.inf, np.inf),
             "region": Column("int64", -1, 0, len(low) - 1),
+            "sign": Column("int8", self.signs.width, -1, 1),
             "open": Column("bool", self.clauses.slots.shape[1], False, True),
             "bound": Column("float64", -1, -np.inf, np.inf),
             "depth": Column("int16", -1, 0, 32767),
