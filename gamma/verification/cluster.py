@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from gamma.errors import ResourceError, UsageError
+from gamma.errors import GammaError, InternalError, ResourceError, UsageError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,7 +51,8 @@ def each(
 ) -> Iterator[R]:
     """``function`` of every item, as the cluster's workers finish them; each item counts once.
 
-    ``given_up`` makes the result, from the seconds it took, of an item that workers ended on.
+    ``given_up`` makes the result, from the seconds it took, of an item that workers ended on. What
+    ``function`` raises is raised here, too.
     """
     from joblib import Parallel, delayed, parallel_config
 
@@ -74,6 +76,8 @@ def each(
                 tasks = [delayed(_numbered)(function, k, left[k]) for k in waiting]
                 for outcome in work(tasks):
                     if outcome is not None and left.pop(outcome[0], None) is not None:
+                        if isinstance(outcome[1], _Raised):
+                            raise outcome[1].error
                         yield outcome[1]
         for item in left.values():
             yield given_up(item, time.perf_counter() - started)
@@ -106,5 +110,18 @@ def _backend() -> Any:
     return Backend
 
 
-def _numbered(function: Callable[[T], R], number: int, item: T) -> tuple[int, R]:
-    return number, function(item)
+@dataclass(frozen=True)
+class _Raised:
+    """What an item's function raised. As an error of the task it would look like a worker's end."""
+
+    error: Exception
+
+
+def _numbered(function: Callable[[T], R], number: int, item: T) -> tuple[int, R | _Raised]:
+    try:
+        return number, function(item)
+    except GammaError as error:
+        return number, _Raised(error)
+    except Exception as error:  # it may not survive the way here
+        line = f"a worker of the cluster failed: {type(error).__name__}: {error}; please report"
+        return number, _Raised(InternalError(line))

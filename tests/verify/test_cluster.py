@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import gamma
-from gamma.errors import ResourceError, UsageError
+from gamma.errors import InternalError, ResourceError, UsageError
 from gamma.verification import cluster
 from tests.verify.known import dense
 
@@ -113,6 +113,14 @@ def test_the_work_of_a_single_worker_is_not_done_here() -> None:
     ) as one:
         found = cluster.each(one.scheduler_address, lambda _: os.getpid(), lambda *_: -1, [0, 1])
         assert set(found) == {one.workers[0].pid}
+
+        def refuse(kind: type[Exception]) -> None:
+            raise kind("not today")
+
+        # An error is no worker that ended: it is raised here, once.
+        for kind, seen in ((UsageError, UsageError), (KeyError, InternalError)):
+            with pytest.raises(seen, match="not today"):
+                list(cluster.each(one.scheduler_address, refuse, lambda *_: None, [kind]))
 
 
 def test_no_cluster(monkeypatch: Any) -> None:
