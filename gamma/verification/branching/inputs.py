@@ -30,12 +30,11 @@ from gamma.verification.branching.frontier import (
     chosen,
     fitting,
     joined,
-    named,
-    stored,
 )
 from gamma.verification.branching.halving import Halved, halve
 from gamma.verification.branching.inherited import Signs
 from gamma.verification.branching.rise import Rise
+from gamma.verification.branching.storing import Storable
 from gamma.verification.branching.witness import Witnesses
 from gamma.verification.result import Branched, Counterexample
 from gamma.verification.targets import Int64, distinct
@@ -50,7 +49,7 @@ BOX_SECONDS = 5e-5
 """What a box takes beside its bounds, roughly."""
 
 
-class InputBranching:
+class InputBranching(Storable):
     """Branch and bound over boxes.
 
     Attributes:
@@ -90,6 +89,7 @@ class InputBranching:
         self.batch = int(np.clip(ROUND_SECONDS / max(cost, 1e-9), 1, ROUND))
         fit = boxes_at_once(net, min(256 << 20, most_bytes // 2))
         self.chunk = max(1, min(CHUNK, self.batch // 2, fit))
+        self.batch -= self.batch % self.chunk
         self.signs = Signs(net)
         self.frontier.push(
             {
@@ -183,34 +183,6 @@ class InputBranching:
         return found.lower, Cuts(a[:, self.free], c[:, self.free], constant, strict, begin)
 
     # --- in a file, and from there ----------------------------------------------------------------
-
-    def state(self) -> Items:
-        """All that another `InputBranching` of the same question needs to go on."""
-        counts = [self.bounded, self.depth, self.batch, self.chunk, self.frontier.full]
-        left = stored(joined(self.stuck), "stuck") if self.stuck else {}
-        found = {"target": self.clauses.target, "counts": np.array(counts, np.int64)}
-        return found | left | stored(self.frontier.everything(), "open")
-
-    def restore(self, state: Items) -> None:
-        """Go on from a `state`. Raises ValueError for what does not fit."""
-        counts = state["counts"].tolist()
-        self.bounded, self.depth, self.batch, self.chunk, full = map(int, counts)
-        if min(self.bounded, self.depth, self.batch - 1, self.chunk - 1) < 0:
-            raise ValueError("counts")
-        self.frontier.full, self.stuck = bool(full), []
-        self.frontier.take(len(self.frontier))
-        self._put_back(state)
-
-    def rejoin(self, state: Items) -> None:
-        """Take back a part of the boxes, as another tree left them."""
-        bounded, depth = state["counts"].tolist()[:2]
-        self.bounded, self.depth = self.bounded + bounded, max(self.depth, depth)
-        self._put_back(state)
-
-    def _put_back(self, state: Items) -> None:
-        self.frontier.push(self._fitting(named(state, "open")))
-        left = named(state, "stuck")
-        self.stuck += [self._fitting(left)] if left else []
 
     def _fitting(self, items: Items) -> Items:
         """Boxes inside their regions, with clauses of these."""

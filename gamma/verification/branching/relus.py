@@ -6,12 +6,13 @@ import numpy as np
 
 from gamma.decimals import below
 from gamma.verification.branching.clauses import Clauses
-from gamma.verification.branching.frontier import Column, Items, fitting, joined, named, stored
+from gamma.verification.branching.frontier import Column, Items, fitting
+from gamma.verification.branching.storing import Storable
 from gamma.verification.branching.trees import TRIED, CaseTree
 from gamma.verification.result import Branched
 
 
-class ReluBranching(CaseTree[Clauses]):
+class ReluBranching(CaseTree[Clauses], Storable):
     """Branch and bound over cases of one region."""
 
     def share(self) -> float:
@@ -37,38 +38,17 @@ class ReluBranching(CaseTree[Clauses]):
 
     # --- in a file, and from there ----------------------------------------------------------------
 
+    def _alike(self, items: Items) -> Items:
+        return self._widened(items)
+
     def state(self) -> Items:
-        """All that another `ReluBranching` of the same question needs to go on."""
-        counts = [self.bounded, self.depth, self.batch, self.chunk, self.frontier.full]
-        found = {"target": self.clauses.target, "counts": np.array(counts, np.int64)}
-        found["relus"] = np.stack((self.walk.layer, self.walk.place))
-        left = stored(joined([self._widened(i) for i in self.stuck]), "stuck") if self.stuck else {}
-        return found | left | stored(self.frontier.everything(), "open")
+        return super().state() | {"relus": np.stack((self.walk.layer, self.walk.place))}
 
     def restore(self, state: Items) -> None:
-        """Go on from a `state`. Raises ValueError for what does not fit."""
         if not np.array_equal(state["relus"], np.stack((self.walk.layer, self.walk.place))):
             raise ValueError("the ReLUs that cross 0")
-        counts = state["counts"].tolist()
-        self.bounded, self.depth, self.batch, self.chunk, full = map(int, counts)
-        if min(self.bounded, self.depth, self.batch - 1, self.chunk - 1) < 0:
-            raise ValueError("counts")
-        self.frontier.full, self.started = bool(full), True
-        self._put_back(state)
-
-    def rejoin(self, state: Items) -> None:
-        """Take back a part of the cases, as another tree left them."""
-        bounded, depth = state["counts"].tolist()[:2]
-        self.bounded, self.depth = self.bounded + bounded, max(self.depth, depth)
-        self._put_back(state)
-
-    def _put_back(self, state: Items) -> None:
-        for kind in ("open", "stuck"):
-            items = named(state, kind)
-            if items and kind == "open":
-                self.frontier.push(self._widened(self._fitting(items)))
-            elif items:
-                self.stuck.append(self._fitting(items))
+        super().restore(state)
+        self.started = True
 
     def _fitting(self, items: Items) -> Items:
         """Cases of clauses that are asked about, with assumptions on ReLUs that cross 0."""
