@@ -85,6 +85,22 @@ class CaseWalk:
         self.first = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
         self.layer = np.repeat(np.arange(len(self.nodes)), counts)
         self.place = np.concatenate([np.zeros(0, np.int64), *self.places])
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Where a node's lines find their slopes: a case's own, then those that none can move."""
+        fixed = [self.tables.hinge(index).fixed[0] for index in self.nodes]
+        rest = [np.delete(f, place) for f, place in zip(fixed, self.places, strict=True)]
+        self._rest = np.concatenate([np.zeros(0, self.tables.how.dtype), *rest])
+        self._columns, at = [], self.relus
+        for k, (place, others) in enumerate(zip(self.places, rest, strict=True)):
+            columns = np.empty(len(place) + len(others), np.int64)
+            mine = np.zeros(len(columns), bool)
+            mine[place] = True
+            columns[mine] = np.arange(self.first[k], self.first[k + 1])
+            columns[~mine] = np.arange(at, at + len(others))
+            at += len(others)
+            self._columns.append(columns)
 
     @property
     def relus(self) -> int:
@@ -166,8 +182,8 @@ class CaseWalk:
         """Write slopes and β of the rows ``which`` into ``cases``."""
         cases.beta[which] = beta[which]
         for k, index in enumerate(self.nodes):
-            mine = slopes[index].slope[:, self.places[k]]
-            cases.slope[which, self.first[k] : self.first[k + 1]] = mine[which]
+            mine = slopes[index].slope[which].take(self.places[k], 1)
+            cases.slope[which, self.first[k] : self.first[k + 1]] = mine
 
     def _entries(self, cases: Cases) -> dict[int, _Entries]:
         """What is assumed about ReLUs, by the number of their node."""
@@ -183,11 +199,12 @@ class CaseWalk:
 
     def _slopes(self, cases: Cases, entries: dict[int, _Entries]) -> dict[int, HingeRows]:
         """Each row's lines of each node."""
-        found = {}
+        found, count = {}, len(cases.question)
+        every = np.empty((count, self.relus + len(self._rest)), self.tables.how.dtype)
+        every[:, : self.relus], every[:, self.relus :] = cases.slope, self._rest
         for k, index in enumerate(self.nodes):
             hinge = self.tables.hinge(index)
-            slope = np.repeat(hinge.fixed, len(cases.question), axis=0)
-            slope[:, self.places[k]] = cases.slope[:, self.first[k] : self.first[k + 1]]
+            slope = np.take(every, self._columns[k], 1, mode="clip")
             phases = None
             if k in entries:
                 entry = entries[k]
@@ -241,7 +258,7 @@ class CaseWalk:
 
     def _costs(self, cases: Cases, tape: Tape, x: dict[int, Array]) -> Array:
         """What each relaxation costs at the trajectory: A·(relu(z) - line(z)), 0 where assumed."""
-        found = np.zeros((len(cases.question), self.relus))
+        found = np.zeros((len(cases.question), self.relus), self.tables.how.dtype)
         for k, index in enumerate(self.nodes):
             if index not in tape.passed:
                 continue
@@ -252,12 +269,13 @@ class CaseWalk:
             known = self.made.bounds[source]
             keep = self.tables.columns(index)
             neurons = place if keep is None else keep[place]
-            low, high = (e.reshape(len(e), -1)[0, neurons] for e in (known.lower, known.upper))
-            a = rows[:, place]
-            z = np.clip(x[source][:, place] + lines.centre[0, place], low, high)
-            above = high * (z - low) / (high - low)
-            line = np.where(a >= 0, table.slope[:, place] * z, above)
-            found[:, self.first[k] : self.first[k + 1]] = a * (np.maximum(z, 0) - line)
+            ends = (e.reshape(len(e), -1)[0, neurons] for e in (known.lower, known.upper))
+            low, high = (end.astype(rows.dtype) for end in ends)
+            a, slope, z = (np.take(e, place, 1) for e in (rows, table.slope, x[source]))
+            z += lines.centre[0, place]
+            np.clip(z, low, high, out=z)
+            line = np.where(a >= 0, slope * z, (z - low) * (high / (high - low)))
+            np.multiply(a, np.maximum(z, 0) - line, out=found[:, self.first[k] : self.first[k + 1]])
         row, depth = np.nonzero(cases.relu >= 0)
         found[row, cases.relu[row, depth]] = 0.0
         return found

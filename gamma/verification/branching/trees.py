@@ -100,6 +100,7 @@ class CaseTree(Generic[Q]):
         self.batch = int(np.clip(ROUND_SECONDS / (descent * DESCENTS + 1e-9), 2, ROUND))
         together = int(DESCENT_SECONDS / (4 * TRIED * descent + 1e-9))
         self.chunk = max(1, min(CHUNK, self.batch // 2, together))
+        self.batch -= self.batch % self.chunk
         self.started = False
 
     def rounds(self, seconds: float) -> int:
@@ -170,10 +171,9 @@ class CaseTree(Generic[Q]):
         """Cases that were bounded, as rows of the frontier."""
         value = self.clauses.in_units(cases.question, lower)
         done = self.clauses.excluded(cases.question, lower)
-        order = np.argsort(-cost, axis=1, kind="stable")[:, :TRIED]
-        worth = np.take_along_axis(cost, order, 1) > 0
         tried = np.full((len(lower), TRIED), -1)
-        tried[:, : order.shape[1]] = np.where(worth, order, -1)
+        order = dearest(cost, TRIED)
+        tried[:, : order.shape[1]] = order
         return {
             "clause": clause,
             "question": cases.question,
@@ -304,6 +304,21 @@ class CaseTree(Generic[Q]):
         if not len(self.frontier):
             return self.stuck
         return [{name: self.frontier[name] for name in names}, *self.stuck]
+
+
+def dearest(cost: Array, count: int) -> Int64:
+    """Places of the ``count`` largest entries of each row, -1 for those that are not above 0."""
+    order = (
+        np.argpartition(-cost, count, axis=1)[:, :count]
+        if cost.shape[1] > count
+        else (np.broadcast_to(np.arange(cost.shape[1]), cost.shape))
+    )
+    # Where entries are the same, the first ones come first.
+    order = np.sort(order, axis=1)
+    value = np.take_along_axis(cost, order, 1)
+    rank = np.argsort(-value, axis=1, kind="stable")
+    found: Int64 = np.take_along_axis(np.where(value > 0, order, -1), rank, 1)
+    return found
 
 
 _SIDES = np.array([1, -1], np.int8)

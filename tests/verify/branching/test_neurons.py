@@ -76,7 +76,7 @@ def test_neurons_decide_what_was_open() -> None:
     assert made is not None
     made.round(lambda: None)
     assert not made.done
-    plan = planned(made, 1.0)
+    plan = planned(made, 0.02)
     assert plan is not None and 3 in plan.chosen and 1 not in plan.chosen
     walk: Any = made.walk.made
     assert (split_walk(walk, plan).bounds[net.output].lower >= walk.bounds[net.output].lower).all()
