@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -205,7 +205,8 @@ def ranges(
     with limit_blas(1):  # small products: threads of the BLAS would wait for each other
         seen = _observed(model, net, observed, output)
     tensors = tuple(_range(net, i, k, s) for i, (k, s) in enumerate(zip(known, seen, strict=True)))
-    by_name = {net.nodes[i].name: k for i, k in enumerate(known)}
+    # What norms were found by, Gram matrices among it, is not kept.
+    by_name = {net.nodes[i].name: replace(k, form=None) for i, k in enumerate(known)}
     seconds["total"] = time.monotonic() - start
     return Ranges(tensors, storage, about, by_name, seconds, model_record(net), reading_notes(net))
 

@@ -16,7 +16,7 @@ from gamma.propagate.ranges.context import Context
 from gamma.propagate.ranges.norms import layer_norms
 from gamma.propagate.ranges.rules import known_of
 from gamma.propagate.ranges.sets import Known, Storage
-from gamma.runtime import threads, workers
+from gamma.runtime import heap, threads, workers
 
 REAL = Storage("real")
 FORMATS = {
@@ -50,6 +50,7 @@ def range_walk(
 
     Raises ResourceError when the deadline (time.monotonic) or the memory has passed.
     """
+    heap.keep()
     turns = rotary.turns_of(network)
     factors = [n for t in turns.values() if everywhere and t.pure for n in t.factors]
     walk = Context(network, storage, everywhere, positions, norms_alone, thrifty)
