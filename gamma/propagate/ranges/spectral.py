@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,8 @@ class Gram:
         k = len(self.matrix)
         g = rounding.gamma_factor(2 * k + 8, w.dtype) * _SLACK
         lost = 4 * k * LEAST[w.dtype]  # below the least number
-        scaled, power, most = self._scaled(w.dtype)
+        power, most = self._sizes
+        scaled = (self.matrix / power).astype(w.dtype)
         found = np.einsum("ij,ij->i", w @ scaled, w).astype(np.float64)
         square = np.einsum("ij,ij->i", w, w).astype(np.float64) * (1 + g) + lost
         length = np.sqrt(square) * _SLACK
@@ -108,14 +109,15 @@ class Gram:
         slack = (slack + lost * (1 + k * (length + square))) * _SLACK
         return np.where(np.isinf(found), np.nan, found) * power, slack * power, length
 
-    def _scaled(self, kind: np.dtype[Any]) -> tuple[npt.NDArray[Any], float, float]:
-        """G/p in another type, the power of two p, and at least ‖|G|‖/p."""
+    @cached_property
+    def _sizes(self) -> tuple[float, float]:
+        """A power of two p, at least about the largest entry of |G|, and at least ‖|G|‖/p."""
         size = abs(self.matrix)
         largest = float(size.max(initial=0.0))
         power = math.ldexp(1.0, max(min(math.frexp(largest)[1], 1000), -1000))
         most = float((size.sum(axis=1) / power).max(initial=0.0))
-        most = min(most * _SLACK, (self.frobenius / math.sqrt(power)) ** 2 * _SLACK)
-        return (self.matrix / power).astype(kind), power, most
+        share = self.frobenius / math.sqrt(power)  # its ** would raise where this one overflows
+        return power, min(most, share * share) * _SLACK
 
 
 def gram(found: Read) -> Gram:
