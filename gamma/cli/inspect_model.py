@@ -14,7 +14,9 @@ from gamma.formats.detect import is_gguf
 from gamma.formats.gguf import open_gguf
 from gamma.formats.model import open_model
 from gamma.network.graph import Network
+from gamma.propagate.choosing import kept
 from gamma.propagate.memory.store import bytes_of
+from gamma.propagate.strips import peak
 
 LENGTHS = (4, 64)
 """Positions for which memory is told when no prompt is given."""
@@ -111,10 +113,13 @@ def _pass(model: Model, positions: int) -> Mapping[str, int]:
     """What one pass of interval bounds holds; the weights stay in the mapped file."""
     net: Network = model.network(positions)
     weights = [getattr(node.op, "weight", None) for node in net.nodes]
+    keep = kept(net, "ibp")
     stored = {id(w): w.nbytes for w in weights if w is not None}
     return {
         "positions": positions,
         "nodes": len(net.nodes),
         "weight_bytes": sum(stored.values()),
-        "bound_bytes": sum(bytes_of(net, index, 1) for index in range(len(net.nodes))),
+        "bound_bytes": sum(bytes_of(net, index, 1) for index in range(len(net.nodes)))
+        if keep is None
+        else peak(net, 1, keep)[0],
     }

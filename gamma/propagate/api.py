@@ -13,10 +13,9 @@ from gamma import telemetry
 from gamma.network.graph import Network
 from gamma.propagate.asked import BoundsOptions, deadline_of, memory_bytes
 from gamma.propagate.blocks import boxes_at_once, boxes_per_share
-from gamma.propagate.caps import block_ends, block_table, joined
-from gamma.propagate.choosing import FEW_OUTPUTS, batched, own_threads, walks_of
+from gamma.propagate.caps import block_table, joined
+from gamma.propagate.choosing import FEW_OUTPUTS, batched, kept, own_threads, walks_of
 from gamma.propagate.domain import Facts
-from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.memory.streaming import StreamingConfig
 from gamma.propagate.options import DEFAULT_ROW_BYTES, DType, options_of
@@ -28,10 +27,6 @@ from gamma.tensor.exactly import exact_floats
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
-
-
-# Neurons from where on interval bounds are dropped when nobody will ask for them.
-_LARGE = 1 << 20
 
 
 @overload
@@ -112,9 +107,7 @@ def bounds(
     single = many.shape != box.shape and len(many.lower) == 1
     few = str(dtype) == "auto" and options.refines and net.nodes[net.output].size <= FEW_OUTPUTS
     rows = 2 * net.nodes[net.output].size
-    keep = None
-    if options.method == "ibp" and not intermediate and facts_of(net).neurons >= _LARGE:
-        keep = frozenset((net.output, *block_ends(net).values()))
+    keep = None if intermediate else kept(net, options.method)
     start_walk, step, _ = walks_of(net, options, many, rows, streaming, limit, caps, keep)
     count = len(many.lower)
     if streaming is None and not limit and not options.refines:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.propagate.blocks import boxes_at_once
-from gamma.propagate.caps import norm_caps
+from gamma.propagate.caps import block_ends, norm_caps
 from gamma.propagate.dense import one_call
 from gamma.propagate.domain import Domain, Facts
 from gamma.propagate.facts import facts_of
@@ -31,6 +31,8 @@ Float64 = npt.NDArray[np.float64]
 
 # Rows of an output that are so few are bounded in float64.
 FEW_OUTPUTS = 16
+# Neurons from where on interval bounds are dropped once no other node needs them.
+_MANY = 1 << 20
 # Neurons from where on the work of a convolutional or normalising network is shared among threads.
 _SMALL = 4096
 
@@ -43,6 +45,13 @@ def batched(net: Network, box: Box) -> Box:
     if not len(many.lower):
         raise UsageError("the box is an empty batch, expected one input set or more")
     return many
+
+
+def kept(net: Network, method: str) -> frozenset[int] | None:
+    """The nodes whose bounds are kept where the output's are asked for; None: all."""
+    if method != "ibp" or facts_of(net).neurons < _MANY:
+        return None
+    return frozenset((net.output, *block_ends(net).values()))
 
 
 def walks_of(
@@ -68,11 +77,11 @@ def walks_of(
     if one_call(net, Domain(box.slice(0, count)), options) is not None:
         count = 1  # such a network is walked box by box: so is it here, for the same bits
     method, row_bytes = options.method, options.row_bytes
-    plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes)
+    plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes, keep)
     if not config.enable_crown_streaming:
         return _in_memory(net, options, box, caps, keep), step, plan
     chosen = replace(options, row_bytes=plan.row_bytes)
-    start = partial(streamed_walk, net, options=chosen, config=plan.config)
+    start = partial(streamed_walk, net, options=chosen, config=plan.config, keep=keep)
     return start, max(1, plan.boxes), plan
 
 

@@ -29,8 +29,8 @@ LARGE = 1 << 20
 """Entries from which on a node is not held where nothing but a strip of it is ever read."""
 ENTRIES = 1 << 17
 """Entries of a strip: one megabyte for each of the dozen arrays that a step makes."""
-COPIES = 16
-"""Arrays of a strip's size alive at once."""
+NUMBERS, COPIES = 6, 16
+"""Of every entry of a node in its bounds, and while one step makes them."""
 
 
 Step = tuple[int, Operator, tuple[Cut, ...]]
@@ -193,3 +193,21 @@ def _read_last(network: Network) -> list[list[int]]:
             inside = (r for r in readers if r <= network.output)
             found[max((end.get(r, r) for r in inside), default=index)].append(index)
     return found
+
+
+def peak(network: Network, boxes: int, keep: frozenset[int]) -> tuple[int, int]:
+    """Bytes of the bounds that one pass holds at most, and of what its widest step makes."""
+    nodes, chains, inside = network.nodes, chains_of(network), within(network)
+    live, most, step = 0, 0, 0
+    for index, node in enumerate(nodes[: network.output + 1]):
+        if index in inside:
+            continue
+        live += NUMBERS * 8 * boxes * node.size
+        most = max(most, live)
+        made = COPIES * 8 * boxes * max(node.size, *(nodes[i].size for i in node.inputs or (0,)))
+        if index in chains:
+            made = COPIES * 8 * boxes * chains[index].step * workers.workers()
+        step = max(step, made)
+        live -= sum(NUMBERS * 8 * boxes * nodes[i].size
+                    for i in read_last(network)[index] if i not in keep)  # fmt: skip
+    return most, step

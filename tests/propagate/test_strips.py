@@ -10,13 +10,14 @@ import pytest
 
 import gamma
 from gamma import ops
-from gamma.errors import InternalError
+from gamma.errors import InternalError, ResourceError
 from gamma.network.graph import Builder, Network
 from gamma.ops import products
-from gamma.propagate import api, strips
+from gamma.ops.bounds import NodeBounds
+from gamma.propagate import StreamingVerifier, choosing, strips
 from gamma.propagate.domain import Domain
 from gamma.propagate.options import options_of
-from gamma.propagate.walks import walk
+from gamma.propagate.walks import Walk, walk
 from gamma.tensor.box import Box
 from tests.exact.oracle import Truth, violations
 
@@ -30,7 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strips, "LARGE", 30)
     monkeypatch.setattr(strips, "ENTRIES", 20)
     monkeypatch.setattr(strips, "TERMS_LIMIT", 0)
-    monkeypatch.setattr(api, "_LARGE", 0)
+    monkeypatch.setattr(choosing, "_MANY", 0)
 
 
 def attention(positions: int, masked: bool = False, apart: bool = True) -> Network:
@@ -136,3 +137,28 @@ def test_peak_memory_grows_with_positions_not_their_square(monkeypatch: pytest.M
     small, large = peak(96), peak(384)
     assert large < 6 * small  # sixteen times as many scores
     assert large < HEADS * 384 * 384 * 8  # less than one end of the scores
+
+
+def test_a_plan_counts_what_a_pass_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most bytes of bounds after any step; a limit below that is refused, one above kept."""
+    net, live = attention(24), list[int]()
+    box, keep = around(net), choosing.kept(net, "ibp")
+    assert keep == {net.output}
+    plain = Walk._pass
+
+    def spied(made: Walk, index: int, keep: frozenset[int]) -> None:
+        plain(made, index, keep)
+        held = [b for b in made.bounds if isinstance(b, NodeBounds)]
+        ends = [(b.lower, b.upper, b.centre, b.spread, b.noise, b._radius) for b in held]
+        arrays = {id(a): a.nbytes for known in ends for a in known if a is not None}
+        live.append(sum(arrays.values()))
+
+    monkeypatch.setattr(Walk, "_pass", spied)
+    plan = StreamingVerifier().plan(net, 1, "ibp")
+    assert max(live, default=0) == 0 < plan.parts["bounds"]
+    plain_bounds = gamma.bounds(net, box, method="ibp")
+    least = gamma.bounds(net, box, method="ibp", memory=plan.predicted)
+    assert max(live) <= plan.parts["bounds"] < 4 * max(live)
+    assert np.array_equal(plain_bounds.lower, least.lower)
+    with pytest.raises(ResourceError, match="needs at least"):
+        gamma.bounds(net, box, method="ibp", memory=plan.predicted // 2)

@@ -12,6 +12,7 @@ from gamma.errors import ResourceError, UsageError
 from gamma.methods import IN_MEMORY
 from gamma.network.graph import Network
 from gamma.ops.tables import Precision
+from gamma.propagate import strips
 from gamma.propagate.facts import facts_of
 from gamma.propagate.memory.store import bytes_of, checkpoints
 from gamma.propagate.memory.streaming import StreamingConfig
@@ -71,15 +72,18 @@ def plan_memory(
     dtype: np.dtype[Any],
     config: StreamingConfig,
     row_bytes: int = DEFAULT_ROW_BYTES,
+    keep: frozenset[int] | None = None,
 ) -> MemoryPlan:
     """Settings for ``boxes`` boxes with ``questions`` rows each, within ``config``'s limit.
 
-    Without a limit: the settings as they are, and what they will take. Raises ResourceError when
-    nothing fits; the message says the least that would, and UsageError for a method that keeps all
-    bounds.
+    ``keep``: as of `walk`. Without a limit: the settings as they are, and what they will take.
+    Raises ResourceError when nothing fits; the message says the least that would, and UsageError
+    for a method that keeps all bounds.
     """
     if method in IN_MEMORY:
         raise UsageError(f"method {method} keeps all bounds in memory: leave out the memory limit")
+    if keep is not None:
+        return _plan_pass(network, boxes, dtype, config, row_bytes, keep)
     first = _predict(network, boxes, questions, method, dtype, config, row_bytes)
     limit = config.max_memory_bytes
     if not limit or first.predicted <= limit:
@@ -103,10 +107,34 @@ def plan_memory(
                     if found.predicted <= limit:
                         return found
                     best = min(best, found, key=lambda plan: plan.predicted)
-    raise ResourceError(
-        f"memory limit {_size(limit)}: this network needs at least {_size(best.predicted)} "
+    raise _too_little(best, method)
+
+
+def _too_little(best: MemoryPlan, method: str) -> ResourceError:
+    return ResourceError(
+        f"memory limit {_size(best.limit)}: this network needs at least {_size(best.predicted)} "
         f"with method {method}; give that much, or take a cheaper method"
     )
+
+
+def _plan_pass(
+    network: Network,
+    boxes: int,
+    dtype: np.dtype[Any],
+    config: StreamingConfig,
+    row_bytes: int,
+    keep: frozenset[int],
+) -> MemoryPlan:
+    """Of one interval pass that drops bounds once they are read: as many boxes as fit."""
+    for count in _counts(boxes):
+        held, forward, _ = _weights(network, count, "ibp", dtype)
+        bounds, step = strips.peak(network, count, keep)
+        parts = {"libraries": _FIXED, "weights": held, "bounds": bounds}
+        parts |= {"weights in use": forward, "step": step}
+        plan = MemoryPlan(config, count, row_bytes, parts, config.max_memory_bytes)
+        if not plan.limit or plan.predicted <= plan.limit:
+            return plan
+    raise _too_little(plan, "ibp")
 
 
 def _exactness(config: StreamingConfig, method: str) -> list[tuple[bool, bool]]:

@@ -207,11 +207,16 @@ class StreamedTables(Tables):
 
 
 def streamed_walk(
-    network: Network, box: Box, options: Options, config: StreamingConfig
+    network: Network,
+    box: Box,
+    options: Options,
+    config: StreamingConfig,
+    keep: frozenset[int] | None = None,
 ) -> StreamedWalk:
     """`gamma.propagate.walks.walk` with little memory."""
     heap.give_back()
     made = StreamedWalk(network, box, options, config)
+    made.keep = keep
     made.run()
     return made
 
@@ -241,6 +246,13 @@ class StreamedWalk(Walk):
             with np.errstate(all="ignore"):
                 for index in range(1, network.output + 1):
                     packed.seal()
+                    self._visit(index)
+                    let_go(network.nodes[index].op)
+            return
+        if self.keep is not None:
+            self._bounds = [input_bounds(self.box)]
+            with np.errstate(all="ignore"):
+                for index in range(1, network.output + 1):
                     self._visit(index)
                     let_go(network.nodes[index].op)
             return
