@@ -270,12 +270,11 @@ def _memory(plan: dict[str, Any]) -> list[str]:
     parts = ", ".join(f"{name} {picture.size(n)}" for name, n in plan["parts"].items() if n)
     form = "float16" if plan["f16_checkpoints"] else "exact"
     where = "in a file" if plan["spilled"] else "in memory"
-    return [
-        head,
-        f"  {parts}",
-        f"  checkpoints every {plan['checkpoint_interval']} layers, {form}, {where}; "
-        f"{plan['boxes_at_once']} boxes at once",
-    ]
+    every = plan["checkpoint_interval"]
+    how = f"checkpoints every {every} layers, {form}, {where}"
+    if every is None:
+        how = "one pass, bounds dropped once no other node needs them"
+    return [head, f"  {parts}", f"  {how}; {plan['boxes_at_once']} boxes at once"]
 
 
 def _explained(node: dict[str, Any]) -> list[str]:

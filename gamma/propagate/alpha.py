@@ -133,6 +133,16 @@ class AlphaWalk(Walk):
     def rows(self, frontier: Mapping[int, Array], d: Float64, box: Array) -> Float64:
         return np.fmax(super().rows(frontier, d, box), self.plain.rows(frontier, d, box))
 
+    def _suffices(self, index: int) -> bool:
+        return self.plain._suffices(index)  # its ends are facts here
+
+    def _bound_forms(self, index: int) -> None:
+        known = self.plain.forms.get(index)
+        if known is not None and self._suffices(self.network.nodes[index].inputs[0]):
+            self.forms[index] = known
+        else:
+            super()._bound_forms(index)
+
     def _ask_one(self, index: int) -> None:
         known = self.plain.ask(index)
         super()._ask_one(index)

@@ -13,6 +13,7 @@ from gamma import tuning
 from gamma.formats.model import open_model
 from gamma.ops.evaluate import gradient
 from gamma.propagate import StreamingConfig, bounds, walks
+from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.ellipsotopes import SET_BYTES, Ellipsotopes, memory_needed
 from gamma.propagate.options import Options
 from gamma.propagate.walks import walk
@@ -153,3 +154,15 @@ def test_results_say_when_there_are_no_sets_and_no_caps(
     property_ = gamma.robustness(box, 0)
     scores = open_model(tmp_path / "bert").network(len(x), output="pooler_output")
     assert said.split(" would")[0] in gamma.verify(scores, property_, method="crown").notes[0]
+
+
+def test_alpha_makes_no_rows_where_sets_suffice(alone: list[int], tmp_path: Path) -> None:
+    """Inner rows would take hours in a large network; no bound is wider than crown's."""
+    net, x = small("bert", tmp_path)
+    box = Box.linf(x, 1e-3)
+    made = alpha_walk(net, box.batched(net.input_shape), Options("alpha"))
+    assert alone and not any(made.unstable.get(index) for index in set(alone))
+    crown, alpha = (bounds(net, box, method=method) for method in ("crown", "alpha"))
+    assert (alpha.lower >= crown.lower).all() and (alpha.upper <= crown.upper).all()
+    values = net.forward(points(net, box, 200).astype(np.float64), np.float64)
+    assert (alpha.lower <= values).all() and (values <= alpha.upper).all()

@@ -36,7 +36,7 @@ class MemoryPlan:
     Attributes:
         config: the settings that were chosen. boxes: taken by one walk. row_bytes: of coefficient
             rows alive at once. parts: bytes by purpose; their sum is the predicted peak.
-        limit: bytes, 0 for none.
+        limit: bytes, 0 for none. dropped: bounds go as soon as no other node needs them.
     """
 
     config: StreamingConfig
@@ -44,6 +44,7 @@ class MemoryPlan:
     row_bytes: int
     parts: dict[str, int]
     limit: int
+    dropped: bool = False
 
     @property
     def predicted(self) -> int:
@@ -56,7 +57,7 @@ class MemoryPlan:
             "limit_bytes": self.limit or None,
             "predicted_bytes": self.predicted,
             "parts": self.parts,
-            "checkpoint_interval": self.config.checkpoint_interval,
+            "checkpoint_interval": None if self.dropped else self.config.checkpoint_interval,
             "f16_checkpoints": self.config.use_f16_checkpoints,
             "spilled": self.config.spill,
             "boxes_at_once": self.boxes,
@@ -131,7 +132,7 @@ def _plan_pass(
         bounds, step = strips.peak(network, count, keep)
         parts = {"libraries": _FIXED, "weights": held, "bounds": bounds}
         parts |= {"weights in use": forward, "step": step}
-        plan = MemoryPlan(config, count, row_bytes, parts, config.max_memory_bytes)
+        plan = MemoryPlan(config, count, row_bytes, parts, config.max_memory_bytes, dropped=True)
         if not plan.limit or plan.predicted <= plan.limit:
             return plan
     raise _too_little(plan, "ibp")
