@@ -91,7 +91,7 @@ def _chains(network: Network) -> dict[int, Chain]:
     nodes, found = network.nodes, {}
     for first, node in enumerate(nodes[: network.output]):
         large_input = any(nodes[i].size >= LARGE for i in node.inputs)
-        if node.size < LARGE or len(node.inputs) != 2 or large_input:
+        if node.size < LARGE or len(node.shape) < 2 or len(node.inputs) != 2 or large_input:
             continue
         chain = [first]
         while nodes[chain[-1]].size >= LARGE and (reader := _reader(network, chain[-1])):
