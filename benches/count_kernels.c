@@ -176,8 +176,20 @@ int main(void) {
                  parts + 2 * COUNT, FACTORS, 1, COUNT);
     const struct gamma_frame frame = {3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8, 8, 1, 18, 18};
     gamma_convolve(numbers_f64(8 * 256, 0), numbers_f64(8 * 256, 64), numbers_f64(72 * 8, 0), NULL,
-                   numbers_f64(8 * 256, 0), make(18 * 18 * 8 * 2 * sizeof(double)),
+                   numbers_f64(8 * 256, 0), make((18 * 18 * 8 * 2 + 72) * sizeof(double)),
                    make(5 * 8 * 256 * sizeof(double)), FACTORS, 1, 0, 1, &frame);
+    struct gamma_node nodes[3] = {
+        {.C = 8, .H = 16, .W = 16, .top = 1, .left = 1, .rows = 18, .span = 18, .across = 256},
+        {.C = 8, .H = 16, .W = 16, .rows = 16, .span = 16, .reads = {0, -1}, .kh = 3, .kw = 3},
+        {.C = 8, .H = 16, .W = 16, .rows = 16, .span = 16, .reads = {1, 1}, .sign = {1, -1}}};
+    nodes[0].along = nodes[1].sh = nodes[1].sw = nodes[1].dh = nodes[1].dw = nodes[1].groups = 1;
+    nodes[1].pad_top = nodes[1].pad_left = nodes[1].hinge = 1;
+    nodes[1].weight = numbers_f64(72 * 8, 0);
+    nodes[1].row_sum = nodes[2].row_sum = numbers_f64(8 * 256, 64);
+    const size_t most[2] = {1, 1};
+    gamma_pass(nodes, 3, numbers_f64(8 * 256, 0), numbers_f64(8 * 256, 64),
+               make(gamma_pass_room(nodes, 3, most) * sizeof(double)),
+               make(8 * 256 * sizeof(double)), make(8 * 256 * sizeof(double)), 0, 1, most);
     double *const addends[4] = {parts, parts + COUNT, parts + 2 * COUNT, parts + 3 * COUNT};
     const int64_t signs[2] = {1, -1};
     gamma_sum_interval(addends, signs, 2, low, make(5 * COUNT * sizeof(double)), FACTORS, 1, COUNT);

@@ -1,4 +1,5 @@
-/* product.inc, correlate.inc and gather.inc for float and for double, convolve.inc for double. The
+/* product.inc, correlate.inc and gather.inc for float and for double, convolve.inc
+ * and passes.inc for double. The
  * including file has defined V_* for both: FV, FV_LOAD, ... for floats, DV, DV_LOAD, ... for doubles,
  * VECTOR_BYTES (or SCALAR_PRODUCT) and TALL. */
 #ifndef GAMMA_PRODUCT_H
@@ -59,5 +60,7 @@
 #undef WIDTH
 
 #include "convolve.inc"
+
+#include "passes.inc"
 
 #endif

@@ -11,6 +11,7 @@
  *   gather            the same by cells of it     one per term        W once some frames
  *   correlate         W·windows of images         one per term        image, W a piece
  *   convolve          W·c and |W|·r of images  one per term        W once PIXELS windows
+ *   pass              interval pass of a network  as convolve, finish W once some boxes
  *   dot, sum          Σ x·y, Σ x                  sum in double       f32 8/4, f64 16/8
  *   mul, mul_add      interval product (+ sum)    one step outward    f32 16/24, f64 double
  *   step, narrow      next number; double->float  directed            4, 8; 8
@@ -92,8 +93,10 @@ struct gamma_table {
     size_t (*finish)(const double *, const double *, double, double *, double *, double *, double *,
                      double *, const double *, size_t);
     double (*largest)(const double *, size_t);
-    void (*convolve)(const double *, const double *, const double *, double *, double *, double *,
-                     const struct gamma_frame *);
+    void (*convolve)(const double *, const double *, const double *, double *, int64_t *, double *,
+                     double *, const struct gamma_frame *);
+    size_t (*pass)(const struct gamma_node *, size_t, const double *, const double *, double *,
+                   double *, double *, size_t boxes, const size_t *most);
     void (*relu)(const double *, const double *, double *, double *, double *, size_t);
     void (*half_down)(const float *, uint16_t *, size_t);
     void (*half_up)(const float *, uint16_t *, size_t);
@@ -130,6 +133,7 @@ extern const struct gamma_table gamma_neon;
         .finish = finish,                                                                          \
         .largest = largest,                                                                        \
         .convolve = convolve,                                                                      \
+        .pass = pass,                                                                              \
         .relu = relu,                                                                              \
         .half_down = half_down,                                                                    \
         .half_up = half_up,                                                                        \

@@ -87,7 +87,7 @@ def _prepared(op: Conv, shape: tuple[int, ...]) -> _Step | None:
     most = math.inf if filled else _FEW_OPERATIONS // operations
     if op.inexact or most < 1:
         return None
-    weight, offset = _panels(op.weight, groups, window.kernel), op.offset()
+    weight, offset = in_panels(op.weight, groups, window.kernel), op.offset()
     spans = (*window.kernel, *window.strides, *window.dilations)
     kernel = kernels.convolution(
         weight,
@@ -104,7 +104,7 @@ def _prepared(op: Conv, shape: tuple[int, ...]) -> _Step | None:
     return None if kernel is None else _Step(weight, kernel, found, boxes, most)
 
 
-def _panels(weight: npt.NDArray[np.floating], groups: int, kernel: tuple[int, int]) -> Float64:
+def in_panels(weight: npt.NDArray[np.floating], groups: int, kernel: tuple[int, int]) -> Float64:
     """A kernel (out, in/group, *k) as (groups, panels, kh, kw, in/group, `kernels.PANEL`)."""
     out, channels = weight.shape[0] // groups, weight.shape[1]
     panels = -(-out // kernels.PANEL)

@@ -19,6 +19,7 @@ from gamma.propagate.domain import Facts
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.memory.streaming import StreamingConfig
 from gamma.propagate.options import DEFAULT_ROW_BYTES, DType, options_of
+from gamma.propagate.passes import output_ends
 from gamma.runtime import workers
 from gamma.tensor import probe, rounding
 from gamma.tensor.bounded import BoundedTensor
@@ -110,6 +111,10 @@ def bounds(
     keep = None if intermediate else kept(net, options.method)
     start_walk, step, _ = walks_of(net, options, many, rows, streaming, limit, caps, keep)
     count = len(many.lower)
+    if streaming is None and not (limit or caps or intermediate or blocks is not None):
+        passed = output_ends(net, many, options)
+        if passed is not None:
+            return _joined([to_output(*passed, options.dtype)], single)
     if streaming is None and not limit and not options.refines:
         step = min(step, boxes_per_share(net, count))
     nodes = [net.output]

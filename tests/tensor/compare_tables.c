@@ -360,6 +360,7 @@ static void compare_convolve(const struct gamma_table *a, const struct gamma_tab
                                       .rows = 7,
                                       .span = 7};
     static double centre[C * SIDE * SIDE], radius[C * SIDE * SIDE], weight[2 * DEPTH * GAMMA_PANEL];
+    static int64_t offset[DEPTH];
     static double copy[COPY], z[2][OUT * SIDE * SIDE], spread[2][OUT * SIDE * SIDE];
     for (size_t i = 0; i < C * SIDE * SIDE; i++) {
         centre[i] = any_double(0);
@@ -368,11 +369,50 @@ static void compare_convolve(const struct gamma_table *a, const struct gamma_tab
     for (size_t i = 0; i < 2 * DEPTH * GAMMA_PANEL; i++) {
         weight[i] = any_double(0);
     }
-    a->convolve(centre, radius, weight, copy, z[0], spread[0], &frame);
-    b->convolve(centre, radius, weight, copy, z[1], spread[1], &frame);
+    a->convolve(centre, radius, weight, copy, offset, z[0], spread[0], &frame);
+    b->convolve(centre, radius, weight, copy, offset, z[1], spread[1], &frame);
     for (size_t i = 0; i < OUT * SIDE * SIDE; i++) {
         close_to("convolve z", z[0][i], z[1][i], 4.0 * DEPTH, DEPTH);
         close_to("convolve |W|", spread[0][i], spread[1][i], 4.0 * DEPTH, DEPTH);
+    }
+}
+
+/* Convolution, ReLU and a sum of that with itself: three boxes, two at a time. */
+static void compare_pass(const struct gamma_table *a, const struct gamma_table *b) {
+    enum { SIDE = 5, C = 3, OUT = 11, DEPTH = 9 * C, PANELS = 2, BOXES = 3 };
+    enum { INPUT = C * SIDE * SIDE, RESULT = OUT * SIDE * SIDE, ROOM = 1 << 14 };
+    static double weight[PANELS * DEPTH * GAMMA_PANEL], sums[PANELS * SIDE * SIDE * GAMMA_PANEL];
+    static double lower[BOXES * INPUT], upper[BOXES * INPUT], memory[ROOM];
+    static double low[2][BOXES * RESULT], high[2][BOXES * RESULT];
+    const size_t most[2] = {BOXES, 2};
+    struct gamma_node nodes[3] = {
+        {.C = C, .H = SIDE, .W = SIDE, .top = 1, .left = 1, .rows = 7, .span = 7, .along = 1},
+        {.C = OUT, .H = SIDE, .W = SIDE, .rows = SIDE, .span = SIDE, .reads = {0, -1}, .kh = 3},
+        {.C = OUT, .H = SIDE, .W = SIDE, .rows = SIDE, .span = SIDE, .reads = {1, 1}}};
+    nodes[0].across = SIDE * SIDE;
+    nodes[1].kw = 3;
+    nodes[1].sh = nodes[1].sw = nodes[1].dh = nodes[1].dw = nodes[1].groups = 1;
+    nodes[1].pad_top = nodes[1].pad_left = nodes[1].hinge = 1;
+    nodes[1].weight = weight;
+    nodes[1].row_sum = nodes[2].row_sum = sums;
+    nodes[2].sign[0] = nodes[2].sign[1] = 1;
+    nodes[1].factors[0] = nodes[2].factors[0] = 0x1p-45;
+    for (size_t i = 0; i < BOXES * INPUT; i++) {
+        lower[i] = any_double(0);
+        upper[i] = lower[i] + fabs(any_double(0));
+    }
+    for (size_t i = 0; i < PANELS * DEPTH * GAMMA_PANEL; i++) {
+        weight[i] = any_double(0);
+    }
+    for (size_t i = 0; i < PANELS * SIDE * SIDE * GAMMA_PANEL; i++) {
+        sums[i] = 4.0 * DEPTH;
+    }
+    for (int k = 0; k < 2; k++) {
+        (k ? b : a)->pass(nodes, 3, lower, upper, memory, low[k], high[k], BOXES, most);
+    }
+    for (size_t i = 0; i < BOXES * RESULT; i++) {
+        close_to("pass lower", low[0][i], low[1][i], 64.0 * DEPTH, DEPTH);
+        close_to("pass upper", high[0][i], high[1][i], 64.0 * DEPTH, DEPTH);
     }
 }
 
@@ -390,6 +430,7 @@ int main(void) {
     compare_fold_f32(scalar, other);
     compare_fold_f64(scalar, other);
     compare_convolve(scalar, other);
+    compare_pass(scalar, other);
     for (int round = 0; round < 40; round++) {
         compare_stored(scalar, other);
     }

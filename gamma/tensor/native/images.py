@@ -171,7 +171,7 @@ class Convolution:
         rows, span = (h - 1) * sh + (kh - 1) * dh + 1, (w - 1) * sw + (kw - 1) * dw + 1
         geometry = (*image.frame.spans, *image.frame[1:], h, w, H, W, C, out, groups, rows, span)
         self._n, self._m = math.prod(image.inputs), math.prod(image.outputs)
-        self._copy = rows * span * C * 2
+        self._copy = rows * span * C * 2 + kh * kw * C
         self._constants = (
             pointer(weight, weight.size),
             ffi.NULL if bias is None else pointer(bias, self._m),

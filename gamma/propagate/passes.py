@@ -1,0 +1,303 @@
+"""IBP (Gowal et al. 2018) of a whole convolutional network of which the output alone is asked for:
+one call of the C library for some boxes each.
+
+The rules are those of the operators, and so are the sums of convolutions; only what lies between
+two nodes never leaves the cache. Tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma import tuning
+from gamma.network.graph import Network, Node
+from gamma.ops import Conv, Gemm
+from gamma.ops.affine import Linear
+from gamma.ops.image_interval import in_panels
+from gamma.propagate.facts import facts_of
+from gamma.propagate.options import Options
+from gamma.runtime import workers
+from gamma.tensor import kernels, rounding
+from gamma.tensor.box import Box
+
+Float64 = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+Shape3 = tuple[int, int, int]
+
+# Bytes of the weights' panels: more of them are read from memory box after box.
+_MOST_BYTES = 32 << 20
+# Times the work that zeros beyond the last channels of panels may make of it, where it is more than
+# so many operations a box.
+_MOST_PADDED, _FEW_OPERATIONS = 2.0, 5e6
+# Bytes of the largest images, of a node and of its reader, that stay in cache; boxes that go
+# together through dense layers, and through convolutions with more weights than that.
+_CACHE, _MOST_BOXES, _SOME_BOXES = 256 << 10, 32, 16
+# Operations of the boxes of one call: about a millisecond.
+_CALL_OPERATIONS = 2e7
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A network as `kernels.NetworkPass` takes it.
+
+    Attributes:
+        order: of the output's entries among those of the last node, where it is not theirs.
+        boxes: that go together through its dense layers at the end, and before these.
+        share: boxes of one call.
+    """
+
+    kernel: kernels.NetworkPass
+    entries: int
+    order: Index | None
+    boxes: tuple[int, int]
+    share: int
+
+
+def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, Float64] | None:
+    """IBP ends (batch, *output shape) in one call for some boxes; None where there is no such."""
+    if options.method != "ibp" or options.guarantee != "real" or not tuning.enabled("fused_pass"):
+        return None
+    made: Pass | None = network.cached(("pass", kernels.isa == "numpy"), _make)
+    if made is None:
+        return None
+    count = len(box.lower)
+    lower, upper = map(np.ascontiguousarray, (box.lower, box.upper))
+    ends = np.empty((2, count, made.entries))
+
+    def run(first: int) -> int:
+        options.check()
+        span = first, min(first + made.share, count)
+        most = min(made.boxes[0], span[1] - first), min(made.boxes[1], span[1] - first)
+        return made.kernel.run(lower, upper, ends, span, most)
+
+    starts = range(0, count, made.share)
+    if sum(workers.run([partial(run, first) for first in starts])):
+        return None  # ends contradict each other: the walk finds out where
+    if made.order is not None:
+        ends = ends[:, :, made.order]
+    low, high = ends.reshape(2, count, *network.nodes[network.output].shape)
+    return low, high
+
+
+class _UnfitError(Exception):
+    """The network is not of the kind."""
+
+
+@dataclass
+class _Value:
+    """A node's values: entry k is entry order[k] (k itself: None) of a node of the pass."""
+
+    at: int
+    order: Index | None = None
+
+
+class _Maker:
+    """The nodes of a pass, as the network's nodes come."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.made: list[kernels.PassNode] = []
+        self.values: list[_Value] = [_Value(-1)]
+        self.steps: tuple[int, int] | None = None
+        self.operations = self.padded = 0.0
+
+    def visit(self, node: Node) -> None:
+        op, values = node.op, [self.values[i] for i in node.inputs]
+        if op.hinge:
+            self.values.append(self._hinged(node))
+        elif op.moves and len(values) == 1:
+            self.values.append(self._moved(node, values[0]))
+        elif isinstance(op, Conv):
+            self.values.append(self._convolved(node, op, values[0]))
+        elif isinstance(op, Gemm) and len(node.shape) == 1:
+            self.values.append(self._dense(node, op, values[0]))
+        elif op.signs is not None and len(op.signs) == 2 and op.affine is not None:
+            self.values.append(self._summed(node, op.affine, op.signs, values))
+        else:
+            raise _UnfitError
+
+    def _hinged(self, node: Node) -> _Value:
+        """A ReLU is part of the node before it, which nothing else may read."""
+        index = node.inputs[0]
+        value = self.values[index]
+        while index > 0 and self.network.nodes[index].op.moves:
+            if len(self.network.consumers[index]) != 1:
+                raise _UnfitError
+            index = self.network.nodes[index].inputs[0]
+        if value.at < 1 or len(self.network.consumers[index]) != 1 or self.made[value.at].hinge:
+            raise _UnfitError
+        self.made[value.at] = self.made[value.at]._replace(hinge=True)
+        return value
+
+    def _moved(self, node: Node, value: _Value) -> _Value:
+        if node.op.keeps_order:
+            return value
+        op, shape = node.op.affine, self.network.nodes[node.inputs[0]].shape
+        places = np.arange(1.0, 1 + math.prod(shape)).reshape(1, *shape)
+        if op is None or op.offset() is not None or node.size != places.size:
+            raise _UnfitError
+        order = op.linear([places]).ravel().astype(np.int64) - 1
+        if not np.array_equal(np.sort(order), np.arange(places.size)):
+            raise _UnfitError
+        return replace(value, order=order if value.order is None else value.order[order])
+
+    def _source(self, value: _Value, shape: Shape3) -> int:
+        """The pass's node with these values as an image of this shape."""
+        size = math.prod(shape)
+        if value.at >= 1:
+            if value.order is not None or self.made[value.at].shape != shape:
+                raise _UnfitError
+            return value.at
+        order = np.arange(size) if value.order is None else value.order
+        grid = order.reshape(shape[0], -1)
+        across = int(grid[1, 0]) if shape[0] > 1 else 0
+        along = int(grid[0, 1]) if grid.shape[1] > 1 else 0
+        places = np.arange(shape[0])[:, None] * across + np.arange(grid.shape[1]) * along
+        if not np.array_equal(places, grid) or self.steps not in (None, (across, along)):
+            raise _UnfitError
+        if self.made and self.made[0].shape != shape:
+            raise _UnfitError
+        if not self.made:
+            self.made.append(kernels.PassNode(shape))
+            self.steps = across, along
+        return 0
+
+    def _add(self, node: kernels.PassNode) -> _Value:
+        self.made.append(node)
+        return _Value(len(self.made) - 1)
+
+    def _convolved(self, node: Node, op: Conv, value: _Value) -> _Value:
+        shape = self.network.nodes[node.inputs[0]].shape
+        window = op.window(shape)
+        source = self._source(value, (shape[0], *window.image))
+        groups, own = op.group, len(op.weight) // op.group
+        positions = window.positions
+        spans = (*window.kernel, *window.strides, *window.dilations)
+        sums = op.row_sums([shape]).reshape(groups, own, *positions)
+        made = kernels.PassNode(
+            (groups * own, *positions),
+            (source,),
+            frame=kernels.Frame(spans, *window.pads[:2]),
+            weight=self._panels(op, op.weight, groups, window.kernel),
+            bias=_bias_panels(op, groups, own),
+            row_sum=_padded(sums.transpose(0, 2, 3, 1)),
+            factors=_factors(op),
+        )
+        return self._count(made, op)
+
+    def _dense(self, node: Node, op: Gemm, value: _Value) -> _Value:
+        """A kernel as large as the image, whose channels come last."""
+        m, n = op.weight.shape
+        flat: Shape3 = (n, 1, 1)
+        shape = self.made[value.at].shape if value.at >= 1 else flat
+        weight = op.weight
+        if value.at >= 1:
+            if value.order is not None:
+                weight = np.empty_like(weight)
+                weight[:, value.order] = op.weight
+            source = value.at
+        else:
+            source = self._source(value, flat)
+        sums = np.ascontiguousarray(op.row_sums([(n,)])).reshape(1, m, 1, 1)
+        made = kernels.PassNode(
+            (m, 1, 1),
+            (source,),
+            frame=kernels.Frame((*shape[1:], 1, 1, 1, 1), 0, 0),
+            weight=self._panels(op, weight.reshape(m, *shape), 1, (shape[1], shape[2])),
+            bias=_bias_panels(op, 1, m),
+            row_sum=_padded(sums.transpose(0, 2, 3, 1)),
+            factors=_factors(op),
+        )
+        return self._count(made, op)
+
+    def _summed(
+        self, node: Node, op: Linear, signs: tuple[int, ...], values: list[_Value]
+    ) -> _Value:
+        plain: Shape3 = (*node.shape[:1], *(1,) * (3 - len(node.shape)), *node.shape[1:])  # type: ignore[assignment]
+        if len(plain) != 3:
+            raise _UnfitError
+        sources = self._source(values[0], plain), self._source(values[1], plain)
+        sums = op.row_sums([node.shape] * 2)[0].reshape(plain)
+        made = kernels.PassNode(
+            plain,
+            sources,
+            row_sum=np.ascontiguousarray(sums.transpose(1, 2, 0)),
+            factors=(rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty),
+            signs=(signs[0], signs[1]),
+        )
+        return self._add(made)
+
+    def _panels(
+        self, op: Conv | Gemm, weight: npt.NDArray[Any], groups: int, kernel: tuple[int, int]
+    ) -> Float64:
+        if op.inexact or np.any(op.offset_uncertainty) or not isinstance(op.weight, np.ndarray):
+            raise _UnfitError
+        if 8 * weight.size > _MOST_BYTES:
+            raise _UnfitError
+        return in_panels(weight, groups, kernel)
+
+    def _count(self, node: kernels.PassNode, op: Conv | Gemm) -> _Value:
+        assert node.weight is not None
+        positions = math.prod(node.shape[1:])
+        self.operations += 4.0 * op.weight.size * positions
+        self.padded += 4.0 * node.weight.size * positions
+        return self._add(node)
+
+
+def _make(network: Network) -> Pass | None:
+    """The network as a pass; None when it is not of the kind or its weights are too large.
+
+    Dense layers alone are as fast node by node, where dead columns are dropped.
+    """
+    if not facts_of(network).convolves:
+        return None
+    maker = _Maker(network)
+    try:
+        for node in network.nodes[1 : network.output + 1]:
+            maker.visit(node)
+    except _UnfitError:
+        return None
+    value, nodes, steps = maker.values[network.output], maker.made, maker.steps
+    held = sum(node.weight.nbytes for node in nodes if node.weight is not None)
+    fits = 1 < len(nodes) <= kernels.MOST_NODES and value.at == len(nodes) - 1
+    if not fits or steps is None or held > _MOST_BYTES:
+        return None
+    if maker.padded > max(_MOST_PADDED * maker.operations, _FEW_OPERATIONS):
+        return None
+    kernel = kernels.network_pass(nodes, steps)
+    if kernel is None:
+        return None
+    images = [16 * math.prod(node.shape) for node in nodes[:-1]]
+    pairs = max(a + b for a, b in zip(images, [*images[1:], 0], strict=True))
+    # Weights come anew for every turn.
+    weights = sum(n.weight.nbytes for n in nodes if n.weight is not None and n.shape[1:] != (1, 1))
+    turn = max(1, min(_MOST_BOXES, _CACHE // pairs), min(_SOME_BOXES, weights // pairs))
+    share = max(_MOST_BOXES, int(_CALL_OPERATIONS / maker.padded) // _MOST_BOXES * _MOST_BOXES)
+    return Pass(kernel, math.prod(nodes[-1].shape), value.order, (_MOST_BOXES, turn), share)
+
+
+def _factors(op: Linear) -> tuple[float, float]:
+    return rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty
+
+
+def _bias_panels(op: Conv | Gemm, groups: int, own: int) -> Float64 | None:
+    """The offset of every channel, (groups, panels, PANEL)."""
+    if op.bias is None:
+        return None
+    return _padded(op.bias.astype(np.float64).reshape(groups, 1, 1, own))[:, :, 0, 0]
+
+
+def _padded(values: npt.NDArray[Any]) -> Float64:
+    """(groups, h, w, channels) as (groups, panels, h, w, PANEL), zeros beyond the last channel."""
+    groups, height, width, own = values.shape
+    count = -(-own // kernels.PANEL)
+    full = np.zeros((groups, height, width, count * kernels.PANEL))
+    full[..., :own] = values
+    split = full.reshape(groups, height, width, count, kernels.PANEL)
+    return np.ascontiguousarray(split.transpose(0, 3, 1, 2, 4))

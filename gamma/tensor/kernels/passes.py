@@ -1,0 +1,102 @@
+"""Interval pass through a whole network of convolutions, sums and ReLUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.tensor.kernels import backend
+from gamma.tensor.kernels.arguments import F64, check, refuse
+from gamma.tensor.kernels.images import PANEL, Frame
+
+Float64 = npt.NDArray[np.float64]
+Pair = tuple[int, int]
+Shape3 = tuple[int, int, int]
+
+MOST_NODES = 256
+_POINT = Frame((1, 1, 1, 1, 1, 1), 0, 0)
+
+
+class PassNode(NamedTuple):
+    """A node and how its values are made; a dense layer is a kernel as large as the image.
+
+    Attributes:
+        shape: channels, height, width. sources: earlier nodes that it reads: none (the input, which
+            is the first), one (a convolution) or two (a sum, ``signs`` times them).
+        hinge: a ReLU follows.
+        weight: float64 (groups, panels, kh, kw, C/groups, PANEL): output channels in panels, 0
+            beyond. bias: float64 (groups, panels, PANEL) or None.
+        row_sum: at least |L|·1, float64 (groups, panels, height, width, PANEL); of a sum (height,
+            width, channels). factors: γ of float64 sums, relative uncertainty of L.
+    """
+
+    shape: Shape3
+    sources: tuple[int, ...] = ()
+    hinge: bool = False
+    frame: Frame = _POINT
+    weight: Float64 | None = None
+    bias: Float64 | None = None
+    row_sum: Float64 | None = None
+    factors: tuple[float, float] = (0.0, 0.0)
+    signs: Pair = (1, 1)
+
+
+class NetworkPass(Protocol):
+    """Interval bounds of a network's output, box by box of a few at once."""
+
+    def run(self, lower: Float64, upper: Float64, ends: Float64, span: Pair, most: Pair) -> int:
+        """Bound boxes span[0]..span[1] of B; returns how many ends contradict each other.
+
+        Args:
+            lower, upper: of the input, float64 (B, ...). ends: float64 (2, B, *shape of the last
+                node): lower and upper, written for the boxes of ``span``.
+            most: boxes that go together through nodes of one pixel at the end, and before these.
+        """
+
+
+def network_pass(nodes: Sequence[PassNode], steps: Pair) -> NetworkPass | None:
+    """The nodes ready for interval passes; None without the compiled library.
+
+    Args:
+        steps: entries from channel to channel and from pixel to pixel of a box's input.
+    """
+    if not backend.compiled:
+        return None
+    if not 1 < len(nodes) <= MOST_NODES:
+        raise refuse("nodes", f"{len(nodes)} nodes", f"2 to {MOST_NODES}")
+    shape = nodes[0].shape
+    size, (across, along) = int(np.prod(shape)), steps
+    last = (shape[0] - 1) * across + (shape[1] * shape[2] - 1) * along
+    if min(shape) < 1 or min(steps) < 0 or last >= size:
+        raise refuse("steps", steps, f"places inside the {size} entries of {shape}")
+    for index, node in enumerate(nodes[1:], start=1):
+        if not 1 <= len(node.sources) <= 2 or not all(0 <= s < index for s in node.sources):
+            raise refuse("sources", node.sources, f"one or two nodes before node {index}")
+        _check(node, [nodes[s].shape for s in node.sources])
+    made: NetworkPass = backend.current.NetworkPass(nodes, steps)
+    return made
+
+
+def _check(node: PassNode, sources: Sequence[Shape3]) -> None:
+    """Arrays of the sizes that the library reads."""
+    channels, height, width = node.shape
+    if node.row_sum is None or min(*node.shape, *node.frame.spans) < 1 or min(node.frame[1:]) < 0:
+        raise refuse("node", node.shape, "positive sizes, and the sums of its rows")
+    if len(sources) == 2:
+        if set(sources) != {node.shape}:
+            raise refuse("sources", sources, f"two of shape {node.shape}")
+        check("row_sum", node.row_sum, F64, (height, width, channels))
+        return
+    if node.weight is None or node.weight.ndim != 6:
+        raise refuse("weight", None if node.weight is None else node.weight.shape, "six axes")
+    groups, panels = node.weight.shape[:2]
+    own, before = channels // max(groups, 1), sources[0][0] // max(groups, 1)
+    if own * groups != channels or before * groups != sources[0][0] or panels != -(-own // PANEL):
+        raise refuse("weight", node.weight.shape, f"{sources[0][0]} channels to {channels}")
+    check("weight", node.weight, F64, (groups, panels, *node.frame.spans[:2], before, PANEL))
+    check("row_sum", node.row_sum, F64, (groups, panels, height, width, PANEL))
+    if node.bias is not None:
+        check("bias", node.bias, F64, (groups, panels, PANEL))

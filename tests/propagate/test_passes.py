@@ -1,0 +1,239 @@
+"""IBP of a whole network in one call of the C library: exact interval arithmetic judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gamma
+from gamma import tuning
+from gamma.errors import UsageError
+from gamma.network.graph import Builder, Network
+from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape, Sigmoid, Transpose
+from gamma.propagate import passes
+from gamma.propagate.options import options_of
+from gamma.tensor import kernels
+from gamma.tensor.box import Box
+
+ISAS = [name for name in kernels.available() if name != "numpy"]
+pytestmark = pytest.mark.skipif(not ISAS, reason="no compiled library")
+
+
+def conv(rng: Any, out: int, channels: int, k: int, stride: int, pad: int, **more: Any) -> Conv:
+    """Weights of different sizes; every other one has a bias."""
+    shape = (out, channels, k, k)
+    weight = (rng.standard_normal(shape) * 10.0 ** rng.integers(-2, 2, shape)).astype(np.float32)
+    bias = rng.standard_normal(out).astype(np.float32) if out % 2 else None
+    return Conv(weight, bias, (stride, stride), (pad,) * 4, **more)
+
+
+def dense(rng: Any, out: int, n: int) -> Gemm:
+    weight, bias = rng.standard_normal((out, n)), rng.standard_normal(out)
+    return Gemm(weight.astype(np.float32), bias.astype(np.float32))
+
+
+def residual(rng: Any) -> Network:
+    """Two readers of one image with different pads, a sum of both, one of it with an older one."""
+    made, x = Builder(Input(), (3, 6, 6)), 0
+    a = made.add(Relu(), made.add(conv(rng, 9, 3, 3, 2, 1), x))
+    left = made.add(conv(rng, 5, 9, 3, 1, 1), a)
+    right = made.add(conv(rng, 5, 9, 1, 1, 0), a)
+    b = made.add(Relu(), made.add(Add((1, -1)), left, right))
+    c = made.add(conv(rng, 5, 5, 3, 1, 1), b)
+    d = made.add(Relu(), made.add(Add((-1, 1)), c, b))
+    return made.build(made.add(dense(rng, 3, 45), made.add(Reshape((45,)), d)))
+
+
+def turned(rng: Any) -> Network:
+    """Channels last in the file, before the first convolution and before the dense layers."""
+    made = Builder(Input(), (5, 4, 2))
+    x = made.add(Transpose((2, 0, 1)), 0)
+    a = made.add(Relu(), made.add(conv(rng, 8, 2, 2, 1, 0), x))
+    flat = made.add(Reshape((96,)), made.add(Transpose((1, 2, 0)), a))
+    b = made.add(Relu(), made.add(dense(rng, 17, 96), flat))
+    return made.build(made.add(dense(rng, 4, 17), b))
+
+
+def grouped(rng: Any) -> Network:
+    """Groups, a dilated kernel, windows beyond the pads; the output is an image behind a ReLU."""
+    made, x = Builder(Input(), (4, 5, 7)), 0
+    a = made.add(Relu(), made.add(conv(rng, 10, 2, 3, 1, 2, group=2, dilations=(2, 1)), x))
+    return made.build(made.add(Relu(), made.add(conv(rng, 18, 5, 2, 2, 1, group=2), a)))
+
+
+def layers(rng: Any) -> Network:
+    """A dense layer longer than what meets a window at once, and an output that turns."""
+    made = Builder(Input(), (3, 10, 10))
+    a = made.add(Relu(), made.add(Reshape((300,)), made.add(conv(rng, 3, 3, 1, 1, 0), 0)))
+    b = made.add(Reshape((3, 4)), made.add(dense(rng, 12, 300), a))
+    return made.build(made.add(Transpose((1, 0)), b))
+
+
+def sums(rng: Any) -> Network:
+    """The input's own image is added; a sum is the output."""
+    made, x = Builder(Input(), (3, 4, 4)), 0
+    return made.build(made.add(Add((1, 1)), made.add(conv(rng, 3, 3, 3, 1, 1), x), x))
+
+
+MADE: tuple[Callable[[Any], Network], ...] = (residual, turned, grouped, layers, sums)
+
+
+def boxes(network: Network, rng: Any, count: int) -> Box:
+    """Points, tiny and wide intervals."""
+    size = (count, *network.input_shape)
+    centre = rng.standard_normal(size) * 10.0 ** rng.integers(-2, 2, size)
+    radius = rng.choice([0.0, 1e-9, 0.1, 3.0], size)
+    radius[0] = 0
+    return Box(centre - radius, centre + radius)
+
+
+def image(row: Any, positive: Any, negative: Any) -> Fraction:
+    """The least of row·x, or the greatest, with the end that each sign takes."""
+    some = np.flatnonzero(row)
+    return sum((Fraction(row[j]) * (positive if row[j] > 0 else negative)[j] for j in some), _ZERO)
+
+
+_ZERO = Fraction(0)
+
+
+def exact(network: Network, lower: Any, upper: Any) -> tuple[Any, Any]:
+    """Interval arithmetic in fractions, node by node, over one box."""
+    fractions = np.vectorize(Fraction, otypes=[object])
+    known = [(fractions(lower.ravel()), fractions(upper.ravel()))]
+    for node in network.nodes[1:]:
+        inputs = [known[i] for i in node.inputs]
+        if isinstance(node.op, Relu):
+            known.append((np.maximum(inputs[0][0], 0), np.maximum(inputs[0][1], 0)))
+            continue
+        low = high = np.full(node.size, Fraction(0), object)
+        shapes = [network.nodes[i].shape for i in node.inputs]
+        for k, (below, above) in enumerate(inputs):
+            # Entries of L are read off one by one: products with 1 are exact.
+            unit = [np.zeros((len(below), *shape)) for shape in shapes]
+            unit[k].reshape(len(below), -1)[:] = np.eye(len(below))
+            matrix = node.op.linear(unit).reshape(len(below), -1).T
+            low = low + np.array([image(row, below, above) for row in matrix])
+            high = high + np.array([image(row, above, below) for row in matrix])
+        offset = node.op.offset()
+        if offset is not None:
+            added = fractions(np.broadcast_to(offset, node.shape).astype(np.float64).ravel())
+            low, high = low + added, high + added
+        known.append((low, high))
+    return known[-1]
+
+
+def ends(network: Network, box: Box) -> tuple[Any, Any] | None:
+    return passes.output_ends(network, box, options_of(network, "ibp", "real", "float64", None))
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_encloses_exact_intervals(make: Any) -> None:
+    rng = np.random.default_rng(3)
+    network = make(rng)
+    box = boxes(network, rng, 5)
+    truth = {b: exact(network, box.lower[b], box.upper[b]) for b in (0, 4)}
+    for isa in ISAS:
+        with kernels.pinned(isa):
+            found = ends(network, box)
+            assert found is not None
+            with tuning.disabled("fused_pass"):
+                plain = gamma.bounds(network, box, method="ibp", dtype="float64")
+        for b, (low, high) in truth.items():
+            pairs = zip(found[0][b].ravel(), found[1][b].ravel(), low, high, strict=True)
+            assert all(Fraction(f) <= a and c <= Fraction(t) for f, t, a, c in pairs)
+        slack = 1e-11 * (1 + abs(plain.lower) + abs(plain.upper))
+        assert (abs(found[0] - plain.lower) <= slack).all()
+        assert (abs(found[1] - plain.upper) <= slack).all()
+
+
+@pytest.mark.parametrize("make", (residual, layers))
+def test_boxes_do_not_depend_on_each_other(make: Any) -> None:
+    """The same bits alone, in turns of any length, and on several threads."""
+    rng = np.random.default_rng(5)
+    network = make(rng)
+    box = boxes(network, rng, 70)
+    found = ends(network, box)
+    assert found is not None
+    for first in (0, 33, 69):
+        alone = ends(network, box.slice(first, first + 1))
+        assert alone is not None
+        assert (alone[0][0] == found[0][first]).all() and (alone[1][0] == found[1][first]).all()
+
+
+def test_what_a_call_of_bounds_takes() -> None:
+    """The output's ends in the rows' type, of one box without a batch axis too."""
+    rng = np.random.default_rng(7)
+    network = residual(rng)
+    box = boxes(network, rng, 1)
+    found, called = ends(network, box), gamma.bounds(network, box.slice(0, 1), method="ibp")
+    assert found is not None
+    assert (called.lower <= found[0]).all() and (found[1] <= called.upper).all()
+    assert (called.lower >= np.nextafter(found[0].astype(np.float32), -np.inf) * (1 + 1e-6)).any()
+    single = gamma.bounds(network, Box(box.lower[0], box.upper[0]), method="ibp")
+    assert single.lower.shape == (3,)
+
+
+def smooth(rng: Any) -> Network:
+    made = Builder(Input(), (2, 2, 2))
+    return made.build(made.add(Sigmoid(), made.add(conv(rng, 3, 2, 1, 1, 0), 0)))
+
+
+def shared(rng: Any) -> Network:
+    """A ReLU's input that something else reads as well."""
+    made = Builder(Input(), (2, 2, 2))
+    a = made.add(conv(rng, 3, 2, 1, 1, 0), 0)
+    return made.build(made.add(Add((1, 1)), made.add(Relu(), a), a))
+
+
+def alone(rng: Any) -> Network:
+    """No convolution."""
+    made = Builder(Input(), (2, 2, 2))
+    return made.build(made.add(dense(rng, 3, 8), made.add(Reshape((8,)), 0)))
+
+
+@pytest.mark.parametrize("make", (smooth, shared, alone))
+def test_other_networks_go_node_by_node(make: Any) -> None:
+    network = make(np.random.default_rng(0))
+    box = Box(np.zeros((1, 2, 2, 2)), np.ones((1, 2, 2, 2)))
+    assert ends(network, box) is None
+    assert np.isfinite(gamma.bounds(network, box, method="ibp").upper).all()
+
+
+def test_other_questions_go_node_by_node() -> None:
+    rng = np.random.default_rng(0)
+    network = residual(rng)
+    box = boxes(network, rng, 1)
+    for method, guarantee in (("crown", "real"), ("ibp", "float32")):
+        options = options_of(network, method, guarantee, "float64", None)
+        assert passes.output_ends(network, box, options) is None
+    with tuning.disabled("fused_pass"):
+        assert ends(network, box) is None
+
+
+def test_arguments_that_do_not_fit() -> None:
+    """Sizes are checked before C reads them."""
+    point = kernels.PassNode((2, 1, 1))
+    weight, row_sum = np.zeros((1, 1, 1, 1, 2, 8)), np.zeros((1, 1, 1, 1, 8))
+    node = kernels.PassNode((3, 1, 1), (0,), weight=weight, row_sum=row_sum)
+    assert kernels.network_pass((point, node), (1, 1)) is not None
+    for wrong in (
+        node._replace(weight=weight[..., :1, :]),
+        node._replace(shape=(9, 1, 1)),
+        node._replace(row_sum=row_sum[..., :7]),
+        node._replace(bias=np.zeros((1, 1, 7))),
+        node._replace(sources=(1,)),
+        node._replace(sources=(0, 0)),
+        node._replace(frame=kernels.Frame((1, 1, 1, 1, 1, 1), -1, 0)),
+    ):
+        with pytest.raises(UsageError, match="kernel argument"):
+            kernels.network_pass((point, wrong), (1, 1))
+    with pytest.raises(UsageError, match="steps"):
+        kernels.network_pass((point, node), (2, 1))
+    made = kernels.network_pass((point, node), (1, 1))
+    assert made is not None
+    with pytest.raises(UsageError, match="span"):
+        made.run(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((2, 1, 3)), (0, 2), (1, 1))
