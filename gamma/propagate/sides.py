@@ -39,13 +39,15 @@ class Sides:
 
     def __init__(self, network: Network) -> None:
         self.network = network
+        # Any other function makes use of both ends, of its own input or of what a ReLU makes of it.
+        self._relus = network.cached("sides.relus", only_relus)
         self._open = 1.0
         self._middle: Middle | None = None
 
     def worth(self, index: int, rows: int) -> bool:
         """Whether ``rows`` neurons of node ``index`` are better bounded on one side first."""
         facts = facts_of(self.network)
-        if not facts.hinged[index] or facts.needed[index] or facts.sequential[index]:
+        if not self._relus or facts.needed[index] or facts.sequential[index]:
             return False
         if not tuning.enabled("one_sided") or not tuning.enabled("unstable"):
             return False
@@ -74,6 +76,11 @@ class Sides:
         for boxes, neurons in pixel_by_pixel(mask, self.network.nodes[index].shape):
             order = np.argsort(~above[boxes, neurons], kind="stable")
             one_side(walk, index, boxes[order], neurons[order], above, ends)
+
+
+def only_relus(network: Network) -> bool:
+    """Whether no other node is nonlinear."""
+    return all(node.op.affine is not None or node.op.hinge for node in network.nodes[1:])
 
 
 def one_side(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gamma import tuning
-from gamma.ops import Relu
+from gamma.network.graph import Builder
+from gamma.ops import Conv, Input, ReduceMax, Relu
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNIT, LinearCharge
 from gamma.ops.tables import Diagonal, Precision
@@ -163,3 +164,22 @@ def test_where_most_neurons_stay_open_both_rows_go_at_once(monkeypatch: pytest.M
     assert not asked
     walked(False, 0.01)
     assert asked
+
+
+@pytest.mark.usefixtures("always")
+def test_other_functions_get_both_ends() -> None:
+    """A maximum over what ReLUs make of neurons reads ends that no sign decides."""
+    rng = np.random.default_rng(0)
+    builder = Builder(Input(), (2, 6, 6))
+    weights = [rng.standard_normal((4, n, 3, 3)).astype(np.float32) / 4 for n in (2, 4)]
+    node = builder.add(Conv(weights[0], None, pads=(1,) * 4), 0)
+    node = builder.add(Relu(), node)
+    node = builder.add(Conv(weights[1], None, pads=(1,) * 4), node)
+    node = builder.add(Relu(), node)
+    network = builder.build(builder.add(ReduceMax(0), node))
+    box = Box.linf(rng.random((1, 2, 6, 6)), 0.05)
+    found = walk(network, box, Options("crown", "real", F32)).output()
+    with tuning.disabled("one_sided"):
+        plain = walk(network, box, Options("crown", "real", F32)).output()
+    assert np.array_equal(found.lower, plain.lower)
+    assert np.array_equal(found.upper, plain.upper)
