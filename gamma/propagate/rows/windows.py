@@ -172,16 +172,17 @@ class Windows:
             return self
         (h, w), (height, width) = self.size, self.image
         frame = pool.zeros((len(self.array), height, width, self.array.shape[3]), self.array.dtype)
-        order = np.argsort(self.place, kind="stable")
-        ends = np.searchsorted(self.place[order], np.arange(len(self.box) + 1))
-        for p in np.flatnonzero(np.diff(ends)):
-            rows = order[ends[p] : ends[p + 1]]
-            y, x = int(self.y[p]), int(self.x[p])
+        ends = np.flatnonzero(np.diff(self.place, append=-1)) + 1  # of runs of rows at one place
+        begins = np.append(0, ends)[:-1]
+        places = self.place[begins]
+        corners = zip(self.y[places].tolist(), self.x[places].tolist(), strict=True)
+        spans = zip(begins.tolist(), ends.tolist(), corners, strict=True)
+        for begin, end, (y, x) in spans:
             top, left = max(y, 0), max(x, 0)
             bottom, right = min(y + h, height), min(x + w, width)
             if top < bottom and left < right:
-                part = self.array[rows, top - y : bottom - y, left - x : right - x]
-                frame[rows, top:bottom, left:right] = part
+                part = self.array[begin:end, top - y : bottom - y, left - x : right - x]
+                frame[begin:end, top:bottom, left:right] = part
         return framed(frame, self.box[self.place])
 
     def dense(self) -> Array:
