@@ -169,7 +169,10 @@ class NeuronBranching(CaseTree[Signs]):
         return self.frontier.remove(np.sort(self._worst(self.each)))
 
     def _worst(self, each: int) -> Array:
-        """Open cases, the worst of each tree, of the neurons whose sign is open."""
+        """Open cases, the worst of each tree, of the neurons whose sign is open.
+
+        None of a tree whose least bound is that of a case which cannot be split: it is final.
+        """
         if not len(self.frontier):
             return np.zeros(0, np.int64)
         clause, bound = self.frontier["clause"], self.frontier["bound"]
@@ -178,5 +181,9 @@ class NeuronBranching(CaseTree[Signs]):
         order = np.lexsort((bound, clause))
         begin = np.searchsorted(clause[order], clause[order])
         rank = np.arange(len(order)) - begin
-        picked: Array = order[(rank < each) & ~known[clause[order] % self.count]]
+        final = np.full(2 * self.count, np.inf)
+        for items in self.stuck:
+            np.minimum.at(final, items["clause"], items["bound"])
+        open_ones = ~known[clause[order] % self.count] & (bound[order] < final[clause[order]])
+        picked: Array = order[(rank < each) & open_ones]
         return picked

@@ -13,8 +13,15 @@ from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.options import options_of
 from gamma.runtime import workers
 from gamma.tensor.box import Box
+from gamma.verification.branching import neurons
 from gamma.verification.branching import trees as module
-from gamma.verification.branching.neurons import NeuronWalk, Plan, planned, split_walk
+from gamma.verification.branching.neurons import (
+    NeuronBranching,
+    NeuronWalk,
+    Plan,
+    planned,
+    split_walk,
+)
 from tests.exact.cells import F, cells, least
 from tests.verify.branching.drawn import network, region
 from tests.verify.branching.test_relus import tree
@@ -113,3 +120,24 @@ def test_the_same_bounds_for_any_number_of_threads(monkeypatch: pytest.MonkeyPat
     for a, b in zip(found[0].bounds, found[1].bounds, strict=True):
         np.testing.assert_array_equal(a.lower, b.lower)
         np.testing.assert_array_equal(a.upper, b.upper)
+
+
+def test_what_is_split_holds_the_least_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a case without a ReLU to split is the worst, more splits of its tree tell nothing."""
+    monkeypatch.setattr(neurons, "CHUNK", 1)
+    take, seen = NeuronBranching.take, [0, 0]
+
+    def watched(tree: NeuronBranching) -> Any:
+        least, _ = tree.found()
+        items = take(tree)
+        assert (items["bound"] == least[items["clause"]]).all()
+        seen[0] += len(items["bound"])
+        seen[1] += len(tree.stuck)
+        return items
+
+    monkeypatch.setattr(NeuronBranching, "take", watched)
+    net = hidden(np.random.default_rng(4), 2, 5, 4, 1)
+    box = Box(np.full((1, 2), -1.0), np.full((1, 2), 1.0))
+    made = alpha_walk(net, box, options_of(net, "alpha", "real", "float32", None))
+    split_walk(made, every_neuron(net, 64))
+    assert min(seen) > 20
