@@ -1,6 +1,6 @@
 """Sub-problems that branch and bound bounds in a second, at 1 and 2 threads.
 
-python -m benches.branching [--seconds S]
+python -m benches.branching [--seconds S] [--rounds N]
 
 Networks with the shapes of ACAS Xu (boxes of inputs), mnist_fc 256x4 and oval21's base (cases of
 ReLUs), weights from a seed; the question is beyond what can be proved, so that time alone ends it.
@@ -9,6 +9,7 @@ ReLUs), weights from a seed; the question is beyond what can be proved, so that 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -24,11 +25,14 @@ from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.cases import CaseWalk
 from gamma.propagate.options import options_of
 from gamma.propagate.questions import question as asked_rows
+from gamma.runtime import heap
+from gamma.runtime.threads import limit_blas
 from gamma.verification.branching.clauses import Clauses
 from gamma.verification.branching.inputs import InputBranching
 from gamma.verification.branching.relus import ReluBranching
 from gamma.verification.branching.witness import Witnesses
 from gamma.verification.targets import Targets
+from gamma.verification.verdict import limited_threads
 
 SHAPES = {
     "acasxu": ((5,), (50,) * 6, 5, 0.5, "input"),
@@ -82,8 +86,9 @@ def rate(name: str, seconds: float, threads: int) -> float:
     return result.branched.domains / result.seconds["branching"]
 
 
-def rounds(name: str, count: int) -> Callable[[], None]:
-    """A call of so many rounds of branching from the root: always the same sub-problems."""
+def rounds(name: str, count: int) -> Callable[[], int]:
+    """A call of so many rounds of branching from the root: always the same sub-problems, so many as
+    it returns."""
     net = network(name)
     prop = question(name, net)
     targets = Targets.of(prop)
@@ -96,33 +101,48 @@ def rounds(name: str, count: int) -> Callable[[], None]:
             return InputBranching(net, prop.box(), clauses, options, nobody, MEMORY)
 
     else:
-        walk = alpha_walk(
-            net, prop.box().batched(net.input_shape), options_of(net, "alpha", "real", "auto", None)
-        )
+        box = prop.box().batched(net.input_shape)
+        walk = alpha_walk(net, box, options_of(net, "alpha", "real", "auto", None))
         asked = clauses.specification(np.arange(1), np.zeros(1, np.int64))
         cases = CaseWalk(walk, *asked_rows(walk, asked))
 
         def tree() -> InputBranching | ReluBranching:
             return ReluBranching(cases, clauses, MEMORY)
 
-    def run() -> None:
+    def run() -> int:
         made = tree()
         for _ in range(count):
             made.round(lambda: None)
         assert not made.done, name
+        return made.bounded
 
     return run
+
+
+def processor_rate(name: str, count: int) -> float:
+    """Sub-problems in a second of one processor, so many rounds of them: whatever else is at work
+    on the machine."""
+    heap.own()
+    with limited_threads(1), limit_blas(1):
+        run = rounds(name, count)
+        run()
+        begin = time.process_time()
+        bounded = run()
+        return bounded / (time.process_time() - begin)
 
 
 def main() -> None:
     """Print the rates."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=16, help="whose processor time is measured")
     options = parser.parse_args()
-    print(f"{'':16}{'1 thread':>12}{'2 threads':>12}  sub-problems a second")
+    print(f"{'':16}{'processor':>12}{'1 thread':>12}{'2 threads':>12}  sub-problems a second")
     for name in SHAPES:
+        alone = processor_rate(name, options.rounds)
         one, two = (rate(name, options.seconds, threads) for threads in (1, 2))
-        print(f"{name:16}{one:12,.0f}{two:12,.0f}  ({two / one:.2f} times)", flush=True)
+        shown = "".join(f"{value:12,.0f}" for value in (alone, one, two))
+        print(f"{name:16}{shown}  ({two / one:.2f} times)", flush=True)
 
 
 if __name__ == "__main__":
