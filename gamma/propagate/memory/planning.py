@@ -12,7 +12,6 @@ from gamma.errors import ResourceError, UsageError
 from gamma.methods import IN_MEMORY
 from gamma.network.graph import Network
 from gamma.ops.tables import Precision
-from gamma.propagate import strips
 from gamma.propagate.facts import facts_of
 from gamma.propagate.memory.store import bytes_of, checkpoints
 from gamma.propagate.memory.streaming import StreamingConfig
@@ -127,6 +126,8 @@ def _plan_pass(
     keep: frozenset[int],
 ) -> MemoryPlan:
     """Of one interval pass that drops bounds once they are read: as many boxes as fit."""
+    from gamma.propagate import strips
+
     for count in _counts(boxes):
         held, forward, _ = _weights(network, count, "ibp", dtype)
         bounds, step = strips.peak(network, count, keep)
