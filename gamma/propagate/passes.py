@@ -25,6 +25,7 @@ from gamma.propagate.options import Options
 from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
+from gamma.tensor.kernels.passes import MOST_NODES, NetworkPass, PassNode, network_pass
 
 Float64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -44,7 +45,7 @@ _CALL_OPERATIONS = 2e7
 
 @dataclass(frozen=True)
 class Pass:
-    """A network as `kernels.NetworkPass` takes it.
+    """A network as `NetworkPass` takes it.
 
     Attributes:
         order: of the output's entries among those of the last node, where it is not theirs.
@@ -52,7 +53,7 @@ class Pass:
         share: boxes of one call.
     """
 
-    kernel: kernels.NetworkPass
+    kernel: NetworkPass
     entries: int
     order: Index | None
     boxes: tuple[int, int]
@@ -102,7 +103,7 @@ class _Maker:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.made: list[kernels.PassNode] = []
+        self.made: list[PassNode] = []
         self.values: list[_Value] = [_Value(-1)]
         self.steps: tuple[int, int] | None = None
         self.operations = self.padded = 0.0
@@ -164,11 +165,11 @@ class _Maker:
         if self.made and self.made[0].shape != shape:
             raise _UnfitError
         if not self.made:
-            self.made.append(kernels.PassNode(shape))
+            self.made.append(PassNode(shape))
             self.steps = across, along
         return 0
 
-    def _add(self, node: kernels.PassNode) -> _Value:
+    def _add(self, node: PassNode) -> _Value:
         self.made.append(node)
         return _Value(len(self.made) - 1)
 
@@ -180,7 +181,7 @@ class _Maker:
         positions = window.positions
         spans = (*window.kernel, *window.strides, *window.dilations)
         sums = op.row_sums([shape]).reshape(groups, own, *positions)
-        made = kernels.PassNode(
+        made = PassNode(
             (groups * own, *positions),
             (source,),
             frame=kernels.Frame(spans, *window.pads[:2]),
@@ -205,7 +206,7 @@ class _Maker:
         else:
             source = self._source(value, flat)
         sums = np.ascontiguousarray(op.row_sums([(n,)])).reshape(1, m, 1, 1)
-        made = kernels.PassNode(
+        made = PassNode(
             (m, 1, 1),
             (source,),
             frame=kernels.Frame((*shape[1:], 1, 1, 1, 1), 0, 0),
@@ -224,7 +225,7 @@ class _Maker:
             raise _UnfitError
         sources = self._source(values[0], plain), self._source(values[1], plain)
         sums = op.row_sums([node.shape] * 2)[0].reshape(plain)
-        made = kernels.PassNode(
+        made = PassNode(
             plain,
             sources,
             row_sum=np.ascontiguousarray(sums.transpose(1, 2, 0)),
@@ -242,7 +243,7 @@ class _Maker:
             raise _UnfitError
         return in_panels(weight, groups, kernel)
 
-    def _count(self, node: kernels.PassNode, op: Conv | Gemm) -> _Value:
+    def _count(self, node: PassNode, op: Conv | Gemm) -> _Value:
         assert node.weight is not None
         positions = math.prod(node.shape[1:])
         self.operations += 4.0 * op.weight.size * positions
@@ -265,12 +266,12 @@ def _make(network: Network) -> Pass | None:
         return None
     value, nodes, steps = maker.values[network.output], maker.made, maker.steps
     held = sum(node.weight.nbytes for node in nodes if node.weight is not None)
-    fits = 1 < len(nodes) <= kernels.MOST_NODES and value.at == len(nodes) - 1
+    fits = 1 < len(nodes) <= MOST_NODES and value.at == len(nodes) - 1
     if not fits or steps is None or held > _MOST_BYTES:
         return None
     if maker.padded > max(_MOST_PADDED * maker.operations, _FEW_OPERATIONS):
         return None
-    kernel = kernels.network_pass(nodes, steps)
+    kernel = network_pass(nodes, steps)
     if kernel is None:
         return None
     images = [16 * math.prod(node.shape) for node in nodes[:-1]]

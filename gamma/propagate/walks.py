@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +31,11 @@ from gamma.propagate.options import Options
 from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
 from gamma.propagate.rows.start import both_signs, pixel_by_pixel
 from gamma.propagate.rows.tables import Tables
-from gamma.propagate.sides import Sides
 from gamma.runtime import heap
 from gamma.tensor.box import Box
+
+if TYPE_CHECKING:
+    from gamma.propagate.sides import Sides
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -115,7 +117,11 @@ class Walk:
         self._unseen: DenseWalk | None = None
         self._descent: Descent | None = None
         plain = self.one_sided and self.box.norm == "inf" and not domain.split
-        self._sides = Sides(network) if plain else None
+        self._sides: Sides | None = None
+        if plain and self._facts.convolves:
+            from gamma.propagate.sides import Sides
+
+            self._sides = Sides(network)
 
     @property
     def bounds(self) -> Any:

@@ -30,7 +30,7 @@ NEEDED = {
     "forms interval memory needs options questions remarks rows "
     "specification walks",
     "propagate.memory": "planning store streaming",
-    "propagate.rows": "block chain descend start tables windows",
+    "propagate.rows": "block chain descend opposite start tables windows",
     "runtime": "choices files heap interrupts pool resident threads workers",
     "tensor": "_simd bounded box codes compressed eigenvalues exactly fallback functions kernels "
     "native probe products rounding",

@@ -18,6 +18,7 @@ from gamma.propagate import passes
 from gamma.propagate.options import options_of
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
+from gamma.tensor.kernels.passes import PassNode, network_pass
 
 ISAS = [name for name in kernels.available() if name != "numpy"]
 pytestmark = pytest.mark.skipif(not ISAS, reason="no compiled library")
@@ -216,10 +217,10 @@ def test_other_questions_go_node_by_node() -> None:
 
 def test_arguments_that_do_not_fit() -> None:
     """Sizes are checked before C reads them."""
-    point = kernels.PassNode((2, 1, 1))
+    point = PassNode((2, 1, 1))
     weight, row_sum = np.zeros((1, 1, 1, 1, 2, 8)), np.zeros((1, 1, 1, 1, 8))
-    node = kernels.PassNode((3, 1, 1), (0,), weight=weight, row_sum=row_sum)
-    assert kernels.network_pass((point, node), (1, 1)) is not None
+    node = PassNode((3, 1, 1), (0,), weight=weight, row_sum=row_sum)
+    assert network_pass((point, node), (1, 1)) is not None
     for wrong in (
         node._replace(weight=weight[..., :1, :]),
         node._replace(shape=(9, 1, 1)),
@@ -230,10 +231,10 @@ def test_arguments_that_do_not_fit() -> None:
         node._replace(frame=kernels.Frame((1, 1, 1, 1, 1, 1), -1, 0)),
     ):
         with pytest.raises(UsageError, match="kernel argument"):
-            kernels.network_pass((point, wrong), (1, 1))
+            network_pass((point, wrong), (1, 1))
     with pytest.raises(UsageError, match="steps"):
-        kernels.network_pass((point, node), (2, 1))
-    made = kernels.network_pass((point, node), (1, 1))
+        network_pass((point, node), (2, 1))
+    made = network_pass((point, node), (1, 1))
     assert made is not None
     with pytest.raises(UsageError, match="span"):
         made.run(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((2, 1, 3)), (0, 2), (1, 1))

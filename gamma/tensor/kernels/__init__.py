@@ -62,10 +62,6 @@ from gamma.tensor.kernels.interval import interval_finish as interval_finish
 from gamma.tensor.kernels.interval import largest as largest
 from gamma.tensor.kernels.interval import relu as relu
 from gamma.tensor.kernels.interval import sum_interval as sum_interval
-from gamma.tensor.kernels.passes import MOST_NODES as MOST_NODES
-from gamma.tensor.kernels.passes import NetworkPass as NetworkPass
-from gamma.tensor.kernels.passes import PassNode as PassNode
-from gamma.tensor.kernels.passes import network_pass as network_pass
 from gamma.tensor.kernels.rows import Chain as Chain
 from gamma.tensor.kernels.rows import DenseLayer as DenseLayer
 from gamma.tensor.kernels.rows import DenseNetwork as DenseNetwork

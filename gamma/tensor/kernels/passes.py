@@ -76,7 +76,9 @@ def network_pass(nodes: Sequence[PassNode], steps: Pair) -> NetworkPass | None:
         if not 1 <= len(node.sources) <= 2 or not all(0 <= s < index for s in node.sources):
             raise refuse("sources", node.sources, f"one or two nodes before node {index}")
         _check(node, [nodes[s].shape for s in node.sources])
-    made: NetworkPass = backend.current.NetworkPass(nodes, steps)
+    from gamma.tensor.native import passes  # few questions need it
+
+    made: NetworkPass = passes.NetworkPass(nodes, steps)
     return made
 
 

@@ -45,7 +45,6 @@ from gamma.tensor.native.interval import (
     relu,
     sum_interval,
 )
-from gamma.tensor.native.passes import NetworkPass
 from gamma.tensor.native.rows import (
     Chain,
     DenseNetwork,
