@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -253,6 +254,17 @@ def test_formats_are_what_hardware_rounds_to(name: str) -> None:
     lost = abs(x.astype(np.float32).astype(kind).astype(float) - x.astype(np.float32))
     allowed = storage.unit * x.astype(np.float32) + storage.quantum
     assert (lost <= allowed).all() and (lost > 0.9 * storage.unit * x).any()
+
+
+@pytest.mark.parametrize("stray", [0.0, 0.5])
+def test_a_rounded_sphere_holds_what_every_entry_moved_by(stray: float) -> None:
+    """RANGE.STRAY: entries of a longest vector, all of them rounded away from 0."""
+    unit, n = 2.0**-8, 4
+    form = vectors(np.array([1.0, -2.0, 0.5, 3.0]), np.zeros(n), False)
+    made = replace(form, stray=stray).rounded(unit, 0.0, np.full((1, n), np.inf))
+    longest = q(form.radius) + q(stray)
+    assert not made.error.any() and (made.gain == form.gain).all()
+    assert q(made.radius) + q(made.stray) >= longest * (1 + q(unit))
 
 
 def test_constants_that_differ_from_position_to_position_count_with_their_hull() -> None:
