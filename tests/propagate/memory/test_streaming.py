@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import gamma
+from gamma import tuning
 from benches.streaming import child, make
 from gamma.errors import ResourceError, UsageError
 from gamma.methods import IN_MEMORY
@@ -83,7 +84,8 @@ NETWORKS = {
 def test_exact_stores_give_the_same_bits(name: str, method: str, count: int) -> None:
     network = NETWORKS[name]()
     region = boxes(network, count)
-    plain = gamma.bounds(network, region, method=method)
+    with tuning.disabled("fused_pass"):  # which adds a dense layer's terms in another order
+        plain = gamma.bounds(network, region, method=method)
     for config in (
         StreamingConfig(checkpoint_interval=1),
         StreamingConfig(checkpoint_interval=4),
