@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import gamma
-from gamma import tuning
 from benches.streaming import child, make
+from gamma import tuning
 from gamma.errors import ResourceError, UsageError
 from gamma.methods import IN_MEMORY
 from gamma.network.graph import Builder, Network
