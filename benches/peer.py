@@ -200,18 +200,23 @@ def row(target: Target, name: str, found: Result) -> tuple[str, ...]:
     """The cells of one case."""
     faster = found.peer / found.gamma if found.peer else None
     nothing = "" if found.recorded else "refused"
-    theirs = nothing if found.peer is None else f"{found.peer * 1e3:.3g}"
+    theirs = nothing if found.peer is None else number(found.peer * 1e3)
     return (
         target.name,
         name,
-        f"{found.gamma * 1e3:.3g}",
+        number(found.gamma * 1e3),
         theirs + (" (recorded)" if found.recorded and theirs else ""),
         "" if faster is None else f"{faster:.3g}×",
+        "" if found.peer_width is None else f"{found.width / found.peer_width:.4f}",
         f"{target.must:g}×",
         f"{target.aim:g}×",
         "" if faster is None else _status(faster, target),
-        "" if found.peer_width is None else f"{found.width / found.peer_width:.4f}",
     )
+
+
+def number(value: float) -> str:
+    """Three digits, and no power of ten."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _status(faster: float, target: Target) -> str:
@@ -220,10 +225,8 @@ def _status(faster: float, target: Target) -> str:
     return "met" if faster >= target.must else "not met"
 
 
-HEAD = (
-    *("target", "case", "gamma ms", "peer ms", "times faster", "must", "aim", "status"),
-    "width of peer's",
-)
+HEAD = ("bounds", "case", "gamma ms", "peer ms", "times faster", "width ÷ peer's")
+"""Of the page; a terminal also has what was aimed at."""
 
 
 def main() -> int:
@@ -282,7 +285,7 @@ def page(found: list[tuple[str, ...]], there: bool) -> str:
         f"Measured on {day}: {about['processor']}, {about['isa']}, {about['blas']}, "
         f"load average {os.getloadavg()[0]:.1f}.",
         "",
-        markdown(HEAD, found, (False, False, *(True,) * 7)),
+        markdown(HEAD, [cells[: len(HEAD)] for cells in found], (False, False, *(True,) * 4)),
     ]
     return "\n".join(lines) + "\n"
 
