@@ -92,6 +92,7 @@ NEAR = {
     "simd/chain": "tests/propagate/test_sparse_rows.py",
     "simd/convolve": "tests/propagate/test_fused_images.py",
     "simd/gather": "tests/tensor/test_window_kernels.py",
+    "simd/passes": "tests/propagate/test_passes.py",
 }
 
 
@@ -152,6 +153,7 @@ OP = "propagate/rows/opposite.py"
 # The second halves are forgotten.
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 
+PASS = "csrc/simd/passes.inc"
 MUTANTS = (
     Mutant("FEWBITS.INPUT", FB, "Executed(_rounded(values, kept), size", "Executed(values, size"),
     Mutant("FEWBITS.RESULT", FB, "Executed(_rounded(made, kept), apart)", "Executed(made, apart)"),
@@ -760,6 +762,15 @@ COMPILED = (
     ),
     Mutant("C.ADD.CENTRE", K, "isnan(size) ? size : most", "isnan(size) ? 0.0 : most"),
     Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[k]] : 0.0", "0.0"),
+    Mutant(
+        "PASS.CENTRE",
+        PASS,
+        "from.largest[box], to.largest + box, length",
+        "0.0, to.largest + box, length",
+    ),
+    Mutant("PASS.SUM", PASS, "size > largest_input || isnan(size) ? size : largest_input", "0.0"),
+    Mutant("PASS.RADIUS", PASS, "p.spread[k] = one[1] + two[1]", "p.spread[k] = one[1]"),
+    Mutant("PASS.BIAS", PASS, "finish(node->bias ? p->bias : NULL,", "finish(NULL,"),
 )
 # Copies that are as they were: the tests must pass on them.
 UNCHANGED = (
