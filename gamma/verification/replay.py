@@ -330,14 +330,19 @@ def _outside(region: Region, x: Array) -> int | None:
     None when a coordinate lies outside for any other reason: then x is no point of the region.
     """
     count = 0
+    if not np.isfinite(x).all():
+        return None
     for value, low, high in zip(x, region.lower, region.upper, strict=True):
         exact = Fraction(float(value))
         if low <= exact <= high:
             continue
         step = np.float32(value)
-        beyond = np.nextafter(step, np.float32(np.inf if exact < low else -np.inf))
-        neighbour = Fraction(float(beyond))
-        crossed = neighbour > high if exact < low else neighbour < low
+        with np.errstate(over="ignore"):
+            beyond = np.nextafter(step, np.float32(np.inf if exact < low else -np.inf))
+        # Behind the largest float32 number there is none.
+        crossed = not np.isfinite(beyond) or (
+            Fraction(float(beyond)) > high if exact < low else Fraction(float(beyond)) < low
+        )
         if x.dtype != np.float32 or not crossed:
             return None
         count += 1

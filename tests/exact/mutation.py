@@ -768,7 +768,6 @@ COMPILED = (
         "from.largest[box], to.largest + box, length",
         "0.0, to.largest + box, length",
     ),
-    Mutant("PASS.SUM", PASS, "size > largest_input || isnan(size) ? size : largest_input", "0.0"),
     Mutant("PASS.RADIUS", PASS, "p.spread[k] = one[1] + two[1]", "p.spread[k] = one[1]"),
     Mutant("PASS.BIAS", PASS, "finish(node->bias ? p->bias : NULL,", "finish(NULL,"),
 )

@@ -58,6 +58,16 @@ def test_a_point_outside_the_region_is_no_witness() -> None:
     assert replay(0, np.array([1.0], np.float32)) is not None
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3.4028235e38])
+def test_a_point_that_overflowed_is_outside(value: float) -> None:
+    """Searches of large boxes make such points; no part of the program may end in an error."""
+    net, x = ramp(), np.array([value], np.float32)
+    for low, high in ((-(10**38), 10**38), (35 * 10**37, 36 * 10**37)):  # no float32 in the second
+        asked = Property((region([low], [high], (at_least(0, Fraction(0)),)),), 1, 1)
+        assert Replay(net, asked).enclosure(0, x) is None
+        assert Replay(net, asked)(0, x) is None
+
+
 def test_interval_outputs_are_judged_by_their_worst_end() -> None:
     x = np.zeros(1)
     unsafe = region([0], [1], (at_most(0, ONE), at_least(1, ONE)))
