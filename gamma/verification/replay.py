@@ -339,10 +339,10 @@ def _outside(region: Region, x: Array) -> int | None:
         step = np.float32(value)
         with np.errstate(over="ignore"):
             beyond = np.nextafter(step, np.float32(np.inf if exact < low else -np.inf))
-        # Behind the largest float32 number there is none.
-        crossed = not np.isfinite(beyond) or (
-            Fraction(float(beyond)) > high if exact < low else Fraction(float(beyond)) < low
-        )
+        if not np.isfinite(beyond):
+            return None  # the interval lies behind the largest number, not between two
+        neighbour = Fraction(float(beyond))
+        crossed = neighbour > high if exact < low else neighbour < low
         if x.dtype != np.float32 or not crossed:
             return None
         count += 1
