@@ -133,9 +133,15 @@ class Elementwise(Operator):
         """Linear bounds on [lower, upper] with slopes representable in ``dtype``."""
         return relax(self, lower, upper, dtype)  # type: ignore[arg-type]
 
+    @property
+    def free_slopes(self) -> bool:
+        """Whether lines with any slope can be had: not of functions with lines of their own."""
+        own = type(self)
+        return own.lines is Elementwise.lines or own.lines_of is not Elementwise.lines_of
+
     def lines_of(self, slopes: NodeSlopes, lower: Float64, upper: Float64, dtype: object) -> Lines:
-        """`lines` with these slopes; where a function has lines of its own, those."""
-        if type(self).lines is not Elementwise.lines:
+        """`lines` with these slopes; without `free_slopes`, the function's own."""
+        if not self.free_slopes:
             return self.lines(lower, upper, dtype)
         return lines_with(self, slopes, lower, upper, dtype)  # type: ignore[arg-type]
 

@@ -153,25 +153,28 @@ def lines_with(
 def _lines_with(
     curve: Curve, slopes: NodeSlopes, lower: Float64, upper: Float64, dtype: npt.DTypeLike
 ) -> Lines:
-    own = relax(curve, lower, upper, dtype)
     floor, ceiling = curve.interval(lower, upper)
     known = np.isfinite(floor) | np.isfinite(ceiling)
     usable = np.isfinite(lower) & np.isfinite(upper) & known
     low, high = np.where(usable, lower, 1.0), np.where(usable, upper, 1.0)
-    found = [own.lower_slope, own.lower_intercept, own.upper_slope, own.upper_intercept]
-    for at, sign, given in ((0, 1.0, slopes.lower), (2, -1.0, slopes.upper)):
+    found: list[Float64] = []
+    missing: list[npt.NDArray[np.bool_]] = []
+    for sign, given in ((1.0, slopes.lower), (-1.0, slopes.upper)):
         if given is None:
+            found += [floor, floor]
+            missing.append(np.ones(floor.shape, bool))
             continue
         with np.errstate(all="ignore"):
             values = _Signed(curve, sign)
             corners = [_Corner.at(values, p) for p in curve.pieces(low, high)]
             slope = _representable(np.reshape(given, lower.shape), dtype)
             line = sign * _least_gap(values, sign * slope, corners)
-        use = usable & np.isfinite(line)
-        found[at], found[at + 1] = (
-            np.where(use, new, old)
-            for new, old in zip((slope, line), found[at : at + 2], strict=True)
-        )
+        found += [slope, line]
+        missing.append(~(usable & np.isfinite(line)))
+    if any(part.any() for part in missing):
+        own = relax(curve, lower, upper, dtype)
+        parts = (own.lower_slope, own.lower_intercept, own.upper_slope, own.upper_intercept)
+        found = [np.where(missing[i // 2], p, found[i]) for i, p in enumerate(parts)]
     return Lines(*found)
 
 

@@ -95,12 +95,12 @@ def alpha_walk(
 
 
 def own_slopes(made: Walk, given: Slopes) -> Slopes:
-    """Slopes of every elementwise node, one table per box: given ones, or the bounds' own."""
+    """Slopes of every node that can have others, one table per box: given, or the bounds' own."""
     found: dict[int, NodeSlopes] = {}
     for index in range(1, made.network.output + 1):
         node = made.network.nodes[index]
         op = node.op.activation
-        if op is not None:
+        if op is not None and op.free_slopes:
             inside = made.bounds[node.inputs[0]]
             lines = op.lines(inside.lower, inside.upper, made.options.dtype)
             flat = len(inside.lower), -1
@@ -207,9 +207,9 @@ def optimise(
     rows = np.arange(len(d))
     parameters = _Parameters(descent.tables, initial, box, how)
     for step in range(steps):
-        tape = Tape() if step + 1 < steps else None
         copies = {index: block.copy() for index, block in frontier.items()}
         slopes = parameters.slopes(max(frontier))
+        tape = Tape() if slopes and step + 1 < steps else None
         lower = descent.run(copies, d.copy(), box, check, slopes=slopes, tape=tape)
         best[rows] = np.fmax(best[rows], lower)
         if tape is None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import gamma
 from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Input, PRelu, ReduceMax, Relu, Reshape, Sigmoid
+from gamma.ops import Add, Conv, Floor, Gemm, Input, PRelu, ReduceMax, Relu, Reshape, Sigmoid
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate import Specification, lower_bounds
+from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.options import options_of
 from gamma.propagate.rows import block
+from gamma.propagate.rows.descend import Descent
 from gamma.propagate.walks import walk
 
 Make = Callable[[np.random.Generator], Network]
@@ -119,3 +122,28 @@ def test_upper_slopes_of_rows_where_dead_neurons_are_left_out() -> None:
             {net.output: rows}, np.zeros(3), np.zeros(3, np.int64), slopes={2: given}
         )
         assert np.isfinite(lower).all() and (lower <= reached.min(axis=0)).all()
+
+
+def test_functions_with_lines_of_their_own_are_not_optimised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where no slope can be chosen the ascent is one descent, of one table for all rows."""
+    rng = np.random.default_rng(3)
+    build = Builder(Input(), (4,))
+    hidden = build.add(Floor(), build.add(Gemm(rng.normal(size=(8, 4)), rng.normal(size=8)), 0))
+    network = build.build(build.add(Gemm(rng.normal(size=(2, 8))), hidden))
+    centre = rng.normal(size=(1, 4))
+    box = gamma.Box(centre - 0.3, centre + 0.3)
+    asked = alpha_walk(network, box, options_of(network, "alpha", "real", "float64", None))
+    assert not asked.initial
+    run, descents = Descent.run, []
+
+    def counted(self: Descent, *given: Any, **named: Any) -> Any:
+        descents.append(self)
+        return run(self, *given, **named)
+
+    monkeypatch.setattr(Descent, "run", counted)
+    found = asked.output()
+    assert 0 < len(descents) <= 2  # crown's own, and one of alpha
+    known = gamma.bounds(network, box, method="crown")
+    assert (found.lower >= known.lower).all() and (found.upper <= known.upper).all()
