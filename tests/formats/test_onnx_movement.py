@@ -6,6 +6,7 @@ import itertools
 from fractions import Fraction
 from typing import Any
 
+import flint
 import numpy as np
 import onnx
 import pytest
@@ -186,6 +187,22 @@ def test_bounds_enclose_executions(name: str) -> None:
         for method, _, lower, upper in bounds_of(network, low, high, ("float32",)):
             for y in found:
                 assert (lower <= y).all() and (y <= upper).all(), (method, radius)
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_log_sum_exp_encloses_its_value(opset: int) -> None:
+    """Runtimes may take the greatest entry out first: real values alone are promised."""
+    axes: Any = ([], {"axes": [-1]}) if opset == 13 else ([i64(-1)], {})
+    proto = proto_of(("ReduceLogSumExp", (1, 2, 3), *axes, (opset,)), opset)
+    assert_same(proto, (1, 2, 3))
+    network, centre = load(proto), RNG.normal(0, 5, (1, 2, 3))
+    assert network.real_only == ("ReduceLogSumExp",)
+    for method, _, lower, upper in bounds_of(network, centre - 0.5, centre + 0.5, ("real",)):
+        for _ in range(5):
+            point = centre + RNG.uniform(-0.5, 0.5, centre.shape)
+            for k, entries in enumerate(point[0]):
+                truth = sum((flint.arb(v).exp() for v in entries.tolist()), flint.arb(0)).log()
+                assert flint.arb(lower[k]) <= truth <= flint.arb(upper[k]), method
 
 
 def line(n: int, length: int, i: int) -> list[Fraction]:

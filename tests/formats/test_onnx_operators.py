@@ -422,7 +422,15 @@ def test_every_translator_is_tested() -> None:
     covered = {case[0] for case in CASES.values()} | {n[0] for g in GRAPHS.values() for n in g[0]}
     covered |= {"Split", "Shape", "ConstantOfShape", "Where", "Equal", "Constant", "Size", "Range"}
     covered |= {case[0] for case in MOVEMENTS.values()} | {"EyeLike", "OneHot", "NonZero", "Mod"}
-    covered |= {"ReduceProd", "ReduceLogSum", "Floor", "Ceil", "Round", "Scatter"}
+    covered |= {
+        "ReduceProd",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Scatter",
+    }
     covered |= {"DequantizeLinear", "QuantizeLinear"}
     covered |= {"Celu", "Mish", "Softsign", "Swish", "ThresholdedRelu", "Shrink", "CastLike"}
     covered |= {"Not", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or"}

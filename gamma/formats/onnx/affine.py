@@ -215,6 +215,7 @@ _COMPOSED: dict[str, tuple[_Function | None, _Function | None]] = {
     "ReduceL2": (lambda: ops.Pow(2.0), lambda: ops.Sqrt()),
     "ReduceSumSquare": (lambda: ops.Pow(2.0), None),
     "ReduceLogSum": (None, lambda: ops.Log()),
+    "ReduceLogSumExp": (lambda: ops.Exp(), lambda: ops.Log()),
 }
 
 
@@ -231,6 +232,8 @@ def reduce(t: Translation, call: Call, inputs: Inputs) -> Value:
     keep = bool(attribute(call, "keepdims", 1))
     if call.op not in _COMPOSED:
         return reduced(t, call, call.op, x, axes, keep)
+    if call.op == "ReduceLogSumExp":
+        t.real_only.add(call.op)  # runtimes take the greatest entry out first, or do not
     before, after = _COMPOSED[call.op]
     entries = x if before is None else applied(t, call, before(), x)
     summed = reduced(t, call, "ReduceSum", entries, axes, keep)

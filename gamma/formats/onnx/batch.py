@@ -334,7 +334,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         (
             *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2"),
-            *("ReduceSumSquare", "ReduceLogSum", "Squeeze", "Unsqueeze"),
+            *("ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp", "Squeeze", "Unsqueeze"),
         ),
         _axes,
     ),

@@ -62,6 +62,7 @@ _PLACES = {
             "ReduceL2",
             "ReduceSumSquare",
             "ReduceLogSum",
+            "ReduceLogSumExp",
         ),
         "affine.reduce",
     ),
