@@ -197,6 +197,8 @@ def _attribute(a: Any, where: str, path: Path) -> Any:
         return tuple(float(v) for v in a.floats)
     if kind == 7:
         return tuple(int(v) for v in a.ints)
+    if kind == 8:
+        return tuple(v.decode(errors="replace") for v in a.strings)
     return None
 
 

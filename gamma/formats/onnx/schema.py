@@ -39,6 +39,7 @@ MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
         5: ("t", "Tensor"),
         7: ("floats", "*float"),
         8: ("ints", "*int64"),
+        9: ("strings", "*bytes"),
         20: ("type", "int32"),
     },
     "Tensor": {

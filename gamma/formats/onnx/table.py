@@ -66,6 +66,7 @@ _PLACES = {
         ),
         "affine.reduce",
     ),
+    **dict.fromkeys(("RNN", "GRU", "LSTM"), "recurrent.recurrent"),
     "CumSum": "einsum.cum_sum",
     "Einsum": "einsum.einsum",
     "DequantizeLinear": "quantised.dequantize",
