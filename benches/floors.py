@@ -15,10 +15,11 @@ cache are read faster than memory copies.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from gamma.cli.measuring import Machine
 from gamma.network.graph import Network
@@ -174,4 +175,6 @@ def _counting(op: Any) -> Any:
     """A product with weight 1 wherever the operator's own is not zero; another as it is."""
     if not isinstance(op, PRODUCTS):
         return op
-    return op.cached("counting", lambda: replace(op, weight=(op.weight != 0).astype(np.float32)))
+    return op.cached(
+        "counting", lambda: structs.replace(op, weight=(op.weight != 0).astype(np.float32))
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct, field
+
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 
 FONT = "ui-sans-serif, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
@@ -26,8 +28,7 @@ PALETTE = {
 }
 
 
-@dataclass(frozen=True)
-class Rectangle:
+class Rectangle(Frozen, eq=True):
     """A filled box; ``tip`` is shown when the pointer rests on it. ``opacity``: of the filling."""
 
     x: float
@@ -41,8 +42,7 @@ class Rectangle:
     opacity: float = 1.0
 
 
-@dataclass(frozen=True)
-class Area:
+class Area(Frozen, eq=True):
     """A filled polygon through ``points``, (x, y) each."""
 
     points: tuple[tuple[float, float], ...]
@@ -50,8 +50,7 @@ class Area:
     opacity: float = 1.0
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(Frozen, eq=True):
     """A straight line."""
 
     x1: float
@@ -63,8 +62,7 @@ class Line:
     dashed: bool = False
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(Frozen, eq=True):
     """A line of text; ``anchor`` is start, middle or end. ``turned``: read from below."""
 
     x: float
@@ -80,8 +78,7 @@ class Text:
 Shape = Rectangle | Area | Line | Text
 
 
-@dataclass(repr=False)
-class Drawing:
+class Drawing(Struct):
     """Shapes on a page of ``width`` x ``height`` points, y downwards; colours as in `PALETTE`."""
 
     width: float

@@ -16,9 +16,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+
+from msgspec import Struct, field
 
 from gamma.errors import missing
 
@@ -30,8 +31,7 @@ HELPER = "helping threads"
 """Name of the spans of threads that share another thread's work."""
 
 
-@dataclass(slots=True)
-class Span:
+class Span(Struct):
     """One stretch of work: seconds of ``time.perf_counter``, and what it counted."""
 
     name: str
@@ -41,8 +41,7 @@ class Span:
     counts: dict[str, Value]
 
 
-@dataclass
-class Branch:
+class Branch(Struct):
     """Spans of one name below one parent, merged.
 
     Attributes:

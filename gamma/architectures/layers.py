@@ -8,7 +8,6 @@ a float32 execution makes of them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from gamma.architectures.rope import Rope, amplified, rotary
 from gamma.architectures.tensors import Tensors
 from gamma.errors import FormatError, UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Builder
 from gamma.ops import (
     Add,
@@ -54,8 +54,7 @@ ACTIVATIONS: dict[str, Operator] = {
 """Names in config.json, but no variant that differs from these by the digits of a constant."""
 
 
-@dataclass(frozen=True)
-class Pooling:
+class Pooling(Frozen, eq=True):
     """How a sentence embedding is made of the last hidden states.
 
     Attributes:
@@ -69,8 +68,7 @@ class Pooling:
     problem: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Layers:
+class Layers(Frozen):
     """Adds layers to a builder; the names of nodes are those of the tensors they use."""
 
     builder: Builder

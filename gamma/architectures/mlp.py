@@ -12,7 +12,6 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from gamma.architectures.activations import activation_record, parse_activations
 from gamma.errors import FormatError, UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Builder, Network, Source
 from gamma.ops.base import Input
 from gamma.ops.convolution import Conv
@@ -32,8 +32,7 @@ PerLayer = int | Sequence[int] | Mapping[str, int | Sequence[int]]
 NORMALISATION = ("running_mean", "running_var", "num_batches_tracked")
 
 
-@dataclass(frozen=True, eq=False)
-class Layer:
+class Layer(Frozen):
     """Weight and bias under one prefix; a 2-axis weight is dense, 3 or 4 axes a convolution."""
 
     prefix: str

@@ -7,7 +7,6 @@ spectrogram, or the state before some block), so that a set of inputs is a set a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from gamma.architectures.registry import Architecture, Transformer
 from gamma.architectures.settings import Settings
 from gamma.architectures.tensors import Tensors
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Builder, Network, Node, Source
 from gamma.ops import Gemm, Input, ReduceMax, Reshape, StoredGemm, StoredMargins
 from gamma.tensor.exactly import exact_integer
@@ -31,8 +31,7 @@ Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Model:
+class Model(Frozen):
     """One file or folder of weights whose architecture gamma knows.
 
     Attributes:

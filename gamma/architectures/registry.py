@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from gamma.architectures.rope import Rope
 from gamma.architectures.settings import Settings
 from gamma.architectures.tensors import Need
 from gamma.errors import UnsupportedError
+from gamma.frozen import Frozen
 from gamma.ops.base import Operator
 
 GGUF, FOLDER = "GGUF", "config.json"
@@ -25,8 +25,7 @@ SENTENCE = "sentence_embedding"
 """The output of models that make one vector of a sentence."""
 
 
-@dataclass(frozen=True)
-class Transformer:
+class Transformer(Frozen, eq=True):
     """Hyper-parameters, as the file states them.
 
     Attributes:
@@ -70,8 +69,7 @@ class Transformer:
         return self.form == GGUF
 
 
-@dataclass(frozen=True, eq=False)
-class Architecture:
+class Architecture(Frozen):
     """One kind of network.
 
     Attributes:

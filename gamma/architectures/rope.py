@@ -9,14 +9,15 @@ what rounding did to it, in float64 and in the float32 programs that people run.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.architectures.settings import Settings
 from gamma.errors import FormatError, UnsupportedError
+from gamma.frozen import Frozen
 from gamma.ops import Scale
 from gamma.ops.execution import Execution
 
@@ -35,8 +36,7 @@ class Scaling(Protocol):
         """Factor on the entries that turn."""
 
 
-@dataclass(frozen=True)
-class Linear:
+class Linear(Frozen, eq=True):
     """Every rate divided by ``factor``."""
 
     factor: float
@@ -46,8 +46,7 @@ class Linear:
         return rates / self.factor, loss + 1
 
 
-@dataclass(frozen=True)
-class Llama3:
+class Llama3(Frozen, eq=True):
     """Rates are kept above ``high`` turns in ``context`` positions, divided by ``factor`` below
     ``low``, and blended between."""
 
@@ -64,8 +63,7 @@ class Llama3:
         return _blended(rates, np.clip(share, 0, 1), self.factor, loss, error)
 
 
-@dataclass(frozen=True)
-class Yarn:
+class Yarn(Frozen, eq=True):
     """As `Llama3`, blended by the pair's number between those that turn ``fast`` and ``slow`` times
     in ``context`` positions, rounded outward; what turns is multiplied by ``gain``."""
 
@@ -104,8 +102,7 @@ def _blended(
     return rates * kept, loss + 6 + np.where(between, error * abs(1 - 1 / factor) / kept, 0.0)
 
 
-@dataclass(frozen=True)
-class Rope:
+class Rope(Frozen, eq=True):
     """Rotary positions: a pair of entries turns by position · base^(-2i/size), scaled.
 
     ``halves``: a pair is (i, i + size/2), as in transformers and GGUF's NeoX models; else it is

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from gamma.errors import FormatError, UnsupportedError
 
@@ -37,8 +38,7 @@ HARMLESS = re.compile(
 HARMLESS_GGUF = re.compile(r"general\..*|tokenizer\..*|quantize\..*|[\w-]+\.vocab_size")
 
 
-@dataclass(eq=False)
-class Settings:
+class Settings(Struct, eq=False):
     """The values of one file, each read by the key that decides it.
 
     Attributes:

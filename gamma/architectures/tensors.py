@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.errors import FormatError
+from gamma.frozen import Frozen
 from gamma.tensor.weights import Weight
 
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Need:
+class Need(Frozen, eq=True):
     """One tensor: gamma's name, the file's, its shape there; ``optional`` ones may be absent.
 
     A size of 0 is any: of a table whose number of rows nothing else states. ``@`` at the start of
@@ -35,8 +35,7 @@ class Need:
     optional: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Tensors:
+class Tensors(Frozen):
     """gamma's name -> weight source on the mapped file; checked by `match`.
 
     Attributes:

@@ -8,11 +8,11 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.cli import picture, settings
 from gamma.cli.inputs import Given

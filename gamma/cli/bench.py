@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from gamma.cli.measuring import Machine, describe_machine, measure_machine, timed
 from gamma.cli.output import note
 from gamma.errors import InternalError
+from gamma.frozen import Frozen
 from gamma.network.graph import Builder, Network
 from gamma.tensor.box import Box
 from gamma.verification.choices import METHODS
@@ -24,8 +24,7 @@ from gamma.verification.choices import METHODS
 SCHEMA = "gamma.bench/1"
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Frozen, eq=True):
     """One network and its boxes."""
 
     name: str

@@ -6,11 +6,11 @@ import argparse
 import io
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.cli import picture
 from gamma.cli.combinations import check_axis, check_combination, streaming

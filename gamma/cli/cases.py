@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gamma.cli import junit, sarif
 from gamma.cli.output import write_text
 from gamma.decimals import below
+from gamma.frozen import Frozen
 from gamma.verification.accuracy import Accuracy
 from gamma.verification.records import Record
 from gamma.verification.result import Result
@@ -19,8 +19,7 @@ SHOWN = 8
 """Entries of a witness that a report shows."""
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Frozen, eq=True):
     """One question and its answer.
 
     Attributes:

@@ -6,16 +6,17 @@ import argparse
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.cli.output import Progress
 from gamma.cli.sets import Units, around, between, united
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.verification.choices import limit_of
@@ -46,8 +47,7 @@ def time_left(args: argparse.Namespace, start: float) -> float | None:
     return None if limit is None else max(limit - (time.perf_counter() - start), 1e-3)
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(Frozen, eq=True):
     """Inputs from the command line, in the units that --epsilon has.
 
     Attributes:
@@ -77,8 +77,7 @@ class Given:
         return scaled.reshape(self.values.shape)
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Frozen, eq=True):
     """A network and the set of its inputs, with what is asked of it.
 
     Attributes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gamma.architectures.model import Model
 from gamma.cli import prompts

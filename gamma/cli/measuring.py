@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from msgspec.structs import asdict
 
+from gamma.frozen import Frozen
 from gamma.runtime import choices
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(Frozen, eq=True):
     """Seconds per call.
 
     Attributes:
@@ -59,8 +59,7 @@ def timed(
     return Timing(min(walls), float(np.median(walls)), min(cpus), len(walls) * group)
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Frozen, eq=True):
     """What the processor can do, with the BLAS threads of this process.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from gamma.cli import picture
 from gamma.cli.inputs import Given
 from gamma.cli.sets import Units
+from gamma.frozen import Frozen
 from gamma.network.exact import exact_fractions
 from gamma.network.graph import Network
 from gamma.verification.result import Counterexample
@@ -19,8 +19,7 @@ from gamma.verification.result import Counterexample
 SIGNS = {"inf": "L∞", "2": "L2", "1": "L1"}
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(Frozen, eq=True):
     """What was asked.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -11,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.network.exact import exact_fractions
 from gamma.network.property import Ball, Property, Region
 
 
-@dataclass(frozen=True)
-class Units:
+class Units(Frozen, eq=True):
     """The network takes (x - mean) / std of what the user gives.
 
     Attributes:

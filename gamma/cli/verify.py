@@ -6,12 +6,12 @@ import argparse
 import io
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.cli import settings
 from gamma.cli.combinations import check_combination, scheduler, streaming

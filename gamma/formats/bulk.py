@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.network.columns import fractions
 
 Int64 = npt.NDArray[np.int64]
@@ -34,8 +34,7 @@ POWERS = 10 ** np.arange(19, dtype=np.int64)
 _OPEN, _LESS, _POINT, _MINUS, _PLUS, _COMMA, _SPACE = map(ord, "(<.-+, ")
 
 
-@dataclass(frozen=True, eq=False)
-class Bounds:
+class Bounds(Frozen):
     """Columns: input ``variable`` is at most (``upper``) or at least numerator/denominator.
 
     Fractions are in lowest terms; ``at`` is where the text states them.
@@ -154,8 +153,7 @@ def bounds(chunk: str, start: int, prefix: int, shape: tuple[int, ...] = ()) -> 
     return Bounds(variable, upper, numerator, denominator, relation - 1 + start)
 
 
-@dataclass(frozen=True, eq=False)
-class Comparisons:
+class Comparisons(Frozen):
     """Columns: ``letter`` variable is at most (``upper``) or at least a number or output ``other``.
 
     ``group`` is the first comparison of each conjunction, ``other`` -1 where there is a number.

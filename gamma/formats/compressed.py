@@ -8,10 +8,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 
 from gamma.errors import FormatError, UsageError
+from gamma.frozen import Frozen
 from gamma.runtime.files import file_mode, open_regular, refused
 
 MODEL_LIMIT = 2 << 30
@@ -40,8 +40,7 @@ def expanding(ratio: float | None) -> Iterator[None]:
         _ratio.reset(token)
 
 
-@dataclass(frozen=True)
-class FileBytes:
+class FileBytes(Frozen, eq=True):
     """A file's content.
 
     Attributes:

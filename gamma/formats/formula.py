@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from gamma.errors import GammaError, UnsupportedError
 from gamma.formats.bulk import Comparisons
 from gamma.formats.linear import ONE, ZERO, Linear, Term, add, as_linear
-from gamma.network.columns import fractions, made
+from gamma.network.columns import fractions
 from gamma.network.property import LinearConstraint
 
 MINUS_ONE = -ONE
@@ -45,8 +45,7 @@ class Bound(NamedTuple):
 Atom = Bound | LinearConstraint
 
 
-@dataclass(slots=True)
-class Formula:
+class Formula(Struct):
     """A disjunction of conjunctions. No disjunct: false. An empty conjunction: true."""
 
     disjuncts: list[list[Atom]]
@@ -116,12 +115,10 @@ def conjunctions(found: Comparisons) -> list[list[Atom]]:
     signs = [ONE if less else MINUS_ONE for less in upper[y].tolist()]
     terms = [(term,) for term in zip(variable[y].tolist(), signs, strict=True)]
     of_y = [values[row] for row in np.flatnonzero(y).tolist()]
-    empty, no = [()] * len(of_y), [False] * len(of_y)
-    columns: dict[str, list[Any]] = {"y": terms, "x": empty, "bound": of_y, "strict": no}
     pairs = np.stack([upper, variable, found.other])[:, named].T.tolist()
     atoms: tuple[Iterator[Any], ...] = (
         map(Bound._make, ends),
-        iter(made(LinearConstraint, columns)),
+        map(LinearConstraint, terms, repeat(()), of_y),
         (comparison("<=" if less else ">=", -1 - a, -1 - b, 0) for less, a, b in pairs),
     )
     kinds = np.where(x, 0, np.where(named, 2, 1)).tolist()

@@ -7,8 +7,9 @@ nothing: a Fraction (a constant), an int (a variable, see ``x_key`` and ``y_key`
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 ZERO, ONE = Fraction(0), Fraction(1)
 # Decimals longer than this are no measurement but an attack on the arithmetic behind.
@@ -23,8 +24,7 @@ class TermError(Exception):
     """A term that cannot be read exactly; the reader adds file, line and column."""
 
 
-@dataclass(slots=True)
-class Linear:
+class Linear(Struct):
     """sum(coefficients[key]·variable) + constant."""
 
     coefficients: dict[int, Fraction]

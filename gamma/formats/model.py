@@ -5,11 +5,11 @@ Which network it is, and every hyper-parameter, is what config.json or the GGUF 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.architectures.model import Model
 from gamma.architectures.registry import FOLDER, GGUF, SENTENCE, find

@@ -9,7 +9,6 @@ from gamma.errors import GammaError, PropertyError, UnsupportedError
 from gamma.formats.bulk import Bounds
 from gamma.formats.formula import MINUS_ONE, Atom, Bound, Fail, Formula, Logic
 from gamma.formats.linear import ONE, ZERO
-from gamma.network.columns import made
 from gamma.network.property import Conjunction, LinearConstraint, Region
 
 MAX_REGION_ENTRIES = 4_000_000
@@ -201,8 +200,7 @@ def _regions(
         if len(unsafe) > 1:
             unsafe = tuple(dict.fromkeys(unsafe))
         if unsafe:
-            # Its ends were compared above and in `_check_common`: not a third time.
-            regions += made(Region, {"lower": [lower], "upper": [upper], "unsafe": [unsafe]})
+            regions.append(Region(lower, upper, unsafe))
     return tuple(regions)
 
 

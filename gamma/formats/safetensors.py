@@ -14,14 +14,16 @@ import mmap
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.errors import FormatError, UnsupportedError, UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network, Source
 from gamma.runtime import resident
 from gamma.runtime.files import open_regular, refused
@@ -48,8 +50,7 @@ ATTENTION = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class TensorEntry:
+class TensorEntry(Frozen, eq=True):
     """One tensor of the header; ``begin`` and ``end`` count bytes from the start of the file."""
 
     dtype: str

@@ -6,7 +6,6 @@ The schema therefore follows the operator table, and a new operator needs nothin
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import math
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import fields
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
 from gamma.formats.limits import check_nodes
@@ -63,9 +63,7 @@ def refuse_options(path: Path, options: Mapping[str, Any]) -> None:
 @functools.cache
 def _hints(operator: str) -> dict[str, Any]:
     """Type of every field of an operator's record."""
-    record: Any = TABLE[operator]
-    resolved = typing.get_type_hints(record)
-    return {f.name: resolved[f.name] for f in dataclasses.fields(record) if f.init}
+    return {field.name: field.type for field in fields(TABLE[operator])}
 
 
 def encode(net: Network) -> tuple[dict[str, Array], str]:
@@ -246,11 +244,7 @@ class _Reader:
             )
         attributes, names = item.get("attributes", {}), item.get("tensors", {})
         hints = _hints(record.__name__)
-        optional = {
-            f.name
-            for f in dataclasses.fields(record)
-            if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-        }
+        optional = {field.name for field in fields(record) if not field.required}
         both = isinstance(attributes, dict) and isinstance(names, dict)
         given = [*attributes, *names] if both else []
         if not isinstance(attributes, dict) or not isinstance(names, dict):

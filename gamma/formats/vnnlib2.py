@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.errors import FormatError, GammaError, PropertyError, UnsupportedError, missing
 from gamma.formats import bulk

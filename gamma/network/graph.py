@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
+from msgspec.structs import force_setattr, replace
 
 from gamma.errors import UsageError
 from gamma.frames import frame
+from gamma.frozen import Frozen
 from gamma.tensor.exactly import exact_integer
 
 if TYPE_CHECKING:  # the records are made of what a network is, which only holds them
@@ -25,8 +27,7 @@ Shape = tuple[int, ...]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Frozen, eq=True):
     """The file a network was read from; ``digest`` is its SHA-256, or works it out when asked."""
 
     path: Path
@@ -53,12 +54,11 @@ class Source:
             except BaseException as error:  # raised again by whoever asks
                 found.set_exception(error)
 
-        object.__setattr__(self, "digest", found.result)
+        force_setattr(self, "digest", found.result)
         Thread(target=run, name="gamma-digest", daemon=True).start()
 
 
-@dataclass(frozen=True, eq=False)
-class Node:
+class Node(Frozen):
     """One application of an operator; ``inputs`` are indices of earlier nodes.
 
     ``inner``: a step within an operator of the file. Its name is made up: no value of the file.
@@ -79,8 +79,7 @@ class Node:
 _COLUMNS = ("name", "operator", "shape", "parameters")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Network:
+class Network(Frozen):
     """A directed acyclic graph with one input (node 0) and one output.
 
     Raises UsageError when nodes are not in topological order, two have one name, or a shape is
@@ -128,9 +127,6 @@ class Network:
         store = self.__dict__.setdefault("_derived", {})
         found: T = store[key] if key in store else store.setdefault(key, make(self))
         return found
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_derived"}
 
     def _repr_html_(self) -> str:
         rows = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in self._table()]

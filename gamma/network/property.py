@@ -7,7 +7,6 @@ flattened (row-major) tensors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from numbers import Rational
@@ -17,8 +16,10 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.errors import PropertyError, UsageError
+from gamma.frozen import Frozen
 from gamma.network.exact import ZERO, enclose_rows, exact_fractions
 from gamma.tensor.box import Box
 from gamma.tensor.exactly import exact_integer
@@ -34,8 +35,7 @@ ONE = Fraction(1)
 TOP, BOTTOM = attrgetter("_numerator"), attrgetter("_denominator")  # of Fractions, soon
 
 
-@dataclass(frozen=True, slots=True)
-class LinearConstraint:
+class LinearConstraint(Frozen, eq=True):
     """The half-space sum(c·Y_i) + sum(c·X_j) <= bound (strict: <), part of the unsafe set.
 
     Terms are pairs (index, coefficient), sorted by index, without zero coefficients.
@@ -59,8 +59,7 @@ class LinearConstraint:
 Conjunction = tuple[LinearConstraint, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(Frozen, eq=True):
     """One box of inputs, ends exact and included, and the unsafe set in it.
 
     ``unsafe`` is a disjunction of conjunctions; an empty conjunction is the whole region.
@@ -106,8 +105,7 @@ def _shown(value: Fraction) -> str:
     return text if len(text) <= 24 else f"{text[:20]}..."
 
 
-@dataclass(frozen=True, slots=True)
-class Ball:
+class Ball(Frozen, eq=True):
     """The points x with norm(x − center) <= radius in norm "2" or "1", all exact."""
 
     norm: str
@@ -122,8 +120,7 @@ class Ball:
         return sum((step * step for step in steps), ZERO) <= self.radius * self.radius
 
 
-@dataclass(frozen=True)
-class Property:
+class Property(Frozen):
     """A union of regions, each with its unsafe set.
 
     Attributes:
@@ -138,8 +135,8 @@ class Property:
     regions: tuple[Region, ...]
     inputs: int
     outputs: int
-    source: Path | None = field(default=None, compare=False)
-    sha256: str | None = field(default=None, compare=False)
+    source: Path | None = None
+    sha256: str | None = None
     label: int | None = None
     balls: tuple[Ball, ...] = ()
     integers: frozenset[int] = frozenset()
@@ -156,6 +153,17 @@ class Property:
                     for constraint in conjunction:
                         _check_terms(constraint.y, self.outputs, "Y")
                         _check_terms(constraint.x, self.inputs, "X")
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it asks the same, whatever file it was read from."""
+        return isinstance(other, Property) and self._asked == other._asked
+
+    def __hash__(self) -> int:
+        return hash(self._asked)
+
+    @property
+    def _asked(self) -> tuple[Any, ...]:
+        return self.regions, self.inputs, self.outputs, self.label, self.balls, self.integers
 
     def __repr__(self) -> str:
         """Sizes and source; the numbers are in ``regions``."""

@@ -7,8 +7,9 @@ row. Nothing here knows what an operator is.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from gamma.errors import InternalError
 from gamma.network.graph import Network, Node, Shape

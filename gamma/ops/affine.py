@@ -6,11 +6,11 @@ The walks own the one rule for their rounding (`gamma.ops.charges`).
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.errors import UsageError
 from gamma.ops import affine_interval
@@ -24,7 +24,6 @@ from gamma.runtime import resident
 from gamma.tensor import rounding
 
 
-@dataclass(frozen=True, eq=False)
 class Linear(Operator):
     """y = L x + offset with L fixed; x may be several inputs.
 
@@ -200,8 +199,12 @@ class Linear(Operator):
         return self.adjoint(gradient, [x.shape[1:] for x in inputs])
 
 
-@dataclass(frozen=True, eq=False)
-class Weighted(Linear):
+class _Errors(Linear, kw_only=True):
+    weight_error: Array | None = None
+    weight_noise: Array | None = None
+
+
+class Weighted(_Errors):
     """A linear operator with a weight and a bias; the weight may be a computed constant.
 
     ``weight_error`` bounds, entry by entry, how far the real weight lies from the stored one;
@@ -210,8 +213,6 @@ class Weighted(Linear):
 
     weight: Array
     bias: Array | None = None
-    weight_error: Array | None = field(default=None, kw_only=True)
-    weight_noise: Array | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

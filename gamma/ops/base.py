@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import ChainMap
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import force_setattr, replace
 
 from gamma.errors import UnsupportedError, UsageError
+from gamma.frozen import Frozen
 from gamma.ops import affine_interval
 from gamma.ops.bounds import NodeBounds, clean
 from gamma.ops.execution import PACKED
@@ -48,8 +51,7 @@ _DERIVED = threading.RLock()
 _ABSENT = object()
 
 
-@dataclass(frozen=True, eq=False)
-class Operator:
+class Operator(Frozen):
     """Base of the records: a frozen value that holds weights and attributes, never a bound.
 
     Walks never ask for a class. They ask what an operator can do, by concern:
@@ -84,11 +86,11 @@ class Operator:
     normalizes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            found = _taken(f"{type(self).__name__} {f.name}", str(f.type), value)
+        for field, kind in _kinds(type(self)).items():
+            value = getattr(self, field)
+            found = _taken(f"{type(self).__name__} {field}", kind, value)
             if found is not value:
-                object.__setattr__(self, f.name, found)
+                force_setattr(self, field, found)
 
     @property
     def name(self) -> str:
@@ -98,7 +100,7 @@ class Operator:
     @property
     def parameters(self) -> int:
         """Number of stored weights."""
-        values = (getattr(self, f.name) for f in fields(self) if f.name not in _ESTIMATES)
+        values = (getattr(self, f) for f in self.__struct_fields__ if f not in _ESTIMATES)
         return sum(v.size for v in values if isinstance(v, np.ndarray) and v.dtype.kind == "f")
 
     @property
@@ -287,7 +289,7 @@ class Operator:
 
     def held(self) -> dict[Hashable, int]:
         """What `cached` keeps now, as `copies`: its own arrays and small constants left out."""
-        own = {id(getattr(self, f.name)) for f in fields(self)}
+        own = {id(getattr(self, f)) for f in self.__struct_fields__}
         sizes = {k: _size_of(v, own) for k, v in list(self.__dict__.get("_derived", {}).items())}
         return {key: size for key, size in sizes.items() if size}
 
@@ -304,6 +306,13 @@ class Operator:
             for key, size in self.held().items():
                 if size >= least_bytes:
                     del self.__dict__["_derived"][key]
+
+
+@cache
+def _kinds(record: type[Operator]) -> dict[str, str]:
+    """How each field of a record is annotated."""
+    written = ChainMap(*(vars(base).get("__annotations__", {}) for base in record.__mro__))
+    return {field: str(written[field]) for field in record.__struct_fields__}
 
 
 def _taken(what: str, kind: str, value: Any) -> Any:
@@ -334,12 +343,12 @@ def shortened(op: Any, rank: int) -> Any:
     Several in one array (`PACKED`) keep the axis that numbers them.
     """
     values: dict[str, Array] = {}
-    for entry in fields(op):
-        array = getattr(op, entry.name)
-        packed = int(entry.name in PACKED)
+    for field in op.__struct_fields__:
+        array = getattr(op, field)
+        packed = int(field in PACKED)
         if isinstance(array, np.ndarray) and array.ndim - packed > rank:
             shape = array.shape[:packed] + array.shape[array.ndim - rank :]
-            values[entry.name] = array.reshape(shape)
+            values[field] = array.reshape(shape)
     return replace(op, **values) if values else op
 
 
@@ -356,7 +365,6 @@ def _size_of(value: Any, own: set[int]) -> int:
     return sum(_size_of(v, own) for v in value) if isinstance(value, tuple | list) else 0
 
 
-@dataclass(frozen=True, eq=False)
 class Input(Operator):
     """The network's input."""
 

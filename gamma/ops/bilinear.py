@@ -13,12 +13,12 @@ only m has to be rounded down. McCormick's two planes below have the slopes (y_l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY, UNDERFLOW, outward_constant, sum_up
 from gamma.ops.tables import NodeSlopes, add_constants
@@ -35,8 +35,7 @@ FORWARD_TERMS = 1 << 20
 """Terms of all rows that `Planes.forward` takes at once."""
 
 
-@dataclass(frozen=True)
-class Planes:
+class Planes(Frozen, eq=True):
     """Planes of every term of a product: slopes that broadcast to (B, *terms), constants (B, size).
 
     Attributes:
@@ -89,8 +88,7 @@ class Planes:
         return np.where(rows >= 0, low + self.lower_const[box], high + self.upper_const[box])
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Frozen, eq=True):
     """One factor of each term: arrays that broadcast to the terms."""
 
     lower: Float64

@@ -7,13 +7,14 @@ walk made are read-only: to tighten them makes new arrays.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from gamma.errors import InternalError
+from gamma.frozen import Frozen
 from gamma.tensor import rounding
 
 Float64 = npt.NDArray[np.float64]
@@ -25,8 +26,7 @@ Indices = npt.NDArray[np.int64]
 _set_writable: Callable[[Any, bool], None] = np.ndarray.setflags  # type: ignore[assignment]
 
 
-@dataclass(frozen=True)
-class Forms:
+class Forms(Frozen, eq=True):
     """Bounds of linear forms Σ w·x in a node's input, K for each of G groups of n entries.
 
     Attributes:
@@ -42,8 +42,7 @@ class Forms:
         return Forms(self.weights[box], self.lower[box], self.upper[box])
 
 
-@dataclass
-class NodeBounds:
+class NodeBounds(Struct):
     """What is known of one node.
 
     Attributes:
@@ -62,8 +61,8 @@ class NodeBounds:
     spread: Float64 | None = None
     noise: Float64 | None = None
     forms: Forms | None = None
-    _radius: Float64 | None = field(default=None, repr=False)
-    _mass: Float64 | None = field(default=None, repr=False)
+    _radius: Float64 | None = None
+    _mass: Float64 | None = None
 
     @property
     def radius(self) -> Float64:

@@ -13,12 +13,12 @@ product will cost (see `LinearCharge`). docs/numerics.md derives each term.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.bounds import NodeBounds
 from gamma.tensor import rounding
 
@@ -35,8 +35,7 @@ UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 TINY = 2.0**-1000
 
 
-@dataclass(frozen=True)
-class LinearCharge:
+class LinearCharge(Frozen, eq=True):
     """Cost of passing a linear node: `inflated` weight (batch, size) per |a|, loss (batch,)."""
 
     weight: Float64

@@ -14,12 +14,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.base import Array, Float64, Operator
 from gamma.ops.elementwise import Elementwise
 from gamma.ops.enclosures import (
@@ -44,39 +44,33 @@ CELLS = 24
 _CHUNK = 1024
 
 
-@dataclass(frozen=True)
-class Fixed:
+class Fixed(Frozen, eq=True):
     """A number, whatever the variable is."""
 
     value: float
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(Frozen, eq=True):
     """A product of two steps."""
 
 
-@dataclass(frozen=True)
-class Over:
+class Over(Frozen, eq=True):
     """A quotient of two steps."""
 
 
-@dataclass(frozen=True)
-class Choose:
+class Choose(Frozen, eq=True):
     """Step 2 where step 0 > step 1 (>= unless ``strict``), step 3 elsewhere."""
 
     strict: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
+class Step(Frozen):
     """One operation on earlier values; value 0 is the variable itself."""
 
     op: Operator | Fixed | Times | Over | Choose
     inputs: tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
 class Composite(Elementwise):
     """y = f(x), f given by ``steps``; the last one is the result.
 

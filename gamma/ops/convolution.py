@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma import tuning
 from gamma.errors import UsageError
@@ -45,7 +45,6 @@ def _check_geometry(op: Conv | ConvTranspose, outputs: int) -> None:
             raise UsageError(f"{op.name}: {what} {values}, expected {count} of at least {least}")
 
 
-@dataclass(frozen=True, eq=False)
 class Conv(Weighted):
     """Cross-correlation; weight (out, in/group, *kernel), pads (begins..., ends...).
 
@@ -178,7 +177,6 @@ class Conv(Weighted):
         return (channels_first(image).reshape(rows.shape[0], *shape),)
 
 
-@dataclass(frozen=True, eq=False)
 class ConvTranspose(Weighted):
     """Adjoint of a convolution; weight (in, out/group, *kernel) as in ONNX."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.ops import affine_interval
 from gamma.ops.base import Array, Float64, Operator, Shape, shortened
@@ -25,7 +25,6 @@ from gamma.ops.tables import Diagonal, NodeSlopes, Precision, diagonal
 from gamma.tensor import kernels
 
 
-@dataclass(frozen=True, eq=False)
 class Elementwise(Operator):
     """y_i = f(x_i).
 

@@ -12,13 +12,13 @@ this, and by its own backward error (Higham 2002, theorem 10.3), has R·Rᵀ abo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.ellipsotope import Symbols
 from gamma.runtime import workers
 from gamma.tensor import rounding
@@ -31,8 +31,7 @@ _SLACK = 1 + 2.0**-40
 _LEAST_WEIGHT = 2.0**-30
 
 
-@dataclass(frozen=True, eq=False)
-class Ellipsoids:
+class Ellipsoids(Frozen):
     """V sets in d dimensions: Q = scale·(matrix ± error)·scale, (a·x)² <= aᵀQa for each x.
 
     Attributes:

@@ -8,7 +8,6 @@ earlier error, is the same there, and cancels in sums. All arrays are float64 an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.bounds import NodeBounds
 from gamma.tensor import rounding
 
@@ -38,8 +38,7 @@ def new_key() -> int:
     return next(_keys)
 
 
-@dataclass(frozen=True, eq=False)
-class Symbols:
+class Symbols(Frozen):
     """Columns (k, n) of k symbols; ``each`` consecutive ones are a block, |ξ_block|₂ <= 1."""
 
     columns: Float64
@@ -64,8 +63,7 @@ class Symbols:
 Parts = dict[int, Symbols]
 
 
-@dataclass(frozen=True, eq=False)
-class Ellipsotope:
+class Ellipsotope(Frozen):
     """Values of a node of ``shape``; ``curved``: the same to second order, where that is known."""
 
     shape: tuple[int, ...]

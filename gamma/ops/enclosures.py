@@ -6,10 +6,10 @@ of each operation may add; `gamma.ops.composite` bounds functions of several ste
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
-
 import numpy as np
+from msgspec.structs import astuple
 
+from gamma.frozen import Frozen
 from gamma.ops.base import Float64
 from gamma.ops.elementwise import Elementwise
 from gamma.ops.execution import overflowed
@@ -21,8 +21,7 @@ _FLT_MAX = float(np.finfo(np.float32).max)
 ROUNDING = 2.0**-49
 
 
-@dataclass(frozen=True, eq=False)
-class Enclosure:
+class Enclosure(Frozen):
     """Values and derivatives over cells, and how far a float32 execution strays from the values."""
 
     low: Float64

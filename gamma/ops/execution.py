@@ -6,11 +6,12 @@ Both statements are affine in the size of the input, so steps in a row combine t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from gamma.frozen import Frozen
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -26,8 +27,7 @@ PACKED = ("execution",)
 _SLACK = 1 + 2.0**-40
 
 
-@dataclass(frozen=True, eq=False)
-class Execution:
+class Execution(Frozen):
     """Float32 executions of y = scale·x + shift on |x| <= r, entry by entry.
 
     They err by at most ``error``·r + ``offset_error``, and form no number beyond ``peak``·r +

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from gamma.ops.relaxation import Piece
 from gamma.ops.sigmoids import logistic
 
 
-@dataclass(frozen=True, eq=False)
 class Exp(Elementwise):
     c_name = "EXP"
     curvature = (1,)
@@ -27,7 +25,6 @@ class Exp(Elementwise):
         return np.exp(x)
 
 
-@dataclass(frozen=True, eq=False)
 class Log(Elementwise):
     curvature = (-1,)
     domain = (0.0, math.inf)
@@ -39,7 +36,6 @@ class Log(Elementwise):
         return 1 / x
 
 
-@dataclass(frozen=True, eq=False)
 class Elu(Elementwise):
     alpha: float = 1.0
     breaks = (0.0,)
@@ -66,7 +62,6 @@ class Elu(Elementwise):
         return np.where(x > 0, 1, alpha * np.exp(np.minimum(x, x.dtype.type(0)))).astype(x.dtype)
 
 
-@dataclass(frozen=True, eq=False)
 class Softplus(Elementwise):
     c_name = "SOFTPLUS"
     curvature = (1,)

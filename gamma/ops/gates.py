@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +19,6 @@ _SILU_MINIMUM = -1.2784645427610738
 _SILU_INFLECTION = 2.3993572805154676
 
 
-@dataclass(frozen=True, eq=False)
 class Gelu(Elementwise):
     """x·Φ(x); ``approximate`` "none" (exact, by erfc) or "tanh" (its usual tanh formula)."""
 
@@ -86,7 +84,6 @@ def _tanh_gelu_argument(x: Array) -> Array:
     return math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
 
 
-@dataclass(frozen=True, eq=False)
 class Silu(Elementwise):
     """x·sigmoid(x), also called Swish."""
 
@@ -109,7 +106,6 @@ class Silu(Elementwise):
         return result
 
 
-@dataclass(frozen=True, eq=False)
 class HardSwish(Elementwise):
     """x·max(0, min(1, x/6 + 1/2))."""
 

@@ -7,13 +7,13 @@ Shapes: B tables (one per box), R rows, ``box`` (R,) the table of each row.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNIT, LinearCharge, outward_constant
 from gamma.ops.tables import Precision, diagonal
@@ -29,8 +29,7 @@ Indices = npt.NDArray[np.int64]
 Factors = tuple[float, float, float, float, float]
 
 
-@dataclass(frozen=True)
-class Hinge:
+class Hinge(Frozen, eq=True):
     """Lines of a ReLU whose lower slopes are free, per box: (B, size).
 
     What a lower slope s in [0, 1] costs and adds is at least ``base + s·gain``: both ends of that
@@ -74,8 +73,7 @@ class Hinge:
         return HingeRows(self, np.where(self.free > 0, own, self.fixed)[box])
 
 
-@dataclass(frozen=True)
-class Phases:
+class Phases(Frozen, eq=True):
     """ReLUs of which rows assume a side of 0: entries (row, column), none of them twice.
 
     Attributes:
@@ -87,8 +85,7 @@ class Phases:
     active: npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class HingeRows:
+class HingeRows(Frozen, eq=True):
     """`Hinge` with the slopes of some rows, (R, size) in their dtype: `fixed` where not `free`.
 
     Where a row assumes a side of 0, the ReLU is the identity or 0, whatever its slope.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import astuple, replace
 
 from gamma.errors import UsageError
 from gamma.ops import dense_interval, image_interval
@@ -20,7 +20,6 @@ from gamma.ops.execution import PACKED, Execution, overflowed
 from gamma.ops.tables import Precision
 
 
-@dataclass(frozen=True, eq=False)
 class Gemm(Weighted):
     """y = x Wᵀ + b on the last axis; weight (out, in), bias (out,) or None."""
 
@@ -122,7 +121,6 @@ def _narrowed(x: Array, weight: Array) -> Array:
     return made
 
 
-@dataclass(frozen=True, eq=False)
 class Scale(Linear):
     """y = scale · x + shift, entry by entry; both broadcast to the node's shape.
 
@@ -193,12 +191,12 @@ class Scale(Linear):
         if self.alike:
             return self, (cut,)
         rank, values = len(inputs[0]), dict[str, Any]()
-        for field in fields(self):
-            array = getattr(self, field.name)
-            if isinstance(array, np.ndarray) and field.name in PACKED:
-                values[field.name] = np.stack([cut_to(a, cut, rank) for a in array])
+        for field in self.__struct_fields__:
+            array = getattr(self, field)
+            if isinstance(array, np.ndarray) and field in PACKED:
+                values[field] = np.stack([cut_to(a, cut, rank) for a in array])
             elif isinstance(array, np.ndarray):
-                values[field.name] = cut_to(array, cut, rank)
+                values[field] = cut_to(array, cut, rank)
         return replace(self, **values), (cut,)
 
     def neutral(self, shape: Shape) -> bool:
@@ -259,7 +257,6 @@ def _one_number(array: Array) -> bool:
     return array.size > 0 and bool((array == array.reshape(-1)[0]).all())
 
 
-@dataclass(frozen=True, eq=False)
 class Add(Linear):
     """y = Σ ±x_i of inputs of one shape; ``signs`` holds ±1 per input (Sub is (1, -1))."""
 
@@ -306,7 +303,6 @@ class Add(Linear):
         return tuple(rows if sign > 0 else -rows for sign in self.signs)
 
 
-@dataclass(frozen=True, eq=False)
 class Concat(Linear):
     """Joins its inputs along ``axis`` of the shapes without the batch axis."""
 
@@ -343,7 +339,6 @@ class Concat(Linear):
         return tuple(np.ascontiguousarray(p) for p in np.split(rows, ends, axis=self.axis + 1))
 
 
-@dataclass(frozen=True, eq=False)
 class ReduceSum(Linear):
     """Sums over ``axes``, times ``scale``; a mean has scale 1/k with its relative error."""
 

@@ -7,7 +7,6 @@ Gibbs' inequality bound it by planes from both sides; no chord of exp is needed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,7 +24,6 @@ from gamma.ops.tables import NodeSlopes, Precision
 from gamma.tensor import rounding
 
 
-@dataclass(frozen=True, eq=False)
 class LogSoftmax(Operator):
     """y = x - log Σ exp(x) along ``axis`` (counted without the batch axis)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -19,7 +18,6 @@ from gamma.tensor.weights import Weight
 Indices = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
 class StoredMargins(Linear):
     """y_k = (W_k - W_label)·x for every row k of W (classes, inputs) but ``label``, in order.
 

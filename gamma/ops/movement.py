@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.errors import UsageError
 from gamma.ops.affine import Linear
@@ -18,7 +18,6 @@ from gamma.ops.bounds import NodeBounds
 _MOST_ROUNDS = 16
 
 
-@dataclass(frozen=True, eq=False)
 class Reshape(Linear):
     """The same entries in row-major order under another shape (also Flatten, Squeeze...)."""
 
@@ -72,7 +71,6 @@ class Reshape(Linear):
         return (rows.reshape(rows.shape[0], *shapes[0]),)
 
 
-@dataclass(frozen=True, eq=False)
 class Transpose(Linear):
     """Axes in another order; ``perm`` counts axes without the batch axis."""
 
@@ -129,7 +127,6 @@ class Transpose(Linear):
         return (np.ascontiguousarray(rows.transpose(0, *(int(p) + 1 for p in back))),)
 
 
-@dataclass(frozen=True, eq=False)
 class Gather(Linear):
     """y.flat[i] = x.flat[index[i]], or ``fill`` where the index is -1; any pure movement.
 

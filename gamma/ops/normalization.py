@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.errors import UsageError
 from gamma.ops.base import Array, Float64, Operator, Shape
@@ -31,7 +31,6 @@ LARGEST = 2.0**480
 """Entries up to here have squares, and sums of squares, in the range of float64."""
 
 
-@dataclass(frozen=True, eq=False)
 class Normalize(Operator):
     """y = c / sqrt(mean(c²) + epsilon) over the axes from ``axis`` on (without the batch axis).
 

@@ -10,12 +10,12 @@ second is linear. The last is the set of c - c₀ times a number: an ellipsoid f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import TINY
 from gamma.ops.ellipsoid import Ellipsoids, outer, placed
@@ -31,8 +31,7 @@ Float64 = npt.NDArray[np.float64]
 _SLACK = 1 + 2.0**-40
 
 
-@dataclass(frozen=True)
-class _Centred:
+class _Centred(Frozen, eq=True):
     """c - c₀ in groups (G, d): columns of the symbols, (key, length of blocks, (k, G, d)), and an
     interval. ``swing``: at least the sizes of what was added."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +15,6 @@ from gamma.ops.relaxation import TINY, Piece
 _LONGEST = 2 * math.pi
 
 
-@dataclass(frozen=True, eq=False)
 class Sin(Elementwise):
     """sin(x)."""
 
@@ -70,7 +68,6 @@ class Sin(Elementwise):
         return found
 
 
-@dataclass(frozen=True, eq=False)
 class Cos(Sin):
     """cos(x) = sin(x + pi/2)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from gamma.ops.relaxation import TINY, Lines
 from gamma.ops.tables import NodeSlopes
 
 
-@dataclass(frozen=True, eq=False)
 class Relu(Elementwise):
     shrinks = True
     breaks = (0.0,)
@@ -87,7 +85,6 @@ class Relu(Elementwise):
         return low, np.where(left, lower, upper)
 
 
-@dataclass(frozen=True, eq=False)
 class LeakyRelu(Elementwise):
     alpha: float = 0.01
     breaks = (0.0,)
@@ -105,7 +102,6 @@ class LeakyRelu(Elementwise):
         return np.where(x >= 0, 1.0, self.alpha).astype(x.dtype)
 
 
-@dataclass(frozen=True, eq=False)
 class PRelu(Elementwise):
     """max(x, 0) + slope·min(x, 0); ``slope`` broadcasts to the node's shape."""
 
@@ -135,7 +131,6 @@ class PRelu(Elementwise):
         return np.where(x >= 0, x.dtype.type(1), self.slope.astype(x.dtype))
 
 
-@dataclass(frozen=True, eq=False)
 class Clip(Elementwise):
     min: float = -math.inf
     max: float = math.inf
@@ -162,7 +157,6 @@ class Clip(Elementwise):
         return ((x > self.min) & (x < self.max)).astype(x.dtype)
 
 
-@dataclass(frozen=True, eq=False)
 class Abs(Elementwise):
     breaks = (0.0,)
     curvature = (0, 0)
@@ -177,7 +171,6 @@ class Abs(Elementwise):
         return np.sign(x)
 
 
-@dataclass(frozen=True, eq=False)
 class Sign(Elementwise):
     jumps = True
     image = (-1.0, 1.0)
@@ -196,7 +189,6 @@ class Sign(Elementwise):
         return Lines(zero, low, zero, high)
 
 
-@dataclass(frozen=True, eq=False)
 class HardSigmoid(Elementwise):
     """max(0, min(1, alpha·x + beta))."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.ops import affine_interval
 from gamma.ops.base import Array, Float64, Operator, Shape
 from gamma.ops.bounds import NodeBounds, clean
@@ -17,8 +18,7 @@ from gamma.ops.tables import NodeSlopes, Pick, Precision, picked
 from gamma.tensor.rounding import gamma_factor
 
 
-@dataclass(frozen=True)
-class MaxLines:
+class MaxLines(Frozen, eq=True):
     """Bounds of max over the last axis (here moved last): x_pick below, slopes·x + intercept above.
 
     pick: int64 (batch, *outer); slope: float64 (batch, *outer, k); intercept (batch, *outer).
@@ -29,7 +29,6 @@ class MaxLines:
     intercept: Float64
 
 
-@dataclass(frozen=True, eq=False)
 class ReduceMax(Operator):
     """y = max over ``axis`` (counted without the batch axis); the axis is dropped.
 
@@ -37,7 +36,7 @@ class ReduceMax(Operator):
     """
 
     axis: int = -1
-    aim: float = field(default=-math.inf, kw_only=True)
+    aim: float = -math.inf
 
     def _axis(self, rank: int) -> int:
         return self.axis % rank

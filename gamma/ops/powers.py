@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from gamma.ops.elementwise import ROUNDED, Elementwise
 from gamma.ops.relaxation import TINY
 
 
-@dataclass(frozen=True, eq=False)
 class Sqrt(Elementwise):
     curvature = (-1,)
     image = (0.0, math.inf)
@@ -26,7 +24,6 @@ class Sqrt(Elementwise):
         return 0.5 / np.sqrt(x)
 
 
-@dataclass(frozen=True, eq=False)
 class Reciprocal(Elementwise):
     breaks = (0.0,)
     curvature = (-1, 1)
@@ -44,7 +41,6 @@ class Reciprocal(Elementwise):
         return np.where(pole, -np.inf, low), np.where(pole, np.inf, high)
 
 
-@dataclass(frozen=True, eq=False)
 class Pow(Elementwise):
     """x ** exponent with a constant exponent, not 0, 1."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,7 +30,6 @@ TERMS_LIMIT = 1 << 21
 take the plane through the middle, which needs matrix products only."""
 
 
-@dataclass(frozen=True, eq=False)
 class Product(Operator):
     """What `Mul` and `MatMul` share: sums of terms x·y.
 
@@ -164,7 +162,6 @@ class Product(Operator):
         return product(self, inputs, before, after, noise)
 
 
-@dataclass(frozen=True, eq=False)
 class Mul(Product):
     """y = a · b entry by entry; shapes (without the batch axis) broadcast."""
 
@@ -197,7 +194,6 @@ class Mul(Product):
         return _sum_to(rows * slopes[box], shape)
 
 
-@dataclass(frozen=True, eq=False)
 class MatMul(Product):
     """y = a @ b of matrices (..., I, K) and (..., K, J); leading axes broadcast."""
 

@@ -15,12 +15,12 @@ intermediate value w stays inside.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import TINY, UNDERFLOW, outward_constant, sum_up
 from gamma.ops.rank_one import times
@@ -32,8 +32,7 @@ Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Quotients:
+class Quotients(Frozen, eq=True):
     """Lines of every entry of a node of G groups of n entries, as rows meet them.
 
     With a the rows that a plane takes (the others have constants) and A = Σ a·steep in each group,
@@ -112,8 +111,7 @@ class Quotients:
         return line
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Frozen, eq=True):
     """What is known of c and v in groups (B, G, n).
 
     Attributes:
@@ -269,8 +267,7 @@ def quotients(
     return Quotients(root, steep, tilt, known.shared, below, above, ends, low, high, loss)
 
 
-@dataclass(frozen=True)
-class Reciprocal:
+class Reciprocal(Frozen, eq=True):
     """1/√v - root is from gap[0] to gap[1] less Σ tilt·δ, and never larger than ``stray``.
 
     ``steep`` is c0; all are rounded as rows have them.

@@ -11,12 +11,12 @@ for these very numbers; what rounding them in rows costs is added here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY, UNDERFLOW, outward_constant, sum_up
 from gamma.ops.simplex import Simplex
@@ -28,8 +28,7 @@ Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Slopes:
+class Slopes(Frozen, eq=True):
     """One side's planes: arrays (B, *outer, n), the group's axis last.
 
     ``value``: at the input's centre, rounded outward; a table keeps it as a constant (B, size).
@@ -57,8 +56,7 @@ def _of(table: Array, box: Indices) -> Array:
     return table if len(table) == 1 else table[box]
 
 
-@dataclass(frozen=True)
-class RankOne:
+class RankOne(Frozen, eq=True):
     """`Slopes` of both sides over groups along ``axis`` of the node's ``shape``.
 
     ``simplex``: the node's groups sum to one.

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+from msgspec.structs import replace
 
+from gamma.frozen import Frozen
 from gamma.network.graph import Network, Node
 from gamma.ops.base import Array, Operator, Shape
 from gamma.ops.linear import Add, ReduceSum, Scale
@@ -23,8 +24,7 @@ from gamma.ops.powers import Pow, Reciprocal, Sqrt
 from gamma.ops.products import Mul
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
+class Found(Frozen):
     """A normalisation of node ``source`` over ``axes``, with a gain and a bias behind it."""
 
     source: int

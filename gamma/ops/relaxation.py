@@ -13,13 +13,13 @@ best per neuron (for a convex f: the tangent at the midpoint, for ReLU: the adap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
+from gamma.frozen import Frozen
 from gamma.tensor import kernels
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ _TANGENT_STEPS = 24
 _CHUNK = 2048
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(Frozen, eq=True):
     """A part [low, high] of each neuron's interval with one curvature (1 convex, -1 concave, 0)."""
 
     low: Float64
@@ -42,8 +41,7 @@ class Piece:
     curvature: Float64
 
 
-@dataclass(frozen=True)
-class Lines:
+class Lines(Frozen, eq=True):
     """lower_slope·x + lower_intercept <= f(x) <= upper_slope·x + upper_intercept on [l, u].
 
     All float64 (batch, *shape); the slopes are numbers of the dtype the caller asked for.
@@ -270,8 +268,7 @@ class _Signed:
         return self.sign * self.curve.derivative(x)
 
 
-@dataclass(frozen=True)
-class _Corner:
+class _Corner(Frozen, eq=True):
     """A piece with sign·f and its curvature at both ends."""
 
     low: Float64

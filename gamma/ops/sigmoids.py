@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +25,6 @@ def bell(x: Array) -> Array:
     return result
 
 
-@dataclass(frozen=True, eq=False)
 class Sigmoid(Elementwise):
     breaks = (0.0,)
     c_name = "SIGMOID"
@@ -40,7 +38,6 @@ class Sigmoid(Elementwise):
         return bell(x)
 
 
-@dataclass(frozen=True, eq=False)
 class Tanh(Elementwise):
     breaks = (0.0,)
     c_name = "TANH"
@@ -55,7 +52,6 @@ class Tanh(Elementwise):
         return 4 * bell(2 * x)
 
 
-@dataclass(frozen=True, eq=False)
 class Erf(Elementwise):
     breaks = (0.0,)
     c_name = "ERF"

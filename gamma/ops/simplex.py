@@ -6,12 +6,12 @@ the coefficients' sizes, so c is their mean, weighted by the planes' gaps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.charges import TINY
 from gamma.tensor import rounding
 
@@ -21,8 +21,7 @@ Indices = npt.NDArray[np.int64]
 _SLACK = 1 + 2.0**-20
 
 
-@dataclass(frozen=True)
-class Simplex:
+class Simplex(Frozen, eq=True):
     """Groups (B, *outer, n) of such values about their centres m.
 
     Attributes:

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.errors import UsageError
 from gamma.ops.base import Array, Cut, Float64, Operator, Shape, cut_to
@@ -41,7 +41,6 @@ NEAR = 600.0
 """How far entries of a group may lie apart for their powers, about the largest, to be normal."""
 
 
-@dataclass(frozen=True, eq=False)
 class Softmax(Operator):
     """y = exp(x) / Σ exp(x) along ``axis`` (counted without the batch axis).
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
+from gamma.frozen import Frozen
 from gamma.ops.affine import Linear, cast_weight
 from gamma.ops.base import Array
 from gamma.ops.window import Window
@@ -50,8 +50,7 @@ def last_weight(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Taps:
+class Taps(Frozen):
     """A kernel as `kernels.gather` reads it.
 
     Attributes:

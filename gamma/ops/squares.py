@@ -13,13 +13,13 @@ for every a: these vectors lie in an ellipsoid of that shape, where terms of bot
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY
 from gamma.ops.ellipsoid import Ellipsoids, outer
@@ -38,8 +38,7 @@ _NEGLIGIBLE = 2.0**-10
 """Share of the linear term up to which squares are not worth it."""
 
 
-@dataclass(frozen=True, eq=False)
-class Curved:
+class Curved(Frozen):
     """Values ``base`` + weight∘δ∘δ, each vector along the last axis with δ in an ellipsoid.
 
     Attributes:

@@ -6,7 +6,6 @@ known for any interval; over short ones the least and the greatest value are bet
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +18,6 @@ from gamma.ops.relaxation import Lines
 _WHOLE = 2.0**52
 
 
-@dataclass(frozen=True, eq=False)
 class _Rounding(Elementwise):
     """x + below <= f(x) <= x + above."""
 
@@ -51,7 +49,6 @@ class _Rounding(Elementwise):
         )
 
 
-@dataclass(frozen=True, eq=False)
 class Floor(_Rounding):
     below = -1.0
     above = 0.0
@@ -60,7 +57,6 @@ class Floor(_Rounding):
         return np.floor(x)
 
 
-@dataclass(frozen=True, eq=False)
 class Ceil(_Rounding):
     below = 0.0
     above = 1.0
@@ -69,7 +65,6 @@ class Ceil(_Rounding):
         return np.ceil(x)
 
 
-@dataclass(frozen=True, eq=False)
 class Round(_Rounding):
     """To the nearest whole number, halves to even ones."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,7 +17,6 @@ from gamma.tensor.rounding import gamma_factor, up
 from gamma.tensor.weights import Weight
 
 
-@dataclass(frozen=True, eq=False)
 class StoredGemm(Linear):
     """y = x Wᵀ + b on the last axis; W (out, in) is stored so, or as (in, out) when ``turned``.
 
@@ -137,7 +135,7 @@ class StoredGemm(Linear):
     def _absolute_sums(self) -> Float64:
         ones = np.ones((1, self.sizes[1]))
         sums: Float64 = self.linear([ones], absolute=True)[0] * (1 + 2.0**-20)
-        object.__setattr__(self, "_sums", sums)
+        self.__dict__["_sums"] = sums
         return sums
 
     def interval_products(
@@ -157,7 +155,7 @@ class StoredGemm(Linear):
             np.concatenate(parts, axis=1) for parts in zip(*workers.run(tasks), strict=True)
         )
         if not known:
-            object.__setattr__(self, "_sums", spread[-1])
+            self.__dict__["_sums"] = spread[-1]
             spread = spread[:-1]
         return z.reshape(shape), spread.reshape(shape)
 

@@ -12,13 +12,14 @@ table of each row. Slopes are in the rows' dtype, constants float64.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
 
 from gamma import tuning
+from gamma.frozen import Frozen
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import (
     TINY,
@@ -39,8 +40,7 @@ Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Precision:
+class Precision(Frozen, eq=True):
     """What the bounds promise and the type that rows are multiplied in.
 
     Attributes:
@@ -51,8 +51,7 @@ class Precision:
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float64))
 
 
-@dataclass(frozen=True)
-class NodeSlopes:
+class NodeSlopes(Frozen, eq=True):
     """Slopes of one node's lines; any finite number is valid, the intercept is proved for it.
 
     Attributes:
@@ -88,8 +87,7 @@ class Relaxation(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Diagonal:
+class Diagonal(Frozen, eq=True):
     """Lines of an elementwise node: slopes and constants (B, size)."""
 
     lower_slope: Array
@@ -207,8 +205,7 @@ def add_constants(
     kernels.dot_rows(down, d, box, upper_const)
 
 
-@dataclass(frozen=True)
-class Pick:
+class Pick(Frozen, eq=True):
     """Lines of a maximum: see `gamma.ops.pooling.MaxLines`, constants as in `Diagonal`.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +15,6 @@ _QUARTER = math.nextafter(math.pi / 2, 2.0)
 _HALF = math.nextafter(math.pi, 4.0)
 
 
-@dataclass(frozen=True, eq=False)
 class Tan(Elementwise):
     """tan(x); lines between the poles next to 0, the image of an interval between other poles."""
 
@@ -57,7 +55,6 @@ class Tan(Elementwise):
         )
 
 
-@dataclass(frozen=True, eq=False)
 class Atan(Elementwise):
     c_name = "ATAN"
     breaks = (0.0,)
@@ -71,7 +68,6 @@ class Atan(Elementwise):
         return 1 / (1 + x * x)
 
 
-@dataclass(frozen=True, eq=False)
 class Asin(Elementwise):
     breaks = (0.0,)
     curvature = (-1, 1)
@@ -86,7 +82,6 @@ class Asin(Elementwise):
         return result
 
 
-@dataclass(frozen=True, eq=False)
 class Acos(Elementwise):
     breaks = (0.0,)
     curvature = (1, -1)
@@ -102,7 +97,6 @@ class Acos(Elementwise):
         return result
 
 
-@dataclass(frozen=True, eq=False)
 class Sinh(Elementwise):
     breaks = (0.0,)
     curvature = (-1, 1)
@@ -118,7 +112,6 @@ class Sinh(Elementwise):
         return np.cosh(x)
 
 
-@dataclass(frozen=True, eq=False)
 class Cosh(Elementwise):
     curvature = (1,)
     direction = 0
@@ -136,7 +129,6 @@ class Cosh(Elementwise):
         return np.sinh(x)
 
 
-@dataclass(frozen=True, eq=False)
 class Asinh(Elementwise):
     breaks = (0.0,)
     curvature = (1, -1)
@@ -152,7 +144,6 @@ class Asinh(Elementwise):
         return result
 
 
-@dataclass(frozen=True, eq=False)
 class Acosh(Elementwise):
     curvature = (-1,)
     image = (0.0, math.inf)
@@ -169,7 +160,6 @@ class Acosh(Elementwise):
         return result
 
 
-@dataclass(frozen=True, eq=False)
 class Atanh(Elementwise):
     breaks = (0.0,)
     curvature = (-1, 1)

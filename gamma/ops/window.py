@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from gamma.frozen import Frozen
 from gamma.ops.base import Array
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(Frozen, eq=True):
     """Geometry of a 2-d window: image (H, W), kernel, strides, pads, dilations, positions."""
 
     image: tuple[int, int]

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops import Elementwise
 from gamma.ops.bounds import NodeBounds
@@ -41,8 +42,7 @@ Worth = Callable[[Float64], Mask]
 _KEEP_FROM = 0.9
 
 
-@dataclass(frozen=True)
-class Ascent:
+class Ascent(Frozen, eq=True):
     """How slopes are optimised.
 
     Attributes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from gamma import telemetry
 from gamma.errors import UsageError
@@ -31,8 +32,7 @@ Float64 = npt.NDArray[np.float64]
 _STEPS = 2
 
 
-@dataclass
-class Analysis:
+class Analysis(Struct):
     """What `lower_bounds` found and how.
 
     Attributes:

@@ -8,11 +8,11 @@ slopes. Each step is a sound descent, and the forward sweep between two steps ra
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from gamma.ops.hinges import Factors, HingeRows, Phases
 from gamma.propagate.alpha import Ascent
@@ -28,8 +28,7 @@ Indices = npt.NDArray[np.int64]
 _BETA_RATE = 0.2
 
 
-@dataclass
-class Cases:
+class Cases(Struct):
     """A batch of rows, each a sub-problem.
 
     Attributes:

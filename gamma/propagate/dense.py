@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from gamma import telemetry, tuning
 from gamma.errors import InternalError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops import Gemm
 from gamma.ops.affine import cast_weight
@@ -45,8 +45,7 @@ _RELAXED = _PLAIN | {"fused_walk", "fused_charge"}
 _REFINED = _RELAXED | {"unstable"}
 
 
-@dataclass(frozen=True)
-class DenseNetwork:
+class DenseNetwork(Frozen, eq=True):
     """A network as `kernels.DenseNetwork` takes it.
 
     Attributes:

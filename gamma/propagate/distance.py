@@ -9,10 +9,10 @@ box of outputs, whose entries no single input makes largest at once.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.propagate.linear import LinearBounds
 from gamma.propagate.ranges.spectral import FULL, gram, read

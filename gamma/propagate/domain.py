@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
 
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.base import Cut
 from gamma.ops.bounds import NodeBounds, check_order
@@ -23,8 +24,7 @@ Facts = Mapping[int, tuple[Float64, Float64]]
 Slopes = Mapping[int, NodeSlopes]
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
+class Split(Frozen):
     """Assumptions about one node: S·(x - p) >= 0 entry by entry, none where S is 0.
 
     Attributes:
@@ -43,8 +43,7 @@ class Split:
         return lower, upper
 
 
-@dataclass(frozen=True, eq=False)
-class Domain:
+class Domain(Frozen):
     """A batch of sub-problems.
 
     Attributes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import accumulate
 
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Frozen, eq=True):
     """One entry per node.
 
     Attributes:

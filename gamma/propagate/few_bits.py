@@ -22,11 +22,12 @@ docs/numerics.md names the terms.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
+from gamma.frozen import Frozen
 from gamma.network.graph import Node
 from gamma.ops.affine import Linear, Weighted
 from gamma.ops.bounds import NodeBounds
@@ -43,8 +44,7 @@ FUSED = "stands for several operators of the file, whose numbers in between are 
 _SLACK = 1 + 2.0**-40
 
 
-@dataclass(frozen=True, eq=False)
-class Executed:
+class Executed(Frozen):
     """One node in every execution, as long as nothing before it overflows.
 
     Attributes:

@@ -7,12 +7,13 @@ The forward sweep of Xu et al. (2021), α-CROWN, without automatic differentiati
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
 
 from gamma.errors import ResourceError, UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.asked import deadline_of, memory_bytes
@@ -29,8 +30,7 @@ COPIES, BOUNDS = 6, 16
 """Arrays of every neuron, for each row (on its way, on the tape, swept, given out) and box."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class EndGradients:
+class EndGradients(Frozen):
     """Derivatives of one end of every output, float64 (batch, outputs, *shape); the batch axis is
     left out for a single box.
 
@@ -50,8 +50,7 @@ class EndGradients:
         return f"EndGradients({self.center.shape}, slopes of {len(self.lower_slope)} nodes)"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class BoundGradients:
+class BoundGradients(Frozen):
     """Gradients of the lower and of the upper bounds, the bounds of inner nodes held fixed.
 
     Attributes:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gamma.decimals import above, below
 from gamma.frames import frame
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.propagate.api import bounds
 from gamma.propagate.asked import BoundsOptions
@@ -17,8 +18,7 @@ from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.box import Box
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(Frozen, eq=True):
     """What the bounds of one node are like.
 
     Attributes:
@@ -86,7 +86,7 @@ class LayerBounds(Mapping[str, BoundedTensor]):
 
     def to_pandas(self) -> Any:
         """A DataFrame of ``layers`` (needs pandas)."""
-        names = Layer.__dataclass_fields__
+        names = Layer.__struct_fields__
         return frame({name: [getattr(layer, name) for layer in self.layers] for name in names})
 
 

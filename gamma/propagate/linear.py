@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import force_setattr
 
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.alpha import alpha_walk
@@ -28,8 +29,7 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class LinearBounds:
+class LinearBounds(Frozen):
     """lower_coefficients·v + lower_constant <= f(v) <= upper_coefficients·v + upper_constant.
 
     Holds for every v that the node ``at`` takes on the input set (for every input of the set when
@@ -60,7 +60,7 @@ class LinearBounds:
         ):
             view = getattr(self, name).view()
             view.flags.writeable = False
-            object.__setattr__(self, name, view)
+            force_setattr(self, name, view)
 
     def __repr__(self) -> str:
         """Shape of the coefficients, node and method, in one line."""

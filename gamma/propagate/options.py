@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
 
 from gamma.errors import ResourceError, UnsupportedError, UsageError
+from gamma.frozen import Frozen
 from gamma.methods import FORWARD, GUARANTEES, METHODS, REFINING, dtype_name, method_name
 from gamma.network.graph import Network
 from gamma.ops.tables import Precision
@@ -26,8 +27,7 @@ DType = str | npt.DTypeLike
 DEFAULT_ROW_BYTES = 48 << 20
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Frozen, eq=True):
     """What a walk was asked for, the one settings value inside; ``progress`` is told which node it
     bounds.
 

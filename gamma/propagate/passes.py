@@ -8,14 +8,16 @@ two nodes never leaves the cache. Tests hold the two against each other.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gamma import tuning
+from gamma.frozen import Frozen
 from gamma.network.graph import Network, Node
 from gamma.ops import Conv, Gemm
 from gamma.ops.affine import Linear
@@ -43,8 +45,7 @@ _CACHE, _MOST_BOXES, _SOME_BOXES = 256 << 10, 32, 16
 _CALL_OPERATIONS = 2e7
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(Frozen, eq=True):
     """A network as `NetworkPass` takes it.
 
     Attributes:
@@ -90,8 +91,7 @@ class _UnfitError(Exception):
     """The network is not of the kind."""
 
 
-@dataclass
-class _Value:
+class _Value(Struct):
     """A node's values: entry k is entry order[k] (k itself: None) of a node of the pass."""
 
     at: int

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNIT, inflated
@@ -24,8 +24,7 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class InputRows:
+class InputRows(Frozen):
     """value_r(x) >= coefficients[r]·(x - centre[box[r]]) + constant[r] for every x of the box.
 
     Holds in exact arithmetic with the numbers stored here.

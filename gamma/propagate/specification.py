@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 
 Float64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Specification:
+class Specification(Frozen):
     """value_r = output_rows[r]·y + input_rows[r]·x + constant[r], asked on box[r].
 
     Attributes:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import NoReturn
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.errors import InternalError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network, Shape
 from gamma.ops.base import Cut, Operator
 from gamma.ops.bounds import NodeBounds
@@ -36,8 +37,7 @@ NUMBERS, COPIES = 6, 16
 Step = tuple[int, Operator, tuple[Cut, ...]]
 
 
-@dataclass(frozen=True)
-class Chain:
+class Chain(Frozen, eq=True):
     """Products of two variables with what lies between, cut along axes that no step mixes.
 
     Attributes:

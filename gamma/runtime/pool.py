@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.errors import ResourceError, UsageError
+from gamma.frozen import Frozen
 from gamma.runtime import choices, heap
 
 Array = npt.NDArray[Any]
@@ -64,8 +64,7 @@ class _Lease(np.ndarray[Any, Any]):
             pool._return(self.memory)
 
 
-@dataclass(frozen=True)
-class PoolStatistics:
+class PoolStatistics(Frozen, eq=True):
     """What a pool did since it was made, and what it holds.
 
     Attributes:

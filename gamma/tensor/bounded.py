@@ -5,16 +5,17 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import force_setattr
 
 from gamma.decimals import above, below
 from gamma.errors import UsageError
 from gamma.frames import frame
+from gamma.frozen import Frozen
 from gamma.tensor import functions, kernels
 from gamma.tensor.exactly import exact_floats
 from gamma.tensor.products import matmul_interval, matmul_point
@@ -43,8 +44,7 @@ def _fitting(what: str) -> Iterator[None]:
         raise UsageError(f"{what}: {error}") from None
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class BoundedTensor:
+class BoundedTensor(Frozen):
     """Intervals [lower, upper], entry by entry; every operation rounds outward.
 
     ``lower, upper = tensor`` are its two ends. An index is one of NumPy's, for both ends at once,
@@ -81,7 +81,7 @@ class BoundedTensor:
         for name, values in (("lower", lower), ("upper", upper)):
             view = values.view()
             view.flags.writeable = False
-            object.__setattr__(self, name, view)
+            force_setattr(self, name, view)
 
     def __iter__(self) -> Iterator[Array]:
         return iter((self.lower, self.upper))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import force_setattr
 
 from gamma.decimals import above, below
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.tensor.exactly import exact_float, exact_floats, exact_integer
 
 Float64 = npt.NDArray[np.float64]
@@ -30,8 +32,7 @@ def _radius(epsilon: float) -> float:
     return radius
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Box:
+class Box(Frozen):
     """A set of inputs: the interval [lower, upper], cut with a norm ball when ``norm`` is not inf.
 
     Attributes:
@@ -64,19 +65,19 @@ class Box:
             raise UsageError(f"norm {self.norm!r}: expected inf, 2 or 1")
         if (self.norm == "inf") != (self.radius is None):
             raise UsageError("a ball needs a radius, an interval has none; use Box.l2 or Box.l1")
-        object.__setattr__(self, "lower", lower)
-        object.__setattr__(self, "upper", upper)
+        force_setattr(self, "lower", lower)
+        force_setattr(self, "upper", upper)
         if self.center is not None:
             center = _exact64(self.center, "the centre of the ball")
             if center.shape != lower.shape:
                 raise UsageError(
                     f"the ball's centre has shape {center.shape}, its box {lower.shape}"
                 )
-            object.__setattr__(self, "center", center)
+            force_setattr(self, "center", center)
         if self.radius is not None:
             if self.center is None:
                 raise UsageError("a ball needs a centre; use Box.l2 or Box.l1")
-            object.__setattr__(self, "radius", _radius(self.radius))
+            force_setattr(self, "radius", _radius(self.radius))
 
     @classmethod
     def linf(
@@ -250,10 +251,10 @@ class Box:
 
     def _with(self, lower: Float64, upper: Float64, center: Float64 | None) -> Box:
         """The same set with its arrays arranged otherwise; they were checked before."""
-        box = object.__new__(Box)
-        values = (lower, upper, self.norm, center, self.radius)
-        for name, value in zip(("lower", "upper", "norm", "center", "radius"), values, strict=True):
-            object.__setattr__(box, name, value)
+        box = copy(self)
+        force_setattr(box, "lower", lower)
+        force_setattr(box, "upper", upper)
+        force_setattr(box, "center", center)
         return box
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.tensor import kernels
 from gamma.tensor.bounded import BoundedTensor
 from gamma.tensor.codes import (
@@ -49,8 +49,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class CompressionStats:
+class CompressionStats(Frozen, eq=True):
     """What compression saved and what it cost; measured in float64, not a bound.
 
     Attributes:
@@ -73,8 +72,7 @@ class CompressionStats:
         return 1.0 - self.compressed_bytes / self.original_bytes
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class CompressedBounds:
+class CompressedBounds(Frozen):
     """Intervals in 16 bits an end, or 24; make them with ``from_bounded_tensor``.
 
     Attributes:

@@ -7,20 +7,19 @@ to the function's range; the C library and NumPy err by a few ulp, 2⁻⁵⁰ of
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.tensor.rounding import down, up
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Monotone:
+class Monotone(Frozen, eq=True):
     """An increasing function: float64 evaluation good to 2⁻⁴⁴, and its range."""
 
     evaluate: Callable[[Float64], Float64]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UsageError
+from gamma.frozen import Frozen
 from gamma.runtime import resident
 from gamma.tensor import kernels
 from gamma.tensor.kernels.stored import BLOCKS, TILE
@@ -31,8 +31,7 @@ _SLACK = 1 + 2.0**-50  # of a few float64 operations on a charge
 _KIND = {"float64": "f64", "float32": "f32", "float16": "f16"}
 
 
-@dataclass(frozen=True, eq=False)
-class Weight:
+class Weight(Frozen):
     """One stored tensor, taken as a matrix: the last axis are its columns.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.formats.detect import load
 from gamma.frames import frame
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.network.property import robustness
 from gamma.verification.radius import NORMS, norm_name
@@ -20,8 +20,7 @@ from gamma.verification.result import Result
 from gamma.verification.verdict import VerifyOptions, verify
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Accuracy:
+class Accuracy(Frozen):
     """Verdicts of a labelled set.
 
     Attributes:

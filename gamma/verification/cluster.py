@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gamma.errors import GammaError, InternalError, ResourceError, UsageError
+from gamma.frozen import Frozen
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -110,8 +110,7 @@ def _backend() -> Any:
     return Backend
 
 
-@dataclass(frozen=True)
-class _Raised:
+class _Raised(Frozen, eq=True):
     """What an item's function raised. As an error of the task it would look like a worker's end."""
 
     error: Exception

@@ -7,9 +7,9 @@ That is Farkas' lemma made constructive, so an empty conjunction is found whatev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 
+from gamma.frozen import Frozen
 from gamma.network.property import Conjunction, Region
 
 ROWS = 256
@@ -21,8 +21,7 @@ BITS = 1 << 13
 Variable = tuple[str, int]
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Frozen, eq=True):
     """Σ terms[v]·v <= bound, < where ``strict``."""
 
     terms: dict[Variable, Fraction]

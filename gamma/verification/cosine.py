@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Rational
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
 
 from gamma.errors import PropertyError, ResourceError, UsageError
 from gamma.network.graph import Network
@@ -171,8 +171,7 @@ def _centre(prop: Property, box: Box, given: npt.ArrayLike | None) -> Float64:
     return point
 
 
-@dataclass
-class _Question:
+class _Question(Struct):
     """One input set, and what is known of the outputs' directions.
 
     Attributes:

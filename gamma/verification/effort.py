@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from gamma.frozen import Frozen
 
 
-@dataclass(frozen=True)
-class Effort:
+class Effort(Frozen, eq=True):
     """How hard to try.
 
     Attributes:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from gamma.errors import UsageError
 from gamma.network.exact import exact_fractions
@@ -43,8 +44,7 @@ DESCENTS = 60
 """Steps from a witness to what it leads to."""
 
 
-@dataclass(eq=False)
-class Extremes:
+class Extremes(Struct, eq=False):
     """Ranges of all outputs over a batch of input sets.
 
     Attributes:

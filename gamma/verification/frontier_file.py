@@ -13,7 +13,6 @@ import os
 import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from gamma import __version__
 from gamma.errors import FormatError, UsageError
 from gamma.formats.save import write_atomically
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.runtime.files import open_regular, refused
@@ -37,8 +37,7 @@ PAUSE, SHARE = 0.5, 20.0
 """Seconds between two writings at least, and how many times what one takes."""
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(Frozen, eq=True):
     """What a file holds: which targets are proved, their bounds, and each tree."""
 
     path: Path

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 
 from gamma.errors import FormatError
+from gamma.frozen import Frozen
 from gamma.runtime.files import open_regular
 
 LIST_LIMIT = 64 << 20
@@ -17,8 +17,7 @@ HEADINGS = ("onnx", "model", "network")
 Key = tuple[str, str, int]
 
 
-@dataclass(frozen=True)
-class Instance:
+class Instance(Frozen, eq=True):
     """One line of a list.
 
     Attributes:

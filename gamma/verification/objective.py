@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.evaluate import evaluate, gradient
 from gamma.verification.targets import Int64, Targets
@@ -18,8 +18,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Objective:
+class Objective(Frozen):
     """The constraints of some targets, padded to the longest conjunction.
 
     A conjunction's value is the largest of its constraints' values c·y + c·x − bound: the point

@@ -10,13 +10,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
 
 from gamma.errors import ResourceError, UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.affine import Linear
 from gamma.propagate.asked import deadline_of, memory_bytes
@@ -42,8 +43,7 @@ _ARRAYS = 12
 """Of float64 for each neuron of a box that is alive: four that are kept, and those of a step."""
 
 
-@dataclass(frozen=True)
-class Reach:
+class Reach(Frozen, eq=True):
     """What executions of one node reach at most.
 
     Attributes:
@@ -68,8 +68,7 @@ class Reach:
         return largest / self.partial if self.partial else math.inf
 
 
-@dataclass(frozen=True, eq=False)
-class Overflow:
+class Overflow(Frozen):
     """Whether any execution in ``dtype`` overflows for an input of the set.
 
     Attributes:
@@ -188,8 +187,7 @@ def overflow(
     )
 
 
-@dataclass
-class _Most:
+class _Most(Struct):
     """What executions of a node reach in the boxes so far."""
 
     values: float = 0.0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.network.property import Property
 from gamma.verification.branching.frontier import Items
 from gamma.verification.branching.inputs import InputBranching
@@ -17,8 +17,7 @@ from gamma.verification.branching.inputs import InputBranching
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Partition:
+class Partition(Frozen):
     """Boxes of the two inputs that vary, float64 (boxes, 2 ends, 2 inputs) each.
 
     Attributes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Unpack
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from gamma.decimals import above, below
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.network.exact import exact_fractions
 from gamma.network.graph import Network
 from gamma.network.property import robustness
@@ -29,8 +29,7 @@ QUESTIONS = 60
 """Radii asked about at most."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Radius:
+class Radius(Frozen):
     """What is known of the distance to the nearest input of another class.
 
     Attributes:

@@ -10,14 +10,16 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
+from msgspec.structs import replace
 
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.propagate.asked import memory_bytes
 from gamma.propagate.caps import useful
@@ -46,8 +48,7 @@ INT8 = 127
 _FEW_POSITIONS = 2
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(Frozen, eq=True):
     """The range of one activation.
 
     Attributes:
@@ -97,8 +98,7 @@ class Range:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Ranges:
+class Ranges(Frozen):
     """Ranges of all activations.
 
     Attributes:
@@ -111,7 +111,7 @@ class Ranges:
     tensors: tuple[Range, ...]
     storage: str
     about: str
-    known: dict[str, Known] = field(repr=False, default_factory=dict)
+    known: dict[str, Known] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from importlib.util import find_spec
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.compressed import FileBytes, expanding, read_bytes
 from gamma.formats.onnx.outputs import cut
+from gamma.frozen import Frozen
 from gamma.network.graph import Network, Source
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.telemetry import spanned
@@ -44,8 +44,7 @@ ENTRY_TYPES: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Runner:
+class Runner(Frozen, eq=True):
     """onnxruntime's session of a file: one input (*input shape) in, the outputs (flat) out.
 
     Raises UnsupportedError for whatever onnxruntime raises when it runs.

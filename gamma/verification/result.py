@@ -5,14 +5,15 @@ from __future__ import annotations
 import builtins
 import json
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
 
 from gamma.decimals import below
 from gamma.frames import frame
+from gamma.frozen import Frozen
 from gamma.runtime import threads
 from gamma.verification import environment as process
 from gamma.verification.describe import overrun, timeline
@@ -26,8 +27,7 @@ Status = Literal["verified", "violated", "unknown", "none"]
 SCHEMA = "gamma.result/1"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Counterexample:
+class Counterexample(Frozen):
     """An input in the region whose replayed output is unsafe.
 
     Attributes:
@@ -64,8 +64,7 @@ class Counterexample:
         return record
 
 
-@dataclass(frozen=True)
-class Margin:
+class Margin(Frozen, eq=True):
     """A sound lower bound of one unsafe conjunction's distance from being met.
 
     The conjunction cannot hold when ``lower`` > 0 (>= 0 when the constraint is strict).
@@ -76,8 +75,7 @@ class Margin:
     proved: bool
 
 
-@dataclass(frozen=True)
-class Phase:
+class Phase(Frozen, eq=True):
     """One step of method auto: what it was, how long it took, how many conjunctions it excluded."""
 
     name: str
@@ -89,8 +87,7 @@ class Phase:
         return {"name": self.name, "seconds": self.seconds, "proved": self.proved}
 
 
-@dataclass(frozen=True)
-class Branched:
+class Branched(Frozen, eq=True):
     """How far branch and bound came.
 
     Attributes:
@@ -122,8 +119,7 @@ class Branched:
         }
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Result:
+class Result(Frozen):
     """The outcome of ``gamma.verify``. It has no truth value: verdicts are three-valued.
 
     ``verdict`` is the word of the JSON form and of the exit status, in which a run that the time

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gamma.errors import ResourceError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.network.property import Property
 from gamma.propagate.alpha import AlphaWalk, Ascent, alpha_walk
@@ -45,8 +45,7 @@ PART_SECONDS = 2.0
 """What each part is worth, roughly and on one thread."""
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Frozen, eq=True):
     """What all parts are about, the same for every worker."""
 
     net: Network
@@ -60,8 +59,7 @@ class Asked:
     leaves: bool
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(Frozen, eq=True):
     """Some of a tree's sub-problems, how much to do (`PART_SECONDS`), and after how many seconds to
     give them back as they are."""
 
@@ -71,8 +69,7 @@ class Part:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Grown:
+class Grown(Frozen, eq=True):
     """What became of a part; ``state`` is None where every worker that had it ended."""
 
     number: int

@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict, replace
+
 from gamma.errors import GammaError, UsageError
+from gamma.frozen import Frozen
 from gamma.runtime import heap
 from gamma.runtime.threads import available
 from gamma.verification.choices import DECIDING, check_options, limit_of
@@ -37,8 +39,7 @@ WORKERS_PER_PROCESSOR = 4
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Frozen, eq=True):
     """How every instance is verified; ``timeout`` caps the one of the list."""
 
     method: str = "auto"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
 
+from gamma.frozen import Frozen
 from gamma.network.exact import enclose
 from gamma.network.property import Conjunction, LinearConstraint, Property, Region
 from gamma.verification.contradiction import contradictory
@@ -38,8 +39,7 @@ STEP = 4096
 LARGEST = float(LARGE)
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
+class Rows(Frozen):
     """Linear forms value = y·rows_y + x·rows_x + constant, one per unsafe half-space.
 
     The half-space holds exactly when the exact value is <= 0 (< 0 where ``strict``); ``constant``
@@ -73,8 +73,7 @@ class Rows:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Targets:
+class Targets(Frozen):
     """The unsafe conjunctions (targets) of all regions, in order.
 
     Attributes:
@@ -96,8 +95,8 @@ class Targets:
     outputs: int
     means: tuple[LinearConstraint, ...] = ()
     mean_owner: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    check: Callable[[], None] = field(default=lambda: None, repr=False)
-    _scales: dict[int, Fraction] = field(default_factory=dict, repr=False)
+    check: Callable[[], None] = field(default=lambda: None)
+    _scales: dict[int, Fraction] = field(default_factory=dict)
 
     @classmethod
     def of(

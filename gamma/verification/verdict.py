@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack, overload
+
+from msgspec.structs import replace
 
 from gamma.errors import ResourceError, UsageError
 from gamma.formats.detect import load

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from benches import macro, report
 from benches.cases import Case, case, names
@@ -145,7 +146,7 @@ def test_wrong_bounds_are_noticed() -> None:
     assert any("centre" in line for line in failures(chosen, high))
     crossed = SimpleNamespace(lower=out.upper, upper=out.lower)
     assert any("cross" in line for line in failures(chosen, crossed))
-    reached = replace(chosen, reached=(out.lower[0] - 1, out.upper[0]))
+    reached = dataclasses.replace(chosen, reached=(out.lower[0] - 1, out.upper[0]))
     assert any("attack" in line for line in failures(reached, out))
     width = float(np.mean(out.upper - out.lower))
     assert failures(chosen, out, peer_width=width) == []

@@ -15,7 +15,7 @@ HEAVY = """onnx ml_dtypes numpy.ma numpy.random importlib.metadata email logging
 # All modules of gamma that a small network of dense layers and ReLUs needs, by package. One more is
 # a millisecond more of every command: is it needed before something was asked that needs it?
 NEEDED = {
-    "": "cli decimals deferred errors formats frames methods network ops propagate runtime "
+    "": "cli decimals deferred errors formats frames frozen methods network ops propagate runtime "
     "telemetry tensor tuning verification",
     "cli": "combinations groups inputs main options output parser picture profile prompts question "
     "report sets settings values verify",

@@ -8,7 +8,6 @@ its own and an interval. That is asked entry by entry and of random rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +15,7 @@ import flint
 import numpy as np
 import pytest
 from flint import arb
+from msgspec.structs import replace
 
 from gamma import ops
 from gamma.ops.bounds import NodeBounds

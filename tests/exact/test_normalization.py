@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import flint
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import gamma
 from gamma import ops

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import os
 import tempfile
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 from safetensors.numpy import save_file
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
@@ -143,8 +143,7 @@ def assert_same(net: Network, again: Network) -> None:
     assert (net.output, net.notes) == (again.output, again.notes)
     for a, b in zip(net.nodes, again.nodes, strict=True):
         assert (a.name, a.inputs, a.shape, type(a.op)) == (b.name, b.inputs, b.shape, type(b.op))
-        for f in dataclasses.fields(a.op):  # type: ignore[arg-type]
-            x, y = getattr(a.op, f.name), getattr(b.op, f.name)
+        for x, y in zip(astuple(a.op), astuple(b.op), strict=True):
             assert type(x) is type(y) or isinstance(x, np.ndarray)
             if isinstance(x, np.ndarray):
                 assert x.dtype == y.dtype and x.shape == y.shape
@@ -157,7 +156,7 @@ def test_every_operator_with_fields_has_a_case() -> None:
     with_fields = {
         name
         for name, record in TABLE.items()
-        if dataclasses.fields(record) or issubclass(record, Product)
+        if record.__struct_fields__ or issubclass(record, Product)
     }
     assert with_fields == set(CASES), "a new operator needs a case here"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ PACKAGE = Path(gamma.__file__).parent
 METHODS = ("ibp", "crown-ibp", "crown", "alpha")
 
 
-@dataclass(frozen=True, eq=False)
 class Softsign(Elementwise):
     """x / (1 + |x|)."""
 
@@ -44,7 +42,6 @@ class Softsign(Elementwise):
         return 1 / np.square(1 + abs(x))
 
 
-@dataclass(frozen=True, eq=False)
 class Mirror(Linear):
     """y_i = x_i - x_(n-1-i)."""
 

@@ -11,7 +11,6 @@ for it. Offsets may be shared, and tensors may overlap: they are only read.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from gamma.errors import FormatError, UnsupportedError
@@ -19,6 +18,7 @@ from gamma.formats.gguf.cursor import Buffer, Cursor
 from gamma.formats.gguf.types import TYPES
 from gamma.formats.gguf.values import Value, ValueReader
 from gamma.formats.safetensors import plain_name, shorten
+from gamma.frozen import Frozen
 
 HEADER_LIMIT = 64 << 20  # bytes; the largest vocabularies in use take 30 MB
 MOST_KEYS = 1 << 16
@@ -29,8 +29,7 @@ DEFAULT_ALIGNMENT = 32
 LARGEST_ALIGNMENT = 1 << 20
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(Frozen, eq=True):
     """One tensor; ``shape`` has the fastest axis last, bytes count from the start of the file."""
 
     name: str
@@ -40,8 +39,7 @@ class TensorInfo:
     end: int
 
 
-@dataclass(frozen=True, eq=False)
-class Header:
+class Header(Frozen):
     """What the file says of itself: typed values by key, tensors by name."""
 
     version: int

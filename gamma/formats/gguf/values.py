@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from gamma.formats.gguf.cursor import Buffer, Cursor, decode
+from gamma.frozen import Frozen
 
 STRING, ARRAY, BOOL = 8, 9, 7
 NAMES = {
@@ -27,15 +27,14 @@ MOST_STRINGS = 2_000_000
 """Strings in arrays of one file; the largest vocabularies and merge lists have 0.6 million."""
 
 
-@dataclass(frozen=True, eq=False)
-class ArrayValue:
+class ArrayValue(Frozen):
     """An array of ``count`` numbers or strings in bytes [begin, end) of the header."""
 
     path: Path
     key: str
     type: int
     count: int
-    _raw: Buffer = field(repr=False)
+    _raw: Buffer
 
     def __len__(self) -> int:
         return self.count
@@ -61,8 +60,7 @@ class ArrayValue:
 Scalar = int | float | bool | str
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(Frozen, eq=True):
     """The value of one key: its type as the file names it, and the number, text or array."""
 
     type: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
 from gamma.formats.limits import check_nodes

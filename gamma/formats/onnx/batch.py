@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 
 from gamma.errors import UnsupportedError
 from gamma.formats.onnx import movement
@@ -29,8 +29,7 @@ from gamma.ops import Input
 Rule = Callable[["Rows", Call, Inputs], Inputs | None]
 
 
-@dataclass(eq=False)
-class Rows:
+class Rows(Struct, eq=False):
     """Follows one translation for a batch of one (``t``) with the file's batch of ``count``.
 
     ``whole`` holds the constants computed from shapes as they are with the file's batch, None where

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.rearrange import axis_of
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Constant, Value
+from gamma.frozen import Frozen
 
 Labels = tuple[str, ...]
 
@@ -44,8 +44,7 @@ def cum_sum(t: Translation, call: Call, inputs: Inputs) -> Value:
     return along(t, call, x, axis, Constant(weight))
 
 
-@dataclass(frozen=True)
-class _Operand:
+class _Operand(Frozen, eq=True):
     value: Value
     labels: Labels
 

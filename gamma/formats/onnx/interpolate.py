@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from gamma.formats.onnx.values import Constant
+from gamma.frozen import Frozen
 
 Coordinate = Callable[[int], Fraction]
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(Frozen, eq=True):
     """An interpolation kernel: its weight at a distance, half its width, its Lipschitz constant."""
 
     weight: Callable[[Fraction], Fraction]

@@ -7,9 +7,8 @@ alone, and those masked out are 0 in its result. That is exact.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.formats.onnx import affine, shapes
 from gamma.formats.onnx import softmax as plain

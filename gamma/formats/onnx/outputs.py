@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
+
+from msgspec.structs import replace
 
 from gamma.errors import FormatError, UsageError
 from gamma.formats.onnx import schema

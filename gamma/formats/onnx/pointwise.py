@@ -7,7 +7,6 @@ elementwise functions of the same value: the whole is then a `Composite` of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Array, Constant, Value, Variable
+from gamma.frozen import Frozen
 from gamma.ops import Composite, Operator
 from gamma.ops.composite import Choose, Fixed, Over, Step, Times
 
@@ -23,8 +23,7 @@ _STEPS = 64
 _CHOICES = 4
 
 
-@dataclass(frozen=True, eq=False)
-class Condition:
+class Condition(Frozen):
     """A comparison that depends on the input: left > right (>= unless strict)."""
 
     left: Value
@@ -32,8 +31,7 @@ class Condition:
     strict: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Joined:
+class Joined(Frozen):
     """Not (of one part), And, Or of conditions."""
 
     op: str

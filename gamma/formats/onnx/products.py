@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -12,12 +11,12 @@ from gamma.formats.onnx.pointwise import over, times
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Array, Constant, Value, Variable, strip
+from gamma.frozen import Frozen
 from gamma.ops import Erf, Gelu, MatMul, Mul, Operator, Pow, Reciprocal, Scale, Sigmoid, Silu
 from gamma.ops.execution import ANYTHING, LOST, UNIT, Execution
 
 
-@dataclass(frozen=True)
-class Factor:
+class Factor(Frozen, eq=True):
     """A real number: a fraction and how far, relatively, the number may lie from it.
 
     ``largest``: at least the product of its factors that are larger than 1, here or inverted.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from gamma.formats.compressed import MODEL_LIMIT, read_bytes
 from gamma.formats.onnx import schema
 from gamma.formats.onnx.tensors import DTYPES, MAX_AXES, Array, Folder, read_tensor
 from gamma.formats.onnx.wire import count_entries
+from gamma.frozen import Frozen
 
 # Every operator is known as of the last of these; later sets are asked operator by operator.
 OPSETS = (7, 28)
@@ -34,8 +34,7 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
+class Call(Frozen):
     """One node of the file: ``inputs`` holds "" where an optional input is absent."""
 
     op: str
@@ -45,8 +44,7 @@ class Call:
     attributes: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Declared:
+class Declared(Frozen, eq=True):
     """A graph input or output: element type and axes (int, symbol, or None when unstated)."""
 
     name: str
@@ -54,8 +52,7 @@ class Declared:
     dims: tuple[Dim, ...] | None
 
 
-@dataclass(frozen=True, eq=False)
-class Model:
+class Model(Frozen):
     """A file's graph; ``calls`` are in topological order, ``files`` hold external weights."""
 
     path: Path

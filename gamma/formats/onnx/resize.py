@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -23,6 +22,7 @@ from gamma.formats.onnx.interpolate import Kernel, axis_matrix, cubic_kernel, li
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value
+from gamma.frozen import Frozen
 
 _MODES = ("half_pixel", "half_pixel_symmetric", "asymmetric", "pytorch_half_pixel", "align_corners")
 _LONGEST = 1 << 16
@@ -34,8 +34,7 @@ _EDGE = (
 )
 
 
-@dataclass(frozen=True)
-class _Target:
+class _Target(Frozen, eq=True):
     """What a Resize node asks for: per axis a length and a scale, and how to read the input."""
 
     lengths: Shape

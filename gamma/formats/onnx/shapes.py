@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.formats.onnx.arguments import Inputs, constant, ints, need, number, optional
 from gamma.formats.onnx.fold import binary, inverse

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import FormatError, UnsupportedError
+from gamma.frozen import Frozen
 from gamma.runtime import resident
 from gamma.runtime.files import open_regular
 
@@ -42,8 +42,7 @@ DTYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Folder:
+class Folder(Frozen, eq=True):
     """Where a model's external data may lie, and the model's path for messages."""
 
     model: Path

@@ -9,11 +9,12 @@ without a change of meaning, so no operator needs to know which axis "is" the ba
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import astuple, replace
 
 from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.limits import check_nodes
@@ -44,8 +45,7 @@ NODE_LIMIT = 1 << 31
 MAX_AXES = 16
 
 
-@dataclass(eq=False)
-class Translation:
+class Translation(Struct, eq=False):
     """What translators work on: ``emit`` adds nodes, ``move`` moves entries."""
 
     model: Model

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import force_setattr
+
+from gamma.frozen import Frozen
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -15,8 +17,7 @@ Shape = tuple[int, ...]
 Movement = Callable[[Array, Any], Array]
 
 
-@dataclass(frozen=True, eq=False)
-class Constant:
+class Constant(Frozen):
     """A value known before any input is.
 
     ``array`` holds float32 or float64 numbers (or integers, bools). Entry by entry the real value
@@ -31,7 +32,7 @@ class Constant:
 
     def __post_init__(self) -> None:
         if not self.dtype:
-            object.__setattr__(self, "dtype", self.array.dtype.name)
+            force_setattr(self, "dtype", self.array.dtype.name)
 
     @property
     def dims(self) -> Shape:
@@ -51,8 +52,7 @@ class Constant:
         return Constant(movement(self.array), errors[0], dtype or self.dtype, errors[1])
 
 
-@dataclass(frozen=True)
-class Variable:
+class Variable(Frozen, eq=True):
     """A value that depends on the input: a node, its shape in the file, its element type."""
 
     node: int
@@ -60,7 +60,6 @@ class Variable:
     dtype: str
 
 
-@dataclass(frozen=True)
 class Masked(Variable):
     """A variable plus minus infinity where ``keep`` (which broadcasts to ``dims``) is false.
 

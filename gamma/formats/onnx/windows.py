@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.formats.onnx.affine import applied, maximum, reciprocal, reduced
 from gamma.formats.onnx.arguments import Inputs, optional, variable
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, estimates, leading
+from gamma.frozen import Frozen
 from gamma.ops import Abs, Conv, ConvTranspose, Elementwise, Pow, ReduceMax, ReduceSum, Sqrt
 
 _SPAN_LIMIT = 1 << 30
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(Frozen, eq=True):
     """Where windows lie, per image axis: ``pads`` are begins then ends, ``counts`` positions."""
 
     image: Shape

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.errors import ResourceError, UsageError
+from gamma.frozen import Frozen
 from gamma.methods import IN_MEMORY
 from gamma.network.graph import Network
 from gamma.ops.tables import Precision
@@ -28,8 +29,7 @@ _DENSE_BLOCKS = {"crown-ibp": 2, "crown": 3}
 _INTERVALS = (1 << 30, 50, 20, 10, 5, 3, 2, 1)
 
 
-@dataclass(frozen=True)
-class MemoryPlan:
+class MemoryPlan(Frozen, eq=True):
     """What a walk will do to stay within a limit, and what it will take.
 
     Attributes:

@@ -8,13 +8,14 @@ nodes in less memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.facts import facts_of
@@ -36,8 +37,7 @@ LOSS = 2.0**-11
 RUN = 8
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(Frozen, eq=True):
     """Bounds of one node in less memory; see `pack`.
 
     Attributes:

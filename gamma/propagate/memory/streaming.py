@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.propagate.domain import Domain
 from gamma.propagate.facts import facts_of
@@ -36,8 +36,7 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class StreamingConfig:
+class StreamingConfig(Frozen, eq=True):
     """How little memory a walk may use.
 
     Attributes:
@@ -79,8 +78,7 @@ class StreamingConfig:
         return cls(max_memory_bytes=limit)
 
 
-@dataclass(frozen=True)
-class MemorySavings:
+class MemorySavings(Frozen, eq=True):
     """What `estimate_memory_savings` says; bytes. Unpacks as full, streamed and per cent saved.
 
     Attributes:

@@ -8,13 +8,15 @@ taken to mix everything it reads, so a new one is dependent until somebody prove
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
+from msgspec.structs import replace
 
 from gamma.errors import InternalError, UsageError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network, Node
 from gamma.ops import (
     Add,
@@ -197,8 +199,7 @@ RULES: dict[type, Rule] = {
 # -- networks of some positions --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Cuts:
+class Cuts(Frozen):
     """How the nodes that the output reads are laid out along positions.
 
     Attributes:
@@ -214,8 +215,7 @@ class Cuts:
     made: dict[Hashable, Network | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
+class Part(Frozen):
     """The network of some positions.
 
     Attributes:
@@ -324,13 +324,13 @@ def _cut(cut: Cuts, index: int, kept: dict[int, Kept]) -> tuple[Operator, Hashab
 def _cut_constants(op: Operator, shape: Shape, axis: int, kept: Kept) -> tuple[Operator, Hashable]:
     """An elementwise operator with its arrays on the kept entries of a node of ``shape``."""
     values: dict[str, Array] = {}
-    for entry in fields(cast(Any, op)):
-        array = getattr(op, entry.name)
+    for name in op.__struct_fields__:
+        array = getattr(op, name)
         if isinstance(array, np.ndarray):
-            packed = entry.name in PACKED
+            packed = name in PACKED
             own = axis - (len(shape) - array.ndim + packed)
             differs = own >= 0 and array.shape[own + packed] > 1
-            values[entry.name] = np.compress(kept, array, own + packed) if differs else array
+            values[name] = np.compress(kept, array, own + packed) if differs else array
     if all(value is getattr(op, name) for name, value in values.items()):
         return op, id(op)
     return replace(cast(Any, op), **values), (id(op), *(v.tobytes() for v in values.values()))

@@ -13,14 +13,15 @@ import math
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
 
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.methods import METHODS, REFINING
 from gamma.network.graph import Network
 from gamma.propagate import blocks
@@ -48,8 +49,7 @@ _GROUPS = 8
 _LEAST_COST = 2.5e7
 
 
-@dataclass(frozen=True)
-class ParallelConfig:
+class ParallelConfig(Frozen, eq=True):
     """How positions are bounded.
 
     Attributes:
@@ -76,8 +76,7 @@ class ParallelConfig:
                 raise UsageError(f"{name} {value}: expected at least 1")
 
 
-@dataclass(frozen=True, eq=False)
-class ParallelResult:
+class ParallelResult(Frozen):
     """What `ParallelVerifier` found and how.
 
     Attributes:
@@ -98,8 +97,7 @@ class ParallelResult:
     kinds: int = 0
 
 
-@dataclass(frozen=True)
-class ParallelVerifier:
+class ParallelVerifier(Frozen, eq=True):
     """Bounds networks over sequences; see the module's text."""
 
     config: ParallelConfig = field(default_factory=ParallelConfig)
@@ -189,8 +187,7 @@ class ParallelVerifier:
         return BoundedTensor(lower.reshape(shape), upper.reshape(shape))
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
+class _Batch(Frozen):
     """Parts with the same network; ``positions[k]`` are those of ``parts[k]``."""
 
     parts: list[Part]

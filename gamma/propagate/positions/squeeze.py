@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from gamma.errors import UsageError
 from gamma.network.graph import Network, Node

@@ -7,10 +7,10 @@ its own. Scores are products of two vectors: at most the product of their norms.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.network.graph import Node
 from gamma.ops import MatMul, Softmax

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
 
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.propagate.ranges.norms import LayerNorm
 from gamma.propagate.ranges.sets import Known, Storage
@@ -15,8 +16,7 @@ from gamma.propagate.ranges.sets import Known, Storage
 Float64 = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Turn:
+class Turn(Frozen):
     """y = a∘x + b∘x[exchange] along the last axis: pairs of entries turn by a position's angle.
 
     ``source``: the node x. ``factors``: the nodes a∘x and b∘x[exchange]. ``reach``: at least
@@ -33,8 +33,7 @@ class Turn:
     pure: bool
 
 
-@dataclass(eq=False)
-class Context:
+class Context(Struct, eq=False):
     """One walk.
 
     Attributes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.propagate.ranges.matrix import Matrix
 from gamma.propagate.ranges.sets import SLACK, TINY, Image, Known, Sphere

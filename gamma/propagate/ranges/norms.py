@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import ResourceError
+from gamma.frozen import Frozen
 from gamma.network.graph import Network, Node
 from gamma.propagate.ranges import spectral
 from gamma.propagate.ranges.matrix import Matrix
@@ -30,8 +30,7 @@ LAYERS = ("Gemm", "StoredGemm")
 """Operators with one matrix for every position."""
 
 
-@dataclass(frozen=True, eq=False)
-class LayerNorm:
+class LayerNorm(Frozen):
     """What `spectral.of_layer` says of a layer that reads a vector scaled by ``gain``."""
 
     gain: Float64

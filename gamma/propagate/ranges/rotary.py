@@ -5,9 +5,8 @@ It keeps norms, whatever the angle: what is known of x holds at every position (
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.network.graph import Network, Node
 from gamma.ops import Gather, Scale

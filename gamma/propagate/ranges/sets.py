@@ -7,13 +7,14 @@ does not depend on how long a prompt is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import astuple, replace
 
+from gamma.frozen import Frozen
 from gamma.network.graph import Shape
 from gamma.propagate.ranges.matrix import Matrix
 from gamma.runtime import workers
@@ -27,8 +28,7 @@ SLACK = 1 + 2.0**-40
 TINY = 2.0**-1000
 
 
-@dataclass(frozen=True, eq=False)
-class Sphere:
+class Sphere(Frozen):
     """y = gain∘(z + s) + bias ± error along ``axis``, a vector z of its own for every place.
 
     ‖z‖ <= radius, with Σ z = 0 where ``centred``; ‖s‖ <= stray. Layer normalisation is one with
@@ -81,8 +81,7 @@ class Sphere:
         return replace(self, stray=stray, error=error)
 
 
-@dataclass(frozen=True, eq=False)
-class Image:
+class Image(Frozen):
     """y = scale·(M x)[row] + shift ± error, x of ``source``; entries of one ``block`` share x.
 
     x is the source's gain∘(z + s): its bias and error are in ``shift`` and ``error``. Every place
@@ -132,8 +131,7 @@ class Image:
 Form = Sphere | Image
 
 
-@dataclass(frozen=True, eq=False)
-class Known:
+class Known(Frozen):
     """What is known of one node.
 
     Attributes:
@@ -176,7 +174,7 @@ class Known:
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
-        held = [self.lower, self.upper, *(vars(self.form).values() if self.form else ())]
+        held = [self.lower, self.upper, *(astuple(self.form) if self.form else ())]
         return sum(array.nbytes for array in held if isinstance(array, np.ndarray))
 
     def _full(self, array: Float64, axis: int) -> Shape:
@@ -211,8 +209,7 @@ def norm_of(sizes: Float64, axis: int) -> Float64:
     return found
 
 
-@dataclass(frozen=True)
-class Storage:
+class Storage(Frozen, eq=True):
     """A format that activations are kept in between operators, rounded to nearest.
 
     Attributes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.runtime import workers
 from gamma.tensor import rounding
 from gamma.tensor.eigenvalues import frobenius, largest_eigenvalue
@@ -31,8 +31,7 @@ NARROW = 2.0**-8
 _SLACK = 1 + 2.0**-40
 
 
-@dataclass(frozen=True, eq=False)
-class Read:
+class Read(Frozen):
     """Rows as they read a vector: ``rows`` within ``lost`` (norm of the whole) of the exact ones.
 
     ``size``: at least their Frobenius norm; ``plain``: before a mean was taken off.
@@ -58,8 +57,7 @@ def read(rows: Float64, gain: Float64, centred: bool) -> Read:
     return Read(made, size, 2.0**-52 * (plain + size), plain)
 
 
-@dataclass(frozen=True, eq=False)
-class Gram:
+class Gram(Frozen):
     """G = R·Rᵀ within ``error`` (spectral norm) of the read rows' own.
 
     Attributes:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.ops import Linear
 from gamma.runtime import pool
 from gamma.tensor import kernels
@@ -61,8 +61,7 @@ class Block(Protocol):
         """The rows as (rows, size) in the node's own order, C-contiguous."""
 
 
-@dataclass(frozen=True, eq=False)
-class Dense:
+class Dense(Frozen):
     """Rows (rows, size), C-contiguous."""
 
     array: Array

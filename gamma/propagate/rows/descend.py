@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
 
 from gamma import telemetry, tuning
 from gamma.errors import UsageError
+from gamma.frozen import Frozen
 from gamma.ops.charges import TINY
 from gamma.ops.hinges import HingeRows
 from gamma.ops.tables import Diagonal, NodeSlopes, Relaxation
@@ -36,8 +37,7 @@ Indices = npt.NDArray[np.int64]
 Frontier = dict[int, Block]
 
 
-@dataclass(frozen=True)
-class Multipliers:
+class Multipliers(Frozen, eq=True):
     """Terms -β·S·(x - p) of split assumptions S·(x - p) >= 0 on one node, added to rows.
 
     Attributes:
@@ -59,8 +59,7 @@ class Multipliers:
         return cls(row, column, beta[at], sign[at], point[at])
 
 
-@dataclass
-class Tape:
+class Tape(Struct):
     """What a descent leaves behind for the forward sweep: see `gamma.propagate.rows.sweep`.
 
     Attributes:
@@ -385,8 +384,7 @@ class Descent:
         np.maximum(d, interval, out=d)
 
 
-@dataclass(frozen=True)
-class Own:
+class Own(Frozen, eq=True):
     """What belongs to the rows of one descent.
 
     Attributes:

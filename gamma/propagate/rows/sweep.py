@@ -13,12 +13,13 @@ Values are about the nodes' centres, like rows: z = centre + what `trajectory` r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import field
 
+from gamma.frozen import Frozen
 from gamma.ops import Elementwise
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.domain import Split
@@ -98,8 +99,7 @@ def _minimiser(tables: Tables, rows: Array, box: Indices) -> Array:
     return chosen
 
 
-@dataclass(frozen=True)
-class Gradients:
+class Gradients(Frozen, eq=True):
     """Derivatives of each row's bound, node -> (rows, size).
 
     Attributes:
@@ -173,8 +173,7 @@ def _inside(
     return lower, upper, centre
 
 
-@dataclass(frozen=True)
-class _Own:
+class _Own(Frozen, eq=True):
     """Lines of one elementwise node for each row, as functions of slopes and ends."""
 
     op: Elementwise

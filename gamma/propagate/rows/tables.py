@@ -8,11 +8,11 @@ were tightened.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma import tuning
 from gamma.network.graph import Network

@@ -11,13 +11,14 @@ the image becomes a *frame*: the whole image, one place per box.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
+from gamma.frozen import Frozen
 from gamma.ops import Conv, Linear
 from gamma.ops.spread import Taps, gather, last_weight, spread
 from gamma.ops.window import channels_first, channels_last
@@ -33,8 +34,7 @@ Int64 = npt.NDArray[np.int64]
 DENSE_FROM = 0.6
 
 
-@dataclass(frozen=True, eq=False)
-class Windows:
+class Windows(Frozen):
     """Rows over one image node; see the module's text.
 
     Attributes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.propagate import Specification
 from gamma.verification.targets import Int64, Rows, Targets, distinct
 
@@ -17,8 +17,7 @@ Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
-class Clauses:
+class Clauses(Frozen):
     """The open targets of a property, those of a region next to each other.
 
     A clause is excluded where one of its rows has a positive lower bound (at least 0 when strict).

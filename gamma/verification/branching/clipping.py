@@ -8,12 +8,12 @@ operation is rounded so that the box that is left is the larger one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.tensor import rounding
 
 Array = npt.NDArray[Any]
@@ -25,8 +25,7 @@ PASSES = 2
 """How often all rows cut: each pass starts from what the one before left."""
 
 
-@dataclass(frozen=True, eq=False)
-class Cuts:
+class Cuts(Frozen):
     """Rows about boxes: a (rows, inputs), c (rows, inputs), d (rows,).
 
     ``strict``: bool (rows,), the unsafe inputs of the row have value < 0 and not only <= 0.

@@ -9,13 +9,13 @@ layers behind at once. (Wang et al. 2021 and Zhang et al. 2022 ask a MILP solver
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.propagate.alpha import AlphaWalk, alpha_walk
 from gamma.propagate.cases import CaseWalk
 from gamma.propagate.domain import Domain
@@ -29,8 +29,7 @@ LEAST, MOST = 4, 1024
 TREE_BYTES = 1 << 28
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Frozen, eq=True):
     """What one walk splits for its neurons.
 
     Attributes:

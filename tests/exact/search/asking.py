@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from msgspec import structs
 
 import gamma
 from gamma import tuning
@@ -85,7 +86,7 @@ class Asking:
     def config(self) -> StreamingConfig | None:
         """The streaming configuration."""
         chosen = STREAMING[self.streaming]
-        return chosen and replace(chosen, checkpoint_interval=self.interval)
+        return chosen and structs.replace(chosen, checkpoint_interval=self.interval)
 
     @contextmanager
     def settings(self) -> Iterator[None]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 from onnx import ModelProto, numpy_helper
 
 from gamma.errors import GammaError
@@ -70,12 +71,12 @@ def _networks(net: Network) -> Iterator[Network]:
         if bypassed is not None:
             yield bypassed
     for k, node in enumerate(net.nodes):
-        for field in fields(node.op):  # type: ignore[arg-type]
-            value = getattr(node.op, field.name)
-            if isinstance(value, np.ndarray) and field.name != "index":
+        for field in node.op.__struct_fields__:
+            value = getattr(node.op, field)
+            if isinstance(value, np.ndarray) and field != "index":
                 for array in plainer(value):
-                    op = replace(node.op, **{field.name: array})  # type: ignore[type-var]
-                    nodes = (*net.nodes[:k], replace(node, op=op), *net.nodes[k + 1 :])
+                    op = structs.replace(node.op, **{field: array})
+                    nodes = (*net.nodes[:k], structs.replace(node, op=op), *net.nodes[k + 1 :])
                     yield Network(nodes, net.output)
 
 

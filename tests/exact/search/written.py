@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.printer
+from msgspec.structs import fields
 
 from gamma.network.graph import Network
 from tests.exact.search.asking import FORMS, Asking
@@ -47,10 +47,11 @@ def _network(net: Network, fused: bool) -> str:
         f"b = Builder(ops.Input(), {net.input_shape}, 'x')",
     ]
     for node in net.nodes[1:]:
-        values = [(f, getattr(node.op, f.name)) for f in fields(node.op)]  # type: ignore[arg-type]
+        values = [(f, getattr(node.op, f.name)) for f in fields(type(node.op))]
         given = ", ".join(
-            [_value(v) for f, v in values if not f.kw_only]
-            + [f"{f.name}={_value(v)}" for f, v in values if f.kw_only and v is not f.default]
+            _value(v) if f.required else f"{f.name}={_value(v)}"
+            for f, v in values
+            if f.required or v is not f.default
         )
         inputs = ", ".join(map(str, node.inputs))
         lines.append(f"b.add(ops.{type(node.op).__name__}({given}), {inputs}, name={node.name!r})")

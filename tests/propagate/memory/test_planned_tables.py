@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from gamma.network.graph import Builder, Network
 from gamma.ops import (
@@ -59,8 +60,8 @@ def held(value: Any) -> int:
         return int(value.nbytes)
     if isinstance(value, tuple | list):
         return sum(map(held, value))
-    if dataclasses.is_dataclass(value):
-        return sum(held(getattr(value, entry.name)) for entry in dataclasses.fields(value))
+    if isinstance(value, Struct):
+        return sum(map(held, astuple(value)))
     return 0
 
 
