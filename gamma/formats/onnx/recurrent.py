@@ -7,7 +7,6 @@ so the guarantee about float32 executions does not cover them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from gamma.formats.onnx.movement import joined, transposed
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Constant, Shape, Value
+from gamma.frozen import Frozen
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _USUAL = {
@@ -80,8 +80,7 @@ def _check(t: Translation, call: Call, inputs: Inputs, dims: Shape) -> None:
         raise t.fail(call, "couples its input and forget gates: export without input_forget")
 
 
-@dataclass
-class _Cell:
+class _Cell(Frozen):
     """One direction of one layer: its weights, turned to multiply rows, and how it begins.
 
     Attributes:
