@@ -7,6 +7,7 @@ spectrogram, or the state before some block), so that a set of inputs is a set a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ class Model(Frozen):
     settings: Settings
     tensors: Tensors
     source: Source | None = None
+
+    @cached_property
+    def _built_last(self) -> dict[tuple[Any, ...], Network]:
+        return {}
 
     @property
     def vocabulary(self) -> int:
@@ -108,6 +113,17 @@ class Model(Frozen):
 
         Raises UsageError for a block, an output or a number of positions that there is not.
         """
+        asked, last = (positions, block, until, output), self._built_last
+        found = last.get(asked)  # ranges for every prompt and bounds of one often share a network
+        if found is None:
+            found = self._network(positions, block, until, output)
+            last.clear()
+            last[asked] = found
+        return found
+
+    def _network(
+        self, positions: int, block: int | None, until: int | None, output: str | None
+    ) -> Network:
         builder = Builder(Input(), self.input_shape(positions, block))
         self.check_positions(positions)
         if until is None:

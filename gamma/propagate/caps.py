@@ -18,16 +18,23 @@ from gamma.network.graph import Network
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.domain import Facts
 from gamma.propagate.facts import facts_of
+from gamma.tensor import rounding
 from gamma.tensor.box import Box
 
 if TYPE_CHECKING:
     from gamma.propagate.ranges import Known
     from gamma.propagate.walks import Walk
 
+Float64 = npt.NDArray[np.float64]
+
 BLOCK = re.compile(r"blk\.(\d+)\.")
 """How the nodes of a block are called."""
 VACUOUS = 0.95
 """Share of its cap from which a bound is called vacuous: caps may include roundings to float16."""
+FULL = 0.99
+"""Share of its cap from which on a bound is as good as the cap to a layer that reads it."""
+LAYERS = ("Gemm", "StoredGemm")
+"""Operators whose image of an interval costs a pass over weights."""
 
 
 def norm_caps(
@@ -60,7 +67,43 @@ def useful(network: Network, found: Mapping[int, Known]) -> Facts:
     return made
 
 
-def _fits(end: npt.NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+class Ceilings:
+    """Layers of an interval pass that their caps say all about: their weights are not read.
+
+    Of an input nearly as wide as its cap, the image is wider than the layer's own cap but for a
+    hundredth of itself: that cap was made from the input's, by the same weights and norms besides.
+    """
+
+    def __init__(self, network: Network, facts: Facts) -> None:
+        self._network, self._facts = network, facts
+        self._full: set[int] = set()
+
+    def of(self, index: int, batch: int) -> NodeBounds | None:
+        """The cap of such a layer over ``batch`` boxes; None for every other node."""
+        node = self._network.nodes[index]
+        if node.op.name not in LAYERS or index not in self._facts:
+            return None
+        if not all(i in self._full for i in node.inputs):
+            return None
+        shape = (batch, *node.shape)
+        lower, upper = (np.array(np.broadcast_to(end, shape)) for end in self._facts[index])
+        return NodeBounds(lower, upper, rounding.midpoint(lower, upper)).frozen()
+
+    def learn(self, index: int, bounds: NodeBounds) -> None:
+        """Remember whether a node, or what it moves, is as wide as its cap in every box."""
+        node = self._network.nodes[index]
+        if node.op.moves:
+            full = all(i in self._full for i in node.inputs)
+        elif index in self._facts:
+            lower, upper = self._facts[index]
+            full = bool((bounds.upper - bounds.lower >= FULL * (upper - lower)).all())
+        else:
+            full = False
+        if full:
+            self._full.add(index)
+
+
+def _fits(end: Float64, shape: tuple[int, ...]) -> bool:
     pairs = zip(end.shape, shape, strict=False)
     return end.ndim == len(shape) and all(n in (1, size) for n, size in pairs)
 
@@ -123,7 +166,7 @@ def _vacuous(width: float, share: float | None) -> bool:
     return not np.isfinite(width) or (share is not None and share >= VACUOUS)
 
 
-def _width(lower: npt.NDArray[np.float64], upper: npt.NDArray[np.float64]) -> float:
+def _width(lower: Float64, upper: Float64) -> float:
     with np.errstate(all="ignore"):
         return float(np.mean(upper - lower))
 

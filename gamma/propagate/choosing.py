@@ -97,7 +97,7 @@ def _in_memory(
     if caps is None:
         thrifty = options.method == "ibp"
         caps = norm_caps(net, box, options.guarantee, thrifty, options.deadline)
-    return (lambda part: start(Domain(part, caps))) if caps else start
+    return (lambda part: start(Domain(part, caps, capped=True))) if caps else start
 
 
 def own_threads(net: Network, method: str) -> AbstractContextManager[None]:

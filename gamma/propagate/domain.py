@@ -50,11 +50,13 @@ class Domain(Frozen):
         box: input sets, with a batch axis.
         facts: node -> proved ends (1 or batch, *node shape): a parent's bounds, a certificate's.
         split: node -> assumptions. Bounds hold where they hold; see `Bounds.empty`.
+        capped: the facts are norm caps, see `caps.Ceilings`.
     """
 
     box: Box
     facts: Facts = field(default_factory=dict)
     split: Mapping[int, Split] = field(default_factory=dict)
+    capped: bool = False
 
     @property
     def batch(self) -> int:

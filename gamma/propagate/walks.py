@@ -21,6 +21,7 @@ from gamma.network.graph import Network
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.propagate import forms
 from gamma.propagate.blocks import in_blocks, row_cost
+from gamma.propagate.caps import Ceilings
 from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.ellipsotopes import Ellipsotopes, sets_of
@@ -116,6 +117,8 @@ class Walk:
         # The same as long as `bounds` lacks what it found.
         self._unseen: DenseWalk | None = None
         self._descent: Descent | None = None
+        alone = domain.capped and options.method == "ibp"
+        self._ceilings = Ceilings(network, domain.facts) if alone else None
         plain = self.one_sided and self.box.norm == "inf" and not domain.split
         self._sides: Sides | None = None
         if plain and self._facts.convolves:
@@ -173,7 +176,7 @@ class Walk:
         )
 
     def _visit(self, index: int) -> None:
-        options, bounds = self.options, self._bounds
+        options = self.options
         options.check()
         started = time.perf_counter()
         node = self.network.nodes[index]
@@ -181,8 +184,7 @@ class Walk:
             count = self.network.output
             options.progress(f"{options.method}: node {index} of {count}, {node.name}")
         if self.keep is None:
-            found = node_bounds(node, [bounds[i] for i in node.inputs], options.precision)
-            bounds.append(self.domain.meet(index, found, self.empty))
+            self._append(index, self._interval(index))
         else:
             self._pass(index, self.keep)
         if options.refines:
@@ -198,6 +200,20 @@ class Walk:
             rows = 2 * self.unstable.get(index, 0)
             telemetry.record(name, started, ended, rows=rows, neurons=node.size)
 
+    def _interval(self, index: int) -> NodeBounds:
+        """The image of the inputs' bounds, or the node's cap where that says all there is."""
+        found = None if self._ceilings is None else self._ceilings.of(index, self.domain.batch)
+        if found is not None:
+            return found
+        node = self.network.nodes[index]
+        return node_bounds(node, [self._bounds[i] for i in node.inputs], self.options.precision)
+
+    def _append(self, index: int, found: NodeBounds) -> None:
+        known = self.domain.meet(index, found, self.empty)
+        if self._ceilings is not None:
+            self._ceilings.learn(index, known)
+        self._bounds.append(known)
+
     def _pass(self, index: int, keep: frozenset[int]) -> None:
         """Bound a node, and drop what no later node reads."""
         from gamma.propagate import strips
@@ -210,9 +226,8 @@ class Walk:
             bounds.append(strips.GONE)
             return
         else:
-            node = network.nodes[index]
-            found = node_bounds(node, [bounds[i] for i in node.inputs], how)
-        bounds.append(domain.meet(index, found, self.empty))
+            found = self._interval(index)
+        self._append(index, found)
         for one in strips.read_last(network)[index]:
             if one not in keep:
                 bounds[one] = strips.GONE

@@ -22,6 +22,7 @@ BLOCK = 128
 """Rows taken together where the inputs are more."""
 PANEL = 1024
 """Terms of one float32 sum."""
+PADDING = 16
 CHUNK = 1 << 17
 """Entries that stay in the cache."""
 LEAST = {np.dtype(np.float32): 2.0**-149, np.dtype(np.float64): 2.0**-1074}
@@ -152,7 +153,8 @@ def _gram(matrix: Any, gain: Float64, centred: bool, columns: bool, start: int, 
     """RᵀR (``columns``) or RRᵀ of the rows [start, stop): short sums in the matrix's own type."""
     n, dtype = matrix.n, matrix.dtype
     side = n if columns else stop - start
-    total, part = np.zeros((2, side, side), dtype)
+    # Rows that do not begin a power of two apart: they would share lines of the cache.
+    total, part = np.zeros((2, side, side + PADDING), dtype)[..., :side]
     plain, sums, reach = 0.0, 0, np.zeros(n)
     factor = gain.astype(dtype)
     for first in range(start, stop, PANEL):
