@@ -195,9 +195,7 @@ class Gather(Linear):
 
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         flat = inputs[0].reshape(inputs[0].shape[0], -1)
-        index = self.index.reshape(-1)
-        result = np.where(index >= 0, flat[:, index], flat.dtype.type(0))
-        return np.ascontiguousarray(result).reshape(flat.shape[0], *self.target)
+        return _taken(flat, self.index.reshape(-1)).reshape(flat.shape[0], *self.target)
 
     def offset(self) -> Array | None:
         if self.fill == 0.0 or (self.index >= 0).all():
@@ -215,7 +213,7 @@ class Gather(Linear):
             return (result.reshape(rows.shape[0], *shape),)
         # Uses of one entry are added in rounds, so that each round is a plain assignment.
         for source, target in self._rounds():
-            result[:, target] += flat[:, source]
+            result[:, target] += _taken(flat, source)
         return (result.reshape(rows.shape[0], *shape),)
 
     def _runs(self) -> tuple[Array, Array, Array]:
@@ -227,10 +225,13 @@ class Gather(Linear):
         first = np.flatnonzero(np.diff(index[order], prepend=-1))
         return order, first, index[order][first]
 
-    def _rounds(self) -> list[tuple[Array, Array]]:
-        """Pairs (output entries, input entries), no input entry twice within a pair."""
+    def _rounds(self) -> list[tuple[Array, Array | slice]]:
+        """Pairs (output entries, input entries), no input entry twice within a pair.
 
-        def split() -> list[tuple[Array, Array]]:
+        Input entries that are most of a run are the run, and output entries are -1 at the others.
+        """
+
+        def split() -> list[tuple[Array, Array | slice]]:
             index = self.index.reshape(-1)
             outputs = np.flatnonzero(index >= 0)
             order = outputs[np.argsort(index[outputs], kind="stable")]
@@ -240,6 +241,26 @@ class Gather(Linear):
             starts[first] = first
             rank = np.arange(targets.size) - np.maximum.accumulate(starts)
             rounds = int(rank.max()) + 1 if rank.size else 0
-            return [(order[rank == k], targets[rank == k]) for k in range(rounds)]
+            return [_as_run(order[rank == k], targets[rank == k]) for k in range(rounds)]
 
         return self.cached("rounds", split)  # type: ignore[no-any-return]
+
+
+def _taken(flat: Array, index: npt.NDArray[np.int64]) -> Array:
+    """The columns ``index`` of (rows, n), 0 where that is -1."""
+    made = np.empty((len(flat), len(index)), flat.dtype)
+    if flat.shape[1]:
+        flat.take(index, axis=1, out=made, mode="clip")  # "raise" would buffer the result
+    if (index < 0).any():
+        made[:, index < 0] = 0
+    return made
+
+
+def _as_run(source: Array, target: Array) -> tuple[Array, Array | slice]:
+    """Columns to columns in rising order; see `Gather._rounds`."""
+    start, stop = int(target[0]), int(target[-1]) + 1
+    if stop - start > 2 * len(target):
+        return source, target
+    run = np.full(stop - start, -1)
+    run[target - start] = source
+    return run, slice(start, stop)

@@ -23,6 +23,8 @@ from gamma.ops.execution import overflowed
 from gamma.ops.tables import Indices, NodeSlopes, Precision
 from gamma.tensor import rounding
 
+LONG = 16
+"""Times as many entries along a row of terms as rows from which on they are not transposed."""
 BLOCK = 1 << 17
 """Terms at once: one megabyte for each of a dozen arrays."""
 TERMS_LIMIT = 1 << 21
@@ -242,8 +244,11 @@ class MatMul(Product):
         return np.matmul(*(_lifted(x, rank) for x in inputs))
 
     def back(self, which: int, rows: Array, slopes: Array, box: Indices, shape: Shape) -> Array:
+        boxes = np.unique(box)
+        if len(boxes) == 1:
+            return _sum_to(_contracted(which, rows, slopes[boxes[0]]), shape)
         parts = np.empty((len(rows), *shape), rows.dtype)
-        for one in np.unique(box):
+        for one in boxes:
             at = np.flatnonzero(box == one)
             parts[at] = _sum_to(_contracted(which, rows[at], slopes[one]), shape)
         return parts
@@ -271,11 +276,15 @@ def _sum_to(x: Array, shape: Shape) -> Array:
 def _contracted(which: int, rows: Array, slopes: Array) -> Array:
     """Σ_j rows[., i, j]·slopes[i, k, j] (which 0) or Σ_i rows[., i, j]·slopes[i, k, j] (1).
 
-    One product of matrices (R, J)·(J, K) for every i, or (R, I)·(I, K) for every j.
+    One product of matrices (R, J)·(J, K) for every i, or (R, I)·(I, K) for every j; of few i and
+    many j, terms in the order they lie in.
     """
     if which == 0:
         made = np.moveaxis(rows, 0, -2) @ np.swapaxes(slopes, -1, -2)
         return np.moveaxis(made, -2, 0)
+    if LONG * rows.shape[-2] <= rows.shape[-1]:
+        summed: Array = np.einsum("r...ij,...ikj->r...kj", rows, slopes)
+        return summed
     made = np.moveaxis(np.swapaxes(rows, -1, -2), 0, -2) @ np.moveaxis(slopes, -1, -3)
     return np.swapaxes(np.moveaxis(made, -2, 0), -1, -2)
 

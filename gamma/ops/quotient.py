@@ -24,8 +24,7 @@ from gamma.frozen import Frozen
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import TINY, UNDERFLOW, outward_constant, sum_up
 from gamma.ops.rank_one import times
-from gamma.ops.tables import add_constants
-from gamma.tensor import rounding
+from gamma.tensor import kernels, rounding
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -55,51 +54,40 @@ class Quotients(Frozen, eq=True):
     upper_const: Float64
     loss: Float64
 
-    def _taken(self, rows: Array, box: Indices) -> Array:
-        whole = rows.reshape(len(rows), *self.tilt.shape[1:])
-        taken: Array = whole * np.where(whole >= 0, _of(self.below, box), _of(self.above, box))
-        return taken
-
-    def _groups(self, groups: Indices) -> Quotients:
-        """The tables of some groups, without constants."""
-        parts = (self.root, self.steep, self.tilt, self.below, self.above, *self.gap)
-        root, steep, tilt, below, above, low, high = (part[:, groups] for part in parts)
-        none = self.lower_const[:, :0]
-        return Quotients(
-            root, steep, tilt, self.shared, below, above, (low, high), none, none, self.loss
-        )
-
     def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
-        up, down = np.maximum(rows, 0), np.minimum(rows, 0)
-        add_constants(up, down, d, box, self.lower_const, self.upper_const)
-        whole = rows.reshape(len(rows), *self.tilt.shape[1:])
+        # Each entry chooses its side: its constant, and whether it takes the plane.
+        taken, (count, *_) = np.array(rows, order="C"), self.below.shape
+        below, above = (
+            np.ascontiguousarray(u).reshape(count, -1) for u in (self.below, self.above)
+        )
+        kernels.relax_rows(taken, d, box, below, above, self.lower_const, self.upper_const)
+        whole = taken.reshape(len(rows), *self.tilt.shape[1:])
         groups = np.flatnonzero(whole.any(axis=(0, 2)))  # rows of one position know no other
         if len(groups) == whole.shape[1]:
-            return (self._planes(rows, d, box),)
-        if not len(groups):
-            return (np.zeros_like(rows),)
-        made = np.zeros_like(whole)
-        part = np.ascontiguousarray(whole[:, groups]).reshape(len(rows), -1)
-        found = self._groups(groups)._planes(part, d, box)
-        made[:, groups] = found.reshape(len(rows), len(groups), -1)
-        return (made.reshape(len(rows), -1),)
+            self._pass_planes(whole, d, box, slice(None))
+        elif len(groups):
+            part = whole[:, groups]
+            self._pass_planes(part, d, box, groups)
+            whole[:, groups] = part
+        return (taken,)
 
-    def _planes(self, rows: Array, d: Float64, box: Indices) -> Array:
-        """`back` without the constants."""
-        a = self._taken(rows, box)
-        slope = (a * _of(self.steep, box)).sum(axis=-1, keepdims=True)
-        made = a
+    def _pass_planes(self, a: Array, d: Float64, box: Indices, groups: Indices | slice) -> None:
+        """Rows ``a`` of some groups, in place, to rows over the input; ``d`` pays the planes."""
+        root, steep, tilt, low, high = (
+            _of(part[:, groups], box) for part in (self.root, self.steep, self.tilt, *self.gap)
+        )
+        slope = np.einsum("rgn,rgn->rg" if len(steep) > 1 else "rgn,zgn->rg", a, steep)[..., None]
         if self.shared:
-            made = a - a.sum(axis=-1, keepdims=True) * rows.dtype.type(self.shared)
-        made = made * _of(self.root, box) - slope * _of(self.tilt, box)
-        ends = slope * np.where(slope >= 0, _of(self.gap[0], box), _of(self.gap[1], box))
+            a -= a.sum(axis=-1, keepdims=True) * a.dtype.type(self.shared)
+        a *= root
+        a -= slope * tilt
+        ends = slope * np.where(slope >= 0, low, high)
         d -= abs(d) * 2.0**-50 + TINY
         d += ends.sum(axis=(1, 2)) - _sums(ends.shape[1]) * abs(ends).sum(axis=(1, 2))
-        result: Array = made.reshape(len(rows), -1)
-        return result
 
     def forward(self, rows: Array, inputs: tuple[Array, ...], box: Indices) -> Array:
-        a = self._taken(rows, box)
+        whole = rows.reshape(len(rows), *self.tilt.shape[1:])
+        a = whole * np.where(whole >= 0, _of(self.below, box), _of(self.above, box))
         slope = (a * self.steep[box]).sum(axis=-1, keepdims=True)
         x = inputs[0].reshape(a.shape)
         w = np.where(slope >= 0, self.gap[0][box], self.gap[1][box])
