@@ -11,6 +11,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Items = dict[str, Array]
 """Columns of some sub-problems, with as many rows each."""
+ALONE = 64
+"""Up to so many sub-problems take longer in two parts than as one."""
 
 
 class Frontier:
@@ -136,6 +138,19 @@ def named(state: Mapping[str, Array], kind: str) -> Items:
 def chosen(items: Mapping[str, Array], which: Array) -> Items:
     """The rows ``which`` of some columns."""
     return {name: column[which] for name, column in items.items()}
+
+
+def divided(items: Items, most: int) -> list[Items]:
+    """The items in parts of up to ``most``, as even in size and number as may be: threads that
+    share them end together. Never depends on how many threads there are."""
+    count = len(items["bound"])
+    pairs = -(-count // (2 * most))
+    parts = 1 if count <= min(most, ALONE) else 2 * pairs
+    ends = [number * count // parts for number in range(parts + 1)]
+    return [
+        {name: column[first:last] for name, column in items.items()}
+        for first, last in zip(ends, ends[1:], strict=False)
+    ]
 
 
 def joined(parts: list[Items]) -> Items:

@@ -27,7 +27,7 @@ from gamma.verification.branching.frontier import (
     Column,
     Frontier,
     Items,
-    chosen,
+    divided,
     fitting,
     joined,
 )
@@ -39,10 +39,8 @@ from gamma.verification.branching.witness import Witnesses
 from gamma.verification.result import Branched, Counterexample
 from gamma.verification.targets import Int64, distinct
 
-ROUND = 512
-"""Boxes of a round at most."""
-CHUNK = 64
-"""Boxes that are bounded together."""
+ROUND, CHUNK = 1024, 256
+"""Boxes of a round at most, and those that are bounded together: calls cost what 100 do."""
 ROUND_SECONDS = 0.25
 """What a round may take, roughly: the clock is looked at between rounds."""
 BOX_SECONDS = 5e-5
@@ -120,10 +118,7 @@ class InputBranching(Storable):
         """Bound and split the worst boxes; ``check`` may raise, and then nothing has changed."""
         items = self.frontier.take(self.batch)
         count = len(items["bound"])
-        parts = [
-            chosen(items, np.arange(start, min(start + self.chunk, count)))
-            for start in range(0, count, self.chunk)
-        ]
+        parts = divided(items, self.chunk)
         try:
             check()
             found = workers.run([partial(self._bound, part) for part in parts])

@@ -18,11 +18,7 @@ from gamma.propagate.blocks import row_cost
 from gamma.propagate.cases import Cases, CaseWalk
 from gamma.runtime import workers
 from gamma.verification.branching.clauses import Array, Bool, Float64
-from gamma.verification.branching.frontier import (
-    Frontier,
-    Items,
-    chosen,
-)
+from gamma.verification.branching.frontier import Frontier, Items, chosen, divided
 from gamma.verification.branching.rise import Rise
 from gamma.verification.result import Counterexample
 from gamma.verification.targets import Int64
@@ -128,11 +124,7 @@ class CaseTree(Generic[Q]):
             self._start(check)
             return None
         items = self.take()
-        count = len(items["bound"])
-        parts = [
-            chosen(items, np.arange(start, min(start + self.chunk, count)))
-            for start in range(0, count, self.chunk)
-        ]
+        parts = divided(items, self.chunk)
         try:
             check()
             found = workers.run([partial(self._split, part, check) for part in parts])
