@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from gamma.ops.hinges import Factors, HingeRows, Phases
+from gamma.ops.hinges import HingeRows, Phases
 from gamma.propagate.alpha import Ascent
+from gamma.propagate.climb import Climb
 from gamma.propagate.rows.descend import Multipliers, Tape, blocks_of
 from gamma.propagate.rows.sweep import trajectory
 from gamma.propagate.walks import Walk
@@ -24,8 +25,10 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-# A step of β, in coefficients' typical size.
-_BETA_RATE = 0.2
+Settled = Callable[[Indices, Float64], npt.NDArray[np.bool_]]
+
+# Settled rows are dropped when no more than this share of the rows is left.
+_KEEP_FROM = 0.75
 
 
 class Cases(Struct):
@@ -49,13 +52,18 @@ class Cases(Struct):
         return Cases(self.question[rows], slope, relu, self.sign[rows], self.beta[rows])
 
 
-class _Entries(NamedTuple):
+class Entries(NamedTuple):
     """Assumptions about ReLUs of one node: entries of a block of rows, and of `Cases.relu`."""
 
     row: Indices
     depth: Indices
     column: Indices
     sign: npt.NDArray[np.int8]
+
+    @property
+    def phases(self) -> Phases:
+        """The same, as the node's lines take it."""
+        return Phases(self.row, self.column, self.sign > 0)
 
 
 class CaseWalk:
@@ -125,8 +133,8 @@ class CaseWalk:
 
     def lower(self, cases: Cases, check: Callable[[], None] | None = None) -> Float64:
         """Sound lower bounds (rows,) with the slopes and multipliers that the cases have."""
-        entries = self._entries(cases)
-        return self._descend(cases, entries, self._slopes(cases, entries), None, check)
+        entries = self.entries(cases)
+        return self.descend(cases, entries, self.slopes(cases, entries), None, check)
 
     def ascend(
         self,
@@ -134,57 +142,39 @@ class CaseWalk:
         steps: int,
         check: Callable[[], None] | None = None,
         kept: Cases | None = None,
+        settled: Settled | None = None,
     ) -> tuple[Float64, Array]:
         """Raise bounds by ``steps`` descents; slopes and β of ``cases`` move, in place.
 
         Returns the best bounds (rows,), and what each ReLU's relaxation cost the row at last
         (rows, ReLUs), which says where to split. ``kept``, a copy of the cases, is given the
-        slopes and β of these bounds.
+        slopes and β of these bounds. Rows that ``settled`` names, given their questions and
+        bounds, get no more steps where they are many: they keep slopes and β, and cost nothing.
         """
         best = np.full(len(cases.question), -np.inf)
-        entries = self._entries(cases)
-        slopes = self._slopes(cases, entries)
-        moments = {i: (np.zeros_like(s.slope), np.zeros_like(s.slope)) for i, s in slopes.items()}
-        memory = np.zeros((2, *cases.beta.shape))
-        size: dict[int, Float64] = {}
-        zeros = np.zeros(len(best), np.int64)
+        cost = np.zeros((len(best), self.relus), self.tables.how.dtype)
+        rows, climb = np.arange(len(best)), Climb(self, cases)
         for step in range(steps):
-            tape = Tape()
-            lower = self._descend(cases, entries, slopes, tape, check)
+            tape, lower = climb.descend(check)
             if kept is not None:
-                self._keep(kept, lower > best, slopes, cases.beta)
-            best = np.fmax(best, lower)
-            x = trajectory(self.tables, tape, zeros)
+                climb.write(kept, rows, lower > best[rows])
+            best[rows] = np.fmax(best[rows], lower)
+            x = trajectory(self.tables, tape, np.zeros(len(rows), np.int64))
             if step + 1 == steps:
+                cost[rows] = self._costs(climb.cases, tape, x)
                 break
-            factors = self.how.factors(step)
-            for index, given in slopes.items():
-                if index in tape.passed:
-                    source = self.made.network.nodes[index].inputs[0]
-                    given.ascend(tape.passed[index][0], x[source], zeros, moments[index], factors)
-            for k, entry in entries.items():
-                index = self.nodes[k]
-                if index in tape.passed:
-                    if k not in size:  # of the coefficients that arrive: what β is measured in
-                        size[k] = abs(tape.passed[index][0]).mean(axis=1)[entry.row]
-                    source = self.made.network.nodes[index].inputs[0]
-                    z = x[source][entry.row, entry.column]
-                    z = z + self.tables.hinge(index).centre[0, entry.column]
-                    self._raise_beta(cases.beta, entry, -entry.sign * z, memory, size[k], factors)
-        every = np.ones(len(best), bool)
-        self._keep(cases, every, slopes, cases.beta)
-        return best, self._costs(cases, tape, x)
+            climb.step(tape, x, self.how.factors(step))
+            if settled is not None:
+                left = np.flatnonzero(~settled(climb.cases.question, best[rows]))
+                if len(left) < _KEEP_FROM * len(rows):
+                    rows = rows[left]
+                    if not len(rows):
+                        return best, cost
+                    climb.take(left)
+        climb.write(cases, rows, np.ones(len(rows), bool))
+        return best, cost
 
-    def _keep(
-        self, cases: Cases, which: Array, slopes: dict[int, HingeRows], beta: Float64
-    ) -> None:
-        """Write slopes and β of the rows ``which`` into ``cases``."""
-        cases.beta[which] = beta[which]
-        for k, index in enumerate(self.nodes):
-            mine = slopes[index].slope[which].take(self.places[k], 1)
-            cases.slope[which, self.first[k] : self.first[k + 1]] = mine
-
-    def _entries(self, cases: Cases) -> dict[int, _Entries]:
+    def entries(self, cases: Cases) -> dict[int, Entries]:
         """What is assumed about ReLUs, by the number of their node."""
         row, depth = np.nonzero(cases.relu >= 0)
         relu, sign = cases.relu[row, depth], cases.sign[row, depth]
@@ -193,28 +183,24 @@ class CaseWalk:
         for k in np.unique(layer):
             mine = layer == k
             column = self.place[relu[mine]]
-            found[int(k)] = _Entries(row[mine], depth[mine], column, sign[mine])
+            found[int(k)] = Entries(row[mine], depth[mine], column, sign[mine])
         return found
 
-    def _slopes(self, cases: Cases, entries: dict[int, _Entries]) -> dict[int, HingeRows]:
+    def slopes(self, cases: Cases, entries: dict[int, Entries]) -> dict[int, HingeRows]:
         """Each row's lines of each node."""
         found, count = {}, len(cases.question)
         every = np.empty((count, self.relus + len(self._rest)), self.tables.how.dtype)
         every[:, : self.relus], every[:, self.relus :] = cases.slope, self._rest
         for k, index in enumerate(self.nodes):
-            hinge = self.tables.hinge(index)
+            hinge, own = self.tables.hinge(index), entries.get(k)
             slope = np.take(every, self._columns[k], 1, mode="clip")
-            phases = None
-            if k in entries:
-                entry = entries[k]
-                phases = Phases(entry.row, entry.column, entry.sign > 0)
-            found[index] = HingeRows(hinge, slope, phases)
+            found[index] = HingeRows(hinge, slope, own and own.phases)
         return found
 
-    def _descend(
+    def descend(
         self,
         cases: Cases,
-        entries: dict[int, _Entries],
+        entries: dict[int, Entries],
         slopes: dict[int, HingeRows],
         tape: Tape | None,
         check: Callable[[], None] | None,
@@ -236,24 +222,6 @@ class CaseWalk:
             multipliers=multipliers,
             tape=tape,
         )
-
-    @staticmethod
-    def _raise_beta(
-        beta: Float64,
-        entry: _Entries,
-        gradient: Float64,
-        memory: Float64,
-        size: Float64,
-        factors: Factors,
-    ) -> None:
-        """A step of Adam's up the gradient, in units of ``size``; β stays >= 0."""
-        at = entry.row, entry.depth
-        momentum, fresh, kept, new, rate = factors
-        mean = memory[0][at] = momentum * memory[0][at] + fresh * gradient
-        square = memory[1][at] = kept * memory[1][at] + new * gradient**2
-        move = mean / np.sqrt(np.maximum(square, 1e-300))
-        moved = beta[at] + rate * _BETA_RATE * np.maximum(size, beta[at]) * move
-        beta[at] = np.where(np.isfinite(moved), np.maximum(moved, 0.0), 0.0)
 
     def _costs(self, cases: Cases, tape: Tape, x: dict[int, Array]) -> Array:
         """What each relaxation costs at the trajectory: A·(relu(z) - line(z)), 0 where assumed."""

@@ -236,10 +236,11 @@ class CaseTree(Generic[Q]):
 
     def _ascend(self, cases: Cases, steps: int, check: Callable[[], None]) -> tuple[Float64, Array]:
         """`CaseWalk.ascend`; where leaves are wanted, closed cases end as they were closed."""
+        settled = self.clauses.excluded
         if self.leaves is None:
-            return self.walk.ascend(cases, steps, check)
+            return self.walk.ascend(cases, steps, check, settled=settled)
         kept = cases.take(np.arange(len(cases.question)))
-        lower, cost = self.walk.ascend(cases, steps, check, kept)
+        lower, cost = self.walk.ascend(cases, steps, check, kept, settled)
         closed = self.clauses.excluded(cases.question, lower)
         cases.slope[closed], cases.beta[closed] = kept.slope[closed], kept.beta[closed]
         return lower, cost
