@@ -237,6 +237,62 @@ int gamma_abs_dot_windows_f64(double *A, double *d, const int64_t *place, const 
                               const double *weight, const int64_t *shape, size_t B, size_t P,
                               size_t N);
 
+/* What rows meet at a node on their way: tables for each box, with channels last where the node is
+ * an image; NULL where it costs nothing. */
+struct gamma_met {
+    const void *lower_slope, *upper_slope;
+    const double *lower_const, *upper_const, *loss, *pay, *pay_loss, *join, *strip;
+};
+/* A move of gamma_walk of the rows in slot `from`, which lie over windows or whole images (`framed`) of
+ * shape h w H W C; a place of first pixel y x has its window there at y·grid[0] + grid[2] and
+ * x·grid[1] + grid[3].
+ *   MARK, FOLLOW   remember d; the constants of the negated rows are charged what d was since
+ *   RELAX          relax_rows, then d -= loss; those constants pay for the strips
+ *   PAY, JOIN      abs_dot_rows with the node's charge, with that of one more rounding
+ *   GATHER, SPREAD a convolution's adjoint into `to`, from channel offsets[0] to offsets[1]
+ *   ZERO, COPY     of slot `to`, whose images are `target` pixels high and wide
+ *   ADD, FRAME     windows added to `to` at `corner`, or where each row's place is */
+enum gamma_moves {
+    GAMMA_MARK,
+    GAMMA_FOLLOW,
+    GAMMA_RELAX,
+    GAMMA_PAY,
+    GAMMA_JOIN,
+    GAMMA_GATHER,
+    GAMMA_SPREAD,
+    GAMMA_ZERO,
+    GAMMA_COPY,
+    GAMMA_ADD,
+    GAMMA_FRAME
+};
+struct gamma_move {
+    int64_t kind, node, from, to, framed, add, shape[5], grid[4], target[2], corner[2], offsets[2];
+    const void *weight;
+    const int64_t *near;
+    struct gamma_window window;
+};
+/* Moves over `slots` blocks of rows with rooms[i] entries a row, `block` rows at a time; the first
+ * `given` slots are the caller's, of all rows. scratch: entries that products need beside the slots. */
+enum { GAMMA_SLOTS = 64 };
+struct gamma_walk {
+    const struct gamma_move *moves;
+    const struct gamma_met *met;
+    const int64_t *rooms;
+    size_t count, slots, given, block, scratch;
+    int every;
+};
+/* Rows N of places P (first: box, y, x) in boxes B; blocks, d and opposite (the constants of the
+ * negated rows, or NULL) are overwritten. spots: 3·count·P entries; memory: scratch, then `block` rows
+ * of each slot that is not given; lists: as for gamma_gather; before: `block` entries. 0, or -1 when a
+ * place or a box does not exist. */
+int gamma_walk_f32(const struct gamma_walk *walk, float *const *blocks, double *d, double *opposite,
+                   const int64_t *box, const int64_t *place, const int64_t *first, int64_t *spots,
+                   float *memory, int32_t *lists, double *before, size_t B, size_t P, size_t N);
+int gamma_walk_f64(const struct gamma_walk *walk, double *const *blocks, double *d,
+                   double *opposite, const int64_t *box, const int64_t *place, const int64_t *first,
+                   int64_t *spots, double *memory, int32_t *lists, double *before, size_t B,
+                   size_t P, size_t N);
+
 /* geometry = kh kw sh sw top left dh dw Ho Wo H W C. */
 void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);
 void gamma_fold_last_f64(const double *cols, double *out, size_t frames, const int64_t *geometry);

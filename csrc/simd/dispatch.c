@@ -361,6 +361,18 @@ PRODUCT(double, f64)
 CONVOLUTIONS(float, f32)
 CONVOLUTIONS(double, f64)
 
+#define F float
+#define FN(name) name##_f32
+#include "walk.inc"
+#undef F
+#undef FN
+
+#define F double
+#define FN(name) name##_f64
+#include "walk.inc"
+#undef F
+#undef FN
+
 /* Rows of a neuron and its negative that go down together in gamma_dense_walk. */
 enum { DENSE_ROWS = 32 };
 /* What copying an entry of a weight costs, in multiplications of it with a row. */

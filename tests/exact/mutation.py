@@ -53,6 +53,7 @@ TESTS = (
     "tests/verify/test_cosine.py",
     "tests/propagate/test_few_bits.py",
     "tests/propagate/test_sides.py",
+    "tests/propagate/test_course.py",
 )
 
 # Part of a mutant's file -> the tests most likely to notice it, which run before all others.
@@ -89,6 +90,7 @@ NEAR = {
     "ops/margins": "tests/ops/test_margins.py",
     "simd/curves": "tests/ops/test_compiled_lines.py",
     "simd/dense": "tests/propagate/test_dense_walk.py",
+    "simd/walk": "tests/propagate/test_course.py",
     "simd/chain": "tests/propagate/test_sparse_rows.py",
     "simd/convolve": "tests/propagate/test_fused_images.py",
     "simd/gather": "tests/tensor/test_window_kernels.py",
@@ -154,6 +156,7 @@ OP = "propagate/rows/opposite.py"
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 
 PASS = "csrc/simd/passes.inc"
+WALK = "csrc/simd/walk.inc"
 MUTANTS = (
     Mutant("FEWBITS.INPUT", FB, "Executed(_rounded(values, kept), size", "Executed(values, size"),
     Mutant("FEWBITS.RESULT", FB, "Executed(_rounded(made, kept), apart)", "Executed(made, apart)"),
@@ -762,6 +765,30 @@ COMPILED = (
     ),
     Mutant("C.ADD.CENTRE", K, "isnan(size) ? size : most", "isnan(size) ? 0.0 : most"),
     Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[k]] : 0.0", "0.0"),
+    Mutant(
+        "WALK.PAY",
+        WALK,
+        "GAMMA_JOIN ? met->join : met->pay",
+        "GAMMA_JOIN ? met->join : NULL",
+    ),
+    Mutant(
+        "WALK.JOIN",
+        WALK,
+        "GAMMA_JOIN ? met->join : met->pay",
+        "GAMMA_JOIN ? NULL : met->pay",
+    ),
+    Mutant("WALK.LOSS", WALK, "s->d[k] -= met->loss[s->box[k]];", "s->d[k] -= 0.0;"),
+    Mutant("WALK.PAY.LOSS", WALK, "s->d[k] -= met->pay_loss[s->box[k]];", "s->d[k] -= 0.0;"),
+    Mutant("WALK.SETTLE", WALK, "d[k] -= fabs(d[k]) * 0x1p-50 + TINY;", "d[k] -= TINY;"),
+    Mutant("WALK.STRIP", WALK, "FN(pay)(s, move, where, met->strip, s->opposite) : 0", "0 : 0"),
+    Mutant("WALK.FOLLOW", WALK, "FN(opposed)(s, 1);", "(void)s;"),
+    Mutant(
+        "WALK.OPPOSED",
+        WALK,
+        "*o -= (fabs(*o) + fabs(s->d[k]) + fabs(s->before[k])) * 0x1p-50 + TINY;",
+        "*o -= TINY;",
+    ),
+    Mutant("WALK.OUTSIDE", WALK, ": FN(clear_outside)(", ": s->N ? 0 : FN(clear_outside)("),
     Mutant(
         "PASS.CENTRE",
         PASS,

@@ -64,7 +64,7 @@ def test_the_same_bits_however_rows_are_added(
         return gather(*args, **options)
 
     monkeypatch.setattr(kernels, "gather", watched)
-    with choices.using({("rows.start", ""): 0}):
+    with choices.using({("rows.start", ""): 0}), tuning.disabled("fused_windows"):
         found = gamma.bounds(net, box)
         assert any(added) == (kernels.isa != "numpy")
         with monkeypatch.context() as patch:

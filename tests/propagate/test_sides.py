@@ -119,7 +119,7 @@ def walked(side: bool, radius: float, dtype: str = "float64") -> tuple[Walk, int
         rows[0] += len(block.array)
         step(self, index, block, *rest)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, tuning.disabled("fused_windows"):
         patch.setattr(Descent, "_step", counted)
         return walk(residual(side, True), box, Options("crown", "real", np.dtype(dtype))), rows[0]
 

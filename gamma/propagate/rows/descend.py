@@ -25,6 +25,7 @@ from gamma.ops.tables import Diagonal, NodeSlopes, Relaxation
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Block, Dense, Shape, dense
 from gamma.propagate.rows.chain import DenseChain
+from gamma.propagate.rows.course import ImageCourses
 from gamma.propagate.rows.opposite import follow, turn
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import Windows, as_windows, framed
@@ -84,6 +85,7 @@ class Descent:
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self.chain: DenseChain | None = None if tables.linear_only else DenseChain(tables)
+        self.courses = ImageCourses(tables)
         self._windowed = tuning.enabled("windows")
         self._added = tuning.enabled("added_adjoint") and tuning.enabled("gathered_adjoint")
 
@@ -130,12 +132,17 @@ class Descent:
         """Take the rows of ``frontier`` past every node from the last of it to node ``last``."""
         with np.errstate(all="ignore"):
             for index in range(max(frontier), last - 1, -1):
-                rows = frontier.pop(index, None)
-                if rows is None:
+                if index not in frontier:
                     continue
                 if check is not None:
                     check()
                 started = time.perf_counter()
+                if not stop and self._went(frontier, d, box, check, own, last):
+                    if telemetry.recorder is not None:
+                        ended = time.perf_counter()
+                        telemetry.record("crown.backward.images", started, ended, rows=len(d))
+                    return
+                rows = frontier.pop(index)
                 chained = not (frontier or last) and own.none and self._chained(index, rows)
                 if index and index == stop:
                     self.concretise(index, rows, d, box, own.tape)
@@ -155,12 +162,31 @@ class Descent:
                         bytes=rows.array.nbytes,
                     )
 
+    def _went(
+        self,
+        frontier: Frontier,
+        d: Float64,
+        box: Indices,
+        check: Callable[[], None] | None,
+        own: Own,
+        last: int,
+    ) -> bool:
+        """Take rows over images down in one call; False, with nothing done, where some cannot."""
+        if own.slopes or own.multipliers or own.tape is not None or not len(d):
+            return False
+        way = self.courses.way(frontier, last, own.opposite is not None)
+        if way is None:
+            return False
+        self.courses.run(way, frontier, d, box, own.opposite, check)
+        return True
+
     def passed(self, index: int) -> None:
         """Called when rows have passed a node."""
 
     def forget(self, index: int) -> None:
         """Bounds of ``index`` were tightened: drop what was computed from the old ones."""
         self.tables.forget(index)
+        self.courses.forget(index)
         if self.chain is not None:
             self.chain.forget(index)
 

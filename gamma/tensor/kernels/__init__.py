@@ -23,6 +23,11 @@ from gamma.tensor.kernels.backend import NAMES as NAMES
 from gamma.tensor.kernels.backend import available as available
 from gamma.tensor.kernels.backend import pinned as pinned
 from gamma.tensor.kernels.backend import use as use
+from gamma.tensor.kernels.course import Course as Course
+from gamma.tensor.kernels.course import Met as Met
+from gamma.tensor.kernels.course import Move as Move
+from gamma.tensor.kernels.course import Product as Product
+from gamma.tensor.kernels.course import course as course
 from gamma.tensor.kernels.elementwise import Curve as Curve
 from gamma.tensor.kernels.elementwise import dot as dot
 from gamma.tensor.kernels.elementwise import erf as erf
@@ -42,6 +47,7 @@ from gamma.tensor.kernels.elementwise import step_down as step_down
 from gamma.tensor.kernels.elementwise import step_up as step_up
 from gamma.tensor.kernels.elementwise import sum as sum
 from gamma.tensor.kernels.images import PANEL as PANEL
+from gamma.tensor.kernels.images import PIXELS as PIXELS
 from gamma.tensor.kernels.images import SEGMENT as SEGMENT
 from gamma.tensor.kernels.images import Cells as Cells
 from gamma.tensor.kernels.images import Convolution as Convolution

@@ -36,20 +36,18 @@ def fold_last(
     )
 
 
-def _geometry(
-    rows: Array,
-    images: Array,
+def geometry(
+    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
     window: Any,
     out: int,
     columns: int,
     room: int = 0,
     cells: tuple[int, ...] = (0,) * 7,
-) -> Any:
-    """A gamma_window; see api.h."""
-    (_, h, w, lda), (_, H, W, pixel) = rows.shape, images.shape
+) -> tuple[int, ...]:
+    """The entries of a gamma_window; see api.h."""
+    (h, w, lda), _, (H, W, pixel) = shapes
     place = (window.top, window.left, h, w, H, W, window.channels, pixel)
-    entries = (*window.spans, *place, out, lda, columns, window.part, room)
-    return ffi.new("struct gamma_window *", (*entries, *cells))
+    return (*window.spans, *place, out, lda, columns, window.part, room, *cells)
 
 
 def _near(
@@ -73,6 +71,22 @@ def _reached(*axes: tuple[int, int, int, int, int, int]) -> Any:
     return ffi.new("int64_t[]", [entry for axis in axes for entry in _near(*axis)])
 
 
+def gathering(
+    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], window: Any, cells: Any
+) -> tuple[Any, int, int, tuple[int, ...]]:
+    """Of `gather` of rows (h, w, lda) with a weight onto images (H, W, pixel): which places reach
+    a cell, entries of the lists and of the scratch for each frame, a gamma_window."""
+    (h, w, _), (panels, _, out, panel), (H, W, _) = shapes
+    kh, kw, sh, sw, dh, dw = window.spans
+    (by, bx), (oy, ox) = cells
+    ny, nx = -(-(H + oy) // by), -(-(W + ox) // bx)
+    near = _reached((ny, h, kh, sh, dh, window.top), (nx, w, kw, sw, dw, window.left))
+    columns = panels * panel
+    own = (by, bx, oy, ox, ny, nx, cells.segment(window.channels))
+    lists = h * w * (out - (-out // window.part)) + 1
+    return near, lists, h * w * out + nx * columns, geometry(shapes, window, out, columns, 0, own)
+
+
 def gather(
     rows: Array,
     weight: Array,
@@ -83,54 +97,47 @@ def gather(
     every: bool,
     add: bool,
 ) -> None:
-    frames, h, w, lda = rows.shape
-    _, H, W, pixel = images.shape
-    panels, _, out, panel = weight.shape
-    columns = panels * panel
-    kh, kw, sh, sw, dh, dw = window.spans
-    (by, bx), (oy, ox) = cells
-    ny, nx = -(-(H + oy) // by), -(-(W + ox) // bx)
-    near = _reached((ny, h, kh, sh, dh, window.top), (nx, w, kw, sw, dw, window.left))
-    lists = np.empty(h * w * (out - (-out // window.part)) + 1, np.int32)
-    room = h * w * out + nx * columns
+    shapes = rows.shape[1:], weight.shape, images.shape[1:]
+    near, entries, room, entered = gathering(shapes, window, cells)
+    lists = np.empty(entries, np.int32)
     scratch = pool.empty((lib.GAMMA_BROAD * room,), rows.dtype)
     pick("gather", rows)(
-        pointer(rows, frames * h * w * lda) + offsets[0],
+        pointer(rows, rows.size) + offsets[0],
         pointer(weight, weight.size),
-        pointer(images, frames * H * W * pixel, True) + offsets[1],
+        pointer(images, images.size, True) + offsets[1],
         near,
         pointer(lists, lists.size, True),
         pointer(scratch, scratch.size, True),
-        frames,
-        _geometry(
-            rows,
-            images,
-            window,
-            out,
-            columns,
-            cells=(by, bx, oy, ox, ny, nx, cells.segment(window.channels)),
-        ),
+        len(rows),
+        ffi.new("struct gamma_window *", entered),
         every,
         add,
     )
 
 
-def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair) -> None:
-    frames, h, w, lda = rows.shape
-    _, H, W, pixel = images.shape
-    out, columns = weight.shape
+def spreading(
+    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], window: Any, itemsize: int
+) -> tuple[int, tuple[int, ...]]:
+    """Of `spread`, alike, with a weight (out, columns): entries of its scratch, a gamma_window."""
+    (_, w, _), (out, columns), _ = shapes
     # Columns of a few pixels: a share of the first cache levels.
-    room = max(w, 8, _SPREAD_BYTES // (columns * weight.itemsize))
-    scratch = np.empty(min(room, frames * h * w) * columns, rows.dtype)
-    row_pointer = pointer(rows, frames * h * w * lda) + offsets[0]
-    image_pointer = pointer(images, frames * H * W * pixel, True) + offsets[1]
+    room = max(w, 8, _SPREAD_BYTES // (columns * itemsize))
+    return room * columns, geometry(shapes, window, out, columns, room)
+
+
+def spread(rows: Array, weight: Array, images: Array, window: Any, offsets: Pair) -> None:
+    frames, h, w, _ = rows.shape
+    shapes = rows.shape[1:], weight.shape, images.shape[1:]
+    entries, entered = spreading(shapes, window, weight.itemsize)
+    columns = weight.shape[1]
+    scratch = np.empty(min(entries, frames * h * w * columns), rows.dtype)
     pick("spread", rows)(
-        row_pointer,
-        pointer(weight, out * columns),
-        image_pointer,
+        pointer(rows, rows.size) + offsets[0],
+        pointer(weight, weight.size),
+        pointer(images, images.size, True) + offsets[1],
         pointer(scratch, scratch.size, True),
         frames,
-        _geometry(rows, images, window, out, columns, room),
+        ffi.new("struct gamma_window *", entered),
     )
 
 

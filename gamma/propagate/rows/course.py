@@ -1,0 +1,503 @@
+"""The way of rows through a network of images as one call of the C library.
+
+Convolutions, sums, and activations entry by entry, from some nodes down to the input or to a node
+before it. An executor, not a second rule: it plans the steps that the descent would take, with the
+tables that the descent would use, and C takes some rows at a time through all of them, in cache.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma import tuning
+from gamma.network.graph import Network
+from gamma.ops import Conv
+from gamma.ops.spread import GATHER_FROM, MANY_GROUPS, Taps, last_weight
+from gamma.ops.tables import Diagonal
+from gamma.propagate.blocks import row_cost
+from gamma.propagate.facts import facts_of
+from gamma.propagate.rows.block import Dense
+from gamma.propagate.rows.tables import Tables
+from gamma.propagate.rows.windows import DENSE_FROM, Windows, as_windows, framed
+from gamma.runtime import pool
+from gamma.tensor import kernels
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Pair = tuple[int, int]
+
+# Nanoseconds of rows between two looks at the clock, and rows that are taken together at least.
+_UNCHECKED = 5e7
+_LEAST_ROWS = 96
+# Offsets that `kernels.gather` has room for.
+_OFFSETS = 1 << 31
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where and how rows of one node lie.
+
+    Attributes:
+        slot: that holds them. size: of windows. channels, image: of the node.
+        framed: windows are whole images.
+        scale, shift: a place whose first pixel is y has its window at y·scale + shift.
+    """
+
+    slot: int
+    size: Pair
+    channels: int
+    image: Pair
+    framed: bool
+    scale: Pair = (1, 1)
+    shift: Pair = (0, 0)
+
+    @property
+    def room(self) -> int:
+        """Entries of a row."""
+        return math.prod(self.size) * self.channels
+
+
+Start = tuple[int, Pair, bool, Pair]
+"""Node, size of windows, whether they are whole images, and how far they lie from the first."""
+
+
+class UnplannedError(Exception):
+    """Some step has no move."""
+
+
+@dataclass
+class Plan:
+    """Moves of rows from some nodes down to node ``last``, or past the input where that is 0."""
+
+    network: Network
+    dtype: np.dtype[Any]
+    last: int
+    moves: list[kernels.Move] = field(default_factory=list)
+    rooms: list[int] = field(default_factory=list)
+    met: dict[int, set[str]] = field(default_factory=dict)
+    given: int = 0
+    end: Spot | None = None
+    _fresh: set[int] = field(default_factory=set)
+    _readers: dict[int, int] = field(default_factory=dict)
+    _free: list[int] = field(default_factory=list)
+    _frontier: dict[int, Spot] = field(default_factory=dict)
+
+    def make(self, starts: Sequence[Start]) -> kernels.Course | None:
+        """The whole way; None where some step has no move."""
+        for slot, (node, size, whole, shift) in enumerate(starts):
+            channels, *image = self.network.nodes[node].shape
+            spot = Spot(slot, size, channels, (image[0], image[1]), whole, shift=shift)
+            self._frontier[node] = spot
+            self.rooms.append(spot.room)
+            self._readers[slot] = 1
+        self.given = len(starts)
+        try:
+            for index in range(starts[0][0], self.last - 1, -1):
+                if index in self._frontier:
+                    self._step(index, self._frontier.pop(index))
+            if self.last:
+                self._leave()
+        except UnplannedError:
+            return None
+        return kernels.course(self.moves, self.rooms, self.given, self.dtype)
+
+    def _leave(self) -> None:
+        """What is left lies over one node: its slot becomes the last of the caller's."""
+        if self._frontier.keys() != {self.last - 1}:
+            raise UnplannedError
+        self.end = end = self._frontier[self.last - 1]
+        if end.slot not in self._fresh:
+            raise UnplannedError
+        order = [*range(self.given), end.slot]
+        order += [slot for slot in range(self.given, len(self.rooms)) if slot != end.slot]
+        moved = {slot: at for at, slot in enumerate(order)}
+        self.rooms = [self.rooms[slot] for slot in order]
+        self.moves = [m._replace(source=moved[m.source], to=moved[m.to]) for m in self.moves]
+        self.given += 1
+
+    # -- slots -------------------------------------------------------------------------------------
+
+    def _slot(self, room: int, last: bool = False) -> int:
+        """Room for rows; ``last``: perhaps those that are left at the end, and no others before."""
+        if self._free and not last:
+            slot = self._free.pop()
+            self.rooms[slot] = max(self.rooms[slot], room)
+        else:
+            slot = len(self.rooms)
+            self.rooms.append(room)
+            self._fresh |= {slot} if last else set()
+        self._readers[slot] = 1
+        return slot
+
+    def _release(self, spot: Spot) -> None:
+        self._readers[spot.slot] -= 1
+        if not self._readers[spot.slot] and spot.slot >= self.given:
+            self._free.append(spot.slot)
+
+    def _own(self, spot: Spot) -> Spot:
+        """Rows that nobody else reads."""
+        if self._readers[spot.slot] == 1:
+            return spot
+        made = replace(spot, slot=self._slot(spot.room))
+        self._move("copy", spot, to=made.slot, target=spot.size)
+        self._release(spot)
+        return made
+
+    def _move(self, kind: str, spot: Spot, node: int = 0, **more: Any) -> None:
+        if kind in ("relax", "pay", "join"):
+            self.met.setdefault(node, set()).add(kind)
+        shape = (*spot.size, *spot.image, spot.channels)
+        grid = (*spot.scale, *spot.shift)
+        self.moves.append(kernels.Move(kind, node, spot.slot, more.pop("to", spot.slot), shape,
+                                       spot.framed, grid, **more))  # fmt: skip
+
+    # -- steps -------------------------------------------------------------------------------------
+
+    def _step(self, index: int, spot: Spot) -> None:
+        node = self.network.nodes[index]
+        op = node.op
+        if index and op.affine is None:
+            if not op.diagonal or len(node.inputs) != 1:
+                raise UnplannedError
+            spot = self._own(spot)
+            self._move("relax", spot, index)
+            self._join(node.inputs[0], spot)
+        else:
+            self._move("mark", spot)
+            self._move("pay", spot, index)
+            if index:
+                self._linear(index, spot)
+            else:
+                self._release(spot)
+        self._move("follow", spot)
+
+    def _linear(self, index: int, spot: Spot) -> None:
+        """Rows of a linear node whose charge is paid onto its inputs."""
+        node = self.network.nodes[index]
+        inputs, nodes = node.inputs, self.network.nodes
+        if (conv := node.op.correlation) is not None:
+            if len(nodes[inputs[0]].shape) != 3:
+                raise UnplannedError
+            self._convolve(inputs[0], conv, spot)
+        elif node.op.signs is not None and len(set(inputs)) == len(inputs):
+            if min(node.op.signs) < 0:
+                raise UnplannedError
+            self._readers[spot.slot] += len(inputs) - 1
+            for source in inputs:
+                self._join(source, spot)
+        elif turned(self.network) == index and not self.last:
+            # Channels are last already: the rows lie as the input does.
+            self._frontier[0] = self._frame(spot)
+        else:
+            raise UnplannedError
+
+    def _join(self, index: int, spot: Spot) -> None:
+        if index not in self._frontier:
+            self._frontier[index] = spot
+            return
+        self._round(index, self._plus(self._frontier[index], spot))
+
+    def _round(self, index: int, spot: Spot) -> None:
+        self._move("join", spot, index)
+        self._frontier[index] = spot
+
+    def _convolve(self, index: int, op: Conv, spot: Spot) -> None:
+        shape = self.network.nodes[index].shape
+        before, window = self._frontier.get(index), op.window(shape)
+        weight = last_weight(op, op.weight, self.dtype, False, op.group)
+        taps = Taps.cached(op, weight, window, int(op.weight.shape[1]))
+        gathered = self._gathered(op, taps, spot)
+        if spot.framed and before is not None and before.framed and gathered:
+            to = self._own(before)
+            self._product(op, weight, taps, spot, to, gathered, True)
+            self._release(spot)
+            self._round(index, to)
+            return
+        to = self._grown(op, shape, spot, index == self.last - 1)
+        self._product(op, weight, taps, spot, to, gathered, False)
+        self._release(spot)
+        h, w = to.size
+        covering = h * w >= DENSE_FROM * math.prod(to.image)
+        self._join(index, self._frame(to, index == self.last - 1) if covering else to)
+
+    def _gathered(self, op: Conv, taps: Taps, spot: Spot) -> bool:
+        """Whether rows pass cell by cell, as `gamma.ops.spread.spread` decides."""
+        if op.group >= MANY_GROUPS:
+            raise UnplannedError
+        out = taps.weight.shape[3]
+        if max(32 * math.prod(spot.size) * out, taps.weight[0].size) >= _OFFSETS:
+            raise UnplannedError
+        return int(op.weight.shape[1]) >= GATHER_FROM or taps.size != (1, 1)
+
+    def _grown(self, op: Conv, shape: tuple[int, ...], spot: Spot, last: bool) -> Spot:
+        """Where rows lie behind a convolution, in a slot of their own."""
+        window, image = op.window(shape), (shape[1], shape[2])
+        if spot.framed:
+            made = Spot(0, image, shape[0], image, True)
+            return replace(made, slot=self._slot(made.room, last))
+        geometry = zip(spot.size, window.kernel, window.strides, window.dilations, strict=True)
+        h, w = ((n - 1) * s + (k - 1) * d + 1 for n, k, s, d in geometry)
+        (sh, sw), (top, left) = window.strides, window.pads[:2]
+        scale = spot.scale[0] * sh, spot.scale[1] * sw
+        shift = spot.shift[0] * sh - top, spot.shift[1] * sw - left
+        made = Spot(0, (h, w), shape[0], image, False, scale, shift)
+        return replace(made, slot=self._slot(made.room, last))
+
+    def _product(
+        self, op: Conv, weight: Array, taps: Taps, spot: Spot, to: Spot, gathered: bool, add: bool
+    ) -> None:
+        channels, out = int(op.weight.shape[1]), weight.shape[1]
+        window = op.window((to.channels, *to.image))
+        if not spot.framed:
+            window = replace(window, image=to.size, pads=(0, 0, 0, 0))
+        scatter, cells = taps.scatter(window, channels)
+        if not gathered:
+            spans = (*window.kernel, *window.strides, *window.dilations)
+            scatter = kernels.Scatter(spans, *window.pads[:2], channels, scatter.part)
+        for group in range(op.group):
+            product = kernels.Product(
+                taps.weight[group] if gathered else weight[group],
+                (*spot.size, spot.channels),
+                (*to.size, to.channels),
+                scatter,
+                (group * out, group * channels),
+                cells if gathered else kernels.PIXELS,
+                add or (not gathered and group > 0),
+            )
+            kind = "gather" if gathered else "spread"
+            self._move(kind, spot, to=to.slot, target=to.size, product=product)
+
+    def _frame(self, spot: Spot, last: bool = False) -> Spot:
+        """The same rows on the whole image."""
+        if spot.framed:
+            return spot
+        made = Spot(0, spot.image, spot.channels, spot.image, True)
+        made = replace(made, slot=self._slot(made.room, last))
+        self._move("zero", made, target=made.size)
+        self._move("frame", spot, to=made.slot, target=made.size)
+        self._release(spot)
+        return made
+
+    def _plus(self, here: Spot, other: Spot) -> Spot:
+        """The sum of two blocks, on the common window."""
+        if here.framed != other.framed or here.scale != other.scale:
+            here, other = self._frame(here), self._frame(other)
+        y, x = (min(a, b) for a, b in zip(here.shift, other.shift, strict=True))
+        size = tuple(
+            max(a + n, b + m) - low
+            for a, n, b, m, low in zip(
+                here.shift, here.size, other.shift, other.size, (y, x), strict=True
+            )
+        )
+        blocks = [here, other]
+        total = next((b for b in blocks if b.size == size), None)
+        if total is None:
+            total = replace(here, size=(size[0], size[1]), shift=(y, x))
+            total = replace(total, slot=self._slot(total.room))
+            self._move("zero", total, target=total.size)
+        else:
+            blocks.remove(total)
+            total = self._own(total)
+        for block in blocks:
+            corner = block.shift[0] - y, block.shift[1] - x
+            self._move("add", block, to=total.slot, target=total.size, corner=corner)
+            self._release(block)
+        return total
+
+
+Needs = tuple[tuple[int, frozenset[str]], ...]
+"""Nodes, and what of their tables moves read."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A plan ready to run: its moves in C, the tables they read, those with the constants of the
+    negated rows, where rows end."""
+
+    course: kernels.Course
+    met: Needs
+    both: Needs
+    end: Spot | None
+    last: int
+
+
+class ImageCourses:
+    """Ways of one walk's rows; their tables are described to C as they are first needed."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        gates = ("fused_windows", "windows", "gathered_adjoint", "fused_adjoint", "added_adjoint")
+        on = all(tuning.enabled(gate) for gate in gates)
+        self.possible = on and kernels.isa != "numpy" and tables.box.norm == "inf"
+        self.possible = self.possible and not tables.linear_only and not tables.split
+        self._every = not tuning.enabled("live_channels")
+        self._cells = tuning.enabled("pixel_cells")
+        self._tables: Any = None
+        # Kinds of moves whose tables C knows, of each node.
+        self._ready: dict[int, frozenset[str]] = {}
+        self._lock = threading.Lock()
+
+    def way(self, frontier: dict[int, Any], last: int, both: bool) -> Way | None:
+        """How the rows go down past node ``last`` in one call; then its tables are set up.
+
+        ``both``: also the constants of their negatives.
+        """
+        if not self.possible or not frontier or max(frontier) < max(last, 1):
+            return None
+        network, dtype = self.tables.network, self.tables.how.dtype
+        starts = aligned(network, frontier)
+        if starts is None:
+            return None
+        key = "rows.course", starts, last, dtype.char, self._cells
+        way: Way | None = network.cached(
+            key, partial(_planned, dtype=dtype, starts=starts, last=last)
+        )
+        if way is None:
+            return None
+        with self._lock:  # tables that are set twice would be freed while another thread reads
+            met = way.both if both else way.met
+            ready = all(self._meet(way, index, needed) for index, needed in met)
+        return way if ready else None
+
+    def run(
+        self,
+        way: Way,
+        frontier: dict[int, Any],
+        d: Float64,
+        box: Int64,
+        opposite: Float64 | None,
+        check: Callable[[], None] | None,
+    ) -> None:
+        """Take the rows of ``frontier`` all the way; what is left lies over the last node."""
+        network, highest = self.tables.network, max(frontier)
+        blocks: list[Windows] = []
+        for index in sorted(frontier, reverse=True):
+            rows = frontier.pop(index)
+            if isinstance(rows, Dense):
+                rows = as_windows(rows, network.nodes[index].shape, box)
+            blocks.append(rows)
+        base = next((block for block in blocks if not block.framed), blocks[0])
+        arrays = [block.array for block in blocks]
+        if (end := way.end) is not None:
+            shape = (len(d), *end.size, end.channels)
+            arrays.append(pool.empty(shape, self.tables.how.dtype))
+        place = np.ascontiguousarray(base.place)
+        step = max(_LEAST_ROWS, int(_UNCHECKED / row_cost(network, highest)))
+        for start in range(0, len(d), step):
+            if check is not None:
+                check()
+            part = slice(start, start + step)
+            way.course.run(
+                self._tables,
+                [array[part] for array in arrays],
+                d[part],
+                None if opposite is None else opposite[part],
+                box[part],
+                place[part],
+                base.where,
+                self._every,
+            )
+        if end is not None:
+            frontier[way.last] = self._left(end, arrays[-1], base, box)
+
+    def _left(self, end: Spot, array: Array, base: Windows, box: Int64) -> Windows:
+        """The rows over the node where a way ends."""
+        if end.framed:
+            return framed(array, box)
+        y, x = base.y * end.scale[0] + end.shift[0], base.x * end.scale[1] + end.shift[1]
+        return replace(base, array=array, y=y, x=x, image=end.image, clean=False)
+
+    def forget(self, index: int) -> None:
+        """The tables of ``index`` and its readers were dropped."""
+        for node in (index, *self.tables.network.consumers[index]):
+            self._ready.pop(node, None)
+
+    def _meet(self, way: Way, index: int, needed: frozenset[str]) -> bool:
+        """Have C know the tables of a node that moves of the kinds ``needed`` read."""
+        known = self._ready.get(index, frozenset())
+        if needed <= known:
+            return True
+        tables, size = self.tables, self.tables.network.nodes[index].size
+        if self._tables is None:
+            nodes, boxes = tables.network.output + 1, len(tables.box.lower)
+            self._tables = way.course.tables(nodes, boxes)
+        met = self._met(index, needed | known)
+        if met is None:
+            return False
+        way.course.meet(self._tables, index, size, met)
+        self._ready[index] = needed | known
+        return True
+
+    def _met(self, index: int, needed: frozenset[str]) -> kernels.Met | None:
+        tables, met = self.tables, kernels.Met()
+        if index == 0:
+            radius = tables.radius(0)
+            lies = turned(tables.network) is not None
+            return met._replace(pay=radius if lies else self._image("radius", 0, radius))
+        if "join" in needed:
+            met = met._replace(join=self._image("join", index, tables.rounded(index)))
+        if "strip" in needed:
+            met = met._replace(strip=self._image("strip", index, tables.strips(index)))
+        if "relax" in needed:
+            table = tables.relaxation(index)
+            if not isinstance(table, Diagonal) or tables.columns(index) is not None:
+                return None
+            low, high, below, above = tables.images("relax", index, table.parts)()
+            met = met._replace(slopes=(low, high), constants=(below, above), loss=table.loss)
+        if "pay" in needed and not (tables.carried(index) or tables.free(index)):
+            charge = tables.charge(index)
+            pay = self._image("charge", index, charge.weight)
+            met = met._replace(pay=pay, pay_loss=charge.loss)
+        return met
+
+    def _image(self, what: str, index: int, table: Float64) -> Float64:
+        (found,) = self.tables.images(what, index, (table,))()
+        return found
+
+
+def aligned(network: Network, frontier: dict[int, Any]) -> tuple[Start, ...] | None:
+    """How the blocks lie to each other; None unless all lie on images, and over the same places."""
+    image, base = facts_of(network).image, None
+    found: list[Start] = []
+    for index in sorted(frontier, reverse=True):
+        block, shift = frontier[index], (0, 0)
+        if not image[index]:
+            return None
+        if isinstance(block, Dense) or block.framed:
+            _, height, width = network.nodes[index].shape
+            found.append((index, (height, width), True, shift))
+            continue
+        base = block if base is None else base
+        if block is not base and not block.aligned_with(base):
+            return None
+        shift = int(block.y[0] - base.y[0]), int(block.x[0] - base.x[0])
+        found.append((index, block.size, False, shift))
+    return tuple(found)
+
+
+def _planned(
+    network: Network, dtype: np.dtype[Any], starts: tuple[Start, ...], last: int
+) -> Way | None:
+    plan = Plan(network, dtype, last)
+    course = plan.make(starts)
+    if course is None:
+        return None
+    met = tuple((index, frozenset(kinds)) for index, kinds in plan.met.items())
+    both = tuple((i, kinds | {"strip"} if "relax" in kinds else kinds) for i, kinds in met)
+    return Way(course, met, both, plan.end, last - 1)
+
+
+def turned(network: Network) -> int | None:
+    """The one node that reads the input, where that has its channels last."""
+    (first, *others) = network.consumers[0]
+    op = network.nodes[first].op.affine
+    return first if op is not None and op.turns == "first" and not others else None

@@ -1,0 +1,180 @@
+"""Rows through images in one call: the same bits as step by step, whatever the network is like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gamma
+from gamma import tuning
+from gamma.network.graph import Builder, Network
+from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape, Sigmoid, Transpose
+from gamma.propagate.domain import Domain
+from gamma.propagate.options import Options
+from gamma.propagate.rows.block import Dense
+from gamma.propagate.rows.course import ImageCourses
+from gamma.propagate.rows.descend import Descent
+from gamma.propagate.rows.windows import as_windows
+from gamma.propagate.sides import Sides
+from gamma.propagate.walks import walk
+from gamma.runtime import choices
+from gamma.tensor import kernels
+from gamma.tensor.box import Box
+from tests.propagate.test_residual_rows import residual
+
+pytestmark = pytest.mark.skipif(kernels.isa == "numpy", reason="needs the compiled kernels")
+
+
+class Made:
+    """A network under construction, with weights drawn as they come."""
+
+    def __init__(self, shape: tuple[int, ...], seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.builder = Builder(Input(), shape)
+        self.last = 0
+
+    def conv(self, out: int, size: int, at: int | None = None, **how: Any) -> int:
+        before = self.last if at is None else at
+        channels = self.builder.nodes[before].shape[0] // how.get("group", 1)
+        weight = self.rng.standard_normal((out, channels, size, size)).astype(np.float32) / 3
+        bias = self.rng.standard_normal(out).astype(np.float32) / 5
+        self.last = self.builder.add(Conv(weight, bias, **how), before)
+        return self.last
+
+    def add(self, op: Any, *at: int) -> int:
+        self.last = self.builder.add(op, *(at or (self.last,)))
+        return self.last
+
+    def network(self) -> Network:
+        size = self.builder.nodes[self.last].size
+        self.add(Reshape((size,)))
+        self.add(Gemm(self.rng.standard_normal((3, size)).astype(np.float32)))
+        return self.builder.build(self.last)
+
+
+def plain() -> Network:
+    """Pads, strides that differ, a kernel with holes, and a single channel at the input."""
+    net = Made((1, 13, 11), 1)
+    net.conv(6, 3, strides=(2, 1), pads=(1, 0, 1, 2))
+    net.add(Relu())
+    net.conv(5, 3, pads=(2, 2, 2, 2), dilations=(2, 2))
+    net.add(Relu())
+    net.conv(4, 3, strides=(2, 2))
+    net.add(Relu())
+    return net.network()
+
+
+def grouped() -> Network:
+    """Groups whose channels fill no vector, and an activation that is no ReLU."""
+    net = Made((4, 9, 9), 2)
+    net.conv(8, 3, pads=(1, 1, 1, 1), group=2)
+    net.add(Sigmoid())
+    net.conv(16, 3, group=2, strides=(2, 2))
+    net.add(Relu())
+    net.conv(4, 2, group=4)
+    net.add(Relu())
+    return net.network()
+
+
+def last() -> Network:
+    """Channels are last in the input; two convolutions in a row, whose own charge is paid."""
+    net = Made((10, 10, 3), 3)
+    net.add(Transpose((2, 0, 1)))
+    net.conv(6, 3, strides=(2, 2))
+    net.conv(6, 2)
+    net.add(Relu())
+    net.conv(5, 3, pads=(1, 1, 1, 1))
+    net.add(Relu())
+    return net.network()
+
+
+def crossing() -> Network:
+    """Windows of unlike size and scale that meet, in sums of sums."""
+    net = Made((3, 16, 16), 4)
+    net.conv(6, 3, pads=(1, 1, 1, 1))
+    first = net.add(Relu())
+    wide = net.conv(6, 5, pads=(2, 2, 2, 2))
+    tall = net.conv(6, 3, first, pads=(1, 1, 1, 1))
+    some = net.add(Add((1, 1)), wide, tall)
+    both = net.add(Add((1, 1)), some, first)
+    net.add(Relu(), both)
+    near = net.conv(7, 3, strides=(2, 2), pads=(1, 1, 1, 1))
+    net.conv(7, 1, first, strides=(2, 2))
+    net.add(Add((1, 1)), net.last, near)
+    net.add(Relu())
+    net.conv(5, 3)
+    net.add(Relu())
+    return net.network()
+
+
+MAKERS: Mapping[str, Callable[[], Network]] = {
+    "plain": plain,
+    "grouped": grouped,
+    "last": last,
+    "crossing": crossing,
+    **{
+        f"residual {side} {first}": lambda side=side, first=first: residual(side, first)  # type: ignore[misc]
+        for side in (False, True)
+        for first in (False, True)
+    },
+}
+
+
+def all_bounds(net: Network, box: Box, dtype: Any) -> list[Any]:
+    made = walk(net, Domain(box), Options(dtype=np.dtype(dtype)))
+    made.output()
+    return [end for known in made.bounds for end in (known.lower.copy(), known.upper.copy())]
+
+
+def step_by_step(self: Descent, frontier: Any, d: Any, box: Any, *_: Any) -> bool:
+    """In place of `Descent._went`: rows lie as they do there, and nothing else is done."""
+    nodes = self.tables.network.nodes
+    if any(len(nodes[index].shape) != 3 for index in frontier) or not len(d):
+        return False
+    for index, rows in frontier.items():
+        if isinstance(rows, Dense) and len(frontier) == 1 and index > 1:
+            frontier[index] = as_windows(rows, nodes[index].shape, box)
+    return False
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    ("dtype", "opposite"), ((np.float32, False), (np.float32, True), (np.float64, True))
+)
+def test_the_same_bits_as_step_by_step(
+    name: str, dtype: Any, opposite: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = MAKERS[name]()
+    middle = np.random.default_rng(5).random((2, *net.nodes[0].shape))
+    box = Box.linf(middle, np.array([0.02, 0.2]).reshape(2, *(1,) * (middle.ndim - 1)))
+    monkeypatch.setattr(Sides, "worth", lambda self, *_: opposite and self._relus)
+    ways: list[bool] = []
+    way = ImageCourses.way
+
+    def watched(self: ImageCourses, frontier: Any, *rest: Any) -> Any:
+        found = way(self, frontier, *rest)
+        ways.append(found is not None)
+        return found
+
+    monkeypatch.setattr(ImageCourses, "way", watched)
+    with choices.using({("rows.start", ""): 0}):
+        found = all_bounds(net, box, dtype)
+        assert any(ways)
+        monkeypatch.setattr(Descent, "_went", step_by_step)
+        expected = all_bounds(net, box, dtype)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_gate_leaves_bounds_as_wide() -> None:
+    net = crossing()
+    box = Box.linf(np.random.default_rng(6).random((1, 3, 16, 16)), 0.05)
+    with tuning.disabled("fused_windows"):
+        apart = gamma.bounds(net, box)
+    together = gamma.bounds(net, box)
+    np.testing.assert_allclose(
+        together.upper - together.lower, apart.upper - apart.lower, rtol=1e-4
+    )
