@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import astuple
 
 import gamma
 from gamma.errors import GammaError, UsageError
@@ -124,9 +125,7 @@ def test_weights_are_the_numbers_that_were_given(weight: Any) -> None:
     x = np.array([1.0, 2.0])
     for op in (Gemm(weight, weight[0]), Scale(weight[0], weight[1]), PRelu(weight[0])):
         expected = chain(
-            type(op)(
-                *(np.array(v, np.float64) for v in vars(op).values() if isinstance(v, np.ndarray))
-            )
+            type(op)(*(np.array(v, np.float64) for v in astuple(op) if isinstance(v, np.ndarray)))
         ).forward(x, np.float64)
         for method in ("ibp", "crown"):
             lower, upper = gamma.bounds(chain(op), gamma.Box(x, x), method=method, dtype="float64")

@@ -8,6 +8,7 @@ from typing import Any
 import flint
 import numpy as np
 from flint import arb
+from msgspec.structs import astuple
 
 from gamma import ops
 from gamma.ops import Elementwise
@@ -76,7 +77,7 @@ OPERATORS: tuple[Any, ...] = (
 
 def label(op: Any) -> str:
     """A test id."""
-    parts = [str(v) for k, v in vars(op).items() if not k.startswith("_") and np.ndim(v) == 0]
+    parts = [str(v) for v in astuple(op) if np.ndim(v) == 0]
     return "-".join([type(op).__name__, *parts])
 
 

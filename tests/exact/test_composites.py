@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from msgspec.structs import astuple
 
 from gamma.ops.composite import Composite, Step, Times
 from gamma.ops.enclosures import Enclosure, scaled
@@ -40,5 +41,5 @@ def test_a_function_at_its_zero() -> None:
         exact = Fraction(x) * (Fraction(scale) * Fraction(x) + Fraction(shift))
         assert Fraction(float(low[0])) <= exact <= Fraction(float(high[0]))
         lines = op.lines(np.array([x]), np.array([x]), np.float64)
-        slope, least, slope_up, most = (Fraction(float(part[0])) for part in vars(lines).values())
+        slope, least, slope_up, most = (Fraction(float(part[0])) for part in astuple(lines))
         assert slope * Fraction(x) + least <= exact <= slope_up * Fraction(x) + most

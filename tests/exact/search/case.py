@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from flint import arb, fmpq
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 import gamma
 from gamma.errors import GammaError, InternalError
@@ -229,7 +230,7 @@ def _inside(low: Array, high: Array, value: Array, what: str, point: Array, coun
 def _single(network: Network) -> bool:
     """Whether every number of the network is one of float32, so that executions are its own."""
     for node in network.nodes:
-        for value in vars(node.op).values():
+        for value in astuple(node.op):
             array = np.asarray(value) if isinstance(value, np.ndarray | float) else np.zeros(1)
             if array.dtype.kind == "f":
                 with np.errstate(over="ignore"):
