@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from gamma import tuning
+from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops import Conv
 from gamma.ops.spread import GATHER_FROM, MANY_GROUPS, Taps, last_weight
@@ -42,8 +44,7 @@ _LEAST_ROWS = 96
 _OFFSETS = 1 << 31
 
 
-@dataclass(frozen=True)
-class Spot:
+class Spot(Frozen):
     """Where and how rows of one node lie.
 
     Attributes:
@@ -74,8 +75,7 @@ class UnplannedError(Exception):
     """Some step has no move."""
 
 
-@dataclass
-class Plan:
+class Plan(Struct):
     """Moves of rows from some nodes down to node ``last``, or past the input where that is 0."""
 
     network: Network
@@ -318,8 +318,7 @@ Needs = tuple[tuple[int, frozenset[str]], ...]
 """Nodes, and what of their tables moves read."""
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(Frozen):
     """A plan ready to run: its moves in C, the tables they read, those with the constants of the
     negated rows, where rows end."""
 
