@@ -37,6 +37,8 @@ Float64 = npt.NDArray[np.float64]
 _MOST_OPERATIONS = 1e10
 # Operations of the boxes of one call: a few milliseconds.
 _CALL_OPERATIONS = 2e8
+# Products of an average layer, over all boxes, that cost less than the calls of a node by itself.
+_FEW_PRODUCTS = 1 << 16
 # Dead neurons are left out when no more than this share is live: see `Backward.columns`.
 _LIVE = 0.9
 # Gates of the one call, by what a method does: all off where one of them is.
@@ -50,11 +52,13 @@ class DenseNetwork(Frozen, eq=True):
 
     Attributes:
         first: node of the first layer. boxes: how many go into one call.
+        few: boxes that are faster one by one than as a product where no hidden rows are asked for.
     """
 
     layers: kernels.DenseNetwork
     first: int
     boxes: int
+    few: int
 
 
 def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
@@ -84,7 +88,8 @@ def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
         layers.append(_layer(op, dtype))
     made = kernels.dense_network(layers, dtype)
     boxes = max(1, int(_CALL_OPERATIONS // max(operations, 1.0)))
-    return None if made is None else DenseNetwork(made, first, boxes)
+    few = _FEW_PRODUCTS * len(layers) // sum(layer.stored.size for layer in layers)
+    return None if made is None else DenseNetwork(made, first, boxes, few)
 
 
 def _plain(op: Gemm, dtype: np.dtype[Any]) -> bool:
@@ -252,13 +257,16 @@ def one_call(network: Network, domain: Domain, options: Options) -> DenseNetwork
     box = domain.box
     gates = _REFINED if options.refines else _RELAXED if options.relaxes else _PLAIN
     fits = options.guarantee == "real" and (box.norm == "inf" or not options.relaxes)
-    # Without hidden rows a batch is one product, faster than box by box.
-    fits = fits and (options.refines or len(box.lower) <= choices.limit("interval.dense", "f"))
     if domain.split or not fits or not tuning.off().isdisjoint(gates):
         return None
     found = dense_network(network, options.dtype)
+    if found is None:
+        return None
+    few = max(found.few, choices.limit("interval.dense", "f"))
+    if not options.refines and len(box.lower) > few:
+        return None  # a batch is one product, faster than box by box
     # Facts are met with the bounds of hidden layers and with nothing else.
-    hidden = range(0) if found is None else range(found.first, network.output, 2)
+    hidden = range(found.first, network.output, 2)
     return found if all(index in hidden for index in domain.facts) else None
 
 

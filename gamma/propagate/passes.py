@@ -1,5 +1,5 @@
-"""IBP (Gowal et al. 2018) of a whole convolutional network of which the output alone is asked for:
-one call of the C library for some boxes each.
+"""IBP (Gowal et al. 2018) of a whole network of convolutions, dense layers, sums and ReLUs, of
+which the output alone is asked for: one call of the C library for some boxes each.
 
 The rules are those of the operators, and so are the sums of convolutions; only what lies between
 two nodes never leaves the cache. Tests hold the two against each other.
@@ -33,8 +33,9 @@ Float64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 Shape3 = tuple[int, int, int]
 
-# Bytes of the weights' panels: more of them are read from memory box after box.
-_MOST_BYTES = 32 << 20
+# Bytes of the weights' panels: more of them are read from memory box after box. Of dense layers
+# alone, which multiply by a weight once a box, larger ones are faster as they are stored.
+_MOST_BYTES, _MOST_DENSE_BYTES = 32 << 20, 8 << 20
 # Times the work that zeros beyond the last channels of panels may make of it, where it is more than
 # so many operations a box.
 _MOST_PADDED, _FEW_OPERATIONS = 2.0, 5e6
@@ -107,6 +108,8 @@ class _Maker:
         self.values: list[_Value] = [_Value(-1)]
         self.steps: tuple[int, int] | None = None
         self.operations = self.padded = 0.0
+        # Bytes that the panels may still take.
+        self.left = _MOST_BYTES if facts_of(network).convolves else _MOST_DENSE_BYTES
 
     def visit(self, node: Node) -> None:
         op, values = node.op, [self.values[i] for i in node.inputs]
@@ -239,9 +242,11 @@ class _Maker:
     ) -> Float64:
         if op.inexact or np.any(op.offset_uncertainty) or not isinstance(op.weight, np.ndarray):
             raise _UnfitError
-        if 8 * weight.size > _MOST_BYTES:
+        if 8 * weight.size > self.left:
             raise _UnfitError
-        return in_panels(weight, groups, kernel)
+        made = in_panels(weight, groups, kernel)
+        self.left -= made.nbytes
+        return made
 
     def _count(self, node: PassNode, op: Conv | Gemm) -> _Value:
         assert node.weight is not None
@@ -252,12 +257,7 @@ class _Maker:
 
 
 def _make(network: Network) -> Pass | None:
-    """The network as a pass; None when it is not of the kind or its weights are too large.
-
-    Dense layers alone are as fast node by node, where dead columns are dropped.
-    """
-    if not facts_of(network).convolves:
-        return None
+    """The network as a pass; None when it is not of the kind or its weights are too large."""
     maker = _Maker(network)
     try:
         for node in network.nodes[1 : network.output + 1]:
@@ -265,9 +265,8 @@ def _make(network: Network) -> Pass | None:
     except _UnfitError:
         return None
     value, nodes, steps = maker.values[network.output], maker.made, maker.steps
-    held = sum(node.weight.nbytes for node in nodes if node.weight is not None)
     fits = 1 < len(nodes) <= MOST_NODES and value.at == len(nodes) - 1
-    if not fits or steps is None or held > _MOST_BYTES:
+    if not fits or steps is None or maker.left < 0:
         return None
     if maker.padded > max(_MOST_PADDED * maker.operations, _FEW_OPERATIONS):
         return None

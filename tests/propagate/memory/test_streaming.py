@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,13 @@ from gamma.tensor.box import Box
 from tests.propagate.test_pooled_walks import residual
 
 SINGLE = np.dtype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _in_the_order_of_a_walk() -> Iterator[None]:
+    """The pass of a whole network adds a dense layer's terms in another order."""
+    with tuning.disabled("fused_pass"):
+        yield
 
 
 def deep(layers: int, width: int, seed: int = 0, relu: Any = Relu) -> Network:
@@ -84,8 +91,7 @@ NETWORKS = {
 def test_exact_stores_give_the_same_bits(name: str, method: str, count: int) -> None:
     network = NETWORKS[name]()
     region = boxes(network, count)
-    with tuning.disabled("fused_pass"):  # which adds a dense layer's terms in another order
-        plain = gamma.bounds(network, region, method=method)
+    plain = gamma.bounds(network, region, method=method)
     for config in (
         StreamingConfig(checkpoint_interval=1),
         StreamingConfig(checkpoint_interval=4),
