@@ -362,10 +362,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     args = parser.parse_args(argv)
+    if args.seed < 0 or (args.layers is not None and args.layers < 1):
+        parser.exit(2, "models.py: --seed 0 or more, --layers 1 or more\n")
     try:
         args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.open("ab").close()
     except OSError as error:
-        parser.error(f"-o {args.output}: its folder cannot be made ({error.strerror})")
+        parser.exit(2, f"models.py: -o {args.output}: cannot be written ({error.strerror})\n")
     if args.model in DECODERS:
         model = DECODERS[args.model]
         model = replace(model, layers=args.layers or model.layers)

@@ -54,8 +54,20 @@ def test_whisper_and_a_deep_network(tmp_path: Path) -> None:
     assert np.isfinite((tmp_path / "deep.safetensors").stat().st_size)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").touch()
+@pytest.mark.parametrize(
+    "words",
+    [("-o", "file/deep.safetensors"), ("-o", "."), ("-o", "x", "--seed", "-1"),
+     ("-o", "x", "--layers", "0")],
+)  # fmt: skip
+def test_what_cannot_be_written_is_one_line(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
     with pytest.raises(SystemExit) as ended:
-        models.main(["deep-mlp", "-o", str(tmp_path / "file" / "deep.safetensors")])
-    assert ended.value.code == 2 and "its folder cannot be made" in capsys.readouterr().err
+        models.main(["deep-mlp", *words])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith("models.py: ") and said.count("\n") == 1
