@@ -14,7 +14,7 @@ from gamma.errors import UsageError
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.tables import NodeSlopes
-from gamma.propagate.alpha import alpha_walk
+from gamma.propagate.alpha import AlphaWalk, alpha_walk
 from gamma.propagate.asked import deadline_of, memory_bytes
 from gamma.propagate.caps import block_table, joined, norm_caps
 from gamma.propagate.choosing import own_threads, walks_of
@@ -148,9 +148,23 @@ def _rows(
     made: Walk, boxes: Array, neurons: Array, stop: int, block: slice
 ) -> tuple[Float64, Float64, Float64, Float64]:
     """Coefficients and constants of lower and upper bounds of some neurons."""
-    frontier, d, box = made.both_signs(made.network.output, boxes[block], neurons[block])
+    count = len(boxes[block])
+    rows, constant, least = _descended(made, boxes[block], neurons[block], stop)
+    if isinstance(made, AlphaWalk):
+        # Tighter inner bounds may choose other lines, and these be worse for some row.
+        others = _descended(made.plain, boxes[block], neurons[block], stop)
+        worse = ~(least > others[2])
+        rows[worse], constant[worse] = others[0][worse], others[1][worse]
+    return rows[:count], constant[:count], -rows[count:], -constant[count:]
+
+
+def _descended(
+    made: Walk, boxes: Array, neurons: Array, stop: int
+) -> tuple[Float64, Float64, Float64]:
+    """Coefficients and constants of rows of both signs, and what they prove by themselves."""
+    frontier, d, box = made.both_signs(made.network.output, boxes, neurons)
     tape = Tape()
-    made.descent.run(frontier, d, box, made.options.check, tape=tape, stop=stop)
+    least = made.descent.run(frontier, d, box, made.options.check, tape=tape, stop=stop)
     assert tape.input is not None and tape.constant is not None
     known = made.bounds[stop]
     centre = known.centre.reshape(len(known.centre), -1)
@@ -161,9 +175,7 @@ def _rows(
     g = rounding.gamma_factor(terms.shape[1] + 8, np.float64)
     constant = tape.constant - terms.sum(axis=1)
     constant -= (abs(terms).sum(axis=1) * g + abs(tape.constant) * 2.0**-50) * (1 + 2.0**-40)
-    constant = rounding.down(constant - abs(constant) * 2.0**-50)
-    count = len(boxes[block])
-    return rows[:count], constant[:count], -rows[count:], -constant[count:]
+    return rows, rounding.down(constant - abs(constant) * 2.0**-50), least
 
 
 def _node(net: Network, at: str) -> int:

@@ -14,6 +14,7 @@ from gamma.network.graph import Builder, Network
 from gamma.propagate import NodeSlopes
 from gamma.tensor.box import Box
 from tests.exact.oracle import Truth, exact
+from tests.propagate.ranges.transformers import MAKERS
 
 
 def network(seed: int, act: Any, residual: bool = False) -> Network:
@@ -121,3 +122,21 @@ def test_rows_in_several_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) ->
     found = gamma.linear_bounds(net, box)
     assert (found.lower_coefficients == once.lower_coefficients).all()
     assert (found.upper_constant == once.upper_constant).all()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_no_row_of_alpha_is_wider_than_crowns(name: str) -> None:
+    """Tighter inner bounds choose other lines, which were worse for some rows."""
+    net = MAKERS[name](0)
+    x = np.random.default_rng(0).standard_normal(net.input_shape)
+    box = Box(x - 1e-3, x + 1e-3)
+    ends = []
+    for method in ("alpha", "crown"):
+        found = gamma.linear_bounds(net, box, method=method)
+        centre, radius = x.ravel(), np.full(x.size, 1e-3)
+        low = found.lower_coefficients @ centre - abs(found.lower_coefficients) @ radius
+        high = found.upper_coefficients @ centre + abs(found.upper_coefficients) @ radius
+        ends.append((low + found.lower_constant, high + found.upper_constant))
+    (low, high), (least, most) = ends
+    assert (low >= least - 1e-12).all() and (high <= most + 1e-12).all()
+    assert (high - low).mean() < (most - least).mean() * (1 - 1e-6)
