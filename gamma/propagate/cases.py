@@ -131,10 +131,15 @@ class CaseWalk:
             none,
         )
 
-    def lower(self, cases: Cases, check: Callable[[], None] | None = None) -> Float64:
-        """Sound lower bounds (rows,) with the slopes and multipliers that the cases have."""
+    def lower(
+        self, cases: Cases, check: Callable[[], None] | None = None, owner: Indices | None = None
+    ) -> Float64:
+        """Sound lower bounds (rows,) with the slopes and multipliers that the cases have.
+
+        ``owner``: the row of ``cases.slope`` of each case, where several share one.
+        """
         entries = self.entries(cases)
-        return self.descend(cases, entries, self.slopes(cases, entries), None, check)
+        return self.descend(cases, entries, self.slopes(cases, entries, owner), None, check)
 
     def ascend(
         self,
@@ -186,14 +191,17 @@ class CaseWalk:
             found[int(k)] = Entries(row[mine], depth[mine], column, sign[mine])
         return found
 
-    def slopes(self, cases: Cases, entries: dict[int, Entries]) -> dict[int, HingeRows]:
-        """Each row's lines of each node."""
-        found, count = {}, len(cases.question)
+    def slopes(
+        self, cases: Cases, entries: dict[int, Entries], owner: Indices | None = None
+    ) -> dict[int, HingeRows]:
+        """Each row's lines of each node; ``owner`` as in `lower`."""
+        found, count = {}, len(cases.slope)
         every = np.empty((count, self.relus + len(self._rest)), self.tables.how.dtype)
         every[:, : self.relus], every[:, self.relus :] = cases.slope, self._rest
         for k, index in enumerate(self.nodes):
             hinge, own = self.tables.hinge(index), entries.get(k)
             slope = np.take(every, self._columns[k], 1, mode="clip")
+            slope = slope if owner is None else slope.take(owner, 0)
             found[index] = HingeRows(hinge, slope, own and own.phases)
         return found
 

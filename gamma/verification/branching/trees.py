@@ -8,6 +8,7 @@ each, splits the one whose worse half gains most, and raises the bounds of both 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
@@ -23,7 +24,7 @@ from gamma.verification.branching.rise import Rise
 from gamma.verification.result import Counterexample
 from gamma.verification.targets import Int64
 
-ROUND, CHUNK = 256, 64
+ROUND, CHUNK = 512, 128
 """Cases of a round at most, and those whose rows go down together."""
 ROUND_SECONDS = 0.25
 """What a round may take, roughly: all that it did is lost when the time runs out in it."""
@@ -222,7 +223,8 @@ class CaseTree(Generic[Q]):
             parents, np.tile(np.arange(count), 2), np.tile(relu, 2), _SIDES.repeat(count)
         )
         # What the choice closed already stays as it is.
-        lower, cost = known.T.ravel(), np.zeros((2 * count, self.walk.relus))
+        lower = known.T.ravel()
+        cost = np.zeros((2 * count, self.walk.relus), self.walk.tables.how.dtype)
         self._again(cases, lower, cost, np.ones(2 * count, bool), STEPS, check)
         # Far from a proof more steps do not help; a split does.
         gain = lower - np.tile(known.min(axis=1), 2)
@@ -269,8 +271,10 @@ class CaseTree(Generic[Q]):
         count, most = tried.shape
         row, slot = np.nonzero(tried >= 0)
         relu = tried[row, slot]
-        twice = _assuming(parents, np.tile(row, 2), np.tile(relu, 2), _SIDES.repeat(len(row)))
-        lower = self.walk.lower(twice, check).reshape(2, -1)
+        owner, slope = np.tile(row, 2), parents.slope
+        light = replace(parents, slope=slope[:, :0])
+        twice = _assuming(light, owner, np.tile(relu, 2), _SIDES.repeat(len(row)))
+        lower = self.walk.lower(replace(twice, slope=slope), check, owner).reshape(2, -1)
         bounds = np.full((count, most, 2), -np.inf)
         bounds[row, slot] = lower.T
         # Both halves count alike, but neither beyond its proof: the worse one alone would say no

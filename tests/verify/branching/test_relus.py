@@ -283,7 +283,7 @@ def test_both_halves_choose_the_relu(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = items["tried"][:1].astype(np.int64)
     halves = np.array([[-1.0, -1.0], [-1.2, 9.0], [-1.5, -0.1]])[: (tried[0] >= 0).sum()]
     halves = np.concatenate((halves, np.full(((tried[0] >= 0).sum() - len(halves), 2), -5.0)))
-    monkeypatch.setattr(made.walk, "lower", lambda cases, check: halves.T.ravel())
+    monkeypatch.setattr(made.walk, "lower", lambda cases, check, owner: halves.T.ravel())
     first = made._cases({name: column[:1] for name, column in items.items()})
     relu, bounds = made._choose(first, tried, lambda: None)
     assert relu[0] == tried[0, 1]
