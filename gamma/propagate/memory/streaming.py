@@ -148,7 +148,7 @@ class StreamedDescent(Descent):
     def __init__(self, tables: Tables) -> None:
         super().__init__(tables)
         # All steps in one call would need all tables and weights at once.
-        self.chain = None
+        self.chain, self.courses.possible = None, False
         self._would_chain = not tables.linear_only and tuning.enabled("fused_walk")
 
     def run(

@@ -7,28 +7,25 @@ tables that the descent would use, and C takes some rows at a time through all o
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct, field
 from msgspec.structs import replace
 
 from gamma import tuning
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
-from gamma.ops import Conv
-from gamma.ops.spread import GATHER_FROM, MANY_GROUPS, Taps, last_weight
 from gamma.ops.tables import Diagonal
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Dense
+from gamma.propagate.rows.moves import Plan, Spot, Start, turned
 from gamma.propagate.rows.tables import Tables
-from gamma.propagate.rows.windows import DENSE_FROM, Windows, as_windows, framed
+from gamma.propagate.rows.windows import Windows, as_windows, framed
 from gamma.runtime import pool
 from gamma.tensor import kernels
 
@@ -40,279 +37,6 @@ Pair = tuple[int, int]
 # Nanoseconds of rows between two looks at the clock, and rows that are taken together at least.
 _UNCHECKED = 5e7
 _LEAST_ROWS = 96
-# Offsets that `kernels.gather` has room for.
-_OFFSETS = 1 << 31
-
-
-class Spot(Frozen):
-    """Where and how rows of one node lie.
-
-    Attributes:
-        slot: that holds them. size: of windows. channels, image: of the node.
-        framed: windows are whole images.
-        scale, shift: a place whose first pixel is y has its window at y·scale + shift.
-    """
-
-    slot: int
-    size: Pair
-    channels: int
-    image: Pair
-    framed: bool
-    scale: Pair = (1, 1)
-    shift: Pair = (0, 0)
-
-    @property
-    def room(self) -> int:
-        """Entries of a row."""
-        return math.prod(self.size) * self.channels
-
-
-Start = tuple[int, Pair, bool, Pair]
-"""Node, size of windows, whether they are whole images, and how far they lie from the first."""
-
-
-class UnplannedError(Exception):
-    """Some step has no move."""
-
-
-class Plan(Struct):
-    """Moves of rows from some nodes down to node ``last``, or past the input where that is 0."""
-
-    network: Network
-    dtype: np.dtype[Any]
-    last: int
-    moves: list[kernels.Move] = field(default_factory=list)
-    rooms: list[int] = field(default_factory=list)
-    met: dict[int, set[str]] = field(default_factory=dict)
-    given: int = 0
-    end: Spot | None = None
-    _fresh: set[int] = field(default_factory=set)
-    _readers: dict[int, int] = field(default_factory=dict)
-    _free: list[int] = field(default_factory=list)
-    _frontier: dict[int, Spot] = field(default_factory=dict)
-
-    def make(self, starts: Sequence[Start]) -> kernels.Course | None:
-        """The whole way; None where some step has no move."""
-        for slot, (node, size, whole, shift) in enumerate(starts):
-            channels, *image = self.network.nodes[node].shape
-            spot = Spot(slot, size, channels, (image[0], image[1]), whole, shift=shift)
-            self._frontier[node] = spot
-            self.rooms.append(spot.room)
-            self._readers[slot] = 1
-        self.given = len(starts)
-        try:
-            for index in range(starts[0][0], self.last - 1, -1):
-                if index in self._frontier:
-                    self._step(index, self._frontier.pop(index))
-            if self.last:
-                self._leave()
-        except UnplannedError:
-            return None
-        return kernels.course(self.moves, self.rooms, self.given, self.dtype)
-
-    def _leave(self) -> None:
-        """What is left lies over one node: its slot becomes the last of the caller's."""
-        if self._frontier.keys() != {self.last - 1}:
-            raise UnplannedError
-        self.end = end = self._frontier[self.last - 1]
-        if end.slot not in self._fresh:
-            raise UnplannedError
-        order = [*range(self.given), end.slot]
-        order += [slot for slot in range(self.given, len(self.rooms)) if slot != end.slot]
-        moved = {slot: at for at, slot in enumerate(order)}
-        self.rooms = [self.rooms[slot] for slot in order]
-        self.moves = [m._replace(source=moved[m.source], to=moved[m.to]) for m in self.moves]
-        self.given += 1
-
-    # -- slots -------------------------------------------------------------------------------------
-
-    def _slot(self, room: int, last: bool = False) -> int:
-        """Room for rows; ``last``: perhaps those that are left at the end, and no others before."""
-        if self._free and not last:
-            slot = self._free.pop()
-            self.rooms[slot] = max(self.rooms[slot], room)
-        else:
-            slot = len(self.rooms)
-            self.rooms.append(room)
-            self._fresh |= {slot} if last else set()
-        self._readers[slot] = 1
-        return slot
-
-    def _release(self, spot: Spot) -> None:
-        self._readers[spot.slot] -= 1
-        if not self._readers[spot.slot] and spot.slot >= self.given:
-            self._free.append(spot.slot)
-
-    def _own(self, spot: Spot) -> Spot:
-        """Rows that nobody else reads."""
-        if self._readers[spot.slot] == 1:
-            return spot
-        made = replace(spot, slot=self._slot(spot.room))
-        self._move("copy", spot, to=made.slot, target=spot.size)
-        self._release(spot)
-        return made
-
-    def _move(self, kind: str, spot: Spot, node: int = 0, **more: Any) -> None:
-        if kind in ("relax", "pay", "join"):
-            self.met.setdefault(node, set()).add(kind)
-        shape = (*spot.size, *spot.image, spot.channels)
-        grid = (*spot.scale, *spot.shift)
-        self.moves.append(kernels.Move(kind, node, spot.slot, more.pop("to", spot.slot), shape,
-                                       spot.framed, grid, **more))  # fmt: skip
-
-    # -- steps -------------------------------------------------------------------------------------
-
-    def _step(self, index: int, spot: Spot) -> None:
-        node = self.network.nodes[index]
-        op = node.op
-        if index and op.affine is None:
-            if not op.diagonal or len(node.inputs) != 1:
-                raise UnplannedError
-            spot = self._own(spot)
-            self._move("relax", spot, index)
-            self._join(node.inputs[0], spot)
-        else:
-            self._move("mark", spot)
-            self._move("pay", spot, index)
-            if index:
-                self._linear(index, spot)
-            else:
-                self._release(spot)
-        self._move("follow", spot)
-
-    def _linear(self, index: int, spot: Spot) -> None:
-        """Rows of a linear node whose charge is paid onto its inputs."""
-        node = self.network.nodes[index]
-        inputs, nodes = node.inputs, self.network.nodes
-        if (conv := node.op.correlation) is not None:
-            if len(nodes[inputs[0]].shape) != 3:
-                raise UnplannedError
-            self._convolve(inputs[0], conv, spot)
-        elif node.op.signs is not None and len(set(inputs)) == len(inputs):
-            if min(node.op.signs) < 0:
-                raise UnplannedError
-            self._readers[spot.slot] += len(inputs) - 1
-            for source in inputs:
-                self._join(source, spot)
-        elif turned(self.network) == index and not self.last:
-            # Channels are last already: the rows lie as the input does.
-            self._frontier[0] = self._frame(spot)
-        else:
-            raise UnplannedError
-
-    def _join(self, index: int, spot: Spot) -> None:
-        if index not in self._frontier:
-            self._frontier[index] = spot
-            return
-        self._round(index, self._plus(self._frontier[index], spot))
-
-    def _round(self, index: int, spot: Spot) -> None:
-        self._move("join", spot, index)
-        self._frontier[index] = spot
-
-    def _convolve(self, index: int, op: Conv, spot: Spot) -> None:
-        shape = self.network.nodes[index].shape
-        before, window = self._frontier.get(index), op.window(shape)
-        weight = last_weight(op, op.weight, self.dtype, False, op.group)
-        taps = Taps.cached(op, weight, window, int(op.weight.shape[1]))
-        gathered = self._gathered(op, taps, spot)
-        if spot.framed and before is not None and before.framed and gathered:
-            to = self._own(before)
-            self._product(op, weight, taps, spot, to, gathered, True)
-            self._release(spot)
-            self._round(index, to)
-            return
-        to = self._grown(op, shape, spot, index == self.last - 1)
-        self._product(op, weight, taps, spot, to, gathered, False)
-        self._release(spot)
-        h, w = to.size
-        covering = h * w >= DENSE_FROM * math.prod(to.image)
-        self._join(index, self._frame(to, index == self.last - 1) if covering else to)
-
-    def _gathered(self, op: Conv, taps: Taps, spot: Spot) -> bool:
-        """Whether rows pass cell by cell, as `gamma.ops.spread.spread` decides."""
-        if op.group >= MANY_GROUPS:
-            raise UnplannedError
-        out = taps.weight.shape[3]
-        if max(32 * math.prod(spot.size) * out, taps.weight[0].size) >= _OFFSETS:
-            raise UnplannedError
-        return int(op.weight.shape[1]) >= GATHER_FROM or taps.size != (1, 1)
-
-    def _grown(self, op: Conv, shape: tuple[int, ...], spot: Spot, last: bool) -> Spot:
-        """Where rows lie behind a convolution, in a slot of their own."""
-        window, image = op.window(shape), (shape[1], shape[2])
-        if spot.framed:
-            made = Spot(0, image, shape[0], image, True)
-            return replace(made, slot=self._slot(made.room, last))
-        geometry = zip(spot.size, window.kernel, window.strides, window.dilations, strict=True)
-        h, w = ((n - 1) * s + (k - 1) * d + 1 for n, k, s, d in geometry)
-        (sh, sw), (top, left) = window.strides, window.pads[:2]
-        scale = spot.scale[0] * sh, spot.scale[1] * sw
-        shift = spot.shift[0] * sh - top, spot.shift[1] * sw - left
-        made = Spot(0, (h, w), shape[0], image, False, scale, shift)
-        return replace(made, slot=self._slot(made.room, last))
-
-    def _product(
-        self, op: Conv, weight: Array, taps: Taps, spot: Spot, to: Spot, gathered: bool, add: bool
-    ) -> None:
-        channels, out = int(op.weight.shape[1]), weight.shape[1]
-        window = op.window((to.channels, *to.image))
-        if not spot.framed:
-            window = replace(window, image=to.size, pads=(0, 0, 0, 0))
-        scatter, cells = taps.scatter(window, channels)
-        if not gathered:
-            spans = (*window.kernel, *window.strides, *window.dilations)
-            scatter = kernels.Scatter(spans, *window.pads[:2], channels, scatter.part)
-        for group in range(op.group):
-            product = kernels.Product(
-                taps.weight[group] if gathered else weight[group],
-                (*spot.size, spot.channels),
-                (*to.size, to.channels),
-                scatter,
-                (group * out, group * channels),
-                cells if gathered else kernels.PIXELS,
-                add or (not gathered and group > 0),
-            )
-            kind = "gather" if gathered else "spread"
-            self._move(kind, spot, to=to.slot, target=to.size, product=product)
-
-    def _frame(self, spot: Spot, last: bool = False) -> Spot:
-        """The same rows on the whole image."""
-        if spot.framed:
-            return spot
-        made = Spot(0, spot.image, spot.channels, spot.image, True)
-        made = replace(made, slot=self._slot(made.room, last))
-        self._move("zero", made, target=made.size)
-        self._move("frame", spot, to=made.slot, target=made.size)
-        self._release(spot)
-        return made
-
-    def _plus(self, here: Spot, other: Spot) -> Spot:
-        """The sum of two blocks, on the common window."""
-        if here.framed != other.framed or here.scale != other.scale:
-            here, other = self._frame(here), self._frame(other)
-        y, x = (min(a, b) for a, b in zip(here.shift, other.shift, strict=True))
-        size = tuple(
-            max(a + n, b + m) - low
-            for a, n, b, m, low in zip(
-                here.shift, here.size, other.shift, other.size, (y, x), strict=True
-            )
-        )
-        blocks = [here, other]
-        total = next((b for b in blocks if b.size == size), None)
-        if total is None:
-            total = replace(here, size=(size[0], size[1]), shift=(y, x))
-            total = replace(total, slot=self._slot(total.room))
-            self._move("zero", total, target=total.size)
-        else:
-            blocks.remove(total)
-            total = self._own(total)
-        for block in blocks:
-            corner = block.shift[0] - y, block.shift[1] - x
-            self._move("add", block, to=total.slot, target=total.size, corner=corner)
-            self._release(block)
-        return total
-
 
 Needs = tuple[tuple[int, frozenset[str]], ...]
 """Nodes, and what of their tables moves read."""
@@ -493,10 +217,3 @@ def _planned(
     met = tuple((index, frozenset(kinds)) for index, kinds in plan.met.items())
     both = tuple((i, kinds | {"strip"} if "relax" in kinds else kinds) for i, kinds in met)
     return Way(course, met, both, plan.end, last - 1)
-
-
-def turned(network: Network) -> int | None:
-    """The one node that reads the input, where that has its channels last."""
-    (first, *others) = network.consumers[0]
-    op = network.nodes[first].op.affine
-    return first if op is not None and op.turns == "first" and not others else None
