@@ -128,11 +128,11 @@ class Plan(Struct):
         if not self._readers[spot.slot] and spot.slot >= self.given:
             self._free.append(spot.slot)
 
-    def _own(self, spot: Spot) -> Spot:
+    def _own(self, spot: Spot, last: bool = False) -> Spot:
         """Rows that nobody else reads."""
         if self._readers[spot.slot] == 1:
             return spot
-        made = replace(spot, slot=self._slot(spot.room))
+        made = replace(spot, slot=self._slot(spot.room, last))
         self._move("copy", spot, to=made.slot, target=spot.size)
         self._release(spot)
         return made
@@ -189,7 +189,7 @@ class Plan(Struct):
         if index not in self._frontier:
             self._frontier[index] = spot
             return
-        self._round(index, self._plus(self._frontier[index], spot))
+        self._round(index, self._plus(self._frontier[index], spot, index == self.last - 1))
 
     def _round(self, index: int, spot: Spot) -> None:
         self._move("join", spot, index)
@@ -202,7 +202,7 @@ class Plan(Struct):
         taps = Taps.cached(op, weight, window, int(op.weight.shape[1]))
         gathered = self._gathered(op, taps, spot)
         if spot.framed and before is not None and before.framed and gathered:
-            to = self._own(before)
+            to = self._own(before, index == self.last - 1)
             self._product(op, weight, taps, spot, to, gathered, True)
             self._release(spot)
             self._round(index, to)
@@ -272,10 +272,10 @@ class Plan(Struct):
         self._release(spot)
         return made
 
-    def _plus(self, here: Spot, other: Spot) -> Spot:
+    def _plus(self, here: Spot, other: Spot, last: bool) -> Spot:
         """The sum of two blocks, on the common window."""
         if here.framed != other.framed or here.scale != other.scale:
-            here, other = self._frame(here), self._frame(other)
+            here, other = self._frame(here, last), self._frame(other, last)
         y, x = (min(a, b) for a, b in zip(here.shift, other.shift, strict=True))
         size = tuple(
             max(a + n, b + m) - low
@@ -287,11 +287,11 @@ class Plan(Struct):
         total = next((b for b in blocks if b.size == size), None)
         if total is None:
             total = replace(here, size=(size[0], size[1]), shift=(y, x))
-            total = replace(total, slot=self._slot(total.room))
+            total = replace(total, slot=self._slot(total.room, last))
             self._move("zero", total, target=total.size)
         else:
             blocks.remove(total)
-            total = self._own(total)
+            total = self._own(total, last)
         for block in blocks:
             corner = block.shift[0] - y, block.shift[1] - x
             self._move("add", block, to=total.slot, target=total.size, corner=corner)
