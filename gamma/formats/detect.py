@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import stat
 import zlib
 from collections.abc import Mapping, Sequence
@@ -177,6 +176,8 @@ def _head(path: Path) -> tuple[bytes, bool]:
             if head[4:9] == HEADER_START or not head.startswith(b"\x1f\x8b"):
                 return head, False
             stream.seek(0)
+            import gzip
+
             with gzip.open(stream) as expanded:
                 return expanded.read(SNIFFED), True
     except (OSError, EOFError, zlib.error) as error:

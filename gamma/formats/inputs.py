@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 import zlib
 from pathlib import Path
 from typing import IO, Any
@@ -95,6 +94,8 @@ def _head(path: str) -> bytes:
 
 
 def _member(path: str, member: str) -> Float64:
+    import zipfile
+
     try:
         with open_regular(path) as stream:
             _check_directory(stream, path)

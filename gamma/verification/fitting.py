@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 from gamma.errors import PropertyError, UsageError
-from gamma.formats.vnnlib import read_vnnlib
 from gamma.network.graph import Network
 from gamma.network.property import Property
 
@@ -14,6 +13,8 @@ from gamma.network.property import Property
 def fitting(asked: Property | str | Path, net: Network) -> Property:
     """The property, read where it is a file, for a network of this shape."""
     if isinstance(asked, str | Path):
+        from gamma.formats.vnnlib import read_vnnlib
+
         asked = read_vnnlib(asked)
     if not isinstance(asked, Property):
         raise UsageError(

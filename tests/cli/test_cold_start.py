@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "examples/digits"
 # The slow ones first: numpy.ma takes longer than the rest of NumPy, onnx longer than the verdict.
@@ -19,7 +21,8 @@ NEEDED = {
     "telemetry tensor tuning verification",
     "cli": "combinations groups inputs main options output parser picture profile prompts question "
     "report sets settings values verify",
-    "formats": "bulk compressed detect formula limits linear onnx regions vnnlib vnnlib1",
+    "formats": "bulk compressed detect formula inputs limits linear npy onnx regions vnnlib "
+    "vnnlib1",
     "formats.onnx": "affine arguments batch contract elementwise fold movement outputs read schema "
     "table tensors translation values wire",
     "network": "columns exact graph property simplify",
@@ -48,10 +51,17 @@ print(main(sys.argv[1:]), *sys.modules, file=sys.stderr)
 """
 
 
-def test_a_verdict_about_a_small_onnx_file_imports_what_it_needs() -> None:
-    question = DIGITS / "properties/digit3_eps0.05.vnnlib"
+# Question -> modules of `formats` that it alone does not need.
+QUESTIONS = {
+    f"--property {DIGITS}/properties/digit3_eps0.05.vnnlib": "inputs npy",
+    f"--input {DIGITS}/images/digit3.npy --epsilon 0.01 --label 3": "vnnlib vnnlib1 formula bulk",
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_verdict_about_a_small_onnx_file_imports_what_it_needs(question: str) -> None:
     result = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "verify", DIGITS / "mlp.onnx", "--property", question],
+        [sys.executable, "-c", PROGRAM, "verify", DIGITS / "mlp.onnx", *question.split()],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -64,3 +74,4 @@ def test_a_verdict_about_a_small_onnx_file_imports_what_it_needs() -> None:
     ours = {name for name in imported if name.startswith("gamma.")}
     needed = {f"gamma.{place}.{n}" for place, names in NEEDED.items() for n in names.split()}
     assert ours - {name.replace("..", ".") for name in needed} == set()
+    assert {f"gamma.formats.{name}" for name in QUESTIONS[question].split()} & ours == set()
