@@ -8,11 +8,11 @@ each, splits the one whose worse half gains most, and raises the bounds of both 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from gamma.network.graph import Network
 from gamma.propagate.blocks import row_cost
