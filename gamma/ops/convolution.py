@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,8 @@ from gamma.ops.affine import Linear, Weighted, cast_weight
 from gamma.ops.base import Array, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_sum
-from gamma.ops.spread import SUM_LENGTH, Taps, last_weight, spread
+from gamma.ops.spread import SUM_LENGTH, Taps, last_bytes, last_weight, spread
+from gamma.ops.tables import Precision
 from gamma.ops.window import Window, channels_first, channels_last, unfold
 from gamma.tensor import kernels
 
@@ -143,6 +144,16 @@ class Conv(Weighted):
         image = x.reshape(x.shape[0], x.shape[1], *window.image)
         result = self._correlate(image, weight, window)
         return result.reshape(x.shape[0], weight.shape[0], *window.positions[4 - weight.ndim :])
+
+    def copies(self, how: Precision, boxes: int = 0, shape: Shape = (0,)) -> dict[Hashable, int]:
+        if boxes:
+            return image_interval.copies(self, boxes, shape)
+        kind, found = how.dtype, super().copies(how)
+        found[f"last.{kind.char}"] = last_bytes(self.weight, kind)
+        if len(shape) > 1:
+            window = self.window(shape)
+            found[Taps.key(kind)] = Taps.nbytes(self.weight, window, kind, self.group)
+        return found
 
     def fused_interval(
         self, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike

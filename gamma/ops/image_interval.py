@@ -4,7 +4,7 @@ through the sums between them: one call of the C library each."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.ops.affine_interval import stepped
+from gamma.ops.affine import cast_bytes
+from gamma.ops.affine_interval import KEPT, stepped
 from gamma.ops.bounds import NodeBounds
 from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
@@ -33,11 +34,12 @@ class _Step(NamedTuple):
     """What the step of one operator on inputs of one shape needs, made once.
 
     Attributes:
-        weight: kept here so that memory which runs short finds it. kernel: with that weight.
+        weight, offset: kept here so that memory which runs short finds them. kernel: with these.
         shape: of the output. boxes: of one call. most: boxes from which on two products are faster.
     """
 
     weight: Float64
+    offset: Float64 | None
     kernel: kernels.Convolution
     shape: tuple[int, ...]
     boxes: int
@@ -81,17 +83,16 @@ def _prepared(op: Conv, shape: tuple[int, ...]) -> _Step | None:
     """The constants of ``op`` on inputs of ``shape``; None where its products are better alone."""
     window, found = op.window(shape), op.shape(shape)
     groups, out = op.group, op.weight.shape[0] // op.group
-    panels, (height, width) = -(-out // kernels.PANEL), window.positions
-    operations = 4 * groups * panels * kernels.PANEL * height * width * op.terms
-    filled = panels * kernels.PANEL <= _PADDED * out
-    most = math.inf if filled else _FEW_OPERATIONS // operations
+    operations, most = _work(op, shape)
     if op.inexact or most < 1:
         return None
     weight, offset = in_panels(op.weight, groups, window.kernel), op.offset()
+    if offset is not None:
+        offset = np.array(np.broadcast_to(offset, found), np.float64, order="C")
     spans = (*window.kernel, *window.strides, *window.dilations)
     kernel = kernels.convolution(
         weight,
-        None if offset is None else np.array(np.broadcast_to(offset, found), np.float64, order="C"),
+        offset,
         np.ascontiguousarray(op.row_sums([shape])[0]),
         (rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty),
         kernels.Image(
@@ -101,7 +102,43 @@ def _prepared(op: Conv, shape: tuple[int, ...]) -> _Step | None:
         ),
     )
     boxes = max(1, int(_CALL_OPERATIONS // operations))
-    return None if kernel is None else _Step(weight, kernel, found, boxes, most)
+    return None if kernel is None else _Step(weight, offset, kernel, found, boxes, most)
+
+
+def _work(op: Conv, shape: tuple[int, ...]) -> tuple[int, float]:
+    """Operations of a box on an input of ``shape``; boxes from which on two products are faster."""
+    out, (height, width) = op.weight.shape[0] // op.group, op.window(shape).positions
+    panels = -(-out // kernels.PANEL)
+    operations = 4 * op.group * panels * kernels.PANEL * height * width * op.terms
+    filled = panels * kernels.PANEL <= _PADDED * out
+    return operations, math.inf if filled else _FEW_OPERATIONS // operations
+
+
+def copies(op: Conv, boxes: int, shape: tuple[int, ...]) -> dict[Hashable, int]:
+    """`Operator.copies` of the interval step on inputs of ``shape``; not of its gates."""
+    wide = np.dtype(np.float64)
+    entries = 8 * math.prod(op.shape(shape))
+    ends = entries if op.bias is not None else 0
+    found: dict[Hashable, int] = {"weight.d.abs": 8 * op.weight.size}
+    found[f"absolute.sum.{(1, *shape)}"] = entries
+    _, most = _work(op, shape)
+    if not op.inexact and most >= 1:
+        panels = -(-(len(op.weight) // op.group) // kernels.PANEL)
+        found[f"image.{shape}"] = 8 * op.group * panels * kernels.PANEL * op.weight[0].size + ends
+    if op.inexact or boxes > most:
+        found |= cast_bytes(op.weight, wide)
+        if entries <= 8 * KEPT and not op.inexact:
+            found[f"finish.{shape}"] = entries + ends
+    return found
+
+
+def sum_copies(op: Add, shape: tuple[int, ...]) -> dict[Hashable, int]:
+    """`Operator.copies` of a sum of inputs of ``shape``."""
+    entries, ones = 8 * math.prod(shape), ",".join([str((1, *shape))] * op.terms)
+    found: dict[Hashable, int] = {f"sum.{shape}": entries}
+    if entries <= 8 * KEPT:
+        found[f"absolute.sum.{ones}"] = entries
+    return found
 
 
 def in_panels(weight: npt.NDArray[np.floating], groups: int, kernel: tuple[int, int]) -> Float64:

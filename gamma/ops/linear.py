@@ -285,6 +285,9 @@ class Add(Linear):
     def without_axes(self, dropped: int, shape: Shape, alike: bool) -> Add | None:
         return self
 
+    def copies(self, how: Precision, boxes: int = 0, shape: Shape = (0,)) -> dict[Hashable, int]:
+        return image_interval.sum_copies(self, shape) if boxes else {}
+
     def fused_interval(
         self, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike
     ) -> NodeBounds | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.frozen import Frozen
 from gamma.ops.affine import Linear, cast_weight
 from gamma.ops.base import Array
 from gamma.ops.window import Window
@@ -27,6 +27,11 @@ _VISIT = 400
 # With as many groups, of few channels or pixels, a call for each takes longer than its sums.
 MANY_GROUPS = 16
 FEW_PIXELS = 64
+
+
+def last_bytes(weight: Array, dtype: np.dtype[Any]) -> int:
+    """Bytes of `last_weight`."""
+    return len(weight) * kernels.padded(weight[0].size, dtype) * dtype.itemsize
 
 
 def last_weight(
@@ -50,8 +55,8 @@ def last_weight(
     )
 
 
-class Taps(Frozen):
-    """A kernel as `kernels.gather` reads it.
+class Taps(NamedTuple):
+    """A kernel as `kernels.gather` reads it; a tuple, as whatever operators derive and count.
 
     Attributes:
         weight: (group, panels, places, out/group, panel). kernel: its places.
@@ -88,9 +93,22 @@ class Taps(Frozen):
     @classmethod
     def cached(cls, op: Linear, weight: Array, window: Window, channels: int) -> Taps:
         """`of` an operator's `last_weight`, made once."""
-        cells = "cells" if tuning.enabled("pixel_cells") else "pixels"
-        key = f"taps.{weight.dtype.char}.{cells}"
+        key = cls.key(weight.dtype)
         return op.cached(key, lambda: cls.of(weight, window, channels))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def key(dtype: np.dtype[Any]) -> str:
+        """What `cached` ones in ``dtype`` are kept by."""
+        return f"taps.{dtype.char}.{'cells' if tuning.enabled('pixel_cells') else 'pixels'}"
+
+    @staticmethod
+    def nbytes(weight: Array, window: Window, dtype: np.dtype[Any], groups: int) -> int:
+        """Bytes of those of a kernel (out, in/group, *k)."""
+        out, channels = len(weight) // groups, int(weight.shape[1])
+        size = _cell(window, channels, out, groups)
+        places = math.prod(-(-k // s) for k, s in zip(window.kernel, size, strict=True))
+        columns = size[0] * kernels.Cells(size).segment(channels)
+        return groups * places * out * kernels.padded(columns, dtype) * dtype.itemsize
 
     def scatter(self, window: Window, channels: int) -> tuple[kernels.Scatter, kernels.Cells]:
         """How rows reach the cells of ``window``'s image."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import gamma
 from gamma.network.graph import Builder, Network
-from gamma.ops import Gemm, Relu
+from gamma.ops import Add, Conv, Gemm, Relu, Reshape
 from gamma.ops.base import Input
 from gamma.ops.tables import Precision
 from gamma.propagate import StreamingConfig
@@ -16,6 +19,7 @@ from gamma.runtime import choices
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
+Array = npt.NDArray[Any]
 SMALL = 1 << 12  # bytes of biases, sums of rows and the like
 
 pytestmark = pytest.mark.skipif(kernels.isa == "numpy", reason="the ways of the C library")
@@ -77,3 +81,48 @@ def network() -> Network:
     builder = Builder(Input(), (50,))
     hidden = builder.add(Relu(), builder.add(layer(np.float32, m=400), 0))
     return builder.build(builder.add(layer(np.float32, m=300, n=400), hidden))
+
+
+def residual(dtype: type) -> Network:
+    """Strides, pads, groups, channels that fill no panel, and a sum of two images."""
+    rng = np.random.default_rng(3)
+
+    def kernel(*shape: int) -> Array:
+        return rng.standard_normal(shape).astype(dtype)
+
+    builder = Builder(Input(), (3, 24, 24))
+    start = Conv(kernel(16, 3, 3, 3), np.ones(16, np.float32), (2, 2), (1, 1, 1, 1))
+    first = builder.add(Relu(), builder.add(start, 0))
+    left = builder.add(Conv(kernel(16, 16, 3, 3), None, (1, 1), (1, 1, 1, 1)), first)
+    right = builder.add(Conv(kernel(16, 8, 1, 1), np.ones(16, np.float32), group=2), first)
+    last = builder.add(
+        Conv(kernel(9, 16, 2, 2), np.ones(9, np.float32)), builder.add(Add(), left, right)
+    )
+    flat = builder.add(Reshape((9 * 11 * 11,)), builder.add(Relu(), last))
+    return builder.build(builder.add(Gemm(kernel(20, 9 * 11 * 11)), flat))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("boxes", [1, 40])
+def test_images_keep_what_they_say(kind: type, boxes: int) -> None:
+    """Of convolutions and sums: the interval step's, and no more than those with what rows make."""
+    net, how = residual(kind), Precision("real", np.dtype(kind))
+    x = np.random.default_rng(1).random((boxes, 3, 24, 24))
+    bounds = [input_bounds(Box(x - 0.1, x + 0.1))]
+    images = [node for node in net.nodes[1:] if isinstance(node.op, (Conv, Add))]
+    for node in net.nodes[1:]:
+        bounds.append(interval_step(node, [bounds[i] for i in node.inputs], "real", kind))
+    said = {}
+    for node in images:
+        shape = net.nodes[node.inputs[0]].shape
+        said[node.name] = node.op.copies(how, boxes, shape)
+        held = {key: size for key, size in node.op.held().items() if size >= 1000}
+        assert held == {key: size for key, size in said[node.name].items() if size >= 1000}
+    gamma.bounds(net, Box(x[:1] - 0.1, x[:1] + 0.1), method="crown-ibp", dtype=np.dtype(kind).name)
+    for node in images:
+        shape = net.nodes[node.inputs[0]].shape
+        rows = node.op.copies(how, 0, shape)
+        for key, size in node.op.held().items():
+            assert size <= SMALL or size == (said[node.name] | rows)[key]
+        node.op.forget(1000)
+        assert not [size for size in node.op.held().values() if size >= 1000]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
 from gamma.ops import Gemm
 from gamma.ops.affine import cast_weight
@@ -35,6 +38,16 @@ def test_a_constant_made_of_another_does_not_wait_for_itself() -> None:
     assert op.cached("outer", lambda: op.cached("inner", lambda: 1) + 1) == 2
 
 
+@pytest.fixture
+def _hasty() -> Iterator[None]:
+    """Threads take turns after every few instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_hasty")
 def test_threads_that_use_and_drop_the_same_copies_never_fail() -> None:
     op, end, failures = Gemm(np.arange(64.0).reshape(8, 8)), time.monotonic() + 0.3, []
 

@@ -210,8 +210,11 @@ def _weights(
     held, forward, backward = 0, 0, 0
     how = Precision("real", dtype)
     for node in network.nodes:
+        shape = network.nodes[node.inputs[0]].shape if node.inputs else ()
         weight = getattr(node.op, "weight", None)
         if not isinstance(weight, np.ndarray):
+            forward = max(forward, sum(node.op.copies(how, boxes, shape).values()))
+            backward = max(backward, sum(node.op.copies(how, 0, shape).values()))
             continue
         mapped = resident.mapping_of(weight) is not None
         held += 0 if mapped else weight.nbytes
@@ -219,9 +222,8 @@ def _weights(
         # Rows of hidden layers earn a copy without the columns of dead neurons.
         live = method == "crown" and node.op.dense is not None
         pages = weight.nbytes if mapped and not turned else 0
-        shape = network.nodes[node.inputs[0]].shape if node.inputs else ()
         forward = max(forward, pages + sum(node.op.copies(how, boxes, shape).values()))
-        rows = sum(node.op.copies(how).values()) + live * weight.size * dtype.itemsize
+        rows = sum(node.op.copies(how, 0, shape).values()) + live * weight.size * dtype.itemsize
         backward = max(backward, pages + rows)
     return held, forward, backward
 
