@@ -125,8 +125,14 @@ class Network(Frozen):
     def cached(self, key: Hashable, make: Callable[[Network], T]) -> T:
         """What ``make`` finds out about the network, made once; of two threads' one is kept."""
         store = self.__dict__.setdefault("_derived", {})
-        found: T = store[key] if key in store else store.setdefault(key, make(self))
-        return found
+        try:
+            found: T = store[key]
+        except KeyError:
+            pass
+        else:
+            return found
+        made: T = store.setdefault(key, make(self))
+        return made
 
     def _repr_html_(self) -> str:
         rows = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in self._table()]

@@ -52,13 +52,11 @@ class DenseNetwork(Frozen, eq=True):
 
     Attributes:
         first: node of the first layer. boxes: how many go into one call.
-        few: boxes that are faster one by one than as a product where no hidden rows are asked for.
     """
 
     layers: kernels.DenseNetwork
     first: int
     boxes: int
-    few: int
 
 
 def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
@@ -88,8 +86,14 @@ def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
         layers.append(_layer(op, dtype))
     made = kernels.dense_network(layers, dtype)
     boxes = max(1, int(_CALL_OPERATIONS // max(operations, 1.0)))
-    few = _FEW_PRODUCTS * len(layers) // sum(layer.stored.size for layer in layers)
-    return None if made is None else DenseNetwork(made, first, boxes, few)
+    return None if made is None else DenseNetwork(made, first, boxes)
+
+
+def _few(network: Network) -> int:
+    """Boxes whose products with an average layer are as few as that."""
+    ops = (node.op.dense for node in network.nodes)
+    sizes = [op.weight.size for op in ops if op is not None]
+    return _FEW_PRODUCTS * len(sizes) // max(1, sum(sizes))
 
 
 def _plain(op: Gemm, dtype: np.dtype[Any]) -> bool:
@@ -257,16 +261,14 @@ def one_call(network: Network, domain: Domain, options: Options) -> DenseNetwork
     box = domain.box
     gates = _REFINED if options.refines else _RELAXED if options.relaxes else _PLAIN
     fits = options.guarantee == "real" and (box.norm == "inf" or not options.relaxes)
+    # Without hidden rows a batch is one product, faster than box by box.
+    count, few = len(box.lower), choices.limit("interval.dense", "f")
+    fits = fits and (options.refines or count <= few or count <= network.cached("dense.few", _few))
     if domain.split or not fits or not tuning.off().isdisjoint(gates):
         return None
     found = dense_network(network, options.dtype)
-    if found is None:
-        return None
-    few = max(found.few, choices.limit("interval.dense", "f"))
-    if not options.refines and len(box.lower) > few:
-        return None  # a batch is one product, faster than box by box
     # Facts are met with the bounds of hidden layers and with nothing else.
-    hidden = range(found.first, network.output, 2)
+    hidden = range(0) if found is None else range(found.first, network.output, 2)
     return found if all(index in hidden for index in domain.facts) else None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -119,12 +120,16 @@ class Walk:
         self._descent: Descent | None = None
         alone = domain.capped and options.method == "ibp"
         self._ceilings = Ceilings(network, domain.facts) if alone else None
-        plain = self.one_sided and self.box.norm == "inf" and not domain.split
-        self._sides: Sides | None = None
-        if plain and self._facts.convolves:
-            from gamma.propagate.sides import Sides
 
-            self._sides = Sides(network)
+    @cached_property
+    def _sides(self) -> Sides | None:
+        """The signs of neurons, where one end of some may do."""
+        plain = self.one_sided and self.box.norm == "inf" and not self.domain.split
+        if not (plain and self._facts.convolves):
+            return None
+        from gamma.propagate.sides import Sides
+
+        return Sides(self.network)
 
     @property
     def bounds(self) -> Any:
@@ -190,8 +195,9 @@ class Walk:
         if options.refines:
             self._tight[index] = is_tight(self.network, index, self._tight)
             self._bound_forms(index)
-        self._enclose(index)
-        if self.options.refines and not self._tight[index]:
+        if self._sets is not None:
+            self._enclose(index)
+        if options.refines and not self._tight[index]:
             self._refine(index)
         ended = time.perf_counter()
         self.seconds[index] = ended - started
@@ -283,7 +289,8 @@ class Walk:
 
     def _enclose(self, index: int) -> None:
         """Meet the node's bounds with the box around its set."""
-        found = None if self._sets is None else self._sets.visit(index, self.bounds)
+        assert self._sets is not None
+        found = self._sets.visit(index, self.bounds)
         if found is None:
             return
         known = self.bounds[index]

@@ -277,8 +277,8 @@ class Descent:
         shapes = [tables.network.nodes[i].shape for i in node.inputs]
         if isinstance(rows, Dense):
             # Tables with channels last are made once; a few rows do not earn them back.
-            earns = choices.choose("rows.start", "", rows.array.size) == "windows"
-            if self._windowed and op.windowed(shapes[0]) and earns:
+            windowed = self._windowed and op.windowed(shapes[0])
+            if windowed and choices.choose("rows.start", "", rows.array.size) == "windows":
                 rows = as_windows(rows, node.shape, box)
         if (added := self._onto(index, rows, shapes[0], frontier)) is not None:
             frontier[node.inputs[0]] = self._round(node.inputs[0], added, d, box)
@@ -289,10 +289,10 @@ class Descent:
             parts = (framed(rows.array.reshape(len(rows.array), *node.shape), box),)
         else:
             parts = rows.through(op, shapes, node.shape)
-        passing = self._leaves(index)
         for k, (i, part) in enumerate(zip(node.inputs, parts, strict=True)):
             # Parts may share memory: all but the last are copied before somebody overwrites them.
-            self._join(frontier, i, part, d, box, shared=k + 1 < len(parts) and not passing)
+            shared = k + 1 < len(parts) and not self._leaves(index)
+            self._join(frontier, i, part, d, box, shared)
 
     def _onto(self, index: int, rows: Block, shape: Shape, frontier: Frontier) -> Windows | None:
         """Rows through a convolution whose input has rows already, added to these; or None."""
