@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from gamma.ops.gates import Gelu as Gelu
     from gamma.ops.gates import HardSwish as HardSwish
     from gamma.ops.gates import Silu as Silu
-    from gamma.ops.linear import Add as Add
-    from gamma.ops.linear import Concat as Concat
     from gamma.ops.linear import Gemm as Gemm
-    from gamma.ops.linear import ReduceSum as ReduceSum
     from gamma.ops.linear import Scale as Scale
     from gamma.ops.log_softmax import LogSoftmax as LogSoftmax
     from gamma.ops.margins import StoredMargins as StoredMargins
@@ -61,6 +58,9 @@ if TYPE_CHECKING:
     from gamma.ops.steps import Floor as Floor
     from gamma.ops.steps import Round as Round
     from gamma.ops.stored import StoredGemm as StoredGemm
+    from gamma.ops.sums import Add as Add
+    from gamma.ops.sums import Concat as Concat
+    from gamma.ops.sums import ReduceSum as ReduceSum
     from gamma.ops.trigonometric import Acos as Acos
     from gamma.ops.trigonometric import Acosh as Acosh
     from gamma.ops.trigonometric import Asin as Asin
@@ -73,7 +73,8 @@ if TYPE_CHECKING:
 
 _RECORDS = {
     "base": "Input",
-    "linear": "Gemm Scale Add Concat ReduceSum",
+    "linear": "Gemm Scale",
+    "sums": "Add Concat ReduceSum",
     "convolution": "Conv ConvTranspose",
     "movement": "Reshape Transpose Gather",
     "pooling": "ReduceMax",

@@ -36,8 +36,9 @@ from gamma.ops.enclosures import (
     scaled,
     through,
 )
-from gamma.ops.linear import Add, Scale
+from gamma.ops.linear import Scale
 from gamma.ops.relaxation import TINY, Lines
+from gamma.ops.sums import Add
 
 CELLS = 24
 # Neurons taken together: a few dozen (cells, neurons) arrays stay in the cache.

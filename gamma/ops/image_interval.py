@@ -20,7 +20,7 @@ from gamma.tensor import kernels, rounding
 
 if TYPE_CHECKING:
     from gamma.ops.convolution import Conv
-    from gamma.ops.linear import Add
+    from gamma.ops.sums import Add
 
 Float64 = npt.NDArray[np.float64]
 # A panel may be padded with zeros to so many times its channels; more of them pay only where the

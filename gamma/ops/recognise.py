@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from gamma.frozen import Frozen
 from gamma.network.graph import Network, Node
 from gamma.ops.base import Array, Operator, Shape
-from gamma.ops.linear import Add, ReduceSum, Scale
+from gamma.ops.linear import Scale
 from gamma.ops.movement import Gather, Transpose
 from gamma.ops.normalization import Normalize
 from gamma.ops.powers import Pow, Reciprocal, Sqrt
 from gamma.ops.products import Mul
+from gamma.ops.sums import Add, ReduceSum
 
 
 class Found(Frozen):

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from gamma.network.graph import Network, Node
 from gamma.ops.affine import Linear
-from gamma.ops.linear import Add, Concat, Gemm, Scale
+from gamma.ops.linear import Gemm, Scale
 from gamma.ops.movement import Gather, Reshape, Transpose
 from gamma.ops.piecewise import Abs, LeakyRelu, Relu
 from gamma.ops.products import MatMul, Mul
+from gamma.ops.sums import Add, Concat
 
 Exact = npt.NDArray[np.object_]
 

@@ -15,7 +15,8 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, estimates, leading
 from gamma.ops.elementwise import Elementwise
-from gamma.ops.linear import Add, Gemm, ReduceSum
+from gamma.ops.linear import Gemm
+from gamma.ops.sums import Add, ReduceSum
 from gamma.runtime import resident
 
 

@@ -16,8 +16,8 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Constant, Value, Variable, strip
 from gamma.ops.elementwise import Elementwise
-from gamma.ops.linear import Concat
 from gamma.ops.piecewise import Clip, HardSigmoid, LeakyRelu, PRelu, Relu
+from gamma.ops.sums import Concat
 
 MINUS = Constant(np.array(-1, np.float32))
 # Different exponents of one Pow: each takes nodes of its own.
