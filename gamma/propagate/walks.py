@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,33 +18,28 @@ from msgspec.structs import replace
 
 from gamma import telemetry
 from gamma.network.graph import Network
-from gamma.ops.bounds import Forms, NodeBounds
+from gamma.ops.bounds import NodeBounds
 from gamma.propagate import forms
-from gamma.propagate.blocks import in_blocks, row_cost
-from gamma.propagate.caps import Ceilings
+from gamma.propagate.blocks import row_cost
 from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
 from gamma.propagate.domain import Domain, Slopes
-from gamma.propagate.ellipsotopes import Ellipsotopes, sets_of
-from gamma.propagate.facts import Facts, facts_of
+from gamma.propagate.ellipsotopes import sets_of
 from gamma.propagate.interval import input_bounds, node_bounds
+from gamma.propagate.known import Known
 from gamma.propagate.needs import in_turns, is_tight, wanted
 from gamma.propagate.options import Options
-from gamma.propagate.rows.descend import Descent, Frontier, blocks_of
-from gamma.propagate.rows.start import both_signs, pixel_by_pixel
-from gamma.propagate.rows.tables import Tables
+from gamma.propagate.rows.descend import Frontier, blocks_of
+from gamma.propagate.rows.start import pixel_by_pixel
 from gamma.runtime import heap
 from gamma.tensor.box import Box
 
 if TYPE_CHECKING:
-    from gamma.propagate.sides import Sides
+    pass
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 T = TypeVar("T")
 
-# Blocks of coefficients alive at the widest step: the rows, the product, one temporary.
-BLOCKS = 3
-STREAMED_BLOCKS = 5
 # Nanoseconds of rows up to which they are made although sets are known: of all neurons of the
 # widest node for inner ones, of questions.
 ROWS_UP_TO = 1.5e8
@@ -74,70 +68,16 @@ def walk(
     return made
 
 
-class Walk:
-    """Bounds of the nodes of one network over one batch of boxes, and the tables of their rows.
+class Walk(Known):
+    """The nodes of one network, bounded in order, and what is asked of them then.
 
     Attributes:
-        empty: bool (batch,), the assumptions contradict
-            each other: nothing is left to bound there.
         keep: nodes whose bounds are kept when other nodes need them no more; None: all.
-        seconds, unstable: node -> time, and neurons that got rows.
     """
 
-    blocks = BLOCKS
     # Whether sets of all nodes may go forward with the walk.
     encloses = True
     keep: frozenset[int] | None = None
-    # Whether neurons may get a row for one of their ends alone.
-    one_sided = True
-
-    def __init__(
-        self,
-        network: Network,
-        domain: Domain,
-        options: Options,
-        bounds: Any,
-        slopes: Slopes | None = None,
-    ) -> None:
-        self.network, self.domain, self.options = network, domain, options
-        self.box, self._bounds, self.slopes = domain.box, bounds, slopes or {}
-        self.empty = np.zeros(domain.batch, bool)
-        self.seconds: dict[int, float] = {}
-        self.unstable: dict[int, int] = {}
-        self.forms: dict[int, Forms] = {}
-        self._sets: Ellipsotopes | None = None
-        # Nodes that sets bounded.
-        self._enclosed: set[int] = set()
-        self._facts: Facts = facts_of(network)
-        # Nodes whose bounds rows cannot improve where a relaxation needs it, if it refines.
-        self._tight: dict[int, bool] = {}
-        # Neurons (batch, size) whose both ends got rows; every neuron where there is True.
-        self._rowed: dict[int, npt.NDArray[np.bool_] | bool] = {}
-        self._dense: DenseNetwork | None = None
-        self._walked: DenseWalk | None = None
-        # The same as long as `bounds` lacks what it found.
-        self._unseen: DenseWalk | None = None
-        self._descent: Descent | None = None
-        alone = domain.capped and options.method == "ibp"
-        self._ceilings = Ceilings(network, domain.facts) if alone else None
-
-    @cached_property
-    def _sides(self) -> Sides | None:
-        """The signs of neurons, where one end of some may do."""
-        plain = self.one_sided and self.box.norm == "inf" and not self.domain.split
-        if not (plain and self._facts.convolves):
-            return None
-        from gamma.propagate.sides import Sides
-
-        return Sides(self.network)
-
-    @property
-    def bounds(self) -> Any:
-        """Of the nodes up to the output; those of a one-call walk are looked at when asked for."""
-        if self._unseen is not None:
-            self._bounds += self._unseen.bounds
-            self._unseen = None
-        return self._bounds
 
     def run(self) -> None:
         """Bound the nodes in order."""
@@ -157,28 +97,6 @@ class Walk:
                     self._walk_dense(self._dense)
                     break
                 self._visit(index)
-
-    @property
-    def descent(self) -> Descent:
-        """How rows go down from here, with tables made as they are needed."""
-        if self._descent is None:
-            self._descent = self._make_descent()
-        return self._descent
-
-    def _make_descent(self) -> Descent:
-        return Descent(self._make_tables(Tables))
-
-    def _make_tables(self, kind: type[Tables]) -> Tables:
-        return kind(
-            self.network,
-            self.box,
-            self.bounds,
-            self.options.precision,
-            self.slopes,
-            frozenset(self.domain.split),
-            linear_only=not self.options.relaxes,
-            forms=self.forms,
-        )
 
     def _visit(self, index: int) -> None:
         options = self.options
@@ -330,55 +248,6 @@ class Walk:
         for boxes, neurons in pixel_by_pixel(mask, self.network.nodes[index].shape):
             lower, upper = self.neuron_bounds(index, boxes, neurons)
             self.tighten(index, boxes, neurons, lower, upper)
-
-    def tighten(
-        self, index: int, boxes: Array, neurons: Array, lower: Float64, upper: Float64
-    ) -> None:
-        """Meet bounds (rows,) of neurons of a node; what crosses under assumptions is empty."""
-        known = self.bounds[index]
-        if self.domain.split:
-            at = boxes, neurons
-            low, high = (e.reshape(len(e), -1)[at] for e in (known.lower, known.upper))
-            crossed = np.maximum(low, lower) > np.minimum(high, upper)
-            self.empty[boxes[crossed]] = True
-            lower, upper = np.where(crossed, low, lower), np.where(crossed, high, upper)
-        known.tighten(boxes, neurons, lower, upper, self.network.nodes[index].name)
-        if self._descent is not None:
-            self._descent.forget(index)
-
-    def _rows_at_once(self, index: int) -> int:
-        row = self._facts.widest[index] * self.options.dtype.itemsize * self.blocks
-        return max(2, self.options.row_bytes // row)
-
-    def in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
-        """``bound`` of every block of ``count`` items of ``each`` rows over node ``index``."""
-        most = max(1, self._rows_at_once(index) // each)
-        _ = self.descent  # made here, not by several threads
-        return in_blocks(self.network, index, count, bound, each, most)
-
-    def neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
-        """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
-        parts = self.in_blocks(
-            index,
-            len(boxes),
-            lambda block: self._block_bounds(index, boxes[block], neurons[block]),
-            2,
-        )
-        if len(parts) == 1:
-            return parts[0]
-        lower, upper = (np.concatenate(ends) for ends in zip(*parts, strict=True))
-        return lower, upper
-
-    def _block_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
-        frontier, d, box = self.both_signs(index, boxes, neurons)
-        result = self.descent.run(frontier, d, box, self.options.check)
-        return result[: len(boxes)], -result[len(boxes) :]
-
-    def both_signs(
-        self, index: int, boxes: Array, neurons: Array
-    ) -> tuple[Frontier, Float64, Array]:
-        """Rows for lower bounds of neurons, then those of their negatives, ready to go down."""
-        return both_signs(self.descent, index, boxes, neurons)
 
     def in_float64(self) -> Walk:
         """The same bounds with float64 rows; itself where rows are."""

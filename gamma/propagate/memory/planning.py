@@ -14,10 +14,10 @@ from gamma.methods import IN_MEMORY
 from gamma.network.graph import Network
 from gamma.ops.tables import Precision
 from gamma.propagate.facts import facts_of
+from gamma.propagate.known import STREAMED_BLOCKS
 from gamma.propagate.memory.store import bytes_of, checkpoints
 from gamma.propagate.memory.streaming import StreamingConfig
 from gamma.propagate.options import DEFAULT_ROW_BYTES
-from gamma.propagate.walks import STREAMED_BLOCKS
 from gamma.runtime import resident
 
 # Code and buffers of the libraries that a first walk brings in.

@@ -20,12 +20,13 @@ from gamma.network.graph import Network
 from gamma.propagate.domain import Domain
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import input_bounds
+from gamma.propagate.known import STREAMED_BLOCKS, T
 from gamma.propagate.memory.store import CheckpointedBounds, PackedBounds, let_go
 from gamma.propagate.options import Options
 from gamma.propagate.rows.chain import tiled
 from gamma.propagate.rows.descend import Descent, Frontier
 from gamma.propagate.rows.tables import Tables
-from gamma.propagate.walks import STREAMED_BLOCKS, T, Walk
+from gamma.propagate.walks import Walk
 from gamma.runtime import heap
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
