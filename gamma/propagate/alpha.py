@@ -25,8 +25,9 @@ from gamma.ops.hinges import Factors, HingeRows
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.options import Options
-from gamma.propagate.rows.block import Dense
-from gamma.propagate.rows.descend import Descent, Frontier, Tape
+from gamma.propagate.rows.block import Dense, Frontier
+from gamma.propagate.rows.descend import Descent
+from gamma.propagate.rows.own import Tape
 from gamma.propagate.rows.sweep import trajectory
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.walks import Walk, walk

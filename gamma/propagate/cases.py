@@ -17,7 +17,8 @@ from msgspec import Struct
 from gamma.ops.hinges import HingeRows, Phases
 from gamma.propagate.alpha import Ascent
 from gamma.propagate.climb import Climb
-from gamma.propagate.rows.descend import Multipliers, Tape, blocks_of
+from gamma.propagate.rows.block import blocks_of
+from gamma.propagate.rows.own import Multipliers, Tape
 from gamma.propagate.rows.sweep import trajectory
 from gamma.propagate.walks import Walk
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.ops.hinges import Factors, HingeRows
-from gamma.propagate.rows.descend import Tape
+from gamma.propagate.rows.own import Tape
 
 if TYPE_CHECKING:
     from gamma.propagate.cases import Cases, CaseWalk, Entries

@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from gamma.ops.bounds import Forms
 from gamma.ops.charges import TINY
-from gamma.propagate.rows.block import dense
-from gamma.propagate.rows.descend import Frontier
+from gamma.propagate.rows.block import Frontier, dense
 from gamma.tensor import rounding
 
 Array = npt.NDArray[Any]

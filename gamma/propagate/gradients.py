@@ -19,7 +19,7 @@ from gamma.ops.tables import NodeSlopes
 from gamma.propagate.asked import deadline_of, memory_bytes
 from gamma.propagate.linear import slopes_by_index
 from gamma.propagate.options import DType, options_of
-from gamma.propagate.rows.descend import Tape
+from gamma.propagate.rows.own import Tape
 from gamma.propagate.rows.sweep import Gradients, ascent
 from gamma.propagate.walks import Walk, walk
 from gamma.tensor.box import Box

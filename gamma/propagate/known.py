@@ -18,7 +18,8 @@ from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.ellipsotopes import Ellipsotopes
 from gamma.propagate.facts import Facts, facts_of
 from gamma.propagate.options import Options
-from gamma.propagate.rows.descend import Descent, Frontier
+from gamma.propagate.rows.block import Frontier
+from gamma.propagate.rows.descend import Descent
 from gamma.propagate.rows.start import both_signs
 from gamma.propagate.rows.tables import Tables
 

@@ -20,7 +20,7 @@ from gamma.propagate.caps import block_table, joined, norm_caps
 from gamma.propagate.choosing import own_threads, walks_of
 from gamma.propagate.domain import Domain
 from gamma.propagate.options import DType, Options, options_of
-from gamma.propagate.rows.descend import Tape
+from gamma.propagate.rows.own import Tape
 from gamma.propagate.walks import Walk, walk
 from gamma.tensor import rounding
 from gamma.tensor.box import Box

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gamma.propagate.rows.descend import Tape, blocks_of
+from gamma.propagate.rows.block import blocks_of
+from gamma.propagate.rows.own import Tape
 from gamma.propagate.rows.sweep import trajectory
 from gamma.propagate.walks import Walk
 

@@ -14,7 +14,8 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNIT, inflated
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.options import Options
-from gamma.propagate.rows.descend import Tape, blocks_of
+from gamma.propagate.rows.block import blocks_of
+from gamma.propagate.rows.own import Tape
 from gamma.propagate.specification import Specification
 from gamma.propagate.walks import Walk, walk
 from gamma.tensor import kernels, rounding

@@ -28,7 +28,7 @@ from gamma.propagate.interval import input_bounds, node_bounds
 from gamma.propagate.known import Known
 from gamma.propagate.needs import in_turns, is_tight, wanted
 from gamma.propagate.options import Options
-from gamma.propagate.rows.descend import Frontier, blocks_of
+from gamma.propagate.rows.block import Frontier, blocks_of
 from gamma.propagate.rows.start import pixel_by_pixel
 from gamma.runtime import heap
 from gamma.tensor.box import Box

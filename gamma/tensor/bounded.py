@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -17,7 +16,7 @@ from gamma.errors import UsageError
 from gamma.frames import frame
 from gamma.frozen import Frozen
 from gamma.tensor import functions, kernels
-from gamma.tensor.exactly import exact_floats
+from gamma.tensor.exactly import exact_floats, fitting
 from gamma.tensor.products import matmul_interval, matmul_point
 from gamma.tensor.rounding import (
     down,
@@ -33,15 +32,6 @@ from gamma.tensor.rounding import (
 
 Array = npt.NDArray[Any]
 Operand = Any  # BoundedTensor, array or number
-
-
-@contextmanager
-def _fitting(what: str) -> Iterator[None]:
-    """NumPy's errors about shapes, axes and indices as UsageError."""
-    try:
-        yield
-    except (ValueError, IndexError, TypeError) as error:
-        raise UsageError(f"{what}: {error}") from None
 
 
 class BoundedTensor(Frozen):
@@ -129,7 +119,7 @@ class BoundedTensor(Frozen):
         if not (radius >= 0).all():
             raise UsageError("epsilon has negative or NaN entries, expected zero or more")
         wide = values.astype(np.float64)
-        with _fitting("epsilon"):
+        with fitting("epsilon"):
             ends = np.broadcast_to(radius, wide.shape)
         return cls._outward(wide - ends, wide + ends, values.dtype)
 
@@ -206,18 +196,18 @@ class BoundedTensor(Frozen):
             low, high = x.lower, x.upper
         else:
             low = high = exact_floats(x, "x")
-        with _fitting("x"):
+        with fitting("x"):
             return bool(((self.lower <= low) & (high <= self.upper)).all())
 
     def intersect(self, other: BoundedTensor) -> BoundedTensor:
         """What both contain; UsageError where nothing is left."""
-        with _fitting("intersection"):
+        with fitting("intersection"):
             ends = np.maximum(self.lower, other.lower), np.minimum(self.upper, other.upper)
         return BoundedTensor(*ends)
 
     def astype(self, dtype: npt.DTypeLike) -> BoundedTensor:
         """The same intervals in float32 or float64, rounded outward."""
-        with _fitting("dtype"):
+        with fitting("dtype"):
             wanted = np.dtype(dtype)
         if wanted not in (np.float32, np.float64):
             raise UsageError(f"dtype {wanted}: expected float32 or float64")
@@ -237,7 +227,7 @@ class BoundedTensor(Frozen):
         else:
             right = BoundedTensor.from_point(other)
         dtype = np.result_type(self.dtype, right.dtype)
-        with _fitting("operands"):
+        with fitting("operands"):
             shape = np.broadcast_shapes(self.shape, right.shape)
         return self._spread(dtype, shape), right._spread(dtype, shape)
 
@@ -284,7 +274,7 @@ class BoundedTensor(Frozen):
     def __matmul__(self, other: Operand) -> BoundedTensor:
         """(..., n) @ (n, k) with a point matrix or a tensor, by midpoint and radius."""
         dtype = self.dtype
-        with _fitting("matrix product"):
+        with fitting("matrix product"):
             if isinstance(other, BoundedTensor):
                 ends = matmul_interval(self.lower, self.upper, other.lower, other.upper)
                 dtype = np.result_type(self.dtype, other.dtype)
@@ -300,7 +290,7 @@ class BoundedTensor(Frozen):
     def sum(self, axis: int | tuple[int, ...] | None = None) -> BoundedTensor:
         """Sum over ``axis`` in float64, error charged."""
         low, high = self.lower.astype(np.float64), self.upper.astype(np.float64)
-        with np.errstate(all="ignore"), _fitting("sum"):
+        with np.errstate(all="ignore"), fitting("sum"):
             ends = low.sum(axis), high.sum(axis)
             count = max(self.size // max(np.size(ends[0]), 1), 1)
             factor = gamma_factor(2 * count + 4, np.float64)
@@ -309,7 +299,7 @@ class BoundedTensor(Frozen):
         return BoundedTensor._outward(lower, upper, self.dtype)
 
     def __getitem__(self, index: Any) -> BoundedTensor:
-        with _fitting("index"):
+        with fitting("index"):
             return BoundedTensor(self.lower[index], self.upper[index])
 
     def slice_axis(self, axis: int, start: int, stop: int, step: int = 1) -> BoundedTensor:
@@ -323,26 +313,26 @@ class BoundedTensor(Frozen):
     @staticmethod
     def stack(tensors: Sequence[BoundedTensor], axis: int = 0) -> BoundedTensor:
         """Tensors of one shape along a new axis."""
-        with _fitting("stack"):
+        with fitting("stack"):
             lower, upper = zip(*tensors, strict=True)
             return BoundedTensor(np.stack(lower, axis), np.stack(upper, axis))
 
     @staticmethod
     def concat(tensors: Sequence[BoundedTensor], axis: int = 0) -> BoundedTensor:
         """Tensors one after another along ``axis``."""
-        with _fitting("concat"):
+        with fitting("concat"):
             lower, upper = zip(*tensors, strict=True)
             return BoundedTensor(np.concatenate(lower, axis), np.concatenate(upper, axis))
 
     def reshape(self, *shape: int) -> BoundedTensor:
         """The same intervals in another shape."""
-        with _fitting("reshape"):
+        with fitting("reshape"):
             return BoundedTensor(self.lower.reshape(shape), self.upper.reshape(shape))
 
     def transpose(self, *axes: int) -> BoundedTensor:
         """Axes permuted (reversed when none are given)."""
         order = axes or None
-        with _fitting("transpose"):
+        with fitting("transpose"):
             return BoundedTensor(self.lower.transpose(order), self.upper.transpose(order))
 
     def relu(self) -> BoundedTensor:

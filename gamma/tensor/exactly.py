@@ -8,6 +8,8 @@ a box another question.
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -73,3 +75,12 @@ def exact_integer(value: Any, what: str, least: int | None = None) -> int:
     if least is not None and found < least:
         raise UsageError(f"{what}: found {found}, expected at least {least}")
     return found
+
+
+@contextmanager
+def fitting(what: str) -> Iterator[None]:
+    """NumPy's errors about shapes, axes and indices as UsageError."""
+    try:
+        yield
+    except (ValueError, IndexError, TypeError) as error:
+        raise UsageError(f"{what}: {error}") from None

@@ -28,12 +28,12 @@ NEEDED = {
     "network": "columns exact graph property simplify",
     "ops": "affine affine_interval base bounds charges convolution dense_interval elementwise "
     "ellipsoid ellipsotope enclose evaluate exact execution hinges image_interval linear movement "
-    "piecewise relaxation spread tables window",
+    "piecewise relaxation spread sums tables window",
     "propagate": "analysis asked blocks caps choosing dense domain ellipsotopes facts "
-    "forms interval memory needs options questions remarks rows "
+    "forms interval known memory needs options questions remarks rows "
     "specification walks",
     "propagate.memory": "planning store streaming",
-    "propagate.rows": "block chain descend opposite start tables windows",
+    "propagate.rows": "block chain descend opposite own start tables windows",
     "runtime": "choices files heap interrupts pool resident threads workers",
     "tensor": "_simd bounded box codes compressed eigenvalues exactly fallback functions kernels "
     "native probe products rounding",

@@ -239,7 +239,7 @@ MUTANTS = (
         "lost = np.isnan(lower)",
     ),
     Mutant("NOISE.GATE", EG, "2.0**-119, 2.0**-19)", "2.0**-119, 0.0)"),
-    Mutant("PEAK.MEAN", L, "(1 + 2.0**-50) / abs(self.scale)", "0.0 / abs(self.scale)"),
+    Mutant("PEAK.MEAN", "ops/sums.py", "(1 + 2.0**-50) / abs(self.scale)", "0.0 / abs(self.scale)"),
     Mutant("PEAK.POOL", "formats/onnx/windows.py", "channels, float(first))", "channels)"),
     Mutant("PEAK.STORED", O, "noise + self._largest_stored()", "noise"),
     Mutant("PEAK.FUNCTION", E, "self.float32_peak(reach), np.inf)", "0.0, np.inf)"),

@@ -23,7 +23,7 @@ from gamma.ops.tables import NodeSlopes, Precision, diagonal
 from gamma.propagate.domain import Domain, Split
 from gamma.propagate.options import Options
 from gamma.propagate.rows import block
-from gamma.propagate.rows.descend import Multipliers
+from gamma.propagate.rows.own import Multipliers
 from gamma.propagate.walks import Walk, walk
 from gamma.tensor.box import Box
 from tests.exact.oracle import elementwise, exact, q

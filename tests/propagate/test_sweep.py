@@ -13,7 +13,7 @@ from gamma.network.graph import Builder, Network
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.domain import Domain, Split
 from gamma.propagate.options import Options
-from gamma.propagate.rows.descend import Multipliers, Tape
+from gamma.propagate.rows.own import Multipliers, Tape
 from gamma.propagate.rows.sweep import ascent, trajectory
 from gamma.propagate.walks import Walk, walk
 from gamma.tensor.box import Box

@@ -23,8 +23,9 @@ from gamma.propagate.interval import input_bounds
 from gamma.propagate.known import STREAMED_BLOCKS, T
 from gamma.propagate.memory.store import CheckpointedBounds, PackedBounds, let_go
 from gamma.propagate.options import Options
+from gamma.propagate.rows.block import Frontier
 from gamma.propagate.rows.chain import tiled
-from gamma.propagate.rows.descend import Descent, Frontier
+from gamma.propagate.rows.descend import Descent
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.walks import Walk
 from gamma.runtime import heap

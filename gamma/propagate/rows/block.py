@@ -7,7 +7,7 @@ row can reach on an image. The descent (`gamma.propagate.rows.descend`) treats b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +59,10 @@ class Block(Protocol):
 
     def dense(self) -> Array:
         """The rows as (rows, size) in the node's own order, C-contiguous."""
+
+
+# Node -> the rows over it that are on their way down.
+Frontier = dict[int, Block]
 
 
 class Dense(Frozen):
@@ -132,3 +136,11 @@ def negated_from(array: Array, first: int) -> Array:
     made[:first] = array[:first]
     np.negative(array[first:], out=made[first:])
     return made
+
+
+def blocks_of(frontier: Mapping[int, Array], rows: slice | Indices) -> Frontier:
+    """Dense blocks of the chosen rows: copies, for a descent overwrites them."""
+    return {
+        index: dense(np.array(array[rows], order="C"), array.shape[1])
+        for index, array in frontier.items()
+    }

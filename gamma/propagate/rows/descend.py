@@ -14,19 +14,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct, field
 
 from gamma import telemetry, tuning
 from gamma.errors import UsageError
-from gamma.frozen import Frozen
 from gamma.ops.charges import TINY
 from gamma.ops.hinges import HingeRows
-from gamma.ops.tables import Diagonal, NodeSlopes, Relaxation
+from gamma.ops.tables import Diagonal, NodeSlopes
 from gamma.propagate.facts import facts_of
-from gamma.propagate.rows.block import Block, Dense, Shape, dense
+from gamma.propagate.rows.block import Block, Dense, Frontier, Shape
 from gamma.propagate.rows.chain import DenseChain
 from gamma.propagate.rows.course import ImageCourses
 from gamma.propagate.rows.opposite import follow, turn
+from gamma.propagate.rows.own import Multipliers, Own, Tape
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import Windows, as_windows, framed
 from gamma.runtime import choices, pool
@@ -35,48 +34,6 @@ from gamma.tensor import kernels, rounding
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-Frontier = dict[int, Block]
-
-
-class Multipliers(Frozen, eq=True):
-    """Terms -β·S·(x - p) of split assumptions S·(x - p) >= 0 on one node, added to rows.
-
-    Attributes:
-        row, column: int64 (n,), the entries of the block of rows that get a term, none twice;
-            columns as in `Tables.kept`. beta: (n,) >= 0. sign: (n,) of -1, +1. point: float64 (n,).
-    """
-
-    row: Indices
-    column: Indices
-    beta: Float64
-    sign: npt.NDArray[np.int8]
-    point: Float64
-
-    @classmethod
-    def of(cls, beta: Float64, sign: npt.NDArray[np.int8], point: Float64) -> Multipliers:
-        """From tables (rows, size) with a sign 0 where nothing is assumed."""
-        row, column = np.nonzero(sign)
-        at = row, column
-        return cls(row, column, beta[at], sign[at], point[at])
-
-
-class Tape(Struct):
-    """What a descent leaves behind for the forward sweep: see `gamma.propagate.rows.sweep`.
-
-    Attributes:
-        start: the nodes that the descent began at.
-        passed: nonlinear node -> the rows that arrived (rows, size), their tables, and which of
-            these each row has.
-        input: rows over the input (rows, size), None when none arrived.
-        constant: float64 (rows,), d before the rows were concretised.
-        inputs_only: nothing else is wanted than what the rows are over the input.
-    """
-
-    start: frozenset[int] = frozenset()
-    passed: dict[int, tuple[Array, Relaxation, Indices]] = field(default_factory=dict)
-    input: Array | None = None
-    constant: Float64 | None = None
-    inputs_only: bool = False
 
 
 class Descent:
@@ -410,25 +367,6 @@ class Descent:
         np.maximum(d, interval, out=d)
 
 
-class Own(Frozen, eq=True):
-    """What belongs to the rows of one descent.
-
-    Attributes:
-        slopes, multipliers, tape: as in `Descent.run`. opposite: constants of the negated rows,
-            which become lower bounds of these: see `gamma.propagate.rows.opposite`.
-    """
-
-    slopes: Mapping[int, NodeSlopes | HingeRows] = field(default_factory=dict)
-    multipliers: Mapping[int, Multipliers] = field(default_factory=dict)
-    tape: Tape | None = None
-    opposite: Float64 | None = None
-
-    @property
-    def none(self) -> bool:
-        nothing = self.tape is None and self.opposite is None
-        return nothing and not self.slopes and not self.multipliers
-
-
 def _over_ball(tables: Tables, rows: Array, d: Float64, box: Indices) -> None:
     """d becomes the least value of the rows over the ball that ``tables.box`` is."""
     ball = tables.box
@@ -460,11 +398,3 @@ def _over_ball(tables: Tables, rows: Array, d: Float64, box: Indices) -> None:
 def settle(d: Float64) -> None:
     """Charge the float64 additions made to d since the last call, and underflow in them."""
     d -= abs(d) * 2.0**-50 + TINY
-
-
-def blocks_of(frontier: Mapping[int, Array], rows: slice | Indices) -> Frontier:
-    """Dense blocks of the chosen rows: copies, for a descent overwrites them."""
-    return {
-        index: dense(np.array(array[rows], order="C"), array.shape[1])
-        for index, array in frontier.items()
-    }

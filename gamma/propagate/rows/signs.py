@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from gamma.propagate.rows.descend import Descent, Frontier, Own
+from gamma.propagate.rows.block import Frontier
+from gamma.propagate.rows.descend import Descent
 from gamma.propagate.rows.opposite import follow
+from gamma.propagate.rows.own import Own
 
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]

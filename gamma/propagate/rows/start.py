@@ -12,8 +12,8 @@ import numpy.typing as npt
 from gamma import tuning
 from gamma.ops.charges import linear_charge
 from gamma.propagate.facts import facts_of
-from gamma.propagate.rows.block import dense, unit
-from gamma.propagate.rows.descend import Descent, Frontier
+from gamma.propagate.rows.block import Frontier, dense, unit
+from gamma.propagate.rows.descend import Descent
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import starts
 from gamma.runtime import choices

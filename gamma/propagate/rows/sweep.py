@@ -23,7 +23,7 @@ from gamma.frozen import Frozen
 from gamma.ops import Elementwise
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.domain import Split
-from gamma.propagate.rows.descend import Tape
+from gamma.propagate.rows.own import Tape
 from gamma.propagate.rows.tables import Tables
 
 Array = npt.NDArray[Any]

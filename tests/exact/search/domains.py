@@ -18,7 +18,7 @@ from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.domain import Domain, Split
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.options import options_of
-from gamma.propagate.rows.descend import Multipliers
+from gamma.propagate.rows.own import Multipliers
 from gamma.propagate.walks import Walk, walk
 from gamma.tensor.box import Box
 from tests.exact.oracle import q
