@@ -11,6 +11,7 @@ from gamma.verification.choices import AUTO_SECONDS, BRANCHINGS, DTYPES, GUARANT
 def model(parser: argparse.ArgumentParser) -> None:
     text = ".onnx, .onnx.gz, .safetensors or .gguf file, or a folder with config.json"
     file(parser, "model", metavar="MODEL", help=text)
+    parser.usage = "%(prog)s MODEL [options]"
     reading = parser.add_argument_group("reading the model")
     reading.add_argument(
         "--activation", metavar="NAME", help="safetensors without a graph: relu, tanh, ..."

@@ -112,6 +112,10 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     groups.model(parser)
     groups.inputs(parser, label=True)
+    parser.usage = (
+        "%(prog)s MODEL --property FILE [options]\n"
+        "       %(prog)s MODEL --input X.npy --epsilon E --label K [options]"
+    )
     _storage(parser)
     groups.computation(parser, DECIDING)
     how = groups.branching(parser)
@@ -163,6 +167,7 @@ def _storage(parser: argparse.ArgumentParser) -> None:
 def _bounds(parser: argparse.ArgumentParser) -> None:
     groups.model(parser)
     groups.inputs(parser, label=False, axis=True)
+    parser.usage = "%(prog)s MODEL --input X.npy --epsilon E [options]"
     how = groups.computation(parser, ENCLOSING)
     text = "method branch: until proved and reached ends are so close, in the outputs' units; "
     text += f"default: {GAP:g}"
@@ -215,6 +220,7 @@ def _overflow(parser: argparse.ArgumentParser) -> None:
 
 
 def _suite(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s LIST.csv [options]"
     text = "lines model,property,timeout; paths relative to the list"
     file(parser, "list", metavar="LIST.csv", help=text)
     for name, choices, default in (
@@ -254,6 +260,7 @@ def _suite(parser: argparse.ArgumentParser) -> None:
 
 def _merge(parser: argparse.ArgumentParser) -> None:
     parser.prog = "gamma suite merge"
+    parser.usage = "%(prog)s LIST.csv [RECORDS.jsonl ...] [options]"
     file(parser, "list", metavar="LIST.csv", help="the whole list")
     text = "of the shards; default: LIST.results.I-of-N.jsonl beside the list"
     file(parser, "records", nargs="*", metavar="RECORDS.jsonl", help=text)

@@ -25,10 +25,16 @@ class Parser(argparse.ArgumentParser):
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             parser = self.parsers().get(found.command, self)
-            options = [name for action in parser._actions for name in action.option_strings]
-            hint = meant(unknown[0].partition("=")[0], options)
+            hint = self._hint(unknown[0].partition("=")[0], parser)
             parser.error(f"unrecognized arguments: {shown(' '.join(unknown))}{hint}")
         return found
+
+    def _hint(self, word: str, parser: argparse.ArgumentParser) -> str:
+        """What an option that the command does not have may be."""
+        others = [p.prog for p in self.parsers().values() if word in p._option_string_actions]
+        if others:
+            return f"; {word} is an option of {', '.join(others)}"
+        return meant(word, parser._option_string_actions)
 
     def parsers(self) -> dict[str, Parser]:
         """The subcommands' parsers by name."""

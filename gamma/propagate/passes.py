@@ -16,7 +16,7 @@ import numpy.typing as npt
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gamma import tuning
+from gamma import telemetry, tuning
 from gamma.frozen import Frozen
 from gamma.network.graph import Network, Node
 from gamma.ops import Conv, Gemm
@@ -80,7 +80,9 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
         return made.kernel.run(lower, upper, ends, span, most)
 
     starts = range(0, count, made.share)
-    if sum(workers.run([partial(run, first) for first in starts])):
+    with telemetry.measure("ibp.network", boxes=count):
+        contradictions = sum(workers.run([partial(run, first) for first in starts]))
+    if contradictions:
         return None  # ends contradict each other: the walk finds out where
     if made.order is not None:
         ends = ends[:, :, made.order]

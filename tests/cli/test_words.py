@@ -103,6 +103,12 @@ def test_what_was_meant(words: str, meant: str, capsys: Any) -> None:
     assert f"did you mean {meant}?" in error and error.count("\n") == 1
 
 
+def test_an_option_of_another_command(capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        main("inspect net.onnx --shard 1/2".split())
+    assert "--shard is an option of gamma suite;" in capsys.readouterr().err
+
+
 def test_long_words_are_cut(capsys: Any) -> None:
     with pytest.raises(SystemExit):
         main(["verify", "m", "--epsilon", "9" * 2000])

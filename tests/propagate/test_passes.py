@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gamma
-from gamma import tuning
+from gamma import telemetry, tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape, Sigmoid, Transpose
@@ -240,3 +240,16 @@ def test_arguments_that_do_not_fit() -> None:
     assert made is not None
     with pytest.raises(UsageError, match="span"):
         made.run(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros((2, 1, 3)), (0, 2), (1, 1))
+
+
+def test_a_recording_names_the_call() -> None:
+    network = layers(np.random.default_rng(3))
+    box = boxes(network, np.random.default_rng(4), 2)
+    with telemetry.recording() as recorder:
+        gamma.bounds(network, box, method="ibp")
+    assert [(s.name, s.counts) for s in recorder.spans if s.name != "bounds"] == [
+        ("ibp.network", {"boxes": 2})
+    ]
+    with tuning.disabled("fused_pass"), telemetry.recording() as recorder:
+        gamma.bounds(network, box, method="ibp")
+    assert {"ibp.node.conv", "ibp.node.gemm"} <= {span.name for span in recorder.spans}
