@@ -195,7 +195,13 @@ class AutoRun(TreeRun):
 
         Where inputs are few, boxes are best, and with several regions cases begin too often.
         """
-        if not self.trees or self.trees[0].done or self.cut_up or self.branch != "auto":
+        if (
+            not self.trees
+            or self.trees[0].done
+            or self.cut_up
+            or self.leaves
+            or self.branch != "auto"
+        ):
             return None
         boxes = self.trees[0]
         assert isinstance(boxes, branching.InputBranching)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.frozen import Frozen
 from gamma.network.property import Property
-from gamma.verification.branching.frontier import Items
+from gamma.verification.branching.frontier import Items, chosen
 from gamma.verification.branching.inputs import InputBranching
 
 Array = npt.NDArray[Any]
@@ -50,10 +50,17 @@ def partition(prop: Property, proved: Sequence[int], trees: Sequence[Any]) -> Pa
     closed, left = [ends[list(proved)]], [np.zeros((0, 2, 2))]
     for tree in trees:
         if isinstance(tree, InputBranching):
-            closed += [_boxes(tree, items, (first, second)) for items in tree.leaves or ()]
+            whole = [chosen(items, _whole(items)) for items in tree.leaves or ()]
+            closed += [_boxes(tree, items, (first, second)) for items in whole]
             open_items = (tree.frontier.everything(), *tree.stuck)
             left += [_boxes(tree, items, (first, second)) for items in open_items if items]
     return Partition((first, second), ends, np.concatenate(closed), np.concatenate(left))
+
+
+def _whole(items: Items) -> Array:
+    """Which leaves are boxes that were bounded, not what cuts took off."""
+    ends = [items[end] == items[f"box_{end}"] for end in ("lower", "upper")]
+    return np.asarray(np.concatenate(ends, axis=1).all(axis=1))
 
 
 def _boxes(tree: InputBranching, items: Items, inputs: tuple[int, int]) -> Array:

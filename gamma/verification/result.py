@@ -19,6 +19,7 @@ from gamma.verification import environment as process
 from gamma.verification.describe import overrun, timeline
 
 if TYPE_CHECKING:
+    from gamma.verification.branching.leaves import Leaves
     from gamma.verification.partition import Partition
 
 Verdict = Literal["verified", "violated", "unknown", "timeout", "none"]
@@ -137,6 +138,7 @@ class Result(Frozen):
             layers, and of a language model's blocks. notes: what a reader should know.
         branched, phases: how far branch and bound came, and the steps of method auto.
         cosine: of `gamma.cosine`. reached: of `gamma.extremes`. partition: for a picture.
+        leaves: of each tree of branch and bound, where ``leaves`` were asked for.
         interrupted: Ctrl-C ended it. blas_limit: of the BLAS's threads, None where there was none.
     """
 
@@ -165,6 +167,7 @@ class Result(Frozen):
     interrupted: bool = False
     reached: dict[str, Any] | None = None
     partition: Partition | None = None
+    leaves: tuple[Leaves, ...] = ()
 
     @builtins.property
     def environment(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class TreeRun(Run):
     attack = False
     bounding = "crown"
     branched: Branched | None = None
-    cut_up = False
+    cut_up = leaves = False
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -110,7 +110,7 @@ class TreeRun(Run):
             # Cases over neurons' trees stand on bounds that the file does not hold: their root
             # begins anew.
             kept = [tree for tree in self.trees if not _over_neurons(tree)]
-            trees = [*(tree.state() for tree in kept), *self.waiting]
+            trees = [*(tree.kept() for tree in kept), *self.waiting]
             inputs = any(isinstance(tree, branching.InputBranching) for tree in self.trees)
             kind = self.saved.kind if self.waiting and self.saved else "relu" if trees else ""
             kind = "input" if inputs else kind
@@ -154,6 +154,7 @@ class TreeRun(Run):
         tree = branching.ReluBranching(
             CaseWalk(walk, *question(walk, asked)), clauses, self._memory
         )
+        tree.leaves = [] if self.leaves else None
         if state is None:
             tree.round(self._check)
         self._restored(tree, state)
@@ -172,6 +173,8 @@ class TreeRun(Run):
     def _again_by_neurons(self, turn: int) -> None:
         from gamma.propagate.alpha import AlphaWalk
 
+        if self.leaves:  # the bounds that they stand on would have to go along
+            return
         opened = [k for k, tree in enumerate(self.trees) if not tree.done]
         for k in opened:
             if turn < self.resting.get(k, 0):
@@ -239,8 +242,8 @@ class TreeRun(Run):
             witnesses,
             self._memory,
         )
+        tree.leaves = [] if self.cut_up or self.leaves else None
         self._restored(tree, state)
-        tree.leaves = [] if self.cut_up else None
         return tree
 
     def _rounds(self, most: int) -> Counterexample | None:
@@ -290,6 +293,10 @@ class TreeRun(Run):
     def _result(self, found: Counterexample | None, tried: int, cut: bool) -> Result:
         result = super()._result(found, tried, cut)
         self._keep()
+        if self.leaves:
+            from gamma.verification.branching.leaves import Leaves
+
+            result = replace(result, leaves=tuple(map(Leaves.of, self.trees)))
         if self.cut_up:
             from gamma.verification.partition import partition
 

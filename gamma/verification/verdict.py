@@ -49,6 +49,7 @@ class EachOptions(TypedDict, total=False):
     save_open: str | Path | None
     resume: str | Path | None
     partition: bool
+    leaves: bool
     scheduler: str | None
 
 
@@ -87,6 +88,7 @@ def verify(
     save_open: str | Path | None = None,
     resume: str | Path | None = None,
     partition: bool = False,
+    leaves: bool = False,
     scheduler: str | None = None,
 ) -> Result | list[Result]:
     """Decide whether any input of the property's regions reaches its unsafe set.
@@ -112,6 +114,8 @@ def verify(
         resume: the one of a run that was cut short, to go on there. Both are of one property and of
             a network that was read from a file.
         partition: of a box of two inputs that vary, keep how it was cut up (`Result.partition`).
+        leaves: keep what branch and bound closed and how (`Result.leaves`); hidden neurons get no
+            trees of their own then.
         scheduler: address of a dask cluster whose workers share the branch and bound.
 
     Raises:
@@ -135,6 +139,8 @@ def verify(
         raise UsageError(
             "partition= and resume= exclude each other: what was cut before is unknown"
         )
+    if leaves and (known != "auto" or scheduler is not None):
+        raise UsageError("leaves= is for method auto, without scheduler=")
     if scheduler is not None and (known != "auto" or streaming is not None):
         raise UsageError("scheduler= is for method auto, without streaming or a memory limit")
     if (save_open, resume) != (None, None) and (known != "auto" or several):
@@ -153,7 +159,7 @@ def verify(
             run.scheduler = scheduler  # type: ignore[attr-defined]
         if isinstance(run, AutoRun):
             run.keep_open(save_open, resume)
-            run.cut_up = partition
+            run.cut_up, run.leaves = partition, leaves
         try:
             return run.decide(attack, explain, seed)
         except ResourceError:

@@ -30,6 +30,8 @@ class Cuts(Frozen):
 
     ``strict``: bool (rows,), the unsafe inputs of the row have value < 0 and not only <= 0.
     ``begin``: where the rows of each group begin; a group's unsafe inputs meet all of its rows.
+    ``weight``: (groups, most rows), of the sum at a group's end, all 0 where there is none; lost
+    when groups are chosen.
     """
 
     a: Float64
@@ -37,6 +39,7 @@ class Cuts(Frozen):
     d: Float64
     strict: Bool
     begin: Int64
+    weight: Float64 | None = None
 
     @property
     def group(self) -> Int64:

@@ -35,6 +35,8 @@ def combined(cuts: Cuts, lower: Float64, upper: Float64) -> tuple[Cuts, Float64]
         weight, points[several] = _weights(a, d, there, c, low, high)
         total = _sum(weight, a, d, np.maximum(abs(low - c), abs(high - c)))
     strict = np.logical_and.reduceat(part.strict, part.begin)
+    weights = np.zeros((len(count), weight.shape[1]))
+    weights[several] = weight
     at = (cuts.begin + count)[several]
     begin = cuts.begin + np.cumsum(several) - several
     return Cuts(
@@ -43,6 +45,7 @@ def combined(cuts: Cuts, lower: Float64, upper: Float64) -> tuple[Cuts, Float64]
         np.insert(cuts.d, at, total[1]),
         np.insert(cuts.strict, at, strict),
         begin,
+        weights,
     ), points
 
 

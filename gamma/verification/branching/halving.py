@@ -10,6 +10,7 @@ from gamma.verification.branching.clauses import Bool, Float64
 from gamma.verification.branching.clipping import Cuts, clip
 from gamma.verification.branching.combining import combined
 from gamma.verification.branching.frontier import Items, chosen, joined
+from gamma.verification.branching.leaves import Parts
 from gamma.verification.targets import Int64
 
 THINNEST = 2.0**-40
@@ -26,28 +27,39 @@ class Halved(NamedTuple):
     Attributes:
         children: halves, and what cuts left of boxes where that is too small to be halved; not
             bounded yet. stuck: boxes that were too small when they were bounded.
-        points: inputs at which bounds were taken. closed: boxes as they were bounded, a clause each
-            that is excluded there.
+        points: inputs at which bounds were taken.
     """
 
     children: Items
     stuck: Items
     points: Items
-    closed: Items
 
 
-def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool) -> Halved:
+def halve(
+    widths: Float64,
+    items: Items,
+    pairs: Items,
+    cuts: Cuts,
+    proved: Bool,
+    parts: Parts | None = None,
+) -> Halved:
     """Close, cut and halve boxes.
 
     Args:
         widths: of the regions (regions, inputs). items: the boxes. cuts: a group for each of
         pairs: a box (ascending), its slot and clause, the bound found. proved: bool (pairs,).
+        parts: gets what is closed, where somebody wants leaves.
     """
     ends = items["lower"][pairs["box"]], items["upper"][pairs["box"]]
     cuts, x = combined(cuts, *ends)
+    if parts is not None:
+        parts.weight = cuts.weight
     low, high, empty = clip(cuts, *ends)
     closed = proved | empty
-    leaves = chosen(items, pairs["box"][closed]) | {"clause": pairs["clause"][closed]}
+    pairs["pair"] = np.arange(len(proved))
+    if parts is not None:
+        parts.add(pairs["pair"][closed], ends[0][closed], ends[1][closed])
+        ends = ends[0][~closed], ends[1][~closed]
     pairs, cuts, low, high = chosen(pairs, ~closed), cuts.take(~closed), low[~closed], high[~closed]
     x = np.clip(x[~closed], low, high)
     left, pairs["box"] = np.unique(pairs["box"], return_inverse=True)
@@ -60,6 +72,8 @@ def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool)
         items["bound"] = np.minimum.reduceat(pairs["bound"], first)
         items["open"][:] = False
         items["open"][pairs["box"], pairs["slot"]] = True
+    if parts is not None:
+        parts.around(pairs["pair"], ends, chosen(items, pairs["box"]))
     points = _points(items, pairs, x)
     score = np.zeros(items["lower"].shape)
     np.add.at(score, pairs["box"][cuts.group], abs(cuts.a))
@@ -70,8 +84,8 @@ def halve(widths: Float64, items: Items, pairs: Items, cuts: Cuts, proved: Bool)
     number = np.cumsum(axis >= 0) - 1
     pairs = chosen(pairs, pair)
     pairs["box"] = number[pairs["box"]]
-    halves = _children(chosen(items, axis >= 0), axis[axis >= 0], pairs, cuts.take(pair))
-    return Halved(joined([halves, again]), stuck, points, leaves)
+    halves = _children(chosen(items, axis >= 0), axis[axis >= 0], pairs, cuts.take(pair), parts)
+    return Halved(joined([halves, again]), stuck, points)
 
 
 def _points(items: Items, pairs: Items, x: Float64) -> Items:
@@ -113,7 +127,7 @@ def _long(items: Items, widths: Float64) -> Bool:
     return long
 
 
-def _children(items: Items, axis: Int64, pairs: Items, cuts: Cuts) -> Items:
+def _children(items: Items, axis: Int64, pairs: Items, cuts: Cuts, parts: Parts | None) -> Items:
     """Both halves of each box, cut, without the clauses that this closes."""
     count = len(axis)
     each = np.arange(count)
@@ -127,7 +141,8 @@ def _children(items: Items, axis: Int64, pairs: Items, cuts: Cuts) -> Items:
     twice = {name: np.concatenate((column, column)) for name, column in pairs.items()}
     twice["box"] = np.concatenate((pairs["box"], count + pairs["box"]))
     box = twice["box"]
-    low, high, closed = clip(cuts.twice(), both["lower"][box], both["upper"][box])
+    ends = both["lower"][box], both["upper"][box]
+    low, high, closed = clip(cuts.twice(), *ends)
     both["open"][:] = False
     both["open"][box[~closed], twice["slot"][~closed]] = True
     order, rest = box[~closed], ~closed
@@ -137,4 +152,8 @@ def _children(items: Items, axis: Int64, pairs: Items, cuts: Cuts) -> Items:
         both["lower"] = np.minimum.reduceat(low[rest], first, axis=0)
         both["upper"] = np.maximum.reduceat(high[rest], first, axis=0)
         both["bound"] = np.minimum.reduceat(twice["bound"][rest], first)
+    if parts is not None:
+        pair, inner = twice["pair"], chosen(both, np.searchsorted(owner, order))
+        parts.add(pair[closed], ends[0][closed], ends[1][closed])
+        parts.around(pair[rest], (ends[0][rest], ends[1][rest]), inner)
     return both

@@ -33,6 +33,7 @@ from gamma.verification.branching.frontier import (
 )
 from gamma.verification.branching.halving import Halved, halve
 from gamma.verification.branching.inherited import Signs
+from gamma.verification.branching.leaves import Parts
 from gamma.verification.branching.rise import Rise
 from gamma.verification.branching.storing import Storable
 from gamma.verification.branching.witness import Witnesses
@@ -57,10 +58,15 @@ class InputBranching(Storable):
         cost: of a box, in seconds, roughly. rise: of the worst bound.
         bounded: boxes bounded so far. depth: of the deepest.
         stuck: boxes too small to be halved.
-        leaves: where somebody asked for them, the boxes on which a ``clause`` was excluded.
+        leaves: where somebody asked for them (an empty list, before the first round), the parts
+            ``lower`` to ``upper`` on which a ``clause`` is excluded, by rows of the box
+            ``box_lower`` to ``box_upper``: the bound of the row ``question``, or, where that is -1,
+            cuts by its rows in turns with their sum with ``weight``. The parts of a clause lie side
+            by side.
     """
 
     leaves: list[Items] | None = None
+    leaf = frozenset("lower upper box_lower box_upper region depth clause question weight".split())
 
     def __init__(
         self,
@@ -127,13 +133,13 @@ class InputBranching(Storable):
             raise
         self.bounded += count
         self.depth = max(self.depth, int(items["depth"].max(initial=0)))
-        for part in found:
+        for part, leaves in found:
             self.frontier.push(part.children)
             self.stuck += [part.stuck] if len(part.stuck["bound"]) else []
             if self.leaves is not None:
-                self.leaves.append(part.closed)
+                self.leaves.append(leaves)
         self.rise.add(self.bounded, self.frontier.worst)
-        points = joined([part.points for part in found])
+        points = joined([part.points for part, _ in found])
         return self.witnesses.probe(points["clause"], self._full(points), points["bound"])
 
     def _full(self, items: Items) -> Float64:
@@ -142,8 +148,8 @@ class InputBranching(Storable):
         x[:, self.free] = items["x"]
         return x
 
-    def _bound(self, items: Items) -> Halved:
-        """Bound some boxes, and split what is left of them."""
+    def _bound(self, items: Items) -> tuple[Halved, Items]:
+        """Bound some boxes, and split what is left of them; leaves, where they are wanted."""
         box, slot = np.nonzero(items["open"])
         clause = self.clauses.slots[items["region"][box], slot]
         rows, begin = self.clauses.members(clause)
@@ -156,8 +162,14 @@ class InputBranching(Storable):
             "clause": clause,
             "bound": np.maximum(np.maximum.reduceat(value, begin), items["bound"][box]),
         }
-        proved = np.logical_or.reduceat(self.clauses.excluded(rows, found), begin)
-        return halve(self.widths, items, pairs, cuts, proved)
+        excluded = self.clauses.excluded(rows, found)
+        proved = np.logical_or.reduceat(excluded, begin)
+        if self.leaves is None:
+            return halve(self.widths, items, pairs, cuts, proved), {}
+        pairs["question"] = np.maximum.reduceat(np.where(excluded, rows, -1), begin)
+        parts = Parts()
+        made = halve(self.widths, dict(items), dict(pairs), cuts, proved, parts)
+        return made, parts.leaves(items, pairs)
 
     def _rows(self, items: Items, rows: Int64, of: Int64, begin: Int64) -> tuple[Float64, Cuts]:
         """Lower bounds of rows about boxes ``of``, and the rows over the free inputs."""

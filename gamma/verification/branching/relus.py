@@ -15,6 +15,8 @@ from gamma.verification.result import Branched
 class ReluBranching(CaseTree[Clauses], Storable):
     """Branch and bound over cases of one region."""
 
+    leaf = frozenset("clause question bound depth relu sign beta slope tried".split())
+
     def share(self) -> float:
         """How much of the tree of cases is closed."""
         if not self.started:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gamma.verification.branching.clauses import Clauses
 from gamma.verification.branching.frontier import Frontier, Items, joined, named, stored
+from gamma.verification.branching.leaves import fitting, together
 
 
 class Storable(ABC):
@@ -15,11 +16,15 @@ class Storable(ABC):
 
     Attributes:
         frontier: what is open. stuck: what is open and cannot be split.
+        leaves: what is closed, where somebody asked for it before the first round. leaf: names of
+            their columns.
         bounded: sub-problems bounded so far. depth: of the deepest. batch, chunk: of a round.
     """
 
     frontier: Frontier
     stuck: list[Items]
+    leaves: list[Items] | None
+    leaf: frozenset[str]
     clauses: Clauses
     bounded: int
     depth: int
@@ -41,6 +46,13 @@ class Storable(ABC):
         found = {"target": self.clauses.target, "counts": np.array(counts, np.int64)}
         return found | left | stored(self.frontier.everything(), "open")
 
+    def kept(self) -> Items:
+        """`state`, and the leaves, where somebody wants them."""
+        if self.leaves is None:
+            return self.state()
+        count = np.array([len(self.leaves)], np.int64)
+        return self.state() | stored(together(self.leaves), "leaf") | {"leaves": count}
+
     def restore(self, state: Items) -> None:
         """Go on from a `state`. Raises ValueError for what does not fit."""
         counts = state["counts"].tolist()
@@ -51,6 +63,10 @@ class Storable(ABC):
         if len(self.frontier):
             self.frontier.take(len(self.frontier))
         self._put_back(state)
+        if self.leaves is not None:
+            if "leaves" not in state:
+                raise ValueError("what was closed without leaves=True")
+            self.leaves[:] = fitting(named(state, "leaf"), self.leaf, len(self.clauses))
 
     def rejoin(self, state: Items) -> None:
         """Take back a part of the sub-problems, as another tree left them."""

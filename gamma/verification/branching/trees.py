@@ -174,8 +174,8 @@ class CaseTree(Generic[Q]):
             "depth": np.broadcast_to(np.asarray(depth, np.int16), value.shape).copy(),
             "relu": cases.relu.astype(np.int32),
             "sign": cases.sign,
-            "beta": cases.beta if self.leaves is not None else cases.beta.astype(np.float32),
-            "slope": cases.slope if self.leaves is not None else cases.slope.astype(np.float16),
+            "beta": cases.beta,
+            "slope": cases.slope,
             "tried": tried.astype(np.int32),
             "done": done,
         }
@@ -188,6 +188,9 @@ class CaseTree(Generic[Q]):
         if self.leaves is not None:
             self.leaves.append(chosen(items, done))
         left = chosen(items, ~done)
+        # What is open starts anew from these: less of them will do.
+        left["beta"] = left["beta"].astype(np.float32)
+        left["slope"] = left["slope"].astype(np.float16)
         hopeless = np.asarray(~(left["tried"] >= 0).any(axis=1))
         if hopeless.any():
             self.stuck.append(chosen(left, hopeless))
