@@ -142,7 +142,7 @@ def _children(items: Items, axis: Int64, pairs: Items, cuts: Cuts, parts: Parts 
     twice["box"] = np.concatenate((pairs["box"], count + pairs["box"]))
     box = twice["box"]
     ends = both["lower"][box], both["upper"][box]
-    low, high, closed = clip(cuts.twice(), *ends)
+    low, high, closed = clip(cuts.twice(), both["lower"][box], both["upper"][box])
     both["open"][:] = False
     both["open"][box[~closed], twice["slot"][~closed]] = True
     order, rest = box[~closed], ~closed
