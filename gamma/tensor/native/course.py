@@ -125,9 +125,10 @@ class Course:
         N, P, count = len(d), len(first), len(self._moves)
         if len(blocks) != self._given:
             raise UsageError(f"rows: found {len(blocks)} blocks, expected {self._given}")
-        memory = pool.empty((self._scratch + self._block * self._own,), self.dtype)
+        block = max(1, min(self._block, N))
+        memory = pool.empty((self._scratch + block * self._own,), self.dtype)
         spots, lists = np.empty(3 * count * P, np.int64), np.empty(self._lists, np.int32)
-        before = np.empty(self._block)
+        before = np.empty(block)
         sizes = zip(blocks, self._rooms, strict=False)
         given = [self._block_of(block, N * room) for block, room in sizes]
         element = "float" if self.dtype.itemsize == 4 else "double"
@@ -140,7 +141,7 @@ class Course:
                 count,
                 len(self._rooms),
                 self._given,
-                self._block,
+                block,
                 self._scratch,
                 every,
             ),
