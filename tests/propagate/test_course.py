@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from gamma.propagate.options import Options
 from gamma.propagate.rows.block import Dense
 from gamma.propagate.rows.course import ImageCourses
 from gamma.propagate.rows.descend import Descent
+from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import as_windows
 from gamma.propagate.sides import Sides
 from gamma.propagate.walks import walk
@@ -178,3 +180,20 @@ def test_the_gate_leaves_bounds_as_wide() -> None:
     np.testing.assert_allclose(
         together.upper - together.lower, apart.upper - apart.lower, rtol=1e-4
     )
+
+
+def test_losses_too_large_to_overlook(monkeypatch: pytest.MonkeyPatch) -> None:
+    relaxation, charge = Tables.relaxation, Tables.charge
+
+    def dear(found: Any) -> Any:
+        return replace(found, loss=found.loss + 2.0**-8)
+
+    monkeypatch.setattr(Tables, "relaxation", lambda *at: dear(relaxation(*at)))
+    monkeypatch.setattr(Tables, "charge", lambda *at: dear(charge(*at)))
+    net, box = crossing(), Box.linf(np.random.default_rng(5).random((1, 3, 16, 16)), 0.05)
+    with choices.using({("rows.start", ""): 0}):
+        found = all_bounds(net, box, np.float32)
+        monkeypatch.setattr(Descent, "_went", step_by_step)
+        expected = all_bounds(net, box, np.float32)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
