@@ -74,7 +74,7 @@ def question(args: argparse.Namespace, model: Model) -> tuple[Network, Property]
     else:
         x = centre(args, model)
         net = _network(args, model, _length(args, model, x))
-        if args.positions is not None and not model.architecture.text and args.block is None:
+        if args.positions is not None and spectrograms(args, model):
             raise UsageError("--positions: a spectrogram has frames; perturb all of it")
         prop = around(x, args.epsilon, args.norm, args.clip, moved(args, x))
     return _asked(args, model, net, prop)
@@ -86,8 +86,12 @@ def _network(args: argparse.Namespace, model: Model, positions: int) -> Network:
 
 def _length(args: argparse.Namespace, model: Model, x: Float64) -> int:
     """Positions of an input of this shape."""
-    spectrogram = not model.architecture.text and args.block is None
-    return x.shape[1] // 2 if spectrogram else len(x)
+    return x.shape[1] // 2 if spectrograms(args, model) else len(x)
+
+
+def spectrograms(args: argparse.Namespace, model: Model) -> bool:
+    """Whether the set is one of spectrograms."""
+    return not model.architecture.text and args.block is None
 
 
 def centre(args: argparse.Namespace, model: Model) -> Float64:

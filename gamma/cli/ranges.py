@@ -64,6 +64,9 @@ def compute(args: argparse.Namespace, storage: str) -> Ranges:
             return ranges(net, None if prop is None else prop.box(), **options)
         if given or args.epsilon is not None:
             net, prop = prompts.question(args, model)
+            if prompts.spectrograms(args, model):  # positions are alike, and many
+                box = prop.box().batched(net.input_shape)
+                return ranges(model, box, output=args.output_name, **options)
             return ranges(net, prop.box(), **options)
         if args.block is not None or args.positions is not None:
             raise UsageError("--block and --positions need --epsilon: they are of one prompt's set")

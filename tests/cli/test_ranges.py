@@ -124,6 +124,10 @@ def test_a_set_of_inputs_can_be_asked_about(
     words = ("--input", tmp_path / "mel.npy", "--epsilon", "2")
     status, out, _ = run(capsys, "verify", folder / "whisper", "--ranges", "f16", *words)
     assert status == 0 and "the input set" in out
+    status, out, _ = run(capsys, "ranges", folder / "whisper", "--json", *words)
+    box = gamma.Box.linf(np.zeros((5, 6)), 2.0)
+    found = gamma.ranges(open_model(folder / "whisper"), box)  # positions are not told apart
+    assert status == 0 and json.loads(out)["tensors"] == found.to_dict()["tensors"]
 
 
 def test_what_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
