@@ -6,18 +6,18 @@ it: one by its bound on the whole box, or they cut the part off, by turns with a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
 
+from gamma.frozen import Frozen
 from gamma.verification.branching.clauses import Array, Float64
 from gamma.verification.branching.frontier import Items, chosen, joined
 from gamma.verification.targets import Int64
 
 
-@dataclass(frozen=True, eq=False)
-class Leaves:
+class Leaves(Frozen):
     """The leaves of one tree, those of conjunctions that it closed.
 
     Attributes:
@@ -46,8 +46,7 @@ class Leaves:
         return cls("relu", none[0], columns, np.stack((walk.layer, walk.place)))
 
 
-@dataclass
-class Parts:
+class Parts(Struct):
     """Parts of the boxes of one batch, each with the pair of a box and a clause it is of.
 
     Attributes:
