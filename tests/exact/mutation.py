@@ -788,7 +788,6 @@ COMPILED = (
         "*o -= (fabs(*o) + fabs(s->d[k]) + fabs(s->before[k])) * 0x1p-50 + TINY;",
         "*o -= TINY;",
     ),
-    Mutant("WALK.OUTSIDE", WALK, ": FN(clear_outside)(", ": s->N ? 0 : FN(clear_outside)("),
     Mutant(
         "PASS.CENTRE",
         PASS,
