@@ -262,8 +262,9 @@ def _make(network: Network) -> Pass | None:
     """The network as a pass; None when it is not of the kind or its weights are too large."""
     maker = _Maker(network)
     try:
-        for node in network.nodes[1 : network.output + 1]:
-            maker.visit(node)
+        with np.errstate(over="ignore"):  # sums of rows that overflow make bounds infinite
+            for node in network.nodes[1 : network.output + 1]:
+                maker.visit(node)
     except _UnfitError:
         return None
     value, nodes, steps = maker.values[network.output], maker.made, maker.steps
