@@ -1,5 +1,6 @@
-/* Calls every kernel of api.h once, in float and in double; run under callgrind, which counts the
- * instructions of every entry point with what it calls. Prints the instruction set. */
+/* Calls every kernel of api.h once, in float and in double; run under
+ * callgrind, which counts the instructions of every entry point with what it
+ * calls. Prints the instruction set. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -67,7 +68,7 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         return gamma_dot_##S(x, y, COUNT) + gamma_sum_##S(x, COUNT);                               \
     }                                                                                              \
                                                                                                    \
-    static void images_##S(void) {                                                                 \
+    static void images_##S(const double *at) {                                                     \
         const int64_t geometry[13] = {3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8};                  \
         const struct gamma_window window = {3,  3,  1, 1, 1, 1, 1,  1, 16, 16,                     \
                                             16, 16, 8, 8, 8, 8, 80, 8, 32};                        \
@@ -95,9 +96,29 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         taps.ny = taps.nx = 16;                                                                    \
         taps.segment = 8;                                                                          \
         const size_t broad = GAMMA_BROAD * (16 * 16 * 8 + 16 * 64 / sizeof(F));                    \
-        gamma_gather_##S(rows, numbers_##S(9 * 8 * 16, 0), image, near,                            \
-                         make((16 * 16 * 9 + 1) * sizeof(int32_t)), make(broad * sizeof(F)), 1,    \
-                         &taps, 1, 0);                                                             \
+        const F *panels = numbers_##S(9 * 8 * 16, 0), *slope = numbers_##S(16 * 16 * 8, 64);       \
+        int32_t *lists = make((16 * 16 * 9 + 1) * sizeof(int32_t));                                \
+        F *memory = make(broad * sizeof(F));                                                       \
+        gamma_gather_##S(rows, panels, image, near, lists, memory, 1, &taps, 1, 0);                \
+                                                                                                   \
+        const struct gamma_met met = {slope, slope, at, at, at, at, NULL, NULL, NULL};             \
+        const struct gamma_move moves[3] = {                                                       \
+            {.kind = GAMMA_PAY, .framed = 1, .shape = {16, 16, 16, 16, 8}},                        \
+            {.kind = GAMMA_RELAX, .framed = 1, .shape = {16, 16, 16, 16, 8}},                      \
+            {.kind = GAMMA_GATHER,                                                                 \
+             .to = 1,                                                                              \
+             .framed = 1,                                                                          \
+             .shape = {16, 16, 16, 16, 8},                                                         \
+             .weight = panels,                                                                     \
+             .near = near,                                                                         \
+             .window = taps}};                                                                     \
+        const int64_t rooms[2] = {16 * 16 * 8, 16 * 16 * 8}, first[3] = {0};                       \
+        const struct gamma_walk walk = {moves, &met, rooms, 3, 2, 2, 4, broad, 0};                 \
+        F *blocks[2] = {numbers_##S(8 * 16 * 16 * 8, 0), make(8 * 16 * 16 * 8 * sizeof(F))};       \
+        double d[8] = {0}, before[4];                                                              \
+        int64_t spots[9];                                                                          \
+        gamma_walk_##S(&walk, blocks, d, NULL, BOX, BOX, first, spots, memory, lists, before, 1,   \
+                       1, 8);                                                                      \
         const struct gamma_frame frame = {                                                         \
             3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8, 8, 1, 18, 18 + 64 / sizeof(F)};             \
         const F *planes = numbers_##S(8 * 16 * 16, 0), *kernel = numbers_##S(8 * 72, 0);           \
@@ -163,8 +184,8 @@ int main(void) {
 
     rows_f32(low, high, d, out);
     rows_f64(low, high, d, out);
-    images_f32();
-    images_f64();
+    images_f32(high);
+    images_f64(high);
     walks_f32(low, high, centre, out);
     walks_f64(low, high, centre, out);
     gamma_midpoint(low, high, out, COUNT);
