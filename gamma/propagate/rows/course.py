@@ -161,26 +161,28 @@ class ImageCourses:
         return True
 
     def _met(self, index: int, needed: frozenset[str]) -> kernels.Met | None:
-        tables, met = self.tables, kernels.Met()
+        tables = self.tables
         if index == 0:
             radius = tables.radius(0)
             lies = turned(tables.network) is not None
-            return met._replace(pay=radius if lies else self._image("radius", 0, radius))
+            return kernels.Met(pay=radius if lies else self._image("radius", 0, radius))
+        met: dict[str, Any] = {}
         if "join" in needed:
-            met = met._replace(join=self._image("join", index, tables.rounded(index)))
+            met["join"] = self._image("join", index, tables.rounded(index))
         if "strip" in needed:
-            met = met._replace(strip=self._image("strip", index, tables.strips(index)))
+            met["strip"] = self._image("strip", index, tables.strips(index))
         if "relax" in needed:
             table = tables.relaxation(index)
             if not isinstance(table, Diagonal) or tables.columns(index) is not None:
                 return None
             low, high, below, above = tables.images("relax", index, table.parts)()
-            met = met._replace(slopes=(low, high), constants=(below, above), loss=table.loss)
+            met |= {"lower_slope": low, "upper_slope": high, "loss": table.loss}
+            met |= {"lower_const": below, "upper_const": above}
         if "pay" in needed and not (tables.carried(index) or tables.free(index)):
             charge = tables.charge(index)
-            pay = self._image("charge", index, charge.weight)
-            met = met._replace(pay=pay, pay_loss=charge.loss)
-        return met
+            met["pay"] = self._image("charge", index, charge.weight)
+            met["pay_loss"] = charge.loss
+        return kernels.Met(**met)
 
     def _image(self, what: str, index: int, table: Float64) -> Float64:
         (found,) = self.tables.images(what, index, (table,))()

@@ -61,18 +61,23 @@ class Move(NamedTuple):
 class Met(NamedTuple):
     """What rows meet at a node: tables (boxes, entries of the node, channels last), None: nothing.
 
+    The fields of struct gamma_met, in its order.
+
     Attributes:
-        slopes, constants: lower and upper ones; loss (boxes,): of an activation. strip: what
-            the negated rows pay there. pay, pay_loss: of a linear node. join: of another rounding.
+        lower_slope, upper_slope, lower_const, upper_const, loss (boxes,): of an activation.
+        pay, pay_loss (boxes,): of a linear node. join: of another rounding. strip: what the
+            negated rows pay at an activation.
     """
 
-    slopes: tuple[Array, Array] | None = None
-    constants: tuple[Float64, Float64] | None = None
+    lower_slope: Array | None = None
+    upper_slope: Array | None = None
+    lower_const: Float64 | None = None
+    upper_const: Float64 | None = None
     loss: Float64 | None = None
-    strip: Float64 | None = None
     pay: Float64 | None = None
     pay_loss: Float64 | None = None
     join: Float64 | None = None
+    strip: Float64 | None = None
 
 
 class Course(Protocol):

@@ -22,6 +22,7 @@ Int64 = npt.NDArray[np.int64]
 # second-level cache.
 _SLOT_BYTES = 256 << 10
 _LEAST, _MOST = 12, 96
+_DOUBLE = np.dtype(np.float64)
 
 
 class Tables:
@@ -83,30 +84,17 @@ class Course:
         return Tables(nodes, boxes)
 
     def meet(self, tables: Tables, node: int, size: int, met: Any) -> None:
-        pairs = {
-            "lower_slope": met.slopes and met.slopes[0],
-            "upper_slope": met.slopes and met.slopes[1],
-            "lower_const": met.constants and met.constants[0],
-            "upper_const": met.constants and met.constants[1],
-            "strip": met.strip,
-            "pay": met.pay,
-            "join": met.join,
-        }
-        alive: list[Any] = [met]
-        for name, table in pairs.items():
-            found = ffi.NULL
-            if table is not None:
-                kind = self.dtype if name.endswith("slope") else np.dtype(np.float64)
-                found = self._table(table, tables.boxes * size, kind)
-            setattr(tables.met[node], name, found)
-            alive.append(found)
-        for name, table in (("loss", met.loss), ("pay_loss", met.pay_loss)):
-            found = ffi.NULL if table is None else pointer(table, tables.boxes)
-            setattr(tables.met[node], name, found)
-            alive.append(found)
-        tables.alive[node] = alive
+        boxes, whole = tables.boxes, tables.boxes * size
+        lower, upper, *rest = met
+        slopes = [self._table(table, whole, self.dtype) for table in (lower, upper)]
+        sizes = (boxes if field.endswith("loss") else whole for field in met._fields[2:])
+        found = (*slopes, *map(self._table, rest, sizes))
+        tables.met[node] = found
+        tables.alive[node] = met, found
 
-    def _table(self, table: Array, size: int, dtype: np.dtype[Any]) -> Any:
+    def _table(self, table: Array | None, size: int, dtype: np.dtype[Any] = _DOUBLE) -> Any:
+        if table is None:
+            return ffi.NULL
         if table.dtype != dtype:
             raise UsageError(f"move: found a table of {table.dtype}, expected {dtype}")
         return pointer(table, size)
