@@ -246,10 +246,10 @@ class Descent:
             parts = (framed(rows.array.reshape(len(rows.array), *node.shape), box),)
         else:
             parts = rows.through(op, shapes, node.shape)
+        # Parts may share memory: all but the last are copied before somebody overwrites them.
+        shared = len(parts) > 1 and not self._leaves(index)
         for k, (i, part) in enumerate(zip(node.inputs, parts, strict=True)):
-            # Parts may share memory: all but the last are copied before somebody overwrites them.
-            shared = k + 1 < len(parts) and not self._leaves(index)
-            self._join(frontier, i, part, d, box, shared)
+            self._join(frontier, i, part, d, box, shared and k + 1 < len(parts))
 
     def _onto(self, index: int, rows: Block, shape: Shape, frontier: Frontier) -> Windows | None:
         """Rows through a convolution whose input has rows already, added to these; or None."""
