@@ -66,6 +66,12 @@ def _hints(operator: str) -> dict[str, Any]:
     return {field.name: field.type for field in fields(TABLE[operator])}
 
 
+@functools.cache
+def _optional(operator: str) -> frozenset[str]:
+    """Fields of a record that have a default."""
+    return frozenset(field.name for field in fields(TABLE[operator]) if not field.required)
+
+
 def encode(net: Network) -> tuple[dict[str, Array], str]:
     """Tensors by name, and the JSON text of the graph."""
     tensors: dict[str, Array] = {}
@@ -244,7 +250,7 @@ class _Reader:
             )
         attributes, names = item.get("attributes", {}), item.get("tensors", {})
         hints = _hints(record.__name__)
-        optional = {field.name for field in fields(record) if not field.required}
+        optional = _optional(record.__name__)
         both = isinstance(attributes, dict) and isinstance(names, dict)
         given = [*attributes, *names] if both else []
         if not isinstance(attributes, dict) or not isinstance(names, dict):
