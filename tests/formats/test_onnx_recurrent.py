@@ -120,3 +120,16 @@ def test_what_is_not_written_out_is_refused(
     with pytest.raises(error, match=says) as caught:
         load(recurrent(name, **more))
     assert "node n0" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("constant", "shape"),
+    [("w", (16, 2)), ("w", (1, 16)), ("r", ()), ("bias", (8,)), ("start", (0, 1, 4))],
+)
+def test_tensors_of_other_shapes_are_refused(constant: str, shape: tuple[int, ...]) -> None:
+    proto = recurrent("LSTM started")
+    for tensor in proto.graph.initializer:
+        if tensor.name == constant:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ones(shape, np.float32), constant))
+    with pytest.raises((FormatError, UnsupportedError), match="node n0"):
+        load(proto)

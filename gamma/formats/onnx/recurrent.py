@@ -109,10 +109,15 @@ class _Cell(Frozen):
     ) -> _Cell:
         gates, count = _GATES[call.op], len(directions)
         weights = [t.coefficients(call, need(t, call, inputs, i)) for i in (1, 2)]
-        hidden = weights[1].dims[-1]
-        if weights[0].dims[:2] != (count, gates * hidden) or weights[1].dims != (
-            *(count, gates * hidden),
-            hidden,
+        hidden = weights[1].dims[-1] if weights[1].dims else 0
+        if (
+            len(weights[0].dims) != 3
+            or weights[0].dims[:2] != (count, gates * hidden)
+            or weights[1].dims
+            != (
+                *(count, gates * hidden),
+                hidden,
+            )
         ):
             raise t.malformed(call, f"weights for {count} directions and {gates} gates")
         if attribute(call, "hidden_size", hidden) != hidden:
@@ -125,7 +130,7 @@ class _Cell(Frozen):
             if both.dims != (count, 2 * half):
                 raise t.malformed(call, f"a bias of shape {list(both.dims)}")
             early, late = (both.mapped(lambda a, s=s: a[k, s : s + half]) for s in (0, half))  # type: ignore[misc]
-        start = [_state(t, call, optional(inputs, i), k, last) for i in (5, 6)]
+        start = [_state(t, call, optional(inputs, i), k, count, last) for i in (5, 6)]
         return cls(t, call, inner, outer, early, late, start, _functions(t, call, k, count))
 
     def run(self, x: Value, reverse: bool) -> tuple[Value, ...]:
@@ -215,12 +220,16 @@ class _Cell(Frozen):
         return applied(self.t, self.call, self.functions[which](), x)
 
 
-def _state(t: Translation, call: Call, given: Value | None, k: int, last: bool) -> Value | None:
+def _state(
+    t: Translation, call: Call, given: Value | None, k: int, count: int, last: bool
+) -> Value | None:
     """A first state (batch, hidden) of direction ``k``; None where it is zero."""
-    if given is None or (isinstance(given, Constant) and not given.array.any() and given.certain):
+    if given is None:
         return None
-    if len(given.dims) != 3:
+    if len(given.dims) != 3 or given.dims[last] != count:
         raise t.malformed(call, f"a first state of shape {list(given.dims)}")
+    if isinstance(given, Constant) and not given.array.any() and given.certain:
+        return None
     moved = transposed(t, call, given, (1, 0, 2)) if last else given
     return t.move(call, moved, moved.dims[1:], lambda a, _: a[k])
 
