@@ -136,11 +136,11 @@ def measure(path: Path, method: str, interval: int, f16: bool, limit: int, boxes
                 checkpoint_interval=interval, use_f16_checkpoints=f16, max_memory_bytes=limit
             )
         started = time.perf_counter()
-        found = gamma.bounds(network, region, method=method, dtype="float32", streaming=config)
+        found = gamma.bounds(network, region, method=method, streaming=config)
         seconds = time.perf_counter() - started
         plan = None
         if config is not None:
-            plan = StreamingVerifier(config, dtype="float32").plan(network, boxes, method)
+            plan = StreamingVerifier(config).plan(network, boxes, method)
         return found, seconds, plan
 
     (found, seconds, plan), peak = peak_of(call)

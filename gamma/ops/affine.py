@@ -228,6 +228,15 @@ class Weighted(_Errors):
     def copies(self, how: Precision, boxes: int = 0, shape: Shape = (0,)) -> dict[Hashable, int]:
         return cast_bytes(self.weight, how.dtype)
 
+    def stray_copies(self, how: Precision, turned: int = 0) -> dict[Hashable, int]:
+        """`copies` of `strayed`: the errors in float64, and once more as they are multiplied
+        (``turned`` bytes, where that is no plain array)."""
+        executed = how.guarantee == "float32"
+        if self.weight_error is None and (self.weight_noise is None or not executed):
+            return {}
+        size = 8 * self.weight.size
+        return {f"strayed.{executed}": size + (turned or size)}
+
     @property
     def inexact(self) -> bool:
         return self.weight_error is not None

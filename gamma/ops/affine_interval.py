@@ -6,7 +6,8 @@ term each: docs/numerics.md has the derivation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from gamma.ops.execution import FLOAT32_MAX
 from gamma.tensor import kernels, rounding
 
 if TYPE_CHECKING:
-    from gamma.ops.affine import Linear
+    from gamma.ops.affine import Linear, Weighted
     from gamma.ops.tables import Precision
 
 Float64 = npt.NDArray[np.float64]
@@ -129,6 +130,15 @@ def _constants(
     if offset is not None:
         offset = np.array(np.broadcast_to(offset, total.shape), np.float64, order="C")
     return total, offset, (g, op.uncertainty)
+
+
+def finish_bytes(op: Weighted, how: Precision, shape: tuple[int, ...]) -> dict[Hashable, int]:
+    """`Operator.copies` of what follows the products of an input of ``shape``."""
+    entries = 8 * math.prod(op.shape(shape))
+    found: dict[Hashable, int] = {f"absolute.sum.{(1, *shape)}": entries}
+    if math.prod(shape) <= KEPT and how.guarantee == "real" and not op.inexact:
+        found[f"finish.{shape}"] = entries * (1 if op.bias is None else 2)
+    return found
 
 
 def products(

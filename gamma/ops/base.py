@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import astuple, force_setattr, replace
 
 from gamma.errors import UnsupportedError, UsageError
 from gamma.frozen import Frozen
@@ -362,6 +362,8 @@ def _size_of(value: Any, own: set[int]) -> int:
     """Bytes of the arrays in a derived constant that are not the operator's ``own`` ones."""
     if isinstance(value, np.ndarray):
         return 0 if id(value) in own else value.nbytes
+    if isinstance(value, Operator):  # such as that of a weight's errors, with copies of its own
+        return _size_of(astuple(value), own) + sum(value.held().values())
     return sum(_size_of(v, own) for v in value) if isinstance(value, tuple | list) else 0
 
 

@@ -14,6 +14,7 @@ from gamma import tuning
 from gamma.errors import UsageError
 from gamma.ops import image_interval
 from gamma.ops.affine import Linear, Weighted, cast_weight
+from gamma.ops.affine_interval import finish_bytes
 from gamma.ops.base import Array, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_sum
@@ -147,7 +148,7 @@ class Conv(Weighted):
 
     def copies(self, how: Precision, boxes: int = 0, shape: Shape = (0,)) -> dict[Hashable, int]:
         if boxes:
-            return image_interval.copies(self, boxes, shape)
+            return image_interval.copies(self, how, boxes, shape)
         kind, found = how.dtype, super().copies(how)
         found[f"last.{kind.char}"] = last_bytes(self.weight, kind)
         if len(shape) > 1:
@@ -230,6 +231,13 @@ class ConvTranspose(Weighted):
         if min(image) < 1:
             raise UsageError(f"ConvTranspose: nothing is left of {shape} after the pads")
         return (int(self.weight.shape[1]) * self.group, *image)
+
+    def copies(self, how: Precision, boxes: int = 0, shape: Shape = (0,)) -> dict[Hashable, int]:
+        if not boxes:
+            return super().copies(how)
+        turned = last_bytes(self.weight, np.dtype(np.float64))
+        found: dict[Hashable, int] = {"last.d": turned, "last.d.abs": turned}
+        return found | finish_bytes(self, how, shape) | self.stray_copies(how, turned)
 
     def shifted(self, shift: Array) -> Linear | None:
         extra = along_axis(shift, 1 - self.weight.ndim, int(self.weight.shape[1]) * self.group)

@@ -55,7 +55,7 @@ def fused(op: Gemm, inputs: Sequence[NodeBounds], dtype: npt.DTypeLike) -> NodeB
 def copies(op: Gemm, how: Precision, boxes: int, shape: tuple[int, ...]) -> dict[Hashable, int]:
     """`Operator.copies` of the interval step, by the way that it takes; not of its gates."""
     m, n = op.weight.shape
-    found = cast_bytes(op.weight, op.weight.dtype)  # for the sums of its rows
+    found = cast_bytes(op.weight, op.weight.dtype) | op.stray_copies(how)  # for sums of its rows
     single = _single(op, how.dtype)
     kind = np.dtype(np.float32 if single else np.float64)
     sizes = m * n * kind.itemsize

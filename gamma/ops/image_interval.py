@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.ops.affine import cast_bytes
-from gamma.ops.affine_interval import KEPT, stepped
+from gamma.ops.affine_interval import KEPT, finish_bytes, stepped
 from gamma.ops.bounds import NodeBounds
 from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
@@ -21,6 +21,7 @@ from gamma.tensor import kernels, rounding
 if TYPE_CHECKING:
     from gamma.ops.convolution import Conv
     from gamma.ops.sums import Add
+    from gamma.ops.tables import Precision
 
 Float64 = npt.NDArray[np.float64]
 # A panel may be padded with zeros to so many times its channels; more of them pay only where the
@@ -114,22 +115,19 @@ def _work(op: Conv, shape: tuple[int, ...]) -> tuple[int, float]:
     return operations, math.inf if filled else _FEW_OPERATIONS // operations
 
 
-def copies(op: Conv, boxes: int, shape: tuple[int, ...]) -> dict[Hashable, int]:
+def copies(op: Conv, how: Precision, boxes: int, shape: tuple[int, ...]) -> dict[Hashable, int]:
     """`Operator.copies` of the interval step on inputs of ``shape``; not of its gates."""
-    wide = np.dtype(np.float64)
-    entries = 8 * math.prod(op.shape(shape))
-    ends = entries if op.bias is not None else 0
-    found: dict[Hashable, int] = {"weight.d.abs": 8 * op.weight.size}
-    found[f"absolute.sum.{(1, *shape)}"] = entries
+    found = {"weight.d.abs": 8 * op.weight.size} | op.stray_copies(how)
     _, most = _work(op, shape)
-    if not op.inexact and most >= 1:
+    ready = most >= 1 and how.guarantee == "real" and not op.inexact
+    if ready:
         panels = -(-(len(op.weight) // op.group) // kernels.PANEL)
-        found[f"image.{shape}"] = 8 * op.group * panels * kernels.PANEL * op.weight[0].size + ends
-    if op.inexact or boxes > most:
-        found |= cast_bytes(op.weight, wide)
-        if entries <= 8 * KEPT and not op.inexact:
-            found[f"finish.{shape}"] = entries + ends
-    return found
+        size = 8 * op.group * panels * kernels.PANEL * op.weight[0].size
+        ends = 8 * math.prod(op.shape(shape)) if op.bias is not None else 0
+        found[f"image.{shape}"] = size + ends
+    if ready and boxes <= most:
+        return found | {f"absolute.sum.{(1, *shape)}": 8 * math.prod(op.shape(shape))}
+    return found | cast_bytes(op.weight, np.dtype(np.float64)) | finish_bytes(op, how, shape)
 
 
 def sum_copies(op: Add, shape: tuple[int, ...]) -> dict[Hashable, int]:

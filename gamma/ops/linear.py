@@ -18,6 +18,8 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_product, exact_sum
 from gamma.ops.execution import PACKED, Execution, overflowed
 from gamma.ops.tables import Precision
+from gamma.runtime import choices
+from gamma.tensor import kernels
 
 
 class Gemm(Weighted):
@@ -77,7 +79,30 @@ class Gemm(Weighted):
         return (_product(rows, cast_weight(self, self.weight, "weight", rows.dtype, False)),)
 
     def copies(self, how: Precision, boxes: int = 0, shape: Shape = (0,)) -> dict[Hashable, int]:
-        return dense_interval.copies(self, how, boxes, shape) if boxes else super().copies(how)
+        if boxes:
+            return dense_interval.copies(self, how, boxes, shape)
+        found, kind = super().copies(how), how.dtype
+        columns = kernels.padded(self.terms, kind)
+        if columns > self.terms and self.tiled(kind):
+            found[f"padded.{kind.char}"] = len(self.weight) * columns * kind.itemsize
+        return found
+
+    def tiled(self, dtype: np.dtype[Any]) -> bool:
+        """Whether rows are multiplied by the weight in C, not by the BLAS."""
+        return choices.choose("rows.product", dtype.char, self.weight.size) == "tiled"
+
+    def padded(self, dtype: np.dtype[Any]) -> Array:
+        """The weight in ``dtype`` with zero columns up to whole 64 bytes, made once."""
+        columns = kernels.padded(self.terms, dtype)
+        if columns == self.terms:
+            return cast_weight(self, self.weight, "weight", dtype, False)
+
+        def fill() -> Array:
+            full = np.zeros((len(self.weight), columns), dtype)
+            full[:, : self.terms] = self.weight
+            return full
+
+        return self.cached(f"padded.{dtype.char}", fill)  # type: ignore[no-any-return]
 
     def row_sums(self, shapes: Sequence[Shape]) -> Float64:
         total = dense_interval.constants_of(self)[2]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.ops.affine import Linear, cast_weight
+from gamma.ops.affine import Linear
 from gamma.ops.base import Array
 from gamma.ops.window import Window
 from gamma.runtime import pool
@@ -43,16 +43,15 @@ def last_weight(
     """
 
     def arrange() -> Array:
-        cast = cast_weight(op, weight, "weight", dtype, absolute)
-        split = cast.reshape(groups, cast.shape[0] // groups, cast.shape[1], -1)
+        split = weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)
         flat = split.transpose(0, 1, 3, 2).reshape(*split.shape[:2], -1)
-        full = np.zeros((*flat.shape[:2], kernels.padded(flat.shape[2], cast.dtype)), cast.dtype)
+        full = np.zeros((*flat.shape[:2], kernels.padded(flat.shape[2], kind)), kind)
         full[:, :, : flat.shape[2]] = flat
-        return full
+        return np.abs(full, out=full) if absolute else full
 
-    return op.cached(  # type: ignore[no-any-return]
-        f"last.{np.dtype(dtype).char}{'.abs' if absolute else ''}", arrange
-    )
+    kind = np.dtype(dtype)
+    key = f"last.{kind.char}{'.abs' if absolute else ''}"
+    return op.cached(key, arrange)  # type: ignore[no-any-return]
 
 
 class Taps(NamedTuple):

@@ -97,7 +97,13 @@ def lower_bounds(
     redone = 0
     questions = -(-len(specification.box) // max(1, len(many.lower)))
     start_walk, step, result.plan = walks_of(
-        net, options, many, questions, streaming, max_memory_bytes
+        net,
+        options,
+        many,
+        questions,
+        streaming,
+        max_memory_bytes,
+        wide=dtype == "auto" and options.relaxes,
     )
     for start in range(0, len(many.lower), step):
         mine = (specification.box >= start) & (specification.box < start + step)

@@ -14,7 +14,7 @@ from gamma.network.graph import Network
 from gamma.propagate.asked import BoundsOptions, deadline_of, memory_bytes
 from gamma.propagate.blocks import boxes_at_once, boxes_per_share
 from gamma.propagate.caps import block_table, joined
-from gamma.propagate.choosing import FEW_OUTPUTS, batched, kept, own_threads, walks_of
+from gamma.propagate.choosing import batched, few_in_float64, kept, own_threads, walks_of
 from gamma.propagate.domain import Facts
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.memory.streaming import StreamingConfig
@@ -106,10 +106,10 @@ def bounds(
     limit = memory_bytes(memory) or max_memory_bytes
     many = batched(net, box)
     single = many.shape != box.shape and len(many.lower) == 1
-    few = str(dtype) == "auto" and options.refines and net.nodes[net.output].size <= FEW_OUTPUTS
+    few = few_in_float64(net, options.method, str(dtype))
     rows = 2 * net.nodes[net.output].size
     keep = None if intermediate else kept(net, options.method)
-    start_walk, step, _ = walks_of(net, options, many, rows, streaming, limit, caps, keep)
+    start_walk, step, _ = walks_of(net, options, many, rows, streaming, limit, caps, keep, few)
     count = len(many.lower)
     if streaming is None and not (limit or caps or intermediate or blocks is not None):
         passed = output_ends(net, many, options)
@@ -126,7 +126,6 @@ def bounds(
     def ends(start: int) -> list[tuple[Array, Array]]:
         with telemetry.measure("bounds", boxes=min(step, count - start)):
             made = start_walk(many.slice(start, start + step))
-            # A few output rows cost little in float64 and pay no float32 charge.
             output = (made.in_float64() if few else made).output()
             known = [output if index == net.output else made.ask(index) for index in nodes]
             if blocks is not None:

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from msgspec.structs import replace
 
 from gamma.errors import UsageError
+from gamma.methods import REFINING
 from gamma.network.graph import Network
 from gamma.propagate.blocks import boxes_at_once
 from gamma.propagate.caps import block_ends, norm_caps
-from gamma.propagate.dense import one_call
+from gamma.propagate.dense import takes_one_call
 from gamma.propagate.domain import Domain, Facts
 from gamma.propagate.facts import facts_of
 from gamma.propagate.memory.planning import MemoryPlan, plan_memory
@@ -54,6 +55,12 @@ def kept(net: Network, method: str) -> frozenset[int] | None:
     return frozenset((net.output, *block_ends(net).values()))
 
 
+def few_in_float64(net: Network, method: str, dtype: str) -> bool:
+    """Whether rows of the output are bounded in float64: a few cost little, and pay no float32
+    charge."""
+    return dtype == "auto" and method in REFINING and net.nodes[net.output].size <= FEW_OUTPUTS
+
+
 def walks_of(
     net: Network,
     options: Options,
@@ -63,10 +70,12 @@ def walks_of(
     limit: int,
     caps: Facts | None = None,
     keep: frozenset[int] | None = None,
+    wide: bool = False,
 ) -> tuple[Callable[[Box], Walk], int, MemoryPlan | None]:
     """What makes a walk, how many boxes one takes, and the plan when memory was asked about.
 
-    ``caps``: norm caps, where they are known already. ``keep``: as of `walk`.
+    ``caps``: norm caps, where they are known already. ``keep``: as of `walk`. ``wide``: the
+    questions' rows may be of float64.
     """
     step = boxes_at_once(net)
     if streaming is None and not limit:
@@ -74,10 +83,10 @@ def walks_of(
     config = streaming or StreamingConfig()
     config = replace(config, max_memory_bytes=limit or config.max_memory_bytes)
     count = min(step, len(box.lower))
-    if one_call(net, Domain(box.slice(0, count)), options) is not None:
+    if takes_one_call(net, Domain(box.slice(0, count)), options):
         count = 1  # such a network is walked box by box: so is it here, for the same bits
     method, row_bytes = options.method, options.row_bytes
-    plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes, keep)
+    plan = plan_memory(net, count, questions, method, options.dtype, config, row_bytes, keep, wide)
     if not config.enable_crown_streaming:
         return _in_memory(net, options, box, caps, keep), step, plan
     chosen = replace(options, row_bytes=plan.row_bytes)

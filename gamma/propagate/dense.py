@@ -19,7 +19,6 @@ from gamma.errors import InternalError
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops import Gemm
-from gamma.ops.affine import cast_weight
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
 from gamma.ops.dense_interval import constants_of
@@ -47,6 +46,10 @@ _RELAXED = _PLAIN | {"fused_walk", "fused_charge"}
 _REFINED = _RELAXED | {"unstable"}
 
 
+_Form = tuple[int, float, list[Gemm]]
+"""Node of the first layer, operations of one box, and the layers."""
+
+
 class DenseNetwork(Frozen, eq=True):
     """A network as `kernels.DenseNetwork` takes it.
 
@@ -67,8 +70,23 @@ def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None
     return network.cached(key, partial(_make, dtype=dtype))
 
 
-@np.errstate(all="ignore")  # a weight beyond the range of dtype is not exact in it
 def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
+    form = _form_of(network, dtype)
+    if form is None:
+        return None
+    first, operations, ops = form
+    made = kernels.dense_network([_layer(op, dtype) for op in ops], dtype)
+    boxes = max(1, int(_CALL_OPERATIONS // max(operations, 1.0)))
+    return None if made is None else DenseNetwork(made, first, boxes)
+
+
+def _form_of(network: Network, dtype: np.dtype[Any]) -> _Form | None:
+    """What `dense_network` takes, if it does; no weight is copied to find out."""
+    return network.cached(("dense.form", dtype.char), partial(_form, dtype=dtype))
+
+
+@np.errstate(all="ignore")  # a weight beyond the range of dtype is not exact in it
+def _form(network: Network, dtype: np.dtype[Any]) -> _Form | None:
     first, nodes = 1, network.nodes
     while first < network.output and nodes[first].op.keeps_order:
         first += 1
@@ -83,10 +101,8 @@ def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
         below += 2.0 * op.weight.size
         if operations > _MOST_OPERATIONS or not _plain(op, dtype):
             return None
-        layers.append(_layer(op, dtype))
-    made = kernels.dense_network(layers, dtype)
-    boxes = max(1, int(_CALL_OPERATIONS // max(operations, 1.0)))
-    return None if made is None else DenseNetwork(made, first, boxes)
+        layers.append(op)
+    return first, operations, layers
 
 
 def _few(network: Network) -> int:
@@ -106,7 +122,7 @@ def _layer(op: Gemm, dtype: np.dtype[Any]) -> kernels.DenseLayer:
     factor, steps, _ = charge_factor(op, dtype, False)
     return kernels.DenseLayer(
         stored,
-        op.cached(f"padded.{dtype.char}", lambda: padded(op, dtype)),
+        op.padded(dtype),
         bias,
         row_sum,
         (
@@ -117,13 +133,6 @@ def _layer(op: Gemm, dtype: np.dtype[Any]) -> kernels.DenseLayer:
             4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] if steps else 0.0,
         ),
     )
-
-
-def padded(op: Gemm, dtype: np.dtype[Any]) -> Array:
-    """The weight in ``dtype`` with zero columns up to whole 64 bytes."""
-    weight = cast_weight(op, op.weight, "weight", dtype, False)
-    spare = kernels.padded(weight.shape[1], dtype) - weight.shape[1]
-    return np.ascontiguousarray(np.pad(weight, ((0, 0), (0, spare))) if spare else weight)
 
 
 class DenseWalk:
@@ -258,18 +267,24 @@ class DenseWalk:
 
 def one_call(network: Network, domain: Domain, options: Options) -> DenseNetwork | None:
     """The network for the one-call walk, where that computes what was asked."""
+    fits = takes_one_call(network, domain, options)
+    return dense_network(network, options.dtype) if fits else None
+
+
+def takes_one_call(network: Network, domain: Domain, options: Options) -> bool:
+    """Whether `one_call` finds a network: said without the copies of weights that it needs."""
     box = domain.box
     gates = _REFINED if options.refines else _RELAXED if options.relaxes else _PLAIN
     fits = options.guarantee == "real" and (box.norm == "inf" or not options.relaxes)
     # Without hidden rows a batch is one product, faster than box by box.
     count, few = len(box.lower), choices.limit("interval.dense", "f")
     fits = fits and (options.refines or count <= few or count <= network.cached("dense.few", _few))
-    if domain.split or not fits or not tuning.off().isdisjoint(gates):
-        return None
-    found = dense_network(network, options.dtype)
+    if domain.split or not fits or not tuning.off().isdisjoint(gates) or kernels.isa == "numpy":
+        return False
+    form = _form_of(network, options.dtype)
     # Facts are met with the bounds of hidden layers and with nothing else.
-    hidden = range(0) if found is None else range(found.first, network.output, 2)
-    return found if all(index in hidden for index in domain.facts) else None
+    hidden = range(0) if form is None else range(form[0], network.output, 2)
+    return form is not None and all(index in hidden for index in domain.facts)
 
 
 def _bounds(part: Float64) -> NodeBounds:

@@ -10,11 +10,12 @@ import pytest
 
 import gamma
 from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Relu, Reshape
+from gamma.ops import Add, Conv, ConvTranspose, Gemm, Relu, Reshape
 from gamma.ops.base import Input
 from gamma.ops.tables import Precision
-from gamma.propagate import StreamingConfig
+from gamma.propagate import StreamingConfig, StreamingVerifier
 from gamma.propagate.interval import input_bounds, interval_step
+from gamma.propagate.memory.planning import plan_memory
 from gamma.runtime import choices
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
@@ -126,3 +127,95 @@ def test_images_keep_what_they_say(kind: type, boxes: int) -> None:
             assert size <= SMALL or size == (said[node.name] | rows)[key]
         node.op.forget(1000)
         assert not [size for size in node.op.held().values() if size >= 1000]
+
+
+def turned(kind: type, group: int, known: bool) -> Network:
+    """Transposed convolutions and what they end in; ``known``: the weights have no errors."""
+    rng = np.random.default_rng(4)
+
+    def weighted(op: type, *shape: int, **more: Any) -> Any:
+        weight = rng.standard_normal(shape).astype(kind)
+        return op(weight, **more, weight_error=None if known else abs(weight) * 2.0**-30)
+
+    sides = {"strides": (2, 2), "pads": (1, 1, 1, 1), "output_padding": (1, 1), "group": group}
+    builder, bias = Builder(Input(), (4, 3, 3)), np.ones(24, np.float32)
+    up = weighted(ConvTranspose, 4, 24 // group, 3, 3, bias=bias, **sides)
+    node = builder.add(Relu(), builder.add(up, 0))
+    node = builder.add(weighted(ConvTranspose, 24, 24 // group, 3, 3, **sides), node)
+    node = builder.add(Relu(), builder.add(weighted(Conv, 4, 24, 3, 3), node))
+    return builder.build(builder.add(weighted(Gemm, 60, 400), builder.add(Reshape((400,)), node)))
+
+
+@pytest.mark.parametrize("guarantee", ["real", "float32"])
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_transposed_convolutions_keep_what_they_say(
+    guarantee: str, group: int, known: bool, kind: type
+) -> None:
+    net, how = turned(kind, group, known), Precision(guarantee, np.dtype(np.float32))
+    x = np.random.default_rng(1).random((40, 4, 3, 3))
+    box = Box(x - 0.01, x + 0.01)
+    gamma.bounds(net, box, method="ibp", guarantee=guarantee, dtype="float32")
+    layers = [node for node in net.nodes if node.op.dense or hasattr(node.op, "weight")]
+    before = {node.name: net.nodes[node.inputs[0]].shape for node in layers}
+    for node in layers:
+        said = node.op.copies(how, 40, before[node.name])
+        held = {key: size for key, size in node.op.held().items() if size > SMALL}
+        assert held.pop("dense.interval", 0) <= SMALL + said.get("weight.d", 0)
+        assert held == {key: said[key] for key in held}
+        assert {key for key, size in said.items() if size > 2 * SMALL} <= {*held, "weight.d"}
+    gamma.bounds(net, box.slice(0, 1), method="crown-ibp", guarantee=guarantee, dtype="float32")
+    for node in layers:
+        shape = before[node.name]
+        for key, size in node.op.held().items():
+            said = {k: v for n in (0, 1, 40) for k, v in node.op.copies(how, n, shape).items()}
+            assert size <= SMALL or size == said[key], key
+
+
+@pytest.mark.parametrize("method", ["crown", "alpha", "forward+crown"])
+def test_forgetting_leaves_nothing(method: str) -> None:
+    """Copies of copies, such as those of a weight's errors, among it."""
+    net = turned(np.float32, 2, False)
+    x = np.random.default_rng(1).random((4, 3, 3))
+    gamma.bounds(net, Box(x - 0.01, x + 0.01), method=method, guarantee="float32", steps=1)
+    for node in net.nodes:
+        assert node.op.dense is None or node.op.held()
+        node.op.forget(1000)
+        own = getattr(node.op, "weight", None)
+        kept = [reached(v, own) for v in node.op.__dict__.get("_derived", {}).values()]
+        assert not [size for size in kept if size >= 1000]
+
+
+def reached(value: Any, own: Any) -> int:
+    """Bytes of all derived arrays that a constant holds, whatever it is made of."""
+    if isinstance(value, np.ndarray):
+        return 0 if value is own else int(value.nbytes)
+    if not isinstance(value, tuple | list):
+        value = list(getattr(value, "__dict__", {}).get("_derived", {}).values())
+    return sum(reached(part, own) for part in value)
+
+
+def test_a_streamed_walk_copies_no_weight_to_choose_its_way() -> None:
+    net = network()
+    box = Box(np.zeros((1, 50)), np.ones((1, 50)))
+    gamma.bounds(net, box, method="ibp", streaming=StreamingConfig())
+    for node in net.nodes:
+        assert not [key for key in node.op.held() if str(key).startswith("padded")]
+
+
+def test_output_rows_of_float64_are_planned() -> None:
+    """Those of few outputs: weights are copied for them, twice as large as for hidden rows."""
+    builder = Builder(Input(), (50,))
+    hidden = builder.add(Relu(), builder.add(layer(np.float32, m=700), 0))
+    hidden = builder.add(Relu(), builder.add(layer(np.float32, m=800, n=700), hidden))
+    net = builder.build(builder.add(layer(np.float32, m=3, n=800), hidden))
+    single, config = np.dtype(np.float32), StreamingConfig()
+    in_use = [
+        plan_memory(net, 1, 6, "crown", kind, config, row_bytes=1, wide=wide).parts[
+            "weights in use"
+        ]
+        for kind, wide in ((single, False), (single, True), (np.dtype(np.float64), False))
+    ]
+    assert in_use[1] == in_use[2] >= in_use[0] + 8 * 700 * 800
+    assert StreamingVerifier(dtype="auto").plan(net, method="crown").predicted >= in_use[1]

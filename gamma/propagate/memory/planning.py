@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,7 @@ from gamma.runtime import resident
 
 # Code and buffers of the libraries that a first walk brings in.
 _FIXED = 10 << 20
+_WIDE = np.dtype(np.float64)
 # Blocks of rows alive where a network is dense layers and activations, which work in place: rows
 # and their product, and inside CROWN the rows that they started from.
 _DENSE_BLOCKS = {"crown-ibp": 2, "crown": 3}
@@ -73,10 +75,12 @@ def plan_memory(
     config: StreamingConfig,
     row_bytes: int = DEFAULT_ROW_BYTES,
     keep: frozenset[int] | None = None,
+    wide: bool = False,
 ) -> MemoryPlan:
     """Settings for ``boxes`` boxes with ``questions`` rows each, within ``config``'s limit.
 
-    ``keep``: as of `walk`. Without a limit: the settings as they are, and what they will take.
+    ``keep``: as of `walk`. ``wide``: the questions' rows may be of float64. Without a limit: the
+    settings as they are, and what they will take.
     Raises ResourceError when nothing fits; the message says the least that would, and UsageError
     for a method that keeps all bounds.
     """
@@ -84,7 +88,8 @@ def plan_memory(
         raise UsageError(f"method {method} keeps all bounds in memory: leave out the memory limit")
     if keep is not None:
         return _plan_pass(network, boxes, dtype, config, row_bytes, keep)
-    first = _predict(network, boxes, questions, method, dtype, config, row_bytes)
+    predict = partial(_predict, network, method=method, dtype=dtype, wide=wide)
+    first = predict(boxes, questions, config=config, row_bytes=row_bytes)
     limit = config.max_memory_bytes
     if not limit or first.predicted <= limit:
         return first
@@ -101,9 +106,8 @@ def plan_memory(
                         use_f16_checkpoints=f16,
                         spill=spill,
                     )
-                    found = _predict(
-                        network, count, questions, method, dtype, tried, min(rows, row_bytes)
-                    )
+                    least = min(rows, row_bytes)
+                    found = predict(count, questions, config=tried, row_bytes=least)
                     if found.predicted <= limit:
                         return found
                     best = min(best, found, key=lambda plan: plan.predicted)
@@ -163,10 +167,11 @@ def _predict(
     dtype: np.dtype[Any],
     config: StreamingConfig,
     row_bytes: int,
+    wide: bool,
 ) -> MemoryPlan:
     sizes = facts_of(network).sizes
     last = network.output
-    held, forward, backward = _weights(network, boxes, method, dtype)
+    held, forward, _ = _weights(network, boxes, method, dtype)
     parts = {"libraries": _FIXED, "weights": held}
     if method == "crown":
         # Those of activations are computed again; shortened numbers are float32 at worst.
@@ -190,17 +195,33 @@ def _predict(
     step = max((_step(network, index, boxes) for index in range(1, last + 1)), default=0)
     phase = {"weights in use": forward, "step": step}
     if method != "ibp":
-        row = max(sizes[: last + 1]) * dtype.itemsize
-        together = min(wanted, max(row_bytes // (row * STREAMED_BLOCKS), 2))
-        dense = all(n.op.dense is not None or n.op.diagonal for n in network.nodes[1:])
-        parts["rows"] = together * row * (_DENSE_BLOCKS[method] if dense else STREAMED_BLOCKS)
-        # The tables of one node, the radius and the charge of its input.
-        tables = boxes * (16 * max(sizes) + _largest_tables(network, dtype.itemsize))
-        passing = {"weights in use": backward, "tables": tables}
+        passes = [_passing(network, boxes, wanted, method, dtype, row_bytes)]
+        if wide and dtype != _WIDE:
+            asked = boxes * questions
+            passes.append(_passing(network, boxes, asked, method, _WIDE, row_bytes))
+        passing = max(passes, key=lambda parts: sum(parts.values()))
+        parts["rows"] = passing.pop("rows")
         # Rows wait while a segment is computed again: one or the other.
         phase = max(phase, passing, key=lambda parts: sum(parts.values()))
     parts.update(phase)
     return MemoryPlan(config, boxes, row_bytes, parts, config.max_memory_bytes)
+
+
+def _passing(
+    network: Network, boxes: int, wanted: int, method: str, dtype: np.dtype[Any], row_bytes: int
+) -> dict[str, int]:
+    """Bytes while ``wanted`` rows of ``dtype``, or as many as fit, pass the largest node."""
+    sizes = facts_of(network).sizes
+    row = max(sizes[: network.output + 1]) * dtype.itemsize
+    together = min(wanted, max(row_bytes // (row * STREAMED_BLOCKS), 2))
+    dense = all(n.op.dense is not None or n.op.diagonal for n in network.nodes[1:])
+    # The tables of one node, the radius and the charge of its input.
+    tables = boxes * (16 * max(sizes) + _largest_tables(network, dtype.itemsize))
+    return {
+        "rows": together * row * (_DENSE_BLOCKS[method] if dense else STREAMED_BLOCKS),
+        "weights in use": _weights(network, boxes, method, dtype)[2],
+        "tables": tables,
+    }
 
 
 def _weights(

@@ -24,7 +24,6 @@ from gamma.propagate.known import STREAMED_BLOCKS, T
 from gamma.propagate.memory.store import CheckpointedBounds, PackedBounds, let_go
 from gamma.propagate.options import Options
 from gamma.propagate.rows.block import Frontier
-from gamma.propagate.rows.chain import tiled
 from gamma.propagate.rows.descend import Descent
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.walks import Walk
@@ -177,7 +176,7 @@ class StreamedDescent(Descent):
             and tables.box.norm == "inf"
             and bool(last and facts_of(tables.network).sequential[last])
             and kernels.isa != "numpy"
-            and all(tiled(op, tables.how.dtype) for n in nodes if (op := n.op.dense) is not None)
+            and all(op.tiled(tables.how.dtype) for n in nodes if (op := n.op.dense) is not None)
         )
 
     def passed(self, index: int) -> None:

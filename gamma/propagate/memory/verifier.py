@@ -11,7 +11,7 @@ from gamma.errors import UsageError
 from gamma.network.graph import Network
 from gamma.propagate.api import bounds
 from gamma.propagate.blocks import boxes_at_once
-from gamma.propagate.choosing import kept
+from gamma.propagate.choosing import few_in_float64, kept
 from gamma.propagate.memory.planning import MemoryPlan, plan_memory
 from gamma.propagate.memory.streaming import StreamingConfig
 from gamma.tensor.bounded import BoundedTensor
@@ -83,5 +83,7 @@ class StreamingVerifier:
         dtype: np.dtype[Any] = np.dtype(np.float64 if self.dtype == "float64" else np.float32)
         rows = 2 * int(np.prod(network.output_shape))
         together = min(boxes, boxes_at_once(network))
-        keep = kept(network, method)
-        return plan_memory(network, together, rows, method, dtype, self.config, keep=keep)
+        keep, wide = kept(network, method), few_in_float64(network, method, self.dtype)
+        return plan_memory(
+            network, together, rows, method, dtype, self.config, keep=keep, wide=wide
+        )

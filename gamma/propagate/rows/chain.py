@@ -15,10 +15,8 @@ from gamma import tuning
 from gamma.ops import Gemm
 from gamma.ops.affine import cast_weight
 from gamma.ops.tables import Diagonal
-from gamma.propagate.dense import padded
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.tables import Tables, chosen
-from gamma.runtime import choices
 from gamma.tensor import kernels
 
 Array = npt.NDArray[Any]
@@ -29,11 +27,6 @@ Indices = npt.NDArray[np.int64]
 _SCRATCH_BYTES = 256 << 10
 # A product with one entry costs what some of a dense one do; small weights are not worth a look.
 _SPARSE, _SPARSE_FROM = 1 / 12, 1 << 14
-
-
-def tiled(op: Gemm, dtype: np.dtype[Any]) -> bool:
-    """Whether rows are multiplied by this weight in C, not by the BLAS."""
-    return choices.choose("rows.product", dtype.char, op.weight.size) == "tiled"
 
 
 class DenseChain:
@@ -90,7 +83,7 @@ class DenseChain:
             chain.pay(0, node.size, tables.radius(0), None)
         elif (op := node.op.dense) is not None:
             whole = self._nonzeros(op)
-            if whole is None and not tiled(op, tables.how.dtype):
+            if whole is None and not op.tiled(tables.how.dtype):
                 return False
             charge = None if tables.carried(index) else tables.charge(index)
             rows, columns = tables.kept(index)
@@ -127,7 +120,7 @@ class DenseChain:
         dtype = self.tables.how.dtype
         if columns is None:
             width = int(op.weight.shape[1])
-            weight: Array = op.cached(f"padded.{dtype.char}", lambda: padded(op, dtype))
+            weight = op.padded(dtype)
         else:
             width = len(columns)
             spare = kernels.padded(width, dtype) - width
