@@ -10,7 +10,10 @@ import pytest
 
 import gamma
 from gamma.errors import FormatError, UnsupportedError
-from tests.formats.onnx_models import assert_same, load, model
+from gamma.propagate import METHODS
+from tests.exact.oracle import violations
+from tests.exact.search.onnx_truth import FileTruth
+from tests.formats.onnx_models import assert_same, load, model, runtime
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 STEPS, INPUT, HIDDEN = 3, 2, 4
@@ -80,19 +83,31 @@ def test_the_batch_may_come_first(name: str) -> None:
         assert found.shape[-1] == HIDDEN and (found.ravel() == wanted.ravel()).all()
 
 
-@pytest.mark.parametrize("name", ["RNN", "GRU reset after, started", "LSTM both ways"])
-def test_bounds_enclose_values(name: str) -> None:
-    network, rng = load(recurrent(name)), np.random.default_rng(2)
+@pytest.mark.parametrize("name", CASES)
+def test_the_equations_are_the_standards(name: str) -> None:
+    """`FileTruth`, which bounds are held against, is what onnxruntime computes."""
+    proto = recurrent(name)
+    x = np.random.default_rng(3).normal(size=(STEPS, 1, INPUT)).astype(np.float32)
+    found = np.array([float(v) for v in FileTruth(proto)(x)["y"].ravel()])
+    assert np.abs(found - runtime(proto, x).ravel()).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bounds_enclose_exact_values(name: str) -> None:
+    proto, rng = recurrent(name), np.random.default_rng(2)
+    network, truth = load(proto), FileTruth(proto)
     centre = rng.normal(size=network.input_shape)
-    widths = []
-    for method in ("ibp", "crown"):
-        found = gamma.bounds(network, gamma.Box(centre - 0.1, centre + 0.1), method=method)
-        for _ in range(50):
-            # Float64 rounding of a point's own value: far below the bounds' slack of 1e-12.
-            y = network.forward(centre + rng.uniform(-0.1, 0.1, centre.shape), np.float64)
-            assert (found.lower - 1e-12 <= y).all() and (y <= found.upper + 1e-12).all()
-        widths.append((found.upper - found.lower).max())
-    assert widths[1] < widths[0]
+    low, high = centre - 0.1, centre + 0.1
+    corners = [np.where(rng.random(centre.shape) < 0.5, low, high) for _ in range(2)]
+    values = [truth(point)["y"].ravel() for point in (low, high, *corners)]
+    widths = {}
+    for method in METHODS:
+        found = gamma.bounds(network, gamma.Box(low, high), method=method, steps=1)
+        for value in values:
+            assert violations(found.lower.ravel(), found.upper.ravel(), value) == 0, method
+        widths[method] = float((found.upper - found.lower).max())
+    assert widths["crown"] < widths["ibp"]
+    assert widths["alpha"] <= widths["crown"] and widths["forward+crown"] <= widths["ibp"]
 
 
 def test_runtimes_gates_are_their_own() -> None:

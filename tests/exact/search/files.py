@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, shape_inference
 
 from gamma.formats.onnx.table import PLAIN, TRANSLATORS
-from tests.exact.search import spelled
+from tests.exact.search import recurrent, spelled
 from tests.exact.search.numbers import Numbers
 from tests.exact.search.onnx_truth import FUNCTIONS, LINEAR
 
@@ -41,10 +41,12 @@ class Sheet:
     def ints(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
 
-    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """One more node, its value named as it is, if its shape can be inferred and is small."""
+    def add(self, kind: str, *inputs: str, at: int = 0, **attributes: Any) -> str:
+        """One more node, its output ``at`` named as it is, if its shape can be inferred and is
+        small."""
         name = f"v{len(self.nodes) + 1}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        outputs = [""] * at + [name]
+        self.nodes.append(helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
         try:
             found = self._inferred(name)
         except (shape_inference.InferenceError, checker.ValidationError):
@@ -94,7 +96,7 @@ class Sheet:
             helper.make_tensor_value_info(name, TensorProto.FLOAT, self.shapes[name])
             for name in wanted
         ]
-        last = nodes[-1].output[0]
+        last = nodes[-1].output[-1]
         output = helper.make_tensor_value_info(last, TensorProto.FLOAT, self.shapes.get(last))
         stored = [numpy_helper.from_array(a, k) for k, a in self.constants.items() if k in used]
         graph = helper.make_graph(nodes, "search", inputs, [output], stored)
@@ -381,7 +383,7 @@ MAKERS: dict[str, Make] = {
         ),
         *(_rearranged, _reshaped, _pooled, _global, _conv, _batch_normalization),
     )
-} | spelled.MAKERS
+} | (spelled.MAKERS | recurrent.MAKERS)
 THEMES = (
     ("conv", "batch_normalization", "function", "pooled", "global", "both"),
     ("gemm", "function", "both", "reshaped", "moved"),

@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from gamma import ops
 from tests.exact.oracle import BITS, Numbers, Truth, elementwise, exact, q
-from tests.exact.search import spelled
+from tests.exact.search import recurrent, spelled
 
 Attributes = dict[str, Any]
 Function = Callable[..., Numbers]
@@ -255,7 +255,7 @@ FUNCTIONS: dict[str, Function] = {
     "LeakyRelu": _function(lambda a: ops.LeakyRelu(a["alpha"])),
     "Elu": _function(lambda a: ops.Elu(a["alpha"])),
     "HardSigmoid": _function(lambda a: ops.HardSigmoid(a["alpha"], a["beta"])),
-} | spelled.FUNCTIONS
+} | (spelled.FUNCTIONS | recurrent.FUNCTIONS)
 
 
 def function_of(kind: str) -> Function:
@@ -327,10 +327,12 @@ class FileTruth:
                     values |= self._linear(node, values)
                     continue
                 attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-                inputs = [values[name] for name in node.input]
+                inputs = [values[name] if name else None for name in node.input]
                 found = function_of(node.op_type)(attributes, *inputs)
-                values[node.output[0]] = np.asarray(found, dtype=object)
-            return {n: v for n, v in values.items() if n not in self.constants}
+                parts = found if isinstance(found, tuple) else (found,)
+                for name, part in zip(node.output, parts, strict=False):
+                    values[name] = np.asarray(part, dtype=object)
+            return {n: v for n, v in values.items() if n and n not in self.constants}
         finally:
             flint.ctx.prec = previous
 

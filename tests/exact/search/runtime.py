@@ -42,7 +42,7 @@ def sessions(model: ModelProto) -> list[tuple[str, Run]]:
     known = {o.name for o in shown.graph.output}
     for node in shown.graph.node:
         for name in node.output:
-            if name not in known:
+            if name and name not in known:
                 shown.graph.output.append(helper.make_empty_tensor_value_info(name))
     feed = model.graph.input[0]
     shape = [d.dim_value for d in feed.type.tensor_type.shape.dim]
