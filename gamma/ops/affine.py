@@ -90,15 +90,21 @@ class Linear(Operator):
 
         ``reach``: at least |x| of each input. Infinite where an execution may overflow.
         """
-        n, offset = self.terms_for(reach[0].shape[1:]), self.offset()
         size = self.linear(reach, absolute=True) * (1 + 2.0**-20)
         strayed = self.strayed(reach, True)
         size = size if strayed is None else size + strayed
+        most = max(float(r.max(initial=0.0)) for r in reach)
+        return self.float32_charge(size, self.terms_for(reach[0].shape[1:]), most)
+
+    def float32_charge(self, size: Float64, n: int, most: float) -> Float64:
+        """`float32_noise` of sums of ``n`` products that are at least ``size`` = |L||x| together,
+        of inputs of size ``most`` or less."""
+        offset = self.offset()
         if offset is not None:
             size = size + abs(offset.astype(np.float64))
         lost, steps = n * 2.0**-148, n + 1
         if not (self.exact_in(np.float32) and stored(offset)):  # coefficients are rounded first
-            lost, steps = lost * (1 + max(float(r.max(initial=0.0)) for r in reach)), steps + 2
+            lost, steps = lost * (1 + most), steps + 2
         noise = rounding.gamma_factor(steps, np.float32) * size + lost
         return overflowed(noise, self.peak * size + noise + self._largest_stored())
 

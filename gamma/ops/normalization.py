@@ -181,9 +181,20 @@ class Normalize(Operator):
     def float32_noise(
         self, lower: Float64, upper: Float64, reach: Float64, square: Float64
     ) -> Float64:
-        """How far float32 executions may lie from y: (batch, *outer, d).
+        """How far float32 executions may lie from y: (batch, *outer, d); see `float32_errors`.
 
-        ``reach``: at least |y|. ``square``: at most mean(c²) + epsilon, (batch, *outer, 1).
+        ``reach``: at least |y|.
+        """
+        share, shift = self.float32_errors(lower, upper, square)
+        return reach * share + shift
+
+    def float32_errors(
+        self, lower: Float64, upper: Float64, square: Float64
+    ) -> tuple[Float64, Float64]:
+        """A share of |y| (batch, *outer, 1) and a number (batch, *outer, d): float32 executions lie
+        no further from y than both together.
+
+        ``square``: at most mean(c²) + epsilon, (batch, *outer, 1).
         They may take the variance in one pass (mean of squares less square of the mean) or in two,
         sums in any order, and x·s - mean·s for (x - mean)·s. Infinite for a whole group where the
         executed variance may not be positive, or where a number may leave the range of float32.
@@ -196,17 +207,19 @@ class Normalize(Operator):
             mean = size.mean(axis=-1, keepdims=True) * (1 + 2.0**-20)
             most = size.max(axis=-1, keepdims=True)
             sums = (8 if self.centred else 1) * rounding.gamma_factor(d + 8, np.float32)
-            error = (2.0**-18 + sums) * squares / d + 2 * UNIT * self.epsilon + 2.0**-122
-            left = 1 - error / square
+            # Of a sum of squares alone the error is a share, however small the sum is.
+            own = (2.0**-18 + sums) * (squares / d / square if self.centred else 1.0)
+            left = 1 - (own + (2 * UNIT * self.epsilon + 2.0**-122) / square) * (1 + 2.0**-50)
             root = 1 / np.sqrt(square)
             astray = (1 / np.sqrt(left) - 1) * (1 + 2.0**-20) + 2.0**-18
             astray = np.where(left > 0, astray, np.inf)
             shift = sums * mean + 8 * UNIT * size + 2.0**-147 if self.centred else 0.0 * size
-            noise = reach * astray + shift * root * (1 + astray)
-            noise = noise * (1 + 2.0**-20) + 2.0**-140
+            shift = shift * root * (1 + astray) * (1 + 2.0**-20) + 2.0**-140
+            share = astray * (1 + 2.0**-20)
             peak = np.maximum(4 * squares + self.epsilon, 2 * most * root * (1 + astray))
-            known = (peak <= FLOAT32_MAX) & np.isfinite(noise).all(axis=-1, keepdims=True)
-        return np.where(known, noise, np.inf)
+            known = (peak <= FLOAT32_MAX) & np.isfinite(share)
+            known &= np.isfinite(shift).all(axis=-1, keepdims=True)
+        return np.where(known, share, np.inf), np.where(known, shift, np.inf)
 
 
 def least_square(lower: Float64, upper: Float64, centred: bool) -> Float64:

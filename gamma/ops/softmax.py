@@ -289,9 +289,14 @@ def float32_noise(lower: Float64, upper: Float64, ceiling: Float64) -> Float64:
         apart = upper.max(axis=-1, keepdims=True) - lower.min(axis=-1, keepdims=True)
     known = np.isfinite(lower).all(axis=-1, keepdims=True)
     known &= np.isfinite(upper).all(axis=-1, keepdims=True)
+    share, lost = float32_errors(n, apart)
+    return np.where(known, share * ceiling + lost, np.inf)
+
+
+def float32_errors(n: int, apart: Float64 | float = math.inf) -> tuple[Float64, float]:
+    """Of n entries that lie ``apart``: executions of each are off by a share of it and a number."""
     power = 2.0**-20 + 2.0**-23 * np.minimum(apart, 128.0)
-    relative = 2.02 * power + rounding.gamma_factor(n + 4, np.float32)
-    return np.where(known, relative * ceiling + (n + 4) * 2.0**-124, np.inf)
+    return 2.02 * power + rounding.gamma_factor(n + 4, np.float32), (n + 4) * 2.0**-124
 
 
 def _below(

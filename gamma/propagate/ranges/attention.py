@@ -15,14 +15,14 @@ from msgspec.structs import replace
 from gamma.network.graph import Node
 from gamma.ops import MatMul, Softmax
 from gamma.ops.bounds import NodeBounds
-from gamma.ops.tables import Precision
+from gamma.ops.execution import overflowed
+from gamma.ops.softmax import float32_errors
 from gamma.propagate.ranges import layout
 from gamma.propagate.ranges.context import Context
 from gamma.propagate.ranges.sets import SLACK, TINY, Form, Image, Known
 from gamma.tensor import rounding
 
 Float64 = npt.NDArray[np.float64]
-REAL = Precision("real", np.dtype(np.float64))
 
 
 def softmax(walk: Context, node: Node, op: Softmax, inputs: Sequence[Known]) -> Known:
@@ -32,9 +32,13 @@ def softmax(walk: Context, node: Node, op: Softmax, inputs: Sequence[Known]) -> 
     last = op.axis % rank == rank - 1
     lower, upper = np.zeros((1,) * rank), np.ones((1,) * rank)
     made = Known(node.shape, lower, upper, None, 0.0 if last else None)
+    if walk.executed and last:
+        terms = max(node.shape[-1], walk.positions)
+        share, lost = float32_errors(terms)
+        made = replace(made, upper=upper + share + lost, excess=(share + terms * lost) * SLACK)
     if x.lower.shape[op.axis % rank] == 1 or walk.everywhere:
         return made
-    found = op.propagate([full_bounds(x)], REAL)
+    found = op.propagate([full_bounds(x)], walk.how)
     return made.within(found.lower[0], found.upper[0])
 
 
@@ -48,27 +52,35 @@ def matmul(walk: Context, node: Node, op: MatMul, inputs: Sequence[Known]) -> Kn
     """Means of values where the left side sums to 1, else products of vectors."""
     a, b = inputs
     if a.excess is not None:
-        made = _means(node, a, b)
+        made = _means(walk, node, a, b)
         if walk.everywhere or a.lower.size == 1:
             return made
-        better = _products(node, op, a, b)
+        better = _products(walk, node, op, a, b)
         return made.within(better.lower, better.upper)
-    made = _products(node, op, a, b)
+    made = _products(walk, node, op, a, b)
     if a.form is None and b.form is None:
         return made
     rank = len(node.shape)
     most = layout.lifted(a.norm(-1), rank) * layout.lifted(b.norm(-2), rank) * SLACK + TINY
+    if walk.executed:  # Σ|x||y| is at most the product of the norms, too
+        most = (most + _summed(most, a.shape[-1])) * SLACK
     return made.within(-most, most)
 
 
-def _products(node: Node, op: MatMul, a: Known, b: Known) -> Known:
+def _summed(size: Float64, terms: int) -> Float64:
+    """How far float32 sums of so many products may lie from theirs, of sizes ``size`` together."""
+    noise = rounding.gamma_factor(terms + 1, np.float32) * size + terms * 2.0**-148
+    return overflowed(noise, size + noise)
+
+
+def _products(walk: Context, node: Node, op: MatMul, a: Known, b: Known) -> Known:
     bounds = []
     for x, axis in ((a, -1), (b, -2)):
         wide = list(x.lower.shape)
         wide[axis] = x.shape[axis]
         low, high = (np.array(np.broadcast_to(e, wide))[None] for e in (x.lower, x.upper))
         bounds.append(NodeBounds(low, high, rounding.midpoint(low, high)))
-    found = op.propagate(bounds, REAL)
+    found = op.propagate(bounds, walk.how)
     lower, upper = found.lower[0], found.upper[0]
     return Known(
         node.shape,
@@ -77,7 +89,7 @@ def _products(node: Node, op: MatMul, a: Known, b: Known) -> Known:
     )
 
 
-def _means(node: Node, chances: Known, values: Known) -> Known:
+def _means(walk: Context, node: Node, chances: Known, values: Known) -> Known:
     """Σ p_j v_j with p >= 0 and |Σ p - 1| <= excess."""
     rank, excess = len(node.shape), chances.excess or 0.0
     low = layout.lifted(values.lower, rank).min(axis=-2, keepdims=True)
@@ -86,7 +98,11 @@ def _means(node: Node, chances: Known, values: Known) -> Known:
         lost = np.maximum(abs(low), abs(high)) * (excess * SLACK)
         low, high = rounding.down(low - lost), rounding.up(high + lost)
     form = _mean_form(node, values, excess) if isinstance(values.form, Image) else None
-    return Known(node.shape, low, high, form)
+    made = Known(node.shape, low, high, form)
+    if not walk.executed:
+        return made
+    size = np.maximum(abs(low), abs(high)) * ((1 + excess) * SLACK)
+    return made.strayed(_summed(size, max(chances.shape[-1], walk.positions)))
 
 
 def _mean_form(node: Node, values: Known, excess: float) -> Form | None:

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
+from gamma.ops.tables import Precision
 from gamma.propagate.ranges.norms import LayerNorm
 from gamma.propagate.ranges.sets import Known, Storage
 
@@ -21,7 +22,8 @@ class Turn(Frozen):
 
     ``source``: the node x. ``factors``: the nodes a∘x and b∘x[exchange]. ``reach``: at least
     √(a² + b²) of every entry. ``stretch``: at least the norm of the map. ``pure``: rotations, up
-    to rounding, so that the same holds at every position.
+    to rounding, so that the same holds at every position. ``stray``, ``lost``: products of a
+    float32 execution are off by this share of |x|, and by this number.
     """
 
     source: int
@@ -30,6 +32,8 @@ class Turn(Frozen):
     reach: Float64
     stretch: float
     largest: float
+    stray: float
+    lost: float
     pure: bool
 
 
@@ -38,6 +42,7 @@ class Context(Struct, eq=False):
 
     Attributes:
         known: of the nodes so far. storage: how activations are kept.
+        guarantee: "float32": values are those of any float32 execution.
         everywhere: what is said holds at every position, not at those of this network alone.
         positions: the most positions that are spoken of.
         norms_alone: a norm's output is taken to be any point of its sphere.
@@ -49,6 +54,7 @@ class Context(Struct, eq=False):
 
     network: Network
     storage: Storage
+    guarantee: str = "real"
     everywhere: bool = False
     positions: int = 0
     norms_alone: bool = False
@@ -57,3 +63,13 @@ class Context(Struct, eq=False):
     layer_norms: Mapping[int, LayerNorm] = field(default_factory=dict)
     turns: dict[str, Turn] = field(default_factory=dict)
     factors: frozenset[str] = frozenset()
+
+    @property
+    def executed(self) -> bool:
+        """Whether values are those of float32 executions, with all that they may lose."""
+        return self.guarantee == "float32"
+
+    @property
+    def how(self) -> Precision:
+        """As an interval step takes it."""
+        return Precision(self.guarantee, np.dtype(np.float64))

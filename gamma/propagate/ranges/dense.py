@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,13 +21,20 @@ ROWS = 256
 """Rows of a matrix that meet a Gram matrix at once."""
 
 
-def dense(matrix: Matrix, bias: npt.NDArray[Any] | None, x: Known) -> Known:
+Charge = Callable[[Float64], Float64]
+"""From at least |W||x| to how far float32 executions may lie from W x + b."""
+
+
+def dense(
+    matrix: Matrix, bias: npt.NDArray[Any] | None, x: Known, charge: Charge | None = None
+) -> Known:
     """W x + b. Intervals and the ball are read in one pass over the weight, and intersected."""
     n, rank = matrix.n, len(x.shape)
     lead = np.broadcast_shapes(x.lower.shape[:-1], x.upper.shape[:-1])
-    ends = (np.broadcast_to(e, (*lead, n)).reshape(-1, n) for e in (x.lower, x.upper))
+    low, high = (np.broadcast_to(e, (*lead, n)).reshape(-1, n) for e in (x.lower, x.upper))
     vectors = _vectors(x, n)
-    centre, radius = _about(*ends)
+    sphere = x.form if vectors is not None and isinstance(x.form, Sphere) else None
+    centre, radius = _about(low, high)
     if _says_more(x, vectors, radius):  # rows of weights are no longer than their entries' sum
         centre, radius = np.zeros_like(centre), np.full_like(radius, np.inf)
     signed, doubt, squares = [centre], [radius], np.zeros((0, n))
@@ -34,29 +42,42 @@ def dense(matrix: Matrix, bias: npt.NDArray[Any] | None, x: Known) -> Known:
         gain, shifted, error = vectors
         signed.append(shifted[None])
         doubt.append(error[None])
-        if isinstance(x.form, Sphere):
+        if sphere is not None:
             squares = (gain * gain)[None] * SLACK
-            if x.form.centred:
+            if sphere.centred:
                 signed.append(gain[None])
                 doubt.append(np.zeros((1, n)))
+    if charge is not None:  # the size of x; of a vector on a sphere what its norm does not bound
+        doubt.append(np.maximum(abs(low), abs(high)) if sphere is None else _offset(vectors))
     z, spread, power = matrix.multiply(np.concatenate(signed), np.concatenate(doubt), squares)
     offset = np.zeros(matrix.m) if bias is None else bias.astype(np.float64)
     count, shape = len(centre), (*lead, matrix.m)
     lower, upper = (e.reshape(shape) for e in _ends(z[:count], spread[:count], offset))
     made = Known((*x.shape[:-1], matrix.m), lower, upper)
+    size = spread[len(z) :]
     if vectors is None:
-        return made
+        return made if charge is None else made.strayed(charge(size.reshape(shape)))
     shift, lost = z[count] + offset, spread[count]
     lost = (lost + 2.0**-51 * (abs(z[count]) + abs(offset))) * SLACK + TINY
-    if isinstance(x.form, Sphere):
-        mean = (z[-1], spread[-1]) if x.form.centred else None
-        reach = _read(x.form, n, power[0], mean)
-        form = _image(matrix, x.form, rank, shift, lost)
+    if sphere is not None:
+        mean = (z[-1], spread[len(z) - 1]) if sphere.centred else None
+        reach = _read(sphere, n, power[0], mean)
+        size = (size + np.sqrt(power[0]) * (sphere.radius + sphere.stray)) * SLACK
+        shape = (*(1 for _ in lead), matrix.m)
+        form = _image(matrix, sphere, rank, shift, lost)
     else:
         reach, form = _through(matrix, x), None
     made = made.within(*(lifted.reshape((1,) * (rank - 1) + (-1,)) for lifted in
                          _ends(shift, (lost + reach) * SLACK, np.zeros(1))))  # fmt: skip
-    return replace(made, form=form)
+    made = replace(made, form=form)
+    return made if charge is None else made.strayed(charge(size.reshape(shape)))
+
+
+def _offset(vectors: tuple[Float64, ...] | None) -> Float64:
+    """At least the size of what a form adds to its vectors."""
+    assert vectors is not None
+    _, bias, error = vectors
+    return ((abs(bias) + error) * SLACK)[None]
 
 
 def _says_more(x: Known, vectors: tuple[Float64, ...] | None, radius: Float64) -> bool:

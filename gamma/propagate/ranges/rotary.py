@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from gamma.network.graph import Network, Node
 from gamma.ops import Gather, Scale
+from gamma.ops.execution import LOST, UNIT
 from gamma.propagate.ranges import layout
 from gamma.propagate.ranges.context import Context, Turn
 from gamma.propagate.ranges.sets import SLACK, Known, Sphere
@@ -66,26 +67,33 @@ def _measured(a: Scale, b: Scale, source: int, names: tuple[str, str], exchange:
     reach = np.sqrt(square.reshape(-1, size).max(axis=0)) * error
     stretch = float(np.sqrt((square + across).max())) * error
     pure = float(square.min()) > 1 - 2.0**-30 and stretch < MOST
-    return Turn(source, names, exchange, reach, stretch, float(reach.max()), pure)
+    stray, lost = (max(float(np.max(getattr(op.executed, name))) for op in (a, b))
+                   for name in ("error", "offset_error"))  # fmt: skip
+    largest = float(reach.max())
+    return Turn(source, names, exchange, reach, stretch, largest, stray, lost, pure)
 
 
 def turned(walk: Context, turn: Turn, made: Known) -> Known:
     """The sum, with what the norm of x says; ``made`` by intervals at this network's positions."""
     x, unit, quantum = walk.known[turn.source], walk.storage.unit, walk.storage.quantum
+    stray = 0.0
+    if walk.executed:  # the sum is rounded as the products are
+        stray, unit, quantum = turn.stray, unit + 2 * UNIT, quantum + turn.lost + LOST
     squares = np.broadcast_to(x.reach, (*x.reach.shape[:-1], x.shape[-1]))
-    reach = turn.reach * np.hypot(squares, squares[..., turn.exchange]) * SLACK
-    stretch = turn.stretch
+    pairs = np.hypot(squares, squares[..., turn.exchange]) * SLACK
+    reach, stretch = turn.reach, turn.stretch
     if walk.everywhere and turn.pure:
         made = replace(
-            made, lower=-np.inf * np.ones_like(reach), upper=np.inf * np.ones_like(reach)
+            made, lower=-np.inf * np.ones_like(pairs), upper=np.inf * np.ones_like(pairs)
         )
-        reach, stretch = reach * MOST, stretch * MOST
-    # Both products were rounded to the storage before they were added.
-    reach = reach * (1 + 4 * unit) + 4 * quantum
+        # Of any position: executed factors are cosine and sine of some angle, within 2^-21.
+        reach, stretch, stray = reach * MOST, stretch * MOST, 2.0**-20 if walk.executed else 0.0
+    # Both products were rounded before they were added.
+    reach = (reach * (1 + 4 * unit) + 4 * stray) * pairs * SLACK + 4 * quantum
     made = made.within(-reach, reach)
     if x.form is None:
         return made
-    stretch = stretch + 4 * unit * turn.largest
+    stretch = stretch + 4 * unit * turn.largest + 4 * stray
     radius = float(x.norm(-1).max()) * stretch + 4 * quantum * np.sqrt(x.shape[-1])
     rank = len(made.shape)
     return replace(made, form=Sphere.ball(rank, rank - 1, radius * SLACK))

@@ -59,7 +59,7 @@ class Sphere(Frozen):
 
     def norm(self, axis: int) -> Float64 | None:
         """At least ‖y‖ along ``axis``, where that is the sphere's own; its length becomes 1."""
-        if axis != self.axis:
+        if axis % self.gain.ndim != self.axis:
             return None
         largest = abs(self.gain).max(axis=axis, keepdims=True)
         rest = norm_of(abs(self.bias) + self.error, axis)
@@ -73,6 +73,12 @@ class Sphere(Frozen):
         error = (self.error * abs(scale) + doubt + lost) * SLACK
         gain, stray = self.gain * scale, (self.stray + 2.0**-50 * self.radius) * SLACK
         return replace(self, gain=gain, bias=bias, error=error, stray=stray)
+
+    def strayed(self, noise: Float64) -> Sphere:
+        """With every entry moved by at most ``noise``."""
+        parts = zip(self.gain.shape, self.bias.shape, self.error.shape, strict=True)
+        alike = tuple(a for a, n in enumerate(parts) if n == (1, 1, 1) and a != self.axis)
+        return replace(self, error=(self.error + noise.max(axis=alike, keepdims=True)) * SLACK)
 
     def rounded(self, unit: float, quantum: float, reach: Float64) -> Sphere:
         """With every entry rounded once: by ``unit`` of itself, and by ``quantum`` at least."""
@@ -103,7 +109,11 @@ class Image(Frozen):
         error = (self.error * abs(scale) + doubt + 2.0**-50 * size + TINY) * SLACK
         return replace(self, scale=self.scale * scale, shift=moved, error=error)
 
-    def rounded(self, unit: float, quantum: float, reach: Float64) -> Image:
+    def strayed(self, noise: Float64) -> Image:
+        """With every entry moved by at most ``noise``."""
+        return self.rounded(0.0, self._places(noise), noise)
+
+    def rounded(self, unit: float, quantum: Float64 | float, reach: Float64) -> Image:
         """With every entry rounded once; ``reach`` is at least |y|."""
         return replace(self, error=(self.error + unit * self._places(reach) + quantum) * SLACK)
 
@@ -181,6 +191,13 @@ class Known(Frozen):
         lengths = list(array.shape)
         lengths[axis] = self.shape[axis]
         return tuple(lengths)
+
+    def strayed(self, noise: Float64) -> Known:
+        """With every entry moved by at most ``noise`` (of the node's rank)."""
+        form = self.form
+        form = None if form is None or not np.isfinite(noise).all() else form.strayed(noise)
+        lower, upper = rounding.down(self.lower - noise), rounding.up(self.upper + noise)
+        return replace(self, lower=lower, upper=upper, form=form)
 
     def within(self, lower: Float64, upper: Float64) -> Known:
         """With other proved ends as well; NaN ones say nothing."""
