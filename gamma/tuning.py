@@ -41,7 +41,7 @@ GATES: dict[str, str] = {
     "pixel_cells": "few channels of a strided convolution's rows: as many pixels as the stride",
     "added_adjoint": "a convolution's rows added to those that came around it, in its C call",
     "live_channels": "channels that are 0 in all rows of a register block passed over in these",
-    "norm_caps": "no bound wider than what the norms before it leave, in real arithmetic",
+    "norm_caps": "no bound wider than what the norms before it leave possible",
     "ellipsotopes": "ellipsotopes of all nodes go forward where there is a normalisation",
     "fused_charge": "fold a product's charge into the constants of the activation after it",
 }

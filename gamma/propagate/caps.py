@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.errors import ResourceError
-from gamma.network.graph import Network
+from gamma.network.graph import Network, Node
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.domain import Facts
 from gamma.propagate.facts import facts_of
@@ -38,21 +38,47 @@ LAYERS = ("Gemm", "StoredGemm")
 
 
 def norm_caps(
-    network: Network, box: Box, guarantee: str, thrifty: bool, deadline: float | None = None
+    network: Network,
+    box: Box,
+    guarantee: str,
+    thrifty: bool,
+    deadline: float | None = None,
+    streamed: bool = False,
 ) -> Facts:
     """Proved ends of the nodes behind norms, for all boxes of a batch together.
 
-    Nothing is taken from the box but the range of what is added to a norm's output. Empty where
-    there is no norm, and under the guarantee float32: caps are those of real arithmetic. With
+    Nothing is taken from the box but the range of what is added to a norm's output, and under the
+    guarantee float32 what executions of a norm may be off by. Empty where there is no norm. With
     ``thrifty`` they leave out the norms of whole layers, which cost more than an interval pass.
+    ``streamed``: weights are given back to the system as soon as they were read.
     """
-    if not facts_of(network).normalizes or guarantee != "real" or not tuning.enabled("norm_caps"):
+    if not facts_of(network).normalizes or not tuning.enabled("norm_caps"):
         return {}
     from gamma.propagate.ranges import Known, range_walk
 
     source = Known(network.input_shape, box.lower.min(axis=0), box.upper.max(axis=0))
-    found = range_walk(network, source, norms_alone=True, thrifty=thrifty, deadline=deadline)
+    found = range_walk(
+        network,
+        source,
+        guarantee=guarantee,
+        norms_alone=True,
+        thrifty=thrifty,
+        deadline=deadline,
+        streamed=streamed,
+    )
     return useful(network, dict(enumerate(found)))
+
+
+def caps_bytes(network: Network) -> int:
+    """At most what both ends of all caps take; 0 where there are none."""
+    if not facts_of(network).normalizes or not tuning.enabled("norm_caps"):
+        return 0
+    return sum(16 * node.size for node in network.nodes[1 : network.output + 1] if _capped(node))
+
+
+def _capped(node: Node) -> bool:
+    """Whether a node computes something, and not within limits of its own."""
+    return bool(node.inputs) and not node.op.moves and not node.op.bounded
 
 
 def useful(network: Network, found: Mapping[int, Known]) -> Facts:
@@ -61,7 +87,7 @@ def useful(network: Network, found: Mapping[int, Known]) -> Facts:
     for index, known in found.items():
         node = network.nodes[index]
         fits = _fits(known.lower, node.shape) and _fits(known.upper, node.shape)
-        if fits and known.finite and node.inputs and not node.op.moves and not node.op.bounded:
+        if fits and known.finite and _capped(node):
             ends = (np.broadcast_to(end, node.shape)[None] for end in (known.lower, known.upper))
             made[index] = next(ends), next(ends)
     return made

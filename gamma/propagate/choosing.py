@@ -19,7 +19,7 @@ from gamma.propagate.caps import block_ends, norm_caps
 from gamma.propagate.dense import takes_one_call
 from gamma.propagate.domain import Domain, Facts
 from gamma.propagate.facts import facts_of
-from gamma.propagate.memory.planning import MemoryPlan, plan_memory
+from gamma.propagate.memory.planning import CAPS, MemoryPlan, plan_memory
 from gamma.propagate.memory.streaming import StreamingConfig, streamed_walk
 from gamma.propagate.options import Options
 from gamma.propagate.walks import Walk, walk
@@ -28,6 +28,7 @@ from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+Start = Callable[[Box | Domain], Walk]
 
 
 # Rows of an output that are so few are bounded in float64.
@@ -90,22 +91,35 @@ def walks_of(
     if not config.enable_crown_streaming:
         return _in_memory(net, options, box, caps, keep), step, plan
     chosen = replace(options, row_bytes=plan.row_bytes)
-    start = partial(streamed_walk, net, options=chosen, config=plan.config, keep=keep)
-    return start, max(1, plan.boxes), plan
+    start: Start = partial(streamed_walk, net, options=chosen, config=plan.config, keep=keep)
+    made = _capped(start, net, options, box, caps, streamed=True) if CAPS in plan.parts else start
+    return made, max(1, plan.boxes), plan
 
 
 def _in_memory(
     net: Network, options: Options, box: Box, caps: Facts | None, keep: frozenset[int] | None
 ) -> Callable[[Box], Walk]:
-    """A walk over some of the boxes, which norm caps are known of."""
-    start: Callable[[Box | Domain], Walk] = partial(walk, net, options=options, keep=keep)
+    """A walk over some of the boxes that keeps what it needs in memory."""
+    start: Start = partial(walk, net, options=options, keep=keep)
     if options.method == "alpha":
         from gamma.propagate.alpha import alpha_walk
 
         start = partial(alpha_walk, net, options=options)
+    return _capped(start, net, options, box, caps)
+
+
+def _capped(
+    start: Start,
+    net: Network,
+    options: Options,
+    box: Box,
+    caps: Facts | None,
+    streamed: bool = False,
+) -> Callable[[Box], Walk]:
+    """What makes a walk over some of the boxes, with the norm caps of all of them."""
     if caps is None:
-        thrifty = options.method == "ibp"
-        caps = norm_caps(net, box, options.guarantee, thrifty, options.deadline)
+        thrifty = streamed or options.method == "ibp"
+        caps = norm_caps(net, box, options.guarantee, thrifty, options.deadline, streamed)
     return (lambda part: start(Domain(part, caps, capped=True))) if caps else start
 
 

@@ -89,6 +89,10 @@ class Domain(Frozen):
         low, high = (end[(slice(None), *cut)] for end in self.facts[index])
         return Domain(self.box, {index: (low, high)})
 
+    def known(self, index: int, bounds: NodeBounds) -> NodeBounds:
+        """`meet` where nothing is assumed."""
+        return self.meet(index, bounds, np.zeros(self.batch, bool))
+
     def meet(self, index: int, bounds: NodeBounds, empty: npt.NDArray[np.bool_]) -> NodeBounds:
         """``bounds`` of a node with what is known and assumed of it; marks what is ``empty``.
 

@@ -6,20 +6,21 @@ from gamma import tuning
 from gamma.methods import REFINING
 from gamma.network.graph import Network
 from gamma.propagate.ellipsotopes import suited, too_large
+from gamma.propagate.memory.planning import CAPS, MemoryPlan
 from gamma.propagate.options import DEFAULT_ROW_BYTES
 from gamma.tensor.box import Box
 
 
-def remarks(
-    network: Network, box: Box, method: str, guarantee: str, streamed: bool
-) -> tuple[str, ...]:
-    """Sentences about a walk over batched boxes: without norm caps, without sets."""
+def remarks(network: Network, box: Box, method: str, plan: MemoryPlan | None) -> tuple[str, ...]:
+    """Sentences about a walk over batched boxes, ``plan`` when it was streamed: without norm caps,
+    without sets."""
     if not any(node.op.normalizes for node in network.nodes):
         return ()
     found = []
-    if guarantee != "real" or streamed:
-        why = "streaming" if streamed else f"the guarantee {guarantee}"
-        found.append(f"bounds are not cut at what norms leave possible: {why} has no norm caps")
-    if method in REFINING and not streamed and suited(network) and tuning.enabled("ellipsotopes"):
+    if plan is not None and CAPS not in plan.parts and tuning.enabled("norm_caps"):
+        found.append(
+            "bounds are not cut at what norms leave possible: the memory limit has no room for that"
+        )
+    if method in REFINING and plan is None and suited(network) and tuning.enabled("ellipsotopes"):
         found.append(too_large(network, box, DEFAULT_ROW_BYTES))
     return tuple(filter(None, found))

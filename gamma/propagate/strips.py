@@ -161,7 +161,7 @@ def passed(
                 for i, c in zip(node.inputs, cuts, strict=True)
             ]
             made = node_bounds(replace(node, op=op), inputs, how)
-            found = {index: domain.part(index, cut).meet(index, made, np.zeros(domain.batch, bool))}
+            found = {index: domain.part(index, cut).known(index, made)}
         at, known = (slice(None), *cut), found[chain.nodes[-1]]
         lower[at], upper[at], centre[at] = known.lower, known.upper, known.centre
 

@@ -103,7 +103,7 @@ def bound_outputs(
             if layers is not None:
                 layers |= {name: (b.lower, b.upper) for name, b in out.items()}
                 out = out[net.nodes[net.output].name]
-            notes += remarks(net, many, method, guarantee, streaming is not None)
+            notes += remarks(net, many, method, plan)
             shape = (-1, *net.output_shape)
             found = np.reshape(out.lower, shape), np.reshape(out.upper, shape)
             dtype_used = str(out.lower.dtype)

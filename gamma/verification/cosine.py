@@ -199,7 +199,7 @@ class _Question(Struct):
         """Fill distances and cosine, unless the time runs out."""
         begun = time.monotonic()
         many = self.box.batched(self.net.input_shape)
-        self.notes = remarks(self.net, many, method, how["guarantee"], False)
+        self.notes = remarks(self.net, many, method, None)
         try:
             self.distance, own = self._distances(method, {"blocks": self.blocks, **how})
             # What another execution makes of the centre is known by its bounds alone.

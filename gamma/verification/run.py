@@ -244,7 +244,7 @@ class Run:
             progress=self.progress,
             explain=self.explain,
         )
-        for said in remarks(self.net, boxes, method, self.guarantee, self.streaming is not None):
+        for said in remarks(self.net, boxes, method, analysis.plan):
             self.notes += [] if said in self.notes else [said]
         self.plan, self.blocks = analysis.plan, joined(self.blocks, analysis.blocks)
         self._record(rows, analysis.lower, forms)

@@ -14,6 +14,7 @@ from gamma.cli.main import main
 from gamma.errors import UsageError
 from gamma.formats.model import open_model
 from gamma.propagate.caps import norm_caps
+from gamma.propagate.memory.streaming import StreamingConfig
 from gamma.tensor.box import Box
 from gamma.verification.ranges import caps_of
 from tests.architectures import small_models
@@ -161,22 +162,43 @@ def test_bounds_say_where_they_are_vacuous(
     assert status == 0 and out.count("vacuous") == 2
 
 
-def test_caps_are_met_and_only_tighten(folder: Path) -> None:
+@pytest.mark.parametrize("guarantee", ["real", "float32"])
+@pytest.mark.parametrize("streaming", [None, StreamingConfig(), StreamingConfig(3)])
+def test_caps_are_met_and_only_tighten(
+    guarantee: str, streaming: StreamingConfig | None, folder: Path
+) -> None:
     """Wide sets: with caps a bound is inside the cap and inside the bound without."""
     model = open_model(folder / "llama")
     net, x = model.network(3), model.embed([1, 2, 3])
     box = Box.linf(x, 0.3)
+    how: Any = {"method": "ibp", "guarantee": guarantee, "dtype": "float64"}
     with gamma.tuning.disabled("norm_caps"):
-        plain = gamma.bounds(net, box, method="ibp", dtype="float64")
-    capped = gamma.bounds(net, box, method="ibp", dtype="float64")
+        plain = gamma.bounds(net, box, **how)
+    capped = gamma.bounds(net, box, streaming=streaming, **how)
     assert (capped.lower >= plain.lower).all() and (capped.upper <= plain.upper).all()
-    caps = norm_caps(net, box.batched(net.input_shape), "real", False)
+    assert (capped.upper < plain.upper).all()
+    same = gamma.bounds(net, box, **how)
+    assert np.array_equal(same.lower, capped.lower) and np.array_equal(same.upper, capped.upper)
+    caps = norm_caps(net, box.batched(net.input_shape), guarantee, False)
     low, high = caps[net.output]
     values = net.values(x[None] + np.random.default_rng(0).uniform(-0.3, 0.3, (2000, *x.shape)))
     for index, (a, b) in caps.items():
         assert (values[index] >= a - 1e-9).all() and (values[index] <= b + 1e-9).all()
     assert (capped.upper <= high[0] + 1e-6).all() and (capped.lower >= low[0] - 1e-6).all()
-    assert not norm_caps(net, box.batched(net.input_shape), "float32", False)
+    assert caps.keys() == norm_caps(net, box.batched(net.input_shape), "real", False).keys()
+
+
+def test_streaming_in_a_file_has_the_bounds_that_memory_has(folder: Path) -> None:
+    """CROWN's bounds inside, packed: caps meet derived nodes each time they are derived."""
+    model = open_model(folder / "llama")
+    net = model.network(2)
+    box = Box.linf(model.embed([1, 2]), 0.1)
+    with gamma.tuning.disabled("ellipsotopes"):  # rows alone
+        for config in (StreamingConfig(spill=True), StreamingConfig(use_f16_checkpoints=True)):
+            found = gamma.bounds(net, box, method="crown", streaming=config)
+            caps = norm_caps(net, box.batched(net.input_shape), "real", True)
+            low, high = caps[net.output]
+            assert (found.upper <= high[0] + 1e-5).all() and (found.lower >= low[0] - 1e-5).all()
 
 
 @pytest.mark.parametrize("name", TEXT)

@@ -15,6 +15,7 @@ from gamma.ops.evaluate import gradient
 from gamma.propagate import StreamingConfig, bounds, walks
 from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.ellipsotopes import SET_BYTES, Ellipsotopes, memory_needed
+from gamma.propagate.memory.planning import plan_memory
 from gamma.propagate.options import Options
 from gamma.propagate.walks import walk
 from gamma.runtime import workers
@@ -138,16 +139,16 @@ def test_without_memory_or_with_the_gate_off_there_are_none(
 def test_results_say_when_there_are_no_sets_and_no_caps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of every inner neuron, float32 and streaming without norm caps: a note each."""
+    """Rows of every inner neuron, and a memory limit that leaves no room for caps: a note each."""
     net, x = small("bert", tmp_path)
     box = Box.linf(x, 1e-5)
     assert bound_outputs(net, box).notes == ()
-    single = bound_outputs(net, box, method="ibp", guarantee="float32").notes
-    assert single == (
-        "bounds are not cut at what norms leave possible: the guarantee float32 has no norm caps",
-    )
-    streamed = bound_outputs(net, box, method="ibp", streaming=StreamingConfig()).notes
-    assert streamed[0].endswith("streaming has no norm caps")
+    assert bound_outputs(net, box, method="ibp", guarantee="float32").notes == ()
+    assert bound_outputs(net, box, method="ibp", streaming=StreamingConfig()).notes == ()
+    needed = plan_memory(net, 1, 2, "ibp", np.dtype(np.float64), StreamingConfig())
+    limit = StreamingConfig(max_memory_bytes=needed.predicted - 1)
+    (uncut,) = bound_outputs(net, box, method="ibp", streaming=limit).notes
+    assert uncut.startswith("bounds are not cut at what norms leave") and "no room" in uncut
     monkeypatch.setattr("gamma.propagate.ellipsotopes.SET_BYTES", 1e-6)
     (said,) = bound_outputs(net, box).notes
     assert said.startswith("sets through all nodes would take") and "far longer" in said

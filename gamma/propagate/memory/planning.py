@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,7 @@ from gamma.frozen import Frozen
 from gamma.methods import IN_MEMORY
 from gamma.network.graph import Network
 from gamma.ops.tables import Precision
+from gamma.propagate.caps import caps_bytes
 from gamma.propagate.facts import facts_of
 from gamma.propagate.known import STREAMED_BLOCKS
 from gamma.propagate.memory.store import bytes_of, checkpoints
@@ -27,6 +29,8 @@ _WIDE = np.dtype(np.float64)
 # Blocks of rows alive where a network is dense layers and activations, which work in place: rows
 # and their product, and inside CROWN the rows that they started from.
 _DENSE_BLOCKS = {"crown-ibp": 2, "crown": 3}
+# The part of a plan that norm caps take; without it the walk has none.
+CAPS = "norm caps"
 # Intervals the planner tries, the cheapest in time first.
 _INTERVALS = (1 << 30, 50, 20, 10, 5, 3, 2, 1)
 
@@ -80,15 +84,32 @@ def plan_memory(
     """Settings for ``boxes`` boxes with ``questions`` rows each, within ``config``'s limit.
 
     ``keep``: as of `walk`. ``wide``: the questions' rows may be of float64. Without a limit: the
-    settings as they are, and what they will take.
+    settings as they are, and what they will take. Norm caps are part of it where there is room
+    for them.
     Raises ResourceError when nothing fits; the message says the least that would, and UsageError
     for a method that keeps all bounds.
     """
     if method in IN_MEMORY:
         raise UsageError(f"method {method} keeps all bounds in memory: leave out the memory limit")
     if keep is not None:
-        return _plan_pass(network, boxes, dtype, config, row_bytes, keep)
-    predict = partial(_predict, network, method=method, dtype=dtype, wide=wide)
+        plan = _plan_pass(network, boxes, dtype, config, row_bytes, keep)
+    else:
+        predict = partial(_predict, network, method=method, dtype=dtype, wide=wide)
+        plan = _planned(predict, boxes, questions, method, config, row_bytes)
+    caps = caps_bytes(network)
+    fits = caps and (not plan.limit or plan.predicted + caps <= plan.limit)
+    return replace(plan, parts=plan.parts | {CAPS: caps}) if fits else plan
+
+
+def _planned(
+    predict: Callable[..., MemoryPlan],
+    boxes: int,
+    questions: int,
+    method: str,
+    config: StreamingConfig,
+    row_bytes: int,
+) -> MemoryPlan:
+    """Of a walk whose bounds are in a store."""
     first = predict(boxes, questions, config=config, row_bytes=row_bytes)
     limit = config.max_memory_bytes
     if not limit or first.predicted <= limit:

@@ -18,6 +18,8 @@ from msgspec.structs import replace
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.bounds import NodeBounds
+from gamma.propagate.caps import Ceilings
+from gamma.propagate.domain import Domain
 from gamma.propagate.facts import facts_of
 from gamma.propagate.interval import input_bounds, interval_step
 from gamma.runtime import resident
@@ -195,17 +197,20 @@ class CheckpointedBounds:
     def __init__(
         self,
         network: Network,
-        box: Box,
+        domain: Domain | Box,
         interval: int,
         guarantee: str = "real",
         f16: bool = False,
         check: Callable[[], None] | None = None,
         dtype: npt.DTypeLike = np.float64,
+        ceilings: Ceilings | None = None,
     ) -> None:
+        self._ceilings = ceilings
         self.network, self.guarantee, self.f16, self.dtype = network, guarantee, f16, dtype
         self.ends, self.computed = checkpoints(network, interval), 0
         self._check = check
-        self._kept = {0: pack(input_bounds(box))}
+        self._domain = Domain(domain) if isinstance(domain, Box) else domain
+        self._kept = {0: pack(input_bounds(self._domain.box))}
         self._live: dict[int, NodeBounds] = {0: self._kept[0].unpack()}
         loss = LOSS / max(1, len(self.ends) - 2) if f16 else 0.0
         with np.errstate(all="ignore"):
@@ -242,14 +247,25 @@ class CheckpointedBounds:
             elif index == self.network.output and hasattr(self, "_output"):
                 self._live[end] = self._output
             else:
-                inputs = [self._live[i] for i in node.inputs]
-                self._live[index] = interval_step(node, inputs, self.guarantee, self.dtype)
+                self._live[index] = self._step(index, [self._live[i] for i in node.inputs])
                 self.computed += 1
                 let_go(node.op)
             if not keep:
                 for i in node.inputs:
                     if i in self._live and max(self.network.consumers[i]) <= index:
                         del self._live[i]
+
+    def _step(self, index: int, inputs: list[NodeBounds]) -> NodeBounds:
+        """Bounds of a node, the same each time."""
+        found, ceilings = None, self._ceilings
+        if ceilings is not None:
+            found = ceilings.of(index, self._domain.batch)
+        if found is None:
+            found = interval_step(self.network.nodes[index], inputs, self.guarantee, self.dtype)
+        known = self._domain.known(index, found)
+        if ceilings is not None:
+            ceilings.learn(index, known)
+        return known
 
     @property
     def nbytes(self) -> int:
@@ -270,10 +286,16 @@ class PackedBounds:
     """
 
     def __init__(
-        self, network: Network, f16: bool, spilled: bool, guarantee: str, dtype: npt.DTypeLike
+        self,
+        network: Network,
+        f16: bool,
+        spilled: bool,
+        guarantee: str,
+        dtype: npt.DTypeLike,
+        domain: Domain | None = None,
     ) -> None:
         self.network, self.f16, self.spilled = network, f16, spilled
-        self.guarantee, self.dtype = guarantee, dtype
+        self.guarantee, self.dtype, self._domain = guarantee, dtype, domain
         layers = sum(n.op.affine is not None and not n.op.moves for n in network.nodes)
         self._loss = LOSS / max(1, layers - 1) if f16 else 0.0
         self._packed: list[Packed | Spilled | None] = []
@@ -328,6 +350,7 @@ class PackedBounds:
         with np.errstate(all="ignore"):
             inputs = [self[i] for i in node.inputs]
             found = interval_step(node, inputs, self.guarantee, self.dtype)
+        found = found if self._domain is None else self._domain.known(index, found)
         if kept is not None:
             found.intersect(kept.lower, kept.upper, node.name)
         return found

@@ -207,14 +207,15 @@ class StreamedTables(Tables):
 
 def streamed_walk(
     network: Network,
-    box: Box,
+    domain: Domain | Box,
     options: Options,
     config: StreamingConfig,
     keep: frozenset[int] | None = None,
 ) -> StreamedWalk:
     """`gamma.propagate.walks.walk` with little memory."""
     heap.give_back()
-    made = StreamedWalk(network, box, options, config)
+    domain = Domain(domain) if isinstance(domain, Box) else domain
+    made = StreamedWalk(network, domain, options, config)
     made.keep = keep
     made.run()
     return made
@@ -228,9 +229,9 @@ class StreamedWalk(Walk):
     encloses = False
 
     def __init__(
-        self, network: Network, box: Box, options: Options, config: StreamingConfig
+        self, network: Network, domain: Domain, options: Options, config: StreamingConfig
     ) -> None:
-        super().__init__(network, Domain(box), options, [])
+        super().__init__(network, domain, options, [])
         self.config = config
 
     def run(self) -> None:
@@ -238,7 +239,12 @@ class StreamedWalk(Walk):
         if options.refines:
             self._tight[0] = self.box.norm == "inf"
             packed = PackedBounds(
-                network, config.use_f16_checkpoints, config.spill, options.guarantee, options.dtype
+                network,
+                config.use_f16_checkpoints,
+                config.spill,
+                options.guarantee,
+                options.dtype,
+                self.domain,
             )
             packed.append(input_bounds(self.box))
             self._bounds = packed
@@ -258,12 +264,13 @@ class StreamedWalk(Walk):
         started = time.perf_counter()
         self._bounds = CheckpointedBounds(
             network,
-            self.box,
+            self.domain,
             config.checkpoint_interval,
             options.guarantee,
             config.use_f16_checkpoints,
             options.check,
             options.dtype,
+            self._ceilings,
         )
         self.seconds[network.output] = time.perf_counter() - started
 
@@ -277,7 +284,7 @@ class StreamedWalk(Walk):
         return [bound(slice(start, start + most)) for start in range(0, count, most)]
 
     def _with(self, options: Options) -> Walk:
-        other = StreamedWalk(self.network, self.box, options, self.config)
+        other = StreamedWalk(self.network, self.domain, options, self.config)
         other._bounds, other._rowed = self.bounds, dict(self._rowed)
         other.seconds, other.unstable = self.seconds, self.unstable
         return other
