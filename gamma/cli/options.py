@@ -192,6 +192,8 @@ def _ranges(parser: argparse.ArgumentParser) -> None:
         default="f16",
         help="ranges hold when activations are kept in this format, too; default: f16",
     )
+    text = "float32: of every float32 execution of the operators, too; default: real"
+    how.add_argument("--guarantee", choices=GUARANTEES, default="real", help=text)
     how.add_argument("--timeout", type=values.seconds, metavar="S", help="stop after S seconds")
     groups.threads(how)
     groups.memory(how, "stop where the ranges take more memory than this (200MB, 1.5GiB)")

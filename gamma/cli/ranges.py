@@ -51,6 +51,7 @@ def compute(args: argparse.Namespace, storage: str) -> Ranges:
         check_combination(args)
     options: dict[str, Any] = {
         "storage": storage,
+        "guarantee": args.guarantee,
         "timeout": args.timeout,
         "memory": args.memory,
         "threads": args.threads,
@@ -97,9 +98,10 @@ def text(found: Ranges, every: bool) -> list[str]:
 
 
 def _kept(found: Ranges) -> str:
+    of = "in real arithmetic" if found.guarantee == "real" else "in every float32 execution"
     if found.storage == "real":
-        return "in real arithmetic"
-    return f"in real arithmetic, and with activations kept in {found.storage} between operators"
+        return of
+    return f"{of}, and with activations kept in {found.storage} between operators"
 
 
 def _like(shown: Sequence[Range]) -> list[tuple[str, list[Range]]]:

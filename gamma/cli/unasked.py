@@ -132,6 +132,7 @@ def _ranges(
     from gamma.verification.ranges import ranges as proved
 
     how = {"timeout": timeout, "threads": args.threads, "output": args.output_name}
+    how["guarantee"] = args.guarantee
     box = prop.box().batched(net.input_shape) if _embeds(args) else None
     try:
         return proved(model, box, storage=STORAGE, progress=progress, **how)
@@ -140,10 +141,10 @@ def _ranges(
 
 
 def _caps(args: argparse.Namespace, net: Network, found: Ranges | None) -> Facts | None:
-    """The ranges as norm caps, where they are about the set and about real arithmetic."""
+    """The ranges as norm caps, where they are about the set."""
     from gamma.verification.ranges import caps_of
 
-    if found is None or args.guarantee != "real" or not _embeds(args):
+    if found is None or not _embeds(args):
         return None
     return caps_of(found, net) if tuning.enabled("norm_caps") else None
 

@@ -105,6 +105,7 @@ class Ranges(Frozen):
         tensors: in the order of evaluation. storage: they hold for real arithmetic and, unless it
             is "real", for activations rounded to this format at every operator.
         about: the inputs they hold for, in words.
+        guarantee: "real", or "float32": they hold for every float32 execution as well.
         known: node -> what is known of it, along with both ends of every entry.
     """
 
@@ -115,6 +116,7 @@ class Ranges(Frozen):
     seconds: dict[str, float] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    guarantee: str = "real"
 
     def __getitem__(self, name: str) -> BoundedTensor:
         """Both ends of every entry of one activation. KeyError for a name that no node has."""
@@ -136,6 +138,7 @@ class Ranges(Frozen):
             "schema": SCHEMA,
             "about": self.about,
             "storage": self.storage,
+            "guarantee": self.guarantee,
             "tensors": [r.to_dict() for r in self.tensors],
         }
         if self.storage in FORMATS:
@@ -160,6 +163,7 @@ def ranges(
     box: Box | None = None,
     *,
     storage: str = "f16",
+    guarantee: str = "real",
     observed: Sequence[Array] = (),
     output: str | None = None,
     timeout: float | None = None,
@@ -177,6 +181,9 @@ def ranges(
             model, the spectrograms.
         storage: "real" arithmetic alone; or also that "f16" or "bf16" keep every activation, each
             the exact result of its operator on kept inputs, rounded to nearest.
+        guarantee: "float32": of every float32 execution of the operators, too, in place of exact
+            results. Executions of a layer normalisation are bounded where its input's range shows
+            that the variance does not cancel; behind another one nothing is known.
         observed: inputs, embeddings (positions, hidden) of prompts of a language model, which are
             evaluated to show beside the ranges what they reach.
         output: where a model's network ends, see `Model.network`.
@@ -189,7 +196,7 @@ def ranges(
     """
     if storage != "real" and storage not in FORMATS:
         raise UsageError(f"storage {storage!r}: expected real, {', '.join(FORMATS)}")
-    check_options("ibp", "real", "auto", timeout, threads)
+    check_options("ibp", guarantee, "auto", timeout, threads)
     probe.float32_failures()  # refuses where float64 is not what the formulas need
     start = time.monotonic()
     deadline = None if timeout is None else start + timeout
@@ -198,6 +205,7 @@ def ranges(
         begun = time.monotonic()
         kept = FORMATS.get(storage)
         options |= {"deadline": deadline, "progress": progress, "memory": memory_bytes(memory)}
+        options["guarantee"] = guarantee
         known = range_walk(net, source, kept, **options) if kept else range_walk(
             net, source, **options
         )  # fmt: skip
@@ -208,7 +216,8 @@ def ranges(
     # What norms were found by, Gram matrices among it, is not kept.
     by_name = {net.nodes[i].name: replace(k, form=None) for i, k in enumerate(known)}
     seconds["total"] = time.monotonic() - start
-    return Ranges(tensors, storage, about, by_name, seconds, model_record(net), reading_notes(net))
+    described = model_record(net), reading_notes(net)
+    return Ranges(tensors, storage, about, by_name, seconds, *described, guarantee)
 
 
 def prove_storage(found: Ranges, name: str, scale: float = 1.0) -> Result:
@@ -224,7 +233,7 @@ def prove_storage(found: Ranges, name: str, scale: float = 1.0) -> Result:
         said += f"; {len(beyond)} of {len(found.tensors)} activations may overflow"
     return Result(
         verdict=verdict,
-        guarantee="real",
+        guarantee=found.guarantee,
         asked=f"ranges {name}",
         used=("norm caps",),
         proved=len(found.tensors) - len(beyond),
@@ -233,7 +242,7 @@ def prove_storage(found: Ranges, name: str, scale: float = 1.0) -> Result:
         memory={"peak_bytes": peak_bytes(), "planned_bytes": None},
         model=found.model,
         property={"path": None, "sha256": None, "ranges": name, "about": found.about},
-        notes=(*found.notes, said, _meaning(name, scale)),
+        notes=(*found.notes, said, _meaning(name, scale, found.guarantee)),
     )
 
 
@@ -246,11 +255,14 @@ def caps_of(found: Ranges, net: Network) -> Facts:
     return useful(net, {i: k for i, k in known.items() if k is not None})
 
 
-def _meaning(name: str, scale: float) -> str:
+def _meaning(name: str, scale: float, guarantee: str) -> str:
+    exact = guarantee == "real"
     if name == "int8":
-        return f"int8 keeps round(x/{scale:g}) of every activation, of real arithmetic"
+        of = "real arithmetic" if exact else "every float32 execution"
+        return f"int8 keeps round(x/{scale:g}) of every activation, of {of}"
+    each = "the exact result" if exact else "any float32 execution"
     return (
-        f"activations are kept in {name}, each the exact result of its operator rounded once; what "
+        f"activations are kept in {name}, each {each} of its operator rounded once; what "
         "an operator sums inside is not kept in it"
     )
 
