@@ -207,8 +207,9 @@ class Normalize(Operator):
             mean = size.mean(axis=-1, keepdims=True) * (1 + 2.0**-20)
             most = size.max(axis=-1, keepdims=True)
             sums = (8 if self.centred else 1) * rounding.gamma_factor(d + 8, np.float32)
-            # Of a sum of squares alone the error is a share, however small the sum is.
-            own = (2.0**-18 + sums) * (squares / d / square if self.centred else 1.0)
+            # Of a sum of squares alone the error is a share of it, at every point.
+            scale = squares / d / square
+            own = (2.0**-18 + sums) * (scale if self.centred else np.fmin(scale, 1.0))
             left = 1 - (own + (2 * UNIT * self.epsilon + 2.0**-122) / square) * (1 + 2.0**-50)
             root = 1 / np.sqrt(square)
             astray = (1 / np.sqrt(left) - 1) * (1 + 2.0**-20) + 2.0**-18

@@ -86,14 +86,18 @@ def limit_blas(count: int) -> Iterator[None]:
     with _lock:
         if not _limits:
             _before.update({path: _count(lib) for path, lib in _libraries().items()})
+        least = min(_limits, default=0)
         _limits.append(count)
-        _apply()
+        if min(_limits) != least:  # asking and setting takes as long as a small product
+            _apply()
     try:
         yield
     finally:
         with _lock:
+            least = min(_limits)
             _limits.remove(count)
-            _apply()
+            if min(_limits, default=0) != least:
+                _apply()
             if not _limits:
                 _before.clear()
 

@@ -112,7 +112,8 @@ def _alone(work: Callable[[], None], name: str, state: Any) -> None:
 
 class Ahead(Generic[T]):
     """Results of independent tasks that other threads take, in their order, while the calling one
-    does something else; what it asks for before it was taken it computes itself.
+    does something else; what it asks for before it was taken it computes itself, and while it waits
+    for another thread it takes the next ones.
     """
 
     def __init__(self, tasks: Sequence[Callable[[], T]]) -> None:
@@ -126,6 +127,10 @@ class Ahead(Generic[T]):
     def __getitem__(self, number: int) -> T:
         """The result of one task; raises what it raised."""
         self._take(number)
+        for other in range(number + 1, len(self._tasks)):
+            if self._found[number].done():
+                break
+            self._take(other)
         return self._found[number].result()
 
     def _take(self, number: int) -> None:

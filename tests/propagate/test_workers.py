@@ -272,6 +272,24 @@ def test_tasks_that_run_ahead(count: int) -> None:
     assert sorted(ran) == list(range(6))
 
 
+def test_who_waits_for_a_task_takes_the_next_ones() -> None:
+    begun, free, ran = threading.Event(), threading.Event(), dict[int, int]()
+
+    def task(number: int) -> int:
+        ran[number] = threading.get_ident()
+        if number == 0:  # of the other thread, which waits for the calling one to work
+            begun.set()
+            assert free.wait(60)
+        if number == 2:
+            free.set()
+        return number
+
+    with workers.limited(2), workers.ahead([partial(task, i) for i in range(3)]) as found:
+        begun.wait(60)
+        assert found[0] == 0
+    assert ran[0] != threading.get_ident() and {ran[1], ran[2]} == {threading.get_ident()}
+
+
 def test_leaving_ends_the_tasks_that_run_ahead() -> None:
     begun, left, ran = threading.Event(), threading.Event(), []
 
