@@ -211,6 +211,11 @@ int main(void) {
     gamma_pass(nodes, 3, numbers_f64(8 * 256, 0), numbers_f64(8 * 256, 64),
                make(gamma_pass_room(nodes, 3, most) * sizeof(double)),
                make(8 * 256 * sizeof(double)), make(8 * 256 * sizeof(double)), 0, 1, most);
+    nodes[1].pairs = numbers_f32(72 * 16, 0);
+    nodes[0].grow = nodes[1].grow = nodes[2].grow = 1.0;
+    gamma_pass(nodes, 3, numbers_f64(8 * 256, 0), numbers_f64(8 * 256, 64),
+               make(gamma_pass_room(nodes, 3, most) * sizeof(double)),
+               make(8 * 256 * sizeof(double)), make(8 * 256 * sizeof(double)), 0, 1, most);
     double *const addends[4] = {parts, parts + COUNT, parts + 2 * COUNT, parts + 3 * COUNT};
     const int64_t signs[2] = {1, -1};
     gamma_sum_interval(addends, signs, 2, low, make(5 * COUNT * sizeof(double)), FACTORS, 1, COUNT);

@@ -36,6 +36,7 @@ GATES: dict[str, str] = {
     "fused_forward": "a convolution's windows and their product in one C call, in cache",
     "fused_image": "interval steps of convolutions, centre and radius at once, and sums: a C call",
     "fused_pass": "IBP of a whole network of convolutions, dense layers and ReLUs in one C call",
+    "single_pass": "products of that call in float32 for boxes in which their rounding cannot show",
     "fused_adjoint": "products and scatter of a convolution's rows in one C call, in cache",
     "gathered_adjoint": "a convolution's rows pixel by pixel of the result, in registers",
     "pixel_cells": "few channels of a strided convolution's rows: as many pixels as the stride",

@@ -19,6 +19,13 @@
 #define DV_FMA D_FMA
 #define DV_ABS D_ABS
 #define PIXELS 2
+#define PV VS
+#define PV_LOAD FV_LOAD
+#define PV_STORE FV_STORE
+#define PV_FMA FV_FMA
+#define PV_ZERO FV_ONE(0.0F)
+#define PV_PAIR(x) _mm256_castpd_ps(_mm256_set1_pd(x))
+#define SINGLES 6
 #define D_OF S_WIDEN
 #define F_ABS(x) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)
 #define POSITIONS 2

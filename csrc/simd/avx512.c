@@ -20,6 +20,13 @@
 #define DV_FMA _mm512_fmadd_pd
 #define DV_ABS _mm512_abs_pd
 #define PIXELS 8
+#define PV FV
+#define PV_LOAD FV_LOAD
+#define PV_STORE FV_STORE
+#define PV_FMA FV_FMA
+#define PV_ZERO FV_ONE(0.0F)
+#define PV_PAIR(x) _mm512_castpd_ps(_mm512_set1_pd(x))
+#define SINGLES 8
 #define D_OF(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
 #define F_ABS _mm512_abs_ps
 #define POSITIONS 4

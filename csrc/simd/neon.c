@@ -62,6 +62,13 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define DV_FMA D_FMA
 #define DV_ABS D_ABS
 #define PIXELS 2
+#define PV VS
+#define PV_LOAD FV_LOAD
+#define PV_STORE FV_STORE
+#define PV_FMA FV_FMA
+#define PV_ZERO FV_ONE(0.0F)
+#define PV_PAIR(x) vreinterpretq_f32_f64(vdupq_n_f64(x))
+#define SINGLES 6
 #define D_OF S_WIDEN
 #define F_ABS vabsq_f32
 #define POSITIONS 4

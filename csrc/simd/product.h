@@ -1,5 +1,5 @@
 /* product.inc, correlate.inc and gather.inc for float and for double, convolve.inc
- * and passes.inc for double. The
+ * and passes.inc for double, single.inc for float. The
  * including file has defined V_* for both: FV, FV_LOAD, ... for floats, DV, DV_LOAD, ... for doubles,
  * VECTOR_BYTES (or SCALAR_PRODUCT) and TALL. */
 #ifndef GAMMA_PRODUCT_H
@@ -60,6 +60,8 @@
 #undef WIDTH
 
 #include "convolve.inc"
+
+#include "single.inc"
 
 #include "passes.inc"
 

@@ -108,6 +108,31 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define DV_FMA(a, b, c) ((a) * (b) + (c))
 #define DV_ABS fabs
 #define PIXELS 2
+
+/* Pairs of floats take 16 bytes at a time, which every processor has. */
+typedef float FOUR __attribute__((vector_size(16)));
+
+static inline FOUR load_four(const float *from) {
+    FOUR x;
+    memcpy(&x, from, sizeof x);
+    return x;
+}
+
+static inline void store_four(float *to, FOUR x) { memcpy(to, &x, sizeof x); }
+
+static inline FOUR pair_of(double x) {
+    float both[2];
+    memcpy(both, &x, sizeof both);
+    return (FOUR){both[0], both[1], both[0], both[1]};
+}
+
+#define PV FOUR
+#define PV_LOAD load_four
+#define PV_STORE store_four
+#define PV_FMA(a, b, c) ((a) * (b) + (c))
+#define PV_ZERO ((FOUR){0.0F, 0.0F, 0.0F, 0.0F})
+#define PV_PAIR pair_of
+#define SINGLES 2
 #define TALL 4
 #define BROAD 4
 #define SCALAR_PRODUCT

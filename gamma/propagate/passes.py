@@ -8,6 +8,7 @@ two nodes never leaves the cache. Tests hold the two against each other.
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ from gamma.propagate.options import Options
 from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
-from gamma.tensor.kernels.passes import MOST_NODES, NetworkPass, PassNode, network_pass
+from gamma.tensor.kernels.passes import BLOCK, MOST_NODES, NetworkPass, PassNode, network_pass
 
 Float64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -42,6 +43,8 @@ _MOST_PADDED, _FEW_OPERATIONS = 2.0, 5e6
 # Bytes of the largest images, of a node and of its reader, that stay in cache; boxes that go
 # together through dense layers, and through convolutions with more weights than that.
 _CACHE, _MOST_BOXES, _SOME_BOXES = 256 << 10, 32, 16
+# Sizes of weights and offsets with which no sum of products in float32 overflows.
+_LARGEST, _MOST_SHIFT = 2.0**40, 2.0**100
 # Operations of the boxes of one call: about a millisecond.
 _CALL_OPERATIONS = 2e7
 
@@ -66,7 +69,9 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
     """IBP ends (batch, *output shape) in one call for some boxes; None where there is no such."""
     if options.method != "ibp" or options.guarantee != "real" or not tuning.enabled("fused_pass"):
         return None
-    made: Pass | None = network.cached(("pass", kernels.isa == "numpy"), _make)
+    single = options.dtype == np.float32 and tuning.enabled("single_pass")
+    how = "pass", kernels.isa == "numpy", single
+    made: Pass | None = network.cached(how, partial(_make, single=single))
     if made is None:
         return None
     count = len(box.lower)
@@ -104,8 +109,8 @@ class _Value(Struct):
 class _Maker:
     """The nodes of a pass, as the network's nodes come."""
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(self, network: Network, single: bool) -> None:
+        self.network, self.single = network, single
         self.made: list[PassNode] = []
         self.values: list[_Value] = [_Value(-1)]
         self.steps: tuple[int, int] | None = None
@@ -190,7 +195,7 @@ class _Maker:
             (groups * own, *positions),
             (source,),
             frame=kernels.Frame(spans, *window.pads[:2]),
-            weight=self._panels(op, op.weight, groups, window.kernel),
+            **self._panels(op, op.weight, groups, window.kernel),
             bias=_bias_panels(op, groups, own),
             row_sum=_padded(sums.transpose(0, 2, 3, 1)),
             factors=_factors(op),
@@ -215,7 +220,7 @@ class _Maker:
             (m, 1, 1),
             (source,),
             frame=kernels.Frame((*shape[1:], 1, 1, 1, 1), 0, 0),
-            weight=self._panels(op, weight.reshape(m, *shape), 1, (shape[1], shape[2])),
+            **self._panels(op, weight.reshape(m, *shape), 1, (shape[1], shape[2])),
             bias=_bias_panels(op, 1, m),
             row_sum=_padded(sums.transpose(0, 2, 3, 1)),
             factors=_factors(op),
@@ -241,14 +246,16 @@ class _Maker:
 
     def _panels(
         self, op: Conv | Gemm, weight: npt.NDArray[Any], groups: int, kernel: tuple[int, int]
-    ) -> Float64:
+    ) -> dict[str, Any]:
+        """What a node has of its weight."""
         if op.inexact or np.any(op.offset_uncertainty) or not isinstance(op.weight, np.ndarray):
             raise _UnfitError
         if 8 * weight.size > self.left:
             raise _UnfitError
         made = in_panels(weight, groups, kernel)
         self.left -= made.nbytes
-        return made
+        ordinary = op.bias is None or bool(np.all(abs(op.bias) <= _MOST_SHIFT))
+        return {"weight": made, **(_in_float32(made) if self.single and ordinary else {})}
 
     def _count(self, node: PassNode, op: Conv | Gemm) -> _Value:
         assert node.weight is not None
@@ -258,9 +265,9 @@ class _Maker:
         return self._add(node)
 
 
-def _make(network: Network) -> Pass | None:
+def _make(network: Network, single: bool) -> Pass | None:
     """The network as a pass; None when it is not of the kind or its weights are too large."""
-    maker = _Maker(network)
+    maker = _Maker(network, single)
     try:
         with np.errstate(over="ignore"):  # sums of rows that overflow make bounds infinite
             for node in network.nodes[1 : network.output + 1]:
@@ -273,6 +280,8 @@ def _make(network: Network) -> Pass | None:
         return None
     if maker.padded > max(_MOST_PADDED * maker.operations, _FEW_OPERATIONS):
         return None
+    if any(node.pairs is not None for node in nodes):
+        nodes = _charged(nodes)
     kernel = network_pass(nodes, steps)
     if kernel is None:
         return None
@@ -283,6 +292,31 @@ def _make(network: Network) -> Pass | None:
     turn = max(1, min(_MOST_BOXES, _CACHE // pairs), min(_SOME_BOXES, weights // pairs))
     share = max(_MOST_BOXES, int(_CALL_OPERATIONS / maker.padded) // _MOST_BOXES * _MOST_BOXES)
     return Pass(kernel, math.prod(nodes[-1].shape), value.order, (_MOST_BOXES, turn), share)
+
+
+def _in_float32(weight: Float64) -> dict[str, Any]:
+    """Panels and charges for products in float32 (`docs/numerics.md`), where it has the weights."""
+    largest, terms = abs(weight).max(), math.prod(weight.shape[2:5])
+    narrow = weight.astype(np.float32)
+    if not 1 / _LARGEST <= largest <= _LARGEST or not np.array_equal(narrow, weight):
+        return {}
+    return {"pairs": np.stack([narrow, abs(narrow)], -1), "lost": terms * 2.0**-148}
+
+
+def _charged(nodes: list[PassNode]) -> list[PassNode]:
+    """The nodes with the charges for their readers' products in float32."""
+    made = list(nodes)
+    for index, node in enumerate(nodes):
+        pairs = [r.pairs for r in nodes if index in r.sources and r.pairs is not None]
+        most = max((math.prod(p.shape[2:5]) for p in pairs), default=0)
+        # Roundings of a term: of its centre, in its block, where a product may be one of its own,
+        # and in the sums of blocks two by two.
+        halves = max(0, math.ceil(most / BLOCK) - 1).bit_length()
+        charge = rounding.gamma_factor(BLOCK + halves + 2)
+        # Twice the rounding of a number to float32 makes it one rounded up.
+        grow = rounding.fraction_up(Fraction(1 + 2.0**-23) / (1 - Fraction(charge)))
+        made[index] = node._replace(charge=charge, grow=grow)
+    return made
 
 
 def _factors(op: Linear) -> tuple[float, float]:

@@ -97,6 +97,7 @@ NEAR = {
     "simd/convolve": "tests/propagate/test_fused_images.py",
     "simd/gather": "tests/tensor/test_window_kernels.py",
     "simd/passes": "tests/propagate/test_passes.py",
+    "simd/single": "tests/propagate/test_single_pass.py",
 }
 
 
@@ -158,6 +159,7 @@ OP = "propagate/rows/opposite.py"
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 
 PASS = "csrc/simd/passes.inc"
+SINGLE = "csrc/simd/single.inc"
 WALK = "csrc/simd/walk.inc"
 MUTANTS = (
     Mutant("FEWBITS.INPUT", FB, "Executed(_rounded(values, kept), size", "Executed(values, size"),
@@ -839,11 +841,17 @@ COMPILED = (
     Mutant(
         "PASS.CENTRE",
         PASS,
-        "from.largest[box], to.largest + box, length",
-        "0.0, to.largest + box, length",
+        "from.largest[b], to.largest + b, (next",
+        "0.0, to.largest + b, (next",
     ),
     Mutant("PASS.RADIUS", PASS, "p.spread[k] = one[1] + two[1]", "p.spread[k] = one[1]"),
     Mutant("PASS.BIAS", PASS, "finish(node->bias ? p->bias : NULL,", "finish(NULL,"),
+    Mutant("SINGLE.LARGEST", PASS, "to.largest[b] = c * (1.0 + 0x1p-20) + 0x1p-100;", "(void)c;"),
+    Mutant("SINGLE.CHARGE", SINGLE, "charge * p->size[k]", "0.0 * charge"),
+    Mutant("SINGLE.GROW", SINGLE, "* grow + 0x1p-100", "+ 0x1p-100"),
+    Mutant("SINGLE.LOST", SINGLE, "lost = node->lost", "lost = 0.0"),
+    Mutant("SINGLE.RANGE", SINGLE, " && c + r <= 0x1p60", ""),
+    Mutant("SINGLE.NOISE", SINGLE, "offset = bias[k], size", "offset = 0.0, size"),
 )
 # Copies that are as they were: the tests must pass on them.
 UNCHANGED = (

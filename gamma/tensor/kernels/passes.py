@@ -12,11 +12,14 @@ from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.arguments import F64, check, refuse
 from gamma.tensor.kernels.images import PANEL, Frame
 
+Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Pair = tuple[int, int]
 Shape3 = tuple[int, int, int]
 
 MOST_NODES = 256
+# Terms of products in float32 that are summed one after the other; then sums go two by two.
+BLOCK = 16
 _POINT = Frame((1, 1, 1, 1, 1, 1), 0, 0)
 
 
@@ -29,6 +32,10 @@ class PassNode(NamedTuple):
         hinge: a ReLU follows.
         weight: float64 (groups, panels, kh, kw, C/groups, PANEL): output channels in panels, 0
             beyond. bias: float64 (groups, panels, PANEL) or None.
+        pairs: float32 (*weight.shape, 2), a weight and its size, where float32 holds all weights
+            and products may be taken in it; or None. lost: what their sums lose by underflow.
+        charge, grow: what such sums of the node's readers charge per |centre|, and times radii, 0
+            where no node of the network has pairs (`docs/numerics.md`).
         row_sum: at least |L|·1, float64 (groups, panels, height, width, PANEL); of a sum (height,
             width, channels). factors: γ of float64 sums, relative uncertainty of L.
     """
@@ -38,6 +45,10 @@ class PassNode(NamedTuple):
     hinge: bool = False
     frame: Frame = _POINT
     weight: Float64 | None = None
+    pairs: Float32 | None = None
+    lost: float = 0.0
+    charge: float = 0.0
+    grow: float = 0.0
     bias: Float64 | None = None
     row_sum: Float64 | None = None
     factors: tuple[float, float] = (0.0, 0.0)
@@ -100,5 +111,7 @@ def _check(node: PassNode, sources: Sequence[Shape3]) -> None:
         raise refuse("weight", node.weight.shape, f"{sources[0][0]} channels to {channels}")
     check("weight", node.weight, F64, (groups, panels, *node.frame.spans[:2], before, PANEL))
     check("row_sum", node.row_sum, F64, (groups, panels, height, width, PANEL))
+    if node.pairs is not None:
+        check("pairs", node.pairs, np.dtype(np.float32), (*node.weight.shape, 2))
     if node.bias is not None:
         check("bias", node.bias, F64, (groups, panels, PANEL))

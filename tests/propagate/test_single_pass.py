@@ -1,0 +1,174 @@
+"""Products of a whole network's IBP in float32: what they may lose, against exact arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gamma import tuning
+from gamma.network.graph import Builder, Network
+from gamma.ops import Gemm, Input, Relu
+from gamma.propagate import passes
+from gamma.propagate.options import options_of
+from gamma.tensor import kernels
+from gamma.tensor.box import Box
+from tests.propagate.test_passes import MADE, exact
+
+ISAS = [name for name in kernels.available() if name != "numpy"]
+pytestmark = pytest.mark.skipif(not ISAS, reason="no compiled library")
+BLOCK = 16
+
+
+def ends(network: Network, box: Box, dtype: str = "float32") -> tuple[Any, Any]:
+    found = passes.output_ends(network, box, options_of(network, "ibp", "real", dtype, None))
+    assert found is not None
+    return found
+
+
+def layers(*weights: Any, biases: Sequence[Any] | None = None) -> Network:
+    """Dense layers of float32 weights."""
+    made, x = Builder(Input(), (len(weights[0][0]),)), 0
+    for weight, bias in zip(weights, biases or [None] * len(weights), strict=True):
+        x = made.add(Gemm(np.asarray(weight, np.float32), bias), x)
+    return made.build(x)
+
+
+def about(centre: Any, radius: Any) -> Box:
+    """Boxes whose ends are these numbers, in float64."""
+    centre, radius = np.atleast_2d(np.float64(centre)), np.atleast_2d(np.float64(radius))
+    return Box(centre - radius, centre + radius)
+
+
+def check(network: Network, box: Box) -> None:
+    """Every box's ends enclose the exact ones, on every instruction set, and are finite."""
+    truth = [exact(network, *ends) for ends in zip(box.lower, box.upper, strict=True)]
+    for isa in ISAS:
+        with kernels.pinned(isa):
+            found = ends(network, box)
+        for below, above, (low, high) in zip(*found, truth, strict=True):
+            assert np.isfinite(below).all() and np.isfinite(above).all()
+            assert all(Fraction(f) <= a for f, a in zip(below.ravel(), low, strict=True))
+            assert all(a <= Fraction(f) for f, a in zip(above.ravel(), high, strict=True))
+
+
+def single(network: Network, box: Box) -> bool:
+    """Whether any product was taken in float32: bounds then differ from those without it."""
+    with tuning.disabled("single_pass"):
+        plain = ends(network, box)
+    return any((a != b).any() for a, b in zip(plain, ends(network, box), strict=True))
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_encloses_exact_intervals(make: Any) -> None:
+    """Boxes of all kinds, side by side: each takes float32 or not by itself."""
+    rng = np.random.default_rng(3)
+    network = make(rng)
+    size = (6, *network.input_shape)
+    centre = rng.standard_normal(size) * 10.0 ** rng.integers(-2, 2, size)
+    radius = rng.choice([0.0, 1e-9, 0.1, 3.0], size)
+    radius[0], radius[1] = 0.0, 3.0
+    box = Box(centre - radius, centre + radius)
+    check(network, box)
+    assert single(network, box)
+    found = ends(network, box)
+    for b in range(6):
+        alone = ends(network, box.slice(b, b + 1))
+        assert (alone[0][0] == found[0][b]).all() and (alone[1][0] == found[1][b]).all()
+
+
+def test_sums_of_centres_that_lose_every_term() -> None:
+    """1, then less than half a unit in its last place: a block's sum stays 1."""
+    blocks = 5
+    centre = np.tile([1.0] + [2.0**-25 * 0.99] * (BLOCK - 1), blocks).astype(np.float32)
+    radius = np.zeros(centre.size)
+    radius[0] = 0.125 * blocks
+    network = layers(np.ones((1, centre.size)), np.ones((1, 1)))
+    box = about(np.stack([centre, -centre]), radius)
+    check(network, box)
+    assert single(network, box)
+
+
+def test_sums_of_radii_that_lose_every_term() -> None:
+    radius = np.tile([1.0] + [2.0**-25 * 0.99] * (BLOCK - 1), 3)
+    network = layers(np.ones((1, radius.size)), np.ones((1, 1)))
+    check(network, about(np.zeros(radius.size), radius))
+
+
+def test_centres_that_float32_does_not_hold() -> None:
+    rng = np.random.default_rng(0)
+    centre = 1 + rng.integers(1, 8, 200) * 2.0**-26
+    network = layers(rng.standard_normal((7, 200)), rng.standard_normal((2, 7)))
+    check(network, about(np.stack([centre, -centre]), np.full(200, 0.2)))
+
+
+def test_products_below_the_normal_range() -> None:
+    """Every product of a radius and of a centre is half the least number, or less."""
+    weight = np.full((2, 64), np.float32(2.0**-107))
+    weight[1] = 1
+    box = about(np.full(64, 1.25 * 2.0**-44), np.full(64, 2.0**-44))
+    network = layers(weight)
+    check(network, box)
+    assert single(network, box)
+
+
+@pytest.mark.parametrize(
+    ("weight", "size", "bias"),
+    [(2.0**30, 1e36, 0.0), (1e36, 1e20, 0.0), (1.0, 1.0, 1.7e308), (1e-44, 1e-30, 0.0)],
+)
+def test_numbers_beyond_float32(weight: float, size: float, bias: float) -> None:
+    """Sums that would overflow, or be nothing but what underflow leaves, are taken in float64."""
+    rng = np.random.default_rng(1)
+    first = np.full((3, 20), np.float32(weight)) * rng.choice([-1, 1], (3, 20))
+    network = layers(first, np.eye(3), biases=[np.full(3, bias), None])
+    box = about(rng.standard_normal((2, 20)) * size, np.full((2, 20), size))
+    if not bias:
+        check(network, box)
+    assert not single(network, box) or bias
+
+
+def test_a_layer_in_float64_behind_one_in_float32() -> None:
+    """Offsets make centres large: the next layer's charges for them would show."""
+    rng = np.random.default_rng(5)
+    first, second = rng.standard_normal((40, 30)), rng.standard_normal((20, 40))
+    shift = rng.standard_normal(40).astype(np.float32) * np.float32(1e9)
+    network = layers(first, second, biases=[shift, None])
+    box = about(rng.standard_normal((4, 30)), np.full((4, 30), 0.5))
+    check(network, box)
+    with tuning.disabled("single_pass"):
+        plain = ends(network, box)
+    found = ends(network, box)
+    assert (found[1] - found[0] <= (plain[1] - plain[0]) * (1 + 2.0**-14)).all()
+
+
+def test_rounding_in_float64_behind_a_layer_in_float32() -> None:
+    """2⁻⁵ is lost with every addition beyond 2⁴⁹; only the sum of the centres is known."""
+    n, shift = 2048, 2.0**40 + 2.0**-5
+    network = layers(np.ones((n, 1)), np.ones((1, n)), biases=[np.full(n, shift), None])
+    for isa in ISAS:
+        with kernels.pinned(isa):
+            low, high = ends(network, about([0.0], [0.5]))
+        assert Fraction(low.item()) <= n * (Fraction(shift) - Fraction(1, 2))
+        assert n * (Fraction(shift) + Fraction(1, 2)) <= Fraction(high.item())
+
+
+def test_what_shows_is_not_taken() -> None:
+    """Points and tiny boxes have the very bounds that they have without."""
+    rng = np.random.default_rng(2)
+    network = layers(rng.standard_normal((9, 50)), rng.standard_normal((3, 9)))
+    for radius in (0.0, 1e-12, 1e-4):
+        assert not single(network, about(rng.standard_normal((3, 50)), np.full((3, 50), radius)))
+    box = about(rng.standard_normal((3, 50)), np.full((3, 50), 0.3))
+    assert single(network, box)
+    (low, high), wide = ends(network, box), ends(network, box, "float64")
+    assert (high - low <= (wide[1] - wide[0]) * (1 + 2.0**-14)).all()
+
+
+def test_weights_that_float32_does_not_hold() -> None:
+    made = Builder(Input(), (3,))
+    x = made.add(Relu(), made.add(Gemm(np.full((4, 3), 0.1), None), 0))
+    network = made.build(made.add(Gemm(np.full((2, 4), 1 / 3), None), x))
+    assert not single(network, about(np.zeros((1, 3)), np.ones((1, 3))))
