@@ -56,6 +56,45 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         gamma_own_lines_##S(A, first, BOX, own, low, high, slope, high, lines, 1, ROWS, WIDTH);    \
         gamma_ascend_##S(A, lines, BOX, slope, slope, first, second, own, ADAM, 1, ROWS, WIDTH);   \
         gamma_relax_own_rows_##S(A, d, BOX, own, low, high, slope, high, 1, ROWS, WIDTH);          \
+        const struct gamma_stage stages[4] = {                                                     \
+            {.n = WIDTH, .back = WIDTH, .pay = high, .middle = slope},                             \
+            {.n = WIDTH,                                                                           \
+             .back = WIDTH,                                                                        \
+             .weight = weight,                                                                     \
+             .turned = weight,                                                                     \
+             .centre = low,                                                                        \
+             .rounded = high},                                                                     \
+            {.n = WIDTH,                                                                           \
+             .back = WIDTH,                                                                        \
+             .count = 1,                                                                           \
+             .free = slope,                                                                        \
+             .fixed = slope,                                                                       \
+             .upper_slope = slope,                                                                 \
+             .middle = slope,                                                                      \
+             .low = slope,                                                                         \
+             .high = slope,                                                                        \
+             .base = low,                                                                          \
+             .gain = high,                                                                         \
+             .upper_const = high,                                                                  \
+             .sides = high,                                                                        \
+             .places = BOX},                                                                       \
+            {.n = WIDTH, .back = WIDTH, .weight = weight, .turned = weight, .pay = high}};         \
+        const int64_t relu[ROWS] = {0}, stage[1] = {1};                                            \
+        int8_t sign[ROWS];                                                                         \
+        double factors[3 * 5], *beta = make(ROWS * sizeof *beta);                                  \
+        for (size_t k = 0; k < ROWS; k++) {                                                        \
+            sign[k] = 1;                                                                           \
+            beta[k] = 0.125;                                                                       \
+            out[k] = -1e30;                                                                        \
+        }                                                                                          \
+        for (size_t k = 0; k < 15; k++) {                                                          \
+            factors[k] = ADAM[k % 5];                                                              \
+        }                                                                                          \
+        const struct gamma_cases cases = {ROWS,  ROWS, ROWS, 1,     1,    3,     BOX,              \
+                                          NULL,  relu, stage, BOX,  sign, A,     low,              \
+                                          NULL,  factors, own, first, NULL, beta, out,             \
+                                          NULL};                                                   \
+        gamma_ascent_##S(stages, 3, &cases, make(gamma_ascent_room_##S(stages, 3, 1, 16)), 16);    \
     }                                                                                              \
                                                                                                    \
     static double elementwise_##S(void) {                                                          \

@@ -30,6 +30,7 @@ GATES: dict[str, str] = {
     "fused_walk": "rows through dense layers, from the first to the input, in one C call",
     "sparse_weights": "rows in that call meet only what is not 0 in weights of mostly zeros",
     "fused_network": "CROWN over small dense ReLU networks, box by box, in one C call",
+    "fused_ascent": "slopes and multipliers of cases of a dense network: all steps in one C call",
     "fused_windows": "rows through convolutions and sums, to the input, in one C call, in cache",
     "row_threads": "share the blocks of rows of a walk among threads",
     "kept_memory": "freed memory stays with the process (decided at its first walk)",

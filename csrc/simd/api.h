@@ -76,6 +76,49 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
                     const int64_t *box, double *scratch, size_t block, size_t widest, size_t B,
                     size_t N);
 
+/* A node on the way of gamma_ascent's rows, one box's: the input (stage 0), a dense layer (`weight`) or
+ * a ReLU (`base`). Rows over it have n entries and lie `back` apart, n filled up to whole 64 bytes.
+ *   input   pay: what an entry costs, its radius rounded up; middle: the radius
+ *   dense   weight (n, back of the stage before); turned (n of the stage before, back), its transpose;
+ *           pay (n) and loss: its charge, NULL where its reader carries it. Where a ReLU reads it,
+ *           what assumptions about it meet: centre, rounded (n), carried (n) with carried_loss or NULL,
+ *           and share, of the terms that they add to a constant
+ *   ReLU    the tables of gamma_relax_own_rows; free, fixed slopes, middle (centres); sides (4, n):
+ *           constants of the lines of neurons <= 0, then >= 0, for positive and for negative entries;
+ *           places (count) of those that cross 0, numbered from `number` on, and low, high (count) of
+ *           their inputs. Its entries begin `at` entries into a row of all ReLUs. */
+struct gamma_stage {
+    size_t n, back, number, count, at;
+    const void *weight, *turned, *free, *fixed, *upper_slope, *middle, *low, *high;
+    const double *pay, *centre, *rounded, *carried, *base, *gain, *upper_const, *sides;
+    const int64_t *places;
+    double loss, carried_loss, share;
+};
+/* Rows of gamma_ascent: what each asks (asked (questions, n of the last stage), with a constant), the
+ * row of `slope` (owners, relus) that it starts from (NULL: its own), and depth assumptions: numbers of
+ * ReLUs (-1: none), sides, multipliers. stage, place (relus): the dense layer that a ReLU reads, and
+ * where. best gets the best bounds of `steps` descents (from -infinity); slope and beta move unless cost
+ * is NULL, which else gets what relaxations cost at last, (rows, relus). A row at its limit (NULL:
+ * none) takes no more steps. kept (NULL: not wanted): slopes and multipliers of the best bounds.
+ * factors (steps, 5): as of gamma_ascend. */
+struct gamma_cases {
+    size_t rows, questions, owners, relus, depth, steps;
+    const int64_t *question, *owner, *relu, *stage, *place;
+    const int8_t *sign;
+    const void *asked;
+    const double *constant, *limit, *factors;
+    void *slope, *cost, *kept_slope;
+    double *beta, *best, *kept_beta;
+};
+/* `block` rows at a time in memory of gamma_ascent_room bytes. 0, or -1 with nothing touched when an
+ * index does not exist. */
+size_t gamma_ascent_room_f32(const struct gamma_stage *stages, size_t last, size_t depth, size_t block);
+size_t gamma_ascent_room_f64(const struct gamma_stage *stages, size_t last, size_t depth, size_t block);
+int gamma_ascent_f32(const struct gamma_stage *stages, size_t last, const struct gamma_cases *cases,
+                     void *memory, size_t block);
+int gamma_ascent_f64(const struct gamma_stage *stages, size_t last, const struct gamma_cases *cases,
+                     void *memory, size_t block);
+
 /* One dense layer of gamma_dense_walk; a ReLU follows all but the last.
  * stored: weight (m, n) as in the file, double when `wide`; bias (m) or NULL; row_sum (m) >= Σ|W|.
  * rows: weight (m, columns) in the rows' type, padded as in gamma_step.

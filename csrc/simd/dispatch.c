@@ -373,6 +373,18 @@ CONVOLUTIONS(double, f64)
 #undef F
 #undef FN
 
+#define F float
+#define FN(name) name##_f32
+#include "ascent.inc"
+#undef F
+#undef FN
+
+#define F double
+#define FN(name) name##_f64
+#include "ascent.inc"
+#undef F
+#undef FN
+
 /* Rows of a neuron and its negative that go down together in gamma_dense_walk. */
 enum { DENSE_ROWS = 32 };
 /* What copying an entry of a weight costs, in multiplications of it with a row. */

@@ -8,6 +8,7 @@ slopes. Each step is a sound descent, and the forward sweep between two steps ra
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from msgspec import Struct
 from gamma.ops.hinges import HingeRows, Phases
 from gamma.propagate.alpha import Ascent
 from gamma.propagate.climb import Climb
+from gamma.propagate.rows.ascent import DenseAscent
 from gamma.propagate.rows.block import blocks_of
 from gamma.propagate.rows.own import Multipliers, Tape
 from gamma.propagate.rows.sweep import trajectory
@@ -26,9 +28,7 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-Settled = Callable[[Indices, Float64], npt.NDArray[np.bool_]]
-
-# Settled rows are dropped when no more than this share of the rows is left.
+# Rows that are settled are dropped when no more than this share of the rows is left.
 _KEEP_FROM = 0.75
 
 
@@ -139,8 +139,29 @@ class CaseWalk:
 
         ``owner``: the row of ``cases.slope`` of each case, where several share one.
         """
+        if self._dense is not None:
+            one = np.zeros((1, 5))
+            return self._dense.run(self._question, cases, one, check, owner=owner)
         entries = self.entries(cases)
         return self.descend(cases, entries, self.slopes(cases, entries, owner), None, check)
+
+    @cached_property
+    def _dense(self) -> DenseAscent | None:
+        """All steps of an ascent in the C library, where that can be."""
+        if len(self._asked[0]) != 1:
+            return None
+        numbered = {
+            index: (self.places[k], int(self.first[k])) for k, index in enumerate(self.nodes)
+        }
+        node = np.array(self.nodes, np.int64)[self.layer]
+        return DenseAscent.of(self.tables, self.last, numbered, node, self.place)
+
+    @cached_property
+    def _question(self) -> tuple[Array, Float64]:
+        """What is asked, as rows over the last node."""
+        frontier, d = self._asked
+        rows = frontier[self.last]
+        return np.ascontiguousarray(rows.reshape(len(rows), -1)), d
 
     def ascend(
         self,
@@ -148,15 +169,22 @@ class CaseWalk:
         steps: int,
         check: Callable[[], None] | None = None,
         kept: Cases | None = None,
-        settled: Settled | None = None,
+        limit: Float64 | None = None,
     ) -> tuple[Float64, Array]:
         """Raise bounds by ``steps`` descents; slopes and β of ``cases`` move, in place.
 
         Returns the best bounds (rows,), and what each ReLU's relaxation cost the row at last
         (rows, ReLUs), which says where to split. ``kept``, a copy of the cases, is given the
-        slopes and β of these bounds. Rows that ``settled`` names, given their questions and
-        bounds, get no more steps where they are many: they keep slopes and β, and cost nothing.
+        slopes and β of these bounds. Rows whose bounds reach ``limit`` (rows,) need no more
+        steps: they cost nothing, and what their own slopes and β become means nothing.
         """
+        if self._dense is not None:
+            cost = np.zeros((len(cases.question), self.relus), self.tables.how.dtype)
+            factors = np.array([self.how.factors(step) for step in range(steps)])
+            best = self._dense.run(
+                self._question, cases, factors, check, limit=limit, cost=cost, kept=kept
+            )
+            return best, cost
         best = np.full(len(cases.question), -np.inf)
         cost = np.zeros((len(best), self.relus), self.tables.how.dtype)
         rows, climb = np.arange(len(best)), Climb(self, cases)
@@ -170,8 +198,9 @@ class CaseWalk:
                 cost[rows] = self._costs(climb.cases, tape, x)
                 break
             climb.step(tape, x, self.how.factors(step))
-            if settled is not None:
-                left = np.flatnonzero(~settled(climb.cases.question, best[rows]))
+            if limit is not None:
+                settled = np.isfinite(best[rows]) & (best[rows] >= limit[rows])
+                left = np.flatnonzero(~settled)
                 if len(left) < _KEEP_FROM * len(rows):
                     rows = rows[left]
                     if not len(rows):

@@ -55,6 +55,7 @@ TESTS = (
     "tests/propagate/test_few_bits.py",
     "tests/propagate/test_sides.py",
     "tests/propagate/test_course.py",
+    "tests/propagate/test_ascents.py",
 )
 
 # Part of a mutant's file -> the tests most likely to notice it, which run before all others.
@@ -93,6 +94,7 @@ NEAR = {
     "simd/curves": "tests/ops/test_compiled_lines.py",
     "simd/dense": "tests/propagate/test_dense_walk.py",
     "simd/walk": "tests/propagate/test_course.py",
+    "simd/ascent": "tests/propagate/test_ascents.py",
     "simd/chain": "tests/propagate/test_sparse_rows.py",
     "simd/convolve": "tests/propagate/test_fused_images.py",
     "simd/gather": "tests/tensor/test_window_kernels.py",
@@ -158,7 +160,7 @@ OP = "propagate/rows/opposite.py"
 # The second halves are forgotten.
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 
-PASS = "csrc/simd/passes.inc"
+PASS, ASCENT = "csrc/simd/passes.inc", "csrc/simd/ascent.inc"
 SINGLE = "csrc/simd/single.inc"
 WALK = "csrc/simd/walk.inc"
 MUTANTS = (
@@ -843,6 +845,35 @@ COMPILED = (
         PASS,
         "from.largest[b], to.largest + b, (next",
         "0.0, to.largest + b, (next",
+    ),
+    Mutant(
+        "ASCENT.BETA.CHARGE",
+        ASCENT,
+        "g->carried ? fabs((double)taken) * g->carried[place] * slack : 0.0",
+        "0.0",
+    ),
+    Mutant(
+        "ASCENT.BETA.ROUND",
+        ASCENT,
+        "cost += fabs((double)*a) * g->rounded",
+        "cost += 0.0 * g->rounded",
+    ),
+    Mutant("ASCENT.BETA.SUM", ASCENT, "(total + fabs(*d)) * g->share * slack + TINY", "TINY"),
+    Mutant("ASCENT.BETA.NEGATIVE", ASCENT, "c->beta[at] > 0.0 ? c->beta[at] : 0.0", "c->beta[at]"),
+    Mutant(
+        "ASCENT.BETA.SIGN",
+        ASCENT,
+        "(F)(beta * (double)c->sign[at])",
+        "(F)(-beta * (double)c->sign[at])",
+    ),
+    Mutant("ASCENT.PHASE", ASCENT, "after && active ? taken : (F)0", "active ? taken : (F)0"),
+    Mutant("ASCENT.SIDE", ASCENT, "s->d[k] += added;", "s->d[k] += 0.0 * added;"),
+    Mutant("ASCENT.PAY", ASCENT, "s->d[k] -= s->sum[k];", "s->d[k] -= 0.0;"),
+    Mutant(
+        "ASCENT.NAN",
+        ASCENT,
+        "isnan(s->d[k]) ? -INFINITY : s->d[k]",
+        "isnan(s->d[k]) ? 1.0 : s->d[k]",
     ),
     Mutant("PASS.RADIUS", PASS, "p.spread[k] = one[1] + two[1]", "p.spread[k] = one[1]"),
     Mutant("PASS.BIAS", PASS, "finish(node->bias ? p->bias : NULL,", "finish(NULL,"),

@@ -19,6 +19,14 @@ from typing import TYPE_CHECKING
 
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.arguments import padded as padded
+from gamma.tensor.kernels.ascent import Ascent as Ascent
+from gamma.tensor.kernels.ascent import Assumable as Assumable
+from gamma.tensor.kernels.ascent import Climbers as Climbers
+from gamma.tensor.kernels.ascent import DenseStage as DenseStage
+from gamma.tensor.kernels.ascent import InputStage as InputStage
+from gamma.tensor.kernels.ascent import ReluStage as ReluStage
+from gamma.tensor.kernels.ascent import Stage as Stage
+from gamma.tensor.kernels.ascent import ascent as ascent
 from gamma.tensor.kernels.backend import NAMES as NAMES
 from gamma.tensor.kernels.backend import available as available
 from gamma.tensor.kernels.backend import pinned as pinned

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from gamma.errors import UsageError
 from gamma.tensor._simd import ffi, lib
+from gamma.tensor.native.ascent import Ascent
 from gamma.tensor.native.course import Course
 from gamma.tensor.native.elementwise import (
     dot,

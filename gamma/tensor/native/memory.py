@@ -19,6 +19,7 @@ _C_TYPES = {
     np.dtype(np.int32): ffi.typeof("int32_t[]"),
     np.dtype(np.uint16): ffi.typeof("uint16_t[]"),
     np.dtype(np.uint8): ffi.typeof("uint8_t[]"),
+    np.dtype(np.int8): ffi.typeof("int8_t[]"),
 }
 _from_buffer = ffi.from_buffer
 

@@ -70,10 +70,13 @@ class Clauses(Frozen):
         inputs = None if given.rows_x is None else given.rows_x[rows]
         return Specification(given.rows_y[rows], inputs, given.constant[rows], box, given.exact)
 
+    def limit(self, rows: Int64) -> Float64:
+        """The least lower bounds of these rows that exclude what they stand for."""
+        return np.where(self.rows.strict[rows], 0.0, np.nextafter(0.0, 1.0))
+
     def excluded(self, rows: Int64, lower: Float64) -> Bool:
         """Whether lower bounds of these rows exclude what they stand for."""
-        strict = self.rows.strict[rows]
-        done: Bool = np.isfinite(lower) & np.where(strict, lower >= 0, lower > 0)
+        done: Bool = np.isfinite(lower) & (lower >= self.limit(rows))
         return done
 
     def in_units(self, rows: Int64, lower: Float64) -> Float64:

@@ -132,6 +132,9 @@ class Signs:
     def members(self, clause: Int64) -> tuple[Int64, Int64]:
         return clause, np.arange(len(clause))
 
+    def limit(self, rows: Int64) -> Float64:
+        return np.zeros(len(rows))
+
     def excluded(self, rows: Int64, lower: Float64) -> Bool:
         done: Bool = np.isfinite(lower) & (lower >= 0)
         return done

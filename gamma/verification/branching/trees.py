@@ -56,8 +56,11 @@ class Questions(Protocol):
     def members(self, clause: Int64, /) -> tuple[Int64, Int64]:
         """Rows of these clauses one after the other, and where each one's begin."""
 
+    def limit(self, rows: Int64, /) -> Float64:
+        """Lower bounds from which on these rows settle what they stand for, where finite."""
+
     def excluded(self, rows: Int64, lower: Float64, /) -> Bool:
-        """Whether lower bounds of these rows settle what they stand for."""
+        """Whether lower bounds of these rows do."""
 
     def in_units(self, rows: Int64, lower: Float64, /) -> Float64:
         """Lower bounds of these rows in the units of the answer."""
@@ -241,11 +244,11 @@ class CaseTree(Generic[Q]):
 
     def _ascend(self, cases: Cases, steps: int, check: Callable[[], None]) -> tuple[Float64, Array]:
         """`CaseWalk.ascend`; where leaves are wanted, closed cases end as they were closed."""
-        settled = self.clauses.excluded
+        limit = self.clauses.limit(cases.question)
         if self.leaves is None:
-            return self.walk.ascend(cases, steps, check, settled=settled)
+            return self.walk.ascend(cases, steps, check, limit=limit)
         kept = cases.take(np.arange(len(cases.question)))
-        lower, cost = self.walk.ascend(cases, steps, check, kept, settled)
+        lower, cost = self.walk.ascend(cases, steps, check, kept, limit)
         closed = self.clauses.excluded(cases.question, lower)
         cases.slope[closed], cases.beta[closed] = kept.slope[closed], kept.beta[closed]
         return lower, cost

@@ -1,0 +1,164 @@
+"""Ascents of rows with assumptions as calls of the C library, where the way down is dense.
+
+An executor, not a second rule: it is given the tables that step-by-step descents would use, and a
+row takes the steps of `gamma.propagate.climb`. Tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma import tuning
+from gamma.propagate.facts import facts_of
+from gamma.propagate.rows.tables import Tables
+from gamma.tensor import kernels, rounding
+
+if TYPE_CHECKING:
+    from gamma.propagate.cases import Cases
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+# Of each ReLU node: its neurons that cross 0, and the number of the first.
+Numbered = Mapping[int, tuple[Indices, int]]
+
+# Operations of a call, a tenth of a second or less: the clock is not looked at inside. A row's own
+# ascent must fit in.
+_CALL_OPERATIONS, _MOST_STEPS = 4e9, 64
+_NOBODY = np.zeros(0, np.int64), 0
+
+
+class DenseAscent:
+    """Rows over one node of a walk over one box, through dense layers and ReLUs to the input."""
+
+    def __init__(self, stages: list[kernels.Stage], made: kernels.Ascent) -> None:
+        self._made = made
+        self._operations = 4.0 * sum(
+            stage.weight.size for stage in stages if isinstance(stage, kernels.DenseStage)
+        )
+
+    @classmethod
+    def of(
+        cls, tables: Tables, last: int, numbered: Numbered, layer: Indices, place: Indices
+    ) -> DenseAscent | None:
+        """The way from node ``last``; None where it is not of the kind, or too long for one call.
+
+        Args:
+            layer: int64 (ReLUs,), the node of each ReLU that crosses 0. place: its column there.
+        """
+        gates = tuning.enabled("fused_ascent") and tuning.enabled("fused_walk")
+        if not gates or tables.box.norm != "inf" or len(tables.box.lower) != 1 or tables.split:
+            return None
+        if not last or not facts_of(tables.network).sequential[last]:
+            return None
+        stages: list[kernels.Stage] = []
+        number: dict[int, int] = {}  # node -> its stage
+        for index in range(last + 1):
+            stage = _stage(tables, index, numbered.get(index, _NOBODY), last)
+            if stage is not None:
+                number[index] = len(stages)
+                stages.append(stage)
+            elif not tables.network.nodes[index].op.keeps_order:
+                return None
+            if isinstance(stage, kernels.ReluStage) and index - 1 not in number:
+                return None
+        before = np.array([number[index] - 1 for index in layer], np.int64)
+        made = kernels.ascent(stages, before, place, tables.how.dtype)
+        found = None if made is None else cls(stages, made)
+        return found if found and found._together(_MOST_STEPS) else None
+
+    def _together(self, steps: int) -> int:
+        """How many rows one call may take."""
+        return int(_CALL_OPERATIONS / (self._operations * steps + 1.0))
+
+    def run(
+        self,
+        asked: tuple[Array, Float64],
+        cases: Cases,
+        factors: Float64,
+        check: Callable[[], None] | None,
+        *,
+        owner: Indices | None = None,
+        limit: Float64 | None = None,
+        cost: Array | None = None,
+        kept: Cases | None = None,
+    ) -> Float64:
+        """The best lower bounds (rows,) of ``len(factors)`` descents; see `kernels.Ascent`."""
+        count = len(cases.question)
+        best = np.full(count, -np.inf)
+        step = max(1, self._together(len(factors)))
+        for first in range(0, count, step):
+            part = slice(first, first + step)
+            if check is not None:
+                check()
+            own = owner is None
+            self._made.run(
+                asked,
+                kernels.Climbers(
+                    cases.question[part],
+                    cases.slope[part] if own else cases.slope,
+                    None if owner is None else owner[part],
+                    np.ascontiguousarray(cases.relu[part]),
+                    np.ascontiguousarray(cases.sign[part]),
+                    cases.beta[part],
+                ),
+                factors,
+                None if limit is None else limit[part],
+                best[part],
+                None if cost is None else cost[part],
+                None if kept is None else (kept.slope[part], kept.beta[part]),
+            )
+        return best
+
+
+def _stage(tables: Tables, index: int, own: tuple[Indices, int], last: int) -> kernels.Stage | None:
+    """A node as the C library takes it; None for one that it does not know."""
+    node = tables.network.nodes[index]
+    if index == 0:
+        known = tables.bounds[0]
+        return kernels.InputStage(known.radius.ravel(), tables.radius(0)[0])
+    if node.op.dense is not None and len(node.shape) == 1:
+        return _dense(tables, index, last)
+    return _relu(tables, index, *own) if node.op.hinge else None
+
+
+def _dense(tables: Tables, index: int, last: int) -> kernels.DenseStage:
+    rows = tables.kept(index)[0]
+    charge = tables.charge(index)
+    weight, loss = charge.weight.reshape(1, -1)[0], float(charge.loss[0])
+    carried = tables.carried(index)
+    assumable = None
+    if index < last and tables.network.nodes[index + 1].op.hinge:
+        centre, rounded = tables.bounds[index].centre.ravel(), tables.rounded(index)[0]
+        share = rounding.gamma_factor(len(centre) + 8, np.float64) + 2.0**-50
+        parts = (centre, rounded, weight) if rows is None else (
+            centre[rows], rounded[rows], weight[rows])  # fmt: skip
+        assumable = kernels.Assumable(*parts[:2], parts[2] if carried else None, loss, share)
+    own = None if carried else (weight, loss)
+    return kernels.DenseStage(tables.weight(index), own, assumable)
+
+
+def _relu(tables: Tables, index: int, places: Indices, number: int) -> kernels.ReluStage:
+    lines, keep = tables.hinge(index), tables.columns(index)
+    (before,) = tables.network.nodes[index].inputs
+    neurons = places if keep is None else keep[places]
+    known = tables.bounds[before]
+    return kernels.ReluStage(
+        base=lines.base[0],
+        gain=lines.gain[0],
+        upper_slope=lines.upper_slope[0],
+        upper_const=lines.upper_const[0],
+        free=lines.free[0],
+        fixed=lines.fixed[0],
+        centre=lines.centre[0],
+        sides=np.concatenate([part.ravel() for part in lines.sides]),
+        loss=float(lines.loss[0]),
+        places=places,
+        number=number,
+        low=known.lower.ravel()[neurons],
+        high=known.upper.ravel()[neurons],
+    )

@@ -1,0 +1,141 @@
+"""Rows whose slopes and multipliers rise step by step, over dense layers and ReLUs, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.tensor.kernels import backend
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+
+class InputStage(NamedTuple):
+    """The input, about its centre.
+
+    Attributes:
+        radius: f (n,). pay: float64 (n,), what an entry of a row costs: the radius, rounded up.
+    """
+
+    radius: Array
+    pay: Float64
+
+
+class Assumable(NamedTuple):
+    """What assumptions about entries of a dense layer meet; see `Descent._assume`.
+
+    Attributes:
+        centre, rounded: float64 (n,). carried: (n,), the charge of rows that the layer's reader
+            carries, with its loss; None where the layer is charged itself. share: of the terms, and
+            of the constant that they are added to.
+    """
+
+    centre: Float64
+    rounded: Float64
+    carried: Float64 | None
+    loss: float
+    share: float
+
+
+class DenseStage(NamedTuple):
+    """A dense layer.
+
+    Attributes:
+        weight: f (n, entries of the stage before). charge: float64 (n,) and the loss, None where
+            the layer's reader carries it. assumable: None where no ReLU reads the layer.
+    """
+
+    weight: Array
+    charge: tuple[Float64, float] | None
+    assumable: Assumable | None
+
+
+class ReluStage(NamedTuple):
+    """A ReLU, with the tables of `relax_own_rows`.
+
+    Attributes:
+        base, gain, upper_slope, upper_const: as there, (n,). free, fixed, centre: f (n,), as in
+            `gamma.ops.hinges.Hinge`, and ``loss``. sides: float64 (4, n), constants of neurons that
+            are <= 0, then of those that are >= 0, for positive and for negative entries.
+        places: int64, the neurons that cross 0, numbered from ``number`` on; low, high: f, ends of
+            their inputs.
+    """
+
+    base: Float64
+    gain: Float64
+    upper_slope: Array
+    upper_const: Float64
+    free: Array
+    fixed: Array
+    centre: Array
+    sides: Float64
+    loss: float
+    places: Int64
+    number: int
+    low: Array
+    high: Array
+
+
+Stage = InputStage | DenseStage | ReluStage
+
+
+class Climbers(NamedTuple):
+    """Rows that start together: see `gamma.propagate.cases.Cases`.
+
+    Attributes:
+        question: int64 (rows,). slope: f (owners, ReLUs), overwritten. owner: int64 (rows,), whose
+            slopes a row starts from; None: each its own. relu: int64 (rows, depth), -1 for none.
+            sign: int8 (rows, depth). beta: float64 (rows, depth), overwritten.
+    """
+
+    question: Int64
+    slope: Array
+    owner: Int64 | None
+    relu: Int64
+    sign: npt.NDArray[np.int8]
+    beta: Float64
+
+
+class Ascent(Protocol):
+    """Stages from the input to the node that rows begin at; it keeps their tables alive."""
+
+    def run(
+        self,
+        asked: tuple[Array, Float64],
+        rows: Climbers,
+        factors: Float64,
+        limit: Float64 | None,
+        best: Float64,
+        cost: Array | None,
+        kept: tuple[Array, Float64] | None,
+    ) -> None:
+        """Take rows through ``len(factors)`` descents, slopes and multipliers rising in between.
+
+        Args:
+            asked: rows over the last stage f (questions, n), and constants float64 (questions,).
+            factors: float64 (steps, 5), as in `ascend`; the last is not used.
+            limit: float64 (rows,), bounds with which rows need no more steps.
+            best: float64 (rows,), -infinity at first: gets the best of the bounds.
+            cost: None, or f (rows, ReLUs), gets what each relaxation costs at last; without it
+                slopes stay as they are.
+            kept: None, or slopes and multipliers like those of ``rows``, get those of ``best``.
+        """
+
+
+def ascent(
+    stages: Sequence[Stage], layer: Int64, place: Int64, dtype: np.dtype[Any]
+) -> Ascent | None:
+    """The stages for rows of ``dtype``; None without the compiled library.
+
+    Args:
+        layer, place: int64 (ReLUs,), the dense stage whose entry each ReLU that crosses 0 reads.
+    """
+    if not backend.compiled:
+        return None
+    made: Ascent = backend.current.Ascent(stages, layer, place, dtype)
+    return made

@@ -1,0 +1,157 @@
+"""Rows whose slopes and multipliers rise step by step: the call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.runtime import pool
+from gamma.tensor._simd import ffi, lib
+from gamma.tensor.kernels.arguments import padded
+from gamma.tensor.native.memory import pointer
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+# Rows at once: whole register blocks of the product, with what belongs to them in the second-level
+# cache.
+_BYTES = 1 << 20
+_LEAST, _MOST = 8, 64
+
+
+class Ascent:
+    """See `kernels.Ascent`."""
+
+    def __init__(
+        self, stages: Sequence[Any], layer: Int64, place: Int64, dtype: np.dtype[Any]
+    ) -> None:
+        self._dtype, self._count = dtype, len(stages)
+        self._stages = ffi.new("struct gamma_stage[]", len(stages))
+        self._alive: list[Any] = [layer, place]
+        self._layer, self._place = pointer(layer, len(layer)), pointer(place, len(layer))
+        self._relus, at = len(layer), 0
+        for index, stage in enumerate(stages):
+            entry = self._stages[index]
+            kind = type(stage).__name__
+            size = len(stage.weight) if kind == "DenseStage" else len(stage[0])
+            entry.n, entry.back, entry.at = size, padded(size, dtype), at
+            if (index == 0) != (kind == "InputStage"):
+                raise UsageError(f"stage {index}: found {kind}, expected the input first alone")
+            getattr(self, f"_{kind[:-5].lower()}")(entry, index, stage)
+            at += entry.back if kind == "ReluStage" else 0
+        single = dtype.itemsize == 4
+        self._run = lib.gamma_ascent_f32 if single else lib.gamma_ascent_f64
+        self._room = lib.gamma_ascent_room_f32 if single else lib.gamma_ascent_room_f64
+
+    def _rows(self, array: Array, size: int) -> Any:
+        return self._held(np.ascontiguousarray(array, self._dtype), size)
+
+    def _wide(self, array: Array, size: int) -> Any:
+        return self._held(np.ascontiguousarray(array, np.float64), size)
+
+    def _held(self, array: Array, size: int) -> Any:
+        found = pointer(array, size)
+        self._alive += [array, found]
+        return found
+
+    def _input(self, entry: Any, index: int, stage: Any) -> None:
+        entry.middle = self._rows(stage.radius, entry.n)
+        entry.pay = self._wide(stage.pay, entry.n)
+
+    def _dense(self, entry: Any, index: int, stage: Any) -> None:
+        before, n = self._stages[index - 1], entry.n
+        if stage.weight.shape != (n, before.n):
+            raise UsageError(f"stage {index}: found a weight {stage.weight.shape}, before it "
+                             f"{before.n} entries")  # fmt: skip
+        weight = np.zeros((n, before.back), self._dtype)
+        turned = np.zeros((before.n, entry.back), self._dtype)
+        weight[:, : before.n], turned[:, :n] = stage.weight, stage.weight.T
+        entry.weight = self._rows(weight, weight.size)
+        entry.turned = self._rows(turned, turned.size)
+        if stage.charge is not None:
+            entry.pay, entry.loss = self._wide(stage.charge[0], n), stage.charge[1]
+        if (given := stage.assumable) is not None:
+            entry.centre, entry.rounded = self._wide(given.centre, n), self._wide(given.rounded, n)
+            entry.carried_loss, entry.share = given.loss, given.share
+            if given.carried is not None:
+                entry.carried = self._wide(given.carried, n)
+
+    def _relu(self, entry: Any, index: int, stage: Any) -> None:
+        n, count, before = entry.n, len(stage.places), self._stages[index - 1]
+        inside = count == 0 or (stage.places.min() >= 0 and stage.places.max() < n)
+        if before.n != n or not before.weight or not inside:
+            raise UsageError(f"stage {index}: found {n} ReLUs and places {stage.places[:4]}, "
+                             f"before it {before.n} entries")  # fmt: skip
+        if not 0 <= stage.number <= self._relus - count:
+            raise UsageError(f"stage {index}: found ReLUs {stage.number}.. of {self._relus}")
+        entry.base, entry.gain = self._wide(stage.base, n), self._wide(stage.gain, n)
+        entry.upper_slope = self._rows(stage.upper_slope, n)
+        entry.upper_const = self._wide(stage.upper_const, n)
+        entry.free, entry.fixed = self._rows(stage.free, n), self._rows(stage.fixed, n)
+        entry.middle, entry.sides = self._rows(stage.centre, n), self._wide(stage.sides, 4 * n)
+        entry.low, entry.high = self._rows(stage.low, count), self._rows(stage.high, count)
+        entry.places = self._held(np.ascontiguousarray(stage.places, np.int64), count)
+        entry.number, entry.count, entry.loss = stage.number, count, stage.loss
+
+    def run(
+        self,
+        asked: tuple[Array, Float64],
+        rows: Any,
+        factors: Float64,
+        limit: Float64 | None,
+        best: Float64,
+        cost: Array | None,
+        kept: tuple[Array, Float64] | None,
+    ) -> None:
+        (N, depth), relus, last = rows.relu.shape, self._relus, self._count - 1
+        questions, owners = len(asked[1]), len(rows.slope)
+        if rows.owner is None and owners != N:
+            raise UsageError(f"ascent: found slopes of {owners} rows, expected {N}")
+        for part in (asked[0], rows.slope, *(() if cost is None else (cost,))):
+            if part.dtype != self._dtype:
+                raise UsageError(f"ascent: found {part.dtype}, expected {self._dtype}")
+        cases = ffi.new("struct gamma_cases *")
+        cases.rows, cases.questions, cases.owners, cases.relus = N, questions, owners, relus
+        cases.depth, cases.steps = depth, len(factors)
+        alive = (
+            pointer(rows.question, N),
+            pointer(rows.relu, N * depth),
+            pointer(rows.sign, N * depth),
+            pointer(asked[0], questions * self._stages[last].n),
+            pointer(asked[1], questions),
+            pointer(factors, 5 * len(factors)),
+            pointer(rows.slope, owners * relus, cost is not None),
+            pointer(rows.beta, N * depth, True),
+            pointer(best, N, True),
+        )
+        cases.question, cases.relu, cases.sign, cases.asked, cases.constant = alive[:5]
+        cases.factors, cases.slope, cases.beta, cases.best = alive[5:]
+        cases.stage, cases.place = self._layer, self._place
+        more: list[Any] = []
+        if rows.owner is not None:
+            more.append(pointer(rows.owner, N))
+            cases.owner = more[-1]
+        if limit is not None:
+            more.append(pointer(limit, N))
+            cases.limit = more[-1]
+        if cost is not None:
+            more.append(pointer(cost, N * relus, True))
+            cases.cost = more[-1]
+        if kept is not None:
+            more += [pointer(kept[0], N * relus, True), pointer(kept[1], N * depth, True)]
+            cases.kept_slope, cases.kept_beta = more[-2:]
+        self._call(cases, depth)
+
+    def _call(self, cases: Any, depth: int) -> None:
+        last = self._count - 1
+        row_bytes = self._room(self._stages, last, depth, _LEAST) // _LEAST
+        block = max(_LEAST, min(_MOST, _BYTES // row_bytes // _LEAST * _LEAST))
+        memory = pool.empty(-(-self._room(self._stages, last, depth, block) // 8), np.float64)
+        place = pointer(memory, memory.size, True)
+        if self._run(self._stages, last, cases, place, block) != 0:
+            raise UsageError("ascent: found an index of rows, ReLUs or assumptions that is none")

@@ -1,0 +1,186 @@
+"""Ascents in one call of the C library: what rows come to step by step, whatever is around them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gamma import tuning
+from gamma.errors import UsageError
+from gamma.network.graph import Network
+from gamma.propagate.alpha import AlphaWalk, alpha_walk
+from gamma.propagate.cases import Cases, CaseWalk
+from gamma.propagate.options import options_of
+from gamma.propagate.rows.ascent import DenseAscent
+from gamma.tensor import kernels
+from gamma.tensor.box import Box
+from tests.verify.known import dense
+
+pytestmark = pytest.mark.skipif(kernels.isa == "numpy", reason="needs the compiled kernels")
+
+SIZES = (5, 19, 33, 17, 3)
+
+
+def network(seed: int) -> Network:
+    """Small integers, so that a product of few of them is exact."""
+    rng = np.random.default_rng(seed)
+    shapes = zip(SIZES, SIZES[1:], strict=False)
+    return dense(*((rng.integers(-2, 3, (m, n)).tolist(), rng.integers(-2, 3, m).tolist())
+                   for n, m in shapes))  # fmt: skip
+
+
+def claim(made: AlphaWalk) -> None:
+    """Bounds of hidden layers whose upper lines have slopes 1/2 and 3/4, or are exact.
+
+    That nobody proved them is nothing to executors.
+    """
+    rng = np.random.default_rng(9)
+    for index in range(1, made.network.output, 2):
+        known = made.bounds[index]
+        size = known.lower.size
+        low = -rng.choice([0.5, 0.25, 0.125], size)
+        high = rng.choice([1, 3], size) * -low
+        low[:3], high[:3] = -0.5, -0.125  # dead ones
+        high = np.minimum(high, known.upper[0])
+        wide = (known.lower[0] <= low) & ((high < 0) | (high % 0.125 == 0))
+        low = np.where(wide, low, np.maximum(known.lower[0], 0.0))
+        high = np.where(wide, high, np.maximum(known.upper[0], low))
+        made.bounds[index].intersect(low[None], high[None], "claimed")
+        made.descent.forget(index)
+
+
+def walk_of(net: Network, guarantee: str, dtype: str, wide: bool) -> CaseWalk:
+    """A walk over bounds as claimed, or over proved ones."""
+    box = Box(np.full((1, 5), -1.0), np.full((1, 5), 1.0))
+    made = alpha_walk(net, box, options_of(net, "alpha", guarantee, dtype, None))
+    if not wide:
+        claim(made)
+    rows = np.eye(3, dtype=made.options.dtype)
+    return CaseWalk(made, {net.output: rows}, np.array([0.5, -0.25, 1.0]))
+
+
+def drawn(walk: CaseWalk, count: int) -> Cases:
+    """Cases with slopes and multipliers of few bits; each assumes something of every layer: where
+    others do, step by step, a row pays as if it did."""
+    rng = np.random.default_rng(3)
+    cases = walk.start(rng.integers(0, 3, count))
+    slope = rng.integers(0, 5, cases.slope.shape).astype(cases.slope.dtype) / 4
+    relu = np.array([[*(rng.choice(np.flatnonzero(walk.layer == k)) for k in range(3)), -1, -1]
+                     for _ in range(count)])  # fmt: skip
+    for row in relu[::2]:
+        row[3] = rng.choice(np.setdiff1d(np.arange(walk.relus), row))
+    relu = relu[:, rng.permutation(5)]
+    sign = np.where(relu < 0, 0, rng.choice([-1, 1], relu.shape)).astype(np.int8)
+    beta = np.where(relu < 0, 0, rng.integers(-1, 5, relu.shape) / 8)
+    return Cases(cases.question, slope, relu.astype(np.int64), sign, beta)
+
+
+def everything(cases: Cases) -> Cases:
+    return cases.take(np.arange(len(cases.question)))
+
+
+def step_by_step(walk: CaseWalk) -> CaseWalk:
+    """The same without the one call."""
+    with tuning.disabled("fused_ascent"):
+        other = CaseWalk(walk.made, *walk._asked)
+        assert other._dense is None
+    assert walk._dense is not None
+    return other
+
+
+@pytest.mark.parametrize("guarantee", ["real", "float32"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_descent_has_the_same_bits(guarantee: str, dtype: str) -> None:
+    """Every charge, line and multiplier: here no product rounds, and what else rounds is alike."""
+    for seed in range(3):
+        walk = walk_of(network(seed), guarantee, dtype, wide=False)
+        cases, other = drawn(walk, 70), step_by_step(walk)
+        assert walk.relus > 20
+        lower = walk.lower(cases)
+        assert np.isfinite(lower).all() and np.array_equal(lower, other.lower(cases))
+        owner = np.arange(70) // 7
+        some = Cases(cases.question, cases.slope[:10].copy(), cases.relu, cases.sign, cases.beta)
+        assert np.array_equal(walk.lower(some, owner=owner), other.lower(some, owner=owner))
+
+
+@pytest.mark.parametrize("isa", [name for name in kernels.available() if name != "numpy"])
+def test_steps_come_to_the_same(isa: str) -> None:
+    with kernels.pinned(isa):
+        walk = walk_of(network(1), "real", "float64", wide=True)
+        first, other = drawn(walk, 50), step_by_step(walk)
+        limit = np.where(np.arange(50) % 2, np.inf, -1e9)  # every second one is settled at once
+        found = []
+        for made in (walk, other):
+            cases = everything(first)
+            cases.beta[:] = np.maximum(cases.beta, 0)
+            kept = everything(cases)
+            best, cost = made.ascend(cases, 5, limit=limit, kept=kept)
+            assert np.allclose(made.lower(kept), best, 1e-9)
+            found.append((cases, best, cost, kept))
+        climbed = np.flatnonzero(limit == np.inf)
+        assert (found[0][1] > walk.lower(first) + 1e-3)[climbed].any()
+        assert (abs(found[0][0].beta - first.beta) > 1e-3)[climbed].any()
+        for left, right in zip(*found, strict=True):
+            pairs = [(left, right)]
+            if isinstance(left, Cases):
+                pairs = [(left.slope, right.slope), (left.beta, right.beta)]
+            for one, two in pairs:
+                assert np.allclose(one[climbed], two[climbed], 1e-7, 1e-9)
+        assert np.allclose(found[0][1], found[1][1], 1e-9)
+        assert not found[0][2][limit < 0].any() and not found[1][2][limit < 0].any()
+
+
+def test_a_row_is_alone_among_others() -> None:
+    walk = walk_of(network(2), "real", "float32", wide=True)
+    first = drawn(walk, 90)
+    limit = np.where(np.arange(90) % 3, np.inf, walk.lower(first) + 0.25)
+    together = everything(first)
+    best, cost = walk.ascend(together, 6, limit=limit)
+    for rows in (np.arange(1), np.array([5, 40, 41, 89]), np.arange(89, -1, -1)):
+        part = first.take(rows)
+        one, price = walk.ascend(part, 6, limit=limit[rows])
+        assert np.array_equal(one, best[rows]) and np.array_equal(price, cost[rows])
+        open_rows = best[rows] < limit[rows]
+        assert np.array_equal(part.slope[open_rows], together.slope[rows][open_rows])
+        assert np.array_equal(part.beta[open_rows], together.beta[rows][open_rows])
+
+
+def test_calls_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is looked at between parts, which change nothing."""
+    walk = walk_of(network(2), "real", "float32", wide=True)
+    first, looks = drawn(walk, 30), []
+    whole = walk.ascend(everything(first), 3)
+    assert walk._dense is not None
+    monkeypatch.setattr(DenseAscent, "_together", lambda self, steps: 7)
+    parts = walk.ascend(everything(first), 3, lambda: looks.append(1))
+    assert len(looks) == 5
+    assert all(np.array_equal(*pair) for pair in zip(whole, parts, strict=True))
+
+
+def test_no_number_is_no_bound() -> None:
+    walk = walk_of(network(0), "real", "float32", wide=True)
+    asked, d = walk._asked
+    lost = CaseWalk(walk.made, asked, np.array([np.nan, np.inf, d[2]]))
+    cases = drawn(walk, 30)
+    best, _ = lost.ascend(everything(cases), 3, limit=np.zeros(30))
+    for found in (best, lost.lower(cases)):
+        assert (found[cases.question == 0] == -np.inf).all()
+        assert np.isfinite(found[cases.question == 2]).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"question": np.array([3])},
+        {"relu": np.full((1, 5), 999)},
+        {"relu": np.zeros((1, 5), np.int64), "sign": np.zeros((1, 5), np.int8)},
+    ],
+)
+def test_what_does_not_exist_is_refused(change: dict[str, Any]) -> None:
+    walk = walk_of(network(0), "real", "float32", wide=True)
+    cases = drawn(walk, 1)
+    given = {name: getattr(cases, name) for name in ("question", "slope", "relu", "sign", "beta")}
+    with pytest.raises(UsageError, match="index"):
+        walk.lower(Cases(**given | change))
