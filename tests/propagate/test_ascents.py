@@ -9,7 +9,8 @@ import pytest
 
 from gamma import tuning
 from gamma.errors import UsageError
-from gamma.network.graph import Network
+from gamma.network.graph import Builder, Network
+from gamma.ops import Conv, Gemm, Input, Relu, Reshape
 from gamma.propagate.alpha import AlphaWalk, alpha_walk
 from gamma.propagate.cases import Cases, CaseWalk
 from gamma.propagate.options import options_of
@@ -38,22 +39,25 @@ def claim(made: AlphaWalk) -> None:
     """
     rng = np.random.default_rng(9)
     for index in range(1, made.network.output, 2):
-        known = made.bounds[index]
+        known, shape = made.bounds[index], made.bounds[index].lower.shape
         size = known.lower.size
+        if not made.network.nodes[index + 1].op.hinge:
+            continue
         low = -rng.choice([0.5, 0.25, 0.125], size)
         high = rng.choice([1, 3], size) * -low
         low[:3], high[:3] = -0.5, -0.125  # dead ones
-        high = np.minimum(high, known.upper[0])
-        wide = (known.lower[0] <= low) & ((high < 0) | (high % 0.125 == 0))
-        low = np.where(wide, low, np.maximum(known.lower[0], 0.0))
-        high = np.where(wide, high, np.maximum(known.upper[0], low))
-        made.bounds[index].intersect(low[None], high[None], "claimed")
+        high = np.minimum(high, known.upper.ravel())
+        wide = (known.lower.ravel() <= low) & ((high < 0) | (high % 0.125 == 0))
+        low = np.where(wide, low, np.maximum(known.lower.ravel(), 0.0))
+        high = np.where(wide, high, np.maximum(known.upper.ravel(), low))
+        made.bounds[index].intersect(low.reshape(shape), high.reshape(shape), "claimed")
         made.descent.forget(index)
 
 
 def walk_of(net: Network, guarantee: str, dtype: str, wide: bool) -> CaseWalk:
     """A walk over bounds as claimed, or over proved ones."""
-    box = Box(np.full((1, 5), -1.0), np.full((1, 5), 1.0))
+    one = np.ones((1, *net.input_shape))
+    box = Box(-one, one)
     made = alpha_walk(net, box, options_of(net, "alpha", guarantee, dtype, None))
     if not wide:
         claim(made)
@@ -67,11 +71,11 @@ def drawn(walk: CaseWalk, count: int) -> Cases:
     rng = np.random.default_rng(3)
     cases = walk.start(rng.integers(0, 3, count))
     slope = rng.integers(0, 5, cases.slope.shape).astype(cases.slope.dtype) / 4
-    relu = np.array([[*(rng.choice(np.flatnonzero(walk.layer == k)) for k in range(3)), -1, -1]
-                     for _ in range(count)])  # fmt: skip
+    layers = [np.flatnonzero(walk.layer == k) for k in range(walk.layer[-1] + 1)]
+    relu = np.array([[*map(rng.choice, layers), -1, -1] for _ in range(count)])
     for row in relu[::2]:
-        row[3] = rng.choice(np.setdiff1d(np.arange(walk.relus), row))
-    relu = relu[:, rng.permutation(5)]
+        row[-1] = rng.choice(np.setdiff1d(np.arange(walk.relus), row))
+    relu = relu[:, rng.permutation(relu.shape[1])]
     sign = np.where(relu < 0, 0, rng.choice([-1, 1], relu.shape)).astype(np.int8)
     beta = np.where(relu < 0, 0, rng.integers(-1, 5, relu.shape) / 8)
     return Cases(cases.question, slope, relu.astype(np.int64), sign, beta)
@@ -103,6 +107,26 @@ def test_a_descent_has_the_same_bits(guarantee: str, dtype: str) -> None:
         owner = np.arange(70) // 7
         some = Cases(cases.question, cases.slope[:10].copy(), cases.relu, cases.sign, cases.beta)
         assert np.array_equal(walk.lower(some, owner=owner), other.lower(some, owner=owner))
+
+
+def images() -> Network:
+    """Convolutions with strides and pads, then a dense layer, of small integers."""
+    rng, build = np.random.default_rng(0), Builder(Input(), (1, 5, 5))
+    first = Conv(rng.integers(-2, 3, (3, 1, 3, 3)).astype(np.float32), None, (1, 1), (1, 1, 1, 1))
+    second = Conv(rng.integers(-2, 3, (4, 3, 2, 2)).astype(np.float32), None, (2, 2))
+    last = build.add(Relu(), build.add(first, 0))
+    last = build.add(Reshape((16,)), build.add(Relu(), build.add(second, last)))
+    return build.build(build.add(Gemm(rng.integers(-2, 3, (3, 16)).astype(np.float32)), last))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_convolutions_as_matrices(dtype: str) -> None:
+    """The same but for what longer sums cost."""
+    walk = walk_of(images(), "real", dtype, wide=False)
+    cases, other = drawn(walk, 40), step_by_step(walk)
+    less = (other.lower(cases) - walk.lower(cases)) / abs(other.lower(cases))
+    unit = np.finfo(dtype).eps
+    assert (less > 0.1 * unit).all() and (less < 1e4 * unit).all()
 
 
 @pytest.mark.parametrize("isa", [name for name in kernels.available() if name != "numpy"])

@@ -1,7 +1,8 @@
 """Ascents of rows with assumptions as calls of the C library, where the way down is dense.
 
-An executor, not a second rule: it is given the tables that step-by-step descents would use, and a
-row takes the steps of `gamma.propagate.climb`. Tests hold the two against each other.
+Small convolutions go as the matrices that they are, at the price of longer sums. An executor, not a
+second rule: it is given the tables that step-by-step descents would use, and a row takes the steps
+of `gamma.propagate.climb`. Tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.propagate.facts import facts_of
+from gamma.ops.charges import inflated
 from gamma.propagate.rows.tables import Tables
 from gamma.tensor import kernels, rounding
 
@@ -29,6 +30,8 @@ Numbered = Mapping[int, tuple[Indices, int]]
 # Operations of a call, a tenth of a second or less: the clock is not looked at inside. A row's own
 # ascent must fit in.
 _CALL_OPERATIONS, _MOST_STEPS = 4e9, 64
+# Entries of a convolution's matrix beyond which its zeros cost more than the one call gains.
+_MATRIX = 1 << 18
 _NOBODY = np.zeros(0, np.int64), 0
 
 
@@ -53,7 +56,8 @@ class DenseAscent:
         gates = tuning.enabled("fused_ascent") and tuning.enabled("fused_walk")
         if not gates or tables.box.norm != "inf" or len(tables.box.lower) != 1 or tables.split:
             return None
-        if not last or not facts_of(tables.network).sequential[last]:
+        nodes = tables.network.nodes
+        if not last or any(nodes[i].inputs != (i - 1,) for i in range(1, last + 1)):
             return None
         stages: list[kernels.Stage] = []
         number: dict[int, int] = {}  # node -> its stage
@@ -62,7 +66,7 @@ class DenseAscent:
             if stage is not None:
                 number[index] = len(stages)
                 stages.append(stage)
-            elif not tables.network.nodes[index].op.keeps_order:
+            elif not nodes[index].op.keeps_order:
                 return None
             if isinstance(stage, kernels.ReluStage) and index - 1 not in number:
                 return None
@@ -122,24 +126,49 @@ def _stage(tables: Tables, index: int, own: tuple[Indices, int], last: int) -> k
         known = tables.bounds[0]
         return kernels.InputStage(known.radius.ravel(), tables.radius(0)[0])
     if node.op.dense is not None and len(node.shape) == 1:
-        return _dense(tables, index, last)
+        return _dense(tables, index, last, tables.weight(index))
+    if (
+        node.op.correlation is not None
+        and node.size * tables.network.nodes[index - 1].size <= _MATRIX
+    ):
+        return _dense(tables, index, last, _matrix(tables, index), _longer_sums(tables, index))
     return _relu(tables, index, *own) if node.op.hinge else None
 
 
-def _dense(tables: Tables, index: int, last: int) -> kernels.DenseStage:
-    rows = tables.kept(index)[0]
+def _matrix(tables: Tables, index: int) -> Array:
+    """The weight of a convolution as the matrix (entries, entries of its input) that it is."""
+    node, before = tables.network.nodes[index], tables.network.nodes[index - 1]
+    assert node.op.affine is not None
+    rows = np.eye(node.size, dtype=tables.how.dtype).reshape(node.size, *node.shape)
+    return node.op.affine.adjoint(rows, [before.shape])[0].reshape(node.size, before.size)
+
+
+def _longer_sums(tables: Tables, index: int) -> Float64:
+    """What it costs besides that each product is a term of one sum: a convolution's own are sums of
+    sums."""
+    op, spread = tables.network.nodes[index].op.correlation, tables.bounds[index].spread
+    assert op is not None and spread is not None
+    factor = rounding.gamma_factor(op.adjoint_products + 1, tables.how.dtype)
+    return inflated(factor * spread.reshape(1, -1))[0]
+
+
+def _dense(
+    tables: Tables, index: int, last: int, weight: Array, more: Float64 | None = None
+) -> kernels.DenseStage:
+    """A linear node as its matrix; ``more`` is paid beside its charge."""
+    rows, carried = tables.kept(index)[0], tables.carried(index)
     charge = tables.charge(index)
-    weight, loss = charge.weight.reshape(1, -1)[0], float(charge.loss[0])
-    carried = tables.carried(index)
+    price, loss = charge.weight.ravel(), float(charge.loss[0])
     assumable = None
     if index < last and tables.network.nodes[index + 1].op.hinge:
         centre, rounded = tables.bounds[index].centre.ravel(), tables.rounded(index)[0]
         share = rounding.gamma_factor(len(centre) + 8, np.float64) + 2.0**-50
-        parts = (centre, rounded, weight) if rows is None else (
-            centre[rows], rounded[rows], weight[rows])  # fmt: skip
-        assumable = kernels.Assumable(*parts[:2], parts[2] if carried else None, loss, share)
-    own = None if carried else (weight, loss)
-    return kernels.DenseStage(tables.weight(index), own, assumable)
+        kept = [part if rows is None else part[rows] for part in (centre, rounded, price)]
+        assumable = kernels.Assumable(*kept[:2], kept[2] if carried else None, loss, share)
+    own = None if carried else (price, loss)
+    if more is not None:
+        own = (more, 0.0) if own is None else (inflated((price + more)[None])[0], loss)
+    return kernels.DenseStage(weight, own, assumable)
 
 
 def _relu(tables: Tables, index: int, places: Indices, number: int) -> kernels.ReluStage:
