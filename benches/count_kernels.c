@@ -19,6 +19,7 @@ static void *make(size_t bytes) {
 static const int64_t BOX[ROWS] = {0};
 static const double FACTORS[3] = {0x1p-40, 0x1p-24, 0.5};
 static const double ADAM[5] = {0.9, 0.1, 0.9, 0.1, 0.5};
+static const double CHARGES[7] = {0x1p-18, 0.0, 1.001, 0x1p-140, 0x1p-40, 0x1p-24, 0x1p-149};
 static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
 
 #define KERNELS(F, S)                                                                              \
@@ -167,6 +168,32 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         gamma_correlate_##S(planes, kernel, result, copy, offset, 1, &frame);                      \
     }                                                                                              \
                                                                                                    \
+    static void meets_##S(const double *at) {                                                      \
+        struct gamma_met met = {0};                                                                \
+        double *memory = make(8 * 16 * 16 * 12 * sizeof *memory), d[16];                           \
+        gamma_meet_relu_##S(&met, at, at, at, at, at, at, at, memory, CHARGES, 1, 8, 256, 1);      \
+        const struct gamma_start start = {.size = 8 * 256,                                         \
+                                          .pixels = 256,                                           \
+                                          .width = 16,                                             \
+                                          .out = 8,                                                \
+                                          .own = 8,                                                \
+                                          .kh = 3,                                                 \
+                                          .kw = 3,                                                 \
+                                          .sh = 1,                                                 \
+                                          .sw = 1,                                                 \
+                                          .dh = 1,                                                 \
+                                          .dw = 1,                                                 \
+                                          .top = 1,                                                \
+                                          .left = 1,                                               \
+                                          .h = 3,                                                  \
+                                          .w = 3,                                                  \
+                                          .C = 8,                                                  \
+                                          .weight = numbers_##S(8 * 72, 0)};                       \
+        int64_t box[16], place[16], where[3 * 8];                                                  \
+        gamma_start_##S(&start, BOX, BOX, at, at, at, at, CHARGES, make(16 * 72 * sizeof(F)), d,   \
+                        NULL, box, place, where, 0, 8);                                            \
+    }                                                                                              \
+                                                                                                   \
     static void walks_##S(const double *lower, const double *upper, const double *centre,          \
                           double *out) {                                                           \
         const F *weight = numbers_##S(NEURONS * NEURONS, 0);                                       \
@@ -225,6 +252,11 @@ int main(void) {
     rows_f64(low, high, d, out);
     images_f32(high);
     images_f64(high);
+    meets_f32(high);
+    meets_f64(high);
+    struct gamma_met met = {0};
+    gamma_meet_charge(&met, high, high, high, out, CHARGES, 1, 8, 256);
+    gamma_meet_reach(&met, low, high, centre, out, CHARGES, 1, 8, 256, 1);
     walks_f32(low, high, centre, out);
     walks_f64(low, high, centre, out);
     gamma_midpoint(low, high, out, COUNT);

@@ -32,6 +32,8 @@ GATES: dict[str, str] = {
     "fused_network": "CROWN over small dense ReLU networks, box by box, in one C call",
     "fused_ascent": "slopes and multipliers of cases of a dense network: all steps in one C call",
     "fused_windows": "rows through convolutions and sums, to the input, in one C call, in cache",
+    "fused_tables": "what rows in that call meet at a node, made from its bounds in one C call",
+    "fused_starts": "rows over images from the matrix of their node, as they start, in one C call",
     "row_threads": "share the blocks of rows of a walk among threads",
     "kept_memory": "freed memory stays with the process (decided at its first walk)",
     "fused_forward": "a convolution's windows and their product in one C call, in cache",

@@ -291,6 +291,52 @@ struct gamma_met {
     const void *lower_slope, *upper_slope;
     const double *lower_const, *upper_const, *loss, *pay, *pay_loss, *join, *strip;
 };
+/* Tables of a node of C channels of P pixels over B boxes, made from its bounds (B, C, P) into memory
+ * that stays theirs:
+ *   charge  of a linear node: B·(n + 1) + n doubles for n = C·P. mass: radii of its inputs, summed
+ *   reach   what rows over it cost when they end there (`pay`) or are rounded once more (`join`),
+ *           radius·factors[0]·factors[1]: (B + 1)·n doubles
+ *   relu    of a ReLU of an input with these bounds: lower, upper, centre; after: its own centre;
+ *           spread, noise, mass: of the charge of that input that it carries, or NULL. With `strip`
+ *           what the negated rows pay. B·(2·n + 1) + 5·n doubles, B·n more with `strip`, and after
+ *           them 2·(B + 1)·n elements
+ * factors of the first and the last: see meet.inc. */
+void gamma_meet_charge(struct gamma_met *met, const double *spread, const double *noise,
+                       const double *mass, double *memory, const double *factors, size_t B,
+                       size_t C, size_t P);
+void gamma_meet_reach(struct gamma_met *met, const double *lower, const double *upper,
+                      const double *centre, double *memory, const double *factors, size_t B,
+                      size_t C, size_t P, int join);
+void gamma_meet_relu_f32(struct gamma_met *met, const double *lower, const double *upper,
+                         const double *centre, const double *after, const double *spread,
+                         const double *noise, const double *mass, double *memory,
+                         const double *factors, size_t B, size_t C, size_t P, int strip);
+void gamma_meet_relu_f64(struct gamma_met *met, const double *lower, const double *upper,
+                         const double *centre, const double *after, const double *spread,
+                         const double *noise, const double *mass, double *memory,
+                         const double *factors, size_t B, size_t C, size_t P, int strip);
+/* Rows of the matrix of a linear node of `size` neurons, `pixels` to a channel in lines of `width`: in
+ * groups of `out` channels, each of kernels (own, kh, kw) over an image with C channels, or, where
+ * weight is NULL, units over the node itself. A row has (h, w, C) entries: the window from its first
+ * pixel, or the whole image (`framed`). */
+struct gamma_start {
+    int64_t size, pixels, width, out, own, kh, kw, sh, sw, dh, dw, top, left, h, w, C, framed;
+    const void *weight;
+};
+/* Rows of N neurons in boxes: then, where opposite is NULL, as many of their negatives, or else those
+ * from `above` on negated and the constants of the others' negatives in opposite. d: constants, from
+ * the node's centre, and factors as in gamma_meet_charge, from its bounds. where: box, y, x of each
+ * place (room for N), whose number is returned; neurons of a place come together. */
+size_t gamma_start_f32(const struct gamma_start *start, const int64_t *boxes,
+                       const int64_t *neurons, const double *centre, const double *spread,
+                       const double *noise, const double *mass, const double *factors, float *rows,
+                       double *d, double *opposite, int64_t *box, int64_t *place, int64_t *where,
+                       size_t above, size_t N);
+size_t gamma_start_f64(const struct gamma_start *start, const int64_t *boxes,
+                       const int64_t *neurons, const double *centre, const double *spread,
+                       const double *noise, const double *mass, const double *factors, double *rows,
+                       double *d, double *opposite, int64_t *box, int64_t *place, int64_t *where,
+                       size_t above, size_t N);
 /* A move of gamma_walk of the rows in slot `from`, which lie over windows or whole images (`framed`) of
  * shape h w H W C; a place of first pixel y x has its window there at y·grid[0] + grid[2] and
  * x·grid[1] + grid[3].

@@ -333,6 +333,8 @@ void gamma_erfc(const double *x, double *out, size_t n) {
 
 #include "curves.inc"
 #include "layers.inc"
+#include "meet.inc"
+#include "start.inc"
 #include "chain.inc"
 #include "windows.inc"
 

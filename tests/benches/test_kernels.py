@@ -15,7 +15,7 @@ from gamma.tensor.traced import NAMES
 # library's own functions, and twins of a case.
 ELSEWHERE = {"chain", "dense_network", "padded", "erf", "erfc", "step_down", "narrow_down"}
 ELSEWHERE |= {"relax_own_rows", "own_lines", "ascend", "lines"}
-ELSEWHERE |= {"convolution", "course", "sum_interval", "ascent"}
+ELSEWHERE |= {"convolution", "course", "sum_interval", "ascent", "met_tables", "starts"}
 ELSEWHERE |= {"decode_rows", "decode_rare", "stored_affine"}
 
 

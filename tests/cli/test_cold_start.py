@@ -33,13 +33,14 @@ NEEDED = {
     "forms interval known memory needs options questions remarks rows "
     "specification walks",
     "propagate.memory": "planning store streaming",
-    "propagate.rows": "block chain course descend moves opposite own start tables windows",
+    "propagate.rows": "block chain course descend met moves opposite own pixels start tables "
+    "windows",
     "runtime": "choices files heap interrupts pool resident threads workers",
     "tensor": "_simd bounded box codes compressed eigenvalues exactly fallback functions kernels "
     "native probe products rounding",
     "tensor._simd": "lib",
-    "tensor.kernels": "arguments backend course elementwise images interval rows stored",
-    "tensor.native": "course elementwise images interval memory rows stored",
+    "tensor.kernels": "arguments backend course elementwise images interval met rows starts stored",
+    "tensor.native": "course elementwise images interval memory rows starts stored",
     "verification": "advice attack auto branching choices contradiction describe effort "
     "environment fitting moves objective regions replay result run targets "
     "tree_run verdict",

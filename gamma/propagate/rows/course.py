@@ -19,11 +19,11 @@ from msgspec.structs import replace
 from gamma import tuning
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
-from gamma.ops.tables import Diagonal
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Dense
-from gamma.propagate.rows.moves import Plan, Spot, Start, turned
+from gamma.propagate.rows.met import MetTables
+from gamma.propagate.rows.moves import Plan, Spot, Start
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import Windows, as_windows, framed
 from gamma.runtime import pool
@@ -64,7 +64,7 @@ class ImageCourses:
         self.possible = self.possible and not tables.linear_only and not tables.split
         self._every = not tuning.enabled("live_channels")
         self._cells = tuning.enabled("pixel_cells")
-        self._tables: Any = None
+        self._met: MetTables | None = None
         # Kinds of moves whose tables C knows, of each node.
         self._ready: dict[int, frozenset[str]] = {}
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class ImageCourses:
             return None
         with self._lock:  # tables that are set twice would be freed while another thread reads
             met = way.both if both else way.met
-            ready = all(self._meet(way, index, needed) for index, needed in met)
+            ready = all(self._meet(index, needed) for index, needed in met)
         return way if ready else None
 
     def run(
@@ -102,6 +102,7 @@ class ImageCourses:
     ) -> None:
         """Take the rows of ``frontier`` all the way; what is left lies over the last node."""
         network, highest = self.tables.network, max(frontier)
+        assert self._met is not None
         blocks: list[Windows] = []
         for index in sorted(frontier, reverse=True):
             rows = frontier.pop(index)
@@ -120,7 +121,7 @@ class ImageCourses:
                 check()
             part = slice(start, start + step)
             way.course.run(
-                self._tables,
+                self._met.known,
                 [array[part] for array in arrays],
                 d[part],
                 None if opposite is None else opposite[part],
@@ -144,49 +145,17 @@ class ImageCourses:
         for node in (index, *self.tables.network.consumers[index]):
             self._ready.pop(node, None)
 
-    def _meet(self, way: Way, index: int, needed: frozenset[str]) -> bool:
+    def _meet(self, index: int, needed: frozenset[str]) -> bool:
         """Have C know the tables of a node that moves of the kinds ``needed`` read."""
         known = self._ready.get(index, frozenset())
         if needed <= known:
             return True
-        tables, size = self.tables, self.tables.network.nodes[index].size
-        if self._tables is None:
-            nodes, boxes = tables.network.output + 1, len(tables.box.lower)
-            self._tables = way.course.tables(nodes, boxes)
-        met = self._met(index, needed | known)
-        if met is None:
+        if self._met is None:
+            self._met = MetTables(self.tables)
+        if not self._met.meet(index, needed, known):
             return False
-        way.course.meet(self._tables, index, size, met)
         self._ready[index] = needed | known
         return True
-
-    def _met(self, index: int, needed: frozenset[str]) -> kernels.Met | None:
-        tables = self.tables
-        if index == 0:
-            radius = tables.radius(0)
-            lies = turned(tables.network) is not None
-            return kernels.Met(pay=radius if lies else self._image("radius", 0, radius))
-        met: dict[str, Any] = {}
-        if "join" in needed:
-            met["join"] = self._image("join", index, tables.rounded(index))
-        if "strip" in needed:
-            met["strip"] = self._image("strip", index, tables.strips(index))
-        if "relax" in needed:
-            table = tables.relaxation(index)
-            if not isinstance(table, Diagonal) or tables.columns(index) is not None:
-                return None
-            low, high, below, above = tables.images("relax", index, table.parts)()
-            met |= {"lower_slope": low, "upper_slope": high, "loss": table.loss}
-            met |= {"lower_const": below, "upper_const": above}
-        if "pay" in needed and not (tables.carried(index) or tables.free(index)):
-            charge = tables.charge(index)
-            met["pay"] = self._image("charge", index, charge.weight)
-            met["pay_loss"] = charge.loss
-        return kernels.Met(**met)
-
-    def _image(self, what: str, index: int, table: Float64) -> Float64:
-        (found,) = self.tables.images(what, index, (table,))()
-        return found
 
 
 def aligned(network: Network, frontier: dict[int, Any]) -> tuple[Start, ...] | None:

@@ -14,6 +14,7 @@ from gamma.ops.charges import linear_charge
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Frontier, dense, unit
 from gamma.propagate.rows.descend import Descent
+from gamma.propagate.rows.pixels import pixels_of, start
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import starts
 from gamma.runtime import choices
@@ -27,6 +28,9 @@ def both_signs(
     descent: Descent, index: int, boxes: Array, neurons: Array
 ) -> tuple[Frontier, Float64, Array]:
     """Rows for lower bounds of neurons, then those of their negatives, ready to go down."""
+    if (made := pixels_of(descent.tables, index)) is not None:
+        frontier, d, _, box = start(descent.tables, made, index, boxes, neurons, None)
+        return frontier, d, box
     frontier, centre, cost = _start(descent, index, boxes, neurons)
     d = np.concatenate((centre - cost, -centre - cost))
     d -= abs(d) * 2.0**-50
@@ -41,6 +45,10 @@ def one_sign(
 
     And the constants of the rows and of their negatives.
     """
+    if (made := pixels_of(descent.tables, index)) is not None:
+        frontier, d, other, _ = start(descent.tables, made, index, boxes, neurons, above)
+        assert other is not None
+        return frontier, d, other
     frontier, centre, cost = _start(descent, index, boxes, neurons)
     centre[above:] *= -1
     d, opposite = centre - cost, -centre - cost

@@ -24,6 +24,7 @@ from gamma.ops.tables import Diagonal, NodeSlopes, Precision, Relaxation
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Images
 from gamma.propagate.rows.opposite import strips
+from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
@@ -81,6 +82,9 @@ class Tables:
         # The nonlinear node nearest to the input, 0 where there is none.
         self.first = next((i for i, n in enumerate(network.nodes) if i and n.op.affine is None), 0)
         self._compress = tuning.enabled("compress") and not linear_only
+        # Rows start over images in one call: see `gamma.propagate.rows.pixels`.
+        starts = tuning.enabled("fused_starts") and tuning.enabled("windows")
+        self.windowed = starts and kernels.isa != "numpy"
         self._carry = tuning.enabled("fused_charge") and not linear_only
 
     def carried(self, index: int) -> bool:

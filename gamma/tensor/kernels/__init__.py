@@ -32,7 +32,6 @@ from gamma.tensor.kernels.backend import available as available
 from gamma.tensor.kernels.backend import pinned as pinned
 from gamma.tensor.kernels.backend import use as use
 from gamma.tensor.kernels.course import Course as Course
-from gamma.tensor.kernels.course import Met as Met
 from gamma.tensor.kernels.course import Move as Move
 from gamma.tensor.kernels.course import Product as Product
 from gamma.tensor.kernels.course import course as course
@@ -76,6 +75,9 @@ from gamma.tensor.kernels.interval import interval_finish as interval_finish
 from gamma.tensor.kernels.interval import largest as largest
 from gamma.tensor.kernels.interval import relu as relu
 from gamma.tensor.kernels.interval import sum_interval as sum_interval
+from gamma.tensor.kernels.met import Met as Met
+from gamma.tensor.kernels.met import MetTables as MetTables
+from gamma.tensor.kernels.met import met_tables as met_tables
 from gamma.tensor.kernels.rows import Chain as Chain
 from gamma.tensor.kernels.rows import DenseLayer as DenseLayer
 from gamma.tensor.kernels.rows import DenseNetwork as DenseNetwork
@@ -90,6 +92,10 @@ from gamma.tensor.kernels.rows import product as product
 from gamma.tensor.kernels.rows import relax_own_rows as relax_own_rows
 from gamma.tensor.kernels.rows import relax_rows as relax_rows
 from gamma.tensor.kernels.rows import relu_tables as relu_tables
+from gamma.tensor.kernels.starts import Neurons as Neurons
+from gamma.tensor.kernels.starts import Rows as Rows
+from gamma.tensor.kernels.starts import Starts as Starts
+from gamma.tensor.kernels.starts import starts as starts
 from gamma.tensor.kernels.stored import decode_rare as decode_rare
 from gamma.tensor.kernels.stored import decode_rows as decode_rows
 from gamma.tensor.kernels.stored import stored_affine as stored_affine

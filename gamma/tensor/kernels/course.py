@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.images import PIXELS, Cells, Pair, Scatter
+from gamma.tensor.kernels.met import MetTables
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -58,40 +59,12 @@ class Move(NamedTuple):
     product: Product | None = None
 
 
-class Met(NamedTuple):
-    """What rows meet at a node: tables (boxes, entries of the node, channels last), None: nothing.
-
-    The fields of struct gamma_met, in its order.
-
-    Attributes:
-        lower_slope, upper_slope, lower_const, upper_const, loss (boxes,): of an activation.
-        pay, pay_loss (boxes,): of a linear node. join: of another rounding. strip: what the
-            negated rows pay at an activation.
-    """
-
-    lower_slope: Array | None = None
-    upper_slope: Array | None = None
-    lower_const: Float64 | None = None
-    upper_const: Float64 | None = None
-    loss: Float64 | None = None
-    pay: Float64 | None = None
-    pay_loss: Float64 | None = None
-    join: Float64 | None = None
-    strip: Float64 | None = None
-
-
 class Course(Protocol):
-    """Moves for rows of some dtype, run in one call; `tables` are one walk's."""
-
-    def tables(self, nodes: int, boxes: int) -> Any:
-        """Room for `Met` of that many nodes, filled by `meet`."""
-
-    def meet(self, tables: Any, node: int, size: int, met: Met) -> None:
-        """Keep what rows meet at a node of ``size`` entries."""
+    """Moves for rows of some dtype, run in one call."""
 
     def run(
         self,
-        tables: Any,
+        tables: MetTables,
         blocks: Sequence[Array],
         d: Float64,
         opposite: Float64 | None,
@@ -103,6 +76,7 @@ class Course(Protocol):
         """Take rows through all moves.
 
         Args:
+            tables: of one walk, with all that the moves read.
             blocks: of the first slots, all rows of each; overwritten or written.
             d: float64 (N,). opposite: constants of the negated rows.
             box, place: (N,). first: (places, 3), box and first pixel.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from gamma.errors import UsageError
 from gamma.tensor._simd import ffi, lib
 from gamma.tensor.native.ascent import Ascent
-from gamma.tensor.native.course import Course
+from gamma.tensor.native.course import Course, MetTables
 from gamma.tensor.native.elementwise import (
     dot,
     erf,
@@ -59,6 +59,7 @@ from gamma.tensor.native.rows import (
     relax_rows,
     relu_tables,
 )
+from gamma.tensor.native.starts import Starts
 from gamma.tensor.native.stored import decode_rows, stored_affine
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.runtime import pool
 from gamma.tensor._simd import ffi, lib
+from gamma.tensor.kernels.met import Met
 from gamma.tensor.native.images import gathering, spreading
 from gamma.tensor.native.memory import pick, pointer
 
@@ -25,13 +27,99 @@ _LEAST, _MOST = 12, 96
 _DOUBLE = np.dtype(np.float64)
 
 
-class Tables:
-    """Struct gamma_met of all nodes, and the arrays that they point to."""
+class MetTables:
+    """See `kernels.MetTables`: struct gamma_met of all nodes, and the memory that they point to."""
 
-    def __init__(self, nodes: int, boxes: int) -> None:
+    def __init__(self, nodes: int, boxes: int, dtype: np.dtype[Any]) -> None:
         self.met = ffi.new("struct gamma_met[]", nodes)
-        self.boxes = boxes
-        self.alive: list[Any] = [()] * nodes
+        self.boxes, self.dtype = boxes, dtype
+        self._alive: list[list[Any]] = [[] for _ in range(nodes)]
+        self._relu = lib.gamma_meet_relu_f32 if dtype.itemsize == 4 else lib.gamma_meet_relu_f64
+
+    def drop(self, node: int) -> None:
+        self.met[node] = (ffi.NULL,) * len(Met._fields)
+        self._alive[node] = []
+
+    def meet(self, node: int, size: int, met: Met) -> None:
+        boxes, whole, entry = self.boxes, self.boxes * size, self.met[node]
+        for name, table in zip(met._fields, met, strict=True):
+            if table is None:
+                continue
+            dtype = self.dtype if name.endswith("slope") else _DOUBLE
+            if table.dtype != dtype:
+                raise UsageError(f"move: found a table of {table.dtype}, expected {dtype}")
+            found = pointer(table, boxes if name.endswith("loss") else whole)
+            setattr(entry, name, found)
+            self._alive[node].append(found)
+
+    def relu(
+        self,
+        node: int,
+        shape: tuple[int, int, int],
+        ends: Sequence[Float64],
+        charge: tuple[Float64, Float64, Float64] | None,
+        factors: tuple[float, ...],
+        strip: bool,
+    ) -> None:
+        boxes, n = self.boxes, math.prod(shape)
+        lower, upper, centre, after = (pointer(end, boxes * n) for end in ends)
+        spread = noise = mass = ffi.NULL
+        if charge is not None:
+            spread, noise = pointer(charge[0], boxes * n), pointer(charge[1], boxes * n)
+            mass = pointer(charge[2], boxes)
+        doubles = boxes * ((3 if strip else 2) * n + 1) + 5 * n
+        memory = self._room(node, doubles + -(-2 * (boxes + 1) * n * self.dtype.itemsize // 8))
+        self._relu(
+            self.met + node,
+            *(lower, upper, centre, after),
+            *(spread, noise, mass),
+            memory,
+            ffi.new("double[7]", factors),
+            *(boxes, shape[0], n // shape[0], strip),
+        )
+
+    def charge(
+        self,
+        node: int,
+        shape: tuple[int, int, int],
+        charge: tuple[Float64, Float64, Float64],
+        factors: tuple[float, ...],
+    ) -> None:
+        boxes, n = self.boxes, math.prod(shape)
+        spread, noise, mass = charge
+        lib.gamma_meet_charge(
+            self.met + node,
+            pointer(spread, boxes * n),
+            pointer(noise, boxes * n),
+            pointer(mass, boxes),
+            self._room(node, boxes * (n + 1) + n),
+            ffi.new("double[7]", factors),
+            *(boxes, shape[0], n // shape[0]),
+        )
+
+    def reach(
+        self,
+        node: int,
+        shape: tuple[int, int, int],
+        ends: Sequence[Float64],
+        factors: tuple[float, float],
+        join: bool,
+    ) -> None:
+        boxes, n = self.boxes, math.prod(shape)
+        lib.gamma_meet_reach(
+            self.met + node,
+            *(pointer(end, boxes * n) for end in ends),
+            self._room(node, (boxes + 1) * n),
+            ffi.new("double[2]", factors),
+            *(boxes, shape[0], n // shape[0], join),
+        )
+
+    def _room(self, node: int, count: int) -> Any:
+        """Memory for tables of a node, kept with them."""
+        memory = pool.empty(count, np.float64)
+        found = pointer(memory, count, True)
+        self._alive[node].append(found)
+        return found
 
 
 class Course:
@@ -80,28 +168,9 @@ class Course:
         entry.weight = memory = pointer(weight, weight.size)
         self._alive.append((memory, weight))
 
-    def tables(self, nodes: int, boxes: int) -> Tables:
-        return Tables(nodes, boxes)
-
-    def meet(self, tables: Tables, node: int, size: int, met: Any) -> None:
-        boxes, whole = tables.boxes, tables.boxes * size
-        lower, upper, *rest = met
-        slopes = [self._table(table, whole, self.dtype) for table in (lower, upper)]
-        sizes = (boxes if field.endswith("loss") else whole for field in met._fields[2:])
-        found = (*slopes, *map(self._table, rest, sizes))
-        tables.met[node] = found
-        tables.alive[node] = met, found
-
-    def _table(self, table: Array | None, size: int, dtype: np.dtype[Any] = _DOUBLE) -> Any:
-        if table is None:
-            return ffi.NULL
-        if table.dtype != dtype:
-            raise UsageError(f"move: found a table of {table.dtype}, expected {dtype}")
-        return pointer(table, size)
-
     def run(
         self,
-        tables: Tables,
+        tables: MetTables,
         blocks: Sequence[Array],
         d: Float64,
         opposite: Float64 | None,
