@@ -34,6 +34,7 @@ GATES: dict[str, str] = {
     "fused_windows": "rows through convolutions and sums, to the input, in one C call, in cache",
     "fused_tables": "what rows in that call meet at a node, made from its bounds in one C call",
     "fused_starts": "rows over images from the matrix of their node, as they start, in one C call",
+    "fused_images": "CROWN of the images a network begins with, where few rows are, in one C call",
     "row_threads": "share the blocks of rows of a walk among threads",
     "kept_memory": "freed memory stays with the process (decided at its first walk)",
     "fused_forward": "a convolution's windows and their product in one C call, in cache",

@@ -387,6 +387,48 @@ int gamma_walk_f64(const struct gamma_walk *walk, double *const *blocks, double 
                    int64_t *spots, double *memory, int32_t *lists, double *before, size_t B,
                    size_t P, size_t N);
 
+/* A node of C channels of P pixels of a network of images, for gamma_images. memory holds, from
+ * `values` on, of the input and a ReLU lower, upper, centre and radius (B·n each, n = C·P), of a
+ * convolution or a sum centre, spread, noise, lower, upper and radius, then the sum of radii of each
+ * box; from `tables` and `joins` on (0: none) what gamma_met gets, where it is `met` (a charge, lines,
+ * or, of the input, radii); from `mask` on a byte for each neuron that got rows.
+ *   carries  a ReLU with the charge of what it reads
+ *   most     neurons whose rows are made here, by start and walk (NULL: none needs rows); no more
+ *            than `sided` while few keep both signs
+ *   charge   factors as in meet.inc; join: of gamma_meet_reach; the others: of gamma_convolve */
+enum gamma_images_kind {
+    GAMMA_IMAGE_INPUT,
+    GAMMA_IMAGE_CONVOLUTION,
+    GAMMA_IMAGE_SUM,
+    GAMMA_IMAGE_RELU
+};
+enum { GAMMA_IMAGE_NEURONS = 48 };
+struct gamma_image {
+    int64_t kind, inputs, reads[2], C, P, most, sided, carries, met;
+    size_t values, tables, joins, mask;
+    const double *weight, *bias, *row_sum;
+    double factors[2], charge[7], join[2];
+    struct gamma_frame frame;
+    const struct gamma_start *start;
+    const struct gamma_walk *walk;
+};
+/* Bounds and tables of nodes from..to of a network over B boxes, the input's ends and centre in place.
+ * Returns `to`, or the first node with more neurons of both signs than its `most`: only its interval
+ * is known then, and the caller, having bounded it, goes on behind it with `resume`. rows: of each node
+ * the neurons that got rows; seconds: of each; open: the share of those last bounded that kept both
+ * signs, and what are few; crossed: ends that contradict each other, at the node that is returned. work: B + rooms[0] + 2·rooms[1] +
+ * rooms[2] + rooms[3] + 11·GAMMA_IMAGE_NEURONS doubles, then 2·rooms[4] + rooms[5] elements, where
+ * rooms are the largest, over all nodes, copy of gamma_convolve, `most`, spots and lists (in pairs) of
+ * gamma_walk, rows of its first slot, and its memory. */
+size_t gamma_images_f32(const struct gamma_image *nodes, struct gamma_met *met, double *memory,
+                        void *work, const size_t *rooms, int64_t *rows, double *seconds,
+                        double *open, int64_t *crossed, size_t B, size_t from, size_t to,
+                        int resume);
+size_t gamma_images_f64(const struct gamma_image *nodes, struct gamma_met *met, double *memory,
+                        void *work, const size_t *rooms, int64_t *rows, double *seconds,
+                        double *open, int64_t *crossed, size_t B, size_t from, size_t to,
+                        int resume);
+
 /* geometry = kh kw sh sw top left dh dw Ho Wo H W C. */
 void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);
 void gamma_fold_last_f64(const double *cols, double *out, size_t frames, const int64_t *geometry);

@@ -363,15 +363,23 @@ PRODUCT(double, f64)
 CONVOLUTIONS(float, f32)
 CONVOLUTIONS(double, f64)
 
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 #define F float
 #define FN(name) name##_f32
 #include "walk.inc"
+#include "images.inc"
 #undef F
 #undef FN
 
 #define F double
 #define FN(name) name##_f64
 #include "walk.inc"
+#include "images.inc"
 #undef F
 #undef FN
 
@@ -391,12 +399,6 @@ CONVOLUTIONS(double, f64)
 enum { DENSE_ROWS = 32 };
 /* What copying an entry of a weight costs, in multiplications of it with a row. */
 #define COPY_PRICE 64.0
-
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 #define F float
 #define FN(name) name##_f32

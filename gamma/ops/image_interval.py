@@ -31,7 +31,7 @@ _PADDED, _FEW_OPERATIONS = 1.25, 5e6
 _CALL_OPERATIONS = 5e7
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """What the step of one operator on inputs of one shape needs, made once.
 
     Attributes:
@@ -51,9 +51,7 @@ def fused(op: Conv, x: NodeBounds) -> NodeBounds | None:
     """The linear rule, in one call of the C library for some boxes each."""
     if kernels.isa == "numpy" or not tuning.enabled("fused_image"):
         return None
-    inputs = x.lower.shape[1:]
-    step: _Step | None = op.cached(f"image.{inputs}", lambda: _prepared(op, inputs))
-    batch = len(x.lower)
+    step, batch = prepared(op, x.lower.shape[1:]), len(x.lower)
     if step is None or batch > step.most:
         return None
     centre, radius = np.ascontiguousarray(x.centre), x.radius
@@ -72,15 +70,25 @@ def summed(op: Add, inputs: Sequence[NodeBounds]) -> NodeBounds | None:
     """The linear rule for a sum of inputs, in one call of the C library."""
     if kernels.isa == "numpy" or not tuning.enabled("fused_image"):
         return None
-    shape = inputs[0].lower.shape[1:]
-    row_sum = op.cached(f"sum.{shape}", lambda: op.row_sums([shape] * op.terms)[0])
-    factors = rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty
+    row_sum, factors = sum_constants(op, inputs[0].lower.shape[1:])
     centres = [np.ascontiguousarray(x.centre) for x in inputs]
     done = kernels.sum_interval(centres, [x.radius for x in inputs], op.signs, row_sum, factors)
     return None if done is None else stepped(*done, op.name)
 
 
-def _prepared(op: Conv, shape: tuple[int, ...]) -> _Step | None:
+def sum_constants(op: Add, shape: tuple[int, ...]) -> tuple[Float64, tuple[float, float]]:
+    """The sums of the rows of ``op`` on inputs of ``shape``, and the factors of its step."""
+    row_sum: Float64 = op.cached(f"sum.{shape}", lambda: op.row_sums([shape] * op.terms)[0])
+    return row_sum, (rounding.gamma_factor(op.terms + 4, np.float64), op.uncertainty)
+
+
+def prepared(op: Conv, shape: tuple[int, ...]) -> Step | None:
+    """The step of ``op`` on inputs of ``shape``, made once; None where its products are better."""
+    made: Step | None = op.cached(f"image.{shape}", lambda: _prepared(op, shape))
+    return made
+
+
+def _prepared(op: Conv, shape: tuple[int, ...]) -> Step | None:
     """The constants of ``op`` on inputs of ``shape``; None where its products are better alone."""
     window, found = op.window(shape), op.shape(shape)
     groups, out = op.group, op.weight.shape[0] // op.group
@@ -103,7 +111,7 @@ def _prepared(op: Conv, shape: tuple[int, ...]) -> _Step | None:
         ),
     )
     boxes = max(1, int(_CALL_OPERATIONS // operations))
-    return None if kernel is None else _Step(weight, offset, kernel, found, boxes, most)
+    return None if kernel is None else Step(weight, offset, kernel, found, boxes, most)
 
 
 def _work(op: Conv, shape: tuple[int, ...]) -> tuple[int, float]:

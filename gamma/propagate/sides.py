@@ -29,9 +29,9 @@ Float64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 # Nanoseconds that a second descent costs beyond its rows, for each node that it passes.
-_CALLS = 1e5
+CALLS = 1e5
 # Share of the neurons last bounded by rows that kept both signs, beyond which a first row is lost.
-_OPEN = 0.55
+OPEN = 0.55
 
 
 class Sides:
@@ -41,7 +41,7 @@ class Sides:
         self.network = network
         # Any other function makes use of both ends, of its own input or of what a ReLU makes of it.
         self._relus = network.cached("sides.relus", only_relus)
-        self._open = 1.0
+        self.open = 1.0
         self._middle: Middle | None = None
 
     def worth(self, index: int, rows: int) -> bool:
@@ -51,7 +51,7 @@ class Sides:
             return False
         if not tuning.enabled("one_sided") or not tuning.enabled("unstable"):
             return False
-        return self._open <= _OPEN and rows * row_cost(self.network, index) > _CALLS * index
+        return self.open <= OPEN and rows * row_cost(self.network, index) > CALLS * index
 
     def bound(self, walk: Walk, index: int, mask: Mask) -> Mask:
         """Bound neurons by a row each, and those that it leaves open, returned, by their other."""
@@ -69,7 +69,7 @@ class Sides:
         known = walk.bounds[index]
         crosses = ((known.lower < 0) & (known.upper > 0)).reshape(mask.shape)
         if mask.any():
-            self._open = float(crosses[mask].mean())
+            self.open = float(crosses[mask].mean())
 
     def _side(self, walk: Walk, index: int, mask: Mask, above: Mask, ends: OneSided) -> None:
         """Meet bounds of the neurons in ``mask`` with one row's: the lower one where ``above``."""

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from gamma import telemetry
 from gamma.network.graph import Network
-from gamma.ops.bounds import NodeBounds
+from gamma.ops.bounds import NodeBounds, check_order
 from gamma.propagate import forms
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
@@ -34,7 +34,7 @@ from gamma.runtime import heap
 from gamma.tensor.box import Box
 
 if TYPE_CHECKING:
-    pass
+    from gamma.propagate.images import Images, ImageWalk
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -77,6 +77,7 @@ class Walk(Known):
 
     # Whether sets of all nodes may go forward with the walk.
     encloses = True
+    _pictured: Images | None = None
     keep: frozenset[int] | None = None
 
     def run(self) -> None:
@@ -91,8 +92,12 @@ class Walk(Known):
             self._sets = sets_of(self.network, self.box, self.options, self.bounds)
         if not self.slopes and not self.options.forward:
             self._dense = one_call(self.network, self.domain, self.options)
+            if self._sets is None and self._facts.convolves:
+                from gamma.propagate.images import images_of
+
+                self._pictured = images_of(self.network, self.domain, self.options)
         with np.errstate(all="ignore"):
-            for index in range(1, self.network.output + 1):
+            for index in range(self._walk_images(), self.network.output + 1):
                 if self._dense is not None and index == self._dense.first:
                     self._walk_dense(self._dense)
                     break
@@ -155,6 +160,50 @@ class Walk(Known):
         for one in strips.read_last(network)[index]:
             if one not in keep:
                 bounds[one] = strips.GONE
+
+    # -- nodes of images: as many in one call as need few rows ------------------------------------
+
+    def _walk_images(self) -> int:
+        """Bound the images that the network begins with; the first node behind them."""
+        if self._pictured is None:
+            return 1
+        from gamma.propagate.images import ImageWalk
+
+        walked, courses = ImageWalk(self._pictured, self.bounds[0]), self.descent.courses
+        while True:
+            self.options.check()
+            started = time.perf_counter()
+            done, bounds, crossed = walked.go(courses.met.known)
+            self._bounds += bounds
+            if crossed:
+                check_order(bounds[-1].lower, bounds[-1].upper, self.network.nodes[done[-1]].name)
+            for index in done:
+                self._tight[index] = is_tight(self.network, index, self._tight)
+                if index != walked.left:
+                    self._adopt_image(walked, index)
+            if telemetry.recorder is not None:
+                telemetry.record("crown.images", started, time.perf_counter(), nodes=len(done))
+            if walked.left is None:
+                return self._pictured.last
+            self._refine_image(walked, walked.left)
+
+    def _adopt_image(self, walked: ImageWalk, index: int) -> None:
+        """What the one call did at a node."""
+        self.seconds[index] = walked.seconds(index)
+        self.descent.courses.adopt(index, walked.images.met[index])
+        if (rows := walked.rows(index)) is not None:
+            self.unstable[index], self._rowed[index] = rows
+            self._tight[index] = self._tight[index] or rows[0] > 0
+
+    def _refine_image(self, walked: ImageWalk, index: int) -> None:
+        """Bound the neurons of a node that the one call left."""
+        started, sides = time.perf_counter(), self._sides
+        if sides is not None:
+            sides.open = walked.open
+        self._refine(index)
+        walked.meet(self.bounds[index], 1.0 if sides is None else sides.open)
+        self.descent.courses.adopt(index, walked.images.met[index])
+        self.seconds[index] = time.perf_counter() - started
 
     # -- small dense networks: all in one call -------------------------------------------------
 

@@ -163,10 +163,11 @@ def test_the_same_bits_as_step_by_step(
 
     monkeypatch.setattr(ImageCourses, "way", watched)
     with choices.using({("rows.start", ""): 0}):
-        found = all_bounds(net, box, dtype)
+        with tuning.disabled("fused_images"):
+            found = all_bounds(net, box, dtype)
         assert any(ways)
         monkeypatch.setattr(Descent, "_went", step_by_step)
-        with tuning.disabled("fused_starts"):
+        with tuning.disabled("fused_starts", "fused_images"):
             expected = all_bounds(net, box, dtype)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -29,8 +29,8 @@ F32 = np.dtype(np.float32)
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """One side first however small the network is and however many neurons stay open."""
-    monkeypatch.setattr(sides, "_CALLS", 0.0)
-    monkeypatch.setattr(sides, "_OPEN", 1.0)
+    monkeypatch.setattr(sides, "CALLS", 0.0)
+    monkeypatch.setattr(sides, "OPEN", 1.0)
 
 
 def nodes(ends: Any) -> NodeBounds:
@@ -152,7 +152,7 @@ def test_whoever_asks_for_a_node_gets_both_ends() -> None:
 
 
 def test_where_most_neurons_stay_open_both_rows_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sides, "_CALLS", 0.0)
+    monkeypatch.setattr(sides, "CALLS", 0.0)
     asked: list[int] = []
     bound = sides.Sides.bound
     monkeypatch.setattr(

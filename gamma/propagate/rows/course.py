@@ -63,7 +63,6 @@ class ImageCourses:
         self.possible = on and kernels.isa != "numpy" and tables.box.norm == "inf"
         self.possible = self.possible and not tables.linear_only and not tables.split
         self._every = not tuning.enabled("live_channels")
-        self._cells = tuning.enabled("pixel_cells")
         self._met: MetTables | None = None
         # Kinds of moves whose tables C knows, of each node.
         self._ready: dict[int, frozenset[str]] = {}
@@ -80,10 +79,7 @@ class ImageCourses:
         starts = aligned(network, frontier)
         if starts is None:
             return None
-        key = "rows.course", starts, last, dtype.char, self._cells
-        way: Way | None = network.cached(
-            key, partial(_planned, dtype=dtype, starts=starts, last=last)
-        )
+        way = planned_way(network, dtype, starts, last)
         if way is None:
             return None
         with self._lock:  # tables that are set twice would be freed while another thread reads
@@ -140,6 +136,17 @@ class ImageCourses:
         y, x = base.y * end.scale[0] + end.shift[0], base.x * end.scale[1] + end.shift[1]
         return replace(base, array=array, y=y, x=x, image=end.image, clean=False)
 
+    @property
+    def met(self) -> MetTables:
+        """The tables that C knows."""
+        if self._met is None:
+            self._met = MetTables(self.tables)
+        return self._met
+
+    def adopt(self, index: int, kinds: frozenset[str]) -> None:
+        """Tables of a node of these ``kinds`` were made in C."""
+        self._ready[index] = kinds
+
     def forget(self, index: int) -> None:
         """The tables of ``index`` and its readers were dropped."""
         for node in (index, *self.tables.network.consumers[index]):
@@ -150,9 +157,7 @@ class ImageCourses:
         known = self._ready.get(index, frozenset())
         if needed <= known:
             return True
-        if self._met is None:
-            self._met = MetTables(self.tables)
-        if not self._met.meet(index, needed, known):
+        if not self.met.meet(index, needed, known):
             return False
         self._ready[index] = needed | known
         return True
@@ -176,6 +181,16 @@ def aligned(network: Network, frontier: dict[int, Any]) -> tuple[Start, ...] | N
         shift = int(block.y[0] - base.y[0]), int(block.x[0] - base.x[0])
         found.append((index, block.size, False, shift))
     return tuple(found)
+
+
+def planned_way(
+    network: Network, dtype: np.dtype[Any], starts: tuple[Start, ...], last: int
+) -> Way | None:
+    """The way of rows that lie so down past node ``last``, made once."""
+    key = "rows.course", starts, last, dtype.char, tuning.enabled("pixel_cells")
+    make = partial(_planned, dtype=dtype, starts=starts, last=last)
+    way: Way | None = network.cached(key, make)
+    return way
 
 
 def _planned(

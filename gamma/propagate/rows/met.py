@@ -85,7 +85,7 @@ class MetTables:
 
     def _reach(self, index: int, unit: float, join: bool) -> None:
         bounds, node = self.tables.bounds[index], self.tables.network.nodes[index]
-        factors = _inflation(node.size), unit
+        factors = inflation(node.size), unit
         ends = [np.ascontiguousarray(end) for end in (bounds.lower, bounds.upper, bounds.centre)]
         shape: Any = node.shape
         self.known.reach(index, shape, ends, factors, join)
@@ -136,7 +136,7 @@ def charge_parts(tables: Tables, index: int) -> tuple[Float64, Float64, Float64]
     return bounds.spread, bounds.noise, first
 
 
-def _inflation(size: int) -> float:
+def inflation(size: int) -> float:
     """What `gamma.ops.charges.inflated` multiplies by."""
     return (1 + rounding.gamma_factor(size + 4, np.float64)) * (1 + 2.0**-50)
 
@@ -153,7 +153,7 @@ def factors_of(
     op, size = node.op.affine, node.size
     if op is None:
         op = network.nodes[node.inputs[0]].op.affine
-    charge = 0.0, 0.0, 1.0 if start else _inflation(size), 0.0
+    charge = 0.0, 0.0, 1.0 if start else inflation(size), 0.0
     if op is not None:
         factor, steps, exact = charge_factor(op, dtype, start)
         sums = 4 * (op.adjoint_products + 1) * UNDERFLOW[dtype]

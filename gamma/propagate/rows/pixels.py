@@ -20,6 +20,7 @@ from gamma.ops.affine import cast_weight
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Frontier
 from gamma.propagate.rows.met import charge_parts, factors_of
+from gamma.propagate.rows.moves import Start
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import DENSE_FROM, Windows
 from gamma.tensor import kernels
@@ -33,28 +34,39 @@ class Pixels(Frozen):
     """How the rows of one node start.
 
     Attributes:
-        sources: nodes that they start over. image: height and width of these.
+        sources: nodes that they start over. size: of windows. image: of these nodes.
         carried: the constants cost what the node's reader carries, by these factors; else, of rows
             that are the weights', what narrows them.
     """
 
     starts: kernels.Starts
     sources: tuple[int, ...]
+    size: tuple[int, int]
     image: tuple[int, int]
     carried: bool
     factors: tuple[float, ...]
+
+    @property
+    def aligned(self) -> tuple[Start, ...]:
+        """How the rows lie to each other: what `course.aligned` finds out."""
+        whole = self.size == self.image
+        return tuple((s, self.size, whole, (0, 0)) for s in sorted(self.sources, reverse=True))
 
 
 def pixels_of(tables: Tables, index: int) -> Pixels | None:
     """How rows of node ``index`` start; None where they do not start so."""
     if not tables.windowed or tables.split or tables.bounds[index].spread is None:
         return None
-    key = "rows.pixels", index, tables.how.dtype.char
-    made: Pixels | None = tables.network.cached(
-        key, partial(_planned, index=index, dtype=tables.how.dtype)
-    )
+    made = planned_pixels(tables.network, index, tables.how.dtype)
     if made is None or (made.carried and not tables.carried(index)):
         return None
+    return made
+
+
+def planned_pixels(network: Network, index: int, dtype: np.dtype[Any]) -> Pixels | None:
+    """How rows of node ``index`` start over an image, where nothing is known but the network."""
+    key = "rows.pixels", index, dtype.char
+    made: Pixels | None = network.cached(key, partial(_planned, index=index, dtype=dtype))
     return made
 
 
@@ -111,7 +123,7 @@ def _convolved(network: Network, index: int, op: Conv, dtype: np.dtype[Any]) -> 
     )
     starts = kernels.starts(neurons, weight, dtype)
     factors = factors_of(network, index, dtype)
-    return Pixels(starts, (source,), window.image, True, factors)
+    return Pixels(starts, (source,), image, window.image, True, factors)
 
 
 def _summed(network: Network, index: int, dtype: np.dtype[Any]) -> Pixels | None:
@@ -127,7 +139,7 @@ def _summed(network: Network, index: int, dtype: np.dtype[Any]) -> Pixels | None
     )
     starts = kernels.starts(neurons, None, dtype)
     factors = factors_of(network, index, dtype)
-    return Pixels(starts, node.inputs, (height, width), True, factors)
+    return Pixels(starts, node.inputs, one, (height, width), True, factors)
 
 
 def _dense(network: Network, index: int, op: Gemm, dtype: np.dtype[Any]) -> Pixels | None:
@@ -144,4 +156,4 @@ def _dense(network: Network, index: int, op: Gemm, dtype: np.dtype[Any]) -> Pixe
     )
     starts = kernels.starts(neurons, weight, dtype)
     factors = factors_of(network, index, dtype, start=True)
-    return Pixels(starts, (source,), image, False, factors)
+    return Pixels(starts, (source,), image, image, False, factors)

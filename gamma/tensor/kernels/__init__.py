@@ -78,6 +78,10 @@ from gamma.tensor.kernels.interval import sum_interval as sum_interval
 from gamma.tensor.kernels.met import Met as Met
 from gamma.tensor.kernels.met import MetTables as MetTables
 from gamma.tensor.kernels.met import met_tables as met_tables
+from gamma.tensor.kernels.network import ImageBatch as ImageBatch
+from gamma.tensor.kernels.network import ImageNetwork as ImageNetwork
+from gamma.tensor.kernels.network import ImageNode as ImageNode
+from gamma.tensor.kernels.network import image_network as image_network
 from gamma.tensor.kernels.rows import Chain as Chain
 from gamma.tensor.kernels.rows import DenseLayer as DenseLayer
 from gamma.tensor.kernels.rows import DenseNetwork as DenseNetwork

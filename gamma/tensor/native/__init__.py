@@ -47,6 +47,7 @@ from gamma.tensor.native.interval import (
     relu,
     sum_interval,
 )
+from gamma.tensor.native.network import ImageNetwork
 from gamma.tensor.native.rows import (
     Chain,
     DenseNetwork,

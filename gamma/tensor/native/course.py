@@ -34,11 +34,16 @@ class MetTables:
         self.met = ffi.new("struct gamma_met[]", nodes)
         self.boxes, self.dtype = boxes, dtype
         self._alive: list[list[Any]] = [[] for _ in range(nodes)]
+        self._kept: Any = None
         self._relu = lib.gamma_meet_relu_f32 if dtype.itemsize == 4 else lib.gamma_meet_relu_f64
 
     def drop(self, node: int) -> None:
         self.met[node] = (ffi.NULL,) * len(Met._fields)
         self._alive[node] = []
+
+    def keep(self, memory: Any) -> None:
+        """Memory that tables made elsewhere point to."""
+        self._kept = memory
 
     def meet(self, node: int, size: int, met: Met) -> None:
         boxes, whole, entry = self.boxes, self.boxes * size, self.met[node]
@@ -168,6 +173,26 @@ class Course:
         entry.weight = memory = pointer(weight, weight.size)
         self._alive.append((memory, weight))
 
+    def template(self, every: bool) -> tuple[Any, tuple[int, int, int, int]]:
+        """Struct gamma_walk without tables; its moves, entries of lists, of the first slot and of
+        memory that is not given. The course must outlive it."""
+        walk = ffi.new(
+            "struct gamma_walk *",
+            (
+                self._moves,
+                ffi.NULL,
+                self._room_memory,
+                len(self._moves),
+                len(self._rooms),
+                self._given,
+                self._block,
+                self._scratch,
+                every,
+            ),
+        )
+        memory = self._scratch + self._block * self._own
+        return walk, (len(self._moves), self._lists, self._rooms[0], memory)
+
     def run(
         self,
         tables: MetTables,
@@ -189,20 +214,8 @@ class Course:
         sizes = zip(blocks, self._rooms, strict=False)
         given = [self._block_of(block, N * room) for block, room in sizes]
         element = "float" if self.dtype.itemsize == 4 else "double"
-        walk = ffi.new(
-            "struct gamma_walk *",
-            (
-                self._moves,
-                tables.met,
-                self._room_memory,
-                count,
-                len(self._rooms),
-                self._given,
-                block,
-                self._scratch,
-                every,
-            ),
-        )
+        walk, _ = self.template(every)
+        walk.met, walk.block = tables.met, block
         status = pick("walk", memory)(
             walk,
             ffi.new(f"{element} *[]", given),

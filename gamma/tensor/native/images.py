@@ -178,7 +178,7 @@ class Convolution:
         rows, span = (h - 1) * sh + (kh - 1) * dh + 1, (w - 1) * sw + (kw - 1) * dw + 1
         geometry = (*image.frame.spans, *image.frame[1:], h, w, H, W, C, out, groups, rows, span)
         self._n, self._m = math.prod(image.inputs), math.prod(image.outputs)
-        self._copy = rows * span * C * 2 + kh * kw * C
+        self._copy: int = rows * span * C * 2 + kh * kw * C
         self._constants = (
             pointer(weight, weight.size),
             ffi.NULL if bias is None else pointer(bias, self._m),
@@ -186,6 +186,12 @@ class Convolution:
         )
         self._factors = ffi.new("double[2]", factors)
         self._frame = ffi.new("struct gamma_frame *", geometry)
+
+    def enter(self, entry: Any) -> int:
+        """Fill in struct gamma_image; the entries of the copy. The convolution must outlive it."""
+        entry.weight, entry.bias, entry.row_sum = self._constants
+        entry.factors, entry.frame = self._factors, self._frame[0]
+        return self._copy
 
     def run(self, centre: Float64, radius: Float64, out: Float64, boxes: Pair) -> int:
         B = len(centre)

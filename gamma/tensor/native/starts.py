@@ -35,7 +35,7 @@ class Starts:
         elif image != (1, 1, channels):
             raise UsageError(f"starts: found units of {image}, expected (1, 1, {channels})")
         spans = (*kernel, *strides, *dilations, *first, *image, framed, memory)
-        self._start = ffi.new("struct gamma_start *", (size, pixels, width, out, own, *spans))
+        self.start = ffi.new("struct gamma_start *", (size, pixels, width, out, own, *spans))
         self._alive = memory, weight
 
     def rows(
@@ -59,7 +59,7 @@ class Starts:
         where = np.empty((count, 3), np.int64)
         opposite = None if above is None else np.empty(count)
         places = self._run(
-            self._start,
+            self.start,
             pointer(boxes, count),
             pointer(neurons, count),
             *(pointer(part, batch * size) for part in (centre, spread, noise)),

@@ -1,0 +1,221 @@
+"""CROWN over the nodes of images that a network begins with: one call of the C library for as many
+of them as have few neurons to bound by rows.
+
+Convolutions, sums of two images, ReLUs. The rules are those of `gamma.propagate.walks`; a node with
+more neurons is left to it, and the call goes on behind that. Tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct, field
+
+from gamma import tuning
+from gamma.frozen import Frozen
+from gamma.network.graph import Network, Node
+from gamma.ops import Add, Conv
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.charges import UNIT
+from gamma.ops.image_interval import prepared, sum_constants
+from gamma.propagate import sides
+from gamma.propagate.blocks import row_cost
+from gamma.propagate.domain import Domain
+from gamma.propagate.facts import facts_of
+from gamma.propagate.needs import is_tight
+from gamma.propagate.options import Options
+from gamma.propagate.rows.course import Way, planned_way
+from gamma.propagate.rows.met import factors_of, inflation
+from gamma.propagate.rows.moves import turned
+from gamma.propagate.rows.pixels import Pixels, planned_pixels
+from gamma.runtime import choices
+from gamma.tensor import kernels
+
+Float64 = npt.NDArray[np.float64]
+
+# Gates of the one call: all off where one of them is.
+_GATES = frozenset(
+    {"fused_images", "fused_windows", "fused_tables", "fused_starts", "fused_image", "fused_layers"}
+    | {"fused_charge", "windows", "gathered_adjoint", "fused_adjoint", "added_adjoint", "unstable"}
+)
+# Boxes whose neurons are all looked at one after the other.
+_MOST_BOXES = 64
+
+
+class Images(Frozen):
+    """The first nodes of a network as `kernels.ImageNetwork` takes them.
+
+    Attributes:
+        last: the first node that is none of them. boxes: that one call takes.
+        met: kinds of tables that are made of each. rowed: those whose neurons may get rows.
+    """
+
+    kernel: kernels.ImageNetwork
+    last: int
+    boxes: int
+    met: tuple[frozenset[str], ...]
+    rowed: frozenset[int]
+
+
+def images_of(network: Network, domain: Domain, options: Options) -> Images | None:
+    """The nodes that a walk may bound in one call; None where it must go node by node."""
+    plain = options.guarantee == "real" and options.refines and options.progress is None
+    if not plain or not domain.plain or domain.box.norm != "inf" or kernels.isa == "numpy":
+        return None
+    if not tuning.off().isdisjoint(_GATES):
+        return None
+    gates = tuning.enabled("live_channels"), tuning.enabled("pixel_cells")
+    sided, share = tuning.enabled("one_sided"), choices.limit("rows.share")
+    key = "images", options.dtype.char, gates, sided, share
+    make = partial(_make, dtype=options.dtype, every=not gates[0], sided=sided, share=share)
+    made: Images | None = network.cached(key, make)
+    return made if made is not None and domain.batch <= made.boxes else None
+
+
+class ImageWalk:
+    """The nodes of `Images` over one batch of boxes, bounded as far as each call comes."""
+
+    def __init__(self, images: Images, source: NodeBounds) -> None:
+        self.images = images
+        self._batch = images.kernel.batch(source.lower, source.upper, source.centre)
+        self._next, self._left = 0, False
+
+    def go(self, tables: kernels.MetTables) -> tuple[range, list[NodeBounds], int]:
+        """The nodes that were bounded, the last of them but for its rows if `left`; their bounds,
+        without the input's; ends that contradict each other."""
+        first, resume = self._next, self._left
+        found = self._batch.go(first, tables, resume=resume, few=sides.OPEN)
+        self._left = found.node < self.images.last
+        self._next = min(found.node + 1, self.images.last)
+        done = range(max(first, 1), self._next)
+        return done, [NodeBounds(**self._batch.parts(i)).frozen() for i in done], found.crossed
+
+    @property
+    def left(self) -> int | None:
+        """The node whose rows were left to the caller, who returns its bounds by `meet`."""
+        return self._next - 1 if self._left else None
+
+    def meet(self, bounds: NodeBounds, open_: float) -> None:
+        """Bounds of the node that was `left`, and the share of its rows that kept both signs."""
+        self._batch.meet(self._next - 1, bounds.lower, bounds.upper)
+        self._batch.open = open_
+
+    @property
+    def open(self) -> float:
+        """The share of neurons last bounded by rows that kept both signs."""
+        return self._batch.open
+
+    def rows(self, index: int) -> tuple[int, npt.NDArray[np.bool_]] | None:
+        """How many neurons of a node got rows, and which; None where none needs any."""
+        if index not in self.images.rowed:
+            return None
+        return int(self._batch.rows[index]), self._batch.mask(index)
+
+    def seconds(self, index: int) -> float:
+        """That a node took."""
+        return float(self._batch.seconds[index])
+
+
+class _Maker(Struct):
+    """The nodes of a network as they come, until one is of another kind."""
+
+    network: Network
+    dtype: np.dtype[Any]
+    sided: bool
+    share: float
+    nodes: list[kernels.ImageNode] = field(default_factory=list)
+    tight: dict[int, bool] = field(default_factory=lambda: {0: True})
+    ways: dict[int, Way] = field(default_factory=dict)
+    boxes: float = _MOST_BOXES
+
+    def visit(self, index: int) -> bool:
+        """Add a node; False where it is none of the kinds."""
+        node = self.network.nodes[index]
+        made = self._kind(node) if len(node.shape) == 3 else None
+        if made is None:
+            return False
+        if index:
+            self.tight[index] = is_tight(self.network, index, self.tight)
+        facts = facts_of(self.network)
+        if node.op.affine is not None and facts.relaxed[index] and not self.tight[index]:
+            rows = self._rows(index)
+            if rows is None or facts.needed[index] or not facts.hinged[index]:
+                return False
+            pixels, self.ways[index] = rows
+            most, sided = self._limits(index)
+            made = made._replace(
+                starts=pixels.starts, course=self.ways[index].course, most=most, sided=sided
+            )
+        factors = factors_of(self.network, index, self.dtype) if index else made.charge
+        join = inflation(node.size), 1.01 * UNIT[self.dtype]
+        self.nodes.append(made._replace(charge=factors, join=join))
+        return True
+
+    def _kind(self, node: Node) -> kernels.ImageNode | None:
+        shape: Any = node.shape
+        if not node.inputs:
+            return kernels.ImageNode("input", shape)
+        before: Any = self.network.nodes[node.inputs[0]].shape
+        if isinstance(node.op, Conv):
+            step = prepared(node.op, before)
+            if step is None:
+                return None
+            self.boxes = min(self.boxes, step.boxes, step.most)
+            return kernels.ImageNode("convolution", shape, node.inputs, step.kernel)
+        if node.op.hinge:
+            carries = facts_of(self.network).carried[node.inputs[0]]
+            return kernels.ImageNode("relu", shape, node.inputs, carries=carries)
+        if isinstance(node.op, Add) and node.op.signs == (1, 1) and len(set(node.inputs)) == 2:
+            row_sum, factors = sum_constants(node.op, before)
+            row_sum = np.ascontiguousarray(np.broadcast_to(row_sum, shape))
+            return kernels.ImageNode("sum", shape, node.inputs, row_sum=row_sum, factors=factors)
+        return None
+
+    def _rows(self, index: int) -> tuple[Pixels, Way] | None:
+        pixels = planned_pixels(self.network, index, self.dtype)
+        if pixels is None or not pixels.carried:
+            return None
+        way = planned_way(self.network, self.dtype, pixels.aligned, 0)
+        return None if way is None else (pixels, way)
+
+    def _limits(self, index: int) -> tuple[int, int]:
+        """Neurons whose rows one thread is done with soon; that are not better taken one-sided."""
+        cost = row_cost(self.network, index)
+        most = int(min(2 * self.share / (2 * cost), _MOST_BOXES * self.network.nodes[index].size))
+        if not self.sided or facts_of(self.network).sequential[index]:
+            return most, most
+        relus = self.network.cached("sides.relus", sides.only_relus)
+        return most, int(sides.CALLS * index / cost) if relus else most
+
+    def met(self, last: int) -> tuple[frozenset[str], ...]:
+        """What the rows of these nodes meet at each of them."""
+        facts, found = facts_of(self.network), [set[str]() for _ in range(last)]
+        for way in self.ways.values():
+            for index, kinds in way.met:
+                linear = self.network.nodes[index].op.affine is not None
+                unpaid = {"pay"} if index and linear and facts.carried[index] else set()
+                found[index] |= kinds - unpaid
+        return tuple(map(frozenset, found))
+
+
+def _make(
+    network: Network, dtype: np.dtype[Any], every: bool, sided: bool, share: float
+) -> Images | None:
+    maker, last = _Maker(network, dtype, sided, share), 0
+    if turned(network) is not None:
+        return None
+    while last <= network.output and maker.visit(last):
+        last += 1
+    last = min(last, network.output)  # whose neurons are all asked for
+    if not any(index < last for index in maker.ways):
+        return None
+    maker.ways = {index: way for index, way in maker.ways.items() if index < last}
+    met = maker.met(last)
+    nodes = [n._replace(met=kinds) for n, kinds in zip(maker.nodes, met, strict=False)]
+    kernel = kernels.image_network(nodes, dtype, every)
+    if kernel is None:
+        return None
+    return Images(kernel, last, int(maker.boxes), met, frozenset(maker.ways))

@@ -1,0 +1,99 @@
+"""Bounds of the nodes of a network of images in one call, as far as few neurons need rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.tensor.kernels import backend
+from gamma.tensor.kernels.course import Course
+from gamma.tensor.kernels.images import Convolution
+from gamma.tensor.kernels.met import MetTables
+from gamma.tensor.kernels.starts import Starts
+
+Array = npt.NDArray[Any]
+Float64 = npt.NDArray[np.float64]
+Shape3 = tuple[int, int, int]
+
+
+class ImageNode(NamedTuple):
+    """A node as struct gamma_image has it.
+
+    Attributes:
+        kind: "input", "convolution", "sum" or "relu". shape: (channels, height, width).
+        step: of a convolution. row_sum, factors: of a sum.
+        charge, join: factors of `MetTables`, as is what is ``met``, "relax" or "pay", and "join".
+        carries: a ReLU the charge of what it reads.
+        starts, course: of the rows of at most ``most`` neurons, or ``sided``.
+    """
+
+    kind: str
+    shape: Shape3
+    reads: tuple[int, ...] = ()
+    step: Convolution | None = None
+    row_sum: Float64 | None = None
+    factors: tuple[float, float] = (0.0, 0.0)
+    charge: tuple[float, ...] = (0.0,) * 7
+    join: tuple[float, float] = (0.0, 0.0)
+    met: frozenset[str] = frozenset()
+    carries: bool = False
+    starts: Starts | None = None
+    course: Course | None = None
+    most: int = 0
+    sided: int = 0
+
+
+class Reached(NamedTuple):
+    """Where a call ended, and the ends that contradict each other there."""
+
+    node: int
+    crossed: int
+
+
+class ImageBatch(Protocol):
+    """The nodes over one batch of boxes, bounded in order.
+
+    Attributes:
+        rows, seconds: of each node, neurons that got rows and time.
+        open: the share of neurons last bounded that kept both signs.
+    """
+
+    rows: npt.NDArray[np.int64]
+    seconds: Float64
+    open: float
+
+    def go(self, index: int, tables: MetTables, *, resume: bool, few: float) -> Reached:
+        """Bound nodes from ``index`` on, up to one with too many neurons of both signs, or the end.
+
+        ``resume``: bounds of the node before were `met`. ``few``: share up to which the least
+        number of neurons counts.
+        """
+
+    def parts(self, index: int) -> dict[str, Any]:
+        """Bounds of a node by their names in `gamma.ops.bounds.NodeBounds`; views."""
+
+    def mask(self, index: int) -> npt.NDArray[np.bool_]:
+        """Which neurons (boxes, size) of a node got rows; a view."""
+
+    def meet(self, index: int, lower: Float64, upper: Float64) -> None:
+        """Bounds of a node that the caller tightened."""
+
+
+class ImageNetwork(Protocol):
+    """The nodes of a network from its input on, with rows of some dtype."""
+
+    def batch(self, lower: Float64, upper: Float64, centre: Float64) -> ImageBatch:
+        """Start from boxes (boxes, *shape)."""
+
+
+def image_network(
+    nodes: Sequence[ImageNode], dtype: np.dtype[Any], every: bool
+) -> ImageNetwork | None:
+    """The nodes in C memory, ``every`` as in `gather`; None without the compiled library."""
+    if not backend.compiled:
+        return None
+    made: ImageNetwork = backend.current.ImageNetwork(nodes, dtype, every)
+    return made

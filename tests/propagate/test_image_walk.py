@@ -1,0 +1,72 @@
+"""The images that a network begins with in one call: what the walk finds out node by node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gamma import tuning
+from gamma.errors import InternalError
+from gamma.propagate import images, sides
+from gamma.propagate.images import ImageWalk
+from gamma.propagate.options import Options
+from gamma.propagate.walks import Walk, walk
+from gamma.runtime import choices
+from gamma.tensor import kernels
+from gamma.tensor.box import Box
+from tests.propagate.test_course import MAKERS
+
+pytestmark = pytest.mark.skipif(kernels.isa == "numpy", reason="needs the compiled kernels")
+
+
+def walked(name: str, dtype: Any, share: float) -> Walk:
+    net = MAKERS[name]()
+    middle = np.random.default_rng(5).random((3, *net.nodes[0].shape))
+    box = Box.linf(middle, np.array([0.0, 0.02, 0.2]).reshape(3, *(1,) * (middle.ndim - 1)))
+    given = {("rows.start", ""): 0, ("rows.share", ""): share}
+    with choices.using(given):
+        made = walk(net, box, Options("crown", "real", np.dtype(dtype)))
+        made.output()
+    return made
+
+
+# All in one call; nodes with many rows left to the walk; all of them; and the latter one-sided.
+@pytest.mark.parametrize(
+    ("share", "few"), ((1e9, 0.0), (2e5, 0.0), (0.0, 0.0), (1e9, 1.0)), ids=str
+)
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"grouped", "last"}))
+def test_the_same_bits_as_node_by_node(
+    name: str, dtype: Any, share: float, few: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sides, "OPEN", few)
+    monkeypatch.setattr(sides, "CALLS", 0.0 if few else 1e5)
+    calls, go = [], ImageWalk.go
+
+    def counted(self: ImageWalk, tables: Any) -> Any:
+        found = go(self, tables)
+        calls.append(self.left)
+        return found
+
+    monkeypatch.setattr(ImageWalk, "go", counted)
+    found = walked(name, dtype, share)
+    left = [index for index in calls if index is not None]
+    assert calls and bool(left) == (share < 1e9 or few > 0)
+    with tuning.disabled("fused_images"):
+        expected = walked(name, dtype, share)
+    assert found.unstable == expected.unstable
+    for index, (one, other) in enumerate(zip(found.bounds, expected.bounds, strict=True)):
+        assert found._tight.get(index) == expected._tight.get(index)
+        np.testing.assert_array_equal(found._rowed.get(index), expected._rowed.get(index))
+        for part in ("lower", "upper", "centre", "spread", "noise", "radius"):
+            np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
+
+
+def test_bounds_that_contradict_each_other_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A charge below 0 makes rows promise more than there is."""
+    factors = images.factors_of
+    monkeypatch.setattr(images, "factors_of", lambda *at: (-1e6, *factors(*at)[1:]))
+    with pytest.raises(InternalError, match="contradict each other"):
+        walked("plain", np.float32, 1e9)
