@@ -112,8 +112,10 @@ struct gamma_cases {
 };
 /* `block` rows at a time in memory of gamma_ascent_room bytes. 0, or -1 with nothing touched when an
  * index does not exist. */
-size_t gamma_ascent_room_f32(const struct gamma_stage *stages, size_t last, size_t depth, size_t block);
-size_t gamma_ascent_room_f64(const struct gamma_stage *stages, size_t last, size_t depth, size_t block);
+size_t gamma_ascent_room_f32(const struct gamma_stage *stages, size_t last, size_t depth,
+                             size_t block);
+size_t gamma_ascent_room_f64(const struct gamma_stage *stages, size_t last, size_t depth,
+                             size_t block);
 int gamma_ascent_f32(const struct gamma_stage *stages, size_t last, const struct gamma_cases *cases,
                      void *memory, size_t block);
 int gamma_ascent_f64(const struct gamma_stage *stages, size_t last, const struct gamma_cases *cases,

@@ -10,9 +10,9 @@ from benches.kernels import CASES
 from gamma.tensor import kernels
 from gamma.tensor.traced import NAMES
 
-# Whole walks (benches/macro.py, branching.py and peer.py have them, method alpha's kernels, lines of
-# smooth functions and interval steps of images among them), stored weights (benches/stored.py), the
-# C library's own functions, and twins of a case.
+# Whole walks (benches/macro.py, branching.py and peer.py have them, method alpha's kernels, lines
+# of smooth functions and interval steps of images among them), stored weights (benches/stored.py),
+# the C library's own functions, and twins of a case.
 ELSEWHERE = {"chain", "dense_network", "padded", "erf", "erfc", "step_down", "narrow_down"}
 ELSEWHERE |= {"relax_own_rows", "own_lines", "ascend", "lines"}
 ELSEWHERE |= {"convolution", "course", "sum_interval", "ascent", "met_tables", "starts"}
