@@ -70,6 +70,7 @@ def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None
     return network.cached(key, partial(_make, dtype=dtype))
 
 
+@np.errstate(all="ignore")  # sums of rows that overflow make bounds infinite
 def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
     form = _form_of(network, dtype)
     if form is None:
