@@ -13,7 +13,7 @@ from typing import Any
 from gamma.architectures import rope
 from gamma.architectures.layers import DIVISORS, Layers
 from gamma.architectures.registry import GGUF, Architecture, Transformer
-from gamma.architectures.settings import Settings
+from gamma.architectures.settings import MISSING, Settings
 from gamma.architectures.tensors import Need
 from gamma.errors import UnsupportedError
 
@@ -43,11 +43,13 @@ def _from_gguf(s: Settings, halves: bool, normed: bool) -> Transformer:
     s.refuse("use_parallel_residual", [False], "parallel attention")
     hidden = s.whole("hidden", "embedding_length")
     heads = s.whole("heads", "attention.head_count")
-    size = s.whole("head size", "attention.key_length", default=hidden // heads)
+    stated = s.has("attention.key_length")
+    shared = MISSING if stated else s.split(hidden, heads)
+    size = s.whole("head size", "attention.key_length", default=shared)
     for key in ("attention.value_length", "rope.dimension_count"):
         s.refuse(key, [size], f"heads of which one part is not {size}")
     key = "attention.sliding_window"
-    return Transformer(
+    made = Transformer(
         layers=s.whole("layers", "block_count"),
         hidden=hidden,
         inner=s.whole("inner", "feed_forward_length"),
@@ -61,6 +63,7 @@ def _from_gguf(s: Settings, halves: bool, normed: bool) -> Transformer:
         normed=normed,
         window=s.whole("window", key) if s.has(key) else 0,
     )
+    return _paired(s, made)
 
 
 def _from_config(s: Settings, normed: bool, biases: frozenset[str] | None) -> Transformer:
@@ -75,8 +78,9 @@ def _from_config(s: Settings, normed: bool, biases: frozenset[str] | None) -> Tr
         with_bias = with_bias | FFN
     s.refuse("partial_rotary_factor", [1.0, 1], "heads that turn in part")
     layers = s.whole("layers", "num_hidden_layers")
-    size = s.whole("head size", "head_dim", default=128 if normed else s.split(hidden, heads))
-    return Transformer(
+    shared = 128 if normed or s.has("head_dim") else s.split(hidden, heads)
+    size = s.whole("head size", "head_dim", default=shared)
+    made = Transformer(
         layers=layers,
         hidden=hidden,
         inner=s.whole("inner", "intermediate_size"),
@@ -93,6 +97,16 @@ def _from_config(s: Settings, normed: bool, biases: frozenset[str] | None) -> Tr
         window=_window(s, layers),
         biases=with_bias,
     )
+    return _paired(s, made)
+
+
+def _paired(s: Settings, made: Transformer) -> Transformer:
+    """Itself. FormatError where heads share no keys evenly, or hold no pairs that turn."""
+    if made.heads % made.kv_heads:
+        raise s.misfit("key and value heads", f"a divisor of the {made.heads} heads")
+    if made.head_size % 2:
+        raise s.misfit("head size", "an even number: rotary positions turn pairs of entries")
+    return made
 
 
 def _window(s: Settings, layers: int) -> int:

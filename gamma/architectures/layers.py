@@ -189,7 +189,9 @@ class Layers(Frozen):
         positions, count, size = self.width(x)
         if rope.gain != 1:
             x = self.add(amplified(rope.gain), x)
-        cos, sin, pair = rotary(rope, positions, size, self._divisors(size), first)
+        cos, sin, pair = rotary(
+            rope, positions, size, self._divisors(size), first, self.tensors.path
+        )
         index = np.arange(positions * count * size).reshape(-1, size)[:, pair].ravel()
         other = self.add(Gather(index, self.width(x)), x)
         return self.add(Add(), self.add(cos, x), self.add(sin, other), name=name)

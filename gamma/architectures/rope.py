@@ -9,6 +9,7 @@ what rounding did to it, in float64 and in the float32 programs that people run.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,10 @@ from gamma.ops.execution import Execution
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+
+
+FASTEST = 2.0**20
+"""Radians a position; published models turn by 1 at most."""
 
 
 class Scaling(Protocol):
@@ -134,14 +139,28 @@ class Rope(Frozen, eq=True):
 
 
 def rotary(
-    rope: Rope, positions: int, size: int, divisors: Array | None = None, start: int = 0
+    rope: Rope,
+    positions: int,
+    size: int,
+    divisors: Array | None = None,
+    start: int = 0,
+    path: Path | None = None,
 ) -> tuple[Scale, Scale, Array]:
     """Coefficients of an entry and of its pair (positions, 1, size), and where the pair is.
 
-    The positions are those from ``start`` on.
+    The positions are those from ``start`` on. Raises UnsupportedError where pairs turn so fast that
+    float64 says nothing of their cosines.
     """
     half = size // 2
-    rates, loss = rope.rates(size, divisors)
+    with np.errstate(all="ignore"):
+        rates, loss = rope.rates(size, divisors)
+    if not (rates.max(initial=0.0) <= FASTEST and np.isfinite(loss).all()):
+        raise UnsupportedError.at(
+            path,
+            "rotary positions",
+            f"pairs turn by up to {rates.max():g} a position, expected at most {FASTEST:g}: check "
+            "the model's base, scaling and rope_freqs.weight",
+        )
     lanes = np.tile(np.arange(half), 2) if rope.halves else np.repeat(np.arange(half), 2)
     pair = np.roll(np.arange(size), half) if rope.halves else np.arange(size) ^ 1
     first = pair > np.arange(size)

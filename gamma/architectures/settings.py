@@ -57,7 +57,7 @@ class Settings(Struct, eq=False):
         """A positive integer; ``default`` is what the format says of a file without the key."""
         value = self._find(name, keys, default)
         if type(value) is not int or not 1 <= value < LARGEST:
-            raise self._misfit(name, value, "a whole number above 0")
+            raise self._misfit(name, value, f"a whole number above 0 and below {LARGEST}")
         return value
 
     def number(
@@ -68,7 +68,8 @@ class Settings(Struct, eq=False):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._misfit(name, value, "a number")
         if not 0 <= value < LARGEST_NUMBER or (positive and value == 0):
-            raise self._misfit(name, value, f"a number {'> 0' if positive else '>= 0'}")
+            sign = "> 0" if positive else ">= 0"
+            raise self._misfit(name, value, f"a number {sign} and below {LARGEST_NUMBER:g}")
         return float(value)
 
     def flag(self, name: str, *keys: str, default: bool = MISSING) -> bool:
@@ -144,6 +145,10 @@ class Settings(Struct, eq=False):
             raise FormatError.at(self.path, wanted, f"is missing: it states the {name}")
         self.ready[name] = default, f"the format's default for {self.prefix}{next(iter(keys))}"
         return default
+
+    def misfit(self, name: str, wanted: str) -> FormatError:
+        """The error for a value that was read and is not ``wanted``."""
+        return self._misfit(name, self.ready[name][0], wanted)
 
     def _misfit(self, name: str, value: Any, wanted: str) -> FormatError:
         key = self.ready[name][1] if name in self.ready else name

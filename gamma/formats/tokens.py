@@ -6,13 +6,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gamma.errors import FormatError, UsageError
+from gamma.formats.safetensors import parse_json
 from gamma.runtime.files import open_regular, refused
 
 TOKENIZER = "tokenizer.json"
 Result = TypeVar("Result")
+MOST_TEXT = 1 << 18
+"""Characters that rules of a file may make of a text, or four times as many as it has."""
+CHARACTER = 18.0
+"""Characters that a table of characters is taken to make of one."""
 LIMIT = 64 << 20  # bytes; the largest vocabularies in use take 35 MB
 
 
@@ -43,6 +48,7 @@ def encode(path: str | Path, text: str, special: bool = True) -> list[int]:
         raise refused(file, f"cannot be read: {reason}") from None
     if len(text_of_file) > LIMIT:
         raise refused(file, f"has more than {LIMIT} bytes")
+    check_growth(file, text_of_file, text)
 
     def ids() -> list[int]:
         tokenizer = Tokenizer.from_str(text_of_file)
@@ -51,6 +57,42 @@ def encode(path: str | Path, text: str, special: bool = True) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=special).ids)
 
     return guarded(file, "", ids)
+
+
+def check_growth(path: Path, tokenizer: str, text: str) -> None:
+    """FormatError where rules of a tokenizer.json may make far more of a text than is in it.
+
+    Replacements that follow each other multiply, and so does a template that repeats the text.
+    """
+    found = parse_json(path, "", tokenizer)
+    rules = found.get("normalizer") if isinstance(found, dict) else None
+    size = float(len(text) + 1)
+    for rule in _listed(rules, "normalizers"):
+        pattern, content = rule.get("pattern"), rule.get("content")
+        if isinstance(content, str) and isinstance(pattern, dict):
+            least = pattern.get("String")
+            size *= (len(content) + 1) / max(len(least) if isinstance(least, str) else 0, 1)
+        elif "precompiled_charsmap" in rule:
+            size *= CHARACTER
+    for rule in _listed(
+        found.get("post_processor") if isinstance(found, dict) else None, "processors"
+    ):
+        single = rule.get("single")
+        size *= max(1, len(single) if isinstance(single, list) else 1)
+    most = max(MOST_TEXT, 4 * len(text))
+    if size > most:
+        message = f"makes up to {size:.3g} characters of {len(text)}, expected at most {most}"
+        raise FormatError.at(path, "", message)
+
+
+def _listed(rule: Any, inner: str) -> Iterator[dict[str, Any]]:
+    """A rule, or those that a sequence of rules holds, at any depth."""
+    waiting = [rule]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            yield one
+            waiting += one[inner] if isinstance(one.get(inner), list) else []
 
 
 def guarded(path: Path, where: str, call: Callable[[], Result]) -> Result:

@@ -67,7 +67,14 @@ DAMAGED = [
     ("llama", {"num_hidden_layers": 3}, "layers.2.*is missing"),
     ("llama", {"num_hidden_layers": 1 << 30}, "is 1073741824, the file has 21 tensors"),
     ("llama", {"rope_theta": 0}, "rope_theta: is 0, expected a number > 0"),
-    ("llama", {"rope_theta": 10**400}, "rope_theta: is 1000.*expected a number > 0"),
+    (
+        "llama",
+        {"rope_theta": 10**400},
+        "rope_theta: is 1000.*expected a number > 0 and below 1e.30",
+    ),
+    ("llama", {"num_attention_heads": 1 << 40}, "expected a whole number above 0 and below 2147"),
+    ("llama", {"num_key_value_heads": 3}, "num_key_value_heads: is 3, expected a divisor of the 4"),
+    ("qwen3", {"head_dim": 7}, "head_dim: is 7, expected an even number"),
     ("llama", {"rope_scaling": {"type": "linear"}}, "rope_scaling.factor: is missing"),
     ("llama", {"rope_scaling": LLAMA3}, "rope_scaling.original_max_position_embeddings: is miss"),
     (
@@ -99,6 +106,19 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     with pytest.raises(FormatError, match=words):
         open_model(changed(made, tmp_path, kind, **more))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"rope_theta": 1e-300}, {"rope_scaling": {"type": "linear", "factor": 1e-300}},
+     {"rope_scaling": {"type": "yarn", "factor": 1e-300}}],
+)  # fmt: skip
+def test_positions_that_turn_too_fast_are_refused(
+    made: Path, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    model = open_model(changed(made, tmp_path, "llama", **more))
+    with pytest.raises(UnsupportedError, match="rotary positions: pairs turn by up to 1e"):
+        model.network(2)
 
 
 def test_values_that_change_nothing(made: Path, tmp_path: Path) -> None:

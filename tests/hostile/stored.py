@@ -101,7 +101,7 @@ def folders() -> Iterator[Case]:
         "heads_none": {"num_attention_heads": 0}, "heads_3": {"num_attention_heads": 3},
         "words_huge": {"vocab_size": 1 << 50}, "eps_nan": {"rms_norm_eps": float("nan")},
         "eps_minus": {"rms_norm_eps": -1.0}, "theta_infinite": {"rope_theta": float("inf")},
-        "theta_none": {"rope_theta": 0}, "type": {"model_type": "x\n" * 3000},
+        "theta_none": {"rope_theta": 0}, "keys_3": {"num_key_value_heads": 3}, "type": {"model_type": "x\n" * 3000},
         "type_list": {"model_type": ["llama"]}, "act": {"hidden_act": "__import__"},
         "scaling": {"rope_scaling": {"type": "x" * 5000}}, "extra": {"no_such_key": 7},
     }.items():  # fmt: skip
@@ -123,8 +123,15 @@ def folders() -> Iterator[Case]:
     words = "tokenizer.json"
     panic = json.loads(tokenizers()[0])
     panic["model"]["continuing_subword_prefix"] = "x" * 40  # the package panics
+    grown, repeated = (json.loads(tokenizers()[1]) for _ in range(2))
+    rule = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 200}
+    grown["normalizer"] = {"type": "Sequence", "normalizers": [rule] * 8}  # 10^18 characters
+    piece = {"Sequence": {"id": "A", "type_id": 0}}
+    template = {"type": "TemplateProcessing", "single": [piece] * 100_000, "pair": []}
+    repeated["post_processor"] = {**template, "special_tokens": {}}
     for name, text in {"deep": DEEP, "empty": "", "object": "{}", "nul": "\0",
-                       "panic": json.dumps(panic)}.items():  # fmt: skip
+                       "panic": json.dumps(panic), "grown": json.dumps(grown),
+                       "repeated": json.dumps(repeated)}.items():  # fmt: skip
         yield folder_case(f"tokenizer_{name}", _file(words, text), text="ab c")
     yield folder_case("tokenizer_pipe", _made(words, os.mkfifo), text="ab c")
     yield folder_case(
