@@ -101,7 +101,8 @@ def folders() -> Iterator[Case]:
         "heads_none": {"num_attention_heads": 0}, "heads_3": {"num_attention_heads": 3},
         "words_huge": {"vocab_size": 1 << 50}, "eps_nan": {"rms_norm_eps": float("nan")},
         "eps_minus": {"rms_norm_eps": -1.0}, "theta_infinite": {"rope_theta": float("inf")},
-        "theta_none": {"rope_theta": 0}, "keys_3": {"num_key_value_heads": 3}, "type": {"model_type": "x\n" * 3000},
+        "theta_none": {"rope_theta": 0}, "keys_3": {"num_key_value_heads": 3},
+        "type": {"model_type": "x\n" * 3000},
         "type_list": {"model_type": ["llama"]}, "act": {"hidden_act": "__import__"},
         "scaling": {"rope_scaling": {"type": "x" * 5000}}, "extra": {"no_such_key": 7},
     }.items():  # fmt: skip
