@@ -35,6 +35,15 @@ class Change:
     tanh_gelu: bool = False
     no_positions: bool = False
     no_scale: bool = False
+    late: bool = False  # learned positions from 1, or those of queries alone where they turn
+    shifted_mask: bool = False
+    swapped_gate: bool = False
+    no_final_norm: bool = False
+    transposed: bool = False  # square dense layers read along the other axis
+    other_head: bool = False
+    swapped_values: bool = False
+    no_residual: bool = False
+    no_types: bool = False
 
 
 NONE = Change()
@@ -67,6 +76,7 @@ def attention(
     """q (N, heads·d), k and v (N, groups·d); head h reads group h // (heads // groups)."""
     n, width = q.shape
     d = width // heads
+    k, v = (v, k) if change.swapped_values else (k, v)
     if change.single_head:
         heads, groups, d = 1, 1, width
         k, v = (np.resize(x, (n, width)) for x in (k, v))
@@ -78,14 +88,15 @@ def attention(
         scores = q[:, h * d : (h + 1) * d] @ k[:, g * d : (g + 1) * d].T
         scores = scores if change.no_scale else scores / math.sqrt(d)
         for i in range(n):
-            last = i + 1 if causal and not change.no_mask else n
+            last = min(i + 1 + change.shifted_mask, n) if causal and not change.no_mask else n
             weights = np.exp(scores[i, :last] - scores[i, :last].max())
             out[i, h * d : (h + 1) * d] = weights @ v[:last, g * d : (g + 1) * d] / weights.sum()
     return out
 
 
-def linear(t: Tensors, name: str, x: Array) -> Array:
-    y = x @ t[f"{name}.weight"].T
+def linear(t: Tensors, name: str, x: Array, change: Change = NONE) -> Array:
+    weight = t[f"{name}.weight"]
+    y = x @ (weight if change.transposed and len(weight) == len(weight.T) else weight.T)
     return y + t[f"{name}.bias"] if f"{name}.bias" in t else y
 
 
@@ -99,20 +110,20 @@ def bert(t: Tensors, c: dict[str, Any], words: Array, change: Change = NONE) -> 
             return rms_norm(x, t[f"{name}.weight"], eps) + t[f"{name}.bias"]
         return layer_norm(x, t[f"{name}.weight"], t[f"{name}.bias"], eps)
 
-    x = words + t["embeddings.token_type_embeddings.weight"][0]
-    x = x + (0 if change.no_positions else t["embeddings.position_embeddings.weight"][:n])
+    x = words + (0 if change.no_types else t["embeddings.token_type_embeddings.weight"][0])
+    places = slice(change.late, n + change.late)
+    x = x + (0 if change.no_positions else t["embeddings.position_embeddings.weight"][places])
     x = norm(x, "embeddings.LayerNorm")
     for i in range(c["num_hidden_layers"]):
         p = f"encoder.layer.{i}"
         q, k, v = (linear(t, f"{p}.attention.self.{s}", x) for s in ("query", "key", "value"))
         heads = c["num_attention_heads"]
-        a = linear(
-            t, f"{p}.attention.output.dense", attention(q, k, v, heads, heads, False, change)
-        )
+        a = attention(q, k, v, heads, heads, False, change)
+        a = linear(t, f"{p}.attention.output.dense", a, change)
         first, second = f"{p}.attention.output.LayerNorm", f"{p}.output.LayerNorm"
         if change.swapped_norms:
             first, second = second, first
-        x = norm(x + a, first)
+        x = norm(a if change.no_residual else x + a, first)
         f = linear(t, f"{p}.output.dense", act(linear(t, f"{p}.intermediate.dense", x)))
         x = norm(x + f, second)
     return x
@@ -155,7 +166,7 @@ def rates(c: dict[str, Any], d: int, change: Change) -> tuple[list[float], float
     return made, plan.get("attention_factor", 0.1 * math.log(factor) + 1)
 
 
-def rope(x: Array, heads: int, c: dict[str, Any], change: Change) -> Array:
+def rope(x: Array, heads: int, c: dict[str, Any], change: Change, late: int = 0) -> Array:
     """Rotates pairs (i, i + d/2) of each head of x (N, heads·d) by position times their rate."""
     if change.no_rope:
         return x
@@ -167,7 +178,7 @@ def rope(x: Array, heads: int, c: dict[str, Any], change: Change) -> Array:
     for p in range(n):
         for h in range(heads):
             for i in range(d // 2):
-                angle = p * turning[i]
+                angle = (p + late) * turning[i]
                 a, b = (2 * i, 2 * i + 1) if change.interleaved else (i, i + d // 2)
                 a, b = a + h * d, b + h * d
                 y[p, a] = x[p, a] * math.cos(angle) - x[p, b] * math.sin(angle)
@@ -201,13 +212,17 @@ def decoder(t: Tensors, c: dict[str, Any], words: Array, change: Change = NONE) 
             head_norm(q, heads, f"{p}.self_attn.q_norm"),
             head_norm(k, groups, f"{p}.self_attn.k_norm"),
         )
-        q, k = (rope(z, m, c, change) for z, m in ((q, heads), (k, groups)))
-        x = x + linear(t, f"{p}.self_attn.o_proj", attention(q, k, v, heads, groups, True, change))
+        q, k = rope(q, heads, c, change, int(change.late)), rope(k, groups, c, change)
+        a = attention(q, k, v, heads, groups, True, change)
+        a = linear(t, f"{p}.self_attn.o_proj", a, change)
+        x = a if change.no_residual else x + a
         y = norm(x, second)
         gate, up = linear(t, f"{p}.mlp.gate_proj", y), linear(t, f"{p}.mlp.up_proj", y)
+        gate, up = (up, gate) if change.swapped_gate else (gate, up)
         x = x + linear(t, f"{p}.mlp.down_proj", silu(gate) * up)
     head = "model.embed_tokens" if c["tie_word_embeddings"] else "lm_head"
-    return norm(x, "model.norm") @ t[f"{head}.weight"].T
+    rows = np.roll(t[f"{head}.weight"], change.other_head, axis=0)
+    return (x if change.no_final_norm else norm(x, "model.norm")) @ rows.T
 
 
 def gpt2(t: Tensors, c: dict[str, Any], words: Array, change: Change = NONE) -> Array:
@@ -220,18 +235,22 @@ def gpt2(t: Tensors, c: dict[str, Any], words: Array, change: Change = NONE) -> 
         return layer_norm(x, t[f"{name}.weight"], t[f"{name}.bias"], eps)
 
     def conv1d(x: Array, name: str) -> Array:
-        return x @ t[f"{name}.weight"] + t[f"{name}.bias"]
+        weight = t[f"{name}.weight"]
+        square = len(weight) == len(weight.T)
+        return x @ (weight.T if change.transposed and square else weight) + t[f"{name}.bias"]
 
-    x = words if change.no_positions else words + t["wpe.weight"][:n]
+    x = words if change.no_positions else words + t["wpe.weight"][change.late : n + change.late]
     for i in range(c["n_layer"]):
         first, second = ("ln_2", "ln_1") if change.swapped_norms else ("ln_1", "ln_2")
         q, k, v = np.split(conv1d(norm(x, f"h.{i}.{first}"), f"h.{i}.attn.c_attn"), 3, axis=1)
         a = attention(q, k, v, heads, heads, True, change)
-        x = x + conv1d(a, f"h.{i}.attn.c_proj")
+        a = conv1d(a, f"h.{i}.attn.c_proj")
+        x = a if change.no_residual else x + a
         act = gelu if change.tanh_gelu else gelu_tanh  # the mutant takes the exact one
         y = act(conv1d(norm(x, f"h.{i}.{second}"), f"h.{i}.mlp.c_fc"))
         x = x + conv1d(y, f"h.{i}.mlp.c_proj")
-    return norm(x, "ln_f") @ t["wte.weight"].T
+    rows = np.roll(t["wte.weight"], change.other_head, axis=0)
+    return (x if change.no_final_norm else norm(x, "ln_f")) @ rows.T
 
 
 def conv1d(x: Array, weight: Array, bias: Array, stride: int) -> Array:
@@ -256,7 +275,7 @@ def whisper(t: Tensors, c: dict[str, Any], mel: Array, change: Change = NONE) ->
     x = act(conv1d(mel, t[f"{top}.conv1.weight"], t[f"{top}.conv1.bias"], 1))
     x = act(conv1d(x, t[f"{top}.conv2.weight"], t[f"{top}.conv2.bias"], 2)).T
     if not change.no_positions:
-        x = x + t[f"{top}.embed_positions.weight"][: len(x)]
+        x = x + t[f"{top}.embed_positions.weight"][change.late : len(x) + change.late]
     for i in range(c["encoder_layers"]):
         p = f"{top}.layers.{i}"
         first, second = f"{p}.self_attn_layer_norm", f"{p}.final_layer_norm"
@@ -265,6 +284,7 @@ def whisper(t: Tensors, c: dict[str, Any], mel: Array, change: Change = NONE) ->
         y = norm(x, first)
         q, k, v = (linear(t, f"{p}.self_attn.{s}_proj", y) for s in "qkv")
         a = attention(q, k, v, heads, heads, False, change)
-        x = x + linear(t, f"{p}.self_attn.out_proj", a)
+        a = linear(t, f"{p}.self_attn.out_proj", a, change)
+        x = a if change.no_residual else x + a
         x = x + linear(t, f"{p}.fc2", act(linear(t, f"{p}.fc1", norm(x, second))))
-    return norm(x, f"{top}.layer_norm")
+    return x if change.no_final_norm else norm(x, f"{top}.layer_norm")

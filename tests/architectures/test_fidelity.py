@@ -61,21 +61,34 @@ def test_forward_equals_the_definition(kind: str, form: str, tmp_path: Path) -> 
 
 NORMS = Change(swapped_norms=True), Change(other_norm=True), Change(epsilon=1e-2)
 HEADS = Change(permuted_heads=True), Change(single_head=True), Change(no_scale=True)
+ROUTES = (
+    Change(swapped_values=True),
+    Change(transposed=True),
+    Change(no_residual=True),
+    Change(late=True),
+)
 LEARNED = Change(no_positions=True), Change(tanh_gelu=True)
+MASKED = Change(no_mask=True), Change(shifted_mask=True)
+ENDS = Change(no_final_norm=True), Change(other_head=True)
 DECODER = (
     *NORMS,
     *HEADS,
+    *ROUTES,
+    *MASKED,
+    *ENDS,
     Change(no_rope=True),
     Change(interleaved=True),
-    Change(no_mask=True),
     Change(spread_groups=True),
+    Change(swapped_gate=True),
 )
 MUTANTS = {
-    "bert": (*NORMS, *HEADS, *LEARNED),
-    "gpt2": (*NORMS, *HEADS, *LEARNED, Change(no_mask=True)),
-    "whisper": (*NORMS, *HEADS, *LEARNED),
+    "bert": (*NORMS, *HEADS, *ROUTES, *LEARNED, Change(no_types=True)),
+    "gpt2": (*NORMS, *HEADS, *ROUTES, *LEARNED, *MASKED, *ENDS),
+    "whisper": (*NORMS, *HEADS, *ROUTES, *LEARNED, ENDS[0]),
     "llama": DECODER,
-    "qwen3": (*DECODER, Change(no_head_norm=True)),
+    "qwen2": DECODER,
+    # Its layers are not square: a transposed one is refused.
+    "qwen3": (*(c for c in DECODER if not c.transposed), Change(no_head_norm=True)),
 }
 
 
