@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import Phase, given, seed, settings
+from hypothesis import strategies as st
 
 from benches import nightly_exact
 from gamma import ops
 from gamma.network.graph import Network
 from tests.exact.checking import Count
-from tests.exact.search import files, graphs
+from tests.exact.search import files, graphs, onnx_truth, rare, recurrent
 from tests.exact.search.asking import QUESTIONS, Asking, Space
 from tests.exact.search.case import Case, judge
+from tests.exact.search.numbers import Numbers
 from tests.exact.search.run import Tally, round_of
 from tests.exact.search.simplify import smallest
 from tests.exact.search.written import written
@@ -44,6 +47,31 @@ def test_nothing_is_found(name: str, seed: int) -> None:
 def test_every_operator_is_drawn() -> None:
     missing = set(ops.TABLE) - set(graphs.KINDS) - {"Input"}
     assert not missing, f"give {missing} a maker in search/graphs.py and a truth in oracle.py"
+    unread = files.undrawn()
+    assert not unread, f"give {unread} a maker and a truth in search/rare.py, or a reason there"
+    assert not set(rare.UNDRAWN) & set(onnx_truth.FUNCTIONS)
+
+
+def test_every_maker_of_files_makes_something() -> None:
+    """In a few rounds each operator that is said to be drawn comes up, in valid files."""
+    models = [model for kind in (*rare.MAKERS, *recurrent.MAKERS) for model in drawn_of(kind)]
+    drawn = {node.op_type for model in models for node in model.graph.node}
+    for model in models:
+        onnx.checker.check_model(model)
+    assert not {*rare.FUNCTIONS, *recurrent.FUNCTIONS} - drawn
+
+
+def drawn_of(kind: str) -> list[onnx.ModelProto]:
+    models: list[onnx.ModelProto] = []
+
+    @settings(max_examples=10, database=None, deadline=None, phases=(Phase.generate,))
+    @seed(1)
+    @given(st.data())
+    def draw(data: Any) -> None:
+        models.append(files.file(Numbers(data.draw, "", ("float32",)), (kind,)))
+
+    draw()
+    return models
 
 
 def test_a_planted_wrong_bound_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:

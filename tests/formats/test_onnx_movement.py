@@ -246,7 +246,6 @@ def test_resize_bounds_enclose_the_rational_map(lengths: tuple[int, int]) -> Non
         (("Einsum", M, [], {"equation": ""}, (12,)), FormatError),
         (("CumSum", (1 << 16,), [np.array(0)], {}, (14,)), UnsupportedError),
         (("ReverseSequence", M, [i64(2, 9, 1, 0)], {}, (10,)), FormatError),
-        (("ReduceProd", M, [], {}, (13,)), UnsupportedError),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_error(case: Case, kind: type[GammaError]) -> None:

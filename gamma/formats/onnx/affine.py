@@ -10,7 +10,7 @@ import numpy as np
 from gamma import ops
 from gamma.formats.onnx import contract, fold
 from gamma.formats.onnx.arguments import Inputs, axes_in, int_list, need, optional
-from gamma.formats.onnx.movement import transposed
+from gamma.formats.onnx.movement import joined, transposed
 from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, estimates, leading
@@ -221,7 +221,7 @@ _COMPOSED: dict[str, tuple[_Function | None, _Function | None]] = {
 
 
 def reduce(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """ReduceSum, ReduceMean, ReduceMax, ReduceMin, norms, and ReduceProd of constants."""
+    """ReduceSum, ReduceMean, ReduceMax, ReduceMin, ReduceProd and norms."""
     x = need(t, call, inputs, 0)
     given = int_list(t, call, inputs, "axes", 1, 13 if call.op == "ReduceSum" else 18)
     if not given and attribute(call, "noop_with_empty_axes", 0):
@@ -251,7 +251,7 @@ def applied(t: Translation, call: Call, op: Elementwise, x: Value) -> Value:
 def reduced(
     t: Translation, call: Call, op: str, x: Value, axes: tuple[int, ...], keep: bool
 ) -> Value:
-    """Sum, mean, maximum, minimum (of constants: product) over axes counted from the front."""
+    """Sum, mean, maximum, minimum or product over axes counted from the front."""
     dims = tuple(1 if i in axes else n for i, n in enumerate(x.dims) if keep or i not in axes)
     if isinstance(x, Constant):
         if op in ("ReduceSum", "ReduceMean"):
@@ -267,7 +267,7 @@ def reduced(
     if count == 1:
         return t.reshape(call, x, dims)
     if op == "ReduceProd":
-        raise t.fail(call, "a product of values that depend on the input")
+        return t.reshape(call, _product(t, call, t.reshape(call, *_last(t, call, x, real))), dims)
     if op in ("ReduceMax", "ReduceMin"):
         return maximum(t, call, x, real, dims, op == "ReduceMin")
     scale, error = (1.0, 0.0) if op == "ReduceSum" else reciprocal(count)
@@ -287,10 +287,31 @@ def maximum(
     minus = Constant(np.array(-1, np.float32))
     if least:
         x = t.scale(call, x, minus)
+    moved, flat = _last(t, call, x, axes)
+    found = t.emit(call, ops.ReduceMax(len(flat) - 1), t.as_shape(call, moved, flat), dims=dims)
+    return t.scale(call, found, minus) if least else found
+
+
+def _last(t: Translation, call: Call, x: Variable, axes: tuple[int, ...]) -> tuple[Variable, Shape]:
+    """``x`` with ``axes`` behind all others, and its shape with these as one."""
     rest = tuple(i for i in range(len(x.dims)) if i not in axes)
     moved = transposed(t, call, x, (*rest, *axes))
-    outer = tuple(x.dims[i] for i in rest)
     assert isinstance(moved, Variable)
-    flat = t.as_shape(call, moved, (*outer, math.prod(x.dims[a] for a in axes)))
-    found = t.emit(call, ops.ReduceMax(len(outer)), flat, dims=dims)
-    return t.scale(call, found, minus) if least else found
+    return moved, (*(x.dims[i] for i in rest), math.prod(x.dims[a] for a in axes))
+
+
+def _product(t: Translation, call: Call, x: Value) -> Value:
+    """Of the entries along the last axis: halves multiplied, and so on. Runtimes have an order of
+    their own."""
+    t.real_only.add(call.op)
+    while (count := x.dims[-1]) > 1:
+        half, whole = count // 2, x
+        parts = [
+            t.move(
+                call, whole, (*x.dims[:-1], len(range(count)[cut])), lambda a, _, c=cut: a[..., c]
+            )  # type: ignore[misc]
+            for cut in (slice(half), slice(half, 2 * half), slice(2 * half, None))[: 2 + count % 2]
+        ]
+        x = mul(t, call, parts[:2])
+        x = joined(t, call, [x, parts[2]], len(x.dims) - 1) if count % 2 else x
+    return x

@@ -174,6 +174,7 @@ def bounds(net: Network, box: Box, asking: Asking) -> dict[str, tuple[Array, Arr
                 intermediate=asking.question == "layers",
                 row_bytes=asking.row_bytes,
                 streaming=asking.config,
+                steps=1 if asking.row_bytes == 1 else 3,  # rows one by one take long
                 **options,
             )
     named = out if isinstance(out, dict) else {net.nodes[net.output].name: out}

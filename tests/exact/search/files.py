@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, shape_inference
 
 from gamma.formats.onnx.table import PLAIN, TRANSLATORS
-from tests.exact.search import recurrent, spelled
+from tests.exact.search import rare, recurrent, spelled
 from tests.exact.search.numbers import Numbers
 from tests.exact.search.onnx_truth import FUNCTIONS, LINEAR
 
 MOST = 64
 Shape = tuple[int, ...]
-OPSET = 20
+OPSET = 21
 
 
 class Sheet:
@@ -59,10 +59,11 @@ class Sheet:
         self.nodes.pop()
         return self.last
 
-    def raw(self, kind: str, *inputs: str, shape: Shape) -> str:
-        """One more node of a known shape: where inference would need other types than float."""
+    def raw(self, kind: str, *inputs: str, shape: Shape, **attributes: Any) -> str:
+        """One more node of a known shape: where inference would need other types than float, or
+        has no rule."""
         name = f"v{len(self.nodes) + 1}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name))
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         self.shapes[name] = shape
         return name
 
@@ -383,7 +384,7 @@ MAKERS: dict[str, Make] = {
         ),
         *(_rearranged, _reshaped, _pooled, _global, _conv, _batch_normalization),
     )
-} | (spelled.MAKERS | recurrent.MAKERS)
+} | (spelled.MAKERS | recurrent.MAKERS | rare.MAKERS)
 THEMES = (
     ("conv", "batch_normalization", "function", "pooled", "global", "both"),
     ("gemm", "function", "both", "reshaped", "moved"),
@@ -393,9 +394,10 @@ THEMES = (
 
 
 def undrawn() -> list[str]:
-    """Operators that gamma reads and no maker draws; shapes and conditions need no truth."""
+    """Operators that gamma reads and no maker draws without a reason that `rare` has; shapes and
+    conditions need no truth."""
     drawn = {*_REARRANGED, *FUNCTIONS, *PLAIN, *LINEAR}
-    return sorted(set(TRANSLATORS) - drawn - _SHAPES)
+    return sorted(set(TRANSLATORS) - drawn - _SHAPES - set(rare.UNDRAWN))
 
 
 def file(n: Numbers, kinds: tuple[str, ...]) -> ModelProto:

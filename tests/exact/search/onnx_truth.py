@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from gamma import ops
 from tests.exact.oracle import BITS, Numbers, Truth, elementwise, exact, q
-from tests.exact.search import recurrent, spelled
+from tests.exact.search import rare, recurrent, spelled
 
 Attributes = dict[str, Any]
 Function = Callable[..., Numbers]
@@ -255,7 +255,7 @@ FUNCTIONS: dict[str, Function] = {
     "LeakyRelu": _function(lambda a: ops.LeakyRelu(a["alpha"])),
     "Elu": _function(lambda a: ops.Elu(a["alpha"])),
     "HardSigmoid": _function(lambda a: ops.HardSigmoid(a["alpha"], a["beta"])),
-} | (spelled.FUNCTIONS | recurrent.FUNCTIONS)
+} | (spelled.FUNCTIONS | recurrent.FUNCTIONS | rare.FUNCTIONS)
 
 
 def function_of(kind: str) -> Function:

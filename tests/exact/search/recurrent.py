@@ -110,7 +110,8 @@ FUNCTIONS = {kind: recurrent(kind) for kind in CELLS}
 def _recurrent(s: Any, x: str, shape: Shape) -> None:
     """A layer over the last axis, step by step along the one before it."""
     if len(shape) != 3:
-        return
+        x = s.add("Reshape", x, s.ints(1, -1, shape[-1]))
+        shape = s.shapes[x]
     draw = s.n.draw
     kind, direction = (
         draw(st.sampled_from(values))

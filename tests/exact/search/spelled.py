@@ -112,7 +112,7 @@ def _global_norm(a: Attributes, x: Numbers) -> Numbers:
     return _norm("L1" if a["p"] == 1 else "L2")({"keepdims": 1}, x, axes)
 
 
-def _divided_by_root(x: Numbers, axes: tuple[int, ...], epsilon: float, centred: bool) -> Numbers:
+def divided_by_root(x: Numbers, axes: tuple[int, ...], epsilon: float, centred: bool) -> Numbers:
     """(x - mean)/√(mean((x - mean)²) + epsilon) over some axes."""
     count = math.prod(x.shape[a] for a in axes)
 
@@ -125,12 +125,12 @@ def _divided_by_root(x: Numbers, axes: tuple[int, ...], epsilon: float, centred:
 
 def _layer(a: Attributes, x: Numbers, scale: Numbers, bias: Numbers) -> Numbers:
     axes = tuple(range(a["axis"] % x.ndim, x.ndim))
-    return _divided_by_root(x, axes, a["epsilon"], True) * scale + bias
+    return divided_by_root(x, axes, a["epsilon"], True) * scale + bias
 
 
 def _instance(a: Attributes, x: Numbers, scale: Numbers, bias: Numbers) -> Numbers:
     wide = [w.reshape(-1, *(1,) * (x.ndim - 2)) for w in (scale, bias)]
-    return _divided_by_root(x, tuple(range(2, x.ndim)), a["epsilon"], True) * wide[0] + wide[1]
+    return divided_by_root(x, tuple(range(2, x.ndim)), a["epsilon"], True) * wide[0] + wide[1]
 
 
 def _lp(a: Attributes, x: Numbers) -> Numbers:
