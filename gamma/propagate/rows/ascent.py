@@ -140,7 +140,9 @@ def _matrix(tables: Tables, index: int) -> Array:
     node, before = tables.network.nodes[index], tables.network.nodes[index - 1]
     assert node.op.affine is not None
     rows = np.eye(node.size, dtype=tables.how.dtype).reshape(node.size, *node.shape)
-    return node.op.affine.adjoint(rows, [before.shape])[0].reshape(node.size, before.size)
+    (found,) = node.op.affine.adjoint(rows, [before.shape])
+    matrix: Array = found.reshape(node.size, before.size)
+    return matrix
 
 
 def _longer_sums(tables: Tables, index: int) -> Float64:
@@ -163,8 +165,10 @@ def _dense(
     if index < last and tables.network.nodes[index + 1].op.hinge:
         centre, rounded = tables.bounds[index].centre.ravel(), tables.rounded(index)[0]
         share = rounding.gamma_factor(len(centre) + 8, np.float64) + 2.0**-50
-        kept = [part if rows is None else part[rows] for part in (centre, rounded, price)]
-        assumable = kernels.Assumable(*kept[:2], kept[2] if carried else None, loss, share)
+        paid = price if carried else None
+        if rows is not None:  # of a layer that carries its charge alone
+            centre, rounded, paid = centre[rows], rounded[rows], price[rows]
+        assumable = kernels.Assumable(centre, rounded, paid, loss, share)
     own = None if carried else (price, loss)
     if more is not None:
         own = (more, 0.0) if own is None else (inflated((price + more)[None])[0], loss)
