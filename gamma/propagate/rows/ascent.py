@@ -8,12 +8,14 @@ of `gamma.propagate.climb`. Tests hold the two against each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
+from gamma.network.graph import Network
 from gamma.ops.charges import inflated
 from gamma.propagate.rows.tables import Tables
 from gamma.tensor import kernels, rounding
@@ -35,6 +37,35 @@ _MATRIX = 1 << 18
 _NOBODY = np.zeros(0, np.int64), 0
 
 
+def in_one_call(network: Network, last: int) -> bool:
+    """Whether rows from node ``last`` on pass nodes that the C library knows here."""
+    enabled = tuning.enabled("fused_ascent") and tuning.enabled("fused_walk")
+    return (
+        enabled
+        and kernels.isa != "numpy"
+        and network.cached(("ascent", last), partial(_known, last=last))
+    )
+
+
+def _known(network: Network, last: int) -> bool:
+    nodes = network.nodes
+    for index in range(1, last + 1):
+        node = nodes[index]
+        known = node.op.keeps_order or _as_matrix(network, index)
+        known = known or (node.op.hinge and _as_matrix(network, index - 1))
+        if not known or node.inputs != (index - 1,):
+            return False
+    return last > 0
+
+
+def _as_matrix(network: Network, index: int) -> bool:
+    """Whether a node is a dense layer, or a convolution of few entries."""
+    node = network.nodes[index]
+    if not index or node.op.correlation is None:
+        return node.op.dense is not None and len(node.shape) == 1
+    return node.size * network.nodes[index - 1].size <= _MATRIX
+
+
 class DenseAscent:
     """Rows over one node of a walk over one box, through dense layers and ReLUs to the input."""
 
@@ -53,11 +84,8 @@ class DenseAscent:
         Args:
             layer: int64 (ReLUs,), the node of each ReLU that crosses 0. place: its column there.
         """
-        gates = tuning.enabled("fused_ascent") and tuning.enabled("fused_walk")
-        if not gates or tables.box.norm != "inf" or len(tables.box.lower) != 1 or tables.split:
-            return None
-        nodes = tables.network.nodes
-        if not last or any(nodes[i].inputs != (i - 1,) for i in range(1, last + 1)):
+        plain = tables.box.norm == "inf" and len(tables.box.lower) == 1 and not tables.split
+        if not plain or not in_one_call(tables.network, last):
             return None
         stages: list[kernels.Stage] = []
         number: dict[int, int] = {}  # node -> its stage
@@ -66,10 +94,6 @@ class DenseAscent:
             if stage is not None:
                 number[index] = len(stages)
                 stages.append(stage)
-            elif not nodes[index].op.keeps_order:
-                return None
-            if isinstance(stage, kernels.ReluStage) and index - 1 not in number:
-                return None
         before = np.array([number[index] - 1 for index in layer], np.int64)
         made = kernels.ascent(stages, before, place, tables.how.dtype)
         found = None if made is None else cls(stages, made)
@@ -120,18 +144,15 @@ class DenseAscent:
 
 
 def _stage(tables: Tables, index: int, own: tuple[Indices, int], last: int) -> kernels.Stage | None:
-    """A node as the C library takes it; None for one that it does not know."""
+    """A node as the C library takes it; None for a change of shape."""
     node = tables.network.nodes[index]
     if index == 0:
         known = tables.bounds[0]
         return kernels.InputStage(known.radius.ravel(), tables.radius(0)[0])
-    if node.op.dense is not None and len(node.shape) == 1:
-        return _dense(tables, index, last, tables.weight(index))
-    if (
-        node.op.correlation is not None
-        and node.size * tables.network.nodes[index - 1].size <= _MATRIX
-    ):
+    if node.op.correlation is not None:
         return _dense(tables, index, last, _matrix(tables, index), _longer_sums(tables, index))
+    if node.op.dense is not None:
+        return _dense(tables, index, last, tables.weight(index))
     return _relu(tables, index, *own) if node.op.hinge else None
 
 
@@ -151,7 +172,8 @@ def _longer_sums(tables: Tables, index: int) -> Float64:
     op, spread = tables.network.nodes[index].op.correlation, tables.bounds[index].spread
     assert op is not None and spread is not None
     factor = rounding.gamma_factor(op.adjoint_products + 1, tables.how.dtype)
-    return inflated(factor * spread.reshape(1, -1))[0]
+    price: Float64 = inflated(factor * spread.reshape(1, -1))[0]
+    return price
 
 
 def _dense(

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from gamma.network.graph import Network
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.cases import Cases, CaseWalk
+from gamma.propagate.rows.ascent import in_one_call
 from gamma.runtime import workers
 from gamma.verification.branching.clauses import Array, Bool, Float64
 from gamma.verification.branching.frontier import Frontier, Items, chosen, divided
@@ -39,13 +40,14 @@ DESCENTS = 2 * TRIED + 4 * (STEPS + MORE_STEPS)
 """What a split takes at most, in descents of one row; a sweep costs what a descent does."""
 
 
-STEP_SECONDS = 4e-4
-"""What it takes beside them, roughly."""
+STEP_SECONDS, ONE_CALL_SECONDS = 4e-4, 4e-5
+"""What it takes beside them, roughly; and where the C library takes all steps of an ascent."""
 
 
 def split_seconds(network: Network, last: int) -> float:
     """What a split takes, roughly, of a row from node ``last``."""
-    return 1e-9 * DESCENTS * row_cost(network, last, dense=True) + STEP_SECONDS
+    beside = ONE_CALL_SECONDS if in_one_call(network, last) else STEP_SECONDS
+    return 1e-9 * DESCENTS * row_cost(network, last, dense=True) + beside
 
 
 class Questions(Protocol):
