@@ -8,7 +8,7 @@ DIR holds one folder per benchmark with ``instances.csv`` (onnx,vnnlib,timeout) 
 killed when it overruns. One JSON line per instance is written and synced as soon as it is there;
 ``--resume`` skips the instances the file already has. A table ends the run; the exit status is 1
 when a verdict contradicts an expected one. ``--docs`` stores the counts in benches/vnncomp.json and
-writes README's results from it.
+writes README's results from it. ``--verifiers FILE.json`` writes the page beside other tools.
 """
 
 from __future__ import annotations
@@ -261,6 +261,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="keep what FILE already has")
     parser.add_argument("--errors", action="store_true", help="run again what ended in an error")
     parser.add_argument("--docs", action="store_true", help="store the counts, write README")
+    parser.add_argument(
+        "--verifiers", type=Path, metavar="FILE.json", help="records of other tools: write the page"
+    )
     return parser.parse_args(argv)
 
 
@@ -316,6 +319,10 @@ def main(argv: list[str] | None = None) -> int:
         stored = counts(mine, args)
         STORED.write_text(json.dumps(stored, indent=1) + "\n")
         write_docs(stored)
+    if args.verifiers:
+        from benches.verifiers import write
+
+        write(mine, args.verifiers)
     return 1 if any(map(contradicts, mine)) else 0
 
 
