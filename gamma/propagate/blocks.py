@@ -69,7 +69,7 @@ def block_length(network: Network, index: int, count: int, each: int, most: int)
     rows = count * each
     blocks = -(-count // max(1, most // 2))
     worth = 0
-    if rows >= 2 * _LEAST_ROWS and not _by_memory.get():
+    if rows >= 2 * _LEAST_ROWS and not _by_memory.get() and workers.workers() > 1:
         least = max(1.0, choices.limit("rows.share"))
         worth = min(rows // _LEAST_ROWS, int(rows * row_cost(network, index) / least))
     if worth >= 2:

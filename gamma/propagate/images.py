@@ -7,18 +7,19 @@ more neurons is left to it, and the call goes on behind that. Tests hold the two
 
 from __future__ import annotations
 
+import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct, field
 
-from gamma import tuning
+from gamma import telemetry, tuning
 from gamma.frozen import Frozen
 from gamma.network.graph import Network, Node
 from gamma.ops import Add, Conv
-from gamma.ops.bounds import NodeBounds
+from gamma.ops.bounds import NodeBounds, check_order
 from gamma.ops.charges import UNIT
 from gamma.ops.image_interval import prepared, sum_constants
 from gamma.propagate import sides
@@ -31,8 +32,11 @@ from gamma.propagate.rows.course import Way, planned_way
 from gamma.propagate.rows.met import factors_of, inflation
 from gamma.propagate.rows.moves import turned
 from gamma.propagate.rows.pixels import Pixels, planned_pixels
-from gamma.runtime import choices
+from gamma.runtime import choices, workers
 from gamma.tensor import kernels
+
+if TYPE_CHECKING:
+    from gamma.propagate.walks import Walk
 
 Float64 = npt.NDArray[np.float64]
 
@@ -43,6 +47,8 @@ _GATES = frozenset(
 )
 # Boxes whose neurons are all looked at one after the other.
 _MOST_BOXES = 64
+# Nanoseconds of rows that threads would share from half of it on, where there is but one.
+_UNSHARED = 2e7
 
 
 class Images(Frozen):
@@ -68,7 +74,8 @@ def images_of(network: Network, domain: Domain, options: Options) -> Images | No
     if not tuning.off().isdisjoint(_GATES):
         return None
     gates = tuning.enabled("live_channels"), tuning.enabled("pixel_cells")
-    sided, share = tuning.enabled("one_sided"), choices.limit("rows.share")
+    sided = tuning.enabled("one_sided")
+    share = choices.limit("rows.share") if workers.workers() > 1 else _UNSHARED
     key = "images", options.dtype.char, gates, sided, share
     make = partial(_make, dtype=options.dtype, every=not gates[0], sided=sided, share=share)
     made: Images | None = network.cached(key, make)
@@ -117,6 +124,47 @@ class ImageWalk:
     def seconds(self, index: int) -> float:
         """That a node took."""
         return float(self._batch.seconds[index])
+
+
+def walk_images(walk: Walk, images: Images) -> int:
+    """Bound the nodes of ``images``; the first node behind them."""
+    walked, courses = ImageWalk(images, walk.bounds[0]), walk.descent.courses
+    while True:
+        walk.options.check()
+        started = time.perf_counter()
+        done, bounds, crossed = walked.go(courses.met.known)
+        walk.bounds.extend(bounds)
+        if crossed:
+            check_order(bounds[-1].lower, bounds[-1].upper, walk.network.nodes[done[-1]].name)
+        for index in done:
+            walk.tight[index] = is_tight(walk.network, index, walk.tight)
+            if index != walked.left:
+                _adopt(walk, walked, index)
+        if telemetry.recorder is not None:
+            telemetry.record("crown.images", started, time.perf_counter(), nodes=len(done))
+        if walked.left is None:
+            return images.last
+        _refine(walk, walked, walked.left)
+
+
+def _adopt(walk: Walk, walked: ImageWalk, index: int) -> None:
+    """What the call did at a node."""
+    walk.seconds[index] = walked.seconds(index)
+    walk.descent.courses.adopt(index, walked.images.met[index])
+    if (rows := walked.rows(index)) is not None:
+        walk.unstable[index], walk.rowed[index] = rows
+        walk.tight[index] = walk.tight[index] or rows[0] > 0
+
+
+def _refine(walk: Walk, walked: ImageWalk, index: int) -> None:
+    """Bound the neurons of the node that the call left."""
+    started, known = time.perf_counter(), walk.sides
+    if known is not None:
+        known.open = walked.open
+    walk.refine(index)
+    walked.meet(walk.bounds[index], 1.0 if known is None else known.open)
+    walk.descent.courses.adopt(index, walked.images.met[index])
+    walk.seconds[index] = time.perf_counter() - started
 
 
 class _Maker(Struct):

@@ -67,9 +67,9 @@ class Known:
         self._enclosed: set[int] = set()
         self._facts: Facts = facts_of(network)
         # Nodes whose bounds rows cannot improve where a relaxation needs it, if it refines.
-        self._tight: dict[int, bool] = {}
+        self.tight: dict[int, bool] = {}
         # Neurons (batch, size) whose both ends got rows; every neuron where there is True.
-        self._rowed: dict[int, npt.NDArray[np.bool_] | bool] = {}
+        self.rowed: dict[int, npt.NDArray[np.bool_] | bool] = {}
         self._dense: DenseNetwork | None = None
         self._walked: DenseWalk | None = None
         # The same as long as `bounds` lacks what it found.
@@ -79,7 +79,7 @@ class Known:
         self._ceilings = Ceilings(network, domain.facts) if alone else None
 
     @cached_property
-    def _sides(self) -> Sides | None:
+    def sides(self) -> Sides | None:
         """The signs of neurons, where one end of some may do."""
         plain = self.one_sided and self.box.norm == "inf" and not self.domain.split
         if not (plain and self._facts.convolves):

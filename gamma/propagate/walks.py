@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from gamma import telemetry
 from gamma.network.graph import Network
-from gamma.ops.bounds import NodeBounds, check_order
+from gamma.ops.bounds import NodeBounds
 from gamma.propagate import forms
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
@@ -32,9 +32,6 @@ from gamma.propagate.rows.block import Frontier, blocks_of
 from gamma.propagate.rows.start import pixel_by_pixel
 from gamma.runtime import heap
 from gamma.tensor.box import Box
-
-if TYPE_CHECKING:
-    from gamma.propagate.images import Images, ImageWalk
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -77,13 +74,12 @@ class Walk(Known):
 
     # Whether sets of all nodes may go forward with the walk.
     encloses = True
-    _pictured: Images | None = None
     keep: frozenset[int] | None = None
 
     def run(self) -> None:
         """Bound the nodes in order."""
         self.bounds.append(self.domain.meet(0, input_bounds(self.box), self.empty))
-        self._tight[0] = self.box.norm == "inf"
+        self.tight[0] = self.box.norm == "inf"
         if self.options.forward:
             from gamma.propagate.forward import forms_of
 
@@ -92,16 +88,21 @@ class Walk(Known):
             self._sets = sets_of(self.network, self.box, self.options, self.bounds)
         if not self.slopes and not self.options.forward:
             self._dense = one_call(self.network, self.domain, self.options)
-            if self._sets is None and self._facts.convolves:
-                from gamma.propagate.images import images_of
-
-                self._pictured = images_of(self.network, self.domain, self.options)
         with np.errstate(all="ignore"):
-            for index in range(self._walk_images(), self.network.output + 1):
+            for index in range(self._begin(), self.network.output + 1):
                 if self._dense is not None and index == self._dense.first:
                     self._walk_dense(self._dense)
                     break
                 self._visit(index)
+
+    def _begin(self) -> int:
+        """The first node to visit: behind those that one call bounds."""
+        if self.slopes or self._sets is not None or not self._facts.convolves:
+            return 1
+        from gamma.propagate.images import images_of, walk_images
+
+        images = images_of(self.network, self.domain, self.options)
+        return 1 if images is None else walk_images(self, images)
 
     def _visit(self, index: int) -> None:
         options = self.options
@@ -116,12 +117,12 @@ class Walk(Known):
         else:
             self._pass(index, self.keep)
         if options.refines:
-            self._tight[index] = is_tight(self.network, index, self._tight)
+            self.tight[index] = is_tight(self.network, index, self.tight)
             self._bound_forms(index)
         if self._sets is not None:
             self._enclose(index)
-        if options.refines and not self._tight[index]:
-            self._refine(index)
+        if options.refines and not self.tight[index]:
+            self.refine(index)
         ended = time.perf_counter()
         self.seconds[index] = ended - started
         if telemetry.recorder is not None:
@@ -161,50 +162,6 @@ class Walk(Known):
             if one not in keep:
                 bounds[one] = strips.GONE
 
-    # -- nodes of images: as many in one call as need few rows ------------------------------------
-
-    def _walk_images(self) -> int:
-        """Bound the images that the network begins with; the first node behind them."""
-        if self._pictured is None:
-            return 1
-        from gamma.propagate.images import ImageWalk
-
-        walked, courses = ImageWalk(self._pictured, self.bounds[0]), self.descent.courses
-        while True:
-            self.options.check()
-            started = time.perf_counter()
-            done, bounds, crossed = walked.go(courses.met.known)
-            self._bounds += bounds
-            if crossed:
-                check_order(bounds[-1].lower, bounds[-1].upper, self.network.nodes[done[-1]].name)
-            for index in done:
-                self._tight[index] = is_tight(self.network, index, self._tight)
-                if index != walked.left:
-                    self._adopt_image(walked, index)
-            if telemetry.recorder is not None:
-                telemetry.record("crown.images", started, time.perf_counter(), nodes=len(done))
-            if walked.left is None:
-                return self._pictured.last
-            self._refine_image(walked, walked.left)
-
-    def _adopt_image(self, walked: ImageWalk, index: int) -> None:
-        """What the one call did at a node."""
-        self.seconds[index] = walked.seconds(index)
-        self.descent.courses.adopt(index, walked.images.met[index])
-        if (rows := walked.rows(index)) is not None:
-            self.unstable[index], self._rowed[index] = rows
-            self._tight[index] = self._tight[index] or rows[0] > 0
-
-    def _refine_image(self, walked: ImageWalk, index: int) -> None:
-        """Bound the neurons of a node that the one call left."""
-        started, sides = time.perf_counter(), self._sides
-        if sides is not None:
-            sides.open = walked.open
-        self._refine(index)
-        walked.meet(self.bounds[index], 1.0 if sides is None else sides.open)
-        self.descent.courses.adopt(index, walked.images.met[index])
-        self.seconds[index] = time.perf_counter() - started
-
     # -- small dense networks: all in one call -------------------------------------------------
 
     def _walk_dense(self, dense: DenseNetwork) -> None:
@@ -233,12 +190,12 @@ class Walk(Known):
 
     # -- intermediate bounds by rows ---------------------------------------------------------------
 
-    def _refine(self, index: int) -> None:
+    def refine(self, index: int) -> None:
         """Bound the neurons that a relaxation needs tight by rows, and intersect."""
         mask = wanted(self.network, index, self.bounds[index])
         if mask is None or self._suffices(index):
             return
-        sides = self._sides
+        sides = self.sides
         if sides is not None and sides.worth(index, int(np.count_nonzero(mask))):
             done, rowed = mask, sides.bound(self, index, mask)
         else:
@@ -249,8 +206,8 @@ class Walk(Known):
         if sides is not None:
             sides.learn(self, index, done)
         self.unstable[index] = int(np.count_nonzero(done))
-        self._rowed[index] = rowed
-        self._tight[index] = self._tight[index] or self.unstable[index] > 0
+        self.rowed[index] = rowed
+        self.tight[index] = self.tight[index] or self.unstable[index] > 0
 
     # -- sets that go forward ----------------------------------------------------------------------
 
@@ -319,7 +276,7 @@ class Walk(Known):
         other.seconds, other.unstable = self.seconds, self.unstable
         other.forms |= self.forms
         other._sets, other._enclosed = self._sets, self._enclosed
-        other._rowed = dict(self._rowed)
+        other.rowed = dict(self.rowed)
         return other
 
     @property
@@ -364,7 +321,7 @@ class Walk(Known):
         return found
 
     def _needs_rows(self, index: int) -> bool:
-        if not self.options.relaxes or self._rowed.get(index) is True:
+        if not self.options.relaxes or self.rowed.get(index) is True:
             return False
         return not self._suffices(index)
 
@@ -385,11 +342,11 @@ class Walk(Known):
             boxes, neurons = np.divmod(np.arange(bounds.lower.size), node.size)
             self.tighten(index, boxes, neurons, image.lower.ravel(), image.upper.ravel())
         elif index:
-            done = self._rowed.get(index, False)
+            done = self.rowed.get(index, False)
             varies = (bounds.lower < bounds.upper).reshape(len(bounds.lower), -1)
             with np.errstate(all="ignore"):
                 self._bound(index, varies if done is False else varies & ~np.asarray(done))
-        self._rowed[index] = True
+        self.rowed[index] = True
 
     def _bound_rows(self, frontier: Frontier, d: Float64, box: Array) -> Float64:
         """Lower bounds of one block of rows."""
@@ -398,10 +355,10 @@ class Walk(Known):
     def output(self) -> NodeBounds:
         """Bounds of the output, with rows for every neuron."""
         index, walked = self.network.output, self._walked
-        if walked is not None and index not in self._rowed:
+        if walked is not None and index not in self.rowed:
             if self.options.relaxes:
                 walked.output()
-                self._rowed[index] = True
+                self.rowed[index] = True
             return walked.last
         found: NodeBounds = self.ask(index) if self.options.relaxes else self.bounds[index]
         return found

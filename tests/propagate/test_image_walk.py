@@ -58,8 +58,8 @@ def test_the_same_bits_as_node_by_node(
         expected = walked(name, dtype, share)
     assert found.unstable == expected.unstable
     for index, (one, other) in enumerate(zip(found.bounds, expected.bounds, strict=True)):
-        assert found._tight.get(index) == expected._tight.get(index)
-        np.testing.assert_array_equal(found._rowed.get(index), expected._rowed.get(index))
+        assert found.tight.get(index) == expected.tight.get(index)
+        np.testing.assert_array_equal(found.rowed.get(index), expected.rowed.get(index))
         for part in ("lower", "upper", "centre", "spread", "noise", "radius"):
             np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
 

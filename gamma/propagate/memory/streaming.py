@@ -237,7 +237,7 @@ class StreamedWalk(Walk):
     def run(self) -> None:
         network, options, config = self.network, self.options, self.config
         if options.refines:
-            self._tight[0] = self.box.norm == "inf"
+            self.tight[0] = self.box.norm == "inf"
             packed = PackedBounds(
                 network,
                 config.use_f16_checkpoints,
@@ -285,6 +285,6 @@ class StreamedWalk(Walk):
 
     def _with(self, options: Options) -> Walk:
         other = StreamedWalk(self.network, self.domain, options, self.config)
-        other._bounds, other._rowed = self.bounds, dict(self._rowed)
+        other._bounds, other.rowed = self.bounds, dict(self.rowed)
         other.seconds, other.unstable = self.seconds, self.unstable
         return other

@@ -66,6 +66,8 @@ class ImageCourses:
         self._met: MetTables | None = None
         # Kinds of moves whose tables C knows, of each node.
         self._ready: dict[int, frozenset[str]] = {}
+        # All that some way meets, where C knows it.
+        self._met_all: set[Needs] = set()
         self._lock = threading.Lock()
 
     def way(self, frontier: dict[int, Any], last: int, both: bool) -> Way | None:
@@ -82,10 +84,15 @@ class ImageCourses:
         way = planned_way(network, dtype, starts, last)
         if way is None:
             return None
+        met = way.both if both else way.met
+        if met in self._met_all:
+            return way
         with self._lock:  # tables that are set twice would be freed while another thread reads
-            met = way.both if both else way.met
             ready = all(self._meet(index, needed) for index, needed in met)
-        return way if ready else None
+        if not ready:
+            return None
+        self._met_all.add(met)
+        return way
 
     def run(
         self,
@@ -149,6 +156,7 @@ class ImageCourses:
 
     def forget(self, index: int) -> None:
         """The tables of ``index`` and its readers were dropped."""
+        self._met_all.clear()
         for node in (index, *self.tables.network.consumers[index]):
             self._ready.pop(node, None)
 
