@@ -111,8 +111,8 @@ def page(records: list[Record], document: dict[str, Any]) -> str:
         "Written by `python -m benches.vnncomp --verifiers FILE.json`; do not edit. "
         f"Other tools ({document['tools']}) ran on: {document['machine']}. They had limits of "
         f"{theirs[0]:g} to {theirs[-1]:g} s; of several settings the best run counts. "
-        f"gamma: method `auto`, one processor, limits of {limits[0]:g} to {limits[-1]:g} s. Start-up is in all "
-        "seconds, which are means over the instances that both decided."
+        f"gamma: method `auto`, one processor, limits of {limits[0]:g} to {limits[-1]:g} s. "
+        "Start-up is in all seconds, which are means over the instances that both decided."
     )
     if share < 0.8:
         prose += (

@@ -39,8 +39,8 @@ NEEDED = {
     "tensor": "_simd bounded box codes compressed eigenvalues exactly fallback functions kernels "
     "native probe products rounding",
     "tensor._simd": "lib",
-    "tensor.kernels": "arguments ascent backend course elementwise images interval met network rows "
-    "starts stored",
+    "tensor.kernels": "arguments ascent backend course elementwise images interval met network "
+    "rows starts stored",
     "tensor.native": "ascent course elementwise images interval memory network rows starts stored",
     "verification": "advice attack auto branching choices contradiction describe effort "
     "environment fitting moves objective regions replay result run targets "
