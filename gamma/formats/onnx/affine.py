@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -300,20 +301,22 @@ def _last(t: Translation, call: Call, x: Variable, axes: tuple[int, ...]) -> tup
     return moved, (*(x.dims[i] for i in rest), math.prod(x.dims[a] for a in axes))
 
 
-def _cut(t: Translation, call: Call, x: Value, cut: slice) -> Value:
-    """Some entries along the last axis."""
-    dims = *x.dims[:-1], len(range(x.dims[-1])[cut])
-    return t.move(call, x, dims, lambda array, _: array[..., cut])
-
-
 def _product(t: Translation, call: Call, x: Value) -> Value:
     """Of the entries along the last axis: halves multiplied, and so on. Runtimes have an order of
     their own."""
     t.real_only.add(call.op)
     while (count := x.dims[-1]) > 1:
-        half = count // 2
-        cuts = (slice(half), slice(half, 2 * half), slice(2 * half, None))[: 2 + count % 2]
-        parts = [_cut(t, call, x, cut) for cut in cuts]
+        ends = (0, count // 2, count - count % 2, count)
+        parts = [
+            _entries(t, call, x, start, end)
+            for start, end in itertools.pairwise(ends)
+            if start < end
+        ]
         x = mul(t, call, parts[:2])
         x = joined(t, call, [x, parts[2]], len(x.dims) - 1) if count % 2 else x
     return x
+
+
+def _entries(t: Translation, call: Call, x: Value, start: int, end: int) -> Value:
+    """Some entries along the last axis."""
+    return t.move(call, x, (*x.dims[:-1], end - start), lambda a, _: a[..., start:end])
