@@ -59,7 +59,8 @@ class Ellipsoids(Frozen):
         part = scale / (top or 1.0)
         # Scaling by numbers of at most 1 leaves the error what it is.
         turned = self.matrix[v] * part * part[:, None]
-        return float((largest_eigenvalue(turned) + self.error[v]) * top * top * _SLACK)
+        found = (largest_eigenvalue(turned) + self.error[v]) * top * top * _SLACK
+        return float(found) + 2.0**-1070  # what products that underflow lose
 
     def factors(self) -> Float64:
         """Columns R of each: (V, d, d), column j of R in [:, j, :], so that R·Rᵀ >= Q."""

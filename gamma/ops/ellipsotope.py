@@ -54,9 +54,10 @@ class Symbols(Frozen):
             blocks = self.columns.reshape(-1, self.each, n)
             found = np.sqrt(np.einsum("ben,ben->bn", blocks, blocks)).sum(axis=0)
         factor = (1 + rounding.gamma_factor(2 * k + 8, np.float64)) * _SLACK
-        # Squares that underflow hide up to 2^-500 of each block.
-        hidden = 0.0 if self.each == 1 else k * 2.0**-500
-        result: Float64 = found * factor + np.where(found > 0, hidden, 0.0)
+        if self.each == 1:
+            return found * factor  # type: ignore[no-any-return]
+        # Squares that underflow, all of them perhaps, hide up to 2^-500 of each block.
+        result: Float64 = found * factor + np.where(self.columns.any(axis=0), k * 2.0**-500, 0.0)
         return result
 
 

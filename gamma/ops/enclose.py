@@ -205,7 +205,9 @@ def _second_order(
         return _scaled_vectors(y, far[0].reshape(outside, m, k), n)
     index = np.arange(outside * k * n).reshape(outside, k, n).swapaxes(1, 2).reshape(-1, k)
     rows = around(x, np.arange(outside * m * k).reshape(-1, k)).largest()
-    lengths = np.sqrt(rows.reshape(outside, m, 1) * around(y, index).largest().reshape(-1, 1, n))
+    # Each root by itself: the product of two squares may underflow.
+    columns = np.sqrt(around(y, index).largest()).reshape(-1, 1, n)
+    lengths = np.sqrt(rows).reshape(outside, m, 1) * columns
     return np.minimum(box, lengths.reshape(-1) * _SLACK), {}
 
 

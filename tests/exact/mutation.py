@@ -533,6 +533,13 @@ MUTANTS = (
     Mutant("START.CARRIED", ST, "if tables.carried(index):", "if False:"),
     Mutant("HINGE.ROUNDING", HI, "weight = weight + (1.01 * UNIT", "weight = weight + (0.0 * UNIT"),
     Mutant("HINGE.MARGIN", HI, "base = base - 2.0**-49 * (abs(base) + abs(top))", "pass"),
+    Mutant(
+        "REACH.UNDERFLOW",
+        "ops/ellipsotope.py",
+        "np.where(self.columns.any(axis=0), k * 2.0**-500, 0.0)",
+        "0.0",
+    ),
+    Mutant("LARGEST.UNDERFLOW", "ops/ellipsoid.py", "float(found) + 2.0**-1070", "float(found)"),
     Mutant("SLOPES.RELU", EP, "(abs(slope) * (high - low) + high) + TINY", "0.0 * high"),
     Mutant("SLOPES.RELU_TYPE", EP, "reshape(lower.shape).astype(dtype)", "reshape(lower.shape)"),
     Mutant(

@@ -279,7 +279,7 @@ def test_softmax(size: float) -> None:
     check(ops.LogSoftmax(-1), logarithm, spread(r, (2, 4), size))
 
 
-@pytest.mark.parametrize("size", (1e-6, 1.0))
+@pytest.mark.parametrize("size", (1e-160, 1e-6, 1.0))
 @pytest.mark.parametrize("shapes", (((2, 2, 2), (2, 2, 4)), ((2, 2, 4), (2, 4, 2))))
 def test_products_of_matrices(shapes: Any, size: float) -> None:
     """Fewer terms than entries of a vector, and more: ellipsoids, and lengths."""
@@ -344,14 +344,29 @@ def test_ellipsoids_hold_their_symbols() -> None:
                 assert ((R @ a) ** 2).sum() >= reach
 
 
-def test_the_longest_vector_is_within_its_bound() -> None:
+@pytest.mark.parametrize("size", (1.0, 2.0**-530, 2.0**-545))
+def test_the_longest_vector_is_within_its_bound(size: float) -> None:
     r = np.random.default_rng(10)
-    columns, rest = r.normal(size=(4, 1, 5)), abs(r.normal(size=(1, 5)))
+    columns, rest = r.normal(size=(4, 1, 5)) * size, abs(r.normal(size=(1, 5))) * size
     most = float(outer([(columns, 1)], rest).largest()[0])
     for signs in np.array(np.meshgrid(*[[-1, 1]] * 4)).reshape(4, -1).T:
         x = exact(signs) @ exact(columns[:, 0])
         x = x + exact(rest[0]) * np.where(x > 0, 1, -1)
         assert (x * x).sum() <= Fraction(most)
+
+
+def test_symbols_whose_squares_underflow_reach_as_far() -> None:
+    """All of them, or those of one entry; and in products of rows with columns."""
+    for size in (2.0**-530, 2.0**-545, 2.0**-1060):
+        columns = np.random.default_rng(13).normal(size=(6, 4)) * size
+        columns[:, 3] = 0.0
+        for each in (1, 2, 3, 6):
+            reach = Symbols(columns, each).reach
+            assert reach[3] == 0
+            for i in range(4):
+                blocks = exact(columns[:, i]).reshape(-1, each)
+                longest = max((b * b).sum() for b in blocks)  # the whole reaches no less
+                assert longest <= Fraction(float(reach[i])) ** 2
 
 
 def test_merging_and_reach() -> None:
