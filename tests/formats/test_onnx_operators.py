@@ -27,6 +27,7 @@ def i64(*values: int) -> np.ndarray:
 
 
 C = (1, 4, 6, 5)  # one image of 4 channels
+VOLUME = (1, 2, 3, 4, 3)
 V = (1, 6)
 # id: operator, input shape, extra inputs, attributes, opsets (several: run in each), options
 Case = tuple[str, tuple[int, ...], list[Any], dict[str, Any], tuple[int, ...]]
@@ -172,6 +173,29 @@ CASES: dict[str, Case] = {
     "ReduceMean 18": ("ReduceMean", C, [i64(0, 1)], {"keepdims": 0}, (18,)),
     "ReduceMax": ("ReduceMax", C, [], {"axes": [1, 3], "keepdims": 0}, (7, 13)),
     "ReduceMax 18": ("ReduceMax", C, [i64(2)], {}, (18, 20)),
+    "Conv of volumes": (
+        "Conv",
+        VOLUME,
+        [f32(4, 1, 2, 1, 2), f32(4)],
+        {"group": 2, "pads": [1, 0, 1, 0, 1, 0], "strides": [2, 1, 1], "dilations": [1, 1, 2]},
+        (11, 22),
+    ),
+    "MaxPool of volumes": (
+        "MaxPool",
+        VOLUME,
+        [],
+        {"kernel_shape": [2, 2, 3], "pads": [0, 1, 1, 1, 0, 1], "strides": [1, 2, 1]},
+        (11, 12),
+    ),
+    "AveragePool of volumes": (
+        "AveragePool",
+        VOLUME,
+        [],
+        {"kernel_shape": [2, 2, 3], "pads": [0, 1, 1, 1, 0, 1], "strides": [1, 2, 1]},
+        (11, 19),
+    ),
+    "GlobalAveragePool of volumes": ("GlobalAveragePool", VOLUME, [], {}, (11, 13)),
+    "GlobalMaxPool of volumes": ("GlobalMaxPool", VOLUME, [], {}, (11, 13)),
     "ReduceProd": ("ReduceProd", C, [], {"axes": [1, 2], "keepdims": 0}, (11, 13)),
     "ReduceProd along one axis": ("ReduceProd", C, [], {"axes": [-1]}, (11, 13)),
     "ReduceMin": ("ReduceMin", C, [], {"axes": [1]}, (11, 13)),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
+from gamma.formats.onnx import volumes
 from gamma.formats.onnx.affine import applied, maximum, reciprocal, reduced
 from gamma.formats.onnx.arguments import Inputs, optional, variable
 from gamma.formats.onnx.read import Call
@@ -51,10 +52,13 @@ class Geometry(Frozen, eq=True):
         return (*self.pads[: self.rank], *ends)
 
 
-def image_of(t: Translation, call: Call, x: Variable) -> Shape:
-    """The image axes of (1, channels, *image). Raises for more than one image or 3-d."""
-    if len(x.dims) not in (3, 4):
-        raise t.fail(call, "takes (batch, channels, length) or (batch, channels, height, width)")
+def image_of(t: Translation, call: Call, x: Variable, most: int = 3) -> Shape:
+    """The image axes, ``most`` of them, of (1, channels, *image). Raises for several images."""
+    if not 3 <= len(x.dims) <= most + 2:
+        volume = ", depth" if most == 3 else ""
+        raise t.fail(
+            call, f"takes (batch, channels, length) or (batch, channels{volume}, height, width)"
+        )
     if not leading(x.dims):
         count = x.dims[0]
         raise t.fail(
@@ -152,6 +156,8 @@ def conv(t: Translation, call: Call, inputs: Inputs) -> Value:
         raise t.malformed(call, f"a kernel of shape {list(weight.dims)} with {group} groups")
     g = geometry(t, call, image, weight.dims[2:])
     bias = _bias(t, call, inputs, weight.dims[0])
+    if g.rank == 3:
+        return volumes.conv(t, call, x, weight, g, group, bias)
     # A Pad with zeros in front becomes pads of the convolution.
     source, extra = t.padded.get(x.node, (x, (0,) * len(g.pads)))
     if len(source.dims) != len(x.dims):
@@ -163,7 +169,7 @@ def conv(t: Translation, call: Call, inputs: Inputs) -> Value:
 
 def conv_transpose(t: Translation, call: Call, inputs: Inputs) -> Value:
     x = variable(t, call, inputs)
-    image = image_of(t, call, x)
+    image = image_of(t, call, x, most=2)
     rank = len(image)
     weight = _kernel(t, call, inputs, rank)
     group = _group(t, call, x.dims[1])
@@ -206,8 +212,8 @@ def _transpose_pads(t: Translation, call: Call, image: Shape, strides: Shape, fu
     return (*halves, *(n - h for n, h in zip(surplus, halves, strict=True)))
 
 
-def _pool_geometry(t: Translation, call: Call, x: Variable) -> Geometry:
-    image = image_of(t, call, x)
+def _pool_geometry(t: Translation, call: Call, x: Variable, most: int = 3) -> Geometry:
+    image = image_of(t, call, x, most)
     kernel = call.attributes.get("kernel_shape")
     if not isinstance(kernel, tuple) or len(kernel) != len(image) or min(kernel) < 1:
         raise t.malformed(call, f"kernel_shape {kernel}")
@@ -230,12 +236,15 @@ def average_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
     dims = (1, channels, *g.counts)
     counts = _counted(t, call, g)
     first = int(counts.reshape(-1)[0])
-    if bool((counts == first).all()) and first & (first - 1) == 0:
+    if g.rank < 3 and bool((counts == first).all()) and first & (first - 1) == 0:
         share = ones / np.float32(first)
         op = Conv(share, None, g.strides, pads, g.dilations, channels, float(first))
         return t.emit(call, op, x, dims=dims)
-    op = Conv(ones, None, g.strides, pads, g.dilations, channels)
-    summed = t.emit(call, op, x, dims=dims)
+    if g.rank == 3:
+        summed = volumes.sums(t, call, x, g)
+    else:
+        op = Conv(ones, None, g.strides, pads, g.dilations, channels)
+        summed = t.emit(call, op, x, dims=dims)
     values = 1.0 / counts
     error = np.where((counts & (counts - 1)) == 0, 0.0, values * 2.0**-53)
     if bool((counts == first).all()):
@@ -292,7 +301,7 @@ def max_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
 def lp_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
     """The p-norm of each window for p = 1, 2: a function of entries, a sum, a root."""
     x = variable(t, call, inputs)
-    g = _pool_geometry(t, call, x)
+    g = _pool_geometry(t, call, x, most=2)
     before, after = _norm(t, call)
     entries = t.emit(call, before, x, dims=x.dims)
     channels = x.dims[1]
