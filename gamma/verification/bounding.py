@@ -20,6 +20,7 @@ from gamma.propagate import (
     StreamingVerifier,
     bounds,
 )
+from gamma.propagate.choosing import kept
 from gamma.propagate.domain import Facts
 from gamma.propagate.remarks import remarks
 from gamma.tensor.box import Box
@@ -97,7 +98,7 @@ def bound_outputs(
                     intermediate=layers is not None,
                     deadline=deadline,
                     streaming=streaming,
-                    blocks=None if streaming else blocks,
+                    blocks=blocks if streaming is None or kept(net, method) else None,
                     caps=caps,
                 )
             if layers is not None:

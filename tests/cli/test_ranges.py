@@ -16,6 +16,7 @@ from gamma.formats.model import open_model
 from gamma.propagate.caps import norm_caps
 from gamma.propagate.memory.streaming import StreamingConfig
 from gamma.tensor.box import Box
+from gamma.verification.bounding import bound_outputs
 from gamma.verification.ranges import caps_of
 from tests.architectures import small_models
 from tests.architectures.small_models import BERT, GPT2, LLAMA, QWEN3, WHISPER
@@ -186,6 +187,19 @@ def test_caps_are_met_and_only_tighten(
         assert (values[index] >= a - 1e-9).all() and (values[index] <= b + 1e-9).all()
     assert (capped.upper <= high[0] + 1e-6).all() and (capped.lower >= low[0] - 1e-6).all()
     assert caps.keys() == norm_caps(net, box.batched(net.input_shape), "real", False).keys()
+
+
+def test_a_streamed_pass_says_which_blocks_are_vacuous(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = open_model(folder / "llama")
+    net, box = model.network(3), Box.linf(model.embed([1, 2, 3]), 0.3)
+    monkeypatch.setattr("gamma.propagate.choosing._MANY", 0)
+    found = [
+        bound_outputs(net, box, method="ibp", streaming=streaming)
+        for streaming in (None, StreamingConfig())
+    ]
+    assert found[0].blocks == found[1].blocks and found[0].blocks[-1]["vacuous"]
 
 
 def test_streaming_in_a_file_has_the_bounds_that_memory_has(folder: Path) -> None:
