@@ -28,7 +28,14 @@ from gamma.propagate.options import Options
 from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
-from gamma.tensor.kernels.passes import BLOCK, MOST_NODES, NetworkPass, PassNode, network_pass
+from gamma.tensor.kernels.passes import (
+    BLOCK,
+    GROUP,
+    MOST_NODES,
+    NetworkPass,
+    PassNode,
+    network_pass,
+)
 
 Float64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -310,9 +317,9 @@ def _charged(nodes: list[PassNode]) -> list[PassNode]:
         pairs = [r.pairs for r in nodes if index in r.sources and r.pairs is not None]
         most = max((math.prod(p.shape[2:5]) for p in pairs), default=0)
         # Roundings of a term: of its centre, in its block, where a product may be one of its own,
-        # and in the sums of blocks two by two.
-        halves = max(0, math.ceil(most / BLOCK) - 1).bit_length()
-        charge = rounding.gamma_factor(BLOCK + halves + 2)
+        # in its group, and in the sums of groups two by two.
+        halves = max(0, math.ceil(most / GROUP) - 1).bit_length()
+        charge = rounding.gamma_factor(BLOCK + GROUP // BLOCK - 1 + halves + 2)
         # Twice the rounding of a number to float32 makes it one rounded up.
         grow = rounding.fraction_up(Fraction(1 + 2.0**-23) / (1 - Fraction(charge)))
         made[index] = node._replace(charge=charge, grow=grow)

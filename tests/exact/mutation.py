@@ -884,7 +884,7 @@ COMPILED = (
     ),
     Mutant("PASS.RADIUS", PASS, "p.spread[k] = one[1] + two[1]", "p.spread[k] = one[1]"),
     Mutant("PASS.BIAS", PASS, "finish(node->bias ? p->bias : NULL,", "finish(NULL,"),
-    Mutant("SINGLE.LARGEST", PASS, "to.largest[b] = c * (1.0 + 0x1p-20) + 0x1p-100;", "(void)c;"),
+    Mutant("SINGLE.LARGEST", PASS, "= largest_of(to.lanes + b * LANES_OF_BOX)", "*= 1.0"),
     Mutant("SINGLE.CHARGE", SINGLE, "charge * p->size[k]", "0.0 * charge"),
     Mutant("SINGLE.GROW", SINGLE, "* grow + 0x1p-100", "+ 0x1p-100"),
     Mutant("SINGLE.LOST", SINGLE, "lost = node->lost", "lost = 0.0"),

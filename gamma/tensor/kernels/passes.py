@@ -18,8 +18,9 @@ Pair = tuple[int, int]
 Shape3 = tuple[int, int, int]
 
 MOST_NODES = 256
-# Terms of products in float32 that are summed one after the other; then sums go two by two.
-BLOCK = 16
+# Terms of products in float32 that are summed one after the other, and of groups of such sums; the
+# groups' sums go two by two.
+BLOCK, GROUP = 16, 64
 _POINT = Frame((1, 1, 1, 1, 1, 1), 0, 0)
 
 
