@@ -262,7 +262,11 @@ class CaseWalk:
         )
 
     def _costs(self, cases: Cases, tape: Tape, x: dict[int, Array]) -> Array:
-        """What each relaxation costs at the trajectory: A·(relu(z) - line(z)), 0 where assumed."""
+        """What each relaxation costs at the trajectory: A·(relu(z) - line(z)).
+
+        Where a side is assumed, minus the distance from 0, where the trajectory is on the other one
+        or a multiplier charges it for being inside: 0 everywhere means that the bound is reached.
+        """
         found = np.zeros((len(cases.question), self.relus), self.tables.how.dtype)
         for k, index in enumerate(self.nodes):
             if index not in tape.passed:
@@ -281,6 +285,12 @@ class CaseWalk:
             np.clip(z, low, high, out=z)
             line = np.where(a >= 0, slope * z, (z - low) * (high / (high - low)))
             np.multiply(a, np.maximum(z, 0) - line, out=found[:, self.first[k] : self.first[k + 1]])
-        row, depth = np.nonzero(cases.relu >= 0)
-        found[row, cases.relu[row, depth]] = 0.0
+        for k, entry in self.entries(cases).items():
+            index = self.nodes[k]
+            if index in tape.passed:
+                z = x[self.made.network.nodes[index].inputs[0]][entry.row, entry.column]
+                z = z + self.tables.hinge(index).centre[0, entry.column]
+                number = cases.relu[entry.row, entry.depth]
+                off = (entry.sign * z < 0) | (cases.beta[entry.row, entry.depth] > 0)
+                found[entry.row, number] = np.where(off, -abs(z), 0)
         return found

@@ -34,6 +34,8 @@ DESCENT_SECONDS = 0.05
 FIRST_STEPS, STEPS, MORE_STEPS, LAST_STEPS = 20, 4, 8, 60
 """Descents of a root's row, of a new case's, of one that may be near its proof, and of one whose
 relaxations cost nothing: its multipliers alone are not at their best."""
+LAST_TIMES = 8
+"""How often the latter start anew from their multipliers."""
 TRIED = 6
 """ReLUs that are tried before one is split."""
 DESCENTS = 2 * TRIED + 4 * (STEPS + MORE_STEPS)
@@ -170,7 +172,7 @@ class CaseTree(Generic[Q]):
         value = self.clauses.in_units(cases.question, lower)
         done = self.clauses.excluded(cases.question, lower)
         tried = np.full((len(lower), TRIED), -1)
-        order = dearest(cost, TRIED)
+        order = dearest(_worth_splitting(cost, cases.relu), TRIED)
         tried[:, : order.shape[1]] = order
         return {
             "clause": clause,
@@ -237,8 +239,7 @@ class CaseTree(Generic[Q]):
         # Far from a proof more steps do not help; a split does.
         gain = lower - np.tile(known.min(axis=1), 2)
         self._again(cases, lower, cost, lower + 3 * abs(gain) > 0, MORE_STEPS, check)
-        free = np.asarray(~(cost > 0).any(axis=1))
-        self._again(cases, lower, cost, free, LAST_STEPS, check)
+        self._at_last(cases, lower, cost, check)
         depth = np.tile(items["depth"], 2) + 1
         found = self._items(cases, np.tile(items["clause"], 2), lower, cost, depth)
         found["bound"] = np.maximum(found["bound"], np.tile(items["bound"], 2))
@@ -271,6 +272,19 @@ class CaseTree(Generic[Q]):
             better, costs = self._ascend(again, steps, check)
             lower[chosen], cost[chosen] = np.maximum(lower[chosen], better), costs
             cases.slope[chosen], cases.beta[chosen] = again.slope, again.beta
+
+    def _at_last(
+        self, cases: Cases, lower: Float64, cost: Array, check: Callable[[], None]
+    ) -> None:
+        """Raise the multipliers of cases whose relaxations cost nothing: no split will help them.
+
+        Where no input meets the assumptions a bound rises with its multipliers without end, and
+        each time these grow by what they have.
+        """
+        last = np.asarray(~(cost > 0).any(axis=1))
+        for _ in range(LAST_TIMES):
+            self._again(cases, lower, cost, last, LAST_STEPS, check)
+            last &= ~(cost > 0).any(axis=1)
 
     def _choose(
         self, parents: Cases, tried: Int64, check: Callable[[], None]
@@ -309,6 +323,19 @@ class CaseTree(Generic[Q]):
         if not len(self.frontier):
             return self.stuck
         return [{name: self.frontier[name] for name in names}, *self.stuck]
+
+
+def _worth_splitting(cost: Array, relu: Int64) -> Array:
+    """What relaxations cost; where none does, and yet the bound is not reached, the same for all
+    ReLUs about which nothing is assumed: it takes multipliers of more of them."""
+    rows = np.flatnonzero(~(cost > 0).any(axis=1) & (cost < 0).any(axis=1))
+    if not len(rows):
+        return cost
+    found = cost.copy()
+    found[rows] = 1.0
+    row, depth = np.nonzero(relu[rows] >= 0)
+    found[rows[row], relu[rows[row], depth]] = 0.0
+    return found
 
 
 def dearest(cost: Array, count: int) -> Int64:
