@@ -64,12 +64,13 @@ def by_memory() -> Iterator[None]:
 def block_length(network: Network, index: int, count: int, each: int, most: int) -> int:
     """Items per block for ``count`` items of ``each`` rows from node ``index`` down.
 
-    Memory holds ``most`` items at once: a block takes half of it at most, so that two can walk.
+    Memory holds ``most`` items at once: a block takes half of it at most, so that two can walk,
+    where there are threads for two.
     """
-    rows = count * each
-    blocks = -(-count // max(1, most // 2))
+    rows, shared = count * each, workers.workers() > 1
+    blocks = -(-count // max(1, most // 2 if shared else most))
     worth = 0
-    if rows >= 2 * _LEAST_ROWS and not _by_memory.get() and workers.workers() > 1:
+    if rows >= 2 * _LEAST_ROWS and not _by_memory.get() and shared:
         least = max(1.0, choices.limit("rows.share"))
         worth = min(rows // _LEAST_ROWS, int(rows * row_cost(network, index) / least))
     if worth >= 2:

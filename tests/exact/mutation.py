@@ -95,6 +95,9 @@ NEAR = {
     "simd/dense": "tests/propagate/test_dense_walk.py",
     "simd/walk": "tests/propagate/test_course.py",
     "simd/ascent": "tests/propagate/test_ascents.py",
+    "simd/meet": "tests/propagate/test_course.py",
+    "simd/start": "tests/propagate/test_course.py",
+    "simd/images": "tests/propagate/test_image_walk.py",
     "simd/chain": "tests/propagate/test_sparse_rows.py",
     "simd/convolve": "tests/propagate/test_fused_images.py",
     "simd/gather": "tests/tensor/test_window_kernels.py",
@@ -163,6 +166,7 @@ HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= 
 PASS, ASCENT = "csrc/simd/passes.inc", "csrc/simd/ascent.inc"
 SINGLE = "csrc/simd/single.inc"
 WALK = "csrc/simd/walk.inc"
+MEET, START, IMAGES = (f"csrc/simd/{name}.inc" for name in ("meet", "start", "images"))
 MUTANTS = (
     Mutant("FEWBITS.INPUT", FB, "Executed(_rounded(values, kept), size", "Executed(values, size"),
     Mutant("FEWBITS.RESULT", FB, "Executed(_rounded(made, kept), apart)", "Executed(made, apart)"),
@@ -847,6 +851,16 @@ COMPILED = (
         "*o -= (fabs(*o) + fabs(s->d[k]) + fabs(s->before[k])) * 0x1p-50 + TINY;",
         "*o -= TINY;",
     ),
+    Mutant("MEET.CHARGE", MEET, "factors[CHARGE_FACTOR] * spread[k] + noise[k]", "noise[k]"),
+    Mutant("MEET.NOISE", MEET, "spread[k] + noise[k]) * SLACK", "spread[k]) * SLACK"),
+    Mutant("MEET.FLUSH", MEET, "factors[CHARGE_FLUSH] * mass;", "0.0;"),
+    Mutant("MEET.LOSS", MEET, "factors[CHARGE_LOSS] * mass + TINY", "TINY"),
+    Mutant("MEET.CARRIED", MEET, "spread ? charge_loss(mass[b], factors) : 0.0", "0.0"),
+    Mutant("MEET.STRIP", MEET, "height += apart * charge[k] * 1.01;", ""),
+    Mutant("START.FUSED_LOSS", START, "(cost + charge_loss(mass[boxes[k]], factors))", "cost"),
+    Mutant("START.FUSED_COST", START, "*e = -c - cost;", "*e = -c;"),
+    Mutant("IMAGES.MEET", IMAGES, "*upper = high < *upper ? high : *upper;", "*upper = high;"),
+    Mutant("IMAGES.CARRIED", IMAGES, "node->carries ? y.spread : NULL", "NULL"),
     Mutant(
         "PASS.CENTRE",
         PASS,

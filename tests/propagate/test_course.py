@@ -13,6 +13,7 @@ import gamma
 from gamma import tuning
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape, Sigmoid, Transpose
+from gamma.ops.charges import UNDERFLOW
 from gamma.propagate.domain import Domain
 from gamma.propagate.options import Options
 from gamma.propagate.rows.block import Dense
@@ -33,15 +34,15 @@ pytestmark = pytest.mark.skipif(kernels.isa == "numpy", reason="needs the compil
 class Made:
     """A network under construction, with weights drawn as they come."""
 
-    def __init__(self, shape: tuple[int, ...], seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, shape: tuple[int, ...], seed: int, dtype: type = np.float32) -> None:
+        self.rng, self.dtype = np.random.default_rng(seed), dtype
         self.builder = Builder(Input(), shape)
         self.last = 0
 
     def conv(self, out: int, size: int, at: int | None = None, **how: Any) -> int:
         before = self.last if at is None else at
         channels = self.builder.nodes[before].shape[0] // how.get("group", 1)
-        weight = self.rng.standard_normal((out, channels, size, size)).astype(np.float32) / 3
+        weight = self.rng.standard_normal((out, channels, size, size)).astype(self.dtype) / 3
         bias = self.rng.standard_normal(out).astype(np.float32) / 5
         self.last = self.builder.add(Conv(weight, bias, **how), before)
         return self.last
@@ -93,9 +94,9 @@ def last() -> Network:
     return net.network()
 
 
-def crossing() -> Network:
+def crossing(dtype: type = np.float32) -> Network:
     """Windows of unlike size and scale that meet, in sums of sums."""
-    net = Made((3, 16, 16), 4)
+    net = Made((3, 16, 16), 4, dtype)
     net.conv(6, 3, pads=(1, 1, 1, 1))
     first = net.add(Relu())
     wide = net.conv(6, 5, pads=(2, 2, 2, 2))
@@ -197,5 +198,20 @@ def test_losses_too_large_to_overlook(monkeypatch: pytest.MonkeyPatch) -> None:
         found = all_bounds(net, box, np.float32)
         monkeypatch.setattr(Descent, "_went", step_by_step)
         expected = all_bounds(net, box, np.float32)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_tables_in_one_call_cost_what_weights_and_products_lose_below_the_range(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MEET.FLUSH, MEET.LOSS: as if float32 ended at 2⁻¹⁴, under weights that are no float32."""
+    monkeypatch.setitem(UNDERFLOW, np.dtype(np.float32), 2.0**-14)
+    monkeypatch.setattr(Sides, "worth", lambda self, *_: self._relus)
+    net, box = crossing(np.float64), Box.linf(np.random.default_rng(5).random((2, 3, 16, 16)), 0.05)
+    with choices.using({("rows.start", ""): 0}), tuning.disabled("fused_images"):
+        found = all_bounds(net, box, np.float32)
+        with tuning.disabled("fused_tables", "fused_starts"):
+            expected = all_bounds(net, box, np.float32)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)

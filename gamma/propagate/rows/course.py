@@ -65,7 +65,7 @@ class ImageCourses:
         self._every = not tuning.enabled("live_channels")
         self._met: MetTables | None = None
         # Kinds of moves whose tables C knows, of each node.
-        self._ready: dict[int, frozenset[str]] = {}
+        self._ready: list[frozenset[str]] = [frozenset()] * (tables.network.output + 1)
         # All that some way meets, where C knows it.
         self._met_all: set[Needs] = set()
         self._lock = threading.Lock()
@@ -87,10 +87,11 @@ class ImageCourses:
         met = way.both if both else way.met
         if met in self._met_all:
             return way
+        ready = self._ready
         with self._lock:  # tables that are set twice would be freed while another thread reads
-            ready = all(self._meet(index, needed) for index, needed in met)
-        if not ready:
-            return None
+            for index, needed in met:
+                if not (needed <= ready[index] or self._meet(index, needed)):
+                    return None
         self._met_all.add(met)
         return way
 
@@ -158,13 +159,11 @@ class ImageCourses:
         """The tables of ``index`` and its readers were dropped."""
         self._met_all.clear()
         for node in (index, *self.tables.network.consumers[index]):
-            self._ready.pop(node, None)
+            self._ready[node] = frozenset()
 
     def _meet(self, index: int, needed: frozenset[str]) -> bool:
         """Have C know the tables of a node that moves of the kinds ``needed`` read."""
-        known = self._ready.get(index, frozenset())
-        if needed <= known:
-            return True
+        known = self._ready[index]
         if not self.met.meet(index, needed, known):
             return False
         self._ready[index] = needed | known

@@ -30,11 +30,10 @@ def pointer(array: Array, size: int, writable: bool = False) -> Any:
     Another byte order is refused as another dtype is. Of the checks, which cost as much as a kernel
     on a small array, contiguity and writability are those of the buffer protocol itself.
     """
-    kind = _C_TYPES.get(array.dtype)
-    if kind is not None and array.size == size:
+    if array.size == size:
         try:
-            return _from_buffer(kind, array, writable)
-        except (ValueError, BufferError):
+            return _from_buffer(_C_TYPES[array.dtype], array, writable)
+        except (KeyError, ValueError, BufferError):
             pass
     raise _refused(array, size)
 
