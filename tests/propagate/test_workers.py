@@ -145,8 +145,10 @@ def test_blocks_fit_into_memory_and_do_not_waste_threads() -> None:
     last = network.output
     for count in (1, 7, 63, 1000, 12345):
         for most in (1, 2, 9, 100, 10**6):
-            step = block_length(network, last, count, 2, most)
-            assert 1 <= step <= max(1, most // 2)
+            for threads in (1, 2):
+                with workers.limited(threads):
+                    step = block_length(network, last, count, 2, most)
+                assert 1 <= step <= max(1, most // threads)
     assert block_length(network, last, 10, 2, 10**6) == 10  # nothing to gain
     pixel, whole = row_cost(network, 1), row_cost(network, last)
     assert pixel < whole / 10  # a row from one pixel touches its window only

@@ -198,6 +198,8 @@ class StreamedTables(Tables):
     """Tables that live for one descent, of a hidden layer's rows or of the output's."""
 
     above = 0
+    # Starts would keep what they copy of a weight.
+    fuses_starts = False
 
     def passing(self, index: int) -> float:
         if self.above == self.network.output:

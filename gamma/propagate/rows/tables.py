@@ -56,6 +56,8 @@ class Tables:
         forms: node -> what rows proved of the forms that its relaxation asks for.
     """
 
+    fuses_starts = True
+
     def __init__(
         self,
         network: Network,
@@ -84,7 +86,7 @@ class Tables:
         self._compress = tuning.enabled("compress") and not linear_only
         # Rows start over images in one call: see `gamma.propagate.rows.pixels`.
         starts = tuning.enabled("fused_starts") and tuning.enabled("windows")
-        self.windowed = starts and kernels.isa != "numpy"
+        self.windowed = self.fuses_starts and starts and kernels.isa != "numpy"
         self._carry = tuning.enabled("fused_charge") and not linear_only
 
     def carried(self, index: int) -> bool:
