@@ -41,8 +41,9 @@ Float64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 Shape3 = tuple[int, int, int]
 
-# Bytes of the weights' panels: more of them are read from memory box after box. Of dense layers
-# alone, which multiply by a weight once a box, larger ones are faster as they are stored.
+# Bytes of the weights' panels in float64 (those in float32, with their sizes, are as many again):
+# more of them are read from memory box after box. Of dense layers alone, which multiply by a weight
+# once a box, larger ones are faster as they are stored.
 _MOST_BYTES, _MOST_DENSE_BYTES = 32 << 20, 8 << 20
 # Times the work that zeros beyond the last channels of panels may make of it, where it is more than
 # so many operations a box.
