@@ -67,12 +67,13 @@ def block_length(network: Network, index: int, count: int, each: int, most: int)
     Memory holds ``most`` items at once: a block takes half of it at most, so that two can walk,
     where there are threads for two.
     """
-    rows, shared = count * each, workers.workers() > 1
-    blocks = -(-count // max(1, most // 2 if shared else most))
-    worth = 0
-    if rows >= 2 * _LEAST_ROWS and not _by_memory.get() and shared:
+    rows, blocks, worth = count * each, -(-count // max(1, most // 2)), 0
+    if rows >= 2 * _LEAST_ROWS and not _by_memory.get():
         least = max(1.0, choices.limit("rows.share"))
         worth = min(rows // _LEAST_ROWS, int(rows * row_cost(network, index) / least))
+    # Asked last: a small network gets by without knowing how many there are.
+    if max(worth, blocks) >= 2 and workers.workers() == 1:
+        blocks, worth = -(-count // max(1, most)), 0
     if worth >= 2:
         # More than two serve more processors and even out, where a block stays far longer: each
         # takes some hundred calls.
