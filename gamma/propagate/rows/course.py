@@ -65,7 +65,7 @@ class ImageCourses:
         self._every = not tuning.enabled("live_channels")
         self._met: MetTables | None = None
         # Kinds of moves whose tables C knows, of each node.
-        self._ready: list[frozenset[str]] = [frozenset()] * (tables.network.output + 1)
+        self._ready: list[frozenset[str]] = [frozenset()] * len(tables.network.nodes)
         # All that some way meets, where C knows it.
         self._met_all: set[Needs] = set()
         self._lock = threading.Lock()
