@@ -39,8 +39,8 @@ class Line(NamedTuple):
 
     @property
     def behind(self) -> bool:
-        """Fewer decided than the tool, or as many in more time."""
-        more = self.seconds is not None and min(self.seconds[1:]) > self.seconds[0]
+        """Fewer decided than the tool, or as many in more wall time."""
+        more = self.seconds is not None and self.seconds[1] > self.seconds[0]
         return self.ours < self.theirs or (self.ours == self.theirs and more)
 
 
@@ -136,7 +136,7 @@ def page(records: list[Record], document: dict[str, Any]) -> str:
     behind = [
         f"{line.benchmark} ({NAMES.get(line.tool, line.tool)})" for line in table if line.behind
     ]
-    last = "gamma is nowhere behind: it decides more, or as much in less time (wall or processor)."
+    last = "gamma is nowhere behind: it decides more, or as much in less wall time."
     if behind:
         last = f"gamma is behind, by fewer decided or more time, on {', '.join(behind)}."
     text = "\n\n".join(textwrap.fill(p, 90, break_on_hyphens=False) for p in (prose, last))
