@@ -141,7 +141,7 @@ def test_steps_come_to_the_same(isa: str) -> None:
             cases.beta[:] = np.maximum(cases.beta, 0)
             kept = everything(cases)
             best, cost = made.ascend(cases, 5, limit=limit, kept=kept)
-            assert np.allclose(made.lower(kept), best, 1e-9)
+            assert (made.lower(kept) >= best - 1e-9 * abs(best)).all()
             found.append((cases, best, cost, kept))
         climbed = np.flatnonzero(limit == np.inf)
         assert (found[0][1] > walk.lower(first) + 1e-3)[climbed].any()
