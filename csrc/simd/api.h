@@ -247,17 +247,19 @@ size_t gamma_convolve(const double *centre, const double *radius, const double *
  * apart from channel to channel and `along` from pixel to pixel. weight: (groups, panels, kh·kw·C of the
  * group, GAMMA_PANEL); bias (groups, panels, GAMMA_PANEL) or NULL; row_sum (groups, panels, H·W,
  * GAMMA_PANEL), of a sum (H, W, C); factors: of gamma_finish. pairs: NULL, or the weight as floats w, |w|
- * for products in float32, by blocks of GAMMA_BLOCK and groups of GAMMA_GROUP terms; lost: what
- * their sums lose below the normal range; charge and grow: of those of the node's readers, per |c| and
- * times reaches (grow 0: none of the network's nodes has pairs). */
-enum { GAMMA_NODES = 256, GAMMA_BLOCK = 16, GAMMA_GROUP = 64 };
+ * for products in float32, by blocks of GAMMA_BLOCK and groups of GAMMA_GROUP terms; shift (groups,
+ * panels, GAMMA_PANEL, 2): floats near the bias, and what these and the sums lose; tilt: what rounding
+ * it would add to the sum of the source's reaches, as it is compared. charge (W, C, 2): of those of the
+ * node's readers, per |c| and per reach, each after a zero; rate: the largest (0: none of the network's
+ * nodes has pairs). */
+enum { GAMMA_NODES = 256, GAMMA_BLOCK = 8, GAMMA_GROUP = 64 };
 struct gamma_node {
     int64_t C, H, W, top, left, rows, span, across, along;
     int64_t reads[2], sign[2], kh, kw, sh, sw, dh, dw, pad_top, pad_left, groups, hinge, late, kept;
     const double *weight, *bias, *row_sum;
     double factors[2];
-    const float *pairs;
-    double charge, grow, lost;
+    const float *pairs, *shift, *charge;
+    double rate, tilt;
 };
 /* Ends of the last of count nodes (at most GAMMA_NODES), low and high (B, C, H, W), for boxes from..to
  * of B, whose input is (B, C·H·W). most[1] boxes at a time go through all nodes but the late ones, from

@@ -25,6 +25,9 @@
 #define PV_FMA FV_FMA
 #define PV_ZERO FV_ONE(0.0F)
 #define PV_PAIR(x) _mm256_castpd_ps(_mm256_set1_pd(x))
+#define PV_SWAP(x) _mm256_permute_ps(x, 0xB1)
+#define PV_ABS F_ABS
+#define PV_MOST _mm256_max_ps
 #define SINGLES 6
 #define D_OF S_WIDEN
 #define F_ABS(x) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)

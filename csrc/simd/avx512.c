@@ -20,12 +20,15 @@
 #define DV_FMA _mm512_fmadd_pd
 #define DV_ABS _mm512_abs_pd
 #define PIXELS 8
-#define PV FV
-#define PV_LOAD FV_LOAD
-#define PV_STORE FV_STORE
-#define PV_FMA FV_FMA
-#define PV_ZERO FV_ONE(0.0F)
-#define PV_PAIR(x) _mm512_castpd_ps(_mm512_set1_pd(x))
+#define PV VS
+#define PV_LOAD S_LOAD
+#define PV_STORE S_STORE
+#define PV_FMA _mm256_fmadd_ps
+#define PV_ZERO _mm256_setzero_ps()
+#define PV_PAIR(x) _mm256_castpd_ps(_mm256_set1_pd(x))
+#define PV_SWAP(x) _mm256_permute_ps(x, 0xB1)
+#define PV_ABS(x) _mm256_andnot_ps(_mm256_set1_ps(-0.0F), x)
+#define PV_MOST _mm256_max_ps
 #define SINGLES 8
 #define D_OF(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
 #define F_ABS _mm512_abs_ps

@@ -126,12 +126,26 @@ static inline FOUR pair_of(double x) {
     return (FOUR){both[0], both[1], both[0], both[1]};
 }
 
+static inline FOUR swapped(FOUR x) { return (FOUR){x[1], x[0], x[3], x[2]}; }
+
+static inline FOUR sizes_of(FOUR x) {
+    return (FOUR){fabsf(x[0]), fabsf(x[1]), fabsf(x[2]), fabsf(x[3])};
+}
+
+static inline FOUR most_of(FOUR x, FOUR y) {
+    return (FOUR){x[0] > y[0] ? x[0] : y[0], x[1] > y[1] ? x[1] : y[1], x[2] > y[2] ? x[2] : y[2],
+                  x[3] > y[3] ? x[3] : y[3]};
+}
+
 #define PV FOUR
 #define PV_LOAD load_four
 #define PV_STORE store_four
 #define PV_FMA(a, b, c) ((a) * (b) + (c))
 #define PV_ZERO ((FOUR){0.0F, 0.0F, 0.0F, 0.0F})
 #define PV_PAIR pair_of
+#define PV_SWAP swapped
+#define PV_ABS sizes_of
+#define PV_MOST most_of
 #define SINGLES 2
 #define TALL 4
 #define BROAD 4

@@ -8,7 +8,6 @@ two nodes never leaves the cache. Tests hold the two against each other.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -25,12 +24,11 @@ from gamma.ops.affine import Linear
 from gamma.ops.image_interval import in_panels
 from gamma.propagate.facts import facts_of
 from gamma.propagate.options import Options
+from gamma.propagate.single import charged, in_float32
 from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
 from gamma.tensor.kernels.passes import (
-    BLOCK,
-    GROUP,
     MOST_NODES,
     NetworkPass,
     PassNode,
@@ -51,8 +49,6 @@ _MOST_PADDED, _FEW_OPERATIONS = 2.0, 5e6
 # Bytes of the largest images, of a node and of its reader, that stay in cache; boxes that go
 # together through dense layers, and through convolutions with more weights than that.
 _CACHE, _MOST_BOXES, _SOME_BOXES = 256 << 10, 32, 16
-# Sizes of weights and offsets with which no sum of products in float32 overflows.
-_LARGEST, _MOST_SHIFT = 2.0**40, 2.0**100
 # Operations of the boxes of one call: about a millisecond.
 _CALL_OPERATIONS = 2e7
 
@@ -204,7 +200,6 @@ class _Maker:
             (source,),
             frame=kernels.Frame(spans, *window.pads[:2]),
             **self._panels(op, op.weight, groups, window.kernel),
-            bias=_bias_panels(op, groups, own),
             row_sum=_padded(sums.transpose(0, 2, 3, 1)),
             factors=_factors(op),
         )
@@ -229,7 +224,6 @@ class _Maker:
             (source,),
             frame=kernels.Frame((*shape[1:], 1, 1, 1, 1), 0, 0),
             **self._panels(op, weight.reshape(m, *shape), 1, (shape[1], shape[2])),
-            bias=_bias_panels(op, 1, m),
             row_sum=_padded(sums.transpose(0, 2, 3, 1)),
             factors=_factors(op),
         )
@@ -262,8 +256,9 @@ class _Maker:
             raise _UnfitError
         made = in_panels(weight, groups, kernel)
         self.left -= made.nbytes
-        ordinary = op.bias is None or bool(np.all(abs(op.bias) <= _MOST_SHIFT))
-        return {"weight": made, **(_in_float32(made) if self.single and ordinary else {})}
+        bias = _bias_panels(op, groups, len(weight) // groups)
+        narrow = in_float32(made, bias) if self.single and not op.uncertainty else {}
+        return {"weight": made, "bias": bias, **narrow}
 
     def _count(self, node: PassNode, op: Conv | Gemm) -> _Value:
         assert node.weight is not None
@@ -289,7 +284,7 @@ def _make(network: Network, single: bool) -> Pass | None:
     if maker.padded > max(_MOST_PADDED * maker.operations, _FEW_OPERATIONS):
         return None
     if any(node.pairs is not None for node in nodes):
-        nodes = _charged(nodes)
+        nodes = charged(nodes)
     kernel = network_pass(nodes, steps)
     if kernel is None:
         return None
@@ -300,31 +295,6 @@ def _make(network: Network, single: bool) -> Pass | None:
     turn = max(1, min(_MOST_BOXES, _CACHE // pairs), min(_SOME_BOXES, weights // pairs))
     share = max(_MOST_BOXES, int(_CALL_OPERATIONS / maker.padded) // _MOST_BOXES * _MOST_BOXES)
     return Pass(kernel, math.prod(nodes[-1].shape), value.order, (_MOST_BOXES, turn), share)
-
-
-def _in_float32(weight: Float64) -> dict[str, Any]:
-    """Panels and charges for products in float32 (`docs/numerics.md`), where it has the weights."""
-    largest, terms = abs(weight).max(), math.prod(weight.shape[2:5])
-    narrow = weight.astype(np.float32)
-    if not 1 / _LARGEST <= largest <= _LARGEST or not np.array_equal(narrow, weight):
-        return {}
-    return {"pairs": np.stack([narrow, abs(narrow)], -1), "lost": terms * 2.0**-148}
-
-
-def _charged(nodes: list[PassNode]) -> list[PassNode]:
-    """The nodes with the charges for their readers' products in float32."""
-    made = list(nodes)
-    for index, node in enumerate(nodes):
-        pairs = [r.pairs for r in nodes if index in r.sources and r.pairs is not None]
-        most = max((math.prod(p.shape[2:5]) for p in pairs), default=0)
-        # Roundings of a term: of its centre, in its block, where a product may be one of its own,
-        # in its group, and in the sums of groups two by two.
-        halves = max(0, math.ceil(most / GROUP) - 1).bit_length()
-        charge = rounding.gamma_factor(BLOCK + GROUP // BLOCK - 1 + halves + 2)
-        # Twice the rounding of a number to float32 makes it one rounded up.
-        grow = rounding.fraction_up(Fraction(1 + 2.0**-23) / (1 - Fraction(charge)))
-        made[index] = node._replace(charge=charge, grow=grow)
-    return made
 
 
 def _factors(op: Linear) -> tuple[float, float]:

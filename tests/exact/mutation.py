@@ -103,6 +103,7 @@ NEAR = {
     "simd/gather": "tests/tensor/test_window_kernels.py",
     "simd/passes": "tests/propagate/test_passes.py",
     "simd/single": "tests/propagate/test_single_pass.py",
+    "propagate/single": "tests/propagate/test_single_pass.py",
 }
 
 
@@ -123,6 +124,11 @@ class Mutant:
     def compiled(self) -> bool:
         """Whether the C library must be built anew."""
         return self.file.startswith("csrc")
+
+    @property
+    def called(self) -> bool:
+        """Whether the tests need the C library: what the term charges is done there alone."""
+        return self.compiled or self.file == PP
 
     def applies(self) -> bool:
         """Whether the text is in the source, once."""
@@ -164,7 +170,7 @@ OP = "propagate/rows/opposite.py"
 HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= count'
 
 PASS, ASCENT = "csrc/simd/passes.inc", "csrc/simd/ascent.inc"
-SINGLE = "csrc/simd/single.inc"
+SINGLE, PP = "csrc/simd/single.inc", "propagate/single.py"
 WALK = "csrc/simd/walk.inc"
 MEET, START, IMAGES = (f"csrc/simd/{name}.inc" for name in ("meet", "start", "images"))
 MUTANTS = (
@@ -898,12 +904,27 @@ COMPILED = (
     ),
     Mutant("PASS.RADIUS", PASS, "p.spread[k] = one[1] + two[1]", "p.spread[k] = one[1]"),
     Mutant("PASS.BIAS", PASS, "finish(node->bias ? p->bias : NULL,", "finish(NULL,"),
-    Mutant("SINGLE.LARGEST", PASS, "= largest_of(to.lanes + b * LANES_OF_BOX)", "*= 1.0"),
-    Mutant("SINGLE.CHARGE", SINGLE, "charge * p->size[k]", "0.0 * charge"),
-    Mutant("SINGLE.GROW", SINGLE, "* grow + 0x1p-100", "+ 0x1p-100"),
-    Mutant("SINGLE.LOST", SINGLE, "lost = node->lost", "lost = 0.0"),
+    Mutant("SINGLE.LARGEST", PASS, "totals(lanes, kept.largest + b, &reach)", "(void)reach"),
+    Mutant("SINGLE.CHARGE", SINGLE, "sum = x + PV_ABS(PV_SWAP(x))", "sum = x"),
+    Mutant("SINGLE.GROW", SINGLE, "sum = x + PV_ABS(PV_SWAP(x))", "sum = PV_ABS(PV_SWAP(x))"),
+    Mutant("SINGLE.CHARGE.REST", SINGLE, "(pairs[k + 1] + fabsf(pairs[k]))", "pairs[k + 1]"),
+    Mutant("SINGLE.ENDS", SINGLE, "PV_FMA(PV_ABS(PV_SWAP(x)), slack, x)", "x"),
     Mutant("SINGLE.RANGE", SINGLE, " && c + r <= 0x1p60", ""),
-    Mutant("SINGLE.NOISE", SINGLE, "offset = bias[k], size", "offset = 0.0, size"),
+    Mutant("SINGLE.WIDENED.CENTRE", SINGLE, "(r + 0x1p-24 * fabs(c))", "r"),
+    Mutant("SINGLE.WIDENED.REACH", SINGLE, "fabs(c)) * (1.0 + 0x1p-22)", "fabs(c))"),
+    Mutant("SINGLE.ENTERED", SINGLE, "(over > under ? over : under)", "0.5 * (over + under)"),
+    Mutant("SINGLE.FLUSHED", SINGLE, "(image[2 * k + 1] + 0x1p-100)", "image[2 * k + 1]"),
+    Mutant("SINGLE.OFFSET", PP, "abs(bias - near) + _LOST", "0 * bias + _LOST"),
+    Mutant("SINGLE.LOST", PP, "abs(bias - near) + _LOST", "abs(bias - near)"),
+    Mutant("SINGLE.BLOCK", PP, "own + after + 1", "after + 1"),
+    Mutant("SINGLE.GROUP", PP, "own + after + 1", "own + 1"),
+    Mutant("SINGLE.PRODUCT", PP, "own + after + 1", "own + after"),
+    Mutant("SINGLE.HALVES", PP, "roundings_of(terms - half)]) + 1", "roundings_of(terms - half)])"),
+    Mutant("SINGLE.ERROR", PP, "(kept**5 * (1 - error))", "kept**5"),
+    Mutant("SINGLE.KEPT", PP, "(kept**5 * (1 - error))", "(1 - error)"),
+    Mutant("SINGLE.ITSELF", PP, "- 1) / kept**2", "- 1)"),
+    Mutant("SINGLE.READING", PP, "np.maximum(found[x], roundings[column])", "roundings[column]"),
+    Mutant("SINGLE.READERS", PP, "_reading(reader, node.shape), out=most", "most, out=most"),
 )
 # Copies that are as they were: the tests must pass on them.
 UNCHANGED = (
@@ -933,10 +954,10 @@ def noticed(mutant: Mutant) -> bool | None:
         shutil.copytree(ROOT / "tests", work / "tests", ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", work)
         target = mutant.source(work)
-        if mutant.compiled:
+        if mutant.called:
             _copy_sources(work)
         target.write_text(target.read_text().replace(mutant.old, mutant.new))
-        if mutant.compiled:
+        if mutant.called:
             build = [sys.executable, "-c", "from setuptools import setup; setup()"]
             build += ["build_ext", "--inplace"]
             subprocess.run(build, cwd=work, check=True, capture_output=True)
@@ -949,12 +970,12 @@ def _fail(mutant: Mutant, work: Path, tests: list[str]) -> bool:
     """Whether one of ``tests`` fails on the copy in ``work``."""
     environment = os.environ | {"PYTHONPATH": str(work)}
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    if not mutant.compiled:
+    if not mutant.called:
         environment["GAMMA_ISA"] = "numpy"
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-    command += ["-k", "not numpy" if mutant.compiled else "not best", *tests]
+    command += ["-k", "not numpy" if mutant.called else "not best", *tests]
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
-    if mutant.compiled and done.returncode < 0:  # it wrote where it should not
+    if mutant.called and done.returncode < 0:  # it wrote where it should not
         return True
     if done.returncode not in (0, 1, 5):  # 5: `-k` left none of them
         raise RuntimeError(f"{mutant.name}: {done.stdout[-2000:]}{done.stderr[-2000:]}")

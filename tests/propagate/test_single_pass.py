@@ -11,16 +11,17 @@ import pytest
 
 from gamma import tuning
 from gamma.network.graph import Builder, Network
-from gamma.ops import Gemm, Input, Relu
+from gamma.ops import Add, Conv, Gemm, Input, Relu
 from gamma.propagate import passes
+from gamma.propagate import single as charges
 from gamma.propagate.options import options_of
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
+from gamma.tensor.kernels.passes import BLOCK, GROUP
 from tests.propagate.test_passes import MADE, exact
 
 ISAS = [name for name in kernels.available() if name != "numpy"]
 pytestmark = pytest.mark.skipif(not ISAS, reason="no compiled library")
-BLOCK = 16
 
 
 def ends(network: Network, box: Box, dtype: str = "float32") -> tuple[Any, Any]:
@@ -172,3 +173,127 @@ def test_weights_that_float32_does_not_hold() -> None:
     x = made.add(Relu(), made.add(Gemm(np.full((4, 3), 0.1), None), 0))
     network = made.build(made.add(Gemm(np.full((2, 4), 1 / 3), None), x))
     assert not single(network, about(np.zeros((1, 3)), np.ones((1, 3))))
+
+
+def carried(rows: Any, bias: Any) -> Network:
+    """The rows, and one that makes an entry of the input that no other row reads be wide."""
+    weight = np.zeros((len(rows) + 1, len(rows[0]) + 1), np.float32)
+    weight[:-1, :-1], weight[-1, -1] = rows, 1
+    made = Builder(Input(), (weight.shape[1],))
+    return made.build(made.add(Gemm(weight, np.append(bias, 0.0)), 0))
+
+
+def test_offsets_of_float64_and_roundings_of_ends() -> None:
+    """Behind 1 + some 2^-24 an offset, its sum and an end each lose up to half a unit."""
+    rng = np.random.default_rng(4)
+    n = 1500
+    network = carried(
+        rng.uniform(-1, 1, (n, 1)) * 2.0**-12, rng.uniform(1, 1.02, n) * rng.choice([-1, 1], n)
+    )
+    box = about([rng.uniform(-1, 1), 0.0], [1e-12, 200.0])
+    check(network, box)
+    assert single(network, box)
+
+
+@pytest.mark.parametrize("hidden", [1.0, 4097.0])
+def test_a_sum_of_images_behind_float32(hidden: float) -> None:
+    """Its readers and it take float64: centres and reaches that float32 has rounded."""
+    rng = np.random.default_rng(6)
+    made = Builder(Input(), (1, 1, 300))
+    weight = np.array([1.0, hidden, -1.5], np.float32).reshape(3, 1, 1, 1)
+    a = made.add(Conv(weight, np.array([0.3, -7.7, 0.1], np.float32)), 0)
+    b = made.add(Conv(-weight[::-1], np.array([1.7, 2.1, 3.3], np.float32)), 0)
+    network = made.build(made.add(Add((1, 1)), a, b))
+    centre = rng.uniform(-1, 1, (1, 300))
+    radius = np.where(np.arange(300) % 2, 1e-9, 3.0)
+    box = Box(centre[:, None, None] - radius, centre[:, None, None] + radius)
+    check(network, box)
+    assert single(network, box)
+
+
+def test_centres_of_float64_that_are_nothing_in_float32() -> None:
+    """2^-128 times 2^40, behind weights that float32 does not hold."""
+    made = Builder(Input(), (2,))
+    first = np.array([[2.0**-128, 0.0], [0.0, 0.1]])
+    x = made.add(Gemm(first, None), 0)
+    network = made.build(
+        made.add(Gemm(np.array([[2.0**40, 0.0], [0.0, 1.0]], np.float32), None), x)
+    )
+    box = about([1.0, 0.0], [0.0, 1.0])
+    check(network, box)
+    assert single(network, box)
+
+
+# What follows holds the charges' own arithmetic against definitions; kernels are not asked.
+
+
+def summed_by(terms: int) -> list[int]:
+    """Roundings of each term in a sum as the kernels write it: a dictionary per partial sum."""
+
+    def add(one: dict[int, int], two: dict[int, int]) -> dict[int, int]:
+        return {k: n + 1 for k, n in (one | two).items()}
+
+    def group(first: int, end: int) -> dict[int, int]:
+        total: dict[int, int] = {}
+        for start in range(first, end, BLOCK):
+            block: dict[int, int] = {}
+            for k in range(start, min(start + BLOCK, end)):
+                block = add(block, {k: 1})  # the product's own, unless they are fused
+            total = add(total, block) if total else block
+        return total
+
+    def halves(first: int, end: int) -> dict[int, int]:
+        groups = -(-(end - first) // GROUP)
+        if groups == 1:
+            return group(first, end)
+        middle = first + (groups + 1) // 2 * GROUP
+        return add(halves(first, middle), halves(middle, end))
+
+    found = halves(0, terms)
+    return [found[k] for k in range(terms)]
+
+
+@pytest.mark.parametrize("terms", [1, 2, 7, 8, 9, 27, 48, 64, 65, 128, 129, 200, 784, 1025])
+def test_roundings_are_those_of_the_sum(terms: int) -> None:
+    assert charges.roundings_of(terms).tolist() == summed_by(terms)
+
+
+def test_a_charge_covers_what_it_is_for() -> None:
+    """In exact arithmetic, for any centre and reach: every rounding loses all it may."""
+    kept = 1 - Fraction(1, 2**24)
+    for roundings in range(1, 40):
+        charge = Fraction(charges.charge_of(roundings))
+        error = Fraction(roundings, 2**24) / (1 - Fraction(roundings, 2**24))
+        for c, r in ((0, 1), (1, 0)):
+            needed = (r / kept + (1 - kept) * c + error * c) / (1 - error)
+            reach = (r + (c + r) * kept * charge * kept) * kept
+            assert reach * kept**3 >= needed  # the sum, with offsets, on the way to an end
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_every_reading_of_an_entry_is_charged(stride: int, dilation: int) -> None:
+    """Groups, pads, strides and dilations: the kernel's terms, window by window."""
+    shape, (kh, kw), pad = (4, 6, 9), (3, 4), 2
+    made = Builder(Input(), shape)
+    weight = np.ones((6, 2, kh, kw), np.float32)
+    op = Conv(weight, None, (stride,) * 2, (pad,) * 4, (dilation,) * 2, 2)
+    network = made.build(made.add(op, 0))
+    maker = passes._Maker(network, True)
+    maker.visit(network.nodes[1])
+    roundings = summed_by(kh * kw * 2)
+    most = np.zeros((9, 4), np.int64)
+    _, height, width = network.nodes[1].shape
+    for y, x, i, j, c in np.ndindex(height, width, kh, kw, 2):
+        row, column = y * stride + i * dilation - pad, x * stride + j * dilation - pad
+        if 0 <= row < shape[1] and 0 <= column < shape[2]:
+            term = (i * kw + j) * 2 + c
+            for group in range(2):
+                at = column, 2 * group + c
+                most[at] = max(most[at], roundings[term])
+    charge = charges.charged(maker.made)[0].charge
+    assert charge is not None
+    assert not charge[..., 0].any()
+    for n, found in zip(most.ravel(), charge[..., 1].ravel(), strict=True):
+        assert n == 0 or found == np.float32(charges.charge_of(int(n)))
+    assert (most > 0).any()

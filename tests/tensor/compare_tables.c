@@ -397,7 +397,14 @@ static void compare_pass(const struct gamma_table *a, const struct gamma_table *
     nodes[1].row_sum = nodes[2].row_sum = sums;
     nodes[2].sign[0] = nodes[2].sign[1] = 1;
     nodes[1].factors[0] = nodes[2].factors[0] = 0x1p-45;
-    static float pairs[2 * PANELS * DEPTH * GAMMA_PANEL];
+    static float pairs[2 * PANELS * DEPTH * GAMMA_PANEL], shift[2 * PANELS * GAMMA_PANEL];
+    static float charge[2 * SIDE * C];
+    for (size_t i = 1; i < 2 * SIDE * C; i += 2) {
+        charge[i] = 0x1p-19f;
+    }
+    for (size_t i = 0; i < 2 * PANELS * GAMMA_PANEL; i++) {
+        shift[i] = (float)fabs(any_double(0));
+    }
     for (size_t i = 0; i < BOXES * INPUT; i++) {
         lower[i] = any_double(0);
         upper[i] = lower[i] + fabs(any_double(0));
@@ -422,7 +429,9 @@ static void compare_pass(const struct gamma_table *a, const struct gamma_table *
             pairs[2 * i + 1] = fabsf(pairs[2 * i]);
         }
         nodes[1].pairs = pairs;
-        nodes[0].grow = nodes[1].grow = nodes[2].grow = 1.0;
+        nodes[1].shift = shift;
+        nodes[0].charge = charge;
+        nodes[0].rate = nodes[1].rate = nodes[2].rate = 0x1p-30; /* no box shows it */
     }
 }
 

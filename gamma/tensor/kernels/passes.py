@@ -20,7 +20,7 @@ Shape3 = tuple[int, int, int]
 MOST_NODES = 256
 # Terms of products in float32 that are summed one after the other, and of groups of such sums; the
 # groups' sums go two by two.
-BLOCK, GROUP = 16, 64
+BLOCK, GROUP = 8, 64
 _POINT = Frame((1, 1, 1, 1, 1, 1), 0, 0)
 
 
@@ -34,9 +34,12 @@ class PassNode(NamedTuple):
         weight: float64 (groups, panels, kh, kw, C/groups, PANEL): output channels in panels, 0
             beyond. bias: float64 (groups, panels, PANEL) or None.
         pairs: float32 (*weight.shape, 2), a weight and its size, where float32 holds all weights
-            and products may be taken in it; or None. lost: what their sums lose by underflow.
-        charge, grow: what such sums of the node's readers charge per |centre|, and times radii, 0
-            where no node of the network has pairs (`docs/numerics.md`).
+            and products may be taken in it; or None. shift: float32 (groups, panels, PANEL, 2), the
+            bias rounded, and what the rounding and underflow lose. tilt: what rounding it adds to
+            the sum of the source's radii (`docs/numerics.md`).
+        charge: float32 (width, channels, 2), what such sums of the node's readers charge per
+            |centre| and per radius, after a zero each; rate: the largest, 0 where no node of the
+            network has pairs.
         row_sum: at least |L|·1, float64 (groups, panels, height, width, PANEL); of a sum (height,
             width, channels). factors: γ of float64 sums, relative uncertainty of L.
     """
@@ -47,9 +50,10 @@ class PassNode(NamedTuple):
     frame: Frame = _POINT
     weight: Float64 | None = None
     pairs: Float32 | None = None
-    lost: float = 0.0
-    charge: float = 0.0
-    grow: float = 0.0
+    shift: Float32 | None = None
+    tilt: float = 0.0
+    charge: Float32 | None = None
+    rate: float = 0.0
     bias: Float64 | None = None
     row_sum: Float64 | None = None
     factors: tuple[float, float] = (0.0, 0.0)
@@ -88,6 +92,12 @@ def network_pass(nodes: Sequence[PassNode], steps: Pair) -> NetworkPass | None:
         if not 1 <= len(node.sources) <= 2 or not all(0 <= s < index for s in node.sources):
             raise refuse("sources", node.sources, f"one or two nodes before node {index}")
         _check(node, [nodes[s].shape for s in node.sources])
+    if any(node.pairs is not None for node in nodes):
+        for node in nodes:
+            channels, _, width = node.shape
+            if node.charge is None or (node.pairs is not None and node.shift is None):
+                raise refuse("pairs", None, "charges of every node, and offsets beside weights")
+            check("charge", node.charge, np.dtype(np.float32), (width, channels, 2))
     from gamma.tensor.native import passes  # few questions need it
 
     made: NetworkPass = passes.NetworkPass(nodes, steps)
@@ -112,7 +122,8 @@ def _check(node: PassNode, sources: Sequence[Shape3]) -> None:
         raise refuse("weight", node.weight.shape, f"{sources[0][0]} channels to {channels}")
     check("weight", node.weight, F64, (groups, panels, *node.frame.spans[:2], before, PANEL))
     check("row_sum", node.row_sum, F64, (groups, panels, height, width, PANEL))
-    if node.pairs is not None:
+    if node.pairs is not None and node.shift is not None:
         check("pairs", node.pairs, np.dtype(np.float32), (*node.weight.shape, 2))
+        check("shift", node.shift, np.dtype(np.float32), (groups, panels, PANEL, 2))
     if node.bias is not None:
         check("bias", node.bias, F64, (groups, panels, PANEL))

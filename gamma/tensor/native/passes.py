@@ -47,9 +47,9 @@ class NetworkPass:
         entry.pad_top, entry.pad_left = node.frame[1:]
         entry.groups, entry.factors = 1, node.factors
         entry.reads = (*node.sources, -1, -1)[:2]
-        entry.lost, entry.charge, entry.grow = node.lost, node.charge, node.grow
+        entry.rate, entry.tilt = node.rate, node.tilt
         arrays = {"weight": node.weight, "bias": node.bias, "row_sum": node.row_sum}
-        arrays["pairs"] = node.pairs
+        arrays |= {"pairs": node.pairs, "shift": node.shift, "charge": node.charge}
         for name, array in arrays.items():
             if array is not None:
                 self._alive.append(pointer(array, array.size))
