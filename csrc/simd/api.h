@@ -208,7 +208,7 @@ void gamma_spread_f64(const double *rows, const double *weight, double *images, 
  * column of the rows (room for kh or kw pairs). Overwritten: lists, h·w·(parts of the channels + out)
  * + 1 entries; scratch, GAMMA_BROAD·(h·w·out + nx·columns). Offsets into either and into a panel fit in
  * an int32_t. Channels that are 0 in all frames of a register block are passed over unless `every`. */
-enum { GAMMA_BROAD = 24 };
+enum { GAMMA_BROAD = 12 };
 void gamma_gather_f32(const float *rows, const float *weight, float *images, const int64_t *near,
                       int32_t *lists, float *scratch, size_t frames,
                       const struct gamma_window *window, int every, int add);

@@ -5,7 +5,41 @@
 #ifndef GAMMA_PRODUCT_H
 #define GAMMA_PRODUCT_H
 
+#include <string.h>
+
 #include "api.h"
+
+typedef uint32_t QUAD __attribute__((vector_size(16)));
+#ifdef __clang__
+#define MIXED(x, y, a, b, c, d) __builtin_shufflevector(x, y, a, b, c, d)
+#else
+#define MIXED(x, y, a, b, c, d) __builtin_shuffle(x, y, (QUAD){a, b, c, d})
+#endif
+
+/* Four numbers of 32 bits of each of some frames, step[i] numbers from `from`, number by number, in
+ * fours of frames, the last of which repeats itself; and of each number the bits of all frames, but
+ * for the sign. */
+static inline __attribute__((always_inline)) void turn_quads(const void *from, const size_t *step,
+                                                             QUAD (*to)[(BROAD + 3) / 4],
+                                                             uint32_t *bits, const size_t frames) {
+    QUAD any = {0, 0, 0, 0};
+    for (size_t i = 0; i < frames; i += 4) {
+        QUAD x[4];
+        for (size_t k = 0; k < 4; k++) {
+            const size_t frame = i + k < frames ? i + k : frames - 1;
+            memcpy(&x[k], (const uint32_t *)from + step[frame], sizeof x[k]);
+            any |= x[k];
+        }
+        const QUAD a = MIXED(x[0], x[1], 0, 4, 1, 5), b = MIXED(x[2], x[3], 0, 4, 1, 5);
+        const QUAD c = MIXED(x[0], x[1], 2, 6, 3, 7), d = MIXED(x[2], x[3], 2, 6, 3, 7);
+        to[0][i / 4] = MIXED(a, b, 0, 1, 4, 5);
+        to[1][i / 4] = MIXED(a, b, 2, 3, 6, 7);
+        to[2][i / 4] = MIXED(c, d, 0, 1, 4, 5);
+        to[3][i / 4] = MIXED(c, d, 2, 3, 6, 7);
+    }
+    any <<= 1;
+    memcpy(bits, &any, sizeof any);
+}
 
 #define F float
 #define UI uint32_t

@@ -1,0 +1,137 @@
+"""The adjoint of convolutions on the shapes of known networks, beside the BLAS's product.
+
+    python -m benches.adjoint               GFLOP/s with one and with two threads, share of sgemm's
+    python -m benches.adjoint --rows 24     with as many rows instead of 96
+
+Operations are those of the weights that meet a pixel of the image. Every entry of the rows is live.
+Each thread has rows of its own, as blocks of a walk have; sgemm's threads are the BLAS's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from gamma.ops import Conv
+from gamma.ops.spread import Taps, gather, last_weight
+from gamma.runtime.threads import limit_blas
+
+
+class Shape(NamedTuple):
+    """A convolution: channels it makes and reads, kernel, stride, pad, and pixels it reads."""
+
+    out: int
+    channels: int
+    kernel: int
+    stride: int
+    pad: int
+    image: int
+
+
+SHAPES = {
+    "oval21_base 1": Shape(8, 3, 4, 2, 1, 32),
+    "oval21_base 2": Shape(16, 8, 4, 2, 1, 16),
+    "oval21_wide 1": Shape(16, 3, 4, 2, 1, 32),
+    "oval21_wide 2": Shape(32, 16, 4, 2, 1, 16),
+    "marabou_cifar10 1": Shape(16, 3, 4, 2, 0, 32),
+    "marabou_cifar10 2": Shape(32, 16, 4, 2, 0, 15),
+    "cifar10_resnet 1": Shape(8, 3, 3, 2, 1, 32),
+    "cifar10_resnet 2": Shape(16, 8, 3, 2, 1, 16),
+    "cifar10_resnet 3": Shape(16, 16, 3, 1, 1, 8),
+    "cifar10_resnet, short": Shape(16, 8, 1, 2, 0, 16),
+    "sri_resnet 1": Shape(16, 3, 3, 2, 1, 32),
+    "sri_resnet 2": Shape(32, 16, 3, 2, 1, 16),
+    "sri_resnet 3": Shape(32, 32, 3, 1, 1, 8),
+    "sri_resnet 4": Shape(64, 32, 3, 2, 1, 8),
+    "sri_resnet 5": Shape(64, 64, 3, 1, 1, 4),
+    "sri_resnet 6": Shape(128, 64, 3, 2, 1, 4),
+    "sri_resnet 7": Shape(128, 128, 3, 1, 1, 2),
+    "sri_resnet, short": Shape(64, 32, 1, 2, 0, 8),
+}
+SECONDS = 0.05
+ROUNDS = 5
+
+
+def rate(shape: Shape, rows: int, threads: int) -> float:
+    """Operations a second of one adjoint on each of ``threads`` threads."""
+    rng = np.random.default_rng(0)
+    size = (shape.out, shape.channels, shape.kernel, shape.kernel)
+    op = Conv(rng.standard_normal(size, np.float32), None, (shape.stride,) * 2, (shape.pad,) * 4)
+    window = op.window((shape.channels, shape.image, shape.image))
+    high, wide = window.positions
+    taps = Taps.of(last_weight(op, op.weight, np.float32, False, 1), window, shape.channels)
+    given = [rng.standard_normal((rows, high, wide, shape.out), np.float32) for _ in range(threads)]
+    images = [np.empty((rows, shape.image, shape.image, shape.channels), np.float32) for _ in given]
+    ones = np.ones((1, shape.channels, shape.image, shape.image), np.float32)
+    counting = Conv(np.ones(size, np.float32), None, op.strides, op.pads)
+    work = 2 * rows * float(counting.linear([ones]).sum())
+
+    def call(thread: int) -> None:
+        if not gather(given[thread], taps, images[thread], window, shape.channels):
+            raise SystemExit("bench: the C library is needed")
+
+    return threads * work / least(call, threads)
+
+
+def least(call: Callable[[int], object], threads: int) -> float:
+    """Seconds of a call on each thread at once."""
+    count = 1
+    best = np.inf
+    for _ in range(ROUNDS):
+        while (took := once(call, count, threads)) < SECONDS / 2:
+            count *= 2
+        best = min(best, took / count)
+    return best
+
+
+def once(call: Callable[[int], object], count: int, threads: int) -> float:
+    """Seconds that all threads take for ``count`` calls each."""
+
+    def run(thread: int) -> None:
+        for _ in range(count):
+            call(thread)
+
+    others = [threading.Thread(target=run, args=(i,)) for i in range(1, threads)]
+    started = time.perf_counter()
+    for other in others:
+        other.start()
+    run(0)
+    for other in others:
+        other.join()
+    return time.perf_counter() - started
+
+
+def sgemm(threads: int, n: int = 1024) -> float:
+    """Operations a second of a square product of the BLAS."""
+    a, b, out = (np.ones((n, n), np.float32) for _ in range(3))
+    with limit_blas(threads):
+        return 2 * n**3 / least(lambda _: np.matmul(a, b, out=out), 1)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--only", default="", help="part of the names of the shapes")
+    args = parser.parse_args()
+    counts = [int(n) for n in args.threads.split(",")]
+    whole = {n: sgemm(n) for n in counts}
+    print(f"{'sgemm':24s}" + "".join(f"{whole[n] / 1e9:7.1f}       " for n in counts))
+    for name, shape in SHAPES.items():
+        if args.only not in name:
+            continue
+        rates = {n: rate(shape, args.rows, n) for n in counts}
+        cells = (f"{rates[n] / 1e9:7.1f} ({rates[n] / whole[n]:4.0%})" for n in counts)
+        print(f"{name:24s}" + " ".join(cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()
