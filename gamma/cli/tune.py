@@ -134,13 +134,13 @@ def _product(dtype: Any, seconds: float) -> float:
 
 
 def _share(seconds: float) -> float:
-    """Nanoseconds of work for which handing half of it to a thread costs a few per cent."""
+    """Nanoseconds of work for which handing as much to a thread costs a fifteenth."""
     if workers.workers() < 2:
         return choices.DEFAULTS["rows.share", ""][0][0]
     shared = timed(lambda: workers.run([int, int]), seconds / 2).median
     with workers.limited(1):
         alone = timed(lambda: workers.run([int, int]), seconds / 2).median
-    return float(min(max(40e9 * (shared - alone), 1e6), 1e8))
+    return float(min(max(15e9 * (shared - alone), 3e5), 1e8))
 
 
 def _array(seconds: float) -> float:

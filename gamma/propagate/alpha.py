@@ -125,6 +125,8 @@ class AlphaWalk(Walk):
 
     # Rows, their product, a temporary; slopes and what Adam remembers of them.
     blocks = 12
+    # A descent, the way back up, and what slopes become.
+    work = 3
     encloses = one_sided = False
 
     plain: Walk

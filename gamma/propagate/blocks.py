@@ -29,7 +29,7 @@ _TASKS = 4096
 # Boxes of an interval pass below which a share wastes the weights' bandwidth; its work comes in
 # larger pieces than rows do, so less of it is worth a thread.
 _LEAST_BOXES = 64
-_INTERVAL_SHARE = 1.0
+_INTERVAL_SHARE = 3.0
 # Nanoseconds of an interval pass: a product of centre and radius, one of two variables; all passes
 # over a neuron behind a layer in C, over one that is moved or scaled, over a function's, over one
 # of a group (of softmax, of a normalisation).
@@ -61,23 +61,26 @@ def by_memory() -> Iterator[None]:
         _by_memory.reset(token)
 
 
-def block_length(network: Network, index: int, count: int, each: int, most: int) -> int:
+def block_length(
+    network: Network, index: int, count: int, each: int, most: int, times: int = 1
+) -> int:
     """Items per block for ``count`` items of ``each`` rows from node ``index`` down.
 
-    Memory holds ``most`` items at once: a block takes half of it at most, so that two can walk,
-    where there are threads for two.
+    What is done with a block takes so many ``times`` as long as a descent. Memory holds ``most``
+    items at once: a block takes half of it at most, so that two can walk, where there are threads
+    for two.
     """
-    rows, blocks, worth = count * each, -(-count // max(1, most // 2)), 0
+    rows, blocks, worth = count * each, -(-count // max(1, most // 2)), 0.0
     if rows >= 2 * _LEAST_ROWS and not _by_memory.get():
         least = max(1.0, choices.limit("rows.share"))
-        worth = min(rows // _LEAST_ROWS, int(rows * row_cost(network, index) / least))
+        worth = min(rows / _LEAST_ROWS, rows * row_cost(network, index) / least)
     # Asked last: a small network gets by without knowing how many there are.
-    if max(worth, blocks) >= 2 and workers.workers() == 1:
+    if max(worth * times, blocks) >= 2 and workers.workers() == 1:
         blocks, worth = -(-count // max(1, most)), 0
-    if worth >= 2:
+    if worth * times >= 2:
         # More than two serve more processors and even out, where a block stays far longer: each
         # takes some hundred calls.
-        blocks = max(blocks, 2, min(worth // _SHARES, _MOST_BLOCKS))
+        blocks = max(blocks, 2, min(int(worth) // _SHARES, _MOST_BLOCKS))
         blocks += blocks % 2
     return -(-count // blocks)
 
@@ -89,9 +92,10 @@ def in_blocks(
     bound: Callable[[slice], T],
     each: int,
     most: int,
+    times: int = 1,
 ) -> list[T]:
     """``bound`` of every block of ``count`` items, several at once: see `block_length`."""
-    step = block_length(network, index, count, each, most)
+    step = block_length(network, index, count, each, most, times)
     results: list[T] = []
     for first in range(0, count, step * _TASKS):  # millions of tasks would take gigabytes
         starts = range(first, min(first + step * _TASKS, count), step)

@@ -14,16 +14,16 @@ from msgspec.structs import replace
 from gamma.errors import UsageError
 from gamma.methods import REFINING
 from gamma.network.graph import Network
-from gamma.propagate.blocks import boxes_at_once
+from gamma.propagate.blocks import boxes_at_once, row_cost
 from gamma.propagate.caps import block_ends, norm_caps
-from gamma.propagate.dense import takes_one_call
+from gamma.propagate.dense import made_for_one_call, takes_one_call
 from gamma.propagate.domain import Domain, Facts
 from gamma.propagate.facts import facts_of
 from gamma.propagate.memory.planning import CAPS, MemoryPlan, plan_memory
 from gamma.propagate.memory.streaming import StreamingConfig, streamed_walk
 from gamma.propagate.options import Options
 from gamma.propagate.walks import Walk, walk
-from gamma.runtime import threads, workers
+from gamma.runtime import choices, threads, workers
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
@@ -136,6 +136,17 @@ def own_threads(net: Network, method: str) -> AbstractContextManager[None]:
 
 
 def _large(net: Network) -> bool:
-    """Whether rows of a convolutional network, or sets of a transformer, are work to share."""
+    """Whether rows, or sets of a transformer, are work to share."""
     facts = facts_of(net)
-    return (facts.convolves or facts.normalizes) and facts.neurons > _SMALL
+    if facts.convolves or facts.normalizes:
+        return facts.neurons > _SMALL
+    if made_for_one_call(net):
+        return False  # threads share boxes alone
+    return net.cached("choosing.dearest", _dearest) > 2 * choices.limit("rows.share")
+
+
+def _dearest(net: Network) -> float:
+    """Nanoseconds of rows of all neurons of the node where that is most."""
+    facts = facts_of(net)
+    relaxed = (i for i in range(1, net.output) if facts.relaxed[i])
+    return max((2 * facts.sizes[i] * row_cost(net, i) for i in relaxed), default=0.0)

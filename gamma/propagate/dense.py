@@ -81,6 +81,11 @@ def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
     return None if made is None else DenseNetwork(made, first, boxes)
 
 
+def made_for_one_call(network: Network) -> bool:
+    """Whether the network is of the kind."""
+    return _form_of(network, np.dtype(np.float32)) is not None
+
+
 def _form_of(network: Network, dtype: np.dtype[Any]) -> _Form | None:
     """What `dense_network` takes, if it does; no weight is copied to find out."""
     return network.cached(("dense.form", dtype.char), partial(_form, dtype=dtype))

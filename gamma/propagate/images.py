@@ -47,7 +47,9 @@ _GATES = frozenset(
 )
 # Boxes whose neurons are all looked at one after the other.
 _MOST_BOXES = 64
-# Nanoseconds of rows that threads would share from half of it on, where there is but one.
+# Times the least work of a thread in a node's rows from half of which on threads share them, and
+# the node takes calls of its own; the same where there is but one, in nanoseconds.
+_APART = 3
 _UNSHARED = 2e7
 
 
@@ -75,7 +77,7 @@ def images_of(network: Network, domain: Domain, options: Options) -> Images | No
         return None
     gates = tuning.enabled("live_channels"), tuning.enabled("pixel_cells")
     sided = tuning.enabled("one_sided")
-    share = choices.limit("rows.share") if workers.workers() > 1 else _UNSHARED
+    share = _APART * choices.limit("rows.share") if workers.workers() > 1 else _UNSHARED
     key = "images", options.dtype.char, gates, sided, share
     make = partial(_make, dtype=options.dtype, every=not gates[0], sided=sided, share=share)
     made: Images | None = network.cached(key, make)

@@ -45,6 +45,8 @@ class Known:
     """
 
     blocks = BLOCKS
+    # Descents that all which is done with a block at once takes as long as.
+    work = 1
     # Whether neurons may get a row for one of their ends alone.
     one_sided = True
 
@@ -141,7 +143,7 @@ class Known:
         """``bound`` of every block of ``count`` items of ``each`` rows over node ``index``."""
         most = max(1, self._rows_at_once(index) // each)
         _ = self.descent  # made here, not by several threads
-        return in_blocks(self.network, index, count, bound, each, most)
+        return in_blocks(self.network, index, count, bound, each, most, self.work)
 
     def neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""

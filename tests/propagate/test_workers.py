@@ -150,6 +150,10 @@ def test_blocks_fit_into_memory_and_do_not_waste_threads() -> None:
                     step = block_length(network, last, count, 2, most)
                 assert 1 <= step <= max(1, most // threads)
     assert block_length(network, last, 10, 2, 10**6) == 10  # nothing to gain
+    with workers.limited(2), choices.using({("rows.share", ""): 100 * row_cost(network, last)}):
+        # Of 120 rows, steps that take three descents each keep two threads busy.
+        assert block_length(network, last, 60, 2, 10**6, times=1) == 60
+        assert block_length(network, last, 60, 2, 10**6, times=3) == 30
     pixel, whole = row_cost(network, 1), row_cost(network, last)
     assert pixel < whole / 10  # a row from one pixel touches its window only
 
