@@ -32,6 +32,7 @@ class Elementwise(Operator):
         breaks, curvature: f is convex (1), concave (-1) or linear (0) between the breaks.
         stationary: points where an interior extremum can sit.
         image: the range of f; results are clamped into it.
+        floor: no float32 execution is below it.
         domain: where f is defined (closed or open: `open_domain`); outside it nothing is known.
         alike: whether f is the same for every neuron.
         jumps: f is not continuous.
@@ -48,6 +49,7 @@ class Elementwise(Operator):
     stationary: ClassVar[tuple[float, ...]] = ()
     image: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     domain: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    floor: ClassVar[float] = -math.inf
     alike: ClassVar[bool] = True
     jumps: ClassVar[bool] = False
     diagonal: ClassVar[bool] = True
@@ -152,7 +154,14 @@ class Elementwise(Operator):
         lower, upper = self.interval(x.lower, x.upper)
         if how.guarantee == "float32":
             noise = self.stray(x)
+            # Without noise an execution is within the ends themselves: a domain may begin there.
+            exact, known = noise == 0, (lower, upper)
             lower, upper = affine_interval.float32_range(lower - noise, upper + noise)
+            lower = np.where(np.isfinite(lower), np.maximum(lower, self.floor), lower)
+            kept = exact & np.isfinite(lower)
+            lower, upper = (
+                np.where(kept, k, v) for k, v in zip(known, (lower, upper), strict=True)
+            )
         return affine_interval.centred(*clean(lower, upper, self.name))
 
     def unstable(self, inputs: Sequence[NodeBounds]) -> tuple[Array, ...]:

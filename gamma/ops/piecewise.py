@@ -136,6 +136,10 @@ class Clip(Elementwise):
     max: float = math.inf
 
     @property
+    def image(self) -> tuple[float, float]:  # type: ignore[override]
+        return (min(self.min, self.max), self.max)
+
+    @property
     def float32_error(self) -> tuple[float, float, float]:  # type: ignore[override]
         stored = all(float(np.float32(e)) == e for e in (self.min, self.max))
         return EXACT if stored else ROUNDED  # a float32 execution rounds its constants

@@ -14,6 +14,7 @@ from gamma.ops.relaxation import TINY
 class Sqrt(Elementwise):
     curvature = (-1,)
     image = (0.0, math.inf)
+    floor = 0.0
     domain = (-TINY, math.inf)
     float32_error = ROUNDED
 
@@ -62,6 +63,10 @@ class Pow(Elementwise):
         if not self._whole:
             return (-1,) if 0 < p < 1 else (1,)
         return (1, 1) if p % 2 == 0 else (-1, 1)
+
+    @property
+    def floor(self) -> float:  # type: ignore[override]
+        return 0.0 if self.exponent % 2 == 0 else -math.inf
 
     def function(self, x: Array) -> Array:
         if self.exponent == 2.0:

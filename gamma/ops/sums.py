@@ -146,6 +146,16 @@ class ReduceSum(Linear):
             return None
         return replace(self, axes=tuple(a - dropped for a in self.axes))
 
+    def interval_bounds(self, inputs: Sequence[NodeBounds], how: Precision) -> NodeBounds:
+        """Numbers that are not negative have no negative sum, in whatever order one rounds it: a
+        square root may follow."""
+        found, (x,) = super().interval_bounds(inputs, how), inputs
+        if self.scale > 0 and found.lower.min(initial=0.0) < 0 <= x.lower.min(initial=0.0):
+            known = np.isfinite(found.lower)  # elsewhere an execution may overflow
+            found.lower = np.where(known, np.maximum(found.lower, 0.0), found.lower)
+            found.reset()
+        return found
+
     def linear(self, inputs: Sequence[Array], absolute: bool = False) -> Array:
         (x,) = inputs
         total = x.sum(axis=tuple(a + 1 for a in self.axes), keepdims=self.keepdims)

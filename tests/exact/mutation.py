@@ -41,6 +41,7 @@ TESTS = (
     "tests/propagate/test_sparse_rows.py",
     "tests/exact/test_causal_softmax.py",
     "tests/ops/test_stored.py",
+    "tests/ops/test_domains.py",
     "tests/ops/test_margins.py",
     "tests/architectures/test_layers.py",
     "tests/propagate/test_fixed_entries.py",
@@ -247,7 +248,13 @@ MUTANTS = (
     Mutant("NOISE.FLOAT32", O, "np.float32) * size + lost", "np.float32) * 0 * size + lost"),
     Mutant("NOISE.UNDERFLOW", O, "np.float32) * size + lost", "np.float32) * size"),
     Mutant("NOISE.OVERFLOW", X, "return np.where(lost, np.inf, noise)", "return noise"),
-    Mutant("NOISE.FUNCTION", E, "float32_range(lower - noise, upper + noise)", "lower, upper"),
+    Mutant(
+        "NOISE.FUNCTION",
+        E,
+        "float32_range(lower - noise, upper + noise)",
+        "float32_range(lower, upper)",
+    ),
+    Mutant("NOISE.EXACT", E, "exact, known = noise == 0,", "exact, known = noise < 1e-6,"),
     Mutant(
         "NOISE.RANGE",
         I,

@@ -459,7 +459,7 @@ def test_every_translator_is_tested() -> None:
         "Round",
         "Scatter",
     }
-    covered |= {"DequantizeLinear", "QuantizeLinear"}
+    covered |= {"DequantizeLinear", "QuantizeLinear", "QLinearMatMul", "QLinearConv"}
     covered |= {"Celu", "Mish", "Softsign", "Swish", "ThresholdedRelu", "Shrink", "CastLike"}
     covered |= {"Not", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or"}
     covered |= set(BOUNDED)

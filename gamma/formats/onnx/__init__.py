@@ -36,7 +36,8 @@ from gamma.ops import Input
 _ON_CONDITIONS = frozenset({"Where", "Cast", "CastLike", "Not", "And", "Or"})
 # What may read scores with minus infinity, see `masks`.
 _ON_MASKED = frozenset({"Add", "Softmax", "Identity", "Cast"})
-# What may be done to integers that depend on the input: moving them, and casting them.
+# What may be done to integers that depend on the input: moving and casting them, and what knows
+# what they stand for.
 _ON_INTEGERS = frozenset(
     {
         *(
@@ -51,6 +52,7 @@ _ON_INTEGERS = frozenset(
             "Concat",
         ),
         *("Split", "Slice", "Gather", "Expand", "Tile", "Shape", "Size", "Dropout"),
+        *("DequantizeLinear", "QLinearMatMul", "QLinearConv", "MaxPool"),
     }
 )
 # Integers stand for the real numbers around them: bounds hold for every whole number in the box.
@@ -120,7 +122,7 @@ def network_of(
     names = [name for call in model.calls for name in call.outputs]
     t = Translation(model, Builder(Input(), strip(dims), declared.name, names))
     for name, array in model.constants.items():
-        t.values[name] = Constant(array)
+        t.values[name] = Constant(array, dtype=model.packed.get(name, ""))
     t.values[declared.name] = Variable(0, dims, declared.dtype)
     rows = Rows(t, fixed) if fixed and dims[0] == 1 else None
     for call in calls:
@@ -193,7 +195,9 @@ def _input(model: Model, calls: list[Call], target: str) -> Declared:
     if len(inputs) != 1:
         names = ", ".join(v.name for v in inputs[:8]) or "none"
         raise UnsupportedError.at(
-            model.path, "inputs", f"found {len(inputs)} ({names}), expected one"
+            model.path,
+            "inputs",
+            f"found {len(inputs)} ({names}), expected one: export with one that is split inside",
         )
     (declared,) = inputs
     if declared.dtype not in _INPUT_TYPES:

@@ -318,7 +318,7 @@ RULES: dict[str, Rule] = {
             *("Selu", "PRelu", "Celu", "Mish", "Softsign", "Swish", "ThresholdedRelu", "Shrink"),
             *("Clip", "Pow", "Max", "Min", "Add", "Sub", "Mul", "Div", "Neg", "Sum", "Mean"),
             *("Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Not", "Where"),
-            *("Cast", "CastLike", "Identity", "Dropout"),
+            *("Cast", "CastLike", "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear"),
         ),
         _entrywise,
     ),

@@ -115,6 +115,9 @@ def _advice(t: Translation, call: Call) -> str:
     ends = {v.name for v in t.model.outputs}
     if call.op in _MONOTONE + ("Hardmax", "TopK") and ends.intersection(call.outputs):
         return f": ask for the value before it, output={call.inputs[0]}"
+    if call.op == "DynamicQuantizeLinear":
+        scale = "it takes a scale that depends on the input"
+        return f": {scale}: quantise statically, or bound the network in floats"
     return ""
 
 

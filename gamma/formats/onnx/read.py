@@ -6,12 +6,13 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.compressed import MODEL_LIMIT, read_bytes
 from gamma.formats.onnx import schema
-from gamma.formats.onnx.tensors import DTYPES, MAX_AXES, Array, Folder, read_tensor
+from gamma.formats.onnx.tensors import DTYPES, MAX_AXES, PACKED, Array, Folder, read_tensor
 from gamma.formats.onnx.wire import count_entries
 from gamma.frozen import Frozen
 
@@ -63,6 +64,8 @@ class Model(Frozen):
     inputs: tuple[Declared, ...]
     outputs: tuple[Declared, ...]
     files: tuple[str, ...] = ()
+    # Constants whose type in the file is smaller than their array's.
+    packed: Mapping[str, str] = MappingProxyType({})
 
 
 def read_model(path: Path) -> Model:
@@ -95,7 +98,9 @@ def parse_model(data: bytes, path: Path, sha256: str | None = None) -> Model:
     files = sorted(
         {str(e.value) for w in graph.initializer for e in w.external_data if e.key == "location"}
     )
-    return Model(path, digest, opset, ordered, constants, free, outputs, tuple(files))
+    packed = {str(w.name): DTYPES[w.data_type] for w in graph.initializer}
+    packed = {name: dtype for name, dtype in packed.items() if dtype in PACKED}
+    return Model(path, digest, opset, ordered, constants, free, outputs, tuple(files), packed)
 
 
 def _decode(data: bytes, path: Path) -> Any:
@@ -189,6 +194,9 @@ def _attribute(a: Any, where: str, path: Path) -> Any:
     if kind == 3:
         return a.s.decode("utf-8", "replace")
     if kind == 4:
+        if (dtype := DTYPES.get(a.t.data_type)) in PACKED:
+            message = f"attribute {a.name} holds {dtype}: store it as an initialiser"
+            raise UnsupportedError.at(path, where, message)
         return read_tensor(a.t, f"{where}, {a.name}", Folder(path))
     if kind == 6:
         return tuple(float(v) for v in a.floats)

@@ -71,6 +71,8 @@ _PLACES = {
     "Einsum": "einsum.einsum",
     "DequantizeLinear": "quantised.dequantize",
     "QuantizeLinear": "quantised.quantize",
+    "QLinearMatMul": "quantised.linear_matmul",
+    "QLinearConv": "quantised.linear_conv",
     # windows
     "Conv": "windows.conv",
     "ConvTranspose": "windows.conv_transpose",

@@ -34,11 +34,19 @@ _TYPES: dict[int, tuple[str, str, str]] = {
     12: ("<u4", "uint32", "uint64_data"),
     13: ("<u8", "uint64", "uint64_data"),
     16: ("bfloat16", "float32", "int32_data"),
+    21: ("uint4", "uint8", "int32_data"),
+    22: ("int4", "int8", "int32_data"),
+    25: ("uint2", "uint8", "int32_data"),
+    26: ("int2", "int8", "int32_data"),
 }
+# Several to a byte, the first in its lowest bits: the bits of each.
+PACKED = {"uint4": 4, "int4": 4, "uint2": 2, "int2": 2}
 DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
     8: "string", 9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64",
-    14: "complex64", 15: "complex128", 16: "bfloat16",
+    14: "complex64", 15: "complex128", 16: "bfloat16", 17: "float8e4m3fn", 18: "float8e4m3fnuz",
+    19: "float8e5m2", 20: "float8e5m2fnuz", 21: "uint4", 22: "int4", 23: "float4e2m1",
+    24: "float8e8m0", 25: "uint2", 26: "int2",
 }  # fmt: skip
 
 
@@ -90,7 +98,7 @@ class Folder(Frozen, eq=True):
 
 
 def read_tensor(proto: Any, name: str, folder: Folder, masks: bool = False) -> Array:
-    """The array of a TensorProto, read-only where it is mapped.
+    """The array of a TensorProto, read-only where it is mapped; small integers take a byte each.
 
     Raises FormatError: counts that contradict the bytes, NaN or infinite entries (a single
     infinite number is let through: it is how Clip and Max spell an absent limit; with ``masks``
@@ -110,24 +118,28 @@ def read_tensor(proto: Any, name: str, folder: Folder, masks: bool = False) -> A
     if proto.HasField("segment"):
         raise FormatError.at(path, name, "tensor is stored in segments, expected one piece")
     stored, dtype, typed = _TYPES[proto.data_type]
-    itemsize = 2 if stored == "bfloat16" else np.dtype(stored).itemsize
     count = math.prod(dims)
+    if stored in PACKED:
+        held = need = -(-count * PACKED[stored] // 8)
+    else:
+        held, need = count, count * _storage(stored).itemsize
     contents = (proto.data_location == 1, proto.HasField("raw_data"), len(getattr(proto, typed)))
     if sum(map(bool, contents)) > 1:
         raise FormatError.at(path, name, "tensor states its values twice, expected one list")
     if proto.data_location == 1:
         entries = [(str(e.key), str(e.value)) for e in proto.external_data]
-        flat = _external(folder, name, entries, stored, count * itemsize)
+        flat = _external(folder, name, entries, stored, need)
     elif proto.HasField("raw_data"):
         raw = proto.raw_data
-        if len(raw) != count * itemsize:
-            raise _mismatch(path, name, dims, count * itemsize, len(raw), "bytes")
+        if len(raw) != need:
+            raise _mismatch(path, name, dims, need, len(raw), "bytes")
         flat = _widen(np.frombuffer(raw, _storage(stored)), stored)
     else:
         values = getattr(proto, typed)
-        if len(values) != count:
-            raise _mismatch(path, name, dims, count, len(values), "values")
+        if len(values) != held:
+            raise _mismatch(path, name, dims, held, len(values), "values")
         flat = _typed(values, stored, path, name)
+    flat = _unpacked(flat, stored, count) if stored in PACKED else flat
     array = flat.reshape(dims).astype(dtype, copy=False)
     require_finite(array, path, name, masks=masks)
     return array
@@ -161,7 +173,19 @@ def _mismatch(
 
 
 def _storage(stored: str) -> np.dtype[Any]:
-    return np.dtype("<u2" if stored == "bfloat16" else stored)
+    return np.dtype("<u2" if stored == "bfloat16" else "u1" if stored in PACKED else stored)
+
+
+def _unpacked(flat: Array, stored: str, count: int) -> Array:
+    """The first ``count`` of the integers that bytes hold."""
+    bits = PACKED[stored]
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    low = (flat[:, None] >> shifts & np.uint8((1 << bits) - 1)).reshape(-1)[:count]
+    if stored.startswith("u"):
+        return low
+    sign = np.uint8(1 << (bits - 1))
+    whole: Array = (low ^ sign).astype(np.int8) - np.int8(sign)
+    return whole
 
 
 def _widen(flat: Array, stored: str) -> Array:

@@ -15,7 +15,7 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable, estimates, leading
 from gamma.frozen import Frozen
-from gamma.ops import Abs, Conv, ConvTranspose, Elementwise, Pow, ReduceMax, ReduceSum, Sqrt
+from gamma.ops import Abs, Conv, ConvTranspose, Elementwise, Pow, ReduceMax, ReduceSum, Relu, Sqrt
 
 _SPAN_LIMIT = 1 << 30
 
@@ -93,7 +93,13 @@ def geometry(t: Translation, call: Call, image: Shape, kernel: Shape) -> Geometr
         begin, end = (pads[a], pads[a + rank]) if auto == "NOTSET" else (0, 0)
         if auto.startswith("SAME"):
             count = -(-image[a] // strides[a])
-            extra = max((count - 1) * strides[a] + span - image[a], 0)
+            reach = (count - 1) * strides[a] + span
+            if call.op != "Conv" and (
+                dilations[a] > 1 or (call.op == "LpPool" and reach < image[a])
+            ):
+                message = "auto_pad of such windows, where runtimes differ: export with pads"
+                raise t.fail(call, message)
+            extra = max(reach - image[a], 0)
             begin = extra // 2 if auto == "SAME_UPPER" else extra - extra // 2
             end = extra - begin
         room = image[a] + begin + end - span
@@ -169,7 +175,7 @@ def conv(t: Translation, call: Call, inputs: Inputs) -> Value:
 
 def conv_transpose(t: Translation, call: Call, inputs: Inputs) -> Value:
     x = variable(t, call, inputs)
-    image = image_of(t, call, x, most=2)
+    image = image_of(t, call, x)
     rank = len(image)
     weight = _kernel(t, call, inputs, rank)
     group = _group(t, call, x.dims[1])
@@ -186,6 +192,9 @@ def conv_transpose(t: Translation, call: Call, inputs: Inputs) -> Value:
     out = tuple(full[a] - pads[a] - pads[a + rank] for a in range(rank))
     channels = weight.dims[1] * group
     bias = _bias(t, call, inputs, channels)
+    if rank == 3:
+        g = Geometry(image, weight.dims[2:], strides, dilations, pads, out)
+        return volumes.conv_transpose(t, call, x, weight, g, group, bias)
     op = ConvTranspose(
         weight.array, None, strides, pads, dilations, group, extra, **estimates(weight)
     )
@@ -301,17 +310,22 @@ def max_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
 def lp_pool(t: Translation, call: Call, inputs: Inputs) -> Value:
     """The p-norm of each window for p = 1, 2: a function of entries, a sum, a root."""
     x = variable(t, call, inputs)
-    g = _pool_geometry(t, call, x, most=2)
+    g = _pool_geometry(t, call, x)
     before, after = _norm(t, call)
     entries = t.emit(call, before, x, dims=x.dims)
-    channels = x.dims[1]
-    t.charge(call, (channels, *g.kernel))
-    ones = np.ones((channels, 1, *g.kernel), np.float32)
-    pads = (*g.pads[: g.rank], *(max(p, 0) for p in g.reach()[g.rank :]))
-    op = Conv(ones, None, g.strides, pads, g.dilations, channels)
-    dims = (1, channels, *g.counts)
-    summed = t.emit(call, op, entries, dims=dims)
-    return summed if after is None else t.emit(call, after, summed, dims=dims)
+    if g.rank == 3:
+        summed = volumes.sums(t, call, entries, g)
+    else:
+        channels = x.dims[1]
+        t.charge(call, (channels, *g.kernel))
+        ones = np.ones((channels, 1, *g.kernel), np.float32)
+        pads = (*g.pads[: g.rank], *(max(p, 0) for p in g.reach()[g.rank :]))
+        op = Conv(ones, None, g.strides, pads, g.dilations, channels)
+        summed = t.emit(call, op, entries, dims=(1, channels, *g.counts))
+    if after is None:
+        return summed
+    # The sums are not negative; their bounds may be, by a rounding.
+    return applied(t, call, after, applied(t, call, Relu(), summed))
 
 
 def _norm(t: Translation, call: Call) -> tuple[Elementwise, Elementwise | None]:

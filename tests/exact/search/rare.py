@@ -170,8 +170,10 @@ MAKERS = {
 }
 UNDRAWN = {
     "Attention": "operator set 23; tests/formats/test_onnx_attention.py holds it exactly",
-    "DequantizeLinear": "of constants alone",
-    "QuantizeLinear": "of constants alone",
+    **dict.fromkeys(
+        ("DequantizeLinear", "QuantizeLinear", "QLinearMatMul", "QLinearConv"),
+        "steps and Round, which is drawn: test_onnx_quantised",
+    ),
     "Mod": "of floats: operator set 28",
     "NonZero": "of constants alone",
     "OneHot": "of constants alone",
