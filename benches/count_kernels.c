@@ -50,7 +50,7 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         F *weight = numbers_##S(WIDTH * WIDTH, 0), *scratch = make(2 * 8 * WIDTH * sizeof(F));     \
         steps[1].weight = weight;                                                                  \
         steps[1].width = steps[1].columns = WIDTH;                                                 \
-        gamma_chain_##S(steps, 1, A, d, BOX, scratch, 8, WIDTH, 1, ROWS);                          \
+        gamma_chain_##S(steps, 1, A, d, NULL, BOX, scratch, 8, WIDTH, 1, ROWS);                    \
         gamma_product_##S(A, weight, scratch, 8, WIDTH, WIDTH);                                    \
         F *own = numbers_##S(COUNT, 64), *first = numbers_##S(COUNT, 0);                           \
         F *second = numbers_##S(COUNT, 64), *lines = make(COUNT * sizeof(F));                      \
@@ -232,6 +232,9 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
                               NEURONS, NEURONS);                                                   \
         gamma_relu_tables_##S(lower, upper, centre, upper, NULL, slopes, constants, losses,        \
                               FACTORS, 1, NEURONS);                                                \
+        gamma_line_tables_##S(&(struct gamma_two_lines){lower, lower, upper, upper}, lower, upper, \
+                              centre, upper, NULL, slopes, constants, losses, FACTORS, 1,          \
+                              NEURONS);                                                            \
         const double walk[3] = {1.001, 0x1p-24, 0.5};                                              \
         gamma_dense_walk_##S(layers, LAYERS, lower, upper, centre, NULL, bounds, slopes,           \
                              constants, losses, bounded, seconds,                                  \
@@ -299,8 +302,9 @@ int main(void) {
     gamma_sum_interval(addends, signs, 2, low, make(5 * COUNT * sizeof(double)), FACTORS, 1, COUNT);
     gamma_erf(low, out, COUNT);
     gamma_erfc(low, out, COUNT);
-    const struct gamma_curve curve = {GAMMA_SIGMOID, 2, 1,       {0.0},   {1.0, -1.0},
-                                      0x1p-43,       0, 0x1p-37, 0x1p-44, 0x1p-1000};
+    const struct gamma_curve curve = {GAMMA_SIGMOID, 2,       1, {0.0},   {1.0, -1.0}, NAN,
+                                      {0.0, 1.0},    0x1p-43, 0, 0x1p-37, 0x1p-44,     0x1p-1000};
+    gamma_image(&curve, low, high, out, out, COUNT);
     gamma_lines(&curve, low, high, low, high, NULL, NULL, parts, COUNT);
     gamma_f16_down(x, half, COUNT);
     gamma_f16_up(x, half, COUNT);

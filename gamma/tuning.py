@@ -26,6 +26,7 @@ GATES: dict[str, str] = {
     "narrow_spread": "radii of IBP multiplied in float32 where rows are, the rounding made up for",
     "fused_boxes": "interval steps of dense layers over many boxes in one C call, in cache",
     "fused_lines": "lines of smooth functions searched and proved in one C call",
+    "parallel_lines": "a row for both bounds, between parallel lines of smooth functions",
     "fused_layers": "whole steps of small dense networks in one call of the C library",
     "fused_walk": "rows through dense layers, from the first to the input, in one C call",
     "sparse_weights": "rows in that call meet only what is not 0 in weights of mostly zeros",

@@ -64,16 +64,17 @@ struct gamma_step {
     const int64_t *starts;
     const int32_t *places;
     const void *lower_slope, *upper_slope;
-    const double *lower_const, *upper_const, *pay, *loss;
+    const double *lower_const, *upper_const, *pay, *loss, *strip;
     const void *weight;
 };
 /* Rows A (N, steps[last].n) down to step 0, `block` rows at a time in scratch (2, block, widest).
- * A and d are overwritten. 0, -1 (box outside [0, B)) or -2 (widths that do not meet). */
+ * A and d are overwritten. opposite: NULL, or the constants of the negated rows, which pay the strips
+ * (gamma/propagate/rows/opposite.py). 0, -1 (box outside [0, B)) or -2 (widths that do not meet). */
 int gamma_chain_f32(const struct gamma_step *steps, size_t last, float *A, double *d,
-                    const int64_t *box, float *scratch, size_t block, size_t widest, size_t B,
+                    double *opposite, const int64_t *box, float *scratch, size_t block, size_t widest, size_t B,
                     size_t N);
 int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, double *d,
-                    const int64_t *box, double *scratch, size_t block, size_t widest, size_t B,
+                    double *opposite, const int64_t *box, double *scratch, size_t block, size_t widest, size_t B,
                     size_t N);
 
 /* A node on the way of gamma_ascent's rows, one box's: the input (stage 0), a dense layer (`weight`) or
@@ -173,8 +174,12 @@ enum {
 struct gamma_curve {
     int kind, pieces, narrow;
     double breaks[2], curvature[3];
+    double stationary, image[2]; /* where it has an extremum inside, or NaN; its range */
     double value_error, absolute_error, slope_error, slope_absolute, tiny;
 };
+/* floor, ceiling (n): an enclosure of f over [lower, upper]. */
+void gamma_image(const struct gamma_curve *curve, const double *lower, const double *upper,
+                 double *floor, double *ceiling, size_t n);
 /* lines (4, n): slope and intercept below f on [lower, upper], then above; where no line is known
  * or worth having, slope 0 and the image's end. Slopes that are given (NULL: none) are taken. */
 void gamma_lines(const struct gamma_curve *curve, const double *lower, const double *upper,
@@ -539,5 +544,18 @@ void gamma_relu_tables_f64(const double *lower, const double *upper, const doubl
                            const double *after, const double *charge, double *slopes,
                            double *constants, double *loss, const double *factors, size_t B,
                            size_t n);
+/* Tables of lines (B, n) below and above a function of one entry, on [lower, upper] about centre: as
+ * gamma_relu_tables makes those of a ReLU. Slopes are numbers of the rows' type. */
+struct gamma_two_lines {
+    const double *lower_slope, *lower_intercept, *upper_slope, *upper_intercept;
+};
+void gamma_line_tables_f32(const struct gamma_two_lines *lines, const double *lower,
+                           const double *upper, const double *centre, const double *after,
+                           const double *charge, float *slopes, double *constants, double *loss,
+                           const double *factors, size_t B, size_t n);
+void gamma_line_tables_f64(const struct gamma_two_lines *lines, const double *lower,
+                           const double *upper, const double *centre, const double *after,
+                           const double *charge, double *slopes, double *constants, double *loss,
+                           const double *factors, size_t B, size_t n);
 
 #endif

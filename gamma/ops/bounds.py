@@ -53,6 +53,8 @@ class NodeBounds(Struct):
         noise: what the node's value may differ from L·inputs + centre's products by: evaluation
             error of the centre, uncertain coefficients, and float32 executions.
         forms: in the node's input, where its relaxation asks for them and rows bounded them.
+        lines: of a function of each entry on [lower, upper], kept: the operator, the dtype that its
+            slopes are numbers of, and the lines (`gamma.ops.parallel`).
     """
 
     lower: Float64
@@ -61,6 +63,7 @@ class NodeBounds(Struct):
     spread: Float64 | None = None
     noise: Float64 | None = None
     forms: Forms | None = None
+    lines: tuple[Any, np.dtype[Any], Any] | None = None
     _radius: Float64 | None = None
     _mass: Float64 | None = None
 
@@ -106,7 +109,7 @@ class NodeBounds(Struct):
 
     def reset(self) -> None:
         """The bounds were changed: forget what was computed from them."""
-        self._radius = self._mass = None
+        self._radius = self._mass = self.lines = None
 
     def intersect(self, lower: Float64, upper: Float64, where: str) -> None:
         """Tighten with other proved bounds. Raises InternalError when they contradict."""

@@ -20,7 +20,15 @@ from gamma.ops.charges import LinearCharge
 from gamma.ops.ellipsotope import Ellipsotope
 from gamma.ops.enclose import through_lines
 from gamma.ops.execution import overflowed
-from gamma.ops.relaxation import TINY, VALUE_ERROR, Lines, Piece, lines_with, relax
+from gamma.ops.relaxation import (
+    TINY,
+    VALUE_ERROR,
+    Lines,
+    Piece,
+    compiled_image,
+    lines_with,
+    relax,
+)
 from gamma.ops.tables import Diagonal, NodeSlopes, Precision, diagonal
 from gamma.tensor import kernels
 
@@ -108,6 +116,9 @@ class Elementwise(Operator):
 
     def interval(self, lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
         """Float64 enclosure of f([lower, upper]), rounded outward."""
+        made = compiled_image(self, lower, upper)
+        if made is not None:
+            return made
         with np.errstate(all="ignore"):
             ends = [self.function(lower), self.function(upper)]
             low, high = np.minimum(*ends), np.maximum(*ends)

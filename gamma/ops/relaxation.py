@@ -72,6 +72,12 @@ class Curve(Protocol):
     def curvature(self) -> tuple[int, ...]: ...
 
     @property
+    def stationary(self) -> tuple[float, ...]: ...
+
+    @property
+    def image(self) -> tuple[float, float]: ...
+
+    @property
     def compiled(self) -> str:
         """The C library's name for this very function, or nothing."""
 
@@ -116,11 +122,9 @@ def _compiled(
     slopes: tuple[Float64 | None, Float64 | None] = (None, None),
 ) -> Lines | None:
     """`_lines` by the C library: what the engine does here for all neurons, neuron by neuron."""
-    errors = (VALUE_ERROR, curve.absolute_error, SLOPE_ERROR, curve.slope_error, TINY)
-    narrow = np.dtype(dtype) == np.float32
     floor, ceiling = curve.interval(lower, upper)
     done = kernels.lines(
-        kernels.Curve(name, narrow, curve.breaks, curve.curvature, errors),
+        _described(curve, name, np.dtype(dtype) == np.float32),
         np.ascontiguousarray(lower),
         np.ascontiguousarray(upper),
         np.ascontiguousarray(floor),
@@ -128,6 +132,21 @@ def _compiled(
         slopes,
     )
     return None if done is None else Lines(*done)
+
+
+def compiled_image(curve: Curve, lower: Float64, upper: Float64) -> tuple[Float64, Float64] | None:
+    """`Curve.interval` by the C library, of a function that it has."""
+    name = curve.compiled
+    if not name or not tuning.enabled("fused_lines"):
+        return None
+    ends = np.ascontiguousarray(lower), np.ascontiguousarray(upper)
+    return kernels.image(_described(curve, name, False), *ends)
+
+
+def _described(curve: Curve, name: str, narrow: bool) -> kernels.Curve:
+    errors = (VALUE_ERROR, curve.absolute_error, SLOPE_ERROR, curve.slope_error, TINY)
+    (extreme,) = curve.stationary or (np.nan,)
+    return kernels.Curve(name, narrow, curve.breaks, curve.curvature, extreme, curve.image, errors)
 
 
 def lines_with(

@@ -135,7 +135,11 @@ def diagonal(
         done = _relu_tables(bounds, inside, dtype, carried)
         if done is not None:
             return done
-    if slopes is None or default:
+    if (slopes is None or default) and op.compiled:
+        from gamma.ops.parallel import lines_of
+
+        lines = lines_of(op, inside, bounds, dtype)
+    elif slopes is None or default:
         lines = op.lines(inside.lower, inside.upper, dtype)
     else:
         lines = op.lines_of(slopes, inside.lower, inside.upper, dtype)
@@ -143,6 +147,11 @@ def diagonal(
     if how.guarantee == "float32":
         noise = op.stray(inside)
         low_intercept, high_intercept = low_intercept - noise, high_intercept + noise
+    if tuning.enabled("fused_layers"):
+        four = lines.lower_slope, low_intercept, lines.upper_slope, high_intercept
+        done = _line_tables(four, bounds, inside, dtype, carried)
+        if done is not None:
+            return done
     radius = inside.radius
     batch = len(radius)
     tables = []
@@ -176,19 +185,49 @@ def _relu_tables(
     bounds: NodeBounds, inside: NodeBounds, dtype: np.dtype[Any], carried: LinearCharge | None
 ) -> Diagonal | None:
     """`diagonal` of a ReLU in one call of the C library."""
-    batch = len(inside.lower)
-    n = inside.lower[0].size
-    dot = rounding.gamma_factor(n + 8, np.float64)
-    flat = [
-        np.ascontiguousarray(part).reshape(batch, n)
-        for part in (inside.lower, inside.upper, inside.centre, bounds.centre)
-    ]
+    flat = _flat(inside.lower, inside.upper, inside.centre, bounds.centre)
     charge = None if carried is None else carried.weight
     done = kernels.relu_tables(
-        flat[0], flat[1], flat[2], flat[3], charge, dtype, (dot, 1.01 * UNIT[dtype])
+        flat[0], flat[1], flat[2], flat[3], charge, dtype, _factors(flat[0], dtype)
     )
-    if done is None:
-        return None
+    return None if done is None else _made(done, dtype, carried)
+
+
+def _line_tables(
+    lines: tuple[Float64, Float64, Float64, Float64],
+    bounds: NodeBounds,
+    inside: NodeBounds,
+    dtype: np.dtype[Any],
+    carried: LinearCharge | None,
+) -> Diagonal | None:
+    """`diagonal` of lines (slope, intercept, below and above) in one call of the C library."""
+    flat = _flat(inside.lower, inside.upper, inside.centre, bounds.centre)
+    low, below, high, above = _flat(*lines)
+    charge = None if carried is None else carried.weight.reshape(flat[0].shape)
+    done = kernels.line_tables(
+        (low, below, high, above),
+        flat[0],
+        flat[1],
+        flat[2],
+        flat[3],
+        charge,
+        dtype,
+        _factors(flat[0], dtype),
+    )
+    return None if done is None else _made(done, dtype, carried)
+
+
+def _flat(*parts: Float64) -> list[Float64]:
+    return [np.ascontiguousarray(p).reshape(len(p), p[0].size) for p in parts]
+
+
+def _factors(table: Float64, dtype: np.dtype[Any]) -> tuple[float, float]:
+    return rounding.gamma_factor(table.shape[1] + 8, np.float64), 1.01 * UNIT[dtype]
+
+
+def _made(
+    done: tuple[Array, Float64, Float64], dtype: np.dtype[Any], carried: LinearCharge | None
+) -> Diagonal:
     slopes, constants, total = done
     loss = 2 * UNDERFLOW[dtype] * total + TINY
     if carried is not None:

@@ -20,7 +20,9 @@ from gamma.propagate.facts import Facts, facts_of
 from gamma.propagate.options import Options
 from gamma.propagate.rows.block import Frontier
 from gamma.propagate.rows.descend import Descent
-from gamma.propagate.rows.start import both_signs
+from gamma.propagate.rows.opposite import known
+from gamma.propagate.rows.own import Own
+from gamma.propagate.rows.start import both_signs, one_sign
 from gamma.propagate.rows.tables import Tables
 
 if TYPE_CHECKING:
@@ -147,11 +149,14 @@ class Known:
 
     def neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
+        inputs = self.network.nodes[index].inputs
+        both = len(inputs) == 1 and self.descent.two_sided(inputs[0])
+        bound = self._both_ends if both else self._block_bounds
         parts = self.in_blocks(
             index,
             len(boxes),
-            lambda block: self._block_bounds(index, boxes[block], neurons[block]),
-            2,
+            lambda block: bound(index, boxes[block], neurons[block]),
+            1 if both else 2,
         )
         if len(parts) == 1:
             return parts[0]
@@ -162,6 +167,13 @@ class Known:
         frontier, d, box = self.both_signs(index, boxes, neurons)
         result = self.descent.run(frontier, d, box, self.options.check)
         return result[: len(boxes)], -result[len(boxes) :]
+
+    def _both_ends(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
+        """`_block_bounds` where rows and their negatives go down as one."""
+        frontier, d, opposite = one_sign(self.descent, index, boxes, neurons, len(boxes))
+        own = Own(opposite=opposite)
+        self.descent.down(frontier, d, boxes, self.options.check, own)
+        return known(d), -known(opposite)
 
     def both_signs(
         self, index: int, boxes: Array, neurons: Array

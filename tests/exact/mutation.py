@@ -55,6 +55,7 @@ TESTS = (
     "tests/verify/test_cosine.py",
     "tests/propagate/test_few_bits.py",
     "tests/propagate/test_sides.py",
+    "tests/propagate/test_parallel_lines.py",
     "tests/propagate/test_course.py",
     "tests/propagate/test_ascents.py",
 )
@@ -798,8 +799,8 @@ COMPILED = (
     Mutant(
         "C.SUM",
         K,
-        "dot = factors[0] * (1.0 + 0x1p-20) + 0x1p-50",
-        "dot = 0x1p-50 + 0.0 * factors[0]",
+        "return factors[0] * (1.0 + 0x1p-20) + 0x1p-50",
+        "return 0x1p-50 + 0.0 * factors[0]",
     ),
     Mutant("C.LOSS", K, "total += radius + pay;", "total += 0.0 * radius;"),
     Mutant(
@@ -840,6 +841,26 @@ COMPILED = (
         "CHAIN.SPARSE", "csrc/simd/chain.inc", "C[step->places[q]] += a", "C[step->places[q]] = a"
     ),
     Mutant("C.ADD.CENTRE", K, "isnan(size) ? size : most", "isnan(size) ? 0.0 : most"),
+    Mutant("C.LINES.SLOPE", K, "0.0 : size * factors[1] * radius", "0.0 : 0.0 * radius"),
+    Mutant("C.LINES.FUSED", K, "charge += size * 1.01 * pay;", "charge += 0.0 * pay;"),
+    Mutant("C.LINES.ROUNDING", K, "(sizes * 0x1p-50 + (fabs", "(sizes * 0.0 + (fabs"),
+    Mutant("C.LINES.LOSS", K, "mass += radius + pay;", "mass += 0.0 * radius;"),
+    Mutant("C.RANGE.VALUE", Z, "high += f->value_error * fabs(high) +", "high +="),
+    Mutant("C.RANGE.ABSOLUTE", Z, "fabs(low) + f->absolute_error +", "fabs(low) +"),
+    Mutant("C.RANGE.EXTREME", Z, "low = extreme < low ? extreme : low;", ""),
+    Mutant(
+        "CHAIN.STRIP",
+        "csrc/simd/chain.inc",
+        "lost = strip[k - r] + cost[k - r]",
+        "lost = cost[k - r]",
+    ),
+    Mutant(
+        "CHAIN.FOLLOW",
+        "csrc/simd/chain.inc",
+        "lost = strip[k - r] + cost[k - r]",
+        "lost = strip[k - r]",
+    ),
+    Mutant("CHAIN.TURN", "csrc/simd/chain.inc", "opposite[k] -= sizes * 0x1p-50 + TINY;", ""),
     Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[k]] : 0.0", "0.0"),
     Mutant(
         "WALK.PAY",

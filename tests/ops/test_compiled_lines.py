@@ -119,7 +119,7 @@ def test_given_slopes_exactly(op: Any) -> None:
 
 @needs_library
 def test_what_no_line_can_be_known_of() -> None:
-    """Infinite ends, NaN: the constants that the engine gives, entry by entry."""
+    """Infinite ends, NaN: the constants that the engine gives, up to the functions' last bits."""
     lower = np.array([-np.inf, -1.0, -np.inf, np.nan, 0.0, 1.0])
     upper = np.array([0.0, np.inf, np.inf, 1.0, np.nan, 1.0])
     for op in SMOOTH:
@@ -127,7 +127,9 @@ def test_what_no_line_can_be_known_of() -> None:
         with tuning.disabled("fused_lines"):
             known = op.lines(lower, upper, np.float64)
         for name in ("lower_slope", "lower_intercept", "upper_slope", "upper_intercept"):
-            np.testing.assert_array_equal(getattr(found, name)[:-1], getattr(known, name)[:-1])
+            ours, theirs = getattr(found, name)[:-1], getattr(known, name)[:-1]
+            with np.errstate(invalid="ignore"):
+                assert ((ours == theirs) | (abs(ours - theirs) <= 2.0**-52)).all()
         assert found.lower_slope[-1] + found.lower_intercept[-1] <= op.function(upper[-1:])[0]
 
 
@@ -135,9 +137,8 @@ def made(op: Any, lower: Any, upper: Any, *errors: float) -> Any:
     """Lines of a function of which so much is unknown: value and slope, relative and absolute."""
     value, absolute, slope, slope_absolute = errors
     name, breaks, curvature = op.compiled, tuple(op.breaks), tuple(op.curvature)
-    curve = kernels.Curve(
-        name, False, breaks, curvature, (value, absolute, slope, slope_absolute, 0.0)
-    )
+    known = (value, absolute, slope, slope_absolute, 0.0)
+    curve = kernels.Curve(name, False, breaks, curvature, np.nan, op.image, known)
     wide = np.full_like(lower, 1e300)  # no constant is better than a line
     found = kernels.lines(curve, lower, upper, -wide, wide)
     assert found is not None

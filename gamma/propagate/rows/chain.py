@@ -37,6 +37,8 @@ class DenseChain:
         self._possible = tuning.enabled("fused_walk") and tables.box.norm == "inf"
         self._chain: kernels.Chain | None = None
         self._ready: set[int] = set()
+        # Activations whose lines are not parallel.
+        self._apart: set[int] = set()
         self._lock = threading.Lock()
         self._sequential = facts_of(tables.network).sequential
 
@@ -47,10 +49,24 @@ class DenseChain:
         with self._lock:  # a step that is set twice would free tables another thread reads
             return self._set_up(last)
 
-    def run(self, last: int, rows: Array, d: Float64, box: Indices) -> None:
-        """Take rows (rows, size) over node ``last`` down to the input; d gets their bounds."""
+    def two_sided(self, last: int) -> bool:
+        """Whether rows over node ``last`` and their negatives take the same lines all the way.
+
+        Then one descent bounds both as well as two (`gamma.propagate.rows.opposite`).
+        """
+        if not tuning.enabled("parallel_lines") or not self.reaches(last):
+            return False
+        return self._apart.isdisjoint(range(last + 1))
+
+    def run(
+        self, last: int, rows: Array, d: Float64, opposite: Float64 | None, box: Indices
+    ) -> None:
+        """Take rows (rows, size) over node ``last`` down to the input; d gets their bounds.
+
+        ``opposite`` gets those of the negated rows.
+        """
         assert self._chain is not None
-        self._chain.run(last, rows, d, box, _SCRATCH_BYTES)
+        self._chain.run(last, rows, d, opposite, box, _SCRATCH_BYTES)
 
     @property
     def used(self) -> bool:
@@ -103,6 +119,10 @@ class DenseChain:
             assert isinstance(table, Diagonal)
             low, high, below, above = table.parts
             chain.relax(index, low.shape[1], (low, high), (below, above), table.loss)
+            self._apart.add(index)
+            if np.array_equal(low, high):
+                self._apart.remove(index)
+                chain.strip(index, tables.strips(index))
         return True
 
     def _nonzeros(self, op: Gemm) -> kernels.Sparse | None:

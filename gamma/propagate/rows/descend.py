@@ -100,12 +100,13 @@ class Descent:
                         telemetry.record("crown.backward.images", started, ended, rows=len(d))
                     return
                 rows = frontier.pop(index)
-                chained = not (frontier or last) and own.none and self._chained(index, rows)
+                alone = not (frontier or last) and own.plain
+                chained = alone and self._chained(index, rows, own.opposite is not None)
                 if index and index == stop:
                     self.concretise(index, rows, d, box, own.tape)
                 elif chained:
                     assert self.chain is not None
-                    self.chain.run(index, rows.array, d, box)
+                    self.chain.run(index, rows.array, d, own.opposite, box)
                 else:
                     self._step(index, rows, d, box, frontier, own)
                     self.passed(index)
@@ -147,8 +148,14 @@ class Descent:
         if self.chain is not None:
             self.chain.forget(index)
 
-    def _chained(self, index: int, rows: Block) -> bool:
-        return isinstance(rows, Dense) and self.chain is not None and self.chain.reaches(index)
+    def _chained(self, index: int, rows: Block, both: bool) -> bool:
+        if not isinstance(rows, Dense) or self.chain is None:
+            return False
+        return self.chain.two_sided(index) if both else self.chain.reaches(index)
+
+    def two_sided(self, index: int) -> bool:
+        """Whether one descent bounds rows over node ``index`` and their negatives alike."""
+        return self.chain is not None and self.chain.two_sided(index)
 
     def _step(
         self, index: int, rows: Block, d: Float64, box: Indices, frontier: Frontier, own: Own

@@ -18,6 +18,11 @@ from gamma.tensor import rounding
 Float64 = npt.NDArray[np.float64]
 
 
+def known(d: Float64) -> Float64:
+    """Bounds where NaN says that nothing is known."""
+    return np.where(np.isnan(d), -np.inf, d)
+
+
 def strips(table: Diagonal, radius: Float64, carried: Float64 | float, unit: float) -> Float64:
     """Heights (B, size) of the strips that hold the functions of ``table``, `inflated`.
 

@@ -73,6 +73,6 @@ class Own(Frozen, eq=True):
     opposite: Float64 | None = None
 
     @property
-    def none(self) -> bool:
-        nothing = self.tape is None and self.opposite is None
-        return nothing and not self.slopes and not self.multipliers
+    def plain(self) -> bool:
+        """Whether rows take the tables' lines and leave nothing but their bounds."""
+        return self.tape is None and not self.slopes and not self.multipliers

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from gamma.propagate.rows.block import Frontier
 from gamma.propagate.rows.descend import Descent
-from gamma.propagate.rows.opposite import follow
+from gamma.propagate.rows.opposite import follow, known
 from gamma.propagate.rows.own import Own
 
 Float64 = npt.NDArray[np.float64]
@@ -59,8 +59,3 @@ def one_end(
 ) -> tuple[Float64, Float64]:
     """Like `signs` of rows whose negatives are bounded already: nothing is known of these."""
     return descent.run(frontier, d, box, check), np.full(len(d), -np.inf)
-
-
-def known(d: Float64) -> Float64:
-    """Bounds where NaN says that nothing is known."""
-    return np.where(np.isnan(d), -np.inf, d)

@@ -42,6 +42,7 @@ from gamma.tensor.kernels.elementwise import erfc as erfc
 from gamma.tensor.kernels.elementwise import f16_down as f16_down
 from gamma.tensor.kernels.elementwise import f16_to_f32 as f16_to_f32
 from gamma.tensor.kernels.elementwise import f16_up as f16_up
+from gamma.tensor.kernels.elementwise import image as image
 from gamma.tensor.kernels.elementwise import interval_mul as interval_mul
 from gamma.tensor.kernels.elementwise import lines as lines
 from gamma.tensor.kernels.elementwise import midpoint as midpoint
@@ -91,6 +92,7 @@ from gamma.tensor.kernels.rows import ascend as ascend
 from gamma.tensor.kernels.rows import chain as chain
 from gamma.tensor.kernels.rows import dense_network as dense_network
 from gamma.tensor.kernels.rows import dot_rows as dot_rows
+from gamma.tensor.kernels.rows import line_tables as line_tables
 from gamma.tensor.kernels.rows import own_lines as own_lines
 from gamma.tensor.kernels.rows import product as product
 from gamma.tensor.kernels.rows import relax_own_rows as relax_own_rows

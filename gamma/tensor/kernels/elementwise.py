@@ -36,6 +36,7 @@ class Curve(NamedTuple):
     Attributes:
         name: of the function, as in ``api.h``. narrow: slopes must be numbers of float32.
         breaks, curvature: of its pieces, at most 3, each convex (1) or concave (-1).
+        stationary: where it has an extremum inside, or NaN. image: its range.
         errors: of the value, relative and absolute, of the slope alike, and of underflow.
     """
 
@@ -43,7 +44,20 @@ class Curve(NamedTuple):
     narrow: bool
     breaks: tuple[float, ...]
     curvature: tuple[int, ...]
+    stationary: float
+    image: tuple[float, float]
     errors: tuple[float, float, float, float, float]
+
+
+def image(curve: Curve, lower: Float64, upper: Float64) -> tuple[Float64, Float64] | None:
+    """An enclosure of the function on [lower, upper]; None without compiled kernels."""
+    if not backend.compiled:
+        return None
+    check("lower", lower, F64, lower.shape)
+    check("upper", upper, F64, lower.shape)
+    floor, ceiling = np.empty_like(lower), np.empty_like(lower)
+    backend.current.image(curve, lower, upper, floor, ceiling)
+    return floor, ceiling
 
 
 def lines(

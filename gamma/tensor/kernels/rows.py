@@ -209,6 +209,26 @@ def relu_tables(
     return slopes, constants, loss
 
 
+def line_tables(
+    lines: tuple[Float64, Float64, Float64, Float64],
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    after: Float64,
+    charge: Float64 | None,
+    dtype: np.dtype[Any],
+    factors: tuple[float, float],
+) -> tuple[Array, Float64, Float64] | None:
+    """`relu_tables` of lines: slope and intercept below, then above; each float64 (B, n)."""
+    if not backend.compiled:
+        return None
+    slopes, constants = np.empty((2, *after.shape), dtype), np.empty((2, *after.shape))
+    loss = np.empty(len(after))
+    given = (lines, lower, upper, centre, after, charge)
+    backend.current.line_tables(*given, slopes, constants, loss, factors)
+    return slopes, constants, loss
+
+
 class Sparse(NamedTuple):
     """The entries of a matrix f (n, width) that are not 0, row by row.
 
@@ -233,6 +253,9 @@ class Chain(Protocol):
     def relax(self, index: int, n: int, slopes: Pairs, constants: Pairs, loss: Float64) -> None:
         """Pass an activation as `relax_rows` does, then d -= loss[box]."""
 
+    def strip(self, index: int, height: Float64) -> None:
+        """After `relax`: what the negated rows pay there, per unit (B, n)."""
+
     def pay(self, index: int, n: int, weight: Float64 | None, loss: Float64 | None) -> None:
         """d -= |rows|·weight + loss[box] for tables (B, n) and (B,); None costs nothing."""
 
@@ -245,9 +268,18 @@ class Chain(Protocol):
     def sparse(self, index: int, weight: Sparse) -> None:
         """`product` with a weight of mostly zeros."""
 
-    def run(self, last: int, rows: Array, d: Float64, box: Int64, block_bytes: int) -> None:
+    def run(
+        self,
+        last: int,
+        rows: Array,
+        d: Float64,
+        opposite: Float64 | None,
+        box: Int64,
+        block_bytes: int,
+    ) -> None:
         """Take rows (N, n) through steps last..0, in place; d float64 (N,) gets the result.
 
+        ``opposite`` gets that of the negated rows, where every activation has a `strip`.
         After each step d also pays for its own float64 additions. Blocks of rows use about
         ``block_bytes`` of scratch memory.
         """

@@ -26,6 +26,32 @@ def erfc(x: Float64) -> Float64:
     return out
 
 
+def _curve(curve: Any) -> Any:
+    made = (
+        getattr(lib, f"GAMMA_{curve.name}"),
+        len(curve.curvature),
+        curve.narrow,
+        curve.breaks,
+        curve.curvature,
+        curve.stationary,
+        curve.image,
+        *curve.errors,
+    )
+    return ffi.new("struct gamma_curve *", made)
+
+
+def image(curve: Any, lower: Float64, upper: Float64, floor: Float64, ceiling: Float64) -> None:
+    n = lower.size
+    lib.gamma_image(
+        _curve(curve),
+        pointer(lower, n),
+        pointer(upper, n),
+        pointer(floor, n, True),
+        pointer(ceiling, n, True),
+        n,
+    )
+
+
 def lines(
     curve: Any,
     lower: Float64,
@@ -37,17 +63,7 @@ def lines(
 ) -> None:
     n = lower.size
     lib.gamma_lines(
-        ffi.new(
-            "struct gamma_curve *",
-            (
-                getattr(lib, f"GAMMA_{curve.name}"),
-                len(curve.curvature),
-                curve.narrow,
-                curve.breaks,
-                curve.curvature,
-                *curve.errors,
-            ),
-        ),
+        _curve(curve),
         pointer(lower, n),
         pointer(upper, n),
         pointer(floor, n),

@@ -197,6 +197,35 @@ def relu_tables(
     )
 
 
+def line_tables(
+    lines: tuple[Float64, Float64, Float64, Float64],
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    after: Float64,
+    charge: Float64 | None,
+    slopes: Array,
+    constants: Float64,
+    loss: Float64,
+    factors: tuple[float, float],
+) -> None:
+    B, n = after.shape
+    pick("line_tables", slopes)(
+        ffi.new("struct gamma_two_lines *", tuple(pointer(part, B * n) for part in lines)),
+        pointer(lower, B * n),
+        pointer(upper, B * n),
+        pointer(centre, B * n),
+        pointer(after, B * n),
+        ffi.NULL if charge is None else pointer(charge, B * n),
+        pointer(slopes, 2 * B * n, True),
+        pointer(constants, 2 * B * n, True),
+        pointer(loss, B, True),
+        ffi.new("double[2]", factors),
+        B,
+        n,
+    )
+
+
 class Chain:
     """Steps of backward walks in C memory; see `gamma.tensor.kernels.Chain`."""
 
@@ -219,6 +248,11 @@ class Chain:
         step.lower_slope, step.upper_slope = low, high
         step.lower_const, step.upper_const, step.loss = pointers[2:]
         self._alive[index] = (pointers, slopes, constants, loss)
+
+    def strip(self, index: int, height: Float64) -> None:
+        step = self._steps[index]
+        step.strip = memory = self._table(height, step.n, np.float64)
+        self._alive[index] += (memory, height)
 
     def pay(self, index: int, n: int, weight: Float64 | None, loss: Float64 | None) -> None:
         step = self._clear(index, n)
@@ -260,11 +294,17 @@ class Chain:
         step.starts = step.places = ffi.NULL
         step.n, step.width, step.columns = n, 0, 0
         step.lower_slope = step.upper_slope = step.weight = ffi.NULL
-        step.lower_const = step.upper_const = step.pay = step.loss = ffi.NULL
+        step.lower_const = step.upper_const = step.pay = step.loss = step.strip = ffi.NULL
         return step
 
     def run(
-        self, last: int, rows: Array, d: Float64, box: npt.NDArray[np.int64], block_bytes: int
+        self,
+        last: int,
+        rows: Array,
+        d: Float64,
+        opposite: Float64 | None,
+        box: npt.NDArray[np.int64],
+        block_bytes: int,
     ) -> None:
         N, n = rows.shape
         if n != self._steps[last].n or rows.dtype != self._dtype:
@@ -280,6 +320,7 @@ class Chain:
             last,
             pointer(rows, N * n, True),
             pointer(d, N, True),
+            ffi.NULL if opposite is None else pointer(opposite, N, True),
             pointer(box, N),
             pointer(scratch, scratch.size, True),
             block,

@@ -1,0 +1,93 @@
+"""Lines of one slope on both sides of a smooth function, where they cost nothing.
+
+A row and its negative choose different lines of every neuron, so that both have to go down. Where
+the lines are parallel they have the same coefficients, and go as one
+(`gamma.propagate.rows.opposite`). On a convex or concave piece the chord and the tangent parallel
+to it leave a strip no higher, to third order of its length, than chord and tangent at the middle;
+across an inflection it grows, so each box decides for a whole layer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma import tuning
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.relaxation import Lines
+from gamma.ops.tables import NodeSlopes
+
+if TYPE_CHECKING:
+    from gamma.ops.elementwise import Elementwise
+
+Float64 = npt.NDArray[np.float64]
+
+# What the strips of a layer may be higher than the gaps of its best lines at the middle, in all, of
+# what its functions range over: with less, bounds of the layers behind it came out narrower.
+_GROWTH = 3e-4
+# Entries of a node whose lines are kept with its bounds, for rows of another dtype.
+_KEPT = 1 << 14
+
+
+def lines_of(
+    op: Elementwise, inside: NodeBounds, after: NodeBounds, dtype: np.dtype[np.floating]
+) -> Lines:
+    """Lines of every neuron on ``inside``, parallel ones for the boxes where these are as good.
+
+    ``after`` are the bounds of what the function makes of it.
+    """
+    if inside.lines is not None:
+        known, made, lines = inside.lines
+        # Slopes in float32 are numbers of float64; the other way round they are not.
+        if known is op and made in (dtype, np.float32):
+            found: Lines = lines
+            return found
+    lines = op.lines(inside.lower, inside.upper, dtype)
+    if tuning.enabled("parallel_lines"):
+        lines = _parallel(op, inside, after, lines, dtype)
+    if inside.lower.size <= _KEPT:
+        inside.lines = op, dtype, lines
+    return lines
+
+
+def _parallel(
+    op: Elementwise,
+    inside: NodeBounds,
+    after: NodeBounds,
+    own: Lines,
+    dtype: np.dtype[np.floating],
+) -> Lines:
+    # The best slope is one of both: where one line is a chord that of the chord, and across an
+    # inflection that of the line which follows the hull.
+    crossed = NodeSlopes(own.upper_slope, own.lower_slope)
+    other = op.lines_of(crossed, inside.lower, inside.upper, dtype)
+    with np.errstate(all="ignore"):
+        low = np.where(
+            other.upper_slope == own.lower_slope,
+            other.upper_intercept - own.lower_intercept,
+            np.inf,
+        )
+        high = np.where(
+            other.lower_slope == own.upper_slope,
+            own.upper_intercept - other.lower_intercept,
+            np.inf,
+        )
+        first = low <= high
+        middle = 0.5 * (inside.lower + inside.upper)
+        gap = (own.upper_slope - own.lower_slope) * middle
+        gap += own.upper_intercept - own.lower_intercept
+        more = np.where(first, low, high) - gap
+        axes = tuple(range(1, more.ndim))
+        chosen = more.sum(axis=axes) <= _GROWTH * (after.upper - after.lower).sum(axis=axes)
+    if not chosen.any():
+        return own
+    chosen = chosen.reshape(-1, *(1,) * (more.ndim - 1))
+    below, above = chosen & ~first, chosen & first
+    return Lines(
+        np.where(below, own.upper_slope, own.lower_slope),
+        np.where(below, other.lower_intercept, own.lower_intercept),
+        np.where(above, own.lower_slope, own.upper_slope),
+        np.where(above, other.upper_intercept, own.upper_intercept),
+    )

@@ -1,0 +1,241 @@
+"""Lines of one slope on both sides of smooth functions, and one row for both bounds of a neuron."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gamma
+from gamma import ops, tuning
+from gamma.network.graph import Builder, Network
+from gamma.ops.bounds import NodeBounds
+from gamma.ops.parallel import lines_of
+from gamma.ops.tables import Diagonal
+from gamma.propagate.rows.opposite import strips
+from gamma.tensor import kernels
+from gamma.tensor.box import Box
+
+Array = Any
+SMOOTH = (ops.Sigmoid(), ops.Tanh(), ops.Erf(), ops.Gelu(), ops.Silu(), ops.Softplus(), ops.Exp())
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+needs_library = pytest.mark.skipif(len(kernels.available()) == 1, reason="no compiled library")
+
+
+def smooth(op: Any, layers: int = 3, width: int = 40, seed: int = 0) -> Network:
+    rng = np.random.default_rng(seed)
+    builder, last, wide = Builder(ops.Input(), (30,)), 0, 30
+    for high in (*[width] * layers, 4):
+        last = builder.add(op, last) if last else last
+        weight = rng.standard_normal((high, wide)) * np.sqrt(2 / wide)
+        bias = rng.standard_normal(high).astype(np.float32)
+        last = builder.add(ops.Gemm(weight.astype(np.float32), bias), last)
+        wide = high
+    return builder.build(last)
+
+
+def around(radius: float, boxes: int = 1) -> Box:
+    x = np.random.default_rng(1).uniform(-1, 1, (boxes, 30))
+    return Box(x - radius, x + radius)
+
+
+def known(op: Any, lower: Array, upper: Array) -> tuple[NodeBounds, NodeBounds]:
+    ends = op.interval(lower, upper)
+    return NodeBounds(lower, upper, (lower + upper) / 2), NodeBounds(*ends, sum(ends) / 2)
+
+
+@pytest.mark.parametrize("isa", kernels.available())
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("op", SMOOTH, ids=lambda op: op.name)
+def test_lines_are_parallel_where_intervals_are_short(op: Any, dtype: Any, isa: str) -> None:
+    """And lie on their side of the function, each box for itself."""
+    rng = np.random.default_rng(2)
+    middle = rng.normal(0, 1.5, (3, 50))
+    radius = np.array([[1e-3], [3.0], [1e-2]]) * rng.uniform(0.1, 1, (3, 50))
+    inside, after = known(op, middle - radius, middle + radius)
+    with kernels.pinned(isa):
+        lines = lines_of(op, inside, after, dtype)
+        own = op.lines(inside.lower, inside.upper, dtype)
+    same = (lines.lower_slope == lines.upper_slope).all(axis=1)
+    assert same.tolist() == [True, False, True]
+    assert (lines.lower_slope[1] == own.lower_slope[1]).all()
+    for t in np.linspace(0, 1, 9):
+        x = inside.lower + t * (inside.upper - inside.lower)
+        value, slack = op.function(x), 1e-11 * (1 + abs(x))
+        assert (lines.lower_slope * x + lines.lower_intercept <= value + slack).all()
+        assert (value - slack <= lines.upper_slope * x + lines.upper_intercept).all()
+    if dtype == F32:  # rows of another dtype take the same lines, until the bounds change
+        assert lines_of(op, inside, after, F64) is lines
+    inside.reset()
+    assert inside.lines is None
+
+
+@pytest.mark.parametrize("radius", [0.001, 0.01, 0.1, 0.5])
+@pytest.mark.parametrize("op", SMOOTH[:6], ids=lambda op: op.name)
+def test_bounds_are_no_wider(op: Any, radius: float) -> None:
+    net, box = smooth(op), around(radius, 3)
+    found = gamma.bounds(net, box, dtype="float32")
+    with tuning.disabled("parallel_lines"):
+        plain = gamma.bounds(net, box, dtype="float32")
+    point = gamma.bounds(net, Box(box.lower, box.lower), method="ibp")
+    assert (found.lower <= point.upper).all() and (point.lower <= found.upper).all()
+    wide, before = (b.upper.astype(float) - b.lower for b in (found, plain))
+    assert (wide.sum(axis=1) <= before.sum(axis=1) * (1 + 1e-5)).all()
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_row_bounds_both_ends_as_two_do(dtype: str, monkeypatch: Any) -> None:
+    """The same lines: what differs is what roundings cost."""
+    from gamma.propagate.known import Known
+
+    net, box = smooth(ops.Sigmoid()), around(0.01, 2)
+    taken: list[int] = []
+    one = Known._both_ends
+
+    def counted(self: Known, index: int, *rest: Any) -> Any:
+        taken.append(index)
+        return one(self, index, *rest)
+
+    monkeypatch.setattr(Known, "_both_ends", counted)
+    found = gamma.bounds(net, box, dtype=dtype, intermediate=True)
+    assert len(taken) >= 3
+    monkeypatch.setattr(Known, "_both_ends", Known._block_bounds)
+    two = gamma.bounds(net, box, dtype=dtype, intermediate=True)
+    for name, b in two.items():
+        a, size = found[name], (b.upper - b.lower).max() * (1e-5 if dtype == "float32" else 1e-12)
+        assert (abs(a.lower - b.lower) <= size).all() and (abs(a.upper - b.upper) <= size).all()
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_constants_of_both_signs_exactly(dtype: Any) -> None:
+    """CHAIN.STRIP, CHAIN.FOLLOW, CHAIN.TURN: whole numbers, so that products are exact.
+
+    Of all functions between the lines, and all inputs of the box, none gets below either constant.
+    """
+    rng = np.random.default_rng(3)
+    n, count, boxes = 16, 12, 2
+    slope = rng.integers(-2, 3, (boxes, n)).astype(dtype)
+    below = rng.normal(0, 1e3, (boxes, n))
+    table = Diagonal(
+        slope, slope.copy(), below, below + rng.uniform(0, 2, below.shape), np.zeros(2)
+    )
+    weight = rng.integers(-3, 4, (n, n)).astype(dtype)
+    radius = rng.uniform(0, 1, (boxes, n))
+    chain = kernels.chain(3, boxes, dtype)
+    assert chain is not None
+    chain.pay(0, n, radius, None)
+    chain.pay(1, n, radius, np.full(boxes, 0.125))
+    chain.product(1, weight, n)
+    chain.relax(2, n, (table.lower_slope, table.upper_slope), table.parts[2:], table.loss)
+    chain.strip(2, strips(table, np.zeros((boxes, n)), 0.0, 0.0))
+    rows = rng.integers(-4, 5, (count, n)).astype(dtype)
+    given, box = rows.copy(), rng.integers(0, boxes, count)
+    start = rng.normal(0, 1e4, count)
+    d, opposite = start.copy(), -start
+    chain.run(2, rows, d, opposite, box, 1 << 14)
+    exact = np.vectorize(Fraction, otypes=[object])
+    for r in range(count):
+        b, a = box[r], exact(given[r].astype(float))
+        low, high = exact(table.lower_const[b]), exact(table.upper_const[b])
+        passed = a * exact(slope[b].astype(float))
+        reached = abs(passed) @ exact(radius[b]) + Fraction(1, 8)
+        reached += abs(passed @ exact(weight.astype(float))) @ exact(radius[b])
+        least = Fraction(start[r]) + np.where(a >= 0, a * low, a * high).sum() - reached
+        most = Fraction(start[r]) + np.where(a >= 0, a * high, a * low).sum() + reached
+        for found, truth in ((d[r], least), (opposite[r], -most)):
+            assert Fraction(found) <= truth
+            assert float(truth - Fraction(found)) <= 1e-9 * (1 + abs(float(truth)))
+
+
+@needs_library
+def test_additions_to_the_opposite_constant_are_paid() -> None:
+    """CHAIN.TURN: a constant that hardly any bit of what is subtracted fits into."""
+    rng = np.random.default_rng(5)
+    chain = kernels.chain(1, 1, F64)
+    assert chain is not None
+    chain.pay(0, 1, rng.uniform(1, 2, (1, 1)), None)
+    cost = rng.uniform(1, 2, (1, 1))
+    chain.pay(0, 1, cost, None)
+    rows = rng.uniform(-1, 1, (400, 1))
+    start = 2.0**40 * rng.uniform(-1, 1, 400)
+    d, opposite = start.copy(), start.copy()
+    chain.run(0, rows.copy(), d, opposite, np.zeros(400, np.int64), 1 << 14)
+    for a, before, *after in zip(rows[:, 0], start, d, opposite, strict=True):
+        truth = Fraction(before) - abs(Fraction(a)) * Fraction(cost[0, 0])
+        assert all(Fraction(found) <= truth for found in after)
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_constants_of_lines_pay_for_every_term(dtype: Any) -> None:
+    """C.LINES: per unit of a coefficient, what the row's slope, its input and its sum may cost."""
+    rng = np.random.default_rng(4)
+    n, unit = 300, 2.0**-24 if dtype == F32 else 2.0**-53
+    slope = rng.normal(0, 1, (2, 2, n)).astype(dtype).astype(float)
+    for scale, reach, charge, gamma_n in (
+        (1e3, 0.0, 0.0, 0.0),  # roundings of the constant
+        (1e-3, 1e9, 0.0, 0.0),  # of a·slope
+        (1e-3, 0.0, 1e3, 0.0),  # what the linear input costs
+        (1e-3, 0.0, 0.0, 1e-6),  # the float64 sum
+    ):
+        centre = rng.normal(0, scale, (2, n))
+        intercept = rng.normal(0, scale, (2, 2, n))
+        intercept[1] = intercept[0] + abs(intercept[1])
+        after = slope[0] * centre + intercept[0]  # the constant nearly cancels
+        pay = np.full((2, n), charge)
+        done = kernels.line_tables(
+            (slope[0], intercept[0], slope[1], intercept[1]),
+            centre - reach,
+            centre + reach,
+            centre,
+            after,
+            pay,
+            dtype,
+            (gamma_n, 1.01 * unit),
+        )
+        assert done is not None
+        slopes, constants, mass = done
+        assert slopes.dtype == dtype and (slopes == slope).all()
+        assert (mass >= (reach + charge) * n * (1 - 1e-12)).all()
+        for side, sign in ((0, -1), (1, 1)):
+            for b in range(2):
+                for k in range(n):
+                    s, t, c, v = map(
+                        Fraction,
+                        (slope[side, b, k], intercept[side, b, k], centre[b, k], after[b, k]),
+                    )
+                    line = s * c + t - v
+                    least = abs(s) * (Fraction(unit) * Fraction(reach) + Fraction(charge))
+                    least += (abs(line) + least) * Fraction(gamma_n)
+                    assert sign * (Fraction(constants[side, b, k]) - line) >= least
+
+
+@needs_library
+@pytest.mark.parametrize("op", SMOOTH, ids=lambda op: op.name)
+def test_images_pay_for_errors_of_values(op: Any) -> None:
+    """C.RANGE: relative and absolute, at the ends and at the extremum between them."""
+    rng = np.random.default_rng(6)
+    lower = rng.normal(0, 2, 300)
+    upper = lower + rng.uniform(0, 3, 300)
+    (extreme,) = op.stationary or (np.nan,)
+    for value, absolute in ((2.0**-10, 0.0), (0.0, 2.0**-10)):
+        curve = kernels.Curve(
+            op.compiled,
+            False,
+            tuple(op.breaks),
+            tuple(op.curvature),
+            extreme,
+            (-np.inf, np.inf),
+            (value, absolute, 0.0, 0.0, 0.0),
+        )
+        found = kernels.image(curve, lower, upper)
+        assert found is not None
+        inside = np.clip(extreme, lower, upper) if op.stationary else lower
+        for x in (lower, upper, inside):
+            y = op.function(x)
+            error = 0.99 * (value * abs(y) + absolute)
+            assert (found[0] <= y - error).all() and (y + error <= found[1]).all()
