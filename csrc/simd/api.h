@@ -335,17 +335,18 @@ struct gamma_start {
 /* Rows of N neurons in boxes: then, where opposite is NULL, as many of their negatives, or else those
  * from `above` on negated and the constants of the others' negatives in opposite. d: constants, from
  * the node's centre, and factors as in gamma_meet_charge, from its bounds. where: box, y, x of each
- * place (room for N), whose number is returned; neurons of a place come together. */
+ * place (room for N), whose number is returned, or SIZE_MAX when a neuron or one of the B boxes does not
+ * exist; neurons of a place come together. */
 size_t gamma_start_f32(const struct gamma_start *start, const int64_t *boxes,
                        const int64_t *neurons, const double *centre, const double *spread,
                        const double *noise, const double *mass, const double *factors, float *rows,
                        double *d, double *opposite, int64_t *box, int64_t *place, int64_t *where,
-                       size_t above, size_t N);
+                       size_t above, size_t B, size_t N);
 size_t gamma_start_f64(const struct gamma_start *start, const int64_t *boxes,
                        const int64_t *neurons, const double *centre, const double *spread,
                        const double *noise, const double *mass, const double *factors, double *rows,
                        double *d, double *opposite, int64_t *box, int64_t *place, int64_t *where,
-                       size_t above, size_t N);
+                       size_t above, size_t B, size_t N);
 /* A move of gamma_walk of the rows in slot `from`, which lie over windows or whole images (`framed`) of
  * shape h w H W C; a place of first pixel y x has its window there at y·grid[0] + grid[2] and
  * x·grid[1] + grid[3].

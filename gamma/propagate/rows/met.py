@@ -130,10 +130,11 @@ def charge_parts(tables: Tables, index: int) -> tuple[Float64, Float64, Float64]
     """Spread and noise of linear node ``index``, and the radii that it reads, summed (batch,)."""
     bounds = tables.bounds[index]
     assert bounds.spread is not None and bounds.noise is not None
-    first, *others = (tables.bounds[i].mass for i in tables.network.nodes[index].inputs)
+    first, *others = tables.network.nodes[index].inputs
+    mass = tables.bounds[first].mass
     for more in others:
-        first = first + more
-    return bounds.spread, bounds.noise, first
+        mass = mass + tables.bounds[more].mass
+    return bounds.spread, bounds.noise, mass
 
 
 def inflation(size: int) -> float:

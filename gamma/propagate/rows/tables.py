@@ -291,7 +291,8 @@ class Tables:
             self._strips,
         ):
             for node in changed:
-                store.pop(node, None)
+                if node in store:
+                    del store[node]
 
 
 def chosen(weight: Array, rows: Array | None, columns: Array | None) -> Array:

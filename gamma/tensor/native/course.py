@@ -67,7 +67,7 @@ class MetTables:
         strip: bool,
     ) -> None:
         boxes, n = self.boxes, math.prod(shape)
-        lower, upper, centre, after = (pointer(end, boxes * n) for end in ends)
+        lower, upper, centre, after = ends
         spread = noise = mass = ffi.NULL
         if charge is not None:
             spread, noise = pointer(charge[0], boxes * n), pointer(charge[1], boxes * n)
@@ -76,7 +76,10 @@ class MetTables:
         memory = self._room(node, doubles + -(-2 * (boxes + 1) * n * self.dtype.itemsize // 8))
         self._relu(
             self.met + node,
-            *(lower, upper, centre, after),
+            pointer(lower, boxes * n),
+            pointer(upper, boxes * n),
+            pointer(centre, boxes * n),
+            pointer(after, boxes * n),
             *(spread, noise, mass),
             memory,
             ffi.new("double[7]", factors),
@@ -143,6 +146,10 @@ class Course:
         widest = max(self._rooms) * dtype.itemsize
         self._block = max(_LEAST, min(_MOST, _SLOT_BYTES // widest)) // _LEAST * _LEAST
         self._own = sum(self._rooms[given:])
+        # Of a struct gamma_walk but for its tables, block, scratch and whether all channels count.
+        counts = len(moves), len(self._rooms), given
+        self._fixed = self._moves, ffi.NULL, self._room_memory, *counts
+        self._array = ffi.typeof("float *[]" if dtype.itemsize == 4 else "double *[]")
 
     @classmethod
     def of(
@@ -176,20 +183,7 @@ class Course:
     def template(self, every: bool) -> tuple[Any, tuple[int, int, int, int]]:
         """Struct gamma_walk without tables; its moves, entries of lists, of the first slot and of
         memory that is not given. The course must outlive it."""
-        walk = ffi.new(
-            "struct gamma_walk *",
-            (
-                self._moves,
-                ffi.NULL,
-                self._room_memory,
-                len(self._moves),
-                len(self._rooms),
-                self._given,
-                self._block,
-                self._scratch,
-                every,
-            ),
-        )
+        walk = ffi.new("struct gamma_walk *", (*self._fixed, self._block, self._scratch, every))
         memory = self._scratch + self._block * self._own
         return walk, (len(self._moves), self._lists, self._rooms[0], memory)
 
@@ -209,25 +203,24 @@ class Course:
             raise UsageError(f"rows: found {len(blocks)} blocks, expected {self._given}")
         block = max(1, min(self._block, N))
         memory = pool.empty((self._scratch + block * self._own,), self.dtype)
-        spots, lists = np.empty(3 * count * P, np.int64), np.empty(self._lists, np.int32)
-        before = np.empty(block)
-        sizes = zip(blocks, self._rooms, strict=False)
-        given = [self._block_of(block, N * room) for block, room in sizes]
-        element = "float" if self.dtype.itemsize == 4 else "double"
-        walk, _ = self.template(every)
-        walk.met, walk.block = tables.met, block
+        work = np.empty(3 * count * P + block + -(-self._lists // 2), np.int64)
+        spots = pointer(work, work.size, True)
+        before = spots + 3 * count * P
+        given = [self._block_of(rows, N * r) for rows, r in zip(blocks, self._rooms, strict=False)]
+        walk = ffi.new("struct gamma_walk *", (*self._fixed, block, self._scratch, every))
+        walk.met = tables.met
         status = pick("walk", memory)(
             walk,
-            ffi.new(f"{element} *[]", given),
+            ffi.new(self._array, given),
             pointer(d, N, True),
             ffi.NULL if opposite is None else pointer(opposite, N, True),
             pointer(box, N),
             pointer(place, N),
             pointer(first, 3 * P),
-            pointer(spots, spots.size, True),
+            spots,
             pointer(memory, memory.size, True),
-            pointer(lists, lists.size, True),
-            pointer(before, before.size, True),
+            ffi.cast("int32_t *", before + block),
+            ffi.cast("double *", before),
             tables.boxes,
             P,
             N,

@@ -49,29 +49,31 @@ class Starts:
     ) -> Rows:
         count, size, (spread, noise, mass) = len(neurons), self._neurons.size, charge
         batch = len(mass)
-        if count and not (
-            0 <= neurons.min() and neurons.max() < size and 0 <= boxes.min() and boxes.max() < batch
-        ):
-            raise UsageError(f"starts: found neurons or boxes beyond {size} and {batch}")
         total = count if above is not None else 2 * count
         array = pool.empty((total, *self._neurons.image), self._dtype)
-        d, indices = np.empty(total), np.empty((2, total), np.int64)
-        where = np.empty((count, 3), np.int64)
+        d, indices = np.empty(total), np.empty(2 * total + 3 * count, np.int64)
+        box = pointer(indices, indices.size, True)
         opposite = None if above is None else np.empty(count)
         places = self._run(
             self.start,
             pointer(boxes, count),
             pointer(neurons, count),
-            *(pointer(part, batch * size) for part in (centre, spread, noise)),
+            pointer(centre, batch * size),
+            pointer(spread, batch * size),
+            pointer(noise, batch * size),
             pointer(mass, batch),
             ffi.new("double[7]", factors),
             pointer(array, array.size, True),
             pointer(d, total, True),
             ffi.NULL if opposite is None else pointer(opposite, count, True),
-            pointer(indices[0], total, True),
-            pointer(indices[1], total, True),
-            pointer(where, 3 * count, True),
+            box,
+            box + total,
+            box + 2 * total,
             above or 0,
+            batch,
             count,
         )
-        return Rows(array, d, opposite, indices[0], indices[1], where[:places])
+        if places > count:
+            raise UsageError(f"starts: found neurons or boxes beyond {size} and {batch}")
+        where = indices[2 * total :].reshape(count, 3)[:places]
+        return Rows(array, d, opposite, indices[:total], indices[total : 2 * total], where)
