@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 # Rows of a block below which its products waste the bandwidth that the weights need.
 _LEAST_ROWS = 32
+# The same where rows pass convolutions, whose weights are small: a register block of these.
+_LEAST_WINDOWS = 10
 _MOST_BLOCKS = 16
 # Least shares in a block where there are more than two.
 _SHARES = 16
@@ -66,14 +68,15 @@ def block_length(
 ) -> int:
     """Items per block for ``count`` items of ``each`` rows from node ``index`` down.
 
-    What is done with a block takes so many ``times`` as long as a descent. Memory holds ``most``
-    items at once: a block takes half of it at most, so that two can walk, where there are threads
-    for two.
+    What is done with a block takes so many ``times`` as long as a descent of float32 rows. Memory
+    holds ``most`` items at once: a block takes half of it at most, so that two can walk, where
+    there are threads for two.
     """
     rows, blocks, worth = count * each, -(-count // max(1, most // 2)), 0.0
-    if rows >= 2 * _LEAST_ROWS and not _by_memory.get():
+    few = _LEAST_WINDOWS if facts_of(network).convolves else _LEAST_ROWS
+    if rows >= 2 * few and not _by_memory.get():
         least = max(1.0, choices.limit("rows.share"))
-        worth = min(rows / _LEAST_ROWS, rows * row_cost(network, index) / least)
+        worth = min(rows / few, rows * row_cost(network, index) / least)
     # Asked last: a small network gets by without knowing how many there are.
     if max(worth * times, blocks) >= 2 and workers.workers() == 1:
         blocks, worth = -(-count // max(1, most)), 0

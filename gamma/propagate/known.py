@@ -145,7 +145,8 @@ class Known:
         """``bound`` of every block of ``count`` items of ``each`` rows over node ``index``."""
         most = max(1, self._rows_at_once(index) // each)
         _ = self.descent  # made here, not by several threads
-        return in_blocks(self.network, index, count, bound, each, most, self.work)
+        times = self.work * (2 if self.options.dtype == np.float64 else 1)
+        return in_blocks(self.network, index, count, bound, each, most, times)
 
     def neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
