@@ -1,5 +1,5 @@
-"""Networks made from a seed: smooth activations, lattices and a generator of images, of which no
-file is here."""
+"""Networks made from a seed, of which no file is here: smooth activations, lattices, a generator of
+images, an encoder with normalisations."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ NAMES = (
     *(f"{name}_6x200" for name in SMOOTH),
     *(f"lattice_{n}" for n in LATTICES),
     "generator",
+    "encoder",
 )
 
 
@@ -32,10 +33,12 @@ def case(name: str) -> Case:
         network, radius = lattice(int(size)), 0.1
     elif kind == "generator":
         network, radius = generator(), 0.01
+    elif kind == "encoder":
+        network, radius = encoder(), 0.001
     else:
         network, radius = smooth(SMOOTH[kind]), 0.01
     x = np.random.default_rng(1).uniform(0.2, 0.8, network.input_shape).ravel()
-    family = kind if kind in ("lattice", "generator") else "smooth"
+    family = kind if kind in ("lattice", "generator", "encoder") else "smooth"
     return Case(name, family, network, x - radius, x + radius)
 
 
@@ -86,6 +89,22 @@ def _extremes(builder: Builder, last: int, groups: int, sign: float) -> int:
         last = _dense(builder, last, np.kron(np.eye(groups), gather))
         size = pairs
     return last
+
+
+def encoder(positions: int = 4, width: int = 32, blocks: int = 6) -> Network:
+    """Blocks of a normalisation and two dense layers around which the input goes, each position
+    by itself, and scores of all of them."""
+    rng = np.random.default_rng(0)
+    builder, last = Builder(ops.Input(), (positions, width)), 0
+    for _ in range(blocks):
+        up = rng.standard_normal((4 * width, width)) / np.sqrt(width)
+        down = rng.standard_normal((width, 4 * width)) / np.sqrt(4 * width)
+        inner = builder.add(ops.Normalize(1, 1e-5, True), last)
+        inner = builder.add(ops.Relu(), _dense(builder, inner, up))
+        last = builder.add(ops.Add(), last, _dense(builder, inner, down))
+    last = builder.add(ops.Normalize(1, 1e-5, True), last)
+    last = builder.add(ops.Reshape((positions * width,)), last)
+    return builder.build(_dense(builder, last, rng.standard_normal((4, positions * width)) / 10))
 
 
 def generator(inputs: int = 5, channels: tuple[int, ...] = (64, 64, 40, 24)) -> Network:

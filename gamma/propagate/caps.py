@@ -112,7 +112,8 @@ class Ceilings:
         if not all(i in self._full for i in node.inputs):
             return None
         shape = (batch, *node.shape)
-        lower, upper = (np.array(np.broadcast_to(end, shape)) for end in self._facts[index])
+        # In the order of a new array: caps are the same at each position, and NumPy would keep that.
+        lower, upper = (np.broadcast_to(end, shape).copy("C") for end in self._facts[index])
         return NodeBounds(lower, upper, rounding.midpoint(lower, upper)).frozen()
 
     def learn(self, index: int, bounds: NodeBounds) -> None:

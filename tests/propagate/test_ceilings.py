@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benches import made as examples
 from gamma.network.graph import Network
 from gamma.propagate.caps import FULL, LAYERS, norm_caps
 from gamma.propagate.domain import Domain
@@ -54,3 +55,19 @@ def test_bounds_that_say_more_than_caps_are_the_same_bits(name: str) -> None:
     for own, other in zip(made.bounds, plain.bounds, strict=True):
         assert np.array_equal(own.lower, other.lower)
         assert np.array_equal(own.upper, other.upper)
+
+
+def test_a_relu_may_read_a_layer_behind_a_full_cap() -> None:
+    """Its cap is one number for all positions, and its bounds lie in memory as any other's."""
+    net = examples.encoder(blocks=2)
+    box, caps, plain = passes(net, 30.0)
+    layers = [i for i in taken(net, caps) if i < net.output and net.nodes[i + 1].op.hinge]
+    assert layers
+    for index in layers:
+        known = caps.bounds[index]
+        assert known.lower.flags.c_contiguous and known.upper.flags.c_contiguous
+    x = np.random.default_rng(1).uniform(box.lower, box.upper, (500, *box.lower.shape))
+    for k in range(2):
+        values = net.values(x[:, k])[net.output]
+        for bounds in (caps.bounds[net.output], plain.bounds[net.output]):
+            assert (bounds.lower[k] <= values).all() and (values <= bounds.upper[k]).all()
