@@ -6,7 +6,8 @@
 
 Rounds go through every configuration in turn, so that a machine that slows down slows them all; the
 figure is the least processor time of one call. "All on" is measured twice: the difference is the
-noise, and a configuration faster than the default by more than three times it is marked.
+noise, and a configuration faster than the default by more than three times it is marked, if its
+bounds are as narrow. One that is far slower is measured a few times only.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benches.cases import DATA, ROOT, Case, case, names
+from benches import made
+from benches.cases import DATA, ROOT, Case, names
+from benches.peer import read
 from benches.report import markdown
 from gamma import tuning
 from gamma.propagate import bounds
@@ -37,8 +41,24 @@ LARGE = (
     *("mnist_fc_256x4_p0_0.05", "mnist_fc_256x6_p0_0.03", "oval21_base", "cifar10_resnet_2b"),
     *("made_1", "made_3"),
 )
+# What single gates are for: case -> methods and batches.
+SPECIAL: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
+    "gelu_6x200": (("crown",), (1,)),
+    "lattice_24": (("crown",), (1,)),
+    "encoder": (("ibp", "crown"), (1,)),
+    "mnist_fc_256x4_p0_0.05": (("ibp",), (128,)),
+}
+BRANCHING = "mnist_fc 256x4"
+"""The network of `benches.branching` whose cases of ReLUs are split, and the rounds of it."""
+SPLITS = 16
 FLOOR = 0.05
 """Least relative difference that counts as one, however quiet the two runs of "all on" were."""
+NARROWING = frozenset({"norm_caps", "ellipsotopes"})
+"""Gates that take time for narrower bounds: without them a call may well be faster."""
+DECIDED, ENOUGH = 1.25, 3
+"""Times the default from which on so many measurements are enough."""
+WIDER = 1.001
+"""Times the default's mean width from which on a configuration's bounds are wider."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +99,32 @@ def workloads(chosen: Case, batches: tuple[int, ...], methods: tuple[str, ...]) 
     return result
 
 
-def measure(workload: Workload, rounds: int, patience: float) -> dict[str, float]:
+@dataclass
+class Figures:
+    """Of one column: configuration -> least processor seconds of a call, and mean width."""
+
+    seconds: dict[str, float]
+    widths: dict[str, float]
+
+
+def splits() -> Workload:
+    """Branch and bound over cases of ReLUs."""
+    from benches.branching import rounds
+
+    # What shares the work is chosen where the tree is planted.
+    return Workload(f"{BRANCHING}, {SPLITS} rounds of splits", lambda: rounds(BRANCHING, SPLITS)())
+
+
+def measure(workload: Workload, rounds: int, patience: float) -> Figures:
     """Least processor seconds of one call under each configuration."""
     best: dict[str, float] = {}
+    widths: dict[str, float] = {}
     spent: dict[str, float] = {}
     seen: Any = None
     for turn in range(rounds + 1):
         for name, context in configurations().items():
             # Slow configurations (every neuron bounded, dense frames) get one measurement.
-            if spent.get(name, 0.0) > patience:
+            if spent.get(name, 0.0) > patience or (turn > ENOUGH and _decided(name, best)):
                 continue
             with context():
                 start, cpu = time.perf_counter(), time.process_time()
@@ -96,8 +133,14 @@ def measure(workload: Workload, rounds: int, patience: float) -> dict[str, float
                 spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
             if turn or spent[name] > patience:  # the first round warms up
                 best[name] = min(best.get(name, np.inf), took)
-            seen = _overlap(workload.name, name, found, seen)
-    return best
+            if hasattr(found, "lower"):
+                widths[name] = float(np.mean(found.upper.astype(np.float64) - found.lower))
+                seen = _overlap(workload.name, name, found, seen)
+    return Figures(best, widths)
+
+
+def _decided(name: str, best: dict[str, float]) -> bool:
+    return best[name] > DECIDED * min(best["all on"], best["all on again"])
 
 
 def _overlap(workload: str, name: str, found: Any, seen: Any) -> Any:
@@ -109,20 +152,38 @@ def _overlap(workload: str, name: str, found: Any, seen: Any) -> Any:
     return np.maximum(found.lower, seen[0]), np.minimum(found.upper, seen[1])
 
 
-def noise(figures: dict[str, float]) -> float:
+def noise(seconds: dict[str, float]) -> float:
     """Relative difference of the two runs of the default."""
-    first, again = figures["all on"], figures["all on again"]
+    first, again = seconds["all on"], seconds["all on again"]
     return abs(first - again) / min(first, again)
 
 
-def faster_than_default(figures: dict[str, float]) -> list[str]:
-    """Configurations that beat the default beyond the noise."""
-    default = min(figures["all on"], figures["all on again"])
-    limit = default * (1 - max(3 * noise(figures), FLOOR))
-    return [name for name, seconds in figures.items() if seconds < limit]
+def wider(figures: Figures, name: str) -> float:
+    """Mean width of a configuration, times the default's; 1 where there are no bounds."""
+    widths = figures.widths
+    return widths[name] / widths["all on"] if widths.get("all on") else 1.0
 
 
-def tables(results: dict[str, dict[str, float]]) -> Iterator[str]:
+def faster_than_default(figures: Figures) -> list[str]:
+    """Configurations that beat the default beyond the noise, their bounds no wider."""
+    seconds = figures.seconds
+    default = min(seconds["all on"], seconds["all on again"])
+    found = []
+    for name, took in seconds.items():
+        spared = sum(max(0.0, default - seconds[f"without {gate}"]) for gate in _narrowing(name))
+        limit = (default - spared) * (1 - max(3 * noise(seconds), FLOOR))
+        if took < limit and wider(figures, name) <= WIDER:
+            found.append(name)
+    return found
+
+
+def _narrowing(name: str) -> frozenset[str]:
+    """Gates that narrow bounds and are off in a configuration."""
+    with configurations()[name]():
+        return tuning.off() & NARROWING
+
+
+def tables(results: dict[str, Figures]) -> Iterator[str]:
     """Markdown tables of at most four columns: milliseconds, and times the default."""
     columns = list(results)
     for start in range(0, len(columns), 4):
@@ -131,18 +192,20 @@ def tables(results: dict[str, dict[str, float]]) -> Iterator[str]:
         for name in configurations():
             cells = []
             for column in part:
-                figures = results[column]
-                share = figures[name] / min(figures["all on"], figures["all on again"])
+                figures, seconds = results[column], results[column].seconds
+                share = seconds[name] / min(seconds["all on"], seconds["all on again"])
                 mark = " **faster**" if name in faster_than_default(figures) else ""
-                cells.append(f"{figures[name] * 1e3:.3g} ({share:.2f}×){mark}")
+                width = wider(figures, name)
+                mark += f" {width:.3g}× as wide" if abs(width - 1) > WIDER - 1 else ""
+                cells.append(f"{seconds[name] * 1e3:.3g} ({share:.2f}×){mark}")
             rows.append((name, *cells))
-        noises = [f"{noise(results[column]):.1%}" for column in part]
+        noises = [f"{noise(results[column].seconds):.1%}" for column in part]
         rows.append(("noise", *noises))
         yield markdown(("milliseconds (× default)", *part), rows, (False, *[True] * len(part)))
 
 
-def page(small: dict[str, dict[str, float]], large: dict[str, dict[str, float]]) -> str:
-    """The whole document."""
+def page(groups: dict[str, dict[str, Figures]]) -> str:
+    """The whole document; title -> column -> figures."""
     from gamma.cli.measuring import describe_machine
 
     about = describe_machine()
@@ -161,12 +224,13 @@ def page(small: dict[str, dict[str, float]], large: dict[str, dict[str, float]])
         "| gate | what it does |\n| --- | --- |",
     ]
     lines[-1] += "".join(f"\n| `{name}` | {text} |" for name, text in tuning.GATES.items())
-    for title, results in (("Small", small), ("Large", large)):
+    for title, results in groups.items():
         if results:
-            lines += ["", f"## {title} networks"]
+            lines += ["", f"## {title}"]
             for table in tables(results):
                 lines += ["", table]
-    marked = {c: s for r in (small, large) for c, f in r.items() if (s := faster_than_default(f))}
+    columns = {c: f for results in groups.values() for c, f in results.items()}
+    marked = {c: names for c, f in columns.items() if (names := faster_than_default(f))}
     lines += ["", "## Verdict", ""]
     if not marked:
         lines.append("No configuration beats the default beyond the noise.")
@@ -183,51 +247,65 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--methods", default="ibp,crown")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--patience", type=float, default=4.0, help="seconds per configuration")
+    parser.add_argument("--patience", type=float, default=2.0, help="seconds per configuration")
     parser.add_argument("--print", action="store_true", help="to stdout, write nothing")
     parser.add_argument("--resume", action="store_true", help=f"keep columns in {KEPT.name}")
     parser.add_argument("--most", type=float, default=np.inf, help="seconds, then stop: status 2")
     return parser.parse_args()
 
 
-def kept() -> dict[str, dict[str, float]]:
+def kept() -> dict[str, Figures]:
     """Columns that a run with --resume measured, with today's gates."""
     found = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    names = configurations().keys()
-    return {column: figures for column, figures in found.items() if figures.keys() == names}
+    known, columns = configurations().keys(), {c: Figures(**f) for c, f in found.items()}
+    return {column: f for column, f in columns.items() if f.seconds.keys() == known}
+
+
+def plan(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], list[Workload]]]]:
+    """Title of the group, and what makes the columns of a case."""
+    known = {*names(args.data), *made.NAMES, BRANCHING}
+    known &= set(args.cases.split(",")) if args.cases else known
+    methods, data = tuple(args.methods.split(",")), args.data
+    for title, cases in (("Small networks", SMALL), ("Large networks", LARGE)):
+        for name in (name for name in cases if name in known):
+            # A batch of large convolutions with every gate off takes minutes and says nothing new.
+            all_of_them = cases is SMALL or "mnist" in name
+            batches = tuple(b for b in args.batches if b == 1 or all_of_them)
+            yield title, partial(_columns, name, data, batches, methods)
+    for name, (only, batches) in SPECIAL.items():
+        if name in known:
+            yield "What single gates are for", partial(_columns, name, data, batches, only)
+    if BRANCHING in known:
+        yield "What single gates are for", lambda: [splits()]
+
+
+def _columns(name: str, data: Path, batches: Any, methods: Any) -> list[Workload]:
+    return workloads(read(name, data), batches, methods)
 
 
 def main() -> int:
     """Measure and write the page; 1 when the default loses beyond the noise."""
     args = _arguments()
-    known = args.cases.split(",") if args.cases else names(args.data)
     before, started = kept() if args.resume else {}, time.perf_counter()
-    groups: list[dict[str, dict[str, float]]] = []
-    for chosen in (SMALL, LARGE):
-        results: dict[str, dict[str, float]] = {}
-        for name in (n for n in known if n in chosen):
-            # A batch of large convolutions with every gate off takes minutes and says nothing new.
-            batches = tuple(b for b in args.batches if b == 1 or chosen is SMALL or "mnist" in name)
-            for workload in workloads(
-                case(name, args.data), batches, tuple(args.methods.split(","))
-            ):
-                if workload.name not in before:
-                    if time.perf_counter() - started > args.most:
-                        return 2
-                    print(workload.name, file=sys.stderr)
-                    before[workload.name] = measure(workload, args.rounds, args.patience)
-                    if args.resume:
-                        KEPT.parent.mkdir(exist_ok=True)
-                        KEPT.write_text(json.dumps(before))
-                results[workload.name] = before[workload.name]
-        groups.append(results)
-    text = page(*groups)
+    groups: dict[str, dict[str, Figures]] = {}
+    for title, columns in plan(args):
+        for workload in columns():
+            if workload.name not in before:
+                if time.perf_counter() - started > args.most:
+                    return 2
+                print(f"{time.perf_counter() - started:4.0f} s", workload.name, file=sys.stderr)
+                before[workload.name] = measure(workload, args.rounds, args.patience)
+                if args.resume:
+                    KEPT.parent.mkdir(exist_ok=True)
+                    KEPT.write_text(json.dumps({c: asdict(f) for c, f in before.items()}))
+            groups.setdefault(title, {})[workload.name] = before[workload.name]
+    text = page(groups)
     if args.print:
         print(text)
     else:
         PAGE.parent.mkdir(parents=True, exist_ok=True)
         PAGE.write_text(text)
-    return int(any(faster_than_default(f) for results in groups for f in results.values()))
+    return int(any(faster_than_default(f) for results in groups.values() for f in results.values()))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ def test_every_gate_alone_and_removed() -> None:
             assert tuning.off() == {gate}
 
 
-def figures(**changed: float) -> dict[str, float]:
-    return {name: changed.get(name.replace(" ", "_"), 1.0) for name in ablate.configurations()}
+def figures(widths: dict[str, float] | None = None, **changed: float) -> ablate.Figures:
+    seconds = {name: changed.get(name.replace(" ", "_"), 1.0) for name in ablate.configurations()}
+    return ablate.Figures(seconds, widths or {})
 
 
 def test_only_a_gain_beyond_the_noise_is_marked() -> None:
@@ -33,14 +34,20 @@ def test_only_a_gain_beyond_the_noise_is_marked() -> None:
     assert ablate.faster_than_default(figures(all_off=0.98)) == []
     assert ablate.faster_than_default(figures(all_off=0.9)) == ["all off"]
     assert ablate.faster_than_default(figures(all_off=0.9, all_on_again=1.05)) == []
+    slower = {"without_norm_caps": 0.7, "only_pool": 0.7, "all_off": 0.6}
+    assert ablate.faster_than_default(figures(**slower)) == ["all off"]
+    widths = {"all on": 2.0, "all off": 3.0}
+    assert ablate.faster_than_default(figures(widths, all_off=0.9)) == []
+    widths["all off"] = 2.0
+    assert ablate.faster_than_default(figures(widths, all_off=0.9)) == ["all off"]
 
 
 def test_measure_and_page() -> None:
     chosen = case("digits_mlp", ablate.DATA)
     (workload,) = ablate.workloads(chosen, (1,), ("crown",))
     found = ablate.measure(workload, rounds=1, patience=10.0)
-    assert set(found) == set(ablate.configurations())
-    text = ablate.page({workload.name: found}, {})
+    assert set(found.seconds) == set(found.widths) == set(ablate.configurations())
+    text = ablate.page({"Small networks": {workload.name: found}, "Large networks": {}})
     assert "## Small networks" in text and "## Large networks" not in text
     assert all(f"| `{gate}` |" in text for gate in tuning.GATES)
 
