@@ -112,7 +112,7 @@ class Ceilings:
         if not all(i in self._full for i in node.inputs):
             return None
         shape = (batch, *node.shape)
-        # In the order of a new array: caps are the same at each position, and NumPy would keep that.
+        # In the order of a new array: caps are the same at each position, which NumPy would keep.
         lower, upper = (np.broadcast_to(end, shape).copy("C") for end in self._facts[index])
         return NodeBounds(lower, upper, rounding.midpoint(lower, upper)).frozen()
 
