@@ -12,7 +12,7 @@ import pytest
 from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Input, Relu
+from gamma.ops import Conv, Gemm, Input, Relu
 from gamma.propagate import passes
 from gamma.propagate import single as charges
 from gamma.propagate.options import options_of
@@ -206,32 +206,44 @@ def test_offsets_of_float64_and_roundings_of_ends() -> None:
     assert single(network, box)
 
 
-def test_a_sum_of_images_behind_float32() -> None:
-    """It takes float64: centres and reaches that float32 has rounded, between ends about 1."""
-    rng = np.random.default_rng(6)
-    made, shape = Builder(Input(), (16, 1, 60)), (1, 16, 1, 60)
-    offsets = (1 + rng.uniform(0, 0.015, 16)).astype(np.float32)
-    a = made.add(Conv(np.ones((16, 1, 1, 1), np.float32), offsets, group=16), 0)
-    network = made.build(made.add(Add((1, 1)), a, 0))
-    centre = rng.uniform(-1e-3, 1e-3, shape)
-    box = Box(centre - 0.02, centre + 0.02)
-    check(network, box)
-    assert single(network, box)
+def behind_float32(doubt: float, width: int, offset: float, charge: float) -> list[PassNode]:
+    """A sum of one term and an offset in float32, with such charges, that float64 reads."""
+    one = np.zeros((1, 1, 1, 1, 1, 8))
+    one[..., 0] = 1
+    own = charges.in_float32(one, None)
+    own["shift"] = np.zeros((1, 1, 8, 2), np.float32)
+    own["shift"][..., 0] = offset
+    plain = {"weight": one, "row_sum": np.ones((1, 1, 1, width, 8))}
+    first, second = {**plain, **own}, {**plain, "factors": (0.0, doubt)}
+    shape = 1, 1, width
+    nodes = [PassNode(shape), PassNode(shape, (0,), **first), PassNode(shape, (1,), **second)]
+    charged = np.tile(np.array([0, charge], np.float32), (width, 1, 1))
+    return [node._replace(charge=charged) for node in charges.charged(nodes)]
+
+
+@pytest.mark.parametrize(("offset", "most"), [(0.51, 0.5), (0, 0.9)])
+def test_rounded_centres_and_reaches_in_float64(offset: float, most: float) -> None:
+    """Between an end near 0 and one near 1 a centre loses most, between -1 and 1 a reach does: more
+    than the charge, which covers what the ends do."""
+    rng, n = np.random.default_rng(7), 4096
+    offset = float(np.float32(offset))
+    centre = rng.uniform(-1e-3, 1e-3, (1, n)).astype(np.float32).astype(np.float64)
+    radius = rng.uniform(0.9 * most, most, (1, n)).astype(np.float32).astype(np.float64)
+    lower, upper = centre - radius, centre + radius  # exact, as the sums with 1 are
+    nodes, ends = behind_float32(0.0, n, offset, 2.0**-25), np.empty((2, 1, n))
+    for isa in ISAS:
+        with kernels.pinned(isa):
+            made = network_pass(nodes, (0, 1))
+            assert made is not None
+            made.run(lower, upper, ends, (0, 1), (1, 1))
+        assert (ends[0] <= lower + offset).all()
+        assert (upper + offset <= ends[1]).all()
+        assert (ends[1] - ends[0] < upper - lower + 2.0**-20).all()
 
 
 def test_doubtful_weights_behind_a_layer_in_float32() -> None:
     """A weight that is half itself away at most; of the centres only their sum is known."""
-    one = np.zeros((1, 1, 1, 1, 1, 8))
-    one[..., 0] = 1
-    own = charges.in_float32(one, None)
-    plain = {"weight": one, "row_sum": np.ones((1, 1, 1, 1, 8))}
-    nodes = charges.charged(
-        [
-            PassNode((1, 1, 1)),
-            PassNode((1, 1, 1), (0,), **plain, **own),
-            PassNode((1, 1, 1), (1,), **plain, factors=(0.0, 0.5)),
-        ]
-    )
+    nodes = behind_float32(0.5, 1, 0.0, 0.0)
     for isa in ISAS:
         with kernels.pinned(isa):
             made, ends = network_pass(nodes, (1, 1)), np.empty((2, 1, 1))
