@@ -464,11 +464,11 @@ def test_every_translator_is_tested() -> None:
     covered |= {"Not", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or"}
     covered |= set(BOUNDED)
     covered |= {"Attention", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"}
-    covered |= {"RNN", "GRU", "LSTM"}
+    covered |= {"RNN", "GRU", "LSTM", "If", "Loop"}
     assert set(TRANSLATORS) <= covered
 
 
-@pytest.mark.parametrize("op", ["Hardmax", "LRN", "Loop"])
+@pytest.mark.parametrize("op", ["Hardmax", "LRN", "Scan"])
 def test_unknown_operators_are_named(op: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         load(model([(op, ["x"], ["y"], {})], (1, 3, 5), opset=17))

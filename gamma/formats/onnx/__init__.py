@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from gamma.errors import FormatError, GammaError, UnsupportedError, UsageError
 from gamma.formats.limits import check_nodes
-from gamma.formats.onnx.arguments import Inputs
 from gamma.formats.onnx.batch import Rows
 from gamma.formats.onnx.outputs import (
     computing,
@@ -22,39 +21,16 @@ from gamma.formats.onnx.outputs import (
     monotone_end,
     needed,
     output_name,
-    refuse_unknown,
 )
 from gamma.formats.onnx.read import Call, Declared, Model, parse_model, read_model
+from gamma.formats.onnx.steps import translate
 from gamma.formats.onnx.table import TRANSLATORS
 from gamma.formats.onnx.translation import Translation
-from gamma.formats.onnx.values import Constant, Masked, Value, Variable, strip
+from gamma.formats.onnx.values import Constant, Masked, Variable, strip
 from gamma.network.graph import Builder, Network, Source
 from gamma.network.simplify import simplify
 from gamma.ops import Input
 
-# What may read a comparison that depends on the input.
-_ON_CONDITIONS = frozenset({"Where", "Cast", "CastLike", "Not", "And", "Or"})
-# What may read scores with minus infinity, see `masks`.
-_ON_MASKED = frozenset({"Add", "Softmax", "Identity", "Cast"})
-# What may be done to integers that depend on the input: moving and casting them, and what knows
-# what they stand for.
-_ON_INTEGERS = frozenset(
-    {
-        *(
-            "Cast",
-            "CastLike",
-            "Identity",
-            "Reshape",
-            "Flatten",
-            "Squeeze",
-            "Unsqueeze",
-            "Transpose",
-            "Concat",
-        ),
-        *("Split", "Slice", "Gather", "Expand", "Tile", "Shape", "Size", "Dropout"),
-        *("DequantizeLinear", "QLinearMatMul", "QLinearConv", "MaxPool"),
-    }
-)
 # Integers stand for the real numbers around them: bounds hold for every whole number in the box.
 _INPUT_TYPES = (
     *("float32", "float64", "float16", "bfloat16", "unknown"),
@@ -121,12 +97,13 @@ def network_of(
     fixed = _fixed_batch(declared)
     names = [name for call in model.calls for name in call.outputs]
     t = Translation(model, Builder(Input(), strip(dims), declared.name, names))
+    t.taken.update(names, model.constants, (v.name for v in model.inputs))
     for name, array in model.constants.items():
         t.values[name] = Constant(array, dtype=model.packed.get(name, ""))
     t.values[declared.name] = Variable(0, dims, declared.dtype)
     rows = Rows(t, fixed) if fixed and dims[0] == 1 else None
     for call in calls:
-        _translate(t, call, rows)
+        translate(t, call, rows)
     result = t.values.get(target)
     if result is None and calls:
         raise UnsupportedError.at(
@@ -269,51 +246,3 @@ def _unused(model: Model, calls: list[Call], target: str) -> list[str]:
     used = {name for call in calls for name in call.inputs} | {target}
     idle = [name for name in model.constants if name not in used]
     return [f"{name}: a weight that the network does not use" for name in idle]
-
-
-def _translate(t: Translation, call: Call, rows: Rows | None) -> None:
-    """Run one translator; every failure leaves as one error that names file and node."""
-    refuse_unknown(t, call, TRANSLATORS)
-    inputs: Inputs = [_given(t, call, name) for name in call.inputs]
-    if call.op not in _ON_MASKED and any(isinstance(v, Masked) for v in inputs):
-        raise t.fail(call, "reads minus infinity, which a mask adds: only a Softmax may")
-    if call.op not in _ON_INTEGERS and any(_whole(v) for v in inputs):
-        raise t.fail(call, "computes with integers that depend on the input: cast them to floats")
-    try:
-        read = rows.one(call, inputs) if rows else inputs
-        _keep(t, call, TRANSLATORS[call.op](t, call, read))
-        if rows:
-            rows.follow(call, inputs)
-    except GammaError as error:
-        if str(error).startswith(str(t.model.path)):
-            raise
-        kind = FormatError if isinstance(error, UsageError) else type(error)
-        raise kind.at(t.model.path, f"node {call.name}", str(error)) from error
-    except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
-        raise t.malformed(call, f"does not fit its inputs ({str(error)[:120]})") from error
-
-
-def _keep(t: Translation, call: Call, made: Value | tuple[Value | None, ...]) -> None:
-    results: tuple[Value | None, ...] = made if isinstance(made, tuple) else (made,)
-    for name, value in zip(call.outputs, results, strict=False):
-        if name and value is not None:
-            t.values[name] = value
-            if isinstance(value, Variable) and not isinstance(value, Masked):
-                t.builder.label(value.node, name)
-
-
-def _whole(value: Value | None) -> bool:
-    """A variable of an integer type: its arithmetic wraps and truncates, which no bound follows."""
-    return isinstance(value, Variable) and "int" in value.dtype
-
-
-def _given(t: Translation, call: Call, name: str) -> Value | None:
-    """The value of this name; a translator may not make every output of its operator."""
-    if not name or (name in t.conditions and call.op in _ON_CONDITIONS):
-        return None
-    if name in t.conditions:
-        raise t.fail(call, "reads a comparison that depends on the input, which only Where, Cast, "
-                           "Not, And and Or may")  # fmt: skip
-    if name not in t.values:
-        raise t.fail(call, f"reads {name!r}, an output of its operator that gamma does not compute")
-    return t.values[name]

@@ -30,25 +30,22 @@ def sub(t: Translation, call: Call, inputs: Inputs) -> Value:
 
 
 def sum_(t: Translation, call: Call, inputs: Inputs) -> Value:
-    """Sum and Mean of any number of values: one node adds the variables.
-
-    Constants come one after another: a float32 execution rounds after each.
-    """
+    """Sum and Mean of any number of values: one node adds all, in whatever order one adds them."""
     parts = [need(t, call, inputs, i) for i in range(len(inputs))]
     if not parts:
         raise t.malformed(call, "sums nothing")
     moving = [p for p in parts if isinstance(p, Variable)]
-    rest: list[Value] = [p for p in parts if isinstance(p, Constant)]
-    if moving:
-        dims = t.broadcast(call, *moving)
-        wide = [t.expand(call, p, dims) for p in moving]
-        result = wide[0]
-        if len(wide) > 1:
-            result = t.emit(call, Add((1,) * len(wide)), *wide, dims=dims)  # type: ignore[arg-type]
+    result: Value
+    if len(parts) > 2 and moving:
+        dims = t.broadcast(call, *parts)
+        zero = Constant(np.zeros((), np.float32))
+        wide = [t.scale(call, moving[0], zero, p) if isinstance(p, Constant) else p for p in parts]
+        spread = [t.expand(call, p, dims) for p in wide]
+        result = t.emit(call, Add((1,) * len(parts)), *spread, dims=dims)  # type: ignore[arg-type]
     else:
-        result, *rest = rest
-    for part in rest:
-        result = total(t, call, [result, part], (1, 1))
+        result, *rest = parts
+        for part in rest:
+            result = total(t, call, [result, part], (1, 1))
     if call.op == "Mean" and len(parts) > 1:
         count = Constant(np.array(len(parts), np.float32))
         return div(t, call, [result, count])

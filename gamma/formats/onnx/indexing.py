@@ -110,11 +110,16 @@ def _scatter(t: Translation, call: Call, inputs: Inputs, dims: Shape, places: li
         both = [t.reshape(call, data, (size,)), t.reshape(call, updates, (flat.size,))]
         return _taken(t, call, joined(t, call, both, 0), index.reshape(data.dims))
     table = _uses(t, call, flat, size)
-    if how == "add":
+    if how == "add" and table.shape[1] == 1:
         return t.reshape(call, total(t, call, [t.reshape(call, data, (size,)),
             _summed(t, call, updates, table)], (1, 1)), data.dims)  # fmt: skip
     if how == "mul":
         return _multiplied(t, call, data, updates, table)
+    if how == "add":
+        # Data and updates in one sum: nobody says which of them meet first.
+        index = np.concatenate((np.arange(size)[:, None], np.where(table < 0, -1, size + table)), 1)
+        both = [t.reshape(call, data, (size,)), t.reshape(call, updates, (flat.size,))]
+        return t.reshape(call, _summed(t, call, joined(t, call, both, 0), index), data.dims)
     own = np.arange(size)[:, None]
     index = np.concatenate((own, np.where(table < 0, own, size + table)), axis=1)
     both = [t.reshape(call, data, (size,)), t.reshape(call, updates, (flat.size,))]
@@ -131,6 +136,8 @@ def _multiplied(t: Translation, call: Call, data: Value, updates: Value, table: 
     ones = Constant(np.ones(1, updates.array.dtype))
     factors = joined(t, call, [t.reshape(call, updates, (count,)), ones], 0)
     columns = np.where(table < 0, count, table).T.reshape(-1, *data.dims)
+    if len(columns) > 1:
+        t.real_only.add(call.op)  # runtimes may overflow in one order and not in another
     product = _taken(t, call, factors, columns[0])
     for column in columns[1:]:
         product = mul(t, call, [product, _taken(t, call, factors, column)])

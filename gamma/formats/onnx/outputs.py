@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from gamma.errors import FormatError, UsageError
 from gamma.formats.onnx import schema
+from gamma.formats.onnx.functions import inlined
 from gamma.formats.onnx.read import OPSETS, Call, Model
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Shape
@@ -135,6 +137,14 @@ def _changed(op: str, opset: int) -> bool:
     return int(schema.since_version) > OPSETS[1]
 
 
+def _captured(node: Any) -> set[str]:
+    """The names that graphs inside of a node read, and more: they may be their own."""
+    graphs = [a.g for a in node.attribute if a.HasField("g")]
+    inner = [n for graph in graphs for n in graph.node]
+    found = {str(v.name) for graph in graphs for v in graph.output}
+    return found.union(*({*map(str, n.input), *_captured(n)} for n in inner))
+
+
 def cut(data: bytes, entry: str, output: str) -> bytes:
     """The model's bytes with one output, any value of its graph, and the nodes behind it alone.
 
@@ -144,7 +154,7 @@ def cut(data: bytes, entry: str, output: str) -> bytes:
         proto = schema.decode(data)
     except ValueError as error:
         raise FormatError(f"not a readable ONNX model: {error}") from error
-    graph = proto.graph
+    graph = inlined(proto, Path()).graph
     wanted = {output}
     kept: dict[int, Any] = {}
     makers = {name: node for node in graph.node for name in node.output if name}
@@ -153,8 +163,9 @@ def cut(data: bytes, entry: str, output: str) -> bytes:
         node = makers.get(pending.pop())
         if node is not None and id(node) not in kept:
             kept[id(node)] = node
-            pending.extend(set(node.input) - wanted)
-            wanted.update(node.input)
+            read = {*node.input, *_captured(node)}
+            pending.extend(read - wanted)
+            wanted.update(read)
     nodes = [node for node in graph.node if id(node) in kept]
     declared = [v for v in graph.output if v.name == output]
     declared = declared or [schema.message("ValueInfo")(name=output)]

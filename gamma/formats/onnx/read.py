@@ -9,9 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from msgspec.structs import replace
+
 from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.compressed import MODEL_LIMIT, read_bytes
 from gamma.formats.onnx import schema
+from gamma.formats.onnx.functions import inlined
 from gamma.formats.onnx.tensors import DTYPES, MAX_AXES, PACKED, Array, Folder, read_tensor
 from gamma.formats.onnx.wire import count_entries
 from gamma.frozen import Frozen
@@ -27,6 +30,8 @@ _MASKS = frozenset(
     }
 )
 
+_PACKED = {code for code, dtype in DTYPES.items() if dtype in PACKED}
+
 _REFUSED = {
     b"\x80": "this is a pickle, which can run code when read",
     b"PK\x03\x04": "this is a zip archive (a PyTorch checkpoint holds a pickle)",
@@ -36,13 +41,50 @@ _REFUSED = {
 
 
 class Call(Frozen):
-    """One node of the file: ``inputs`` holds "" where an optional input is absent."""
+    """One node of the file: ``inputs`` holds "" where an optional input is absent.
+
+    Behind its own ``inputs`` come what the graphs in its attributes read (`captured`).
+    """
 
     op: str
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+
+    @property
+    def captured(self) -> tuple[str, ...]:
+        graphs = (v for v in self.attributes.values() if isinstance(v, Subgraph))
+        return tuple(dict.fromkeys(name for graph in graphs for name in graph.captured))
+
+    def renamed(self, names: Mapping[str, str], prefix: str = "") -> Call:
+        """With other names of values; ``prefix`` stands before its own."""
+        attributes = {
+            key: value.renamed(names) if isinstance(value, Subgraph) else value
+            for key, value in self.attributes.items()
+        }
+        inputs, outputs = (
+            tuple(names.get(n, n) for n in part) for part in (self.inputs, self.outputs)
+        )
+        return Call(self.op, prefix + self.name, inputs, outputs, attributes)
+
+
+class Subgraph(Frozen):
+    """A graph inside of a node. ``captured`` are the values around it that it reads."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    calls: tuple[Call, ...]
+    constants: Mapping[str, Array]
+    captured: tuple[str, ...]
+
+    def renamed(self, names: Mapping[str, str]) -> Subgraph:
+        """With other names for captured values."""
+        outer = {name: names.get(name, name) for name in self.captured}
+        outputs = tuple(outer.get(name, name) for name in self.outputs)
+        calls = tuple(call.renamed(outer) for call in self.calls)
+        captured = tuple(outer[name] for name in self.captured)
+        return Subgraph(self.inputs, outputs, calls, self.constants, captured)
 
 
 class Declared(Frozen, eq=True):
@@ -81,7 +123,7 @@ def parse_model(data: bytes, path: Path, sha256: str | None = None) -> Model:
             raise FormatError.at(path, "", f"{what}, expected an ONNX model: export one")
     count_entries(data, path)
     proto = _decode(data, path)
-    graph = proto.graph
+    graph = inlined(proto, path).graph
     opset = _opset(proto, path)
     if len(graph.sparse_initializer):
         raise UnsupportedError.at(path, "", "sparse initialisers, expected dense ones")
@@ -180,11 +222,26 @@ def _call(node: Any, position: int, path: Path) -> Call:
         if str(a.name) in attributes:
             raise FormatError.at(path, where, f"attribute {a.name} is given twice")
         attributes[str(a.name)] = _attribute(a, where, path)
-    return Call(op, name, tuple(node.input), tuple(node.output), attributes)
+    call = Call(op, name, tuple(node.input), tuple(node.output), attributes)
+    return replace(call, inputs=(*call.inputs, *call.captured))
+
+
+def _subgraph(graph: Any, where: str, path: Path) -> Subgraph:
+    calls = [_call(node, i, path) for i, node in enumerate(graph.node)]
+    inputs, outputs = (tuple(str(v.name) for v in part) for part in (graph.input, graph.output))
+    for tensor in graph.initializer:
+        if tensor.data_type in _PACKED:
+            raise UnsupportedError.at(path, where, f"{tensor.name}: store it outside of the graph")
+    constants = _constants(graph, Folder(path))
+    own = {*inputs, *constants, *(name for call in calls for name in call.outputs)}
+    read = [name for call in calls for name in call.inputs]
+    captured = tuple(dict.fromkeys(n for n in (*read, *outputs) if n and n not in own))
+    ordered = _sorted(calls, {*inputs, *constants, *captured}, path)
+    return Subgraph(inputs, outputs, ordered, constants, captured)
 
 
 def _attribute(a: Any, where: str, path: Path) -> Any:
-    """int, float, str, tuple of them or an array; graphs stay opaque (only If, Loop have them)."""
+    """int, float, str, tuple of them, an array or the graph of an If or a Loop."""
     kind = int(a.type)
     if kind in (1, 2):
         value = a.f if kind == 1 else int(a.i)
@@ -194,10 +251,13 @@ def _attribute(a: Any, where: str, path: Path) -> Any:
     if kind == 3:
         return a.s.decode("utf-8", "replace")
     if kind == 4:
-        if (dtype := DTYPES.get(a.t.data_type)) in PACKED:
+        if a.t.data_type in _PACKED:
+            dtype = DTYPES[a.t.data_type]
             message = f"attribute {a.name} holds {dtype}: store it as an initialiser"
             raise UnsupportedError.at(path, where, message)
         return read_tensor(a.t, f"{where}, {a.name}", Folder(path))
+    if kind == 5:
+        return _subgraph(a.g, f"{where}, {a.name}", path)
     if kind == 6:
         return tuple(float(v) for v in a.floats)
     if kind == 7:

@@ -14,7 +14,21 @@ from typing import Any
 # Message -> field number: (name, type); a type in capitals is a message of this table. "*" marks a
 # repeated field, "|" one of the alternatives of the oneof called "value".
 MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
-    "Model": {7: ("graph", "Graph"), 8: ("opset_import", "*OperatorSet")},
+    "Model": {
+        7: ("graph", "Graph"),
+        8: ("opset_import", "*OperatorSet"),
+        25: ("functions", "*Function"),
+    },
+    "Function": {
+        1: ("name", "string"),
+        4: ("input", "*string"),
+        5: ("output", "*string"),
+        7: ("node", "*Node"),
+        9: ("opset_import", "*OperatorSet"),
+        10: ("domain", "string"),
+        11: ("attribute_proto", "*Attribute"),
+        13: ("overload", "string"),
+    },
     "OperatorSet": {1: ("domain", "string"), 2: ("version", "int64")},
     "Graph": {
         1: ("node", "*Node"),
@@ -30,6 +44,7 @@ MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
         4: ("op_type", "string"),
         5: ("attribute", "*Attribute"),
         7: ("domain", "string"),
+        8: ("overload", "string"),
     },
     "Attribute": {
         1: ("name", "string"),
@@ -37,10 +52,12 @@ MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
         3: ("i", "int64"),
         4: ("s", "bytes"),
         5: ("t", "Tensor"),
+        6: ("g", "Graph"),
         7: ("floats", "*float"),
         8: ("ints", "*int64"),
         9: ("strings", "*bytes"),
         20: ("type", "int32"),
+        21: ("ref_attr_name", "string"),
     },
     "Tensor": {
         1: ("dims", "*int64"),

@@ -129,6 +129,9 @@ _PLACES = {
     **dict.fromkeys(
         ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or"), "shapes.compare"
     ),
+    # graphs inside of a node
+    "If": "control.if_",
+    "Loop": "control.loop",
     # elementwise functions
     **dict.fromkeys(PLAIN, "elementwise.plain"),
     "Gelu": "elementwise.gelu",

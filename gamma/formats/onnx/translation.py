@@ -57,6 +57,8 @@ class Translation(Struct, eq=False):
     conditions: dict[str, Any] = field(default_factory=dict)
     # What no guarantee about float32 executions covers: operators whose steps runtimes choose.
     real_only: set[str] = field(default_factory=set)
+    # Names of values in the file, and of those that graphs inside of nodes were given.
+    taken: set[str] = field(default_factory=set)
     kept: int = 0
     spent: int = 0
 

@@ -170,6 +170,7 @@ MAKERS = {
 }
 UNDRAWN = {
     "Attention": "operator set 23; tests/formats/test_onnx_attention.py holds it exactly",
+    **dict.fromkeys(("If", "Loop"), "graphs of operators that are drawn"),
     **dict.fromkeys(
         ("DequantizeLinear", "QuantizeLinear", "QLinearMatMul", "QLinearConv"),
         "steps and Round, which is drawn: test_onnx_quantised",
