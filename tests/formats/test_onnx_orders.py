@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import gamma
-from gamma.errors import UnsupportedError
 from tests.formats.onnx_models import Node, assert_same, load, model, runtime
 
 F = np.float32
@@ -87,19 +86,39 @@ def test_scattered_sums_that_meet(moving: bool) -> None:
             assert ((out.lower <= y) & (y <= out.upper)).all()
 
 
-def test_factors_that_meet_are_real_only() -> None:
-    """2^100 · 2^-100 is 1, and 10^10 times the first overflows."""
+def test_factors_that_meet() -> None:
+    """2^100 · 2^-100 is 1, and 1e10 times the first overflows: nothing is known of executions."""
     nodes: list[Node] = [
         ("ScatterElements", ["x", "i", "c"], ["y"], {"axis": 1, "reduction": "mul"})
     ]
-    for places, covered in (([[3, 3, 5]], False), ([[3, 4, 5]], True)):
-        constants = {"i": np.array(places), "c": F([[2.0**100, 2.0**-100, 3]])}
-        network = load(model(nodes, V, constants, 16))
-        box = gamma.Box(*(np.full(V[1], 1e10) for _ in "12"))
-        if covered:
-            assert gamma.bounds(network, box, guarantee="float32").lower[5] <= 3e10
-            continue
-        with pytest.raises(UnsupportedError, match="ScatterElements, whose steps"):
-            gamma.bounds(network, box, guarantee="float32")
-        assert gamma.bounds(network, box).lower[3] <= 1e10 <= gamma.bounds(network, box).upper[3]
-    assert_same(model(nodes, V, {"i": np.array([[3, 3, 5]]), "c": F([[2, 0.3, 3]])}, 16), V)
+    constants = {"i": np.array([[3, 3, 5]]), "c": F([[2.0**100, 2.0**-100, 3]])}
+    network = load(model(nodes, V, constants, 16))
+    point = np.full(V[1], 1e10)
+    out = gamma.bounds(network, gamma.Box(point, point), guarantee="float32")
+    assert out.lower[3] == -np.inf and out.lower[5] <= 3e10 <= out.upper[5] < np.inf
+    out = gamma.bounds(network, gamma.Box(point, point))
+    assert out.lower[3] <= 1e10 <= out.upper[3] < np.inf
+
+
+def test_products_in_every_order() -> None:
+    nodes: list[Node] = [
+        ("ScatterElements", ["x", "i", "c"], ["y"], {"axis": 1, "reduction": "mul"})
+    ]
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x, c = F(rng.normal(0, 1, V)), F(rng.normal(0, 1, (1, 4)) * 10.0 ** rng.integers(-12, 3, 4))
+        c[0, 3] *= F(rng.choice([1.0, 1e-20]))
+        proto = model(nodes, V, {"i": np.array([[3] * 4]), "c": c}, 16)
+        out = gamma.bounds(load(proto), gamma.Box(x[0], x[0]), guarantee="float32")
+        for order in itertools.permutations((x[0, 3], *c[0])):
+            y = order[0]
+            for factor in order[1:]:
+                y = y * factor
+            assert out.lower[3] <= y <= out.upper[3]
+        exact = Fraction(float(x[0, 3]))
+        for factor in c[0]:
+            exact *= Fraction(float(factor))
+        assert Fraction(float(out.lower[3])) <= exact <= Fraction(float(out.upper[3]))
+        y = runtime(proto, x)[0]
+        assert ((out.lower <= y) & (y <= out.upper)).all()
+    assert_same(proto, V)

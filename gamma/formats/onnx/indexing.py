@@ -23,6 +23,7 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.tensors import DTYPES
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable
+from gamma.ops.execution import ANYTHING, LOST, UNIT, Execution
 
 
 def _indices(t: Translation, call: Call, inputs: Inputs, position: int = 1) -> Array:
@@ -136,12 +137,31 @@ def _multiplied(t: Translation, call: Call, data: Value, updates: Value, table: 
     ones = Constant(np.ones(1, updates.array.dtype))
     factors = joined(t, call, [t.reshape(call, updates, (count,)), ones], 0)
     columns = np.where(table < 0, count, table).T.reshape(-1, *data.dims)
-    if len(columns) > 1:
-        t.real_only.add(call.op)  # runtimes may overflow in one order and not in another
     product = _taken(t, call, factors, columns[0])
     for column in columns[1:]:
         product = mul(t, call, [product, _taken(t, call, factors, column)])
-    return mul(t, call, [data, product])
+    if len(columns) == 1 or not isinstance(data, Variable):
+        return mul(t, call, [data, product])
+    assert isinstance(product, Constant)
+    return t.scale(call, data, product, None, _in_any_order(updates, product, columns))
+
+
+def _in_any_order(factors: Constant, product: Constant, columns: Array) -> Execution:
+    """Float32 executions that multiply a value and its factors in whatever order.
+
+    Each product is rounded once, or loses what the factors behind it may still enlarge; factors may
+    meet before the value, which then enlarges what they lose. None is beyond the product of the
+    value and of all factors above 1.
+    """
+    size = abs(factors.array.astype(np.float64)).reshape(-1)
+    size = np.append(np.maximum(size * (1 + 2.0**-20), 1.0), 1.0)  # stored in float32 or rounded
+    with np.errstate(over="ignore"):
+        most = np.minimum(size[columns].prod(axis=0), ANYTHING)
+    steps = 2.0 * len(columns)
+    lost = steps * LOST * most
+    unit = steps * UNIT * (1 + 2.0**-10)
+    error = unit * abs(product.array.astype(np.float64)) + lost
+    return Execution(error, lost, most, np.maximum(most, 1.0))
 
 
 def _taken(t: Translation, call: Call, x: Value, index: Array, fill: float = 0.0) -> Value:
