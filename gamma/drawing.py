@@ -118,13 +118,18 @@ class Drawing(Struct):
     def save(self, path: str | Path) -> None:
         """Write an .svg, or whatever matplotlib writes by the suffix (.png, .pdf).
 
-        Raises UsageError when matplotlib is needed and not installed.
+        Raises UsageError when matplotlib is needed and not installed, or the path will not do.
         """
         path = Path(path)
-        if path.suffix == ".svg":
-            path.write_text(self.svg(), encoding="utf-8")
-        else:
-            self.figure().savefig(path)
+        try:
+            if path.suffix == ".svg":
+                path.write_text(self.svg(), encoding="utf-8")
+            else:
+                self.figure().savefig(path)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+        except ValueError as error:  # matplotlib, of a suffix
+            raise UsageError(f"{path}: {error}") from None
 
     def figure(self) -> Any:
         """The picture as a matplotlib Figure, in light colours."""

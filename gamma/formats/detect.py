@@ -12,7 +12,7 @@ from gamma.errors import FormatError, UsageError
 from gamma.formats.compressed import existing, expanding
 from gamma.formats.limits import bounded
 from gamma.network.graph import Network
-from gamma.runtime.files import file_mode, open_regular, refused
+from gamma.runtime.files import file_mode, open_regular, path_of, refused
 from gamma.telemetry import spanned
 
 SNIFFED = 512  # bytes that tell the formats apart
@@ -62,7 +62,7 @@ def load(
         UnsupportedError: a known format or an operator that gamma does not read.
         UsageError: an option that this file does not take, or one that is missing.
     """
-    path = Path(path)
+    path = path_of(path)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     unknown = set(given) - ONNX_OPTIONS - STATE_DICT_OPTIONS - MODEL_OPTIONS
     if unknown:

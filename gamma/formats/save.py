@@ -13,6 +13,7 @@ from gamma.errors import UnsupportedError, UsageError
 from gamma.formats import spelled
 from gamma.formats.safetensors import HEADER_LIMIT
 from gamma.network.graph import Network
+from gamma.runtime.files import path_of
 
 DTYPES = ("float32", "float64", "int64")
 
@@ -25,7 +26,9 @@ def save(net: Network, path: str | Path) -> None:
     """
     from safetensors.numpy import save as serialise
 
-    path = Path(path)
+    path = path_of(path)
+    if not isinstance(net, Network):
+        raise UsageError(f"net is {type(net).__name__}, expected a Network: gamma.load(path)")
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: networks are saved as .safetensors files")
     tensors, text = spelled.encode(net)

@@ -11,6 +11,7 @@ from pathlib import Path
 from gamma.formats.compressed import PROPERTY_LIMIT, expanding, read_bytes
 from gamma.formats.vnnlib1 import read_text
 from gamma.network.property import Property
+from gamma.runtime.files import path_of
 from gamma.telemetry import spanned
 
 VERSION = re.compile(r"(?:\s++|;[^\n]*+\n)*+\(\s*+vnnlib-version\b")
@@ -30,7 +31,7 @@ def read_vnnlib(path: str | Path, gzip_ratio: float | None = None) -> Property:
         PropertyError: inputs without bounds, conditions that contradict each other.
     """
     with expanding(gzip_ratio):
-        source = read_bytes(path, PROPERTY_LIMIT)
+        source = read_bytes(path_of(path), PROPERTY_LIMIT)
     # bytes that are not UTF-8 may stand in comments; elsewhere the reader refuses them
     text = source.data.decode("utf-8", "backslashreplace").removeprefix("\ufeff")
     return read_string(text, source.path, source.sha256)

@@ -17,6 +17,7 @@ from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.asked import deadline_of, memory_bytes
+from gamma.propagate.choosing import batched
 from gamma.propagate.linear import slopes_by_index
 from gamma.propagate.options import DType, options_of
 from gamma.propagate.rows.own import Tape
@@ -91,9 +92,9 @@ def gradients(
     options = options_of(net, method, guarantee, dtype, deadline_of(timeout, deadline))
     if options.method not in ("crown", "crown-ibp"):
         raise UsageError(f"method {options.method!r}: gradients are of crown or crown-ibp")
+    many = batched(net, box)
     if box.norm != "inf":
         raise UsageError(f"the set is an L{box.norm} ball: gradients are of intervals (Box.linf)")
-    many = box.batched(net.input_shape)
     single = many.shape != box.shape and len(many.lower) == 1
     given = slopes_by_index(net, slopes)
     _check_memory(net, len(many.lower), memory_bytes(memory))

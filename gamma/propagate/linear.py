@@ -17,7 +17,7 @@ from gamma.ops.tables import NodeSlopes
 from gamma.propagate.alpha import AlphaWalk, alpha_walk
 from gamma.propagate.asked import deadline_of, memory_bytes
 from gamma.propagate.caps import block_table, joined, norm_caps
-from gamma.propagate.choosing import own_threads, walks_of
+from gamma.propagate.choosing import batched, own_threads, walks_of
 from gamma.propagate.domain import Domain
 from gamma.propagate.options import DType, Options, options_of
 from gamma.propagate.rows.own import Tape
@@ -99,7 +99,7 @@ def linear_bounds(
     method = options.method
     if not options.relaxes:
         raise UsageError(f"method {method!r}: its bounds are intervals; take crown or crown-ibp")
-    many = box.batched(net.input_shape)
+    many = batched(net, box)
     stop = _node(net, at)
     size, count = net.nodes[net.output].size, len(many.lower)
     make, step = _walks(net, many, options, slopes, memory_bytes(memory))

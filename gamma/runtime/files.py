@@ -11,7 +11,7 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-from gamma.errors import FormatError
+from gamma.errors import FormatError, UsageError
 
 SHOWN = 300  # characters of a path that a message repeats
 
@@ -26,6 +26,16 @@ _KINDS = (
 
 class _NotRegularError(OSError):
     """Raised inside ``open`` for what is no regular file."""
+
+
+def path_of(value: object) -> Path:
+    """A path that a caller gave. Raises UsageError for what is none."""
+    if isinstance(value, str | Path) or hasattr(value, "__fspath__"):
+        try:
+            return Path(value)
+        except TypeError:  # of bytes
+            pass
+    raise UsageError(f"path is {type(value).__name__}, expected a string or a Path")
 
 
 def open_regular(path: str | Path, hint: str = "check the path") -> BufferedReader:

@@ -23,6 +23,7 @@ from gamma.network.exact import exact_fractions
 from gamma.network.graph import Network
 from gamma.network.property import Conjunction, LinearConstraint, Property, Region, robustness
 from gamma.propagate import bounding_method, bounds
+from gamma.propagate.choosing import batched
 from gamma.runtime.interrupts import Interrupted
 from gamma.tensor.box import Box
 from gamma.tensor.rounding import fraction_down, fraction_up
@@ -119,7 +120,7 @@ def _property(net: Network, box: Box | Property) -> Property:
     if isinstance(box, Property):
         regions = tuple(replace(region, unsafe=()) for region in box.regions)
         return replace(box, regions=regions, outputs=outputs, label=None)
-    many = box.batched(net.input_shape)
+    many = batched(net, box)
     if len(many.lower) == 1 or many.norm == "inf":
         ends = (e.reshape(len(e), -1) for e in (many.lower, many.upper))
         pairs = [tuple(map(exact_fractions, pair)) for pair in zip(*ends, strict=True)]

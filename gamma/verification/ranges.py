@@ -23,6 +23,7 @@ from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.propagate.asked import memory_bytes
 from gamma.propagate.caps import useful
+from gamma.propagate.choosing import batched
 from gamma.propagate.domain import Facts
 from gamma.propagate.ranges import FORMATS, Known, range_walk
 from gamma.runtime import workers
@@ -299,7 +300,7 @@ def _question(
     if box is None:
         end = np.full((1,) * len(shape), np.inf)
         return model, Known(shape, -end, end), "every input", {}
-    many = box.batched(shape)
+    many = batched(model, box)
     known = Known(shape, many.lower.min(axis=0), many.upper.max(axis=0))
     count = f"{len(many.lower)} input sets" if len(many.lower) > 1 else "the input set"
     return model, known, f"all of {count}", {}

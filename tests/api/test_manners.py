@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,3 +176,39 @@ def test_tables_for_pandas(net: gamma.Network) -> None:
 def test_without_pandas_one_line_says_so(net: gamma.Network) -> None:
     with pytest.raises(UsageError, match="pip install pandas"):
         net.to_pandas()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda net, box: gamma.linear_bounds(net, None), "box is NoneType, expected a gamma.Box"),
+        (lambda net, box: gamma.gradients(net, IMAGES[0]), "box is ndarray, expected a gamma.Box"),
+        (lambda net, box: gamma.extremes(net, IMAGES[0]), "box is ndarray, expected a gamma.Box"),
+        (lambda net, box: gamma.ranges(net, "box"), "box is str, expected a gamma.Box"),
+        (lambda net, box: gamma.load(None), "path is NoneType, expected a string or a Path"),
+        (lambda net, box: gamma.load(b"net.onnx"), "path is bytes, expected a string or a Path"),
+        (lambda net, box: gamma.read_vnnlib(3), "path is int, expected a string or a Path"),
+        (lambda net, box: gamma.save(None, "a.safetensors"), "net is NoneType, expected a Network"),
+        (lambda net, box: gamma.save(net, None), "path is NoneType, expected a string or a Path"),
+        (
+            lambda net, box: gamma.load(DIGITS / "mlp.onnx", input_shape=(1.5, 8, 8)),
+            "a length of input_shape: found 1.5, expected a whole number",
+        ),
+        (lambda net, box: gamma.load(DIGITS / "mlp.onnx", input_shape="1,8,8"), "expected lengths"),
+        (lambda net, box: gamma.load(DIGITS / "mlp.onnx", input_shape=64), "expected lengths"),
+        (lambda net, box: gamma.load(DIGITS / "mlp.onnx", output=3), "output=3, expected a name"),
+        (
+            lambda net, box: gamma.verify(net, gamma.robustness(box, 1), timeout="ten"),
+            "timeout has dtype <U3, expected float32",
+        ),
+        (
+            lambda net, box: gamma.plot(gamma.bounds(net, box)).save("/no such folder/a.svg"),
+            "/no such folder/a.svg: cannot be written: No such file or directory",
+        ),
+    ],
+)
+def test_what_is_no_path_box_or_network_is_named(
+    net: gamma.Network, call: Any, message: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        call(net, gamma.Box.linf(IMAGES[0], 0.01))

@@ -24,7 +24,7 @@ NEEDED = {
     "formats": "bulk compressed detect formula inputs limits linear npy onnx regions vnnlib "
     "vnnlib1",
     "formats.onnx": "affine arguments batch contract elementwise fold movement outputs read schema "
-    "table tensors translation values wire",
+    "steps table tensors translation values wire",
     "network": "columns exact graph property simplify",
     "ops": "affine affine_interval base bounds charges convolution dense_interval elementwise "
     "ellipsoid ellipsotope enclose evaluate exact execution hinges image_interval linear movement "

@@ -7,7 +7,7 @@ translator; constants are folded on the way. The ``onnx`` package only decodes t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -30,6 +30,7 @@ from gamma.formats.onnx.values import Constant, Masked, Variable, strip
 from gamma.network.graph import Builder, Network, Source
 from gamma.network.simplify import simplify
 from gamma.ops import Input
+from gamma.tensor.exactly import exact_integer
 
 # Integers stand for the real numbers around them: bounds hold for every whole number in the box.
 _INPUT_TYPES = (
@@ -187,7 +188,10 @@ def _input(model: Model, calls: list[Call], target: str) -> Declared:
 def _input_dims(model: Model, declared: Declared, wanted: Sequence[int] | None) -> tuple[int, ...]:
     """The input's shape in the file for a batch of one."""
     if wanted is not None:
-        given = tuple(int(n) for n in wanted)
+        listed: object = wanted
+        if isinstance(listed, str) or not isinstance(listed, Iterable):
+            raise UsageError(f"{model.path}: input_shape {wanted!r}, expected lengths: (1, 28, 28)")
+        given = tuple(exact_integer(n, "a length of input_shape") for n in wanted)
         if any(n < 1 for n in given) or not given:
             raise UsageError(f"{model.path}: input shape {list(given)}, expected positive lengths")
         return _given_dims(model, declared, given)

@@ -15,20 +15,18 @@ from gamma.formats.limits import check_nodes
 _STANDARD = ("", "ai.onnx")
 
 
-def inlined(proto: Any, path: Path) -> Any:
-    """The model without calls of its own functions, changed in place.
+def inline(proto: Any, path: Path) -> None:
+    """Take the calls of its own functions out of a model.
 
     Raises FormatError and UnsupportedError, which name the call.
     """
-    if len(proto.functions):
-        known = {_key(f, f.name): f for f in proto.functions}
-        sets = {_domain(o.domain): int(o.version) for o in proto.opset_import}
-        taken = {str(n) for node in proto.graph.node for n in (*node.input, *node.output)}
-        nodes = list(_expanded(proto.graph.node, known, sets, path, taken, ()))
-        copies = [type(n).FromString(n.SerializeToString()) for n in nodes]
-        del proto.graph.node[:]
-        proto.graph.node.extend(copies)
-    return proto
+    known = {_key(f, f.name): f for f in proto.functions}
+    sets = {_domain(o.domain): int(o.version) for o in proto.opset_import}
+    taken = {str(n) for node in proto.graph.node for n in (*node.input, *node.output)}
+    nodes = list(_expanded(proto.graph.node, known, sets, path, taken, ()))
+    copies = [type(n).FromString(n.SerializeToString()) for n in nodes]
+    del proto.graph.node[:]
+    proto.graph.node.extend(copies)
 
 
 def fresh(name: str, taken: set[str]) -> str:

@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from gamma.errors import FormatError, UsageError
 from gamma.formats.onnx import schema
-from gamma.formats.onnx.functions import inlined
 from gamma.formats.onnx.read import OPSETS, Call, Model
 from gamma.formats.onnx.translation import Translation
 from gamma.formats.onnx.values import Shape
@@ -37,6 +36,8 @@ def output_name(model: Model, wanted: str | None) -> str:
     values = [*names, *(n for call in model.calls for n in call.outputs if n)]
     if wanted in values:
         return wanted
+    if not isinstance(wanted, str):
+        raise UsageError.at(model.path, "outputs", f"output={wanted!r}, expected a name")
     import difflib
 
     near = difflib.get_close_matches(wanted, values[:1000], 1)
@@ -154,7 +155,11 @@ def cut(data: bytes, entry: str, output: str) -> bytes:
         proto = schema.decode(data)
     except ValueError as error:
         raise FormatError(f"not a readable ONNX model: {error}") from error
-    graph = inlined(proto, Path()).graph
+    if len(proto.functions):
+        from gamma.formats.onnx.functions import inline
+
+        inline(proto, Path())
+    graph = proto.graph
     wanted = {output}
     kept: dict[int, Any] = {}
     makers = {name: node for node in graph.node for name in node.output if name}

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from gamma.errors import FormatError, UnsupportedError
 from gamma.formats.compressed import MODEL_LIMIT, read_bytes
 from gamma.formats.onnx import schema
-from gamma.formats.onnx.functions import inlined
 from gamma.formats.onnx.tensors import DTYPES, MAX_AXES, PACKED, Array, Folder, read_tensor
 from gamma.formats.onnx.wire import count_entries
 from gamma.frozen import Frozen
@@ -123,7 +122,11 @@ def parse_model(data: bytes, path: Path, sha256: str | None = None) -> Model:
             raise FormatError.at(path, "", f"{what}, expected an ONNX model: export one")
     count_entries(data, path)
     proto = _decode(data, path)
-    graph = inlined(proto, path).graph
+    if len(proto.functions):
+        from gamma.formats.onnx.functions import inline
+
+        inline(proto, path)
+    graph = proto.graph
     opset = _opset(proto, path)
     if len(graph.sparse_initializer):
         raise UnsupportedError.at(path, "", "sparse initialisers, expected dense ones")
