@@ -150,8 +150,9 @@ class Known:
 
     def neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
-        inputs = self.network.nodes[index].inputs
-        both = len(inputs) == 1 and self.descent.two_sided(inputs[0])
+        node = self.network.nodes[index]
+        dense = node.op.dense is not None and index not in self.domain.split
+        both = dense and self.descent.two_sided(node.inputs[0])
         bound = self._both_ends if both else self._block_bounds
         parts = self.in_blocks(
             index,

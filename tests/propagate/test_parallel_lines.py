@@ -42,8 +42,11 @@ def around(radius: float, boxes: int = 1) -> Box:
 
 
 def known(op: Any, lower: Array, upper: Array) -> tuple[NodeBounds, NodeBounds]:
-    ends = op.interval(lower, upper)
-    return NodeBounds(lower, upper, (lower + upper) / 2), NodeBounds(*ends, sum(ends) / 2)
+    low, high = op.interval(lower, upper)
+    return (
+        NodeBounds(lower, upper, 0.5 * (lower + upper)),
+        NodeBounds(low, high, 0.5 * (low + high)),
+    )
 
 
 @pytest.mark.parametrize("isa", kernels.available())
@@ -136,7 +139,7 @@ def test_constants_of_both_signs_exactly(dtype: Any) -> None:
     given, box = rows.copy(), rng.integers(0, boxes, count)
     start = rng.normal(0, 1e4, count)
     d, opposite = start.copy(), -start
-    chain.run(2, rows, d, opposite, box, 1 << 14)
+    chain.run(2, rows, d, box, 1 << 14, opposite)
     exact = np.vectorize(Fraction, otypes=[object])
     for r in range(count):
         b, a = box[r], exact(given[r].astype(float))
@@ -163,7 +166,7 @@ def test_additions_to_the_opposite_constant_are_paid() -> None:
     rows = rng.uniform(-1, 1, (400, 1))
     start = 2.0**40 * rng.uniform(-1, 1, 400)
     d, opposite = start.copy(), start.copy()
-    chain.run(0, rows.copy(), d, opposite, np.zeros(400, np.int64), 1 << 14)
+    chain.run(0, rows.copy(), d, np.zeros(400, np.int64), 1 << 14, opposite)
     for a, before, *after in zip(rows[:, 0], start, d, opposite, strict=True):
         truth = Fraction(before) - abs(Fraction(a)) * Fraction(cost[0, 0])
         assert all(Fraction(found) <= truth for found in after)

@@ -66,7 +66,7 @@ class DenseChain:
         ``opposite`` gets those of the negated rows.
         """
         assert self._chain is not None
-        self._chain.run(last, rows, d, opposite, box, _SCRATCH_BYTES)
+        self._chain.run(last, rows, d, box, _SCRATCH_BYTES, opposite)
 
     @property
     def used(self) -> bool:

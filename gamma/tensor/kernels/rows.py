@@ -273,9 +273,9 @@ class Chain(Protocol):
         last: int,
         rows: Array,
         d: Float64,
-        opposite: Float64 | None,
         box: Int64,
         block_bytes: int,
+        opposite: Float64 | None = None,
     ) -> None:
         """Take rows (N, n) through steps last..0, in place; d float64 (N,) gets the result.
 

@@ -302,9 +302,9 @@ class Chain:
         last: int,
         rows: Array,
         d: Float64,
-        opposite: Float64 | None,
         box: npt.NDArray[np.int64],
         block_bytes: int,
+        opposite: Float64 | None = None,
     ) -> None:
         N, n = rows.shape
         if n != self._steps[last].n or rows.dtype != self._dtype:
