@@ -201,7 +201,7 @@ def test_offsets_of_float64_and_roundings_of_ends() -> None:
     network = carried(
         rng.uniform(-1, 1, (n, 1)) * 2.0**-12, rng.uniform(1, 1.02, n) * rng.choice([-1, 1], n)
     )
-    box = about([rng.uniform(-1, 1), 0.0], [1e-12, 200.0])
+    box = about([rng.uniform(-1, 1), 0.0], [2.0**-12, 200.0])
     check(network, box)
     assert single(network, box)
 
