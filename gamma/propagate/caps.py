@@ -112,7 +112,7 @@ class Ceilings:
         if not all(i in self._full for i in node.inputs):
             return None
         shape = (batch, *node.shape)
-        # In the order of a new array: caps are the same at each position, which NumPy would keep.
+        # As a new array lies in memory: NumPy would keep the order of what is broadcast.
         lower, upper = (np.broadcast_to(end, shape).copy("C") for end in self._facts[index])
         return NodeBounds(lower, upper, rounding.midpoint(lower, upper)).frozen()
 

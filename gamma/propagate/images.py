@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from gamma import telemetry, tuning
 from gamma.frozen import Frozen
@@ -196,12 +197,12 @@ class _Maker(Struct):
                 return False
             pixels, self.ways[index] = rows
             most, sided = self._limits(index)
-            made = made._replace(
-                starts=pixels.starts, course=self.ways[index].course, most=most, sided=sided
+            made = replace(
+                made, starts=pixels.starts, course=self.ways[index].course, most=most, sided=sided
             )
         factors = factors_of(self.network, index, self.dtype) if index else made.charge
         join = inflation(node.size), 1.01 * UNIT[self.dtype]
-        self.nodes.append(made._replace(charge=factors, join=join))
+        self.nodes.append(replace(made, charge=factors, join=join))
         return True
 
     def _kind(self, node: Node) -> kernels.ImageNode | None:
@@ -264,7 +265,7 @@ def _make(
         return None
     maker.ways = {index: way for index, way in maker.ways.items() if index < last}
     met = maker.met(last)
-    nodes = [n._replace(met=kinds) for n, kinds in zip(maker.nodes, met, strict=False)]
+    nodes = [replace(n, met=kinds) for n, kinds in zip(maker.nodes, met, strict=False)]
     kernel = kernels.image_network(nodes, dtype, every)
     if kernel is None:
         return None

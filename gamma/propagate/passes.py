@@ -147,7 +147,7 @@ class _Maker:
             index = self.network.nodes[index].inputs[0]
         if value.at < 1 or len(self.network.consumers[index]) != 1 or self.made[value.at].hinge:
             raise _UnfitError
-        self.made[value.at] = self.made[value.at]._replace(hinge=True)
+        self.made[value.at] = replace(self.made[value.at], hinge=True)
         return value
 
     def _moved(self, node: Node, value: _Value) -> _Value:

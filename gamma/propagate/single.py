@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.tensor import rounding
 from gamma.tensor.kernels import PANEL
@@ -59,10 +60,10 @@ def charged(nodes: Sequence[PassNode]) -> list[PassNode]:
         charge[..., 1] = known[most]
         # As of whole groups: for few terms the roundings of the rest count as much.
         rate = max((charge_of(roundings_of(_whole(r)).max()) for r in readers), default=known[0])
-        made[index] = node._replace(charge=charge, rate=float(rate))
+        made[index] = replace(node, charge=charge, rate=float(rate))
         if node.pairs is not None:
             size = math.prod(nodes[node.sources[0]].shape)
-            made[index] = made[index]._replace(tilt=node.tilt * size)
+            made[index] = replace(made[index], tilt=node.tilt * size)
     return made
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import gamma
 from gamma import telemetry, tuning
@@ -224,13 +225,13 @@ def test_arguments_that_do_not_fit() -> None:
     node = PassNode((3, 1, 1), (0,), weight=weight, row_sum=row_sum)
     assert network_pass((point, node), (1, 1)) is not None
     for wrong in (
-        node._replace(weight=weight[..., :1, :]),
-        node._replace(shape=(9, 1, 1)),
-        node._replace(row_sum=row_sum[..., :7]),
-        node._replace(bias=np.zeros((1, 1, 7))),
-        node._replace(sources=(1,)),
-        node._replace(sources=(0, 0)),
-        node._replace(frame=kernels.Frame((1, 1, 1, 1, 1, 1), -1, 0)),
+        replace(node, weight=weight[..., :1, :]),
+        replace(node, shape=(9, 1, 1)),
+        replace(node, row_sum=row_sum[..., :7]),
+        replace(node, bias=np.zeros((1, 1, 7))),
+        replace(node, sources=(1,)),
+        replace(node, sources=(0, 0)),
+        replace(node, frame=kernels.Frame((1, 1, 1, 1, 1, 1), -1, 0)),
     ):
         with pytest.raises(UsageError, match="kernel argument"):
             network_pass((point, wrong), (1, 1))

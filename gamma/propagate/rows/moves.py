@@ -106,7 +106,7 @@ class Plan(Struct):
         order += [slot for slot in range(self.given, len(self.rooms)) if slot != end.slot]
         moved = {slot: at for at, slot in enumerate(order)}
         self.rooms = [self.rooms[slot] for slot in order]
-        self.moves = [m._replace(source=moved[m.source], to=moved[m.to]) for m in self.moves]
+        self.moves = [replace(m, source=moved[m.source], to=moved[m.to]) for m in self.moves]
         self.given += 1
 
     # -- slots -------------------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
 
 Array = npt.NDArray[Any]
@@ -15,7 +16,7 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 
-class InputStage(NamedTuple):
+class InputStage(Frozen):
     """The input, about its centre.
 
     Attributes:
@@ -26,7 +27,7 @@ class InputStage(NamedTuple):
     pay: Float64
 
 
-class Assumable(NamedTuple):
+class Assumable(Frozen):
     """What assumptions about entries of a dense layer meet; see `Descent._assume`.
 
     Attributes:
@@ -42,7 +43,7 @@ class Assumable(NamedTuple):
     share: float
 
 
-class DenseStage(NamedTuple):
+class DenseStage(Frozen):
     """A dense layer.
 
     Attributes:
@@ -55,7 +56,7 @@ class DenseStage(NamedTuple):
     assumable: Assumable | None
 
 
-class ReluStage(NamedTuple):
+class ReluStage(Frozen):
     """A ReLU, with the tables of `relax_own_rows`.
 
     Attributes:
@@ -84,7 +85,7 @@ class ReluStage(NamedTuple):
 Stage = InputStage | DenseStage | ReluStage
 
 
-class Climbers(NamedTuple):
+class Climbers(Frozen):
     """Rows that start together: see `gamma.propagate.cases.Cases`.
 
     Attributes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.images import PIXELS, Cells, Pair, Scatter
 from gamma.tensor.kernels.met import MetTables
@@ -18,7 +19,7 @@ Int64 = npt.NDArray[np.int64]
 Shape3 = tuple[int, int, int]
 
 
-class Product(NamedTuple):
+class Product(Frozen):
     """The adjoint of one group of a convolution.
 
     Attributes:
@@ -36,7 +37,7 @@ class Product(NamedTuple):
     add: bool = False
 
 
-class Move(NamedTuple):
+class Move(Frozen):
     """What happens to the rows in a slot: struct gamma_move of csrc/simd/api.h has the kinds.
 
     Attributes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.arguments import F64, FLOATS, check, refuse
 
@@ -30,7 +31,7 @@ def erfc(x: npt.ArrayLike) -> Float64:
     return _map64("erfc", x)
 
 
-class Curve(NamedTuple):
+class Curve(Frozen):
     """A smooth function as `lines` takes it; see ``struct gamma_curve``.
 
     Attributes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.course import Course
 from gamma.tensor.kernels.images import Convolution
@@ -19,7 +20,7 @@ Float64 = npt.NDArray[np.float64]
 Shape3 = tuple[int, int, int]
 
 
-class ImageNode(NamedTuple):
+class ImageNode(Frozen):
     """A node as struct gamma_image has it.
 
     Attributes:
@@ -46,7 +47,7 @@ class ImageNode(NamedTuple):
     sided: int = 0
 
 
-class Reached(NamedTuple):
+class Reached(Frozen):
     """Where a call ended, and the ends that contradict each other there."""
 
     node: int

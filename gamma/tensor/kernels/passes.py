@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.arguments import F64, check, refuse
 from gamma.tensor.kernels.images import PANEL, Frame
@@ -24,7 +25,7 @@ BLOCK, GROUP = 8, 64
 _POINT = Frame((1, 1, 1, 1, 1, 1), 0, 0)
 
 
-class PassNode(NamedTuple):
+class PassNode(Frozen):
     """A node and how its values are made; a dense layer is a kernel as large as the image.
 
     Attributes:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.arguments import F64, FLOATS, I64, check, refuse
 
@@ -293,7 +294,7 @@ def chain(steps: int, boxes: int, dtype: np.dtype[Any]) -> Chain | None:
     return made
 
 
-class DenseLayer(NamedTuple):
+class DenseLayer(Frozen):
     """One layer of a `DenseNetwork`; a ReLU follows all but the last.
 
     Attributes:

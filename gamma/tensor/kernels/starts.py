@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
 
 Array = npt.NDArray[Any]
@@ -37,7 +38,7 @@ class Neurons(NamedTuple):
     framed: bool
 
 
-class Rows(NamedTuple):
+class Rows(Frozen):
     """Rows (R, h, w, channels), constants (R,), those of their negatives where these have no rows
     of their own, and the box (R,) and place (R,) of each; where: (places, 3), as in `Course`."""
 

@@ -23,6 +23,9 @@ Int64 = npt.NDArray[np.int64]
 _BYTES = 1 << 20
 _LEAST, _MOST = 8, 64
 
+# Kind of stage -> what has an entry, or a row, of each of its neurons.
+_SIZED = {"InputStage": "radius", "DenseStage": "weight", "ReluStage": "base"}
+
 
 class Ascent:
     """See `kernels.Ascent`."""
@@ -38,7 +41,7 @@ class Ascent:
         for index, stage in enumerate(stages):
             entry = self._stages[index]
             kind = type(stage).__name__
-            size = len(stage.weight) if kind == "DenseStage" else len(stage[0])
+            size = len(getattr(stage, _SIZED[kind]))
             entry.n, entry.back, entry.at = size, padded(size, dtype), at
             if (index == 0) != (kind == "InputStage"):
                 raise UsageError(f"stage {index}: found {kind}, expected the input first alone")
