@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ SIMD = ROOT / "csrc" / "simd"
 DRIVER = ROOT / "benches" / "count_kernels.c"
 METHODS = ("ibp", "crown-ibp", "crown")
 CASES = ("made_0", "made_1", "made_3", "digits_mlp", "digits_cnn")
+MORE = (
+    ("digits_cnn", "ibp", 128),
+    ("digits_cnn", "crown", 16),
+    ("digits_mlp", "alpha", 1),
+    ("lattice_8", "crown", 1),
+    ("gelu_6x200", "crown", 1),
+)
+"""Batches, ascents, sparse weights, smooth functions: what the cases above have not."""
 BRANCHING = {"acasxu": 9, "mnist_fc 256x4": 4}
 """Rounds of branch and bound on made networks: the time of a fixed number of sub-problems."""
 MARGINS = {"instructions": 1.01, "allocations": 1.10, "ratios": 2.0}
@@ -140,28 +149,30 @@ def measured() -> Figures:
     return found
 
 
+def bounded() -> dict[str, tuple[str, str, int]]:
+    """Figure -> case, method and batch whose bounds are measured."""
+    every = (*((name, method, 1) for name in CASES for method in METHODS), *MORE)
+    return {f"{n} {m}" + (f", {b} boxes" if b > 1 else ""): (n, m, b) for n, m, b in every}
+
+
 def _child() -> Figures:
     import tracemalloc
 
     from benches.branching import rounds
-    from benches.cases import DATA, case
+    from benches.cases import DATA
+    from benches.peer import read
     from gamma.propagate import bounds
 
     allocations: dict[str, float] = {}
     ratios: dict[str, float] = {}
-    for name in CASES:
-        chosen = case(name, DATA)
-        box = chosen.boxes(1)
-        for method in METHODS:
-
-            def call(chosen: Any = chosen, box: Any = box, method: str = method) -> object:
-                return bounds(chosen.network, box, method=method)
-
-            ratios[f"{name} {method}"] = _ratio(call)
-            tracemalloc.start()
-            call()
-            allocations[f"{name} {method}"] = float(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
+    for title, (name, method, batch) in bounded().items():
+        chosen = read(name, DATA)
+        call = partial(bounds, chosen.network, chosen.boxes(batch), method=method)
+        ratios[title] = _ratio(call)
+        tracemalloc.start()
+        call()
+        allocations[title] = float(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
     for name, count in BRANCHING.items():
         ratios[f"branching {name}"] = _ratio(rounds(name, count))
     return {"allocations": allocations, "ratios": ratios}
