@@ -28,6 +28,8 @@ from benches.cases import BATCHED, DATA, ROOT, names
 
 HISTORY = ROOT / "benches" / "history"
 METHODS = ("ibp", "crown-ibp", "crown", "alpha")
+LONG = 1.0
+"""Seconds of a call that is measured once, when it is warm."""
 WIDER = 1.002
 """How much wider than the peer's the mean output width may be."""
 
@@ -57,8 +59,11 @@ def plan(args: argparse.Namespace) -> Iterator[Task]:
 
 
 def _short(task: Task, threads: list[int]) -> bool:
-    """Batches where the peer has them; other dtypes for CROWN at batch 1 and all threads only."""
+    """Batches where the peer has them, but for alpha; other dtypes for CROWN at batch 1 and all
+    threads only."""
     if task.batch > 1 and (task.case not in BATCHED or task.dtype != "auto"):
+        return False
+    if task.batch > 1 and task.method == "alpha":
         return False
     if task.dtype == "auto":
         return True
@@ -104,8 +109,10 @@ def _record(task: Task, case: Any, machine: Any, seconds: float, base: int) -> d
     def call() -> Any:
         return bounds(case.network, box, method=task.method, dtype=task.dtype)
 
+    began = time.perf_counter()
     out, peak = peak_of(call)
-    timing = timed(call, seconds, most=2000)
+    long = time.perf_counter() - began > LONG
+    timing = timed(call, seconds, least=1 if long else 3, most=2000)
     work = least_work(case.network, case.boxes(1), task.method, task.dtype)
     floor = work.seconds(machine, task.dtype, task.batch)
     peer = case.peers.get((task.method, task.batch), Peer())
