@@ -8,7 +8,7 @@ import numpy as np
 
 from gamma.ops.base import Array, Float64
 from gamma.ops.elementwise import Elementwise
-from gamma.ops.sigmoids import logistic
+from gamma.ops.sigmoids import bell, logistic
 from gamma.tensor import kernels
 
 # Extremes and inflections, to float64 accuracy (tests check the sign changes around them).
@@ -102,7 +102,7 @@ class Silu(Elementwise):
         return x * logistic(x)
 
     def derivative(self, x: Array) -> Array:
-        result: Array = logistic(x) + x * logistic(x) * logistic(-x)
+        result: Array = logistic(x) + x * bell(x)
         return result
 
 
