@@ -5,7 +5,9 @@ The faults that it is there to find are planted again, one by one, and must be f
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,27 @@ def test_nothing_is_found(name: str, seed: int) -> None:
     assert found is None, f"{found.wrong[0]}\n{written(found.case)}"
     assert tally.count.comparisons > 40 * size
     assert sum(tally.refused.values()) < tally.cases / 2
+
+
+def test_a_seed_draws_the_same_cases_whatever_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, after other tests, or in one of several processes."""
+    seen: list[list[str]] = []
+    constants = "\n".join(f"x{k} = {k}, {k} / 7" for k in range(1000, 1250))
+    (tmp_path / "imported_by_others.py").write_text(constants)
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):
+        seen.append([])
+
+        def fails(_: object, case: Case) -> bool:
+            seen[-1].append(written(case))
+            return False
+
+        monkeypatch.setattr("tests.exact.search.run._Round.fails", fails)
+        assert round_of(7, SPACES["operators"], Tally(), size=40, shrinking=0.0) is None
+        importlib.import_module("imported_by_others")
+    assert seen[0] == seen[1] and len(seen[0]) >= 40
 
 
 def test_every_operator_is_drawn() -> None:

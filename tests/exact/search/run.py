@@ -9,12 +9,16 @@ import random
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 from hypothesis import HealthCheck, Phase, Verbosity, find, settings
 from hypothesis.errors import NoSuchExample
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from tests.exact.checking import Count
 from tests.exact.search.asking import Space
@@ -43,6 +47,18 @@ class Tally:
     cases: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     finds: list[Find] = field(default_factory=list)
+
+
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Hypothesis draws the constants of local modules too: of those that happen to be imported, in
+    one process other ones than in the next. Not here."""
+    cache = type(providers.CONSTANTS_CACHE)(1024)
+    with (
+        mock.patch.object(providers, "_get_local_constants", Constants),
+        mock.patch.object(providers, "CONSTANTS_CACHE", cache),
+    ):
+        yield
 
 
 class _TimeUpError(BaseException):
@@ -131,7 +147,7 @@ def round_of(
         phases=(Phase.generate, Phase.shrink) if shrinking else (Phase.generate,),
         verbosity=Verbosity.quiet,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), same_draws():
         warnings.simplefilter("ignore")
         try:
             find(cases(space), one.fails, settings=options, random=random.Random(seed))
