@@ -398,10 +398,12 @@ int gamma_walk_f64(const struct gamma_walk *walk, double *const *blocks, double 
                    size_t P, size_t N);
 
 /* A node of C channels of P pixels of a network of images, for gamma_images. memory holds, from
- * `values` on, of the input and a ReLU lower, upper, centre and radius (B·n each, n = C·P), of a
- * convolution or a sum centre, spread, noise, lower, upper and radius, then the sum of radii of each
- * box; from `tables` and `joins` on (0: none) what gamma_met gets, where it is `met` (a charge, lines,
- * or, of the input, radii); from `mask` on a byte for each neuron that got rows.
+ * `values` on, of the input, a ReLU and an image laid flat lower, upper, centre and radius (B·n each,
+ * n = C·P), of a convolution, a sum or a dense layer (whose P is 1) centre, spread, noise, lower, upper
+ * and radius, then the sum of radii of each box; from `tables` and `joins` on (0: none) what gamma_met
+ * gets, where it is `met` (a charge, lines, or, of the input, radii); from `mask` on a byte for each
+ * neuron that got rows.
+ *   single   the weight of a dense layer is float; else, as a convolution's, it is double
  *   carries  a ReLU with the charge of what it reads
  *   most     neurons whose rows are made here, by start and walk (NULL: none needs rows); no more
  *            than `sided` while few keep both signs
@@ -410,13 +412,16 @@ enum gamma_images_kind {
     GAMMA_IMAGE_INPUT,
     GAMMA_IMAGE_CONVOLUTION,
     GAMMA_IMAGE_SUM,
-    GAMMA_IMAGE_RELU
+    GAMMA_IMAGE_RELU,
+    GAMMA_IMAGE_FLAT,
+    GAMMA_IMAGE_DENSE
 };
 enum { GAMMA_IMAGE_NEURONS = 48 };
 struct gamma_image {
-    int64_t kind, inputs, reads[2], C, P, most, sided, carries, met;
+    int64_t kind, inputs, reads[2], C, P, most, sided, carries, met, single;
     size_t values, tables, joins, mask;
-    const double *weight, *bias, *row_sum;
+    const void *weight;
+    const double *bias, *row_sum;
     double factors[2], charge[7], join[2];
     struct gamma_frame frame;
     const struct gamma_start *start;

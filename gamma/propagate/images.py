@@ -1,8 +1,9 @@
 """CROWN over the nodes of images that a network begins with: one call of the C library for as many
 of them as have few neurons to bound by rows.
 
-Convolutions, sums of two images, ReLUs. The rules are those of `gamma.propagate.walks`; a node with
-more neurons is left to it, and the call goes on behind that. Tests hold the two against each other.
+Convolutions, sums of two images, ReLUs; over few boxes also the dense layer behind them. The rules
+are those of `gamma.propagate.walks`; a node with more neurons is left to it, and the call goes on
+behind that. Tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from msgspec.structs import replace
 from gamma import telemetry, tuning
 from gamma.frozen import Frozen
 from gamma.network.graph import Network, Node
-from gamma.ops import Add, Conv
+from gamma.ops import Add, Conv, Gemm
 from gamma.ops.bounds import NodeBounds, check_order
 from gamma.ops.charges import UNIT
+from gamma.ops.dense_interval import constants_of
 from gamma.ops.image_interval import prepared, sum_constants
 from gamma.propagate import sides
 from gamma.propagate.blocks import row_cost
@@ -79,8 +81,12 @@ def images_of(network: Network, domain: Domain, options: Options) -> Images | No
     gates = tuning.enabled("live_channels"), tuning.enabled("pixel_cells")
     sided = tuning.enabled("one_sided")
     share = _APART * choices.limit("rows.share") if workers.workers() > 1 else _UNSHARED
-    key = "images", options.dtype.char, gates, sided, share
-    make = partial(_make, dtype=options.dtype, every=not gates[0], sided=sided, share=share)
+    # A dense layer's step over more boxes adds in another order.
+    dense = choices.choose("interval.dense", "f", domain.batch) == "fused"
+    key = "images", options.dtype.char, gates, sided, share, dense
+    make = partial(
+        _make, dtype=options.dtype, every=not gates[0], sided=sided, share=share, dense=dense
+    )
     made: Images | None = network.cached(key, make)
     return made if made is not None and domain.batch <= made.boxes else None
 
@@ -177,6 +183,7 @@ class _Maker(Struct):
     dtype: np.dtype[Any]
     sided: bool
     share: float
+    dense: bool
     nodes: list[kernels.ImageNode] = field(default_factory=list)
     tight: dict[int, bool] = field(default_factory=lambda: {0: True})
     ways: dict[int, Way] = field(default_factory=dict)
@@ -185,9 +192,10 @@ class _Maker(Struct):
     def visit(self, index: int) -> bool:
         """Add a node; False where it is none of the kinds."""
         node = self.network.nodes[index]
-        made = self._kind(node) if len(node.shape) == 3 else None
+        made = self._kind(node) if len(node.shape) == 3 else self._flat(node)
         if made is None:
             return False
+        factors = factors_of(self.network, index, self.dtype) if index else made.charge
         if index:
             self.tight[index] = is_tight(self.network, index, self.tight)
         facts = facts_of(self.network)
@@ -196,11 +204,11 @@ class _Maker(Struct):
             if rows is None or facts.needed[index] or not facts.hinged[index]:
                 return False
             pixels, self.ways[index] = rows
+            factors = pixels.factors
             most, sided = self._limits(index)
             made = replace(
                 made, starts=pixels.starts, course=self.ways[index].course, most=most, sided=sided
             )
-        factors = factors_of(self.network, index, self.dtype) if index else made.charge
         join = inflation(node.size), 1.01 * UNIT[self.dtype]
         self.nodes.append(replace(made, charge=factors, join=join))
         return True
@@ -225,9 +233,30 @@ class _Maker(Struct):
             return kernels.ImageNode("sum", shape, node.inputs, row_sum=row_sum, factors=factors)
         return None
 
+    def _flat(self, node: Node) -> kernels.ImageNode | None:
+        """An image as a vector, a dense layer that reads one, its activation."""
+        if not self.dense or len(node.shape) != 1:
+            return None
+        before = self.network.nodes[node.inputs[0]].shape
+        if node.op.keeps_order:
+            return kernels.ImageNode("flat", node.shape, node.inputs)
+        if len(before) != 1:
+            return None
+        if node.op.hinge:
+            return kernels.ImageNode("relu", node.shape, node.inputs)
+        if not isinstance(node.op, Gemm) or node.op.inexact:
+            return None
+        weight, bias, row_sum, factors = constants_of(node.op)
+        if weight.dtype not in (np.float32, np.float64):
+            return None
+        constants = weight, bias
+        return kernels.ImageNode(
+            "dense", node.shape, node.inputs, None, constants, row_sum, factors
+        )
+
     def _rows(self, index: int) -> tuple[Pixels, Way] | None:
         pixels = planned_pixels(self.network, index, self.dtype)
-        if pixels is None or not pixels.carried:
+        if pixels is None or not (pixels.carried or len(self.network.nodes[index].shape) == 1):
             return None
         way = planned_way(self.network, self.dtype, pixels.aligned, 0)
         return None if way is None else (pixels, way)
@@ -253,9 +282,9 @@ class _Maker(Struct):
 
 
 def _make(
-    network: Network, dtype: np.dtype[Any], every: bool, sided: bool, share: float
+    network: Network, dtype: np.dtype[Any], every: bool, sided: bool, share: float, dense: bool
 ) -> Images | None:
-    maker, last = _Maker(network, dtype, sided, share), 0
+    maker, last = _Maker(network, dtype, sided, share, dense), 0
     if turned(network) is not None:
         return None
     while last <= network.output and maker.visit(last):

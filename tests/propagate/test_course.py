@@ -70,6 +70,20 @@ def plain() -> Network:
     return net.network()
 
 
+def hidden() -> Network:
+    """A dense layer behind the images whose neurons get rows."""
+    net = Made((2, 9, 9), 7)
+    net.conv(5, 3, strides=(2, 2), pads=(1, 1, 1, 1))
+    net.add(Relu())
+    net.conv(6, 3, strides=(2, 2))
+    net.add(Relu())
+    size = net.builder.nodes[net.last].size
+    net.add(Reshape((size,)))
+    net.add(Gemm(net.rng.standard_normal((19, size)).astype(np.float32), np.ones(19, np.float32)))
+    net.add(Relu())
+    return net.network()
+
+
 def grouped() -> Network:
     """Groups whose channels fill no vector, and an activation that is no ReLU."""
     net = Made((4, 9, 9), 2)

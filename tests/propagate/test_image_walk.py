@@ -16,13 +16,13 @@ from gamma.propagate.walks import Walk, walk
 from gamma.runtime import choices
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
-from tests.propagate.test_course import MAKERS
+from tests.propagate.test_course import MAKERS, hidden
 
 pytestmark = pytest.mark.skipif(kernels.isa == "numpy", reason="needs the compiled kernels")
 
 
 def walked(name: str, dtype: Any, share: float) -> Walk:
-    net = MAKERS[name]()
+    net = hidden() if name == "hidden" else MAKERS[name]()
     middle = np.random.default_rng(5).random((3, *net.nodes[0].shape))
     box = Box.linf(middle, np.array([0.0, 0.02, 0.2]).reshape(3, *(1,) * (middle.ndim - 1)))
     given = {("rows.start", ""): 0, ("rows.share", ""): share}
@@ -37,7 +37,7 @@ def walked(name: str, dtype: Any, share: float) -> Walk:
     ("share", "few"), ((1e9, 0.0), (2e5, 0.0), (0.0, 0.0), (1e9, 1.0)), ids=str
 )
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
-@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"grouped", "last"}))
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"grouped", "last"} | {"hidden"}))
 def test_the_same_bits_as_node_by_node(
     name: str, dtype: Any, share: float, few: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,7 +54,8 @@ def test_the_same_bits_as_node_by_node(
     monkeypatch.setattr(ImageWalk, "go", counted)
     found = walked(name, dtype, share)
     left = [index for index in calls if index is not None]
-    assert calls and bool(left) == (share < 1e9 or few > 0)
+    small = name == "hidden" and share == 2e5  # its rows never take so long
+    assert calls and bool(left) == ((share < 1e9 and not small) or few > 0)
     with tuning.disabled("fused_images"):
         expected = walked(name, dtype, share)
     assert found.unstable == expected.unstable

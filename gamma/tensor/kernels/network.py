@@ -17,24 +17,26 @@ from gamma.tensor.kernels.starts import Starts
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
-Shape3 = tuple[int, int, int]
 
 
 class ImageNode(Frozen):
     """A node as struct gamma_image has it.
 
     Attributes:
-        kind: "input", "convolution", "sum" or "relu". shape: (channels, height, width).
-        step: of a convolution. row_sum, factors: of a sum.
+        kind: "input", "convolution", "sum", "relu", "flat" (an image as a vector) or "dense".
+        shape: (channels, height, width), of the last three also (entries,).
+        step: of a convolution. row_sum, factors: of a sum, and of a dense layer with these
+            constants (weight, bias).
         charge, join: factors of `MetTables`, as is what is ``met``, "relax" or "pay", and "join".
         carries: a ReLU the charge of what it reads.
         starts, course: of the rows of at most ``most`` neurons, or ``sided``.
     """
 
     kind: str
-    shape: Shape3
+    shape: tuple[int, ...]
     reads: tuple[int, ...] = ()
     step: Convolution | None = None
+    constants: tuple[Array, Float64 | None] | None = None
     row_sum: Float64 | None = None
     factors: tuple[float, float] = (0.0, 0.0)
     charge: tuple[float, ...] = (0.0,) * 7

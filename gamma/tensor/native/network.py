@@ -21,6 +21,7 @@ Float64 = npt.NDArray[np.float64]
 
 _NEURONS: int = lib.GAMMA_IMAGE_NEURONS
 _ENDS = ("lower", "upper", "centre", "_radius")
+_KINDS = frozenset(("convolution", "sum", "dense"))
 _LINEAR = ("centre", "spread", "noise", "lower", "upper", "_radius")
 
 
@@ -43,13 +44,22 @@ class ImageNetwork:
         entry.kind = getattr(lib, f"GAMMA_IMAGE_{node.kind.upper()}")
         entry.inputs = len(node.reads)
         entry.reads = (*node.reads, 0, 0)[:2]
-        entry.C, entry.P = node.shape[0], node.shape[1] * node.shape[2]
+        entry.C, entry.P = node.shape[0], math.prod(node.shape[1:])
         entry.most, entry.sided, entry.carries = node.most, node.sided, node.carries
         entry.charge, entry.join, entry.factors = node.charge, node.join, node.factors
         entry.met = bool(node.met & {"relax", "pay"})
         if node.row_sum is not None:
             entry.row_sum = memory = pointer(node.row_sum, math.prod(node.shape))
             self._alive.append((memory, node.row_sum))
+        if node.constants is not None:
+            weight, bias = node.constants
+            entry.single = weight.dtype == np.float32
+            inputs = math.prod(self.nodes[node.reads[0]].shape)
+            entry.weight = memory = pointer(weight, node.shape[0] * inputs)
+            self._alive.append((memory, weight))
+            if bias is not None:
+                entry.bias = memory = pointer(bias, node.shape[0])
+                self._alive.append((memory, bias))
         if node.step is not None:
             self._alive.append(node.step)
             self._need(0, node.step.enter(entry))  # type: ignore[attr-defined]
@@ -86,7 +96,7 @@ class ImageBatch:
         total = 0
         for entry, node in zip(self._entries, nodes, strict=True):
             n = math.prod(node.shape)
-            linear = node.kind in ("convolution", "sum")
+            linear = node.kind in _KINDS
             entry.values = total
             total += boxes * ((6 if linear else 4) * n + 1)
             if entry.met:
@@ -133,7 +143,7 @@ class ImageBatch:
 
     def parts(self, index: int) -> dict[str, Any]:
         node, at = self._network.nodes[index], self._entries[index].values
-        names = _LINEAR if node.kind in ("convolution", "sum") else _ENDS
+        names = _LINEAR if node.kind in _KINDS else _ENDS
         end = at + len(names) * self._boxes * math.prod(node.shape)
         arrays = self._memory[at:end].reshape(len(names), self._boxes, *node.shape)
         found: dict[str, Any] = dict(zip(names, arrays, strict=True))
