@@ -71,11 +71,11 @@ struct gamma_step {
  * A and d are overwritten. opposite: NULL, or the constants of the negated rows, which pay the strips
  * (gamma/propagate/rows/opposite.py). 0, -1 (box outside [0, B)) or -2 (widths that do not meet). */
 int gamma_chain_f32(const struct gamma_step *steps, size_t last, float *A, double *d,
-                    double *opposite, const int64_t *box, float *scratch, size_t block, size_t widest, size_t B,
-                    size_t N);
+                    double *opposite, const int64_t *box, float *scratch, size_t block,
+                    size_t widest, size_t B, size_t N);
 int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, double *d,
-                    double *opposite, const int64_t *box, double *scratch, size_t block, size_t widest, size_t B,
-                    size_t N);
+                    double *opposite, const int64_t *box, double *scratch, size_t block,
+                    size_t widest, size_t B, size_t N);
 
 /* A node on the way of gamma_ascent's rows, one box's: the input (stage 0), a dense layer (`weight`) or
  * a ReLU (`base`). Rows over it have n entries and lie `back` apart, n filled up to whole 64 bytes.
