@@ -4,7 +4,8 @@ A row and its negative choose different lines of every neuron, so that both have
 the lines are parallel they have the same coefficients, and go as one
 (`gamma.propagate.rows.opposite`). On a convex or concave piece the chord and the tangent parallel
 to it leave a strip no higher, to third order of its length, than chord and tangent at the middle;
-across an inflection it grows, so each box decides for a whole layer.
+across an inflection it grows, so each box decides for a whole layer; where a layer has further
+axes, each position for itself, however positions are cut.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def lines_of(
             found: Lines = lines
             return found
     lines = op.lines(inside.lower, inside.upper, dtype)
-    if tuning.enabled("parallel_lines"):
+    if tuning.enabled("parallel_lines") and inside.lower.ndim > 1:
         lines = _parallel(op, inside, after, lines, dtype)
     if inside.lower.size <= _KEPT:
         inside.lines = op, dtype, lines
@@ -79,11 +80,10 @@ def _parallel(
         gap = (own.upper_slope - own.lower_slope) * middle
         gap += own.upper_intercept - own.lower_intercept
         more = np.where(first, low, high) - gap
-        axes = tuple(range(1, more.ndim))
-        chosen = more.sum(axis=axes) <= _GROWTH * (after.upper - after.lower).sum(axis=axes)
+        most = _GROWTH * (after.upper - after.lower).sum(axis=-1, keepdims=True)
+        chosen = more.sum(axis=-1, keepdims=True) <= most
     if not chosen.any():
         return own
-    chosen = chosen.reshape(-1, *(1,) * (more.ndim - 1))
     below, above = chosen & ~first, chosen & first
     return Lines(
         np.where(below, own.upper_slope, own.lower_slope),

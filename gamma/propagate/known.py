@@ -152,7 +152,7 @@ class Known:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
         node = self.network.nodes[index]
         dense = node.op.dense is not None and index not in self.domain.split
-        both = dense and self.descent.two_sided(node.inputs[0])
+        both = dense and self.one_sided and self.descent.two_sided(node.inputs[0])
         bound = self._both_ends if both else self._block_bounds
         parts = self.in_blocks(
             index,
