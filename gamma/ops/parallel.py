@@ -28,7 +28,7 @@ Float64 = npt.NDArray[np.float64]
 # What the strips of a layer may be higher than the gaps of its best lines at the middle, in all, of
 # what its functions range over: with less, bounds of the layers behind it came out narrower.
 _GROWTH = 3e-4
-# Entries of a node whose lines are kept with its bounds, for rows of another dtype.
+# Entries of a node whose lines are kept with its bounds, for other tables over them.
 _KEPT = 1 << 14
 
 
@@ -41,8 +41,7 @@ def lines_of(
     """
     if inside.lines is not None:
         known, made, lines = inside.lines
-        # Slopes in float32 are numbers of float64; the other way round they are not.
-        if known is op and made in (dtype, np.float32):
+        if known is op and made == dtype:
             found: Lines = lines
             return found
     lines = op.lines(inside.lower, inside.upper, dtype)

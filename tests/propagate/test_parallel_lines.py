@@ -69,8 +69,7 @@ def test_lines_are_parallel_where_intervals_are_short(op: Any, dtype: Any, isa: 
         value, slack = op.function(x), 1e-11 * (1 + abs(x))
         assert (lines.lower_slope * x + lines.lower_intercept <= value + slack).all()
         assert (value - slack <= lines.upper_slope * x + lines.upper_intercept).all()
-    if dtype == F32:  # rows of another dtype take the same lines, until the bounds change
-        assert lines_of(op, inside, after, F64) is lines
+    assert lines_of(op, inside, after, dtype) is lines  # until the bounds change
     inside.reset()
     assert inside.lines is None
 
