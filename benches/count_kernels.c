@@ -1,6 +1,7 @@
 /* Calls every kernel of api.h once, in float and in double; run under
  * callgrind, which counts the instructions of every entry point with what it
  * calls. Prints the instruction set. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -190,7 +191,7 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
                                           .weight = numbers_##S(8 * 72, 0)};                       \
         int64_t box[16], place[16], where[3 * 8];                                                  \
         gamma_start_##S(&start, BOX, BOX, at, at, at, at, CHARGES, make(16 * 72 * sizeof(F)), d,   \
-                        NULL, box, place, where, 0, 8);                                            \
+                        NULL, box, place, where, 0, 1, 8);                                         \
         const size_t rooms[6] = {0};                                                               \
         const struct gamma_image input = {.kind = GAMMA_IMAGE_INPUT, .C = 8, .P = 256};            \
         int64_t rows = 0, crossed = 0;                                                             \

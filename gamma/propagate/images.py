@@ -235,7 +235,7 @@ class _Maker(Struct):
 
     def _flat(self, node: Node) -> kernels.ImageNode | None:
         """An image as a vector, a dense layer that reads one, its activation."""
-        if not self.dense or len(node.shape) != 1:
+        if not (self.dense and node.inputs) or len(node.shape) != 1:
             return None
         before = self.network.nodes[node.inputs[0]].shape
         if node.op.keeps_order:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from gamma.errors import UsageError
 from gamma.methods import GUARANTEES as GUARANTEES
 from gamma.methods import METHODS as METHODS
-from gamma.tensor.exactly import exact_float
 
 DECIDING = ("auto", *METHODS)
 """Methods of a verdict: auto goes on with branch and bound where bounds alone do not decide."""
@@ -45,7 +44,10 @@ def check_options(
     ):
         if value not in known:
             raise UsageError(f"{name} {value!r}: expected one of {', '.join(known)}")
-    if timeout is not None and not exact_float(timeout, "timeout") > 0:
-        raise UsageError(f"timeout {timeout}: expected a positive number of seconds")
+    if timeout is not None:
+        from gamma.tensor.exactly import exact_float  # the command line's help needs no NumPy
+
+        if not exact_float(timeout, "timeout") > 0:
+            raise UsageError(f"timeout {timeout}: expected a positive number of seconds")
     if threads is not None and threads < 1:
         raise UsageError(f"threads {threads}: expected at least 1")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from gamma import tuning
 from gamma.errors import UsageError
@@ -218,7 +219,7 @@ def behind_float32(doubt: float, width: int, offset: float, charge: float) -> li
     shape = 1, 1, width
     nodes = [PassNode(shape), PassNode(shape, (0,), **first), PassNode(shape, (1,), **second)]
     charged = np.tile(np.array([0, charge], np.float32), (width, 1, 1))
-    return [node._replace(charge=charged) for node in charges.charged(nodes)]
+    return [replace(node, charge=charged) for node in charges.charged(nodes)]
 
 
 @pytest.mark.parametrize(("offset", "most"), [(0.51, 0.5), (0, 0.9)])
@@ -262,10 +263,10 @@ def test_charges_that_do_not_fit() -> None:
     nodes = charges.charged([PassNode((1, 1, 1)), node])
     assert network_pass(nodes, (1, 1)) is not None
     for first, second in (
-        (nodes[0]._replace(charge=None), nodes[1]),
-        (nodes[0], nodes[1]._replace(shift=None)),
-        (nodes[0], nodes[1]._replace(shift=own["shift"][..., :1])),
-        (nodes[0]._replace(charge=np.zeros((1, 1, 2))), nodes[1]),
+        (replace(nodes[0], charge=None), nodes[1]),
+        (nodes[0], replace(nodes[1], shift=None)),
+        (nodes[0], replace(nodes[1], shift=own["shift"][..., :1])),
+        (replace(nodes[0], charge=np.zeros((1, 1, 2))), nodes[1]),
     ):
         with pytest.raises(UsageError, match="kernel argument"):
             network_pass((first, second), (1, 1))
