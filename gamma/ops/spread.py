@@ -23,7 +23,7 @@ SUM_LENGTH = 32
 # With fewer channels most of a vector of them would be empty.
 GATHER_FROM = 4
 # What a visit to a cell takes, in products with one entry of a row.
-_VISIT = 400
+_VISIT = 200
 # With as many groups, of few channels or pixels, a call for each takes longer than its sums.
 MANY_GROUPS = 16
 FEW_PIXELS = 64
