@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     from gamma.ops.elementwise import Elementwise
 
 Float64 = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 # What the strips of a layer may be higher than the gaps of its best lines at the middle, in all, of
 # what its functions range over: with less, bounds of the layers behind it came out narrower.
 _GROWTH = 3e-4
+# What slopes may differ by, times radii, for other lines to be tried at all, of the same: layers of
+# parallel lines were found at up to half of it.
+_APART = 0.02
 # Entries of a node whose lines are kept with its bounds, for other tables over them.
 _KEPT = 1 << 14
 
@@ -59,10 +63,35 @@ def _parallel(
     own: Lines,
     dtype: np.dtype[np.floating],
 ) -> Lines:
+    with np.errstate(all="ignore"):
+        ranged = (after.upper - after.lower).sum(axis=-1, keepdims=True)
+        # Lines of other slopes take as long to find as the best ones did.
+        apart = abs(own.upper_slope - own.lower_slope) * (0.5 * (inside.upper - inside.lower))
+        chosen = apart.sum(axis=-1, keepdims=True) <= _APART * ranged
+    if not chosen.any():
+        return own
+    other, first, more = _strips(op, inside.lower, inside.upper, own, dtype)
+    chosen &= more.sum(axis=-1, keepdims=True) <= _GROWTH * ranged
+    if not chosen.any():
+        return own
+    below, above = chosen & ~first, chosen & first
+    return Lines(
+        np.where(below, own.upper_slope, own.lower_slope),
+        np.where(below, other.lower_intercept, own.lower_intercept),
+        np.where(above, own.lower_slope, own.upper_slope),
+        np.where(above, other.upper_intercept, own.upper_intercept),
+    )
+
+
+def _strips(
+    op: Elementwise, lower: Float64, upper: Float64, own: Lines, dtype: np.dtype[np.floating]
+) -> tuple[Lines, Flags, Float64]:
+    """Lines of the other's slope; whether the lower slope serves both better; by how much the strip
+    is then higher than the gap of ``own`` lines at the middle."""
     # The best slope is one of both: where one line is a chord that of the chord, and across an
     # inflection that of the line which follows the hull.
     crossed = NodeSlopes(own.upper_slope, own.lower_slope)
-    other = op.lines_of(crossed, inside.lower, inside.upper, dtype)
+    other = op.lines_of(crossed, lower, upper, dtype)
     with np.errstate(all="ignore"):
         low = np.where(
             other.upper_slope == own.lower_slope,
@@ -75,18 +104,6 @@ def _parallel(
             np.inf,
         )
         first = low <= high
-        middle = 0.5 * (inside.lower + inside.upper)
-        gap = (own.upper_slope - own.lower_slope) * middle
+        gap = (own.upper_slope - own.lower_slope) * (0.5 * (lower + upper))
         gap += own.upper_intercept - own.lower_intercept
-        more = np.where(first, low, high) - gap
-        most = _GROWTH * (after.upper - after.lower).sum(axis=-1, keepdims=True)
-        chosen = more.sum(axis=-1, keepdims=True) <= most
-    if not chosen.any():
-        return own
-    below, above = chosen & ~first, chosen & first
-    return Lines(
-        np.where(below, own.upper_slope, own.lower_slope),
-        np.where(below, other.lower_intercept, own.lower_intercept),
-        np.where(above, own.lower_slope, own.upper_slope),
-        np.where(above, other.upper_intercept, own.upper_intercept),
-    )
+        return other, first, np.where(first, low, high) - gap
