@@ -72,7 +72,7 @@ def test_exit_statuses_of_the_verdicts(folder: Path) -> None:
     )
     assert unknown.returncode == 4
     assert unknown.stdout.startswith("UNKNOWN")
-    late = run(*about(folder, "--property", folder / "open.vnnlib", "--timeout", "0.05"))
+    late = run(*about(folder, "--property", folder / "open.vnnlib", "--timeout", "0.001"))
     assert late.returncode == 5
     assert late.stdout.startswith("TIMEOUT")
 
@@ -156,7 +156,7 @@ def test_vnncomp_result_file(folder: Path, tmp_path: Path) -> None:
 
     assert text("safe") == "unsat\n"
     assert text("open", "--no-attack", "--method", "crown") == "unknown\n"
-    assert text("open", "--timeout", "0.05") == "timeout\n"
+    assert text("open", "--timeout", "0.001") == "timeout\n"
     lines = text("unsafe").splitlines()
     assert lines[0] == "sat"
     witness = "\n".join(lines[1:])
