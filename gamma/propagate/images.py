@@ -52,7 +52,7 @@ _GATES = frozenset(
 _MOST_BOXES = 64
 # Times the least work of a thread in a node's rows from half of which on threads share them, and
 # the node takes calls of its own; the same where there is but one, in nanoseconds.
-_APART = 8
+_APART = 4
 _UNSHARED = 2e7
 
 

@@ -42,7 +42,7 @@ DEFAULTS: dict[tuple[str, str], Ways] = {
     # Entries of the first rows on an image: whole images, or windows that grow.
     ("rows.start", ""): ((1 << 15, "frames"), (_END, "windows")),
     # Nanoseconds of work in a block of rows: alone, or enough for a thread of its own.
-    ("rows.share", ""): ((3e5, "alone"), (_END, "threads")),
+    ("rows.share", ""): ((7e5, "alone"), (_END, "threads")),
     # Bytes of an array: from the C library, which takes new pages for larger ones, or the pool.
     ("memory.array", ""): ((1 << 17, "system"), (_END, "pool")),
 }
