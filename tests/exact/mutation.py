@@ -58,6 +58,7 @@ TESTS = (
     "tests/propagate/test_parallel_lines.py",
     "tests/propagate/test_course.py",
     "tests/propagate/test_ascents.py",
+    "tests/propagate/test_single_pass.py",
 )
 
 # Part of a mutant's file -> the tests most likely to notice it, which run before all others.
