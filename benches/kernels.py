@@ -245,7 +245,7 @@ def _correlate(size: int) -> tuple[Call, Call]:
     return call, check
 
 
-def _relu_tables(size: int) -> tuple[Call, Call]:
+def _line_tables(size: int) -> tuple[Call, Call]:
     lower = numbers(size, np.float64).reshape(1, size)
     upper = lower + np.random.default_rng(1).random((1, size))
     centre = 0.5 * (lower + upper)
@@ -253,7 +253,8 @@ def _relu_tables(size: int) -> tuple[Call, Call]:
 
     def call() -> Any:
         factors = (2.0**-40, 1.01 * 2.0**-24)
-        return kernels.relu_tables(lower, upper, centre, after, None, np.dtype(np.float32), factors)
+        kind = np.dtype(np.float32)
+        return kernels.line_tables(None, lower, upper, centre, after, None, kind, factors)
 
     def check() -> None:
         slopes, constants, _ = call()
@@ -398,7 +399,7 @@ CASES: dict[str, Case] = {
     "sum f32": Case(_sum, 4),
     "dense_interval f32": Case(_dense_interval, 4, numpy=False),
     "dense_boxes f32": Case(_dense_boxes, 12, numpy=False),
-    "relu_tables f32": Case(_relu_tables, 56, numpy=False),
+    "line_tables f32": Case(_line_tables, 56, numpy=False),
     "fold_last f32": Case(_fold_last, 6),
     "relax_windows f32": Case(_window_rows("relax_windows"), 8, numpy=False),
     "abs_dot_windows f32": Case(_window_rows("abs_dot_windows"), 4, numpy=False),

@@ -29,6 +29,8 @@ LONG = 1.5
 """Seconds of one thread from which on method alpha takes few descents."""
 FEW = 2
 METHODS = ("ibp", "crown", "alpha")
+SKIPPED = {"generator": ("crown", "alpha")}
+"""Methods that take minutes a call (`benches.generator` measures them)."""
 PRODUCT = "product"
 SIZES = (256, 1024)
 """Of the products that say what the machine's second processor is worth."""
@@ -145,7 +147,7 @@ def _asked(case: str, alone: Side) -> Iterator[Asked]:
     if case == PRODUCT:
         yield from (Asked(PRODUCT, size) for size in SIZES)
         return
-    for method in METHODS:
+    for method in (m for m in METHODS if m not in SKIPPED.get(case, ())):
         for batch in (1, 128) if case in BATCHED else (1,):
             asked = Asked(method, batch)
             if method == "alpha":

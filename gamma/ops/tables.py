@@ -132,7 +132,7 @@ def diagonal(
     default = slopes is None or (slopes.lower is None and slopes.upper is None)
     plain = op.hinge and (how.guarantee == "real" or not inside.unbounded)
     if default and plain and tuning.enabled("fused_layers"):
-        done = _relu_tables(bounds, inside, dtype, carried)
+        done = _compiled(None, bounds, inside, dtype, carried)
         if done is not None:
             return done
     if (slopes is None or default) and op.compiled:
@@ -149,7 +149,7 @@ def diagonal(
         low_intercept, high_intercept = low_intercept - noise, high_intercept + noise
     if tuning.enabled("fused_layers"):
         four = lines.lower_slope, low_intercept, lines.upper_slope, high_intercept
-        done = _line_tables(four, bounds, inside, dtype, carried)
+        done = _compiled(four, bounds, inside, dtype, carried)
         if done is not None:
             return done
     radius = inside.radius
@@ -181,58 +181,34 @@ def diagonal(
     return Diagonal(cast[0], cast[1], flat[0], flat[1], loss)
 
 
-def _relu_tables(
-    bounds: NodeBounds, inside: NodeBounds, dtype: np.dtype[Any], carried: LinearCharge | None
-) -> Diagonal | None:
-    """`diagonal` of a ReLU in one call of the C library."""
-    flat = _flat(inside.lower, inside.upper, inside.centre, bounds.centre)
-    charge = None if carried is None else carried.weight
-    done = kernels.relu_tables(
-        flat[0], flat[1], flat[2], flat[3], charge, dtype, _factors(flat[0], dtype)
-    )
-    return None if done is None else _made(done, dtype, carried)
-
-
-def _line_tables(
-    lines: tuple[Float64, Float64, Float64, Float64],
+def _compiled(
+    lines: tuple[Float64, Float64, Float64, Float64] | None,
     bounds: NodeBounds,
     inside: NodeBounds,
     dtype: np.dtype[Any],
     carried: LinearCharge | None,
 ) -> Diagonal | None:
-    """`diagonal` of lines (slope, intercept, below and above) in one call of the C library."""
-    flat = _flat(inside.lower, inside.upper, inside.centre, bounds.centre)
-    low, below, high, above = _flat(*lines)
-    charge = None if carried is None else carried.weight.reshape(flat[0].shape)
-    done = kernels.line_tables(
-        (low, below, high, above),
-        flat[0],
-        flat[1],
-        flat[2],
-        flat[3],
-        charge,
-        dtype,
-        _factors(flat[0], dtype),
-    )
-    return None if done is None else _made(done, dtype, carried)
-
-
-def _flat(*parts: Float64) -> list[Float64]:
-    return [np.ascontiguousarray(p).reshape(len(p), p[0].size) for p in parts]
-
-
-def _factors(table: Float64, dtype: np.dtype[Any]) -> tuple[float, float]:
-    return rounding.gamma_factor(table.shape[1] + 8, np.float64), 1.01 * UNIT[dtype]
-
-
-def _made(
-    done: tuple[Array, Float64, Float64], dtype: np.dtype[Any], carried: LinearCharge | None
-) -> Diagonal:
+    """`diagonal` in one call of the C library: of a ReLU, or of lines (slope, intercept; below and
+    above)."""
+    lower, upper, centre, after = _flat(inside.lower, inside.upper, inside.centre, bounds.centre)
+    four = None
+    if lines is not None:
+        low, below, high, above = _flat(*lines)
+        four = low, below, high, above
+    charge = None if carried is None else carried.weight.reshape(after.shape)
+    factors = rounding.gamma_factor(after.shape[1] + 8, np.float64), 1.01 * UNIT[dtype]
+    done = kernels.line_tables(four, lower, upper, centre, after, charge, dtype, factors)
+    if done is None:
+        return None
     slopes, constants, total = done
     loss = 2 * UNDERFLOW[dtype] * total + TINY
     if carried is not None:
         loss = loss + carried.loss
     return Diagonal(slopes[0], slopes[1], constants[0], constants[1], loss)
+
+
+def _flat(*parts: Float64) -> list[Float64]:
+    return [np.ascontiguousarray(p).reshape(len(p), p[0].size) for p in parts]
 
 
 def add_constants(

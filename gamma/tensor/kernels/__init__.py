@@ -97,7 +97,6 @@ from gamma.tensor.kernels.rows import own_lines as own_lines
 from gamma.tensor.kernels.rows import product as product
 from gamma.tensor.kernels.rows import relax_own_rows as relax_own_rows
 from gamma.tensor.kernels.rows import relax_rows as relax_rows
-from gamma.tensor.kernels.rows import relu_tables as relu_tables
 from gamma.tensor.kernels.starts import Neurons as Neurons
 from gamma.tensor.kernels.starts import Rows as Rows
 from gamma.tensor.kernels.starts import Starts as Starts

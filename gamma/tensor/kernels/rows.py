@@ -181,7 +181,8 @@ def product(A: Array, W: Array, width: int) -> Array | None:
     return out if width == W.shape[1] else np.ascontiguousarray(out[:, :width])
 
 
-def relu_tables(
+def line_tables(
+    lines: tuple[Float64, Float64, Float64, Float64] | None,
     lower: Float64,
     upper: Float64,
     centre: Float64,
@@ -190,11 +191,12 @@ def relu_tables(
     dtype: np.dtype[Any],
     factors: tuple[float, float],
 ) -> tuple[Array, Float64, Float64] | None:
-    """Slopes and constants of a ReLU in one call; None without the compiled library.
+    """Slopes and constants of a function of each entry in one call; None without the C library.
 
     Args:
+        lines: its lines, slope and intercept below, then above, each float64 (B, n); None: a ReLU.
         lower, upper, centre: float64 (B, n) of its input. after: float64 (B, n), its own centre.
-        charge: float64 (B, n) or None, cost per unit of the coefficient that leaves the ReLU.
+        charge: float64 (B, n) or None, cost per unit of the coefficient that leaves the function.
         factors: γ of the float64 dot product, 1.01·u of ``dtype``.
 
     Returns:
@@ -206,27 +208,7 @@ def relu_tables(
     slopes, constants = np.empty((2, *after.shape), dtype), np.empty((2, *after.shape))
     loss = np.empty(len(after))
     given = (lower, upper, centre, after, charge)
-    backend.current.relu_tables(*given, slopes, constants, loss, factors)
-    return slopes, constants, loss
-
-
-def line_tables(
-    lines: tuple[Float64, Float64, Float64, Float64],
-    lower: Float64,
-    upper: Float64,
-    centre: Float64,
-    after: Float64,
-    charge: Float64 | None,
-    dtype: np.dtype[Any],
-    factors: tuple[float, float],
-) -> tuple[Array, Float64, Float64] | None:
-    """`relu_tables` of lines: slope and intercept below, then above; each float64 (B, n)."""
-    if not backend.compiled:
-        return None
-    slopes, constants = np.empty((2, *after.shape), dtype), np.empty((2, *after.shape))
-    loss = np.empty(len(after))
-    given = (lines, lower, upper, centre, after, charge)
-    backend.current.line_tables(*given, slopes, constants, loss, factors)
+    backend.current.line_tables(*given, slopes, constants, loss, factors, lines)
     return slopes, constants, loss
 
 
@@ -345,7 +327,7 @@ class DenseNetwork(Protocol):
                 noise, lower, upper of the layer, then lower, upper, centre of its ReLU.
             tables: None to make none (then no rows), or slopes in the rows' dtype, constants
                 (2·B·neurons entries each; layer after
-                layer (2, B, m), lower then upper) and losses (layers, B), as in `relu_tables`.
+                layer (2, B, m), lower then upper) and losses (layers, B), as in `line_tables`.
             counts: neurons bounded by rows, seconds; (layers,) each, added to.
             memory: float64, at least ``room`` bytes, overwritten.
             factors: of the input's radii in a sum over them; 1.01·u of the rows; the share of live

@@ -60,7 +60,6 @@ from gamma.tensor.native.rows import (
     product,
     relax_own_rows,
     relax_rows,
-    relu_tables,
 )
 from gamma.tensor.native.starts import Starts
 from gamma.tensor.native.stored import decode_rows, stored_affine

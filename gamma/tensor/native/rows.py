@@ -170,35 +170,7 @@ def product(A: Array, W: Array, C: Array) -> None:
     )
 
 
-def relu_tables(
-    lower: Float64,
-    upper: Float64,
-    centre: Float64,
-    after: Float64,
-    charge: Float64 | None,
-    slopes: Array,
-    constants: Float64,
-    loss: Float64,
-    factors: tuple[float, float],
-) -> None:
-    B, n = after.shape
-    pick("relu_tables", slopes)(
-        pointer(lower, B * n),
-        pointer(upper, B * n),
-        pointer(centre, B * n),
-        pointer(after, B * n),
-        ffi.NULL if charge is None else pointer(charge, B * n),
-        pointer(slopes, 2 * B * n, True),
-        pointer(constants, 2 * B * n, True),
-        pointer(loss, B, True),
-        ffi.new("double[2]", factors),
-        B,
-        n,
-    )
-
-
 def line_tables(
-    lines: tuple[Float64, Float64, Float64, Float64],
     lower: Float64,
     upper: Float64,
     centre: Float64,
@@ -208,10 +180,15 @@ def line_tables(
     constants: Float64,
     loss: Float64,
     factors: tuple[float, float],
+    lines: tuple[Float64, Float64, Float64, Float64] | None,
 ) -> None:
     B, n = after.shape
-    pick("line_tables", slopes)(
-        ffi.new("struct gamma_two_lines *", tuple(pointer(part, B * n) for part in lines)),
+    name, own = "relu_tables", tuple[Any, ...]()
+    if lines is not None:
+        name, parts = "line_tables", tuple(pointer(part, B * n) for part in lines)
+        own = (ffi.new("struct gamma_two_lines *", parts),)
+    pick(name, slopes)(
+        *own,
         pointer(lower, B * n),
         pointer(upper, B * n),
         pointer(centre, B * n),
