@@ -19,7 +19,8 @@ SOURCES = Path("csrc") / "simd"
 # No flag may let the compiler change a rounding: kernels give the same bits on every set.
 # GAMMA_OPTIMISE=0 builds seven times as fast what runs as slowly: for tests of the packaging.
 OPTIMISE = f"-O{os.environ.get('GAMMA_OPTIMISE', '3')}"
-FLAGS = [OPTIMISE, "-std=gnu11", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fPIC"]
+FLAGS = [OPTIMISE, "-std=gnu11", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno"]
+FLAGS += ["-fPIC", "-pthread"]
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 X86 = {"avx2.c": ["-mavx2", "-mfma", "-mf16c"], "avx512.c": [*AVX512, "-mfma", "-mf16c"]}
 ARM = {"neon.c": []}
@@ -28,7 +29,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
 
 def sources(machine: str) -> dict[str, list[str]]:
     """File name to extra flags, for the processor family ``machine``."""
-    files: dict[str, list[str]] = {"dispatch.c": [], "scalar.c": []}
+    files: dict[str, list[str]] = {"dispatch.c": [], "scalar.c": [], "team.c": []}
     if machine.lower() in ("x86_64", "amd64"):
         files.update(X86)
     elif machine.lower() in ("aarch64", "arm64"):
@@ -95,4 +96,5 @@ else:
             ext.extra_compile_args = FLAGS
             ext.extra_objects = objects
             ext.libraries = ["m"]
+            ext.extra_link_args = [*ext.extra_link_args, "-pthread"]
             super().build_extension(ext)

@@ -37,6 +37,7 @@ GATES: dict[str, str] = {
     "fused_starts": "rows over images from the matrix of their node, as they start, in one C call",
     "fused_images": "CROWN of the images a network begins with, where few rows are, in one C call",
     "row_threads": "share the blocks of rows of a walk among threads",
+    "shared_calls": "share the inside of calls of the C library among threads of its own",
     "kept_memory": "freed memory stays with the process (decided at its first walk)",
     "fused_forward": "a convolution's windows and their product in one C call, in cache",
     "fused_image": "interval steps of convolutions, centre and radius at once, and sums: a C call",

@@ -41,6 +41,11 @@ def workers() -> int:
     return min(threads.available(), threads.asked())
 
 
+def sharing() -> int:
+    """Threads that may share the inside of one call of the C library here."""
+    return workers() if tuning.enabled("shared_calls") else 1
+
+
 @contextmanager
 def limited(count: int | None) -> Iterator[None]:
     """At most ``count`` threads inside the block (this thread and task only); None: no limit.

@@ -1,4 +1,5 @@
-"""The C sources as C programs: every table against the scalar one, on this processor and on ARM."""
+"""The C sources as C programs: every table against the scalar one, on this processor and on ARM;
+the threads that share a call."""
 
 from __future__ import annotations
 
@@ -116,3 +117,20 @@ def test_flags_leave_rounding_alone() -> None:
     assert not {"-ffast-math", "-Ofast", "-funsafe-math-optimizations"} & set(flags)
     text = "".join(path.read_text() for path in SIMD.iterdir())
     assert "#pragma GCC optimize" not in text and "fast-math" not in text
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["plain", "thread sanitizer"])
+def test_every_part_is_done_once(checked: bool, compiler: str, tmp_path: Path) -> None:
+    options = ["-fsanitize=thread", "-g", "-O1", "-Wno-tsan"] if checked else []
+    command = [compiler, *_flags(), *options, str(HERE / "check_team.c"), str(SIMD / "team.c")]
+    made = subprocess.run(
+        [*command, "-lm", "-o", str(tmp_path / "team")], capture_output=True, check=False
+    )
+    if checked and made.returncode:
+        pytest.skip("the compiler has no thread sanitizer")
+    assert not made.returncode, made.stderr
+    environment = {"TSAN_OPTIONS": "die_after_fork=0"}
+    done = subprocess.run(
+        [str(tmp_path / "team")], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.stdout == "child 0\n" and not done.stderr
