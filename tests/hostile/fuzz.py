@@ -9,9 +9,11 @@ lets the branches that are reached choose among the changes.
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
 import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -88,6 +90,7 @@ def _gguf(path: Path) -> None:
 def _weights(kind: str) -> Path:
     """The weights of a small model of this kind."""
     folder = Path(tempfile.mkdtemp(prefix="gamma-fuzz-weights-"))
+    atexit.register(shutil.rmtree, folder)
     return small_models.folder(folder, small_models.CONFIGS[kind]).path / "model.safetensors"
 
 
