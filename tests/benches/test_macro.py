@@ -133,9 +133,8 @@ def test_boxes_are_shifted_but_for_the_first() -> None:
     assert np.allclose((boxes.upper - boxes.lower)[2].ravel(), width, rtol=1e-9)
 
 
-def failures(chosen: Case, out: Any, peer_width: float | None = None) -> list[str]:
-    width = float(np.mean(out.upper[0] - out.lower[0]))
-    return list(macro._failures(chosen, out, 1, width, peer_width))
+def failures(chosen: Case, out: Any) -> list[str]:
+    return list(macro._failures(chosen, out, 1))
 
 
 def test_wrong_bounds_are_noticed() -> None:
@@ -148,9 +147,12 @@ def test_wrong_bounds_are_noticed() -> None:
     assert any("cross" in line for line in failures(chosen, crossed))
     reached = dataclasses.replace(chosen, reached=(out.lower[0] - 1, out.upper[0]))
     assert any("attack" in line for line in failures(reached, out))
-    width = float(np.mean(out.upper - out.lower))
-    assert failures(chosen, out, peer_width=width) == []
-    assert any("mean width" in line for line in failures(chosen, out, peer_width=0.99 * width))
+
+
+def test_wider_bounds_than_the_peers_are_noticed() -> None:
+    assert not [*macro._wider(3.0, macro.WIDER, 3.0, ""), *macro._wider(3.0, macro.WIDER, None, "")]
+    assert "mean width 3, the peer's is 2.99" in [*macro._wider(3.0, macro.WIDER, 2.99, "")]
+    assert [*macro._wider(float("nan"), macro.CHARGED, 3.0, "")]
 
 
 def test_peers_are_the_smaller_recorded_time(shared: Path) -> None:
