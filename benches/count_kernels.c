@@ -153,12 +153,13 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
              .near = near,                                                                         \
              .window = taps}};                                                                     \
         const int64_t rooms[2] = {16 * 16 * 8, 16 * 16 * 8}, first[3] = {0};                       \
-        const struct gamma_walk walk = {moves, &met, rooms, 3, 2, 2, 4, broad, 0};                 \
+        const struct gamma_walk walk = {                                                           \
+            moves, &met, rooms, 3, 2, 2, 4, broad, 16 * 16 * 9 + 1, 0};                            \
         F *blocks[2] = {numbers_##S(8 * 16 * 16 * 8, 0), make(8 * 16 * 16 * 8 * sizeof(F))};       \
         double d[8] = {0}, before[4];                                                              \
         int64_t spots[9];                                                                          \
         gamma_walk_##S(&walk, blocks, d, NULL, BOX, BOX, first, spots, memory, lists, before, 1,   \
-                       1, 8);                                                                      \
+                       1, 8, 1);                                                                   \
         const struct gamma_frame frame = {                                                         \
             3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8, 8, 1, 18, 18 + 64 / sizeof(F)};             \
         const F *planes = numbers_##S(8 * 16 * 16, 0), *kernel = numbers_##S(8 * 72, 0);           \

@@ -376,26 +376,28 @@ struct gamma_move {
     struct gamma_window window;
 };
 /* Moves over `slots` blocks of rows with rooms[i] entries a row, `block` rows at a time; the first
- * `given` slots are the caller's, of all rows. scratch: entries that products need beside the slots. */
-enum { GAMMA_SLOTS = 64 };
+ * `given` slots are the caller's, of all rows. scratch, lists: entries that products need beside the
+ * slots. */
+enum { GAMMA_SLOTS = 64, GAMMA_LINE = 16 };
 struct gamma_walk {
     const struct gamma_move *moves;
     const struct gamma_met *met;
     const int64_t *rooms;
-    size_t count, slots, given, block, scratch;
+    size_t count, slots, given, block, scratch, lists;
     int every;
 };
 /* Rows N of places P (first: box, y, x) in boxes B; blocks, d and opposite (the constants of the
- * negated rows, or NULL) are overwritten. spots: 3·count·P entries; memory: scratch, then `block` rows
- * of each slot that is not given; lists: as for gamma_gather; before: `block` entries. 0, or -1 when a
- * place or a box does not exist. */
+ * negated rows, or NULL) are overwritten. spots: 3·count·P entries; for each of `threads`: memory,
+ * scratch, then `block` rows of each slot that is not given, filled up to multiples of GAMMA_LINE;
+ * lists; before, `block` entries. 0, or -1 when a place or a box does not exist. */
 int gamma_walk_f32(const struct gamma_walk *walk, float *const *blocks, double *d, double *opposite,
                    const int64_t *box, const int64_t *place, const int64_t *first, int64_t *spots,
-                   float *memory, int32_t *lists, double *before, size_t B, size_t P, size_t N);
+                   float *memory, int32_t *lists, double *before, size_t B, size_t P, size_t N,
+                   size_t threads);
 int gamma_walk_f64(const struct gamma_walk *walk, double *const *blocks, double *d,
                    double *opposite, const int64_t *box, const int64_t *place, const int64_t *first,
                    int64_t *spots, double *memory, int32_t *lists, double *before, size_t B,
-                   size_t P, size_t N);
+                   size_t P, size_t N, size_t threads);
 
 /* A node of C channels of P pixels of a network of images, for gamma_images. memory holds, from
  * `values` on, of the input, a ReLU and an image laid flat lower, upper, centre and radius (B·n each,
@@ -431,18 +433,19 @@ struct gamma_image {
  * Returns `to`, or the first node with more neurons of both signs than its `most`: only its interval
  * is known then, and the caller, having bounded it, goes on behind it with `resume`. rows: of each node
  * the neurons that got rows; seconds: of each; open: the share of those last bounded that kept both
- * signs, and what are few; crossed: ends that contradict each other, at the node that is returned. work: B + rooms[0] + 2·rooms[1] +
- * rooms[2] + rooms[3] + 11·GAMMA_IMAGE_NEURONS doubles, then 2·rooms[4] + rooms[5] elements, where
- * rooms are the largest, over all nodes, copy of gamma_convolve, `most`, spots and lists (in pairs) of
+ * signs, and what are few; crossed: ends that contradict each other, at the node that is returned. work: B + rooms[0] + 2·rooms[1]
+ * doubles, and for each of `threads` rooms[2] + rooms[3] + 11·GAMMA_IMAGE_NEURONS doubles and
+ * 2·rooms[4] + rooms[5] elements, and 1 double more, filled up to multiples of GAMMA_LINE, where rooms
+ * are the largest, over all nodes, copy of gamma_convolve, `most`, spots and lists (in pairs) of
  * gamma_walk, rows of its first slot, and its memory. */
 size_t gamma_images_f32(const struct gamma_image *nodes, struct gamma_met *met, double *memory,
                         void *work, const size_t *rooms, int64_t *rows, double *seconds,
                         double *open, int64_t *crossed, size_t B, size_t from, size_t to,
-                        int resume);
+                        int resume, size_t threads);
 size_t gamma_images_f64(const struct gamma_image *nodes, struct gamma_met *met, double *memory,
                         void *work, const size_t *rooms, int64_t *rows, double *seconds,
                         double *open, int64_t *crossed, size_t B, size_t from, size_t to,
-                        int resume);
+                        int resume, size_t threads);
 
 /* geometry = kh kw sh sw top left dh dw Ho Wo H W C. */
 void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);

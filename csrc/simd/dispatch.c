@@ -2,6 +2,7 @@
 #include "api.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 

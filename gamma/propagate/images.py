@@ -35,7 +35,7 @@ from gamma.propagate.rows.course import Way, planned_way
 from gamma.propagate.rows.met import factors_of, inflation
 from gamma.propagate.rows.moves import turned
 from gamma.propagate.rows.pixels import Pixels, planned_pixels
-from gamma.runtime import choices, workers
+from gamma.runtime import choices
 from gamma.tensor import kernels
 
 if TYPE_CHECKING:
@@ -50,10 +50,8 @@ _GATES = frozenset(
 )
 # Boxes whose neurons are all looked at one after the other.
 _MOST_BOXES = 64
-# Times the least work of a thread in a node's rows from half of which on threads share them, and
-# the node takes calls of its own; the same where there is but one, in nanoseconds.
-_APART = 4
-_UNSHARED = 2e7
+# Nanoseconds of a node's rows in a call, behind which the clock is looked at.
+_UNCHECKED = 2e7
 
 
 class Images(Frozen):
@@ -80,13 +78,10 @@ def images_of(network: Network, domain: Domain, options: Options) -> Images | No
         return None
     gates = tuning.enabled("live_channels"), tuning.enabled("pixel_cells")
     sided = tuning.enabled("one_sided")
-    share = _APART * choices.limit("rows.share") if workers.workers() > 1 else _UNSHARED
     # A dense layer's step over more boxes adds in another order.
     dense = choices.choose("interval.dense", "f", domain.batch) == "fused"
-    key = "images", options.dtype.char, gates, sided, share, dense
-    make = partial(
-        _make, dtype=options.dtype, every=not gates[0], sided=sided, share=share, dense=dense
-    )
+    key = "images", options.dtype.char, gates, sided, dense
+    make = partial(_make, dtype=options.dtype, every=not gates[0], sided=sided, dense=dense)
     made: Images | None = network.cached(key, make)
     return made if made is not None and domain.batch <= made.boxes else None
 
@@ -182,7 +177,6 @@ class _Maker(Struct):
     network: Network
     dtype: np.dtype[Any]
     sided: bool
-    share: float
     dense: bool
     nodes: list[kernels.ImageNode] = field(default_factory=list)
     tight: dict[int, bool] = field(default_factory=lambda: {0: True})
@@ -262,9 +256,9 @@ class _Maker(Struct):
         return None if way is None else (pixels, way)
 
     def _limits(self, index: int) -> tuple[int, int]:
-        """Neurons whose rows one thread is done with soon; that are not better taken one-sided."""
+        """Neurons whose rows are done with soon; that are not better taken one-sided."""
         cost = row_cost(self.network, index)
-        most = int(min(2 * self.share / (2 * cost), _MOST_BOXES * self.network.nodes[index].size))
+        most = int(min(_UNCHECKED / (2 * cost), _MOST_BOXES * self.network.nodes[index].size))
         if not self.sided or facts_of(self.network).sequential[index]:
             return most, most
         relus = self.network.cached("sides.relus", sides.only_relus)
@@ -282,9 +276,9 @@ class _Maker(Struct):
 
 
 def _make(
-    network: Network, dtype: np.dtype[Any], every: bool, sided: bool, share: float, dense: bool
+    network: Network, dtype: np.dtype[Any], every: bool, sided: bool, dense: bool
 ) -> Images | None:
-    maker, last = _Maker(network, dtype, sided, share, dense), 0
+    maker, last = _Maker(network, dtype, sided, dense), 0
     if turned(network) is not None:
         return None
     while last <= network.output and maker.visit(last):

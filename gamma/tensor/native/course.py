@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.runtime import pool
+from gamma.runtime import pool, workers
 from gamma.tensor._simd import ffi, lib
 from gamma.tensor.kernels.met import Met
 from gamma.tensor.native.images import gathering, spreading
@@ -24,6 +24,7 @@ Int64 = npt.NDArray[np.int64]
 # second-level cache.
 _SLOT_BYTES = 256 << 10
 _LEAST, _MOST = 12, 96
+_LINE: int = lib.GAMMA_LINE
 _DOUBLE = np.dtype(np.float64)
 
 
@@ -181,11 +182,16 @@ class Course:
         self._alive.append((memory, weight))
 
     def template(self, every: bool) -> tuple[Any, tuple[int, int, int, int]]:
-        """Struct gamma_walk without tables; its moves, entries of lists, of the first slot and of
-        memory that is not given. The course must outlive it."""
-        walk = ffi.new("struct gamma_walk *", (*self._fixed, self._block, self._scratch, every))
-        memory = self._scratch + self._block * self._own
-        return walk, (len(self._moves), self._lists, self._rooms[0], memory)
+        """Struct gamma_walk without tables; its moves, entries of lists, of a block's first slot and
+        of memory that is not given. The course must outlive it."""
+        own = self._block, self._scratch, self._lists
+        walk = ffi.new("struct gamma_walk *", (*self._fixed, *own, every))
+        first = self._block * self._rooms[0]
+        return walk, (len(self._moves), self._lists, first, self._room(self._block))
+
+    def _room(self, block: int) -> int:
+        """Entries of memory for a thread that takes so many rows at once."""
+        return -(-(self._scratch + block * self._own) // _LINE) * _LINE
 
     def run(
         self,
@@ -202,12 +208,15 @@ class Course:
         if len(blocks) != self._given:
             raise UsageError(f"rows: found {len(blocks)} blocks, expected {self._given}")
         block = max(1, min(self._block, N))
-        memory = pool.empty((self._scratch + block * self._own,), self.dtype)
-        work = np.empty(3 * count * P + block + -(-self._lists // 2), np.int64)
+        threads = min(workers.sharing(), -(-N // block)) if block < N else 1
+        memory = pool.empty((threads * self._room(block),), self.dtype)
+        work = np.empty(3 * count * P + threads * block + -(-threads * self._lists // 2), np.int64)
         spots = pointer(work, work.size, True)
         before = spots + 3 * count * P
         given = [self._block_of(rows, N * r) for rows, r in zip(blocks, self._rooms, strict=False)]
-        walk = ffi.new("struct gamma_walk *", (*self._fixed, block, self._scratch, every))
+        walk = ffi.new(
+            "struct gamma_walk *", (*self._fixed, block, self._scratch, self._lists, every)
+        )
         walk.met = tables.met
         status = pick("walk", memory)(
             walk,
@@ -219,11 +228,12 @@ class Course:
             pointer(first, 3 * P),
             spots,
             pointer(memory, memory.size, True),
-            ffi.cast("int32_t *", before + block),
+            ffi.cast("int32_t *", before + threads * block),
             ffi.cast("double *", before),
             tables.boxes,
             P,
             N,
+            threads,
         )
         if status != 0:
             raise UsageError("kernel argument place: found a place or a box that does not exist")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.runtime import pool
+from gamma.runtime import pool, workers
 from gamma.tensor._simd import ffi, lib
 from gamma.tensor.kernels.network import ImageNode, Reached
 from gamma.tensor.native.course import MetTables
@@ -72,7 +72,7 @@ class ImageNetwork:
             self._need(1, node.most)
             self._need(2, 3 * moves * _NEURONS)
             self._need(3, -(-lists // 2))
-            self._need(4, 2 * _NEURONS * first)
+            self._need(4, first)
             self._need(5, others)
             self._alive.append((walk, course, node.starts))
 
@@ -118,8 +118,11 @@ class ImageBatch:
         if tables.boxes != boxes or tables.dtype != network.dtype:
             raise UsageError(f"image network: found tables of {tables.boxes} boxes, not {boxes}")
         rooms, size = network.rooms, network.dtype.itemsize
-        numbers = boxes + rooms[0] + 2 * rooms[1] + rooms[2] + rooms[3] + 11 * _NEURONS
-        work = pool.empty(numbers + -(-(2 * rooms[4] + rooms[5]) * size // 8), np.float64)
+        threads, line = workers.sharing(), lib.GAMMA_LINE
+        elements = (2 * rooms[4] + rooms[5]) * size
+        own = 11 * _NEURONS + rooms[2] + rooms[3] + elements // 8 + 1
+        numbers = boxes + rooms[0] + 2 * rooms[1] + threads * (-(-own // line) * line)
+        work = pool.empty(numbers, np.float64)
         memory, crossed = pointer(self._memory, self._memory.size, True), ffi.new("int64_t *")
         self._open[0], self._open[1] = self.open, few
         tables.keep(memory)
@@ -137,6 +140,7 @@ class ImageBatch:
             index,
             len(network.nodes),
             resume,
+            threads,
         )
         self.open = self._open[0]
         return Reached(reached, crossed[0])
