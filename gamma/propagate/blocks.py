@@ -26,6 +26,9 @@ _LEAST_WINDOWS = 10
 _MOST_BLOCKS = 16
 # Least shares in a block where there are more than two.
 _SHARES = 16
+# Shares from which on blocks walk at once although one call of the C library takes each all the way
+# and is shared itself: what is left around it is worth threads then.
+_INSIDE = 64
 # Blocks that are handed out at once.
 _TASKS = 4096
 # Boxes of an interval pass below which a share wastes the weights' bandwidth; its work comes in
@@ -64,19 +67,26 @@ def by_memory() -> Iterator[None]:
 
 
 def block_length(
-    network: Network, index: int, count: int, each: int, most: int, times: int = 1
+    network: Network,
+    index: int,
+    count: int,
+    each: int,
+    most: int,
+    times: int = 1,
+    inside: bool = False,
 ) -> int:
     """Items per block for ``count`` items of ``each`` rows from node ``index`` down.
 
-    What is done with a block takes so many ``times`` as long as a descent of float32 rows. Memory
-    holds ``most`` items at once: a block takes half of it at most, so that two can walk, where
-    there are threads for two.
+    What is done with a block takes so many ``times`` as long as a descent of float32 rows; threads
+    share the ``inside`` of it. Memory holds ``most`` items at once: a block takes half of it at
+    most, so that two can walk, where there are threads for two.
     """
     rows, blocks, worth = count * each, -(-count // max(1, most // 2)), 0.0
     few = _LEAST_WINDOWS if facts_of(network).convolves else _LEAST_ROWS
     if rows >= 2 * few and not _by_memory.get():
         least = max(1.0, choices.limit("rows.share"))
         worth = min(rows / few, rows * row_cost(network, index) / least)
+        worth = 0.0 if inside and worth * times < _INSIDE else worth
     # Asked last: a small network gets by without knowing how many there are.
     if max(worth * times, blocks) >= 2 and workers.workers() == 1:
         blocks, worth = -(-count // max(1, most)), 0
@@ -96,9 +106,10 @@ def in_blocks(
     each: int,
     most: int,
     times: int = 1,
+    inside: bool = False,
 ) -> list[T]:
     """``bound`` of every block of ``count`` items, several at once: see `block_length`."""
-    step = block_length(network, index, count, each, most, times)
+    step = block_length(network, index, count, each, most, times, inside)
     results: list[T] = []
     for first in range(0, count, step * _TASKS):  # millions of tasks would take gigabytes
         starts = range(first, min(first + step * _TASKS, count), step)

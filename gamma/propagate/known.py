@@ -144,9 +144,9 @@ class Known:
     def in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
         """``bound`` of every block of ``count`` items of ``each`` rows over node ``index``."""
         most = max(1, self._rows_at_once(index) // each)
-        _ = self.descent  # made here, not by several threads
+        inside = self.descent.courses.shared(index)  # made here, not by several threads
         times = self.work * (2 if self.options.dtype == np.float64 else 1)
-        return in_blocks(self.network, index, count, bound, each, most, times)
+        return in_blocks(self.network, index, count, bound, each, most, times, inside)
 
     def neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""

@@ -26,7 +26,7 @@ from gamma.propagate.rows.met import MetTables
 from gamma.propagate.rows.moves import Plan, Spot, Start
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import Windows, as_windows, framed
-from gamma.runtime import pool
+from gamma.runtime import pool, workers
 from gamma.tensor import kernels
 
 Array = npt.NDArray[Any]
@@ -94,6 +94,15 @@ class ImageCourses:
                     return None
         self._met_all.add(met)
         return way
+
+    def shared(self, index: int) -> bool:
+        """Whether most of what rows over node ``index`` take is one call that threads share."""
+        if not self.possible or workers.sharing() == 1:
+            return False
+        network, dtype = self.tables.network, self.tables.how.dtype
+        key = "rows.course.shared", index, dtype.char, tuning.enabled("pixel_cells")
+        found: bool = network.cached(key, partial(_passed, index=index, dtype=dtype))
+        return found
 
     def run(
         self,
@@ -188,6 +197,15 @@ def aligned(network: Network, frontier: dict[int, Any]) -> tuple[Start, ...] | N
         shift = int(block.y[0] - base.y[0]), int(block.x[0] - base.x[0])
         found.append((index, block.size, False, shift))
     return tuple(found)
+
+
+def _passed(network: Network, index: int, dtype: np.dtype[Any]) -> bool:
+    """Whether whole images of rows go down from the last image before or at node ``index``."""
+    last = max((i for i in range(index + 1) if facts_of(network).image[i]), default=0)
+    if not last:
+        return False
+    _, height, width = network.nodes[last].shape
+    return planned_way(network, dtype, ((last, (height, width), True, (0, 0)),), 0) is not None
 
 
 def planned_way(
