@@ -31,7 +31,7 @@ from gamma.propagate.domain import Domain
 from gamma.propagate.facts import facts_of
 from gamma.propagate.needs import is_tight
 from gamma.propagate.options import Options
-from gamma.propagate.rows.course import Way, planned_way
+from gamma.propagate.rows.course import UNCHECKED, Way, planned_way
 from gamma.propagate.rows.met import factors_of, inflation
 from gamma.propagate.rows.moves import turned
 from gamma.propagate.rows.pixels import Pixels, planned_pixels
@@ -50,8 +50,6 @@ _GATES = frozenset(
 )
 # Boxes whose neurons are all looked at one after the other.
 _MOST_BOXES = 64
-# Nanoseconds of a node's rows in a call, behind which the clock is looked at.
-_UNCHECKED = 2e7
 
 
 class Images(Frozen):
@@ -258,7 +256,7 @@ class _Maker(Struct):
     def _limits(self, index: int) -> tuple[int, int]:
         """Neurons whose rows are done with soon; that are not better taken one-sided."""
         cost = row_cost(self.network, index)
-        most = int(min(_UNCHECKED / (2 * cost), _MOST_BOXES * self.network.nodes[index].size))
+        most = int(min(UNCHECKED / (2 * cost), _MOST_BOXES * self.network.nodes[index].size))
         if not self.sided or facts_of(self.network).sequential[index]:
             return most, most
         relus = self.network.cached("sides.relus", sides.only_relus)

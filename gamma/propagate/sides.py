@@ -2,8 +2,9 @@
 
 A ReLU that is active or inactive on the whole box is exact, however wide the interval of what it
 reads: one row of such a neuron is enough, with whatever the other side gets from it
-(`gamma.propagate.rows.opposite`). The value at the box's middle tells which: no bound can prove the
-other sign. A neuron that the row leaves open gets its other one, too.
+(`gamma.propagate.rows.opposite`). The sign of its centre tells which: a guess, but of the neurons of
+residual networks that rows decide it has missed none. A neuron that the row leaves open gets its
+other one, too.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ class Sides:
         # Any other function makes use of both ends, of its own input or of what a ReLU makes of it.
         self._relus = network.cached("sides.relus", only_relus)
         self.open = 1.0
-        self._middle: Middle | None = None
 
     def worth(self, index: int, rows: int) -> bool:
         """Whether ``rows`` neurons of node ``index`` are better bounded on one side first."""
@@ -55,9 +55,7 @@ class Sides:
 
     def bound(self, walk: Walk, index: int, mask: Mask) -> Mask:
         """Bound neurons by a row each, and those that it leaves open, returned, by their other."""
-        if self._middle is None:
-            self._middle = Middle(self.network, walk.bounds[0].centre)
-        above = self._middle.above(index)
+        above = walk.bounds[index].centre.reshape(mask.shape) > 0
         self._side(walk, index, mask, above, signs)
         left = wanted(self.network, index, walk.bounds[index])
         assert left is not None
@@ -100,26 +98,3 @@ def one_side(
     )
     lower, upper = np.where(side, near, far), -np.where(side, far, near)
     walk.tighten(index, boxes, neurons, lower, upper)
-
-
-class Middle:
-    """The network's values at a point of each box, in plain arithmetic, as they are asked for.
-
-    Only a guess rests on them: what overflows or is no number guesses wrong at worst.
-    """
-
-    def __init__(self, network: Network, points: Array) -> None:
-        self.network = network
-        self._values, self._last = {0: points.astype(np.float32)}, 0
-
-    def above(self, index: int) -> Mask:
-        """Whether the neurons (batch, size) of a node are above 0; nodes are asked in order."""
-        nodes, readers = self.network.nodes, self.network.consumers
-        while self._last < index:
-            self._last = i = self._last + 1
-            inputs = nodes[i].inputs
-            self._values[i] = nodes[i].op.forward(*(self._values[k] for k in inputs))
-            for k in {k for k in inputs if max(readers[k]) <= i}:
-                del self._values[k]
-        values = self._values[index]
-        return values.reshape(len(values), -1) > 0

@@ -41,7 +41,7 @@ def walked(name: str, dtype: Any, share: float) -> Walk:
 def test_the_same_bits_as_node_by_node(
     name: str, dtype: Any, share: float, few: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_UNSHARED", share)  # where there is one thread
+    monkeypatch.setattr(images, "UNCHECKED", 2 * share)
     monkeypatch.setattr(sides, "OPEN", few)
     monkeypatch.setattr(sides, "CALLS", 0.0 if few else 1e5)
     calls, go = [], ImageWalk.go

@@ -34,8 +34,9 @@ Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Pair = tuple[int, int]
 
-# Nanoseconds of rows between two looks at the clock, and rows that are taken together at least.
-_UNCHECKED = 5e7
+UNCHECKED = 5e7
+"""Nanoseconds of rows between two looks at the clock."""
+# Rows that are taken together at least.
 _LEAST_ROWS = 96
 
 Needs = tuple[tuple[int, frozenset[str]], ...]
@@ -128,7 +129,7 @@ class ImageCourses:
             shape = (len(d), *end.size, end.channels)
             arrays.append(pool.empty(shape, self.tables.how.dtype))
         place = np.ascontiguousarray(base.place)
-        step = max(_LEAST_ROWS, int(_UNCHECKED / row_cost(network, highest)))
+        step = max(_LEAST_ROWS, int(UNCHECKED / row_cost(network, highest)))
         for start in range(0, len(d), step):
             if check is not None:
                 check()
