@@ -402,13 +402,13 @@ int gamma_walk_f64(const struct gamma_walk *walk, double *const *blocks, double 
 /* A node of C channels of P pixels of a network of images, for gamma_images. memory holds, from
  * `values` on, of the input, a ReLU and an image laid flat lower, upper, centre and radius (B·n each,
  * n = C·P), of a convolution, a sum or a dense layer (whose P is 1) centre, spread, noise, lower, upper
- * and radius, then the sum of radii of each box; from `tables` and `joins` on (0: none) what gamma_met
- * gets, where it is `met` (a charge, lines, or, of the input, radii); from `mask` on a byte for each
+ * and radius, then the sum of radii of each box; from `tables`, `joins` and `reach` on (0: none) what
+ * gamma_met gets, where it is `met` (a charge, lines, or, of the input, radii); from `mask` on a byte for each
  * neuron that got rows.
  *   single   the weight of a dense layer is float; else, as a convolution's, it is double
  *   carries  a ReLU with the charge of what it reads
- *   most     neurons whose rows are made here, by start and walk (NULL: none needs rows); no more
- *            than `sided` while few keep both signs
+ *   most     neurons whose rows are made here, by start and walk (NULL: none needs rows)
+ *   sided    those of more while few keep both signs go by signs (NULL: they are not made here)
  *   charge   factors as in meet.inc; join: of gamma_meet_reach; the others: of gamma_convolve */
 enum gamma_images_kind {
     GAMMA_IMAGE_INPUT,
@@ -418,16 +418,23 @@ enum gamma_images_kind {
     GAMMA_IMAGE_FLAT,
     GAMMA_IMAGE_DENSE
 };
-enum { GAMMA_IMAGE_NEURONS = 48 };
+enum { GAMMA_IMAGE_NEURONS = 48, GAMMA_IMAGE_SIGNS = 24 };
+/* Rows of the side of a neuron's centre: to node `first`, a ReLU (down; NULL where they start there),
+ * over which they lie by shape, grid and framed as in gamma_move, and from there on (rest). */
+struct gamma_signs {
+    int64_t first, framed, shape[5], grid[4];
+    const struct gamma_walk *down, *rest;
+};
 struct gamma_image {
     int64_t kind, inputs, reads[2], C, P, most, sided, carries, met, single;
-    size_t values, tables, joins, mask;
+    size_t values, tables, joins, reach, mask;
     const void *weight;
     const double *bias, *row_sum;
     double factors[2], charge[7], join[2];
     struct gamma_frame frame;
     const struct gamma_start *start;
     const struct gamma_walk *walk;
+    const struct gamma_signs *signs;
 };
 /* Bounds and tables of nodes from..to of a network over B boxes, the input's ends and centre in place.
  * Returns `to`, or the first node with more neurons of both signs than its `most`: only its interval
@@ -435,9 +442,9 @@ struct gamma_image {
  * the neurons that got rows; seconds: of each; open: the share of those last bounded that kept both
  * signs, and what are few; crossed: ends that contradict each other, at the node that is returned. work: B + rooms[0] + 2·rooms[1]
  * doubles, and for each of `threads` rooms[2] + rooms[3] + 11·GAMMA_IMAGE_NEURONS doubles and
- * 2·rooms[4] + rooms[5] elements, and 1 double more, filled up to multiples of GAMMA_LINE, where rooms
+ * 2·rooms[4] + rooms[5] + rooms[6] elements, and 1 double more, filled up to multiples of GAMMA_LINE, where rooms
  * are the largest, over all nodes, copy of gamma_convolve, `most`, spots and lists (in pairs) of
- * gamma_walk, rows of its first slot, and its memory. */
+ * gamma_walk, rows of its first slot, its memory, rows over the first ReLU. */
 size_t gamma_images_f32(const struct gamma_image *nodes, struct gamma_met *met, double *memory,
                         void *work, const size_t *rooms, int64_t *rows, double *seconds,
                         double *open, int64_t *crossed, size_t B, size_t from, size_t to,

@@ -33,7 +33,7 @@ from gamma.propagate.needs import is_tight
 from gamma.propagate.options import Options
 from gamma.propagate.rows.course import UNCHECKED, Way, planned_way
 from gamma.propagate.rows.met import factors_of, inflation
-from gamma.propagate.rows.moves import turned
+from gamma.propagate.rows.moves import Spot, turned
 from gamma.propagate.rows.pixels import Pixels, planned_pixels
 from gamma.runtime import choices
 from gamma.tensor import kernels
@@ -179,6 +179,7 @@ class _Maker(Struct):
     nodes: list[kernels.ImageNode] = field(default_factory=list)
     tight: dict[int, bool] = field(default_factory=lambda: {0: True})
     ways: dict[int, Way] = field(default_factory=dict)
+    more: dict[int, list[Way]] = field(default_factory=dict)
     boxes: float = _MOST_BOXES
 
     def visit(self, index: int) -> bool:
@@ -199,7 +200,12 @@ class _Maker(Struct):
             factors = pixels.factors
             most, sided = self._limits(index)
             made = replace(
-                made, starts=pixels.starts, course=self.ways[index].course, most=most, sided=sided
+                made,
+                starts=pixels.starts,
+                course=self.ways[index].course,
+                most=most,
+                sided=sided,
+                signs=self._signs(index, pixels) if sided < most else None,
             )
         join = inflation(node.size), 1.01 * UNIT[self.dtype]
         self.nodes.append(replace(made, charge=factors, join=join))
@@ -262,14 +268,36 @@ class _Maker(Struct):
         relus = self.network.cached("sides.relus", sides.only_relus)
         return most, int(sides.CALLS * index / cost) if relus else most
 
+    def _signs(self, index: int, pixels: Pixels) -> kernels.Signs | None:
+        """One-sided rows, by way of the first ReLU; None where they lie over other nodes, too."""
+        first = next(i for i, n in enumerate(self.network.nodes) if i and n.op.affine is None)
+        start, down = pixels.aligned, None
+        if {node for node, *_ in start} != {first}:
+            down = planned_way(self.network, self.dtype, start, first + 1)
+            if down is None or down.end is None:
+                return None
+            end = down.end
+        else:
+            channels, *image = self.network.nodes[first].shape
+            end = Spot(0, pixels.size, channels, (image[0], image[1]), start[0][2])
+        over = ((first, end.size, end.framed, (0, 0)),)
+        rest = planned_way(self.network, self.dtype, over, 0)
+        if rest is None:
+            return None
+        self.more[index] = [rest] if down is None else [down, rest]
+        shape = (*end.size, *end.image, end.channels)
+        grid = (*end.scale, *end.shift)
+        course = None if down is None else down.course
+        return kernels.Signs(first, course, rest.course, shape, grid, end.framed)
+
     def met(self, last: int) -> tuple[frozenset[str], ...]:
         """What the rows of these nodes meet at each of them."""
         facts, found = facts_of(self.network), [set[str]() for _ in range(last)]
-        for way in self.ways.values():
-            for index, kinds in way.met:
-                linear = self.network.nodes[index].op.affine is not None
-                unpaid = {"pay"} if index and linear and facts.carried[index] else set()
-                found[index] |= kinds - unpaid
+        ways = [*self.ways.values(), *(way for ways in self.more.values() for way in ways)]
+        for index, kinds in (met for way in ways for met in way.met):
+            linear = self.network.nodes[index].op.affine is not None
+            unpaid = {"pay"} if index and linear and facts.carried[index] else set()
+            found[index] |= kinds - unpaid
         return tuple(map(frozenset, found))
 
 
@@ -285,6 +313,7 @@ def _make(
     if not any(index < last for index in maker.ways):
         return None
     maker.ways = {index: way for index, way in maker.ways.items() if index < last}
+    maker.more = {index: ways for index, ways in maker.more.items() if index < last}
     met = maker.met(last)
     nodes = [replace(n, met=kinds) for n, kinds in zip(maker.nodes, met, strict=False)]
     kernel = kernels.image_network(nodes, dtype, every)

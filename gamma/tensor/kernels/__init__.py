@@ -82,6 +82,7 @@ from gamma.tensor.kernels.met import met_tables as met_tables
 from gamma.tensor.kernels.network import ImageBatch as ImageBatch
 from gamma.tensor.kernels.network import ImageNetwork as ImageNetwork
 from gamma.tensor.kernels.network import ImageNode as ImageNode
+from gamma.tensor.kernels.network import Signs as Signs
 from gamma.tensor.kernels.network import image_network as image_network
 from gamma.tensor.kernels.rows import Chain as Chain
 from gamma.tensor.kernels.rows import DenseLayer as DenseLayer

@@ -19,6 +19,23 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 
+class Signs(Frozen):
+    """How rows of a node go down where the sign of a neuron alone may do.
+
+    Attributes:
+        first: node, a ReLU, whose interval may decide them. down: to it; None where they start
+            there. rest: from it on.
+        shape, grid, framed: how they lie there, as in `Move`.
+    """
+
+    first: int
+    down: Course | None
+    rest: Course
+    shape: tuple[int, int, int, int, int]
+    grid: tuple[int, int, int, int]
+    framed: bool
+
+
 class ImageNode(Frozen):
     """A node as struct gamma_image has it.
 
@@ -29,7 +46,8 @@ class ImageNode(Frozen):
             constants (weight, bias).
         charge, join: factors of `MetTables`, as is what is ``met``, "relax" or "pay", and "join".
         carries: a ReLU the charge of what it reads.
-        starts, course: of the rows of at most ``most`` neurons, or ``sided``.
+        starts, course: of the rows of at most ``most`` neurons. signs: of those of more than
+            ``sided`` while few of the last keep both signs; None: these are left to the caller.
     """
 
     kind: str
@@ -47,6 +65,7 @@ class ImageNode(Frozen):
     course: Course | None = None
     most: int = 0
     sided: int = 0
+    signs: Signs | None = None
 
 
 class Reached(Frozen):

@@ -182,12 +182,11 @@ class Course:
         self._alive.append((memory, weight))
 
     def template(self, every: bool) -> tuple[Any, tuple[int, int, int, int]]:
-        """Struct gamma_walk without tables; its moves, entries of lists, of a block's first slot and
-        of memory that is not given. The course must outlive it."""
+        """Struct gamma_walk without tables; its moves, entries of lists, of the first slot and of
+        memory that is not given. The course must outlive it."""
         own = self._block, self._scratch, self._lists
         walk = ffi.new("struct gamma_walk *", (*self._fixed, *own, every))
-        first = self._block * self._rooms[0]
-        return walk, (len(self._moves), self._lists, first, self._room(self._block))
+        return walk, (len(self._moves), self._lists, self._rooms[0], self._room(self._block))
 
     def _room(self, block: int) -> int:
         """Entries of memory for a thread that takes so many rows at once."""

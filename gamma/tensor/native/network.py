@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.runtime import pool, workers
 from gamma.tensor._simd import ffi, lib
-from gamma.tensor.kernels.network import ImageNode, Reached
+from gamma.tensor.kernels.network import ImageNode, Reached, Signs
 from gamma.tensor.native.course import MetTables
 from gamma.tensor.native.memory import pointer
 
@@ -20,6 +20,7 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
 _NEURONS: int = lib.GAMMA_IMAGE_NEURONS
+_SIGNS: int = lib.GAMMA_IMAGE_SIGNS
 _ENDS = ("lower", "upper", "centre", "_radius")
 _KINDS = frozenset(("convolution", "sum", "dense"))
 _LINEAR = ("centre", "spread", "noise", "lower", "upper", "_radius")
@@ -32,13 +33,15 @@ class ImageNetwork:
         self.nodes, self.dtype = tuple(nodes), dtype
         self.entries = ffi.new("struct gamma_image[]", len(nodes))
         self._alive: list[Any] = []
+        self._reached: set[int] = set()
         self.run = lib.gamma_images_f32 if dtype.itemsize == 4 else lib.gamma_images_f64
         # Of all nodes the largest: see gamma_images.
-        self.rooms = [0] * 6
+        self.rooms = [0] * 7
         for index, (entry, node) in enumerate(zip(self.entries, nodes, strict=True)):
             if not all(0 <= source < index for source in node.reads):
                 raise UsageError(f"image network: node {index} reads {node.reads}")
             self._enter(entry, node, every)
+        self.reached = frozenset(self._reached)
 
     def _enter(self, entry: Any, node: ImageNode, every: bool) -> None:
         entry.kind = getattr(lib, f"GAMMA_IMAGE_{node.kind.upper()}")
@@ -64,17 +67,34 @@ class ImageNetwork:
             self._alive.append(node.step)
             self._need(0, node.step.enter(entry))  # type: ignore[attr-defined]
         if node.course is not None and node.starts is not None:
-            course: Any = node.course
-            walk, rooms = course.template(every)
-            entry.walk = walk
+            entry.walk = self._walk(node.course, every, starts=True)
             entry.start = node.starts.start  # type: ignore[attr-defined]
-            moves, lists, first, others = rooms
             self._need(1, node.most)
-            self._need(2, 3 * moves * _NEURONS)
-            self._need(3, -(-lists // 2))
-            self._need(4, first)
-            self._need(5, others)
-            self._alive.append((walk, course, node.starts))
+            self._alive.append(node.starts)
+            if node.signs is not None:
+                self._enter_signs(entry, node.signs, every)
+
+    def _enter_signs(self, entry: Any, signs: Signs, every: bool) -> None:
+        entry.signs = found = ffi.new("struct gamma_signs *")
+        found.first, found.framed = signs.first, signs.framed
+        found.shape, found.grid = signs.shape, signs.grid
+        if signs.down is not None:
+            found.down = self._walk(signs.down, every, starts=True)
+        found.rest = self._walk(signs.rest, every)
+        height, width, _, _, channels = signs.shape
+        self._need(6, _SIGNS * height * width * channels)
+        self._alive.append(found)
+        self._reached.add(signs.first)
+
+    def _walk(self, course: Any, every: bool, starts: bool = False) -> Any:
+        walk, rooms = course.template(every)
+        moves, lists, first, others = rooms
+        self._need(2, 3 * moves * _NEURONS)
+        self._need(3, -(-lists // 2))
+        self._need(4, max(walk.block, _SIGNS) * first if starts else 0)
+        self._need(5, others)
+        self._alive.append((walk, course))
+        return walk
 
     def _need(self, room: int, size: int) -> None:
         self.rooms[room] = max(self.rooms[room], size)
@@ -94,17 +114,20 @@ class ImageBatch:
         self._entries = ffi.new("struct gamma_image[]", len(nodes))
         ffi.memmove(self._entries, network.entries, ffi.sizeof(self._entries))
         total = 0
-        for entry, node in zip(self._entries, nodes, strict=True):
+        for index, (entry, node) in enumerate(zip(self._entries, nodes, strict=True)):
             n = math.prod(node.shape)
             linear = node.kind in _KINDS
             entry.values = total
             total += boxes * ((6 if linear else 4) * n + 1)
             if entry.met:
                 entry.tables = total
-                lines = boxes * (2 * n + 1) + 5 * n + -(-2 * (boxes + 1) * n * size // 8)
+                lines = boxes * (3 * n + 1) + 5 * n + -(-2 * (boxes + 1) * n * size // 8)
                 total += lines if node.kind == "relu" else boxes * (n + 1) + n
             if "join" in node.met:
                 entry.joins = total
+                total += (boxes + 1) * n
+            if index in network.reached:
+                entry.reach = total
                 total += (boxes + 1) * n
             if entry.walk:
                 entry.mask = total
@@ -119,7 +142,7 @@ class ImageBatch:
             raise UsageError(f"image network: found tables of {tables.boxes} boxes, not {boxes}")
         rooms, size = network.rooms, network.dtype.itemsize
         threads, line = workers.sharing(), lib.GAMMA_LINE
-        elements = (2 * rooms[4] + rooms[5]) * size
+        elements = (2 * rooms[4] + rooms[5] + rooms[6]) * size
         own = 11 * _NEURONS + rooms[2] + rooms[3] + elements // 8 + 1
         numbers = boxes + rooms[0] + 2 * rooms[1] + threads * (-(-own // line) * line)
         work = pool.empty(numbers, np.float64)
@@ -131,7 +154,7 @@ class ImageBatch:
             tables.met,
             memory,
             pointer(work, work.size, True),
-            ffi.new("size_t[6]", rooms),
+            ffi.new("size_t[7]", rooms),
             pointer(self.rows, len(self.rows), True),
             pointer(self.seconds, len(self.seconds), True),
             self._open,
