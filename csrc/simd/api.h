@@ -100,10 +100,10 @@ struct gamma_stage {
  * ReLUs (-1: none), sides, multipliers. stage, place (relus): the dense layer that a ReLU reads, and
  * where. best gets the best bounds of `steps` descents (from -infinity); slope and beta move unless cost
  * is NULL, which else gets what relaxations cost at last, (rows, relus). A row at its limit (NULL:
- * none) takes no more steps. kept (NULL: not wanted): slopes and multipliers of the best bounds.
- * factors (steps, 5): as of gamma_ascend. */
+ * none) takes no more steps, nor, if `paired`, does its neighbour: 2k and 2k + 1 are. kept (NULL: not
+ * wanted): slopes and multipliers of the best bounds. factors (steps, 5): as of gamma_ascend. */
 struct gamma_cases {
-    size_t rows, questions, owners, relus, depth, steps;
+    size_t rows, questions, owners, relus, depth, steps, paired;
     const int64_t *question, *owner, *relu, *stage, *place;
     const int8_t *sign;
     const void *asked;

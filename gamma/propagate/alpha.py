@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,22 +25,45 @@ from gamma.ops.hinges import Factors, HingeRows
 from gamma.ops.tables import NodeSlopes
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.options import Options
+from gamma.propagate.rows.ascent import DenseAscent
 from gamma.propagate.rows.block import Dense, Frontier
 from gamma.propagate.rows.descend import Descent
 from gamma.propagate.rows.own import Tape
 from gamma.propagate.rows.sweep import trajectory
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.walks import Walk, walk
+from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Worth = Callable[[Float64], Mask]
 
 # Rows are dropped when no more than this share of them is worth more steps.
 _KEEP_FROM = 0.9
+
+
+class Goal(NamedTuple):
+    """With what bound rows need no more steps; ``paired``, of a first half of rows and their
+    negatives: one of two."""
+
+    limit: float
+    paired: bool
+
+    def reached(self, best: Float64) -> Mask:
+        """Of which rows: all of a call, in order."""
+        done = best >= self.limit
+        if self.paired:
+            first, second = np.split(done, 2)
+            done = np.tile(first | second, 2)
+        return done
+
+
+# A neuron that no longer crosses 0 has nothing to gain where ReLUs read it.
+DECIDED = Goal(0.0, True)
+# A question is answered by a bound above 0.
+ANSWERED = Goal(math.nextafter(0.0, 1.0), False)
 
 
 class Ascent(Frozen, eq=True):
@@ -164,24 +187,18 @@ class AlphaWalk(Walk):
         frontier, d, box = self.both_signs(index, boxes, neurons)
         half, last = len(boxes), index == self.network.output
         steps = self.how.final if last else self.how.steps
-
-        def worth(lower: Float64) -> Mask:
-            # A neuron that no longer crosses 0 has nothing to gain where ReLUs read it.
-            done = (lower[:half] >= 0) | (lower[half:] >= 0)
-            return np.concatenate((~done, ~done))
-
         every = last or not self._facts.hinged[index]
-        best = self._raise(frontier, d, box, steps, None if every else worth)
+        best = self._raise(frontier, d, box, steps, None if every else DECIDED)
         return best[:half], -best[half:]
 
     def _bound_rows(self, frontier: Frontier, d: Float64, box: Indices) -> Float64:
-        return self._raise(frontier, d, box, self.how.final, lambda lower: ~(lower > 0))
+        return self._raise(frontier, d, box, self.how.final, ANSWERED)
 
     def _raise(
-        self, frontier: Frontier, d: Float64, box: Indices, steps: int, worth: Worth | None
+        self, frontier: Frontier, d: Float64, box: Indices, steps: int, goal: Goal | None
     ) -> Float64:
         return optimise(
-            self.descent, frontier, d, box, self.initial, self.how, steps, worth, self.options.check
+            self.descent, frontier, d, box, self.initial, self.how, steps, goal, self.options.check
         )
 
     def _with(self, options: Options) -> Walk:
@@ -199,13 +216,15 @@ def optimise(
     initial: Slopes,
     how: Ascent,
     steps: int,
-    worth: Worth | None = None,
+    goal: Goal | None = None,
     check: Callable[[], None] | None = None,
 ) -> Float64:
     """The best sound lower bounds (rows,) of rows over ``steps`` descents.
 
-    Rows that ``worth`` refuses, given their bounds, are left as they are.
+    Rows that reach the ``goal`` are left as they are.
     """
+    if descent.ascent is not None and len(frontier) == 1 and descent.ascent.reaches(max(frontier)):
+        return _in_one_call(descent.ascent, frontier, d, initial, how, steps, goal, check)
     best = np.full(len(d), -np.inf)
     rows = np.arange(len(d))
     parameters = _Parameters(descent.tables, initial, box, how)
@@ -218,8 +237,8 @@ def optimise(
         if tape is None:
             break
         parameters.step(tape, step)
-        if worth is not None:
-            kept = np.flatnonzero(worth(best)[rows])
+        if goal is not None:
+            kept = np.flatnonzero(~goal.reached(best)[rows])
             if not len(kept):
                 break
             if len(kept) < _KEEP_FROM * len(rows):
@@ -227,6 +246,39 @@ def optimise(
                 frontier = {i: Dense(b.dense()[kept]) for i, b in frontier.items()}
                 parameters.take(kept)
     return best
+
+
+def _in_one_call(
+    ascent: DenseAscent,
+    frontier: Frontier,
+    d: Float64,
+    initial: Slopes,
+    how: Ascent,
+    steps: int,
+    goal: Goal | None,
+    check: Callable[[], None] | None,
+) -> Float64:
+    """`optimise` in the C library."""
+    (last,) = frontier
+    slope = [np.zeros(0)]
+    for index, places in ascent.relus(last):
+        given, keep = initial[index].lower, ascent.tables.columns(index)
+        assert given is not None
+        slope.append(given[0, places if keep is None else keep[places]])
+    own = np.clip(np.concatenate(slope), 0, 1).astype(ascent.tables.how.dtype)
+    paired, count = goal is not None and goal.paired, len(d)
+    # A row is next to its negative.
+    order = np.arange(count).reshape(1 + paired, -1).T.ravel()
+    found = np.empty(count)
+    found[order] = ascent.run(
+        last,
+        (frontier[last].dense(), d),
+        kernels.Climbers.plain(own, order, paired),
+        np.array([how.factors(step) for step in range(steps)]),
+        check,
+        limit=None if goal is None else np.full(count, goal.limit),
+    )
+    return found
 
 
 class _Parameters:

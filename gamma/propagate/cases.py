@@ -23,6 +23,7 @@ from gamma.propagate.rows.block import blocks_of
 from gamma.propagate.rows.own import Multipliers, Tape
 from gamma.propagate.rows.sweep import trajectory
 from gamma.propagate.walks import Walk
+from gamma.tensor import kernels
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -51,6 +52,11 @@ class Cases(Struct):
         """The chosen rows (copies)."""
         slope, relu = self.slope[rows], self.relu[rows]
         return Cases(self.question[rows], slope, relu, self.sign[rows], self.beta[rows])
+
+    def climbers(self, owner: Indices | None = None) -> kernels.Climbers:
+        """The same for the C library; ``owner`` as in `CaseWalk.lower`."""
+        relu, sign = map(np.ascontiguousarray, (self.relu, self.sign))
+        return kernels.Climbers(self.question, self.slope, owner, relu, sign, self.beta)
 
 
 class Entries(NamedTuple):
@@ -141,20 +147,18 @@ class CaseWalk:
         """
         if self._dense is not None:
             one = np.zeros((1, 5))
-            return self._dense.run(self._question, cases, one, check, owner=owner)
+            rows = cases.climbers(owner)
+            return self._dense.run(self.last, self._question, rows, one, check)
         entries = self.entries(cases)
         return self.descend(cases, entries, self.slopes(cases, entries, owner), None, check)
 
     @cached_property
     def _dense(self) -> DenseAscent | None:
         """All steps of an ascent in the C library, where that can be."""
-        if len(self._asked[0]) != 1:
-            return None
-        numbered = {
-            index: (self.places[k], int(self.first[k])) for k, index in enumerate(self.nodes)
-        }
-        node = np.array(self.nodes, np.int64)[self.layer]
-        return DenseAscent.of(self.tables, self.last, numbered, node, self.place)
+        made = None
+        if len(self._asked[0]) == 1:
+            made = DenseAscent.of(self.tables, self.made.network.output, assumes=True)
+        return made if made is not None and made.reaches(self.last) else None
 
     @cached_property
     def _question(self) -> tuple[Array, Float64]:
@@ -182,7 +186,14 @@ class CaseWalk:
             cost = np.zeros((len(cases.question), self.relus), self.tables.how.dtype)
             factors = np.array([self.how.factors(step) for step in range(steps)])
             best = self._dense.run(
-                self._question, cases, factors, check, limit=limit, cost=cost, kept=kept
+                self.last,
+                self._question,
+                cases.climbers(),
+                factors,
+                check,
+                limit=limit,
+                cost=cost,
+                kept=None if kept is None else (kept.slope, kept.beta),
             )
             return best, cost
         best = np.full(len(cases.question), -np.inf)

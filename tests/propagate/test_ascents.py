@@ -177,9 +177,9 @@ def test_calls_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     first, looks = drawn(walk, 30), []
     whole = walk.ascend(everything(first), 3)
     assert walk._dense is not None
-    monkeypatch.setattr(DenseAscent, "_together", lambda self, steps: 7)
+    monkeypatch.setattr(DenseAscent, "_together", lambda self, last, steps: 8)
     parts = walk.ascend(everything(first), 3, lambda: looks.append(1))
-    assert len(looks) == 5
+    assert len(looks) == 4
     assert all(np.array_equal(*pair) for pair in zip(whole, parts, strict=True))
 
 
@@ -192,6 +192,51 @@ def test_no_number_is_no_bound() -> None:
     for found in (best, lost.lower(cases)):
         assert (found[cases.question == 0] == -np.inf).all()
         assert np.isfinite(found[cases.question == 2]).all()
+
+
+@pytest.mark.parametrize("make", [lambda: network(1), images])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_optimised_slopes_are_those_of_steps(make: Any, dtype: str) -> None:
+    """Layer by layer: what one layer came to is in the next one's rows."""
+    net, near = make(), 64 * np.finfo(dtype).eps
+    one = np.full((1, *net.input_shape), 0.5)
+    options = options_of(net, "alpha", "real", dtype, None)
+    found = []
+    for gates in ((), ("fused_ascent",)):
+        with tuning.disabled(*gates):
+            found.append(alpha_walk(net, Box(-one, one), options))
+            found[-1].output()
+    first, second = found
+    assert first.descent.ascent is not None and first.descent.ascent.reaches(net.output)
+    for index in range(1, net.output + 1):
+        one, two = first.bounds[index], second.bounds[index]
+        size = np.maximum(abs(two.lower), abs(two.upper)).max()
+        # A neuron that no longer crosses 0 may have taken more steps where others did.
+        open_ones = ((two.lower < 0) & (two.upper > 0)) | (index == net.output)
+        for end, other in ((one.lower, two.lower), (one.upper, two.upper)):
+            assert (abs(end - other)[open_ones] <= near * size).all()
+        assert np.array_equal(one.lower >= 0, two.lower >= 0)
+    plain = first.plain.output()
+    assert (first.bounds[net.output].lower > plain.lower + 1e-3).any()
+
+
+def test_one_of_a_pair_ends_both() -> None:
+    walk = walk_of(network(1), "real", "float64", wide=True)
+    made, asked = walk._dense, walk._question
+    assert made is not None
+    slope = walk.start(np.arange(1)).slope[0]
+    factors = np.array([walk.how.factors(step) for step in range(6)])
+    question = np.array([0, 1] * 9 + [2, 2])
+    rows = kernels.Climbers.plain(slope, question, paired=True)
+    start = made.run(walk.last, asked, rows, factors[:1], None)
+    limit = np.where(np.arange(20) % 4 == 1, start, np.inf)
+    best = made.run(walk.last, asked, rows, factors, None, limit=limit)
+    alone = made.run(walk.last, asked, kernels.Climbers.plain(slope, question), factors, None)
+    ended = np.arange(20) % 4 < 2
+    assert np.array_equal(best[ended], start[ended])
+    assert np.array_equal(best[~ended], alone[~ended]) and (alone > start).all()
+    with pytest.raises(UsageError, match="pairs"):
+        made.run(walk.last, asked, rows.part(slice(0, 3)), factors, None)
 
 
 @pytest.mark.parametrize(

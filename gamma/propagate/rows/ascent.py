@@ -7,9 +7,11 @@ of `gamma.propagate.climb`. Tests hold the two against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,42 +22,43 @@ from gamma.ops.charges import inflated
 from gamma.propagate.rows.tables import Tables
 from gamma.tensor import kernels, rounding
 
-if TYPE_CHECKING:
-    from gamma.propagate.cases import Cases
-
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-# Of each ReLU node: its neurons that cross 0, and the number of the first.
-Numbered = Mapping[int, tuple[Indices, int]]
 
 # Operations of a call, a tenth of a second or less: the clock is not looked at inside. A row's own
 # ascent must fit in.
 _CALL_OPERATIONS, _MOST_STEPS = 4e9, 64
 # Entries of a convolution's matrix beyond which its zeros cost more than the one call gains.
 _MATRIX = 1 << 18
-_NOBODY = np.zeros(0, np.int64), 0
+_NONE = np.zeros(0, np.int64)
 
 
 def in_one_call(network: Network, last: int) -> bool:
     """Whether rows from node ``last`` on pass nodes that the C library knows here."""
+    return _operations(network, last) > 0.0
+
+
+def _operations(network: Network, last: int) -> float:
+    """Of one row's descent and the way back up; 0 where the C library does not know a node."""
     enabled = tuning.enabled("fused_ascent") and tuning.enabled("fused_walk")
-    return (
-        enabled
-        and kernels.isa != "numpy"
-        and network.cached(("ascent", last), partial(_known, last=last))
-    )
+    if not enabled or kernels.isa == "numpy":
+        return 0.0
+    return network.cached(("ascent", last), partial(_count, last=last))
 
 
-def _known(network: Network, last: int) -> bool:
-    nodes = network.nodes
+def _count(network: Network, last: int) -> float:
+    nodes, found = network.nodes, 1.0
     for index in range(1, last + 1):
         node = nodes[index]
-        known = node.op.keeps_order or _as_matrix(network, index)
+        matrix = _as_matrix(network, index)
+        known = matrix or node.op.keeps_order
         known = known or (node.op.hinge and _as_matrix(network, index - 1))
         if not known or node.inputs != (index - 1,):
-            return False
-    return last > 0
+            return 0.0
+        if matrix:
+            found += 4.0 * node.size * nodes[index - 1].size
+    return found
 
 
 def _as_matrix(network: Network, index: int) -> bool:
@@ -67,93 +70,123 @@ def _as_matrix(network: Network, index: int) -> bool:
 
 
 class DenseAscent:
-    """Rows over one node of a walk over one box, through dense layers and ReLUs to the input."""
+    """Rows over nodes of a walk over one box, through dense layers and ReLUs to the input.
 
-    def __init__(self, stages: list[kernels.Stage], made: kernels.Ascent) -> None:
-        self._made = made
-        self._operations = 4.0 * sum(
-            stage.weight.size for stage in stages if isinstance(stage, kernels.DenseStage)
-        )
+    Attributes:
+        assumes: whether rows may assume sides of ReLUs.
+    """
+
+    def __init__(self, tables: Tables, made: kernels.Ascent, below: int, assumes: bool) -> None:
+        self.tables, self.assumes = tables, assumes
+        self._made, self._below = made, below
+        # Of each stage: its node, and its ReLUs whose slopes move.
+        self._nodes: list[int] = []
+        self._places: list[Indices] = []
+        self._lock = threading.Lock()
 
     @classmethod
-    def of(
-        cls, tables: Tables, last: int, numbered: Numbered, layer: Indices, place: Indices
-    ) -> DenseAscent | None:
-        """The way from node ``last``; None where it is not of the kind, or too long for one call.
+    def of(cls, tables: Tables, below: int, assumes: bool = False) -> DenseAscent | None:
+        """Without a stage yet; None where rows of the walk do not go in one call.
 
-        Args:
-            layer: int64 (ReLUs,), the node of each ReLU that crosses 0. place: its column there.
+        ReLUs before node ``below`` have slopes of the rows' own.
         """
-        plain = tables.box.norm == "inf" and len(tables.box.lower) == 1 and not tables.split
-        if not plain or not in_one_call(tables.network, last):
+        if tables.box.norm != "inf" or len(tables.box.lower) != 1 or tables.split:
             return None
-        stages: list[kernels.Stage] = []
-        number: dict[int, int] = {}  # node -> its stage
-        for index in range(last + 1):
-            stage = _stage(tables, index, numbered.get(index, _NOBODY), last)
-            if stage is not None:
-                number[index] = len(stages)
-                stages.append(stage)
-        before = np.array([number[index] - 1 for index in layer], np.int64)
-        made = kernels.ascent(stages, before, place, tables.how.dtype)
-        found = None if made is None else cls(stages, made)
-        return found if found and found._together(_MOST_STEPS) else None
+        made = kernels.ascent(tables.how.dtype, len(tables.network.nodes))
+        return None if made is None else cls(tables, made, below, assumes)
 
-    def _together(self, steps: int) -> int:
-        """How many rows one call may take."""
-        return int(_CALL_OPERATIONS / (self._operations * steps + 1.0))
+    def reaches(self, last: int) -> bool:
+        """Whether rows from node ``last`` on go in one call, in which a row's ascent must fit."""
+        operations = _operations(self.tables.network, last)
+        return 0.0 < operations * _MOST_STEPS <= _CALL_OPERATIONS
+
+    def stage(self, last: int) -> int:
+        """The stage of node ``last``, those up to it made where they are missing."""
+        with self._lock:
+            begin = self._nodes[-1] + 1 if self._nodes else 0
+            for index in range(begin, last + 1):
+                node = self.tables.network.nodes[index]
+                own = _NONE
+                if node.op.hinge and index < self._below:
+                    own = np.flatnonzero(self.tables.hinge(index).free[0] > 0)
+                stage = _stage(self.tables, index, own, self.assumes)
+                if stage is not None:
+                    self._made.add(stage)
+                    self._nodes.append(index)
+                    self._places.append(own)
+        return bisect_right(self._nodes, last) - 1
+
+    def forget(self, index: int) -> None:
+        """Bounds of node ``index`` were tightened: its tables, and those behind it, are others."""
+        count = bisect_left(self._nodes, index)
+        self._made.keep(count)
+        del self._nodes[count:], self._places[count:]
+
+    def relus(self, last: int) -> Iterator[tuple[int, Indices]]:
+        """Nodes up to ``last`` whose ReLUs have slopes of rows, and these ReLUs, in order."""
+        stages = self.stage(last) + 1
+        for index, places in zip(self._nodes[:stages], self._places[:stages], strict=True):
+            if len(places):
+                yield index, places
+
+    def _together(self, last: int, steps: int) -> int:
+        """How many rows one call may take: pairs."""
+        count = int(_CALL_OPERATIONS / (_operations(self.tables.network, last) * steps + 1.0))
+        return max(2, count // 2 * 2)
 
     def run(
         self,
+        last: int,
         asked: tuple[Array, Float64],
-        cases: Cases,
+        rows: kernels.Climbers,
         factors: Float64,
         check: Callable[[], None] | None,
         *,
-        owner: Indices | None = None,
         limit: Float64 | None = None,
         cost: Array | None = None,
-        kept: Cases | None = None,
+        kept: tuple[Array, Float64] | None = None,
     ) -> Float64:
-        """The best lower bounds (rows,) of ``len(factors)`` descents; see `kernels.Ascent`."""
-        count = len(cases.question)
+        """The best lower bounds (rows,) of ``len(factors)`` descents from node ``last``; see
+        `kernels.Ascent`."""
+        count, stage = len(rows.question), self.stage(last)
         best = np.full(count, -np.inf)
-        step = max(1, self._together(len(factors)))
+        step = self._together(last, len(factors))
+        read = self._read(stage) if self.assumes else None
         for first in range(0, count, step):
             part = slice(first, first + step)
             if check is not None:
                 check()
-            own = owner is None
             self._made.run(
+                stage,
                 asked,
-                kernels.Climbers(
-                    cases.question[part],
-                    cases.slope[part] if own else cases.slope,
-                    None if owner is None else owner[part],
-                    np.ascontiguousarray(cases.relu[part]),
-                    np.ascontiguousarray(cases.sign[part]),
-                    cases.beta[part],
-                ),
+                rows if count <= step else rows.part(part),
+                read,
                 factors,
                 None if limit is None else limit[part],
                 best[part],
                 None if cost is None else cost[part],
-                None if kept is None else (kept.slope[part], kept.beta[part]),
+                None if kept is None else (kept[0][part], kept[1][part]),
             )
         return best
 
+    def _read(self, stage: int) -> tuple[Indices, Indices]:
+        """The dense stage that each ReLU reads, and where."""
+        places = self._places[: stage + 1]
+        counts = [len(place) for place in places]
+        return np.repeat(np.arange(-1, stage), counts), np.concatenate((_NONE, *places))
 
-def _stage(tables: Tables, index: int, own: tuple[Indices, int], last: int) -> kernels.Stage | None:
+
+def _stage(tables: Tables, index: int, own: Indices, assumes: bool) -> kernels.Stage | None:
     """A node as the C library takes it; None for a change of shape."""
     node = tables.network.nodes[index]
     if index == 0:
         known = tables.bounds[0]
         return kernels.InputStage(known.radius.ravel(), tables.radius(0)[0])
     if node.op.correlation is not None:
-        return _dense(tables, index, last, _matrix(tables, index), _longer_sums(tables, index))
+        return _dense(tables, index, assumes, _matrix(tables, index), _longer_sums(tables, index))
     if node.op.dense is not None:
-        return _dense(tables, index, last, tables.weight(index))
-    return _relu(tables, index, *own) if node.op.hinge else None
+        return _dense(tables, index, assumes, tables.weight(index))
+    return _relu(tables, index, own, assumes) if node.op.hinge else None
 
 
 def _matrix(tables: Tables, index: int) -> Array:
@@ -177,14 +210,15 @@ def _longer_sums(tables: Tables, index: int) -> Float64:
 
 
 def _dense(
-    tables: Tables, index: int, last: int, weight: Array, more: Float64 | None = None
+    tables: Tables, index: int, assumes: bool, weight: Array, more: Float64 | None = None
 ) -> kernels.DenseStage:
     """A linear node as its matrix; ``more`` is paid beside its charge."""
     rows, carried = tables.kept(index)[0], tables.carried(index)
     charge = tables.charge(index)
     price, loss = charge.weight.ravel(), float(charge.loss[0])
     assumable = None
-    if index < last and tables.network.nodes[index + 1].op.hinge:
+    readers = tables.network.consumers[index]
+    if assumes and len(readers) == 1 and tables.network.nodes[readers[0]].op.hinge:
         centre, rounded = tables.bounds[index].centre.ravel(), tables.rounded(index)[0]
         share = rounding.gamma_factor(len(centre) + 8, np.float64) + 2.0**-50
         paid = price if carried else None
@@ -197,7 +231,7 @@ def _dense(
     return kernels.DenseStage(weight, own, assumable)
 
 
-def _relu(tables: Tables, index: int, places: Indices, number: int) -> kernels.ReluStage:
+def _relu(tables: Tables, index: int, places: Indices, assumes: bool) -> kernels.ReluStage:
     lines, keep = tables.hinge(index), tables.columns(index)
     (before,) = tables.network.nodes[index].inputs
     neurons = places if keep is None else keep[places]
@@ -210,10 +244,9 @@ def _relu(tables: Tables, index: int, places: Indices, number: int) -> kernels.R
         free=lines.free[0],
         fixed=lines.fixed[0],
         centre=lines.centre[0],
-        sides=np.concatenate([part.ravel() for part in lines.sides]),
+        sides=np.concatenate([part.ravel() for part in lines.sides]) if assumes else None,
         loss=float(lines.loss[0]),
         places=places,
-        number=number,
         low=known.lower.ravel()[neurons],
         high=known.upper.ravel()[neurons],
     )

@@ -21,6 +21,7 @@ from gamma.ops.charges import TINY
 from gamma.ops.hinges import HingeRows
 from gamma.ops.tables import Diagonal, NodeSlopes
 from gamma.propagate.facts import facts_of
+from gamma.propagate.rows.ascent import DenseAscent
 from gamma.propagate.rows.block import Block, Dense, Frontier, Shape
 from gamma.propagate.rows.chain import DenseChain
 from gamma.propagate.rows.course import ImageCourses
@@ -43,6 +44,7 @@ class Descent:
         self.tables = tables
         self.chain: DenseChain | None = None if tables.linear_only else DenseChain(tables)
         self.courses = ImageCourses(tables)
+        self.ascent = DenseAscent.of(tables, len(tables.network.nodes))
         self._windowed = tuning.enabled("windows")
         self._added = tuning.enabled("added_adjoint") and tuning.enabled("gathered_adjoint")
 
@@ -145,6 +147,8 @@ class Descent:
         """Bounds of ``index`` were tightened: drop what was computed from the old ones."""
         self.tables.forget(index)
         self.courses.forget(index)
+        if self.ascent is not None:
+            self.ascent.forget(index)
         if self.chain is not None:
             self.chain.forget(index)
 

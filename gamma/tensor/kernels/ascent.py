@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,9 +61,10 @@ class ReluStage(Frozen):
     Attributes:
         base, gain, upper_slope, upper_const: as there, (n,). free, fixed, centre: f (n,), as in
             `gamma.ops.hinges.Hinge`, and ``loss``. sides: float64 (4, n), constants of neurons that
-            are <= 0, then of those that are >= 0, for positive and for negative entries.
-        places: int64, the neurons that cross 0, numbered from ``number`` on; low, high: f, ends of
-            their inputs.
+            are <= 0, then of those that are >= 0, for positive and for negative entries; None where
+            nothing is assumed.
+        places: int64, the neurons whose slopes move, numbered on from stage to stage; low, high: f,
+            ends of their inputs.
     """
 
     base: Float64
@@ -74,10 +74,9 @@ class ReluStage(Frozen):
     free: Array
     fixed: Array
     centre: Array
-    sides: Float64
+    sides: Float64 | None
     loss: float
     places: Int64
-    number: int
     low: Array
     high: Array
 
@@ -92,6 +91,7 @@ class Climbers(Frozen):
         question: int64 (rows,). slope: f (owners, ReLUs), overwritten. owner: int64 (rows,), whose
             slopes a row starts from; None: each its own. relu: int64 (rows, depth), -1 for none.
             sign: int8 (rows, depth). beta: float64 (rows, depth), overwritten.
+        paired: rows 2k and 2k + 1 need no more steps when one of them does not.
     """
 
     question: Int64
@@ -100,25 +100,66 @@ class Climbers(Frozen):
     relu: Int64
     sign: npt.NDArray[np.int8]
     beta: Float64
+    paired: bool = False
+
+    @classmethod
+    def plain(cls, slope: Array, question: Int64, paired: bool = False) -> Climbers:
+        """Rows that assume nothing and start from slopes (ReLUs,)."""
+        count = len(question)
+        none = np.zeros((count, 0))
+        return cls(
+            question,
+            slope[None],
+            np.zeros(count, np.int64),
+            none.astype(np.int64),
+            none.astype(np.int8),
+            none,
+            paired,
+        )
+
+    def part(self, rows: slice) -> Climbers:
+        """Some of the rows: views."""
+        return Climbers(
+            self.question[rows],
+            self.slope[rows] if self.owner is None else self.slope,
+            None if self.owner is None else self.owner[rows],
+            self.relu[rows],
+            self.sign[rows],
+            self.beta[rows],
+            self.paired,
+        )
 
 
 class Ascent(Protocol):
-    """Stages from the input to the node that rows begin at; it keeps their tables alive."""
+    """Stages from the input on; it keeps their tables alive."""
+
+    count: int
+
+    def add(self, stage: Stage) -> None:
+        """The stage behind those there are."""
+
+    def keep(self, count: int) -> None:
+        """Forget all stages but the first ones."""
 
     def run(
         self,
+        last: int,
         asked: tuple[Array, Float64],
         rows: Climbers,
+        read: tuple[Int64, Int64] | None,
         factors: Float64,
         limit: Float64 | None,
         best: Float64,
         cost: Array | None,
         kept: tuple[Array, Float64] | None,
     ) -> None:
-        """Take rows through ``len(factors)`` descents, slopes and multipliers rising in between.
+        """Take rows over stage ``last`` through ``len(factors)`` descents, slopes and multipliers
+        rising in between.
 
         Args:
             asked: rows over the last stage f (questions, n), and constants float64 (questions,).
+            read: int64 (ReLUs,) twice, the dense stage whose entry each ReLU reads, and the entry;
+                None where rows assume nothing.
             factors: float64 (steps, 5), as in `ascend`; the last is not used.
             limit: float64 (rows,), bounds with which rows need no more steps.
             best: float64 (rows,), -infinity at first: gets the best of the bounds.
@@ -128,15 +169,9 @@ class Ascent(Protocol):
         """
 
 
-def ascent(
-    stages: Sequence[Stage], layer: Int64, place: Int64, dtype: np.dtype[Any]
-) -> Ascent | None:
-    """The stages for rows of ``dtype``; None without the compiled library.
-
-    Args:
-        layer, place: int64 (ReLUs,), the dense stage whose entry each ReLU that crosses 0 reads.
-    """
+def ascent(dtype: np.dtype[Any], most: int) -> Ascent | None:
+    """Room for so many stages, for rows of ``dtype``; None without the compiled library."""
     if not backend.compiled:
         return None
-    made: Ascent = backend.current.Ascent(stages, layer, place, dtype)
+    made: Ascent = backend.current.Ascent(dtype, most)
     return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,12 @@ from gamma.tensor.native.memory import pointer
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 # Rows at once: whole register blocks of the product, with what belongs to them in the second-level
 # cache.
 _BYTES = 1 << 20
 _LEAST, _MOST = 8, 64
+_STAGE = ffi.sizeof("struct gamma_stage")
 
 # Kind of stage -> what has an entry, or a row, of each of its neurons.
 _SIZED = {"InputStage": "radius", "DenseStage": "weight", "ReluStage": "base"}
@@ -30,46 +29,57 @@ _SIZED = {"InputStage": "radius", "DenseStage": "weight", "ReluStage": "base"}
 class Ascent:
     """See `kernels.Ascent`."""
 
-    def __init__(
-        self, stages: Sequence[Any], layer: Int64, place: Int64, dtype: np.dtype[Any]
-    ) -> None:
-        self._dtype, self._count = dtype, len(stages)
-        self._stages = ffi.new("struct gamma_stage[]", len(stages))
-        self._alive: list[Any] = [layer, place]
-        self._layer, self._place = pointer(layer, len(layer)), pointer(place, len(layer))
-        self._relus, at = len(layer), 0
-        for index, stage in enumerate(stages):
-            entry = self._stages[index]
-            kind = type(stage).__name__
-            size = len(getattr(stage, _SIZED[kind]))
-            entry.n, entry.back, entry.at = size, padded(size, dtype), at
-            if (index == 0) != (kind == "InputStage"):
-                raise UsageError(f"stage {index}: found {kind}, expected the input first alone")
-            getattr(self, f"_{kind[:-5].lower()}")(entry, index, stage)
-            at += entry.back if kind == "ReluStage" else 0
+    def __init__(self, dtype: np.dtype[Any], most: int) -> None:
+        self._dtype, self.count = dtype, 0
+        self._stages = ffi.new("struct gamma_stage[]", most)
+        self._held: list[list[Any]] = []
         single = dtype.itemsize == 4
         self._run = lib.gamma_ascent_f32 if single else lib.gamma_ascent_f64
         self._room = lib.gamma_ascent_room_f32 if single else lib.gamma_ascent_room_f64
 
+    def add(self, stage: Any) -> None:
+        index, kind = self.count, type(stage).__name__
+        if index == len(self._stages) or (index == 0) != (kind == "InputStage"):
+            raise UsageError(f"stage {index}: found {kind}, expected the input first alone, and "
+                             f"{len(self._stages)} stages at most")  # fmt: skip
+        entry, size = self._stages[index], len(getattr(stage, _SIZED[kind]))
+        before = self._stages[index - 1] if index else None
+        entry.n, entry.back = size, padded(size, self._dtype)
+        entry.at = before.at + (before.back if before.base else 0) if before else 0
+        entry.number, entry.count = before.number + before.count if before else 0, 0
+        self._held.append([])
+        try:
+            getattr(self, f"_{kind[:-5].lower()}")(entry, before, stage)
+        except UsageError:
+            self.keep(index)
+            raise
+        self.count += 1
+
+    def keep(self, count: int) -> None:
+        for index in range(count, len(self._held)):
+            ffi.memmove(self._stages + index, bytes(_STAGE), _STAGE)
+        del self._held[count:]
+        self.count = min(self.count, count)
+
     def _rows(self, array: Array, size: int) -> Any:
-        return self._held(np.ascontiguousarray(array, self._dtype), size)
+        return self._hold(np.ascontiguousarray(array, self._dtype), size)
 
     def _wide(self, array: Array, size: int) -> Any:
-        return self._held(np.ascontiguousarray(array, np.float64), size)
+        return self._hold(np.ascontiguousarray(array, np.float64), size)
 
-    def _held(self, array: Array, size: int) -> Any:
+    def _hold(self, array: Array, size: int) -> Any:
         found = pointer(array, size)
-        self._alive += [array, found]
+        self._held[-1] += [array, found]
         return found
 
-    def _input(self, entry: Any, index: int, stage: Any) -> None:
+    def _input(self, entry: Any, before: Any, stage: Any) -> None:
         entry.middle = self._rows(stage.radius, entry.n)
         entry.pay = self._wide(stage.pay, entry.n)
 
-    def _dense(self, entry: Any, index: int, stage: Any) -> None:
-        before, n = self._stages[index - 1], entry.n
+    def _dense(self, entry: Any, before: Any, stage: Any) -> None:
+        n = entry.n
         if stage.weight.shape != (n, before.n):
-            raise UsageError(f"stage {index}: found a weight {stage.weight.shape}, before it "
+            raise UsageError(f"stage {self.count}: found a weight {stage.weight.shape}, before it "
                              f"{before.n} entries")  # fmt: skip
         weight = np.zeros((n, before.back), self._dtype)
         turned = np.zeros((before.n, entry.back), self._dtype)
@@ -84,48 +94,55 @@ class Ascent:
             if given.carried is not None:
                 entry.carried = self._wide(given.carried, n)
 
-    def _relu(self, entry: Any, index: int, stage: Any) -> None:
-        n, count, before = entry.n, len(stage.places), self._stages[index - 1]
+    def _relu(self, entry: Any, before: Any, stage: Any) -> None:
+        n, count = entry.n, len(stage.places)
         inside = count == 0 or (stage.places.min() >= 0 and stage.places.max() < n)
         if before.n != n or not before.weight or not inside:
-            raise UsageError(f"stage {index}: found {n} ReLUs and places {stage.places[:4]}, "
+            raise UsageError(f"stage {self.count}: found {n} ReLUs and places {stage.places[:4]}, "
                              f"before it {before.n} entries")  # fmt: skip
-        if not 0 <= stage.number <= self._relus - count:
-            raise UsageError(f"stage {index}: found ReLUs {stage.number}.. of {self._relus}")
         entry.base, entry.gain = self._wide(stage.base, n), self._wide(stage.gain, n)
         entry.upper_slope = self._rows(stage.upper_slope, n)
         entry.upper_const = self._wide(stage.upper_const, n)
         entry.free, entry.fixed = self._rows(stage.free, n), self._rows(stage.fixed, n)
-        entry.middle, entry.sides = self._rows(stage.centre, n), self._wide(stage.sides, 4 * n)
+        entry.middle = self._rows(stage.centre, n)
+        if stage.sides is not None:
+            entry.sides = self._wide(stage.sides, 4 * n)
         entry.low, entry.high = self._rows(stage.low, count), self._rows(stage.high, count)
-        entry.places = self._held(np.ascontiguousarray(stage.places, np.int64), count)
-        entry.number, entry.count, entry.loss = stage.number, count, stage.loss
+        entry.places = self._hold(np.ascontiguousarray(stage.places, np.int64), count)
+        entry.count, entry.loss = count, stage.loss
 
     def run(
         self,
+        last: int,
         asked: tuple[Array, Float64],
         rows: Any,
+        read: tuple[Array, Array] | None,
         factors: Float64,
         limit: Float64 | None,
         best: Float64,
         cost: Array | None,
         kept: tuple[Array, Float64] | None,
     ) -> None:
-        (N, depth), relus, last = rows.relu.shape, self._relus, self._count - 1
+        if not 0 <= last < self.count:
+            raise UsageError(f"ascent: found rows over stage {last} of {self.count}")
+        end = self._stages[last]
+        (N, depth), relus = rows.relu.shape, end.number + end.count
         questions, owners = len(asked[1]), len(rows.slope)
         if rows.owner is None and owners != N:
             raise UsageError(f"ascent: found slopes of {owners} rows, expected {N}")
+        if rows.paired and N % 2:
+            raise UsageError(f"ascent: found {N} rows, expected pairs")
         for part in (asked[0], rows.slope, *(() if cost is None else (cost,))):
             if part.dtype != self._dtype:
                 raise UsageError(f"ascent: found {part.dtype}, expected {self._dtype}")
         cases = ffi.new("struct gamma_cases *")
         cases.rows, cases.questions, cases.owners, cases.relus = N, questions, owners, relus
-        cases.depth, cases.steps = depth, len(factors)
+        cases.depth, cases.steps, cases.paired = depth, len(factors), rows.paired
         alive = (
             pointer(rows.question, N),
             pointer(rows.relu, N * depth),
             pointer(rows.sign, N * depth),
-            pointer(asked[0], questions * self._stages[last].n),
+            pointer(asked[0], questions * end.n),
             pointer(asked[1], questions),
             pointer(factors, 5 * len(factors)),
             pointer(rows.slope, owners * relus, cost is not None),
@@ -134,8 +151,12 @@ class Ascent:
         )
         cases.question, cases.relu, cases.sign, cases.asked, cases.constant = alive[:5]
         cases.factors, cases.slope, cases.beta, cases.best = alive[5:]
-        cases.stage, cases.place = self._layer, self._place
         more: list[Any] = []
+        if read is not None:
+            more += [pointer(part, relus) for part in read]
+            cases.stage, cases.place = more
+        elif depth:
+            raise UsageError("ascent: found assumptions, expected where ReLUs are with them")
         if rows.owner is not None:
             more.append(pointer(rows.owner, N))
             cases.owner = more[-1]
@@ -148,10 +169,9 @@ class Ascent:
         if kept is not None:
             more += [pointer(kept[0], N * relus, True), pointer(kept[1], N * depth, True)]
             cases.kept_slope, cases.kept_beta = more[-2:]
-        self._call(cases, depth)
+        self._call(last, cases, depth)
 
-    def _call(self, cases: Any, depth: int) -> None:
-        last = self._count - 1
+    def _call(self, last: int, cases: Any, depth: int) -> None:
         row_bytes = self._room(self._stages, last, depth, _LEAST) // _LEAST
         block = max(_LEAST, min(_MOST, _BYTES // row_bytes // _LEAST * _LEAST))
         memory = pool.empty(-(-self._room(self._stages, last, depth, block) // 8), np.float64)
