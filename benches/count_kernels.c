@@ -95,7 +95,7 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         const struct gamma_cases cases = {ROWS,    ROWS, ROWS,  1,    1,    3,   0,   BOX,         \
                                           NULL,    relu, stage, BOX,  sign, A,   low, NULL,        \
                                           factors, own,  first, NULL, beta, out, NULL};            \
-        gamma_ascent_##S(stages, 3, &cases, make(gamma_ascent_room_##S(stages, 3, 1, 16)), 16);    \
+        gamma_ascent_##S(stages, 3, &cases, make(gamma_ascent_room_##S(stages, 3, 1, 16)), 16, 1); \
     }                                                                                              \
                                                                                                    \
     static double elementwise_##S(void) {                                                          \

@@ -111,16 +111,16 @@ struct gamma_cases {
     void *slope, *cost, *kept_slope;
     double *beta, *best, *kept_beta;
 };
-/* `block` rows at a time in memory of gamma_ascent_room bytes. 0, or -1 with nothing touched when an
- * index does not exist. */
+/* Shared among threads, of which each takes `block` rows at a time, an even number, in memory of
+ * gamma_ascent_room bytes. 0, or -1 with nothing touched when an index does not exist. */
 size_t gamma_ascent_room_f32(const struct gamma_stage *stages, size_t last, size_t depth,
                              size_t block);
 size_t gamma_ascent_room_f64(const struct gamma_stage *stages, size_t last, size_t depth,
                              size_t block);
 int gamma_ascent_f32(const struct gamma_stage *stages, size_t last, const struct gamma_cases *cases,
-                     void *memory, size_t block);
+                     void *memory, size_t block, size_t threads);
 int gamma_ascent_f64(const struct gamma_stage *stages, size_t last, const struct gamma_cases *cases,
-                     void *memory, size_t block);
+                     void *memory, size_t block, size_t threads);
 
 /* One dense layer of gamma_dense_walk; a ReLU follows all but the last.
  * stored: weight (m, n) as in the file, double when `wide`; bias (m) or NULL; row_sum (m) >= Σ|W|.

@@ -353,6 +353,11 @@ static double seconds_now(void) {
 #undef F
 #undef FN
 
+/* Operations of an ascent's rows from which on these are shared: some ten microseconds each; and rows
+ * of a share, at least, where there are more. */
+#define ASCENT_SHARED 1e6
+enum { ASCENT_ROWS = 32 };
+
 #define F float
 #define FN(name) name##_f32
 #include "ascent.inc"

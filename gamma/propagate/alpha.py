@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from gamma.ops import Elementwise
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.hinges import Factors, HingeRows
 from gamma.ops.tables import NodeSlopes
+from gamma.propagate.blocks import by_memory
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.options import Options
 from gamma.propagate.rows.ascent import DenseAscent
@@ -32,6 +34,7 @@ from gamma.propagate.rows.own import Tape
 from gamma.propagate.rows.sweep import trajectory
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.walks import Walk, walk
+from gamma.runtime import workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
@@ -39,6 +42,7 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+T = TypeVar("T")
 
 # Rows are dropped when no more than this share of them is worth more steps.
 _KEEP_FROM = 0.9
@@ -158,6 +162,12 @@ class AlphaWalk(Walk):
 
     def rows(self, frontier: Mapping[int, Array], d: Float64, box: Array) -> Float64:
         return np.fmax(super().rows(frontier, d, box), self.plain.rows(frontier, d, box))
+
+    def in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
+        ascent = self.descent.ascent
+        shared = ascent is not None and ascent.reaches(index) and workers.sharing() > 1
+        with by_memory() if shared else nullcontext():  # the call is shared inside
+            return super().in_blocks(index, count, bound, each)
 
     def _suffices(self, index: int) -> bool:
         return self.plain._suffices(index)  # its ends are facts here

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.runtime import pool
+from gamma.runtime import pool, workers
 from gamma.tensor._simd import ffi, lib
 from gamma.tensor.kernels.arguments import padded
 from gamma.tensor.native.memory import pointer
@@ -174,7 +174,8 @@ class Ascent:
     def _call(self, last: int, cases: Any, depth: int) -> None:
         row_bytes = self._room(self._stages, last, depth, _LEAST) // _LEAST
         block = max(_LEAST, min(_MOST, _BYTES // row_bytes // _LEAST * _LEAST))
-        memory = pool.empty(-(-self._room(self._stages, last, depth, block) // 8), np.float64)
+        room, threads = self._room(self._stages, last, depth, block), workers.sharing()
+        memory = pool.empty(threads * -(-room // 8), np.float64)
         place = pointer(memory, memory.size, True)
-        if self._run(self._stages, last, cases, place, block) != 0:
+        if self._run(self._stages, last, cases, place, block, threads) != 0:
             raise UsageError("ascent: found an index of rows, ReLUs or assumptions that is none")
