@@ -81,6 +81,7 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
  * a ReLU (`base`). Rows over it have n entries and lie `back` apart, n filled up to whole 64 bytes.
  *   input   pay: what an entry costs, its radius rounded up; middle: the radius
  *   dense   weight (n, back of the stage before); turned (n of the stage before, back), its transpose;
+ *           or, of mostly zeros, what is not 0: starts (n + 1) of its rows in weight, and columns;
  *           pay (n) and loss: its charge, NULL where its reader carries it. Where a ReLU reads it,
  *           what assumptions about it meet: centre, rounded (n), carried (n) with carried_loss or NULL,
  *           and share, of the terms that they add to a constant
@@ -92,7 +93,8 @@ struct gamma_stage {
     size_t n, back, number, count, at;
     const void *weight, *turned, *free, *fixed, *upper_slope, *middle, *low, *high;
     const double *pay, *centre, *rounded, *carried, *base, *gain, *upper_const, *sides;
-    const int64_t *places;
+    const int64_t *places, *starts;
+    const int32_t *columns;
     double loss, carried_loss, share;
 };
 /* Rows of gamma_ascent: what each asks (asked (questions, n of the last stage), with a constant), the

@@ -14,7 +14,9 @@ from gamma.ops import Conv, Gemm, Input, Relu, Reshape
 from gamma.propagate.alpha import AlphaWalk, alpha_walk
 from gamma.propagate.cases import Cases, CaseWalk
 from gamma.propagate.options import options_of
+from gamma.propagate.rows import chain
 from gamma.propagate.rows.ascent import DenseAscent
+from gamma.runtime import workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.verify.known import dense
@@ -109,6 +111,33 @@ def test_a_descent_has_the_same_bits(guarantee: str, dtype: str) -> None:
         assert np.array_equal(walk.lower(some, owner=owner), other.lower(some, owner=owner))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_mostly_zeros_have_the_same_bits(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the ones that are whole, with dead neurons left out of both."""
+    found = []
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(chain, "_SPARSE_FROM", 1)
+        monkeypatch.setattr(chain, "_SPARSE", share)
+        walk = walk_of(network(1), "real", dtype, wide=False)
+        cases = drawn(walk, 70)
+        lower = walk.lower(cases)
+        cases.beta[:] = np.maximum(cases.beta, 0)
+        best, cost = walk.ascend(cases, 2)
+        assert walk._dense is not None
+        sparse = [chain.sparse(op, walk.made.options.dtype) is not None for op in layers(walk)]
+        assert all(sparse) if share else not any(sparse)
+        found.append((lower, best, cost, cases.slope))
+    assert np.array_equal(found[0][0], found[1][0])
+    for one, two in zip(*found, strict=True):
+        assert np.allclose(one, two, 1e-4 if dtype == "float32" else 1e-9, 1e-5)
+
+
+def layers(walk: CaseWalk) -> list[Gemm]:
+    return [op for node in walk.made.network.nodes if (op := node.op.dense) is not None]
+
+
 def images() -> Network:
     """Convolutions with strides and pads, then a dense layer, of small integers."""
     rng, build = np.random.default_rng(0), Builder(Input(), (1, 5, 5))
@@ -169,6 +198,25 @@ def test_a_row_is_alone_among_others() -> None:
         open_rows = best[rows] < limit[rows]
         assert np.array_equal(part.slope[open_rows], together.slope[rows][open_rows])
         assert np.array_equal(part.beta[open_rows], together.beta[rows][open_rows])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_share_the_rows_of_a_call(dtype: str) -> None:
+    """The same bits for any number, of cases and of pairs."""
+    walk = walk_of(network(2), "real", dtype, wide=True)
+    first = drawn(walk, 131)
+    limit = np.where(np.arange(131) % 3, np.inf, walk.lower(first) + 0.25)
+    one = np.ones((1, 5))
+    found = []
+    for count in (1, 2, 3):
+        with workers.limited(count):
+            cases = everything(first)
+            best, cost = walk.ascend(cases, 9, limit=limit)
+            made = alpha_walk(walk.made.network, Box(-one, one), walk.made.options)
+            ends = made.output()
+        found.append((best, cost, cases.slope, cases.beta, ends.lower, ends.upper))
+    for other in found[1:]:
+        assert all(np.array_equal(*pair) for pair in zip(found[0], other, strict=True))
 
 
 def test_calls_are_short(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from gamma import tuning
 from gamma.network.graph import Network
 from gamma.ops.charges import inflated
+from gamma.propagate.rows.chain import part_of, sparse
 from gamma.propagate.rows.tables import Tables
 from gamma.tensor import kernels, rounding
 
@@ -29,6 +30,8 @@ Indices = npt.NDArray[np.int64]
 # Operations of a call, a tenth of a second or less: the clock is not looked at inside. A row's own
 # ascent must fit in.
 _CALL_OPERATIONS, _MOST_STEPS = 4e9, 64
+# What an entry of a weight of mostly zeros takes as long as in a dense one.
+_ONE_BY_ONE = 16.0
 # Entries of a convolution's matrix beyond which its zeros cost more than the one call gains.
 _MATRIX = 1 << 18
 _NONE = np.zeros(0, np.int64)
@@ -57,7 +60,9 @@ def _count(network: Network, last: int) -> float:
         if not known or node.inputs != (index - 1,):
             return 0.0
         if matrix:
-            found += 4.0 * node.size * nodes[index - 1].size
+            some = None if node.op.dense is None else sparse(node.op.dense, np.dtype(np.float32))
+            terms = node.size * nodes[index - 1].size
+            found += 4.0 * (terms if some is None else _ONE_BY_ONE * len(some.values))
     return found
 
 
@@ -185,7 +190,9 @@ def _stage(tables: Tables, index: int, own: Indices, assumes: bool) -> kernels.S
     if node.op.correlation is not None:
         return _dense(tables, index, assumes, _matrix(tables, index), _longer_sums(tables, index))
     if node.op.dense is not None:
-        return _dense(tables, index, assumes, tables.weight(index))
+        some = sparse(node.op.dense, tables.how.dtype)
+        some = some if some is None else part_of(some, *tables.kept(index))
+        return _dense(tables, index, assumes, tables.weight(index) if some is None else some)
     return _relu(tables, index, own, assumes) if node.op.hinge else None
 
 
@@ -210,7 +217,11 @@ def _longer_sums(tables: Tables, index: int) -> Float64:
 
 
 def _dense(
-    tables: Tables, index: int, assumes: bool, weight: Array, more: Float64 | None = None
+    tables: Tables,
+    index: int,
+    assumes: bool,
+    weight: Array | kernels.Sparse,
+    more: Float64 | None = None,
 ) -> kernels.DenseStage:
     """A linear node as its matrix; ``more`` is paid beside its charge."""
     rows, carried = tables.kept(index)[0], tables.carried(index)

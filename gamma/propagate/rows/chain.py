@@ -98,7 +98,7 @@ class DenseChain:
         if index == 0:
             chain.pay(0, node.size, tables.radius(0), None)
         elif (op := node.op.dense) is not None:
-            whole = self._nonzeros(op)
+            whole = sparse(op, tables.how.dtype)
             if whole is None and not op.tiled(tables.how.dtype):
                 return False
             charge = None if tables.carried(index) else tables.charge(index)
@@ -125,16 +125,6 @@ class DenseChain:
                 chain.strip(index, tables.strips(index))
         return True
 
-    def _nonzeros(self, op: Gemm) -> kernels.Sparse | None:
-        """The weight by what is not 0 in it, where that is little."""
-        dtype = self.tables.how.dtype
-        if op.weight.size < _SPARSE_FROM or not tuning.enabled("sparse_weights"):
-            return None
-        found: kernels.Sparse | None = op.cached(
-            f"sparse.{dtype.char}", lambda: nonzeros(op, dtype)
-        )
-        return found
-
     def _padded(self, op: Gemm, rows: Indices | None, columns: Indices | None) -> tuple[Array, int]:
         """`Tables.weight` with rows padded to whole 64 bytes, and its width without them."""
         dtype = self.tables.how.dtype
@@ -147,6 +137,14 @@ class DenseChain:
             columns = np.concatenate((columns, np.zeros(spare, columns.dtype)))
             weight = cast_weight(op, op.weight, "weight", dtype, False)
         return chosen(weight, rows, columns), width
+
+
+def sparse(op: Gemm, dtype: np.dtype[Any]) -> kernels.Sparse | None:
+    """The weight by what is not 0 in it, where that is little."""
+    if op.weight.size < _SPARSE_FROM or not tuning.enabled("sparse_weights"):
+        return None
+    found: kernels.Sparse | None = op.cached(f"sparse.{dtype.char}", lambda: nonzeros(op, dtype))
+    return found
 
 
 def nonzeros(op: Gemm, dtype: np.dtype[Any]) -> kernels.Sparse | None:

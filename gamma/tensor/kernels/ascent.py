@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
+from gamma.tensor.kernels.rows import Sparse
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -46,11 +47,12 @@ class DenseStage(Frozen):
     """A dense layer.
 
     Attributes:
-        weight: f (n, entries of the stage before). charge: float64 (n,) and the loss, None where
-            the layer's reader carries it. assumable: None where no ReLU reads the layer.
+        weight: f (n, entries of the stage before), or what is not 0 in it. charge: float64 (n,) and
+            the loss, None where the layer's reader carries it. assumable: None where no ReLU reads
+            the layer.
     """
 
-    weight: Array
+    weight: Array | Sparse
     charge: tuple[Float64, float] | None
     assumable: Assumable | None
 

@@ -11,7 +11,8 @@ from gamma.errors import UsageError
 from gamma.runtime import pool, workers
 from gamma.tensor._simd import ffi, lib
 from gamma.tensor.kernels.arguments import padded
-from gamma.tensor.native.memory import pointer
+from gamma.tensor.kernels.rows import Sparse
+from gamma.tensor.native.memory import nonzeros, pointer
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -42,7 +43,8 @@ class Ascent:
         if index == len(self._stages) or (index == 0) != (kind == "InputStage"):
             raise UsageError(f"stage {index}: found {kind}, expected the input first alone, and "
                              f"{len(self._stages)} stages at most")  # fmt: skip
-        entry, size = self._stages[index], len(getattr(stage, _SIZED[kind]))
+        entry, given = self._stages[index], getattr(stage, _SIZED[kind])
+        size = len(given.starts) - 1 if isinstance(given, Sparse) else len(given)
         before = self._stages[index - 1] if index else None
         entry.n, entry.back = size, padded(size, self._dtype)
         entry.at = before.at + (before.back if before.base else 0) if before else 0
@@ -77,15 +79,22 @@ class Ascent:
         entry.pay = self._wide(stage.pay, entry.n)
 
     def _dense(self, entry: Any, before: Any, stage: Any) -> None:
-        n = entry.n
-        if stage.weight.shape != (n, before.n):
-            raise UsageError(f"stage {self.count}: found a weight {stage.weight.shape}, before it "
-                             f"{before.n} entries")  # fmt: skip
-        weight = np.zeros((n, before.back), self._dtype)
-        turned = np.zeros((before.n, entry.back), self._dtype)
-        weight[:, : before.n], turned[:, :n] = stage.weight, stage.weight.T
-        entry.weight = self._rows(weight, weight.size)
-        entry.turned = self._rows(turned, turned.size)
+        n, weight = entry.n, stage.weight
+        sparse = isinstance(weight, Sparse)
+        shape = (len(weight.starts) - 1, weight.width) if sparse else weight.shape
+        if shape != (n, before.n):
+            raise UsageError(f"stage {self.count}: found a weight {shape}, before it {before.n} "
+                             "entries")  # fmt: skip
+        if sparse:
+            found = nonzeros(weight, n, self._dtype)
+            entry.starts, entry.columns, entry.weight = found
+            self._held[-1] += [weight, found]
+        else:
+            whole = np.zeros((n, before.back), self._dtype)
+            turned = np.zeros((before.n, entry.back), self._dtype)
+            whole[:, : before.n], turned[:, :n] = weight, weight.T
+            entry.weight = self._rows(whole, whole.size)
+            entry.turned = self._rows(turned, turned.size)
         if stage.charge is not None:
             entry.pay, entry.loss = self._wide(stage.charge[0], n), stage.charge[1]
         if (given := stage.assumable) is not None:

@@ -38,6 +38,17 @@ def pointer(array: Array, size: int, writable: bool = False) -> Any:
     raise _refused(array, size)
 
 
+def nonzeros(weight: Any, rows: int, dtype: np.dtype[Any]) -> tuple[Any, Any, Any]:
+    """C arrays of a `kernels.Sparse` of so many rows: starts, places, values."""
+    starts, places, values, width = weight
+    count = len(values)
+    inside = count == 0 or (places.min() >= 0 and places.max() < width)
+    ordered = starts[0] == 0 and starts[-1] == count and (np.diff(starts) >= 0).all()
+    if values.dtype != dtype or not (inside and ordered):
+        raise UsageError(f"found a sparse weight that is none of width {width}")
+    return pointer(starts, rows + 1), pointer(places, count), pointer(values, count)
+
+
 def _refused(array: Array, size: int) -> UsageError:
     """What is wrong with an array that `pointer` does not take."""
     if array.dtype not in _C_TYPES:

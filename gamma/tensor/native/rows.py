@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from gamma.errors import InternalError, UsageError
 from gamma.tensor._simd import ffi, lib
-from gamma.tensor.native.memory import pick, pointer
+from gamma.tensor.kernels.arguments import padded
+from gamma.tensor.native.memory import nonzeros, pick, pointer
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -253,16 +254,10 @@ class Chain:
         self._widest = max(self._widest, columns)
 
     def sparse(self, index: int, weight: Any) -> None:
-        step, (starts, places, values, width) = self._steps[index], weight
-        count = len(values)
-        inside = count == 0 or (places.min() >= 0 and places.max() < width)
-        ordered = starts[0] == 0 and starts[-1] == count and (np.diff(starts) >= 0).all()
-        if values.dtype != self._dtype or not (inside and ordered):
-            raise UsageError(f"step: found a sparse weight that is none of width {width}")
-        memory = pointer(starts, step.n + 1), pointer(places, count), pointer(values, count)
+        step, width = self._steps[index], weight.width
+        memory = nonzeros(weight, step.n, self._dtype)
         step.starts, step.places, step.weight = memory
-        step.width = width
-        step.columns = -(-width * values.itemsize // 64) * 64 // values.itemsize
+        step.width, step.columns = width, padded(width, self._dtype)
         self._alive[index] += (memory, weight)
         self._widest = max(self._widest, step.columns)
 
