@@ -176,6 +176,7 @@ PASS, ASCENT = "csrc/simd/passes.inc", "csrc/simd/ascent.inc"
 SINGLE, PP = "csrc/simd/single.inc", "propagate/single.py"
 WALK = "csrc/simd/walk.inc"
 MEET, START, IMAGES = (f"csrc/simd/{name}.inc" for name in ("meet", "start", "images"))
+IMAGE_ROWS = "csrc/simd/image_rows.inc"
 MUTANTS = (
     Mutant("FEWBITS.INPUT", FB, "Executed(_rounded(values, kept), size", "Executed(values, size"),
     Mutant("FEWBITS.RESULT", FB, "Executed(_rounded(made, kept), apart)", "Executed(made, apart)"),
@@ -894,7 +895,22 @@ COMPILED = (
     Mutant("MEET.STRIP", MEET, "height += apart * charge[k] * 1.01;", ""),
     Mutant("START.FUSED_LOSS", START, "(cost + charge_loss(mass[boxes[k]], factors))", "cost"),
     Mutant("START.FUSED_COST", START, "*e = -c - cost;", "*e = -c;"),
-    Mutant("IMAGES.MEET", IMAGES, "*upper = high < *upper ? high : *upper;", "*upper = high;"),
+    Mutant("IMAGES.MEET", IMAGE_ROWS, "*upper = high < *upper ? high : *upper;", "*upper = high;"),
+    Mutant("IMAGES.SIGNS_FOLLOW", IMAGE_ROWS, "far[k] += near[k] - d;", ""),
+    Mutant(
+        "IMAGES.SIGNS_ROUND",
+        IMAGE_ROWS,
+        "far[k] -= (fabs(far[k]) + fabs(near[k]) + fabs(d)) * 0x1p-50 + TINY;",
+        "",
+    ),
+    Mutant("IMAGES.SIGNS_SETTLE", IMAGE_ROWS, "FN(settle)(near, N);", ""),
+    Mutant(
+        "IMAGES.SIGNS_STRIP",
+        IMAGES,
+        "met + (at - nodes), memory, mass, 1, B",
+        "met + (at - nodes), memory, mass, 0, B",
+    ),
+    Mutant("IMAGES.SIGNS_REACH", IMAGES, "{first->join[0], 1.0}", "{1.0, 1.0}"),
     Mutant("IMAGES.CARRIED", IMAGES, "node->carries ? y.spread : NULL", "NULL"),
     Mutant(
         "PASS.CENTRE",

@@ -98,12 +98,12 @@ class ImageCourses:
 
     def shared(self, index: int) -> bool:
         """Whether most of what rows over node ``index`` take is one call that threads share."""
-        if not self.possible or workers.sharing() == 1:
+        if not self.possible:
             return False
         network, dtype = self.tables.network, self.tables.how.dtype
         key = "rows.course.shared", index, dtype.char, tuning.enabled("pixel_cells")
         found: bool = network.cached(key, partial(_passed, index=index, dtype=dtype))
-        return found
+        return found and workers.sharing() > 1  # a small network gets by without knowing
 
     def run(
         self,
