@@ -2,9 +2,9 @@
 
 A ReLU that is active or inactive on the whole box is exact, however wide the interval of what it
 reads: one row of such a neuron is enough, with whatever the other side gets from it
-(`gamma.propagate.rows.opposite`). The sign of its centre tells which: a guess, but of the neurons of
-residual networks that rows decide it has missed none. A neuron that the row leaves open gets its
-other one, too.
+(`gamma.propagate.rows.opposite`). The sign of its centre tells which: a guess, but it was right for
+all neurons that rows decide in residual networks. A neuron that the row leaves open gets its other
+one, too.
 """
 
 from __future__ import annotations
