@@ -51,7 +51,10 @@ class Ellipsoids(Frozen):
 
     def largest(self) -> Float64:
         """At least the square of the longest vector's length: (V,)."""
-        return np.array(workers.run([partial(self._largest, v) for v in range(len(self.matrix))]))
+        tasks = [partial(self._largest, v) for v in range(len(self.matrix))]
+        # A factorisation, and the steps that propose what it proves.
+        operations = self.matrix.size * (self.matrix.shape[-1] / 3.0 + 40.0)
+        return np.array(workers.run(tasks, operations=operations))
 
     def _largest(self, v: int) -> float:
         scale = self.scale[v]
@@ -73,7 +76,8 @@ class Ellipsoids(Frozen):
         made = self.matrix.copy()
         made[:, np.arange(d), np.arange(d)] += np.where(empty, 1.0, lift)[:, None]
         try:
-            roots = workers.run([partial(np.linalg.cholesky, one.T) for one in made])
+            tasks = [partial(np.linalg.cholesky, one.T) for one in made]
+            roots = workers.run(tasks, operations=made.size * d / 3.0)
         except np.linalg.LinAlgError:
             return np.full_like(made, np.inf)
         root = np.stack(roots) if roots else made
@@ -101,7 +105,7 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
         root = np.repeat(1 / np.sqrt(weight), each, axis=0)
         # One by one: products of an array with itself take half.
         squares = [partial(_square, columns[:, v], root[:, v], scale[v]) for v in range(len(rest))]
-        for v, square in enumerate(workers.run(squares)):
+        for v, square in enumerate(workers.run(squares, operations=columns.size * rest.shape[-1])):
             matrix[v] += square
         count += len(columns)
     weight = np.maximum(corners, _LEAST_WEIGHT * largest[:, None])

@@ -47,12 +47,15 @@ def linear(
         else:
             exact = inputs = [x.spelled for x in inputs]
 
+    entries = after.lower[0].size * op.terms_for(before[0].lower.shape[1:])
+
     def image(columns: Sequence[Float64], absolute: bool = False) -> Float64:
         whole = [c.reshape(-1, *x.shape) for c, x in zip(columns, inputs, strict=True)]
         step = max(SHARE, -(-len(whole[0]) // (1 if op.moves or op.entrywise else SHARES)))
         starts = range(0, len(whole[0]), step)
         shares = [[c[start : start + step] for c in whole] for start in starts]
-        made = workers.run([partial(op.linear, share, absolute) for share in shares])
+        tasks = [partial(op.linear, share, absolute) for share in shares]
+        made = workers.run(tasks, operations=2.0 * len(whole[0]) * entries)
         flat = (m.reshape(len(m), -1) for m in made)
         return np.ascontiguousarray(np.concatenate([*flat]), np.float64)
 

@@ -83,7 +83,8 @@ def read(times: Callable[[Float64], Float64], x: Curved) -> Ellipsoids:
     reach = np.einsum("jvi,vj->vi", abs(made), matrix[:, diagonal, diagonal])
     power = np.ldexp(1.0, np.clip(np.frexp(reach)[1], -1000, 1000))
     tasks = [partial(_shape, made[:, v] / power[v], matrix[v]) for v in range(len(scale))]
-    shapes = np.stack(workers.run(tasks))
+    operations = 2.0 * made.size * (d + made.shape[-1])
+    shapes = np.stack(workers.run(tasks, operations=operations))
     # |fl - exact| <= γ|B|K|B|ᵀ, whose norm is at most its trace, and K_jk <= Q_jj·Q_kk.
     g = rounding.gamma_factor(2 * d + 32, np.float64)
     error = g * np.square(reach / power).sum(axis=1) * _SLACK + 2.0**-1000

@@ -31,6 +31,9 @@ _SHARES = 16
 _INSIDE = 64
 # Blocks that are handed out at once.
 _TASKS = 4096
+# Nanoseconds that a block keeps the interpreter at a node of a network with normalisations, whose
+# rows go node by node: threads would take turns.
+_NODE = 6e4
 # Boxes of an interval pass below which a share wastes the weights' bandwidth; its work comes in
 # larger pieces than rows do, so less of it is worth a thread.
 _LEAST_BOXES = 64
@@ -85,6 +88,8 @@ def block_length(
     few = _LEAST_WINDOWS if facts_of(network).convolves else _LEAST_ROWS
     if rows >= 2 * few and not _by_memory.get():
         least = max(1.0, choices.limit("rows.share"))
+        if facts_of(network).normalizes:
+            least = max(least, _NODE * index * times)
         worth = min(rows / few, rows * row_cost(network, index) / least)
         worth = 0.0 if inside and worth * times < _INSIDE else worth
     # Asked last: a small network gets by without knowing how many there are.

@@ -7,6 +7,7 @@ number of threads: results are the same bits for any.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 # Threads are started as they are needed, so this is only what nobody will reach.
 _MOST = 256
+# Operations of float64 products, of a millisecond.
+_FEW_OPERATIONS = 1e7
 
 _limit: ContextVar[int | None] = ContextVar("gamma_workers", default=None)
 _pool: ThreadPoolExecutor | None = None
@@ -61,15 +64,19 @@ def limited(count: int | None) -> Iterator[None]:
         _limit.reset(token)
 
 
-def run(tasks: Sequence[Callable[[], T]], most: int = _MOST) -> list[T]:
+def run(
+    tasks: Sequence[Callable[[], T]], most: int = _MOST, operations: float = math.inf
+) -> list[T]:
     """The results of independent tasks, in their order; at most ``most`` (memory) run at once.
 
+    ``operations``: of all tasks outside the interpreter, roughly. Few are not shared: threads that
+    take turns at the interpreter's lock would take longer.
     The calling thread works too, so that nothing waits for a pool that others keep busy. The first
     exception ends the sharing: running tasks are waited for, waiting ones dropped, and it is raised
     here, as is an interrupt of the calling thread.
     """
     count = min(len(tasks), most)
-    count = min(count, workers()) if count > 1 else 1
+    count = min(count, workers()) if count > 1 and operations >= _FEW_OPERATIONS else 1
     if count == 1:
         return [task() for task in tasks]
     from concurrent.futures import wait

@@ -19,7 +19,7 @@ import gamma
 from gamma import telemetry, tuning
 from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Input, ReduceMax, Relu, Reshape, Sigmoid
+from gamma.ops import Add, Conv, Gemm, Input, Normalize, ReduceMax, Relu, Reshape, Sigmoid
 from gamma.propagate import Specification, blocks, lower_bounds
 from gamma.propagate.blocks import block_length, row_cost
 from gamma.runtime import choices, workers
@@ -159,6 +159,20 @@ def test_blocks_fit_into_memory_and_do_not_waste_threads() -> None:
     assert pixel < whole / 10  # a row from one pixel touches its window only
 
 
+def test_rows_that_go_node_by_node_are_shared_when_there_are_many() -> None:
+    """Of a network with normalisations, a share must outlast the interpreter's own work."""
+    build, x = Builder(Input(), (2, 8)), 0
+    for _ in range(6):
+        x = build.add(Gemm(np.ones((8, 8), np.float32)), build.add(Normalize(1, 1e-5), x))
+    network = build.build(x)
+    each = row_cost(network, x)
+    few = int(2 * x * blocks._NODE / each)
+    with workers.limited(2), choices.using({("rows.share", ""): few * each / 64}):
+        for times in (1, 3):
+            assert block_length(network, x, few - 64, 1, 10**9, times) == few - 64
+            assert block_length(network, x, few + 64, 1, 10**9, times) < few
+
+
 def test_results_come_in_order_from_several_threads() -> None:
     meet = threading.Barrier(3, timeout=30)
 
@@ -173,7 +187,9 @@ def test_results_come_in_order_from_several_threads() -> None:
         assert [number for number, _ in done] == list(range(20))
         assert len({thread for _, thread in done}) == 3
         few = workers.run(tasks[3:], 1)
-    assert {thread for _, thread in few} == {threading.get_ident()}
+        short = workers.run(tasks[3:], operations=1000.0)
+    for alone in (few, short):
+        assert {thread for _, thread in alone} == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
