@@ -251,7 +251,8 @@ size_t gamma_convolve(const double *centre, const double *radius, const double *
  * -1), or the sum of sign[0] and sign[1] times two nodes; then a ReLU, with `hinge`. Its values lie in an
  * image of rows·span pixels, channels last, the inside (H, W) of which begins at (top, left): room for
  * the pads of all convolutions that read it. C divides by groups. Of the input, entries are `across`
- * apart from channel to channel and `along` from pixel to pixel. weight: (groups, panels, kh·kw·C of the
+ * apart from channel to channel and `along` from pixel to pixel; with `planar`, where that is 1 and no sum
+ * reads it, its image is one channel after the other, and its charges are (C, W, 2). weight: (groups, panels, kh·kw·C of the
  * group, GAMMA_PANEL); bias (groups, panels, GAMMA_PANEL) or NULL; row_sum (groups, panels, H·W,
  * GAMMA_PANEL), of a sum (H, W, C); factors: of gamma_finish. pairs: NULL, or the weight as floats w, |w|
  * for products in float32, by blocks of GAMMA_BLOCK and groups of GAMMA_GROUP terms; shift (groups,
@@ -262,7 +263,8 @@ size_t gamma_convolve(const double *centre, const double *radius, const double *
 enum { GAMMA_NODES = 256, GAMMA_BLOCK = 8, GAMMA_GROUP = 64 };
 struct gamma_node {
     int64_t C, H, W, top, left, rows, span, across, along;
-    int64_t reads[2], sign[2], kh, kw, sh, sw, dh, dw, pad_top, pad_left, groups, hinge, late, kept;
+    int64_t reads[2], sign[2], kh, kw, sh, sw, dh, dw, pad_top, pad_left, groups, hinge, late, kept,
+        planar;
     const double *weight, *bias, *row_sum;
     double factors[2];
     const float *pairs, *shift, *charge;
@@ -271,12 +273,12 @@ struct gamma_node {
 /* Ends of the last of count nodes (at most GAMMA_NODES), low and high (B, C, H, W), for boxes from..to
  * of B, whose input is (B, C·H·W). most[1] boxes at a time go through all nodes but the late ones, from
  * the first of which on all are late, and these take most[0]; nodes that late ones read, and these,
- * are kept. memory: gamma_pass_room doubles. Returns how many ends of any node contradict each other.
- */
+ * are kept. threads: that share the boxes, most[0] each; memory: gamma_pass_room doubles for each.
+ * Returns how many ends of any node contradict each other. */
 size_t gamma_pass_room(const struct gamma_node *nodes, size_t count, const size_t *most);
 size_t gamma_pass(const struct gamma_node *nodes, size_t count, const double *lower,
                   const double *upper, double *memory, double *low, double *high, size_t from,
-                  size_t to, const size_t *most);
+                  size_t to, const size_t *most, size_t threads);
 
 /* relax_rows and abs_dot_rows for rows (N, h, w, C) that lie on images (H, W): row r is of place[r],
  * where[3·place..] = box, y, x of its first pixel, which may lie outside. Entries outside become 0.

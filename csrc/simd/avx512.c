@@ -29,7 +29,7 @@
 #define PV_SWAP(x) _mm256_permute_ps(x, 0xB1)
 #define PV_ABS(x) _mm256_andnot_ps(_mm256_set1_ps(-0.0F), x)
 #define PV_MOST _mm256_max_ps
-#define SINGLES 8
+#define SINGLES 6
 #define D_OF(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
 #define F_ABS _mm512_abs_ps
 #define POSITIONS 4

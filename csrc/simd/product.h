@@ -1,6 +1,5 @@
-/* product.inc, correlate.inc and gather.inc for float and for double, convolve.inc
- * and passes.inc for double, single.inc for float. The
- * including file has defined V_* for both: FV, FV_LOAD, ... for floats, DV, DV_LOAD, ... for doubles,
+/* product.inc, correlate.inc and gather.inc for float and for double, convolve.inc and those of interval
+ * passes for double, single.inc for float. The including file has defined V_* for both: FV, FV_LOAD, ... for floats, DV, DV_LOAD, ... for doubles,
  * VECTOR_BYTES (or SCALAR_PRODUCT) and TALL. */
 #ifndef GAMMA_PRODUCT_H
 #define GAMMA_PRODUCT_H
@@ -96,6 +95,9 @@ static inline __attribute__((always_inline)) void turn_quads(const void *from, c
 #include "convolve.inc"
 
 #include "single.inc"
+
+#include "layout.inc"
+#include "beside.inc"
 
 #include "passes.inc"
 

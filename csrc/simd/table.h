@@ -83,6 +83,12 @@ struct gamma_stored {
     size_t count[3];
 };
 
+/* Entries of the image of a box that gamma_pass keeps of a node: whole lines of cache, an odd number of
+ * them, so that the same pixels of some boxes do not meet in the same part of a cache. */
+static inline size_t gamma_pass_entries(const struct gamma_node *node) {
+    return ((size_t)(node->rows * node->span * node->C + 7) / 8 | 1) * 8;
+}
+
 struct gamma_table {
     const char *name;
     GAMMA_MEMBERS(float, f32)

@@ -48,9 +48,9 @@ _MOST_BYTES, _MOST_DENSE_BYTES = 32 << 20, 8 << 20
 _MOST_PADDED, _FEW_OPERATIONS = 2.0, 5e6
 # Bytes of the largest images, of a node and of its reader, that stay in cache; boxes that go
 # together through dense layers, and through convolutions with more weights than that.
-_CACHE, _MOST_BOXES, _SOME_BOXES = 256 << 10, 32, 16
-# Operations of the boxes of one call: about a millisecond.
-_CALL_OPERATIONS = 2e7
+_CACHE, _MOST_BOXES, _SOME_BOXES = 640 << 10, 32, 16
+# Operations of the boxes of one call, some tens of milliseconds, and of those that threads share.
+_CALL_OPERATIONS, _SHARED_OPERATIONS = 1e9, 4e6
 
 
 class Pass(Frozen, eq=True):
@@ -59,14 +59,15 @@ class Pass(Frozen, eq=True):
     Attributes:
         order: of the output's entries among those of the last node, where it is not theirs.
         boxes: that go together through its dense layers at the end, and before these.
-        share: boxes of one call.
+        call: boxes of one call. shared: boxes from which on threads share a call.
     """
 
     kernel: NetworkPass
     entries: int
     order: Index | None
     boxes: tuple[int, int]
-    share: int
+    call: int
+    shared: int
 
 
 def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, Float64] | None:
@@ -82,15 +83,15 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
     lower, upper = map(np.ascontiguousarray, (box.lower, box.upper))
     ends = np.empty((2, count, made.entries))
 
-    def run(first: int) -> int:
-        options.check()
-        span = first, min(first + made.share, count)
-        most = min(made.boxes[0], span[1] - first), min(made.boxes[1], span[1] - first)
-        return made.kernel.run(lower, upper, ends, span, most)
-
-    starts = range(0, count, made.share)
+    contradictions = 0
     with telemetry.measure("ibp.network", boxes=count):
-        contradictions = sum(workers.run([partial(run, first) for first in starts]))
+        for first in range(0, count, made.call):
+            options.check()
+            span = first, min(first + made.call, count)
+            some = span[1] - first
+            most = min(made.boxes[0], some), min(made.boxes[1], some)
+            threads = workers.sharing() if some >= made.shared else 1
+            contradictions += made.kernel.run(lower, upper, ends, span, most, threads)
     if contradictions:
         return None  # ends contradict each other: the walk finds out where
     if made.order is not None:
@@ -283,18 +284,25 @@ def _make(network: Network, single: bool) -> Pass | None:
         return None
     if maker.padded > max(_MOST_PADDED * maker.operations, _FEW_OPERATIONS):
         return None
+    sums = any(len(node.sources) == 2 and 0 in node.sources for node in nodes)
+    if steps[1] == 1 and nodes[0].shape[1:] != (1, 1) and not sums:
+        nodes[0] = replace(nodes[0], planar=True)
     if any(node.pairs is not None for node in nodes):
         nodes = charged(nodes)
     kernel = network_pass(nodes, steps)
     if kernel is None:
         return None
-    images = [16 * math.prod(node.shape) for node in nodes[:-1]]
+    # Of boxes whose products are in float32 an image has pairs of these.
+    size = 8 if any(node.pairs is not None for node in nodes) else 16
+    images = [size * math.prod(node.shape) for node in nodes[:-1]]
     pairs = max(a + b for a, b in zip(images, [*images[1:], 0], strict=True))
     # Weights come anew for every turn.
     weights = sum(n.weight.nbytes for n in nodes if n.weight is not None and n.shape[1:] != (1, 1))
     turn = max(1, min(_MOST_BOXES, _CACHE // pairs), min(_SOME_BOXES, weights // pairs))
-    share = max(_MOST_BOXES, int(_CALL_OPERATIONS / maker.padded) // _MOST_BOXES * _MOST_BOXES)
-    return Pass(kernel, math.prod(nodes[-1].shape), value.order, (_MOST_BOXES, turn), share)
+    call = max(_MOST_BOXES, int(_CALL_OPERATIONS / maker.padded) // _MOST_BOXES * _MOST_BOXES)
+    shared = max(_MOST_BOXES + 1, int(_SHARED_OPERATIONS / maker.padded))
+    boxes = _MOST_BOXES, turn
+    return Pass(kernel, math.prod(nodes[-1].shape), value.order, boxes, call, shared)
 
 
 def _factors(op: Linear) -> tuple[float, float]:

@@ -58,6 +58,8 @@ def charged(nodes: Sequence[PassNode]) -> list[PassNode]:
         charge = np.zeros((width, channels, 2), np.float32)
         known = np.array([charge_of(n) for n in range(int(most.max()) + 1)], np.float32)
         charge[..., 1] = known[most]
+        if node.planar:
+            charge = np.ascontiguousarray(charge.transpose(1, 0, 2))
         # As of whole groups: for few terms the roundings of the rest count as much.
         rate = max((charge_of(roundings_of(_whole(r)).max()) for r in readers), default=known[0])
         made[index] = replace(node, charge=charge, rate=float(rate))

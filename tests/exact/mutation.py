@@ -968,6 +968,7 @@ COMPILED = (
     Mutant("SINGLE.KEPT", PP, "(kept**5 * (1 - error))", "(1 - error)"),
     Mutant("SINGLE.ITSELF", PP, "- 1) / kept**2", "- 1)"),
     Mutant("SINGLE.READING", PP, "np.maximum(found[x], roundings[column])", "roundings[column]"),
+    Mutant("SINGLE.ANY", SINGLE, "any[i] |= bits;", "any[i] = bits;"),
     Mutant("SINGLE.READERS", PP, "_reading(reader, node.shape), out=most", "most, out=most"),
 )
 # Copies that are as they were: the tests must pass on them.

@@ -17,6 +17,7 @@ from gamma.ops import Conv, Gemm, Input, Relu
 from gamma.propagate import passes
 from gamma.propagate import single as charges
 from gamma.propagate.options import options_of
+from gamma.runtime import workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from gamma.tensor.kernels.passes import BLOCK, GROUP, PassNode, network_pass
@@ -358,3 +359,26 @@ def test_every_reading_of_an_entry_is_charged(stride: int, dilation: int) -> Non
     for n, found in zip(most.ravel(), charge[..., 1].ravel(), strict=True):
         assert n == 0 or found == np.float32(charges.charge_of(int(n)))
     assert (most > 0).any()
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_entries_that_are_0_in_some_boxes(make: Any) -> None:
+    """Negative boxes leave other neurons dead than positive ones: no box loses a term for another,
+    and each has the bits that it has alone, in turns of any length and on any number of threads."""
+    rng = np.random.default_rng(8)
+    network = make(rng)
+    centre = 4 * rng.standard_normal((1, *network.input_shape))
+    centre = centre * np.where(np.arange(70) % 7 < 5, 1, -1).reshape(-1, *[1] * centre[0].ndim)
+    box = Box(centre - 1, centre + 1)
+    assert single(network, box)
+    check(network, box.slice(0, 7))
+    for isa in ISAS:
+        with kernels.pinned(isa):
+            with workers.limited(1):
+                found = ends(network, box)
+            with workers.limited(3):
+                shared = ends(network, box)
+            for b in (0, 5, 66):
+                alone = ends(network, box.slice(b, b + 1))
+                assert (alone[0][0] == found[0][b]).all() and (alone[1][0] == found[1][b]).all()
+        assert (shared[0] == found[0]).all() and (shared[1] == found[1]).all()

@@ -32,15 +32,17 @@ class PassNode(Frozen):
         shape: channels, height, width. sources: earlier nodes that it reads: none (the input, which
             is the first), one (a convolution) or two (a sum, ``signs`` times them).
         hinge: a ReLU follows.
+        planar: of the input, whose channels are kept one after the other: the step from pixel to
+            pixel is 1 and no sum reads it.
         weight: float64 (groups, panels, kh, kw, C/groups, PANEL): output channels in panels, 0
             beyond. bias: float64 (groups, panels, PANEL) or None.
         pairs: float32 (*weight.shape, 2), a weight and its size, where float32 holds all weights
             and products may be taken in it; or None. shift: float32 (groups, panels, PANEL, 2), the
             bias rounded, and what the rounding and underflow lose. tilt: what rounding it adds to
             the sum of the source's radii (`docs/numerics.md`).
-        charge: float32 (width, channels, 2), what such sums of the node's readers charge per
-            |centre| and per radius, after a zero each; rate: the largest, 0 where no node of the
-            network has pairs.
+        charge: float32 (width, channels, 2), or (channels, width, 2) where planar: what such sums
+            of the node's readers charge per |centre| and per radius, after a zero each; rate: the
+            largest, 0 where no node of the network has pairs.
         row_sum: at least |L|·1, float64 (groups, panels, height, width, PANEL); of a sum (height,
             width, channels). factors: γ of float64 sums, relative uncertainty of L.
     """
@@ -48,6 +50,7 @@ class PassNode(Frozen):
     shape: Shape3
     sources: tuple[int, ...] = ()
     hinge: bool = False
+    planar: bool = False
     frame: Frame = _POINT
     weight: Float64 | None = None
     pairs: Float32 | None = None
@@ -64,13 +67,22 @@ class PassNode(Frozen):
 class NetworkPass(Protocol):
     """Interval bounds of a network's output, box by box of a few at once."""
 
-    def run(self, lower: Float64, upper: Float64, ends: Float64, span: Pair, most: Pair) -> int:
+    def run(
+        self,
+        lower: Float64,
+        upper: Float64,
+        ends: Float64,
+        span: Pair,
+        most: Pair,
+        threads: int = 1,
+    ) -> int:
         """Bound boxes span[0]..span[1] of B; returns how many ends contradict each other.
 
         Args:
             lower, upper: of the input, float64 (B, ...). ends: float64 (2, B, *shape of the last
                 node): lower and upper, written for the boxes of ``span``.
             most: boxes that go together through nodes of one pixel at the end, and before these.
+            threads: that share the boxes, most[0] each.
         """
 
 
@@ -89,6 +101,9 @@ def network_pass(nodes: Sequence[PassNode], steps: Pair) -> NetworkPass | None:
     last = (shape[0] - 1) * across + (shape[1] * shape[2] - 1) * along
     if min(shape) < 1 or min(steps) < 0 or last >= size:
         raise refuse("steps", steps, f"places inside the {size} entries of {shape}")
+    summed = [node for node in nodes if len(node.sources) == 2 and 0 in node.sources]
+    if any(n.planar for n in nodes[1:]) or (nodes[0].planar and (along != 1 or summed)):
+        raise refuse("planar", steps, "an input with pixels side by side that no sum reads")
     for index, node in enumerate(nodes[1:], start=1):
         if not 1 <= len(node.sources) <= 2 or not all(0 <= s < index for s in node.sources):
             raise refuse("sources", node.sources, f"one or two nodes before node {index}")
@@ -98,7 +113,8 @@ def network_pass(nodes: Sequence[PassNode], steps: Pair) -> NetworkPass | None:
             channels, _, width = node.shape
             if node.charge is None or (node.pairs is not None and node.shift is None):
                 raise refuse("pairs", None, "charges of every node, and offsets beside weights")
-            check("charge", node.charge, np.dtype(np.float32), (width, channels, 2))
+            line = (channels, width) if node.planar else (width, channels)
+            check("charge", node.charge, np.dtype(np.float32), (*line, 2))
     from gamma.tensor.native import passes  # few questions need it
 
     made: NetworkPass = passes.NetworkPass(nodes, steps)

@@ -39,6 +39,7 @@ class NetworkPass:
             entry.late = index >= late
             entry.kept = any(index in node.sources for node in nodes[late:]) or index >= late
         self._nodes[0].across, self._nodes[0].along = steps
+        self._nodes[0].planar = nodes[0].planar
 
     def _fill(self, entry: Any, node: Any) -> None:
         """How the node is made."""
@@ -57,14 +58,23 @@ class NetworkPass:
         if node.weight is not None:
             entry.groups = len(node.weight)
 
-    def run(self, lower: Float64, upper: Float64, ends: Float64, span: Pair, most: Pair) -> int:
+    def run(
+        self,
+        lower: Float64,
+        upper: Float64,
+        ends: Float64,
+        span: Pair,
+        most: Pair,
+        threads: int = 1,
+    ) -> int:
         B = len(lower)
         if not 0 <= span[0] <= span[1] <= B or min(most) < 1:
             raise UsageError(f"kernel argument span: found {span}, expected a part of 0..{B}")
         if not lower.dtype == upper.dtype == ends.dtype == np.float64:
             raise UsageError(f"kernel argument lower: found {lower.dtype}, expected float64")
         boxes = ffi.new("size_t[2]", most)
-        room = lib.gamma_pass_room(self._nodes, self._count, boxes)
+        threads = max(1, min(threads, -(-(span[1] - span[0]) // most[0])))
+        room = threads * lib.gamma_pass_room(self._nodes, self._count, boxes)
         place = pointer(ends, 2 * B * self._m, True)
         crossed: int = lib.gamma_pass(
             self._nodes,
@@ -76,6 +86,7 @@ class NetworkPass:
             place + B * self._m,
             *span,
             boxes,
+            threads,
         )
         return crossed
 
