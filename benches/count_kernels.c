@@ -240,8 +240,8 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         const double walk[3] = {1.001, 0x1p-24, 0.5};                                              \
         gamma_dense_walk_##S(layers, LAYERS, lower, upper, centre, NULL, bounds, slopes,           \
                              constants, losses, bounded, seconds,                                  \
-                             make(gamma_dense_room_##S(layers, LAYERS)), walk, 1, 0, 1,            \
-                             GAMMA_REFINE | GAMMA_OUTPUT | GAMMA_TABLES);                          \
+                             make(gamma_dense_room_##S(layers, LAYERS, 1)), walk, 1, 0, 1,         \
+                             GAMMA_REFINE | GAMMA_OUTPUT | GAMMA_TABLES, 1);                       \
     }
 
 KERNELS(float, f32)
@@ -304,10 +304,13 @@ int main(void) {
     gamma_sum_interval(addends, signs, 2, low, make(5 * COUNT * sizeof(double)), FACTORS, 1, COUNT);
     gamma_erf(low, out, COUNT);
     gamma_erfc(low, out, COUNT);
-    const struct gamma_curve curve = {GAMMA_SIGMOID, 2,       1, {0.0},   {1.0, -1.0}, NAN,
-                                      {0.0, 1.0},    0x1p-43, 0, 0x1p-37, 0x1p-44,     0x1p-1000};
+    const struct gamma_curve curve = {GAMMA_SIGMOID, 2,          1,       {0.0}, {1.0, -1.0},
+                                      NAN,           {0.0, 1.0}, 0x1p-43, 0,     0x1p-37,
+                                      0x1p-44,       0x1p-1000,  0.02,    3e-4};
     gamma_image(&curve, low, high, out, out, COUNT);
-    gamma_lines(&curve, low, high, low, high, NULL, NULL, parts, COUNT);
+    gamma_lines(&curve, low, high, low, high, NULL, NULL, parts, COUNT, 1);
+    gamma_parallel_lines(&curve, low, high, low, high, low, high, parts, make(32 * COUNT), 1, COUNT,
+                         1);
     gamma_f16_down(x, half, COUNT);
     gamma_f16_up(x, half, COUNT);
     gamma_f16_to_f32(half, x, COUNT);

@@ -30,7 +30,7 @@ GATES: dict[str, str] = {
     "fused_layers": "whole steps of small dense networks in one call of the C library",
     "fused_walk": "rows through dense layers, from the first to the input, in one C call",
     "sparse_weights": "rows in that call meet only what is not 0 in weights of mostly zeros",
-    "fused_network": "CROWN over small dense ReLU networks, box by box, in one C call",
+    "fused_network": "CROWN over small dense networks, box by box, in one C call",
     "fused_ascent": "slopes and multipliers of rows of a dense network: all steps in one C call",
     "fused_windows": "rows through convolutions and sums, to the input, in one C call, in cache",
     "fused_tables": "what rows in that call meet at a node, made from its bounds in one C call",

@@ -124,41 +124,6 @@ int gamma_ascent_f32(const struct gamma_stage *stages, size_t last, const struct
 int gamma_ascent_f64(const struct gamma_stage *stages, size_t last, const struct gamma_cases *cases,
                      void *memory, size_t block, size_t threads);
 
-/* One dense layer of gamma_dense_walk; a ReLU follows all but the last.
- * stored: weight (m, n) as in the file, double when `wide`; bias (m) or NULL; row_sum (m) >= Σ|W|.
- * rows: weight (m, columns) in the rows' type, padded as in gamma_step.
- * interval: γ of float64 sums of n terms; product: charge of a product per |a|·spread; inflate:
- * factor of weights summed over m entries; dot: γ of float64 sums of m terms; underflow: of a
- * product, per unit of its input's radii. */
-struct gamma_layer {
-    size_t m, n, columns, wide;
-    const void *stored, *rows;
-    const double *bias, *row_sum;
-    double interval, product, inflate, dot, underflow;
-};
-/* flags: tighten hidden layers (1) or the output (2) by backward rows; bounds are there already (4);
- * make tables (8: rows need them). */
-enum { GAMMA_REFINE = 1, GAMMA_OUTPUT = 2, GAMMA_KNOWN = 4, GAMMA_TABLES = 8 };
-/* Bytes of `memory` that a walk needs. */
-size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count);
-size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count);
-/* Boxes from..to of B. lower, upper, centre: the input (B, n). bounds, layer after layer: centre,
- * spread, noise, lower, upper, then lower, upper, centre of the ReLU, each (B, m). slopes (2, B, m)
- * and constants (2, B, m) a layer, losses (layers, B), all as gamma_relu_tables makes them. facts: NULL, or what
- * is known of hidden layers, lower and upper ends (2, B, m) a layer; bounds are met with it. rows,
- * seconds (layers): neurons bounded by rows and time taken are added. factors: inflation of the input's radii, 1.01·u of the rows,
- * the share of live neurons up to which dead ones are dropped. Returns how many ends cross. */
-size_t gamma_dense_walk_f32(const struct gamma_layer *layers, size_t count, const double *lower,
-                            const double *upper, const double *centre, const double *facts,
-                            double *bounds, float *slopes, double *constants, double *losses,
-                            int64_t *rows, double *seconds, void *memory, const double *factors,
-                            size_t B, size_t from, size_t to, int flags);
-size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, const double *lower,
-                            const double *upper, const double *centre, const double *facts,
-                            double *bounds, double *slopes, double *constants, double *losses,
-                            int64_t *rows, double *seconds, void *memory, const double *factors,
-                            size_t B, size_t from, size_t to, int flags);
-
 /* A smooth function: its pieces (at most 3) between breaks, convex (1) or concave (-1); what
  * evaluating it and its derivative in double may be off by, relatively and absolutely; whether slopes
  * must be numbers of float. */
@@ -178,7 +143,47 @@ struct gamma_curve {
     double breaks[2], curvature[3];
     double stationary, image[2]; /* where it has an extremum inside, or NaN; its range */
     double value_error, absolute_error, slope_error, slope_absolute, tiny;
+    double apart, growth; /* gamma/ops/relaxation.py: up to where lines are parallel */
 };
+
+/* One dense layer of gamma_dense_walk; an activation follows all but the last: the curve, or a ReLU
+ * where that is NULL.
+ * stored: weight (m, n) as in the file, double when `wide`; bias (m) or NULL; row_sum (m) >= Σ|W|.
+ * rows: weight (m, columns) in the rows' type, padded as in gamma_step.
+ * interval: γ of float64 sums of n terms; product: charge of a product per |a|·spread; inflate:
+ * factor of weights summed over m entries; dot: γ of float64 sums of m terms; underflow: of a
+ * product, per unit of its input's radii. */
+struct gamma_layer {
+    size_t m, n, columns, wide;
+    const void *stored, *rows;
+    const double *bias, *row_sum;
+    const struct gamma_curve *curve;
+    double interval, product, inflate, dot, underflow;
+};
+/* flags: tighten hidden layers (1) or the output (2) by backward rows; bounds are there already (4);
+ * make tables (8: rows need them). */
+enum { GAMMA_REFINE = 1, GAMMA_OUTPUT = 2, GAMMA_KNOWN = 4, GAMMA_TABLES = 8 };
+/* Bytes of `memory` that a walk needs. */
+size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count, size_t threads);
+size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count, size_t threads);
+/* Boxes from..to of B. lower, upper, centre: the input (B, n). bounds, layer after layer: centre,
+ * spread, noise, lower, upper, then lower, upper, centre of the activation, each (B, m). slopes
+ * (2, B, m) and constants (2, B, m) a layer, losses (layers, B), all as gamma_relu_tables and
+ * gamma_line_tables make them, of gamma_parallel_lines. facts: NULL, or what is known of hidden layers,
+ * lower and upper ends (2, B, m) a layer; bounds are met with it. rows, seconds (layers): neurons
+ * bounded by rows and time taken are added. factors: inflation of the input's radii, 1.01·u of the
+ * rows, the share of live neurons up to which dead ones are dropped. Returns how many ends cross. */
+size_t gamma_dense_walk_f32(const struct gamma_layer *layers, size_t count, const double *lower,
+                            const double *upper, const double *centre, const double *facts,
+                            double *bounds, float *slopes, double *constants, double *losses,
+                            int64_t *rows, double *seconds, void *memory, const double *factors,
+                            size_t B, size_t from, size_t to, int flags, size_t threads);
+size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, const double *lower,
+                            const double *upper, const double *centre, const double *facts,
+                            double *bounds, double *slopes, double *constants, double *losses,
+                            int64_t *rows, double *seconds, void *memory, const double *factors,
+                            size_t B, size_t from, size_t to, int flags, size_t threads);
+
 /* floor, ceiling (n): an enclosure of f over [lower, upper]. */
 void gamma_image(const struct gamma_curve *curve, const double *lower, const double *upper,
                  double *floor, double *ceiling, size_t n);
@@ -186,7 +191,14 @@ void gamma_image(const struct gamma_curve *curve, const double *lower, const dou
  * or worth having, slope 0 and the image's end. Slopes that are given (NULL: none) are taken. */
 void gamma_lines(const struct gamma_curve *curve, const double *lower, const double *upper,
                  const double *floor, const double *ceiling, const double *lower_slope,
-                 const double *upper_slope, double *lines, size_t n);
+                 const double *upper_slope, double *lines, size_t n, size_t threads);
+/* The same for groups of n neurons, (groups, 4, n), each with lines of one slope on both sides where
+ * that is worth it (gamma/ops/parallel.py); least, most (groups, n): bounds of the function's values.
+ * memory: 4·n numbers. */
+void gamma_parallel_lines(const struct gamma_curve *curve, const double *lower, const double *upper,
+                          const double *floor, const double *ceiling, const double *least,
+                          const double *most, double *lines, double *memory, size_t groups,
+                          size_t n, size_t threads);
 
 /* C (N, columns) = A (N, K)·W (K, columns); W padded as in gamma_step. */
 void gamma_product_f32(const float *A, const float *W, float *C, size_t N, size_t K,

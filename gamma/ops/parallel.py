@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.ops.bounds import NodeBounds
-from gamma.ops.relaxation import Lines
+from gamma.ops.relaxation import PARALLEL, Lines, compiled_parallel
 from gamma.ops.tables import NodeSlopes
 
 if TYPE_CHECKING:
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 Float64 = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-# What the strips of a layer may be higher than the gaps of its best lines at the middle, in all, of
-# what its functions range over: with less, bounds of the layers behind it came out narrower.
-_GROWTH = 3e-4
-# What slopes may differ by, times radii, for other lines to be tried at all, of the same: layers of
-# parallel lines were found at up to half of it.
-_APART = 0.02
 # Entries of a node whose lines are kept with its bounds, for other tables over them.
 _KEPT = 1 << 14
 
@@ -44,16 +38,26 @@ def lines_of(
     ``after`` are the bounds of what the function makes of it.
     """
     if inside.lines is not None:
-        known, made, lines = inside.lines
+        known, made, kept = inside.lines
         if known is op and made == dtype:
-            found: Lines = lines
+            found: Lines = kept
             return found
-    lines = op.lines(inside.lower, inside.upper, dtype)
-    if tuning.enabled("parallel_lines") and inside.lower.ndim > 1:
-        lines = _parallel(op, inside, after, lines, dtype)
+    lines = _lines(op, inside, after, dtype)
     if inside.lower.size <= _KEPT:
         inside.lines = op, dtype, lines
     return lines
+
+
+def _lines(
+    op: Elementwise, inside: NodeBounds, after: NodeBounds, dtype: np.dtype[np.floating]
+) -> Lines:
+    if not tuning.enabled("parallel_lines") or inside.lower.ndim == 1:
+        return op.lines(inside.lower, inside.upper, dtype)
+    ends = after.lower, after.upper
+    done = compiled_parallel(op, inside.lower, inside.upper, ends, dtype)
+    if done is not None:
+        return done
+    return _parallel(op, inside, after, op.lines(inside.lower, inside.upper, dtype), dtype)
 
 
 def _parallel(
@@ -67,11 +71,11 @@ def _parallel(
         ranged = (after.upper - after.lower).sum(axis=-1, keepdims=True)
         # Lines of other slopes take as long to find as the best ones did.
         apart = abs(own.upper_slope - own.lower_slope) * (0.5 * (inside.upper - inside.lower))
-        chosen = apart.sum(axis=-1, keepdims=True) <= _APART * ranged
+        chosen = apart.sum(axis=-1, keepdims=True) <= PARALLEL[0] * ranged
     if not chosen.any():
         return own
     other, first, more = _strips(op, inside.lower, inside.upper, own, dtype)
-    chosen &= more.sum(axis=-1, keepdims=True) <= _GROWTH * ranged
+    chosen &= more.sum(axis=-1, keepdims=True) <= PARALLEL[1] * ranged
     if not chosen.any():
         return own
     below, above = chosen & ~first, chosen & first

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.frozen import Frozen
+from gamma.runtime import workers
 from gamma.tensor import kernels
 
 if TYPE_CHECKING:
@@ -94,6 +95,13 @@ class Curve(Protocol):
 VALUE_ERROR = 2.0**-43
 SLOPE_ERROR = 2.0**-37
 TINY = 2.0**-1000
+# Neurons whose lines are worth a second thread.
+_SHARED = 256
+# Of what the functions of a layer range over in all: what slopes of its best lines may differ by,
+# times radii, for parallel ones to be tried at all (those were found at up to half of it), and
+# what the strips between these may be higher than the gaps of the best lines at the middle; with
+# less, bounds of the layers behind it came out narrower.
+PARALLEL = 0.02, 3e-4
 
 
 def relax(curve: Curve, lower: Float64, upper: Float64, dtype: npt.DTypeLike) -> Lines:
@@ -124,14 +132,45 @@ def _compiled(
     """`_lines` by the C library: what the engine does here for all neurons, neuron by neuron."""
     floor, ceiling = curve.interval(lower, upper)
     done = kernels.lines(
-        _described(curve, name, np.dtype(dtype) == np.float32),
+        described(curve, name, np.dtype(dtype) == np.float32),
         np.ascontiguousarray(lower),
         np.ascontiguousarray(upper),
         np.ascontiguousarray(floor),
         np.ascontiguousarray(ceiling),
         slopes,
+        _threads(lower),
     )
     return None if done is None else Lines(*done)
+
+
+def _threads(lower: Float64) -> int:
+    """That share the lines of so many neurons."""
+    return workers.sharing() if lower.size >= _SHARED else 1
+
+
+def compiled_parallel(
+    curve: Curve,
+    lower: Float64,
+    upper: Float64,
+    after: tuple[Float64, Float64],
+    dtype: npt.DTypeLike,
+) -> Lines | None:
+    """`relax`, parallel lines where these are as good (`gamma.ops.parallel`), by the C library."""
+    name = curve.compiled
+    if not name or not tuning.enabled("fused_lines"):
+        return None
+    low, high, least, most = (np.ascontiguousarray(end) for end in (lower, upper, *after))
+    floor, ceiling = (np.ascontiguousarray(end) for end in curve.interval(lower, upper))
+    done = kernels.parallel_lines(
+        described(curve, name, np.dtype(dtype) == np.float32),
+        (low, high),
+        (floor, ceiling),
+        (least, most),
+        _threads(lower),
+    )
+    if done is None:
+        return None
+    return Lines(*(np.ascontiguousarray(part).reshape(lower.shape) for part in done.swapaxes(0, 1)))
 
 
 def compiled_image(curve: Curve, lower: Float64, upper: Float64) -> tuple[Float64, Float64] | None:
@@ -140,13 +179,16 @@ def compiled_image(curve: Curve, lower: Float64, upper: Float64) -> tuple[Float6
     if not name or not tuning.enabled("fused_lines"):
         return None
     ends = np.ascontiguousarray(lower), np.ascontiguousarray(upper)
-    return kernels.image(_described(curve, name, False), *ends)
+    return kernels.image(described(curve, name, False), *ends)
 
 
-def _described(curve: Curve, name: str, narrow: bool) -> kernels.Curve:
+def described(curve: Curve, name: str, narrow: bool) -> kernels.Curve:
+    """The function as the C library takes it, ``narrow`` if slopes must be float32 numbers."""
     errors = (VALUE_ERROR, curve.absolute_error, SLOPE_ERROR, curve.slope_error, TINY)
     (extreme,) = curve.stationary or (np.nan,)
-    return kernels.Curve(name, narrow, curve.breaks, curve.curvature, extreme, curve.image, errors)
+    return kernels.Curve(
+        name, narrow, curve.breaks, curve.curvature, extreme, curve.image, errors, PARALLEL
+    )
 
 
 def lines_with(

@@ -1,4 +1,4 @@
-"""CROWN over small dense ReLU networks in one call of the C library.
+"""CROWN over small dense networks in one call of the C library.
 
 The rules are those of `gamma.propagate.walks`, box by box; only the number of calls differs. Tests
 hold the two against each other.
@@ -22,6 +22,8 @@ from gamma.ops import Gemm
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
 from gamma.ops.dense_interval import constants_of
+from gamma.ops.elementwise import Elementwise
+from gamma.ops.relaxation import described
 from gamma.ops.tables import Diagonal
 from gamma.propagate.domain import Domain, Facts
 from gamma.propagate.facts import facts_of
@@ -38,16 +40,21 @@ _MOST_OPERATIONS = 1e10
 _CALL_OPERATIONS = 2e8
 # Products of an average layer, over all boxes, that cost less than the calls of a node by itself.
 _FEW_PRODUCTS = 1 << 16
+# Weights from which on rows of a layer may be worth a second thread.
+_SHARED = 1 << 15
 # Dead neurons are left out when no more than this share is live: see `Backward.columns`.
 _LIVE = 0.9
 # Gates of the one call, by what a method does: all off where one of them is.
 _PLAIN = frozenset({"fused_network", "fused_layers", "fused_interval"})
 _RELAXED = _PLAIN | {"fused_walk", "fused_charge"}
 _REFINED = _RELAXED | {"unstable"}
+# The same of networks with smooth activations.
+_SMOOTH = frozenset({"fused_lines", "parallel_lines"})
 
 
-_Form = tuple[int, float, list[Gemm]]
-"""Node of the first layer, operations of one box, and the layers."""
+_Form = tuple[int, float, list[Gemm], list[Elementwise | None]]
+"""Node of the first layer, operations of one box, the layers, and the smooth activations behind
+them (None: a ReLU, or nothing)."""
 
 
 class DenseNetwork(Frozen, eq=True):
@@ -64,7 +71,8 @@ class DenseNetwork(Frozen, eq=True):
 
 def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
     """The network ready for walks with rows of ``dtype``, made once; None when it is not of the
-    kind: shapes, then dense layers with ReLUs between them, not too large, weights exact in dtype.
+    kind: shapes, then dense layers with activations between them, not too large, weights exact in
+    dtype.
     """
     key = "dense", dtype.char, kernels.isa == "numpy"
     return network.cached(key, partial(_make, dtype=dtype))
@@ -75,8 +83,9 @@ def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
     form = _form_of(network, dtype)
     if form is None:
         return None
-    first, operations, ops = form
-    made = kernels.dense_network([_layer(op, dtype) for op in ops], dtype)
+    first, operations, ops, curves = form
+    layers = [_layer(*pair, dtype) for pair in zip(ops, curves, strict=True)]
+    made = kernels.dense_network(layers, dtype)
     boxes = max(1, int(_CALL_OPERATIONS // max(operations, 1.0)))
     return None if made is None else DenseNetwork(made, first, boxes)
 
@@ -98,17 +107,22 @@ def _form(network: Network, dtype: np.dtype[Any]) -> _Form | None:
         first += 1
     if not (network.output - first) % 2 == 0 or not facts_of(network).sequential[network.output]:
         return None
-    layers, operations, below = [], 0.0, 0.0
+    layers, curves, operations, below = [], [], 0.0, 0.0
     for index in range(first, network.output + 1, 2):
-        op = nodes[index].op.dense
-        if op is None or not (index == network.output or nodes[index + 1].op.hinge):
+        op, after = nodes[index].op.dense, None
+        if op is None:
             return None
+        if index < network.output and not nodes[index + 1].op.hinge:
+            after = nodes[index + 1].op.activation
+            if after is None or not after.compiled:
+                return None
         operations += 4.0 * nodes[index].size * below
         below += 2.0 * op.weight.size
         if operations > _MOST_OPERATIONS or not _plain(op, dtype):
             return None
         layers.append(op)
-    return first, operations, layers
+        curves.append(after)
+    return first, operations, layers, curves
 
 
 def _few(network: Network) -> int:
@@ -122,7 +136,7 @@ def _plain(op: Gemm, dtype: np.dtype[Any]) -> bool:
     return op.weight_error is None and op.exact_in(dtype)
 
 
-def _layer(op: Gemm, dtype: np.dtype[Any]) -> kernels.DenseLayer:
+def _layer(op: Gemm, after: Elementwise | None, dtype: np.dtype[Any]) -> kernels.DenseLayer:
     stored, bias, row_sum, factors = constants_of(op)
     m = len(stored)
     factor, steps, _ = charge_factor(op, dtype, False)
@@ -138,6 +152,7 @@ def _layer(op: Gemm, dtype: np.dtype[Any]) -> kernels.DenseLayer:
             rounding.gamma_factor(m + 8, np.float64),
             4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] if steps else 0.0,
         ),
+        None if after is None else described(after, after.compiled, dtype == np.float32),
     )
 
 
@@ -230,10 +245,10 @@ class DenseWalk:
                 self._values,
                 self._tables,
                 (rows, seconds),
-                pool.empty(-(-layers.room // 8), np.float64),
                 factors,
                 span,
                 (hidden, output, known),
+                workers.sharing() if layers.weights >= _SHARED else 1,
             )
             return crossed, rows, seconds
 
@@ -253,7 +268,7 @@ class DenseWalk:
         self._run(False, True, True)
 
     def relaxations(self) -> list[Diagonal]:
-        """Tables of the ReLUs, in order, no neuron left out; none when the method is "ibp"."""
+        """Tables of the activations, no neuron left out; none when the method is "ibp"."""
         if self._tables is None:
             return []
         if not self._made:
@@ -288,6 +303,8 @@ def takes_one_call(network: Network, domain: Domain, options: Options) -> bool:
     if domain.split or not fits or not tuning.off().isdisjoint(gates) or kernels.isa == "numpy":
         return False
     form = _form_of(network, options.dtype)
+    if form is not None and any(form[3]) and not tuning.off().isdisjoint(_SMOOTH):
+        return False
     # Facts are met with the bounds of hidden layers and with nothing else.
     hidden = range(0) if form is None else range(form[0], network.output, 2)
     return form is not None and all(index in hidden for index in domain.facts)

@@ -11,7 +11,7 @@ import pytest
 from gamma import tuning
 from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Builder, Network
-from gamma.ops import Gemm, Input, Relu, Reshape, Sigmoid
+from gamma.ops import Exp, Gelu, Gemm, Input, Relu, Reshape, Sigmoid, Silu, Sin, Tanh
 from gamma.propagate import bounds
 from gamma.propagate.dense import dense_network
 from gamma.propagate.domain import Domain
@@ -35,7 +35,8 @@ def network(
         bias = (rng.standard_normal(m) * 0.3 - 0.2).astype(dtype) if k != 1 else None
         node = builder.add(Gemm(weight, bias), node)
         if k < len(sizes) - 2:
-            node = builder.add(relu(), node)
+            kinds = relu if isinstance(relu, tuple) else (relu,)
+            node = builder.add(kinds[k % len(kinds)](), node)
     return builder.build(node)
 
 
@@ -61,10 +62,11 @@ def close(a: Any, b: Any, dtype: Any) -> bool:
 @pytest.mark.parametrize("isa", [name for name in kernels.available() if name != "numpy"])
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 @pytest.mark.parametrize("count", (1, 5))
+@pytest.mark.parametrize("kind", (Relu, Sigmoid, Tanh, Gelu, (Silu, Relu), (Relu, Exp)))
 def test_the_walk_in_one_call_is_the_general_walk(
-    gates: tuple[str, ...], isa: str, dtype: str, count: int
+    gates: tuple[str, ...], isa: str, dtype: str, count: int, kind: Any
 ) -> None:
-    net, box = network(count), boxes(count, count)
+    net, box = network(count, relu=kind), boxes(count, count)
     with kernels.pinned(isa):
         with tuning.disabled(*gates[1:]):
             one = bounds(net, box, dtype=dtype, intermediate=True)
@@ -147,7 +149,8 @@ def test_known_ends_are_met(dtype: str) -> None:
 def test_which_networks_take_the_one_call() -> None:
     single = np.dtype(np.float32)
     assert dense_network(network(1), single) is not None
-    assert dense_network(network(1, relu=Sigmoid), single) is None
+    assert dense_network(network(1, relu=(Relu, Sigmoid)), single) is not None
+    assert dense_network(network(1, relu=Sin), single) is None  # no curve of the library
     assert dense_network(network(1, dtype=np.float64), single) is None  # weights are not float32
     assert dense_network(network(1, dtype=np.float64), np.dtype(np.float64)) is not None
     net = network(2)
@@ -159,6 +162,11 @@ def test_which_networks_take_the_one_call() -> None:
             assert walk(net, boxes(1, 2), Options())._walked is None
     with kernels.pinned("numpy"):
         assert walk(net, boxes(1, 2), Options())._walked is None
+    smooth = network(1, relu=(Relu, Tanh))
+    for gate in ("fused_lines", "parallel_lines"):
+        with tuning.disabled(gate):
+            assert walk(net, boxes(1, 2), Options())._walked is not None
+            assert walk(smooth, boxes(1, 2), Options())._walked is None
 
 
 @compiled

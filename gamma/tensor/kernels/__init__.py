@@ -48,6 +48,7 @@ from gamma.tensor.kernels.elementwise import lines as lines
 from gamma.tensor.kernels.elementwise import midpoint as midpoint
 from gamma.tensor.kernels.elementwise import narrow_down as narrow_down
 from gamma.tensor.kernels.elementwise import narrow_up as narrow_up
+from gamma.tensor.kernels.elementwise import parallel_lines as parallel_lines
 from gamma.tensor.kernels.elementwise import pos_neg_split as pos_neg_split
 from gamma.tensor.kernels.elementwise import radius_about as radius_about
 from gamma.tensor.kernels.elementwise import safe_mul_add as safe_mul_add

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ class Curve(Frozen):
         breaks, curvature: of its pieces, at most 3, each convex (1) or concave (-1).
         stationary: where it has an extremum inside, or NaN. image: its range.
         errors: of the value, relative and absolute, of the slope alike, and of underflow.
+        parallel: up to which shares of what the functions of a layer range over lines of one slope
+            are tried, and taken (`gamma.ops.parallel`).
     """
 
     name: str
@@ -48,6 +51,7 @@ class Curve(Frozen):
     stationary: float
     image: tuple[float, float]
     errors: tuple[float, float, float, float, float]
+    parallel: tuple[float, float] = (-1.0, -1.0)
 
 
 def image(curve: Curve, lower: Float64, upper: Float64) -> tuple[Float64, Float64] | None:
@@ -68,11 +72,12 @@ def lines(
     floor: Float64,
     ceiling: Float64,
     slopes: tuple[Float64 | None, Float64 | None] = (None, None),
+    threads: int = 1,
 ) -> Float64 | None:
     """Slope and intercept of a line below the function on [lower, upper], then above.
 
-    [floor, ceiling] encloses the function there; ``slopes`` replace the lines' own. Returns
-    float64 (4, *shape), None without compiled kernels.
+    [floor, ceiling] encloses the function there; ``slopes`` replace the lines' own; so many
+    ``threads`` share the neurons. Returns float64 (4, *shape), None without compiled kernels.
     """
     if not backend.compiled:
         return None
@@ -83,10 +88,39 @@ def lines(
     for slope in slopes:
         if slope is not None:
             check("slopes", slope, F64, lower.shape)
+    fits(curve)
+    out = np.empty((4, *lower.shape))
+    backend.current.lines(curve, lower, upper, floor, ceiling, slopes, out, threads)
+    return out
+
+
+def fits(curve: Curve) -> None:
+    """Raises UsageError where the library does not take so many pieces."""
     if not len(curve.curvature) == len(curve.breaks) + 1 <= 3:
         raise refuse("curve", curve, "up to 3 pieces, with the breaks between them")
-    out = np.empty((4, *lower.shape))
-    backend.current.lines(curve, lower, upper, floor, ceiling, slopes, out)
+
+
+def parallel_lines(
+    curve: Curve,
+    ends: tuple[Float64, Float64],
+    image: tuple[Float64, Float64],
+    after: tuple[Float64, Float64],
+    threads: int = 1,
+) -> Float64 | None:
+    """`lines`, for each position (the last axis) parallel ones where these are as good.
+
+    Lower and upper ``ends`` of the function's argument, an enclosure of its ``image``, and what is
+    known of its values ``after``. Returns float64 (positions, 4, size), None without compiled
+    kernels.
+    """
+    if not backend.compiled:
+        return None
+    parts, shape = (*ends, *image, *after), ends[0].shape
+    for part in parts:
+        check("ends", part, F64, shape)
+    fits(curve)
+    out = np.empty((math.prod(shape[:-1]), 4, shape[-1]))
+    backend.current.parallel_lines(curve, parts, out, threads)
     return out
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.arguments import F64, FLOATS, I64, check, refuse
+from gamma.tensor.kernels.elementwise import Curve
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -277,7 +278,7 @@ def chain(steps: int, boxes: int, dtype: np.dtype[Any]) -> Chain | None:
 
 
 class DenseLayer(Frozen):
-    """One layer of a `DenseNetwork`; a ReLU follows all but the last.
+    """One layer of a `DenseNetwork`; an activation follows all but the last.
 
     Attributes:
         stored: weight f (m, n) as in the file. rows: the same in the rows' dtype, `padded`.
@@ -285,6 +286,7 @@ class DenseLayer(Frozen):
         factors: γ of float64 sums of n terms; charge of a product per |a| and spread; factor of
             weights summed over m entries; γ of float64 sums of m terms; underflow of a product per
             unit of its input's radii.
+        curve: the activation; None: a ReLU, or none.
     """
 
     stored: Array
@@ -292,18 +294,19 @@ class DenseLayer(Frozen):
     bias: Float64 | None
     row_sum: Float64
     factors: tuple[float, float, float, float, float]
+    curve: Curve | None = None
 
 
 class DenseNetwork(Protocol):
-    """Dense layers and ReLUs whose whole CROWN walk runs in one call.
+    """Dense layers and activations whose whole CROWN walk runs in one call.
 
     Attributes:
-        layers: as given. neurons: outputs of all of them. room: bytes of memory that `run` needs.
+        layers: as given. neurons, weights: outputs and entries of all of them.
     """
 
     layers: tuple[DenseLayer, ...]
     neurons: int
-    room: int
+    weights: int
 
     def run(
         self,
@@ -312,10 +315,10 @@ class DenseNetwork(Protocol):
         bounds: Float64,
         tables: tuple[Array, Float64, Float64] | None,
         counts: tuple[Int64, Float64],
-        memory: Array,
         factors: tuple[float, float, float],
         span: tuple[int, int],
         flags: tuple[bool, bool, bool],
+        threads: int,
     ) -> int:
         """Walk boxes span[0]..span[1] of B; returns how many ends contradict each other.
 
@@ -324,15 +327,15 @@ class DenseNetwork(Protocol):
             facts: None, or what is known of hidden layers: float64, layer after layer (2, B, m),
                 lower then upper ends.
             bounds: float64, 8·B·neurons entries; layer after layer (8, B, m): centre, spread,
-                noise, lower, upper of the layer, then lower, upper, centre of its ReLU.
+                noise, lower, upper of the layer, then lower, upper, centre of its activation.
             tables: None to make none (then no rows), or slopes in the rows' dtype, constants
                 (2·B·neurons entries each; layer after
                 layer (2, B, m), lower then upper) and losses (layers, B), as in `line_tables`.
             counts: neurons bounded by rows, seconds; (layers,) each, added to.
-            memory: float64, at least ``room`` bytes, overwritten.
             factors: of the input's radii in a sum over them; 1.01·u of the rows; the share of live
                 neurons up to which dead ones are left out (negative: never).
             flags: tighten hidden layers by rows; the output; ``bounds`` hold bounds already.
+            threads: that share the rows.
         """
 
 

@@ -24,6 +24,7 @@ from gamma.tensor.native.elementwise import (
     lines,
     midpoint,
     narrow,
+    parallel_lines,
     pos_neg_split,
     radius_about,
     safe_mul_add,

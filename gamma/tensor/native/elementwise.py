@@ -26,7 +26,8 @@ def erfc(x: Float64) -> Float64:
     return out
 
 
-def _curve(curve: Any) -> Any:
+def described(curve: Any) -> Any:
+    """A curve in C memory."""
     made = (
         getattr(lib, f"GAMMA_{curve.name}"),
         len(curve.curvature),
@@ -36,6 +37,7 @@ def _curve(curve: Any) -> Any:
         curve.stationary,
         curve.image,
         *curve.errors,
+        *curve.parallel,
     )
     return ffi.new("struct gamma_curve *", made)
 
@@ -43,7 +45,7 @@ def _curve(curve: Any) -> Any:
 def image(curve: Any, lower: Float64, upper: Float64, floor: Float64, ceiling: Float64) -> None:
     n = lower.size
     lib.gamma_image(
-        _curve(curve),
+        described(curve),
         pointer(lower, n),
         pointer(upper, n),
         pointer(floor, n, True),
@@ -60,10 +62,11 @@ def lines(
     ceiling: Float64,
     slopes: tuple[Float64 | None, Float64 | None],
     out: Float64,
+    threads: int,
 ) -> None:
     n = lower.size
     lib.gamma_lines(
-        _curve(curve),
+        described(curve),
         pointer(lower, n),
         pointer(upper, n),
         pointer(floor, n),
@@ -71,6 +74,20 @@ def lines(
         *(ffi.NULL if slope is None else pointer(slope, n) for slope in slopes),
         pointer(out, 4 * n, True),
         n,
+        threads,
+    )
+
+
+def parallel_lines(curve: Any, parts: tuple[Float64, ...], out: Float64, threads: int) -> None:
+    groups, _, n = out.shape
+    lib.gamma_parallel_lines(
+        described(curve),
+        *(pointer(part, groups * n) for part in parts),
+        pointer(out, 4 * groups * n, True),
+        pointer(np.empty(4 * n), 4 * n, True),
+        groups,
+        n,
+        threads,
     )
 
 

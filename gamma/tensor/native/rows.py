@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import InternalError, UsageError
+from gamma.runtime import pool
 from gamma.tensor._simd import ffi, lib
 from gamma.tensor.kernels.arguments import padded
+from gamma.tensor.native.elementwise import described
 from gamma.tensor.native.memory import nonzeros, pick, pointer
 
 Array = npt.NDArray[Any]
@@ -313,6 +315,7 @@ class DenseNetwork:
         self._alive: list[Any] = []
         self._dtype, self.layers = dtype, tuple(layers)
         self.neurons = sum(len(layer.stored) for layer in layers)
+        self.weights = sum(layer.stored.size for layer in layers)
         before = layers[0].stored.shape[1]
         for entry, layer in zip(self._layers, layers, strict=True):
             (m, n), columns = layer.stored.shape, layer.rows.shape[1]
@@ -333,11 +336,13 @@ class DenseNetwork:
             )
             entry.stored, entry.rows, entry.bias, entry.row_sum = pointers
             self._alive.append(pointers)
+            if layer.curve is not None:
+                entry.curve = curve = described(layer.curve)
+                self._alive.append(curve)
             before = m
         single = dtype.itemsize == 4
         self._walk = lib.gamma_dense_walk_f32 if single else lib.gamma_dense_walk_f64
-        room = lib.gamma_dense_room_f32 if single else lib.gamma_dense_room_f64
-        self.room: int = room(self._layers, len(layers))
+        self._room = lib.gamma_dense_room_f32 if single else lib.gamma_dense_room_f64
 
     def run(
         self,
@@ -346,10 +351,10 @@ class DenseNetwork:
         bounds: Float64,
         tables: tuple[Array, Float64, Float64] | None,
         counts: tuple[npt.NDArray[np.int64], Float64],
-        memory: Array,
         factors: tuple[float, float, float],
         span: tuple[int, int],
         flags: tuple[bool, bool, bool],
+        threads: int,
     ) -> int:
         B = len(box[0])
         n, neurons = self._layers[0].n, self.neurons
@@ -368,6 +373,8 @@ class DenseNetwork:
             )
         elif flags[0] or flags[1]:
             raise UsageError("dense walk: rows need tables, found None")
+        room: int = self._room(self._layers, len(self.layers), threads)
+        memory = pool.empty(-(-room // 8), np.float64)
         crossed: int = self._walk(
             self._layers,
             len(self.layers),
@@ -377,7 +384,7 @@ class DenseNetwork:
             *places,
             pointer(counts[0], len(self.layers), True),
             pointer(counts[1], len(self.layers), True),
-            pointer(memory, -(-self.room // 8), True),
+            pointer(memory, memory.size, True),
             ffi.new("double[3]", factors),
             B,
             *span,
@@ -385,5 +392,6 @@ class DenseNetwork:
             + flags[1] * lib.GAMMA_OUTPUT
             + flags[2] * lib.GAMMA_KNOWN
             + (tables is not None) * lib.GAMMA_TABLES,
+            threads,
         )
         return crossed
