@@ -48,8 +48,8 @@ def walked(name: str, dtype: Any, share: float) -> Walk:
     return made
 
 
-# All in one call; nodes with many rows left to the walk; all of them; one-sided in one call, from the
-# first on, and once few neurons stayed open.
+# All in one call; nodes with many rows left to the walk; all of them; one-sided in one call, from
+# the first on, and once few neurons stayed open.
 @pytest.mark.parametrize(
     ("share", "few"), ((1e9, 0.0), (2e5, 0.0), (0.0, 0.0), (1e9, 1.0), (1e9, 0.9)), ids=str
 )
