@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 import gamma
-from gamma import tuning
+from gamma import telemetry, tuning
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape, Sigmoid, Transpose
 from gamma.ops.charges import UNDERFLOW
@@ -229,3 +229,52 @@ def test_tables_in_one_call_cost_what_weights_and_products_lose_below_the_range(
             expected = all_bounds(net, box, np.float32)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def layered() -> Network:
+    """Dense layers, one behind the other, that read an image; whole numbers."""
+    net = Made((2, 7, 6), 9)
+    rng = net.rng
+
+    def whole(*shape: int) -> Any:
+        return rng.integers(-3, 4, shape).astype(np.float32)
+
+    net.add(Conv(whole(4, 2, 3, 3), whole(4), strides=(2, 2), pads=(1, 1, 1, 1)))
+    net.add(Relu())
+    net.add(Reshape((net.builder.nodes[net.last].size,)))
+    for out in (17, 9, 3):
+        net.add(Gemm(whole(out, net.builder.nodes[net.last].size), whole(out).astype(np.float64)))
+        net.add(Relu())
+    net.add(Gemm(whole(2, 3)))
+    return net.builder.build(net.last)
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+def test_rows_pass_dense_layers_in_the_call(dtype: Any) -> None:
+    """Against exact values, of which float64 has all digits; as narrow as step by step."""
+    net = layered()
+    centre = np.random.default_rng(1).integers(-8, 9, (2, *net.input_shape)) / 4
+    box = Box.linf(centre, np.array([1 / 64, 1 / 2]).reshape(2, 1, 1, 1))
+    with telemetry.recording() as recorder:
+        found = all_bounds(net, box, dtype)
+    names = {span.name for span in recorder.spans}
+    assert "crown.backward.images" in names
+    assert not {"crown.backward.gemm", "crown.backward.relu", "crown.backward.reshape"} & names
+    with tuning.disabled("fused_windows", "fused_images"):
+        expected = all_bounds(net, box, dtype)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
+    for seed in range(40):
+        step = np.random.default_rng(seed).choice((-1.0, 1.0), centre.shape)
+        exact = net.forward(box.lower + (box.upper - box.lower) * (step > 0))
+        assert (found[-2] <= exact).all() and (exact <= found[-1]).all()
+
+
+def test_large_dense_layers_are_multiplied_by_the_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight that leaves the cache between two blocks of rows."""
+    monkeypatch.setattr("gamma.propagate.rows.moves._MOST_WEIGHT", 8)
+    net = layered()
+    box = Box.linf(np.zeros((1, *net.input_shape)), 0.25)
+    with telemetry.recording() as recorder:
+        all_bounds(net, box, np.float32)
+    assert "crown.backward.gemm" in {span.name for span in recorder.spans}

@@ -23,7 +23,7 @@ from gamma.propagate.blocks import row_cost
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Dense
 from gamma.propagate.rows.met import MetTables
-from gamma.propagate.rows.moves import Plan, Spot, Start
+from gamma.propagate.rows.moves import Plan, Spot, Start, image_shape
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import Windows, as_windows, framed
 from gamma.runtime import pool, workers
@@ -70,6 +70,8 @@ class ImageCourses:
         # All that some way meets, where C knows it.
         self._met_all: set[Needs] = set()
         self._lock = threading.Lock()
+        if self.possible:
+            tables.whole = whole(tables.network, tables.how.dtype)
 
     def way(self, frontier: dict[int, Any], last: int, both: bool) -> Way | None:
         """How the rows go down past node ``last`` in one call; then its tables are set up.
@@ -121,7 +123,7 @@ class ImageCourses:
         for index in sorted(frontier, reverse=True):
             rows = frontier.pop(index)
             if isinstance(rows, Dense):
-                rows = as_windows(rows, network.nodes[index].shape, box)
+                rows = as_windows(rows, image_shape(network, index), box)
             blocks.append(rows)
         base = next((block for block in blocks if not block.framed), blocks[0])
         arrays = [block.array for block in blocks]
@@ -182,14 +184,17 @@ class ImageCourses:
 
 def aligned(network: Network, frontier: dict[int, Any]) -> tuple[Start, ...] | None:
     """How the blocks lie to each other; None unless all lie on images, and over the same places."""
-    image, base = facts_of(network).image, None
+    facts, base = facts_of(network), None
     found: list[Start] = []
     for index in sorted(frontier, reverse=True):
         block, shift = frontier[index], (0, 0)
-        if not image[index]:
+        flat = facts.convolves and len(network.nodes[index].shape) == 1
+        if not (facts.image[index] or flat):
             return None
         if isinstance(block, Dense) or block.framed:
-            _, height, width = network.nodes[index].shape
+            channels, height, width = image_shape(network, index)
+            if isinstance(block, Dense) and block.array.shape[1] != channels * height * width:
+                return None  # columns were dropped
             found.append((index, (height, width), True, shift))
             continue
         base = block if base is None else base
@@ -201,12 +206,34 @@ def aligned(network: Network, frontier: dict[int, Any]) -> tuple[Start, ...] | N
 
 
 def _passed(network: Network, index: int, dtype: np.dtype[Any]) -> bool:
-    """Whether whole images of rows go down from the last image before or at node ``index``."""
-    last = max((i for i in range(index + 1) if facts_of(network).image[i]), default=0)
-    if not last:
+    """Whether rows go down from node ``index``, or from the last image before it."""
+    facts = facts_of(network)
+    if not facts.convolves:
         return False
-    _, height, width = network.nodes[last].shape
-    return planned_way(network, dtype, ((last, (height, width), True, (0, 0)),), 0) is not None
+    last = max((i for i in range(index + 1) if facts.image[i]), default=0)
+    for start in dict.fromkeys((index, last)):
+        _, *size = image_shape(network, start)
+        over = ((start, (size[0], size[1]), True, (0, 0)),)
+        if start and planned_way(network, dtype, over, 0) is not None:
+            return True
+    return False
+
+
+def whole(network: Network, dtype: np.dtype[Any]) -> frozenset[int]:
+    """Activations behind dense layers from which rows go all the way down in one call."""
+    gate = tuning.enabled("pixel_cells")
+    key = "rows.course.whole", dtype.char, gate
+    return network.cached(key, partial(_whole, dtype=dtype))
+
+
+def _whole(network: Network, dtype: np.dtype[Any]) -> frozenset[int]:
+    dense = (
+        i
+        for i, node in enumerate(network.nodes)
+        if node.op.hinge and len(node.shape) == 1 and facts_of(network).convolves
+    )
+    start = (1, 1), True, (0, 0)
+    return frozenset(i for i in dense if planned_way(network, dtype, ((i, *start),), 0))
 
 
 def planned_way(

@@ -17,7 +17,7 @@ from gamma import tuning
 from gamma.network.graph import Network
 from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
 from gamma.ops.tables import Diagonal
-from gamma.propagate.rows.moves import turned
+from gamma.propagate.rows.moves import image_shape, turned
 from gamma.propagate.rows.tables import Tables
 from gamma.tensor import kernels, rounding
 
@@ -69,25 +69,28 @@ class MetTables:
     def _relu(self, index: int, strip: bool) -> bool:
         """The lines of a ReLU that the operator chooses; False for any others."""
         tables, node = self.tables, self.tables.network.nodes[index]
-        if not (self._real and node.op.hinge and len(node.shape) == 3) or index in tables.slopes:
+        if not (self._real and node.op.hinge and len(node.shape) in (1, 3)):
+            return False
+        if index in tables.slopes or tables.columns(index) is not None:
             return False
         (before,) = node.inputs
         inside, charge = tables.bounds[before], None
         if tables.carried(before) and not tables.free(before):
             charge = charge_parts(tables, before)
         ends = inside.lower, inside.upper, inside.centre, tables.bounds[index].centre
-        self.known.relu(index, node.shape, ends, charge, self._factors(index), strip)
+        shape = image_shape(tables.network, index)
+        self.known.relu(index, shape, ends, charge, self._factors(index), strip)
         return True
 
     def _charge(self, index: int) -> None:
-        shape: Any = self.tables.network.nodes[index].shape
+        shape = image_shape(self.tables.network, index)
         self.known.charge(index, shape, charge_parts(self.tables, index), self._factors(index))
 
     def _reach(self, index: int, unit: float, join: bool) -> None:
         bounds, node = self.tables.bounds[index], self.tables.network.nodes[index]
         factors = inflation(node.size), unit
         ends = [np.ascontiguousarray(end) for end in (bounds.lower, bounds.upper, bounds.centre)]
-        shape: Any = node.shape
+        shape = image_shape(self.tables.network, index)
         self.known.reach(index, shape, ends, factors, join)
 
     def _factors(self, index: int) -> tuple[float, ...]:

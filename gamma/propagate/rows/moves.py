@@ -17,8 +17,9 @@ from msgspec.structs import replace
 
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
-from gamma.ops import Conv
-from gamma.ops.spread import GATHER_FROM, MANY_GROUPS, Taps, last_weight
+from gamma.ops import Conv, Gemm
+from gamma.ops.affine import cast_weight
+from gamma.ops.spread import GATHER_FROM, MANY_GROUPS, SUM_LENGTH, Taps, last_weight
 from gamma.propagate.rows.windows import DENSE_FROM
 from gamma.tensor import kernels
 
@@ -27,6 +28,8 @@ Pair = tuple[int, int]
 
 # Offsets that `kernels.gather` has room for.
 _OFFSETS = 1 << 31
+# Entries of a dense layer's weight that stay in cache from one block of rows to the next.
+_MOST_WEIGHT = 1 << 18
 
 
 class Spot(Frozen):
@@ -79,7 +82,7 @@ class Plan(Struct):
     def make(self, starts: Sequence[Start]) -> kernels.Course | None:
         """The whole way; None where some step has no move."""
         for slot, (node, size, whole, shift) in enumerate(starts):
-            channels, *image = self.network.nodes[node].shape
+            channels, *image = image_shape(self.network, node)
             spot = Spot(slot, size, channels, (image[0], image[1]), whole, shift=shift)
             self._frontier[node] = spot
             self.rooms.append(spot.room)
@@ -179,6 +182,8 @@ class Plan(Struct):
             self._readers[spot.slot] += len(inputs) - 1
             for source in inputs:
                 self._join(source, spot)
+        elif isinstance(node.op, Gemm):
+            self._multiply(index, node.op, spot)
         elif turned(self.network) == index and not self.last:
             # Channels are last already: the rows lie as the input does.
             self._frontier[0] = self._frame(spot)
@@ -213,6 +218,25 @@ class Plan(Struct):
         h, w = to.size
         covering = h * w >= DENSE_FROM * math.prod(to.image)
         self._join(index, self._frame(to, index == self.last - 1) if covering else to)
+
+    def _multiply(self, index: int, op: Gemm, spot: Spot) -> None:
+        """Rows of a dense layer: those of a convolution of images of one pixel, whose channels are
+        the entries that the layer reads, an image's in the order that its rows have."""
+        source = _read(self.network, index)
+        shape = image_shape(self.network, source)
+        stored = isinstance(op.weight, np.ndarray) and op.weight.size <= _MOST_WEIGHT
+        if not stored or (source == 0 and len(self.network.nodes[0].shape) != 3):
+            raise UnplannedError
+        size = shape[1], shape[2]
+        made = Spot(0, size, shape[0], size, True)
+        to = replace(made, slot=self._slot(made.room, source == self.last - 1))
+        scatter = kernels.Scatter((1, 1, 1, 1, 1, 1), 0, 0, made.room, SUM_LENGTH)
+        weight = _panels(op, shape, self.dtype)
+        rows, images = (1, 1, spot.room), (1, 1, made.room)
+        product = kernels.Product(weight, rows, images, scatter, (0, 0))
+        self._move("gather", spot, to=to.slot, target=size, product=product)
+        self._release(spot)
+        self._join(source, to)
 
     def _gathered(self, op: Conv, taps: Taps, spot: Spot) -> bool:
         """Whether rows pass cell by cell, as `gamma.ops.spread.spread` decides."""
@@ -304,3 +328,31 @@ def turned(network: Network) -> int | None:
     (first, *others) = network.consumers[0]
     op = network.nodes[first].op.affine
     return first if op is not None and op.turns == "first" and not others else None
+
+
+def image_shape(network: Network, index: int) -> tuple[int, int, int]:
+    """Channels, height and width of a node; a vector is one pixel."""
+    shape = network.nodes[index].shape
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (math.prod(shape), 1, 1)
+
+
+def _read(network: Network, index: int) -> int:
+    """The node whose entries, in their order, dense node ``index`` reads, and nobody between."""
+    (source,) = network.nodes[index].inputs
+    while network.nodes[source].op.keeps_order and network.consumers[source] == (index,):
+        index, (source,) = source, network.nodes[source].inputs
+    return source
+
+
+def _panels(op: Gemm, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
+    """The weight as `kernels.gather` reads it, columns in the order of channels-last images."""
+
+    def arrange() -> Array:
+        weight = cast_weight(op, op.weight, "weight", dtype, False)
+        flat = weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(len(weight), -1)
+        full = np.zeros((len(flat), kernels.padded(flat.shape[1], dtype)), dtype)
+        full[:, : flat.shape[1]] = flat
+        panels = full.reshape(len(flat), -1, kernels.padded(1, dtype)).transpose(1, 0, 2)
+        return np.ascontiguousarray(panels)[:, None]
+
+    return op.cached(f"panels.{dtype.char}.{shape}", arrange)  # type: ignore[no-any-return]

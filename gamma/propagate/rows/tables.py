@@ -54,6 +54,7 @@ class Tables:
         split: nodes whose rows get multipliers of split assumptions: nothing of them is dropped.
         linear_only: rows stop at the first nonlinear node, whose interval concretises them.
         forms: node -> what rows proved of the forms that its relaxation asks for.
+        whole: activations of which nothing is dropped, for one call takes rows all the way there.
     """
 
     fuses_starts = True
@@ -71,6 +72,7 @@ class Tables:
     ) -> None:
         self.network, self.box, self.bounds, self.how = network, box, bounds, how
         self.slopes, self.split, self.linear_only = slopes or {}, split, linear_only
+        self.whole: frozenset[int] = frozenset()
         self.forms = {} if forms is None else forms
         self._relaxations: dict[int, Relaxation] = {}
         self._hinges: dict[int, Hinge] = {}
@@ -191,7 +193,7 @@ class Tables:
     def _live(self, index: int) -> Array | None:
         nodes, node = self.network.nodes, self.network.nodes[index]
         readers = self.network.consumers[index]
-        if not node.op.hinge or len(node.shape) != 1 or len(readers) != 1:
+        if not node.op.hinge or len(node.shape) != 1 or len(readers) != 1 or index in self.whole:
             return None
         before = node.inputs[0]
         if index == self.network.output or {index, before} & self.split:
@@ -266,6 +268,7 @@ class Tables:
             key = what, index
             if key not in self._images:
                 shape = self.network.nodes[index].shape
+                shape = shape if len(shape) == 3 else (-1, 1, 1)
                 turned = (t.reshape(len(t), *shape).transpose(0, 2, 3, 1) for t in parts)
                 self._images[key] = tuple(np.ascontiguousarray(t) for t in turned)
             return self._images[key]
