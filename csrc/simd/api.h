@@ -82,6 +82,9 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
  *   input   pay: what an entry costs, its radius rounded up; middle: the radius
  *   dense   weight (n, back of the stage before); turned (n of the stage before, back), its transpose;
  *           or, of mostly zeros, what is not 0: starts (n + 1) of its rows in weight, and columns;
+ *           or, of a convolution with channels first, weight as gamma_gather takes it, with window,
+ *           near, `every`, and a `room` and `lists` of entries for each row (near NULL: gamma_spread
+ *           with a scratch of `room`), and turned, a frame and a `copy` of gamma_correlate's;
  *           pay (n) and loss: its charge, NULL where its reader carries it. Where a ReLU reads it,
  *           what assumptions about it meet: centre, rounded (n), carried (n) with carried_loss or NULL,
  *           and share, of the terms that they add to a constant
@@ -89,13 +92,18 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
  *           constants of the lines of neurons <= 0, then >= 0, for positive and for negative entries;
  *           places (count) of those that cross 0, numbered from `number` on, and low, high (count) of
  *           their inputs. Its entries begin `at` entries into a row of all ReLUs. */
+struct gamma_window;
+struct gamma_frame;
 struct gamma_stage {
-    size_t n, back, number, count, at;
+    size_t n, back, number, count, at, room, lists, copy;
     const void *weight, *turned, *free, *fixed, *upper_slope, *middle, *low, *high;
     const double *pay, *centre, *rounded, *carried, *base, *gain, *upper_const, *sides;
-    const int64_t *places, *starts;
+    const int64_t *places, *starts, *near;
     const int32_t *columns;
+    const struct gamma_window *window;
+    const struct gamma_frame *frame;
     double loss, carried_loss, share;
+    int every;
 };
 /* Rows of gamma_ascent: what each asks (asked (questions, n of the last stage), with a constant), the
  * row of `slope` (owners, relus) that it starts from (NULL: its own), and depth assumptions: numbers of

@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.network.graph import Network
+from gamma.ops.affine import cast_weight
 from gamma.ops.charges import inflated
+from gamma.ops.spread import GATHER_FROM, SUM_LENGTH, Taps, last_weight
 from gamma.propagate.rows.chain import part_of, sparse
 from gamma.propagate.rows.tables import Tables
 from gamma.tensor import kernels, rounding
@@ -34,6 +36,8 @@ _CALL_OPERATIONS, _MOST_STEPS = 4e9, 64
 _ONE_BY_ONE = 16.0
 # Entries of a convolution's matrix beyond which its zeros cost more than the one call gains.
 _MATRIX = 1 << 18
+# Entries of a kernel, and of what it makes, that offsets have room for.
+_TAPS = 1 << 26
 _NONE = np.zeros(0, np.int64)
 
 
@@ -59,16 +63,30 @@ def _count(network: Network, last: int) -> float:
         known = known or (node.op.hinge and _as_matrix(network, index - 1))
         if not known or node.inputs != (index - 1,):
             return 0.0
-        if matrix:
+        if _convolves(network, index):
+            found += 6.0 * node.size * node.op.matrix_terms + 8.0 * nodes[index - 1].size
+        elif matrix:
             some = None if node.op.dense is None else sparse(node.op.dense, np.dtype(np.float32))
             terms = node.size * nodes[index - 1].size
             found += 4.0 * (terms if some is None else _ONE_BY_ONE * len(some.values))
     return found
 
 
+def _convolves(network: Network, index: int) -> bool:
+    """Whether a node is a convolution that rows pass as one."""
+    conv = network.nodes[index].op.correlation
+    return (
+        conv is not None
+        and conv.group == 1
+        and max(conv.weight.size, network.nodes[index].size) < _TAPS
+    )
+
+
 def _as_matrix(network: Network, index: int) -> bool:
-    """Whether a node is a dense layer, or a convolution of few entries."""
+    """Whether a node is a dense layer, a convolution, or one of groups and of few entries."""
     node = network.nodes[index]
+    if _convolves(network, index):
+        return True
     if not index or node.op.correlation is None:
         return node.op.dense is not None and len(node.shape) == 1
     return node.size * network.nodes[index - 1].size <= _MATRIX
@@ -187,6 +205,8 @@ def _stage(tables: Tables, index: int, own: Indices, assumes: bool) -> kernels.S
     if index == 0:
         known = tables.bounds[0]
         return kernels.InputStage(known.radius.ravel(), tables.radius(0)[0])
+    if _convolves(tables.network, index):
+        return _image(tables, index, assumes)
     if node.op.correlation is not None:
         return _dense(tables, index, assumes, _matrix(tables, index), _longer_sums(tables, index))
     if node.op.dense is not None:
@@ -216,6 +236,37 @@ def _longer_sums(tables: Tables, index: int) -> Float64:
     return price
 
 
+def _image(tables: Tables, index: int, assumes: bool) -> kernels.ImageStage:
+    """A convolution, with the sums that it has step by step."""
+    node, dtype = tables.network.nodes[index], tables.how.dtype
+    conv, before = node.op.correlation, tables.network.nodes[node.inputs[0]]
+    assert conv is not None
+    window, (out, channels) = conv.window(before.shape), conv.weight.shape[:2]
+    last = last_weight(conv, conv.weight, dtype, False, 1)
+    taps, cells = Taps.cached(conv, last, window, channels), None
+    spans = (*window.kernel, *window.strides, *window.dilations)
+    gathered = tuning.enabled("gathered_adjoint")
+    if gathered and (channels >= GATHER_FROM or taps.size != (1, 1)):
+        weight, (scatter, cells) = taps.weight[0], taps.scatter(window, channels)
+    else:
+        weight, scatter = last[0], kernels.Scatter(spans, *window.pads[:2], channels, SUM_LENGTH)
+    flat = cast_weight(conv, conv.weight, "weight", dtype, False).reshape(out, -1)
+    charge = tables.charge(index)
+    own = None if tables.carried(index) else (charge.weight.ravel(), float(charge.loss[0]))
+    return kernels.ImageStage(
+        weight,
+        scatter,
+        cells,
+        flat,
+        kernels.Frame(spans, *window.pads[:2]),
+        (channels, *window.image),
+        (out, *window.positions),
+        not tuning.enabled("live_channels"),
+        own,
+        _assumable(tables, index) if assumes else None,
+    )
+
+
 def _dense(
     tables: Tables,
     index: int,
@@ -224,22 +275,27 @@ def _dense(
     more: Float64 | None = None,
 ) -> kernels.DenseStage:
     """A linear node as its matrix; ``more`` is paid beside its charge."""
-    rows, carried = tables.kept(index)[0], tables.carried(index)
     charge = tables.charge(index)
     price, loss = charge.weight.ravel(), float(charge.loss[0])
-    assumable = None
-    readers = tables.network.consumers[index]
-    if assumes and len(readers) == 1 and tables.network.nodes[readers[0]].op.hinge:
-        centre, rounded = tables.bounds[index].centre.ravel(), tables.rounded(index)[0]
-        share = rounding.gamma_factor(len(centre) + 8, np.float64) + 2.0**-50
-        paid = price if carried else None
-        if rows is not None:  # of a layer that carries its charge alone
-            centre, rounded, paid = centre[rows], rounded[rows], price[rows]
-        assumable = kernels.Assumable(centre, rounded, paid, loss, share)
-    own = None if carried else (price, loss)
+    own = None if tables.carried(index) else (price, loss)
     if more is not None:
         own = (more, 0.0) if own is None else (inflated((price + more)[None])[0], loss)
-    return kernels.DenseStage(weight, own, assumable)
+    return kernels.DenseStage(weight, own, _assumable(tables, index) if assumes else None)
+
+
+def _assumable(tables: Tables, index: int) -> kernels.Assumable | None:
+    """What assumptions about a linear node that a ReLU reads meet."""
+    readers, carried = tables.network.consumers[index], tables.carried(index)
+    if len(readers) != 1 or not tables.network.nodes[readers[0]].op.hinge:
+        return None
+    charge, rows = tables.charge(index), tables.kept(index)[0]
+    price, loss = charge.weight.ravel(), float(charge.loss[0])
+    centre, rounded = tables.bounds[index].centre.ravel(), tables.rounded(index)[0]
+    share = rounding.gamma_factor(len(centre) + 8, np.float64) + 2.0**-50
+    paid = price if carried else None
+    if rows is not None:  # of a layer that carries its charge alone
+        centre, rounded, paid = centre[rows], rounded[rows], price[rows]
+    return kernels.Assumable(centre, rounded, paid, loss, share)
 
 
 def _relu(tables: Tables, index: int, places: Indices, assumes: bool) -> kernels.ReluStage:

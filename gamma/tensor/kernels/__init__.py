@@ -23,6 +23,7 @@ from gamma.tensor.kernels.ascent import Ascent as Ascent
 from gamma.tensor.kernels.ascent import Assumable as Assumable
 from gamma.tensor.kernels.ascent import Climbers as Climbers
 from gamma.tensor.kernels.ascent import DenseStage as DenseStage
+from gamma.tensor.kernels.ascent import ImageStage as ImageStage
 from gamma.tensor.kernels.ascent import InputStage as InputStage
 from gamma.tensor.kernels.ascent import ReluStage as ReluStage
 from gamma.tensor.kernels.ascent import Stage as Stage

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
+from gamma.tensor.kernels.images import Cells, Frame, Scatter
 from gamma.tensor.kernels.rows import Sparse
 
 Array = npt.NDArray[Any]
@@ -57,6 +58,28 @@ class DenseStage(Frozen):
     assumable: Assumable | None
 
 
+class ImageStage(Frozen):
+    """A convolution of one group on images (C, H, W), with channels first.
+
+    Attributes:
+        taps: f, as `gather` takes it, with ``cells``; or, with None for these, as `spread` does.
+        weight: f (out, C·kh·kw), as `correlate` takes it, with ``frame``.
+        image, result: shapes (C, H, W) and (out, h, w). every: as in `gather`.
+        charge, assumable: as of a `DenseStage`.
+    """
+
+    taps: Array
+    scatter: Scatter
+    cells: Cells | None
+    weight: Array
+    frame: Frame
+    image: tuple[int, int, int]
+    result: tuple[int, int, int]
+    every: bool
+    charge: tuple[Float64, float] | None
+    assumable: Assumable | None
+
+
 class ReluStage(Frozen):
     """A ReLU, with the tables of `relax_own_rows`.
 
@@ -83,7 +106,7 @@ class ReluStage(Frozen):
     high: Array
 
 
-Stage = InputStage | DenseStage | ReluStage
+Stage = InputStage | DenseStage | ImageStage | ReluStage
 
 
 class Climbers(Frozen):

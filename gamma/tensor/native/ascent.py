@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,27 @@ from gamma.runtime import pool, workers
 from gamma.tensor._simd import ffi, lib
 from gamma.tensor.kernels.arguments import padded
 from gamma.tensor.kernels.rows import Sparse
+from gamma.tensor.native.images import gathering, spreading
 from gamma.tensor.native.memory import nonzeros, pointer
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
-# Rows at once: whole register blocks of the product, with what belongs to them in the second-level
-# cache.
+# Rows at once: whole register blocks of the product (or of `gather`), with what belongs to them in
+# the second-level cache.
 _BYTES = 1 << 20
 _LEAST, _MOST = 8, 64
 _STAGE = ffi.sizeof("struct gamma_stage")
 
-# Kind of stage -> what has an entry, or a row, of each of its neurons.
-_SIZED = {"InputStage": "radius", "DenseStage": "weight", "ReluStage": "base"}
+
+def _size(kind: str, stage: Any) -> int:
+    """Neurons of a stage."""
+    if kind == "ImageStage":
+        return math.prod(stage.result)
+    if kind == "DenseStage":
+        sparse = isinstance(stage.weight, Sparse)
+        return len(stage.weight.starts) - 1 if sparse else len(stage.weight)
+    return len(stage.radius if kind == "InputStage" else stage.base)
 
 
 class Ascent:
@@ -43,8 +52,7 @@ class Ascent:
         if index == len(self._stages) or (index == 0) != (kind == "InputStage"):
             raise UsageError(f"stage {index}: found {kind}, expected the input first alone, and "
                              f"{len(self._stages)} stages at most")  # fmt: skip
-        entry, given = self._stages[index], getattr(stage, _SIZED[kind])
-        size = len(given.starts) - 1 if isinstance(given, Sparse) else len(given)
+        entry, size = self._stages[index], _size(kind, stage)
         before = self._stages[index - 1] if index else None
         entry.n, entry.back = size, padded(size, self._dtype)
         entry.at = before.at + (before.back if before.base else 0) if before else 0
@@ -95,6 +103,37 @@ class Ascent:
             whole[:, : before.n], turned[:, :n] = weight, weight.T
             entry.weight = self._rows(whole, whole.size)
             entry.turned = self._rows(turned, turned.size)
+        self._charges(entry, stage)
+
+    def _image(self, entry: Any, before: Any, stage: Any) -> None:
+        (C, H, W), (out, h, w), depth = stage.image, stage.result, stage.weight.shape[1]
+        kh, kw, sh, sw, dh, dw = spans = stage.frame.spans
+        if before.n != C * H * W or stage.weight.shape != (out, C * kh * kw):
+            raise UsageError(f"stage {self.count}: found a convolution of {stage.image}, before it "
+                             f"{before.n} entries")  # fmt: skip
+        shapes = (h, w, out), stage.taps.shape, (H, W, C)
+        if stage.cells is None:
+            entry.room, window = spreading(shapes, stage.scatter, self._dtype.itemsize)
+        else:
+            entry.near, entry.lists, entry.room, window = gathering(
+                shapes, stage.scatter, stage.cells
+            )
+        rows = (h - 1) * sh + (kh - 1) * dh + 1
+        span = w + (kw - 1) * dw // sw + 64 // self._dtype.itemsize
+        sizes = (h, w, H, W, C, out, 1, rows, span)
+        made = (
+            ffi.new("struct gamma_window *", window),
+            ffi.new("struct gamma_frame *", (*spans, stage.frame.top, stage.frame.left, *sizes)),
+        )
+        self._held[-1] += [made, stage]
+        entry.window, entry.frame = made
+        entry.copy, entry.every = C * rows * sw * span, stage.every
+        entry.weight = self._rows(stage.taps, stage.taps.size)
+        entry.turned = self._rows(stage.weight, out * depth)
+        self._charges(entry, stage)
+
+    def _charges(self, entry: Any, stage: Any) -> None:
+        n = entry.n
         if stage.charge is not None:
             entry.pay, entry.loss = self._wide(stage.charge[0], n), stage.charge[1]
         if (given := stage.assumable) is not None:
@@ -181,8 +220,10 @@ class Ascent:
         self._call(last, cases, depth)
 
     def _call(self, last: int, cases: Any, depth: int) -> None:
-        row_bytes = self._room(self._stages, last, depth, _LEAST) // _LEAST
-        block = max(_LEAST, min(_MOST, _BYTES // row_bytes // _LEAST * _LEAST))
+        images = any(self._stages[index].near for index in range(last + 1))
+        least = lib.GAMMA_BROAD if images else _LEAST
+        row_bytes = self._room(self._stages, last, depth, least) // least
+        block = max(least, min(_MOST, _BYTES // row_bytes) // least * least)
         room, threads = self._room(self._stages, last, depth, block), workers.sharing()
         memory = pool.empty(threads * -(-room // 8), np.float64)
         place = pointer(memory, memory.size, True)
