@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -91,6 +92,17 @@ class Ascent(Frozen, eq=True):
         mean, square = (1 - b ** (step + 1) for b in (self.momentum, self.memory))
         rate = self.rate * self.decay**step * math.sqrt(square) / mean
         return self.momentum, 1 - self.momentum, self.memory, 1 - self.memory, rate
+
+    def all_factors(self, steps: int) -> Float64:
+        """Of every step, (steps, 5)."""
+        return _factors(self, steps)
+
+
+@lru_cache(maxsize=64)
+def _factors(how: Ascent, steps: int) -> Float64:
+    found = np.array([how.factors(step) for step in range(steps)])
+    found.flags.writeable = False
+    return found
 
 
 def alpha_walk(
@@ -284,7 +296,7 @@ def _in_one_call(
         last,
         (frontier[last].dense(), d),
         kernels.Climbers.plain(own, order, paired),
-        np.array([how.factors(step) for step in range(steps)]),
+        how.all_factors(steps),
         check,
         limit=None if goal is None else np.full(count, goal.limit),
     )

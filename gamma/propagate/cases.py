@@ -184,12 +184,11 @@ class CaseWalk:
         """
         if self._dense is not None:
             cost = np.zeros((len(cases.question), self.relus), self.tables.how.dtype)
-            factors = np.array([self.how.factors(step) for step in range(steps)])
             best = self._dense.run(
                 self.last,
                 self._question,
                 cases.climbers(),
-                factors,
+                self.how.all_factors(steps),
                 check,
                 limit=limit,
                 cost=cost,
