@@ -31,7 +31,7 @@ GATES: dict[str, str] = {
     "fused_walk": "rows through dense layers, from the first to the input, in one C call",
     "sparse_weights": "rows in that call meet only what is not 0 in weights of mostly zeros",
     "fused_network": "CROWN over small dense networks, box by box, in one C call",
-    "fused_ascent": "slopes and multipliers of rows of a dense network: all steps in one C call",
+    "fused_ascent": "slopes and multipliers of rows, layer after layer: all steps in one C call",
     "fused_windows": "rows through convolutions and sums, to the input, in one C call, in cache",
     "fused_tables": "what rows in that call meet at a node, made from its bounds in one C call",
     "fused_starts": "rows over images from the matrix of their node, as they start, in one C call",

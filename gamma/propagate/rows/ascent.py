@@ -1,8 +1,8 @@
-"""Ascents of rows with assumptions as calls of the C library, where the way down is dense.
+"""Ascents of rows as calls of the C library, where one dense layer or convolution follows another.
 
-Small convolutions go as the matrices that they are, at the price of longer sums. An executor, not a
-second rule: it is given the tables that step-by-step descents would use, and a row takes the steps
-of `gamma.propagate.climb`. Tests hold the two against each other.
+Small convolutions of groups go as the matrices that they are, at the price of longer sums. An
+executor, not a second rule: it is given the tables that step-by-step descents would use, and a row
+takes the steps of `gamma.propagate.climb`. Tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ _NONE = np.zeros(0, np.int64)
 
 
 def in_one_call(network: Network, last: int) -> bool:
-    """Whether rows from node ``last`` on pass nodes that the C library knows here."""
-    return _operations(network, last) > 0.0
+    """Whether rows from node ``last`` on pass nodes that the C library knows here, and a row's ascent
+    fits in one call."""
+    return 0.0 < _operations(network, last) * _MOST_STEPS <= _CALL_OPERATIONS
 
 
 def _operations(network: Network, last: int) -> float:
@@ -119,9 +120,8 @@ class DenseAscent:
         return None if made is None else cls(tables, made, below, assumes)
 
     def reaches(self, last: int) -> bool:
-        """Whether rows from node ``last`` on go in one call, in which a row's ascent must fit."""
-        operations = _operations(self.tables.network, last)
-        return 0.0 < operations * _MOST_STEPS <= _CALL_OPERATIONS
+        """Whether rows from node ``last`` on go in one call."""
+        return in_one_call(self.tables.network, last)
 
     def stage(self, last: int) -> int:
         """The stage of node ``last``, those up to it made where they are missing."""

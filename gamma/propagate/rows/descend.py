@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,6 @@ from gamma.ops.charges import TINY
 from gamma.ops.hinges import HingeRows
 from gamma.ops.tables import Diagonal, NodeSlopes
 from gamma.propagate.facts import facts_of
-from gamma.propagate.rows.ascent import DenseAscent
 from gamma.propagate.rows.block import Block, Dense, Frontier, Shape
 from gamma.propagate.rows.chain import DenseChain
 from gamma.propagate.rows.course import ImageCourses
@@ -31,6 +31,9 @@ from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import Windows, as_windows, framed
 from gamma.runtime import choices, pool
 from gamma.tensor import kernels, rounding
+
+if TYPE_CHECKING:
+    from gamma.propagate.rows.ascent import DenseAscent
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -44,9 +47,18 @@ class Descent:
         self.tables = tables
         self.chain: DenseChain | None = None if tables.linear_only else DenseChain(tables)
         self.courses = ImageCourses(tables)
-        self.ascent = DenseAscent.of(tables, len(tables.network.nodes))
+        self._ascents: list[DenseAscent] = []
         self._windowed = tuning.enabled("windows")
         self._added = tuning.enabled("added_adjoint") and tuning.enabled("gathered_adjoint")
+
+    @cached_property
+    def ascent(self) -> DenseAscent | None:
+        """How rows rise in one call of the C library, where those of this walk do."""
+        from gamma.propagate.rows.ascent import DenseAscent
+
+        made = DenseAscent.of(self.tables, len(self.tables.network.nodes))
+        self._ascents += [made] if made is not None else []
+        return made
 
     def run(
         self,
@@ -147,8 +159,8 @@ class Descent:
         """Bounds of ``index`` were tightened: drop what was computed from the old ones."""
         self.tables.forget(index)
         self.courses.forget(index)
-        if self.ascent is not None:
-            self.ascent.forget(index)
+        for ascent in self._ascents:
+            ascent.forget(index)
         if self.chain is not None:
             self.chain.forget(index)
 
