@@ -18,6 +18,16 @@ Float64 = npt.NDArray[np.float64]
 Pair = tuple[int, int]
 
 
+# Bytes: vectors that begin with a line of cache lie in one.
+_LINE = 64
+
+
+def _lined(room: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """So many entries from the first line of cache on."""
+    skipped = -room.ctypes.data % _LINE // room.itemsize
+    return room[skipped : skipped + size]
+
+
 class NetworkPass:
     """See `kernels.NetworkPass`."""
 
@@ -53,7 +63,10 @@ class NetworkPass:
         arrays |= {"pairs": node.pairs, "shift": node.shift, "charge": node.charge}
         for name, array in arrays.items():
             if array is not None:
-                self._alive.append(pointer(array, array.size))
+                room = np.empty(array.size + _LINE // array.itemsize, array.dtype)
+                lined = _lined(room, array.size)
+                lined[:] = array.ravel()
+                self._alive.append(pointer(lined, array.size))
                 setattr(entry, name, self._alive[-1])
         if node.weight is not None:
             entry.groups = len(node.weight)
@@ -75,13 +88,14 @@ class NetworkPass:
         boxes = ffi.new("size_t[2]", most)
         threads = max(1, min(threads, -(-(span[1] - span[0]) // most[0])))
         room = threads * lib.gamma_pass_room(self._nodes, self._count, boxes)
+        memory = _lined(pool.empty((room + _LINE // 8,), np.dtype(np.float64)), room)
         place = pointer(ends, 2 * B * self._m, True)
         crossed: int = lib.gamma_pass(
             self._nodes,
             self._count,
             pointer(lower, B * self._n),
             pointer(upper, B * self._n),
-            pointer(pool.empty((room,), np.dtype(np.float64)), room, True),
+            pointer(memory, room, True),
             place,
             place + B * self._m,
             *span,
