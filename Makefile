@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start many processes: compiling all of gamma anew takes one longer than anything else.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory bench-branching ablate parallel regression bench-peer docs release clean
+.PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory bench-branching bench-batches ablate parallel regression bench-peer docs release clean
 
 all: $(STAMP)
 install: $(STAMP)
@@ -79,6 +79,10 @@ bench-peer: $(STAMP)
 # Sub-problems of branch and bound in a second, at 1 and 2 threads.
 bench-branching: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benches.branching
+
+# Batches of boxes against the least work; writes docs/performance/batches.md.
+bench-batches: $(STAMP)
+	$(BIN)/python -m benches.batches --docs
 
 # What a second processor brings; writes docs/performance/parallel.md.
 parallel: $(STAMP)

@@ -137,7 +137,7 @@ def rows(data: Path, patience: float, only: str = "") -> Iterator[tuple[str, ...
             continue
         sides = [Side(case, data, threads) for threads in (1, 2)]
         for asked in _asked(case, sides[0]):
-            yield _row(case, asked, *_compared(sides, asked, patience))
+            yield _row(case, asked, *compared(sides, asked, patience))
         for side in sides:
             side.close()
 
@@ -158,7 +158,7 @@ def _asked(case: str, alone: Side) -> Iterator[Asked]:
                 yield asked
 
 
-def _compared(sides: list[Side], asked: Asked, patience: float) -> list[dict[str, float]]:
+def compared(sides: list[Side], asked: Asked, patience: float) -> list[dict[str, float]]:
     """The best round of each side, in turns: the quickest of those that had the machine."""
     rounds: list[list[dict[str, float]]] = [[], []]
     began = time.perf_counter()

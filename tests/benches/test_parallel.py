@@ -46,7 +46,7 @@ def test_a_round_with_the_machine_to_itself_counts_before_a_faster_one(
     monkeypatch.setattr(scaling, "ROUNDS", (2, 3))
     sides = [side((4.0, 0.0), (2.0, 0.9), (3.0, 0.0)), side((1.0, 0.9), (1.0, 0.9), (1.5, 0.9))]
     asked = scaling.Asked("crown", 1)
-    one, two = scaling._compared(sides, asked, np.inf)
+    one, two = scaling.compared(sides, asked, np.inf)
     assert one["wall"] == 3.0 and two["wall"] == 1.0
     name, *cells = scaling._row("case", asked, one, two)
     assert name == "case crown" and cells[2] == "3.00" and cells[-1] == "**no**"
