@@ -200,7 +200,7 @@ void gamma_image(const struct gamma_curve *curve, const double *lower, const dou
 void gamma_lines(const struct gamma_curve *curve, const double *lower, const double *upper,
                  const double *floor, const double *ceiling, const double *lower_slope,
                  const double *upper_slope, double *lines, size_t n, size_t threads);
-/* The same for groups of n neurons, (groups, 4, n), each with lines of one slope on both sides where
+/* The same for groups of n neurons, (4, groups, n), each with lines of one slope on both sides where
  * that is worth it (gamma/ops/parallel.py); least, most (groups, n): bounds of the function's values.
  * memory: 4·n numbers. */
 void gamma_parallel_lines(const struct gamma_curve *curve, const double *lower, const double *upper,

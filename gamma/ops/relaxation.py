@@ -168,9 +168,7 @@ def compiled_parallel(
         (least, most),
         _threads(lower),
     )
-    if done is None:
-        return None
-    return Lines(*(np.ascontiguousarray(part).reshape(lower.shape) for part in done.swapaxes(0, 1)))
+    return None if done is None else Lines(*done)
 
 
 def compiled_image(curve: Curve, lower: Float64, upper: Float64) -> tuple[Float64, Float64] | None:

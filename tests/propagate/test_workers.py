@@ -19,7 +19,17 @@ import gamma
 from gamma import telemetry, tuning
 from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Input, Normalize, ReduceMax, Relu, Reshape, Sigmoid
+from gamma.ops import (
+    Add,
+    Conv,
+    Gemm,
+    Input,
+    LeakyRelu,
+    Normalize,
+    ReduceMax,
+    Relu,
+    Reshape,
+)
 from gamma.propagate import Specification, blocks, lower_bounds
 from gamma.propagate.blocks import block_length, row_cost
 from gamma.runtime import choices, workers
@@ -31,7 +41,7 @@ def dense(rng: np.random.Generator) -> Network:
     """A chain that the C library walks through block by block."""
     build = Builder(Input(), (12,))
     x = 0
-    for size, op in ((40, Sigmoid()), (40, Relu()), (40, Relu())):
+    for size, op in ((40, LeakyRelu(0.1)), (40, Relu()), (40, Relu())):
         width = build.nodes[x].shape[0]
         x = build.add(Gemm(rng.normal(size=(size, width)), rng.normal(size=size)), x)
         x = build.add(op, x)

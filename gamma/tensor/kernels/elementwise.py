@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -110,7 +109,7 @@ def parallel_lines(
     """`lines`, for each position (the last axis) parallel ones where these are as good.
 
     Lower and upper ``ends`` of the function's argument, an enclosure of its ``image``, and what is
-    known of its values ``after``. Returns float64 (positions, 4, size), None without compiled
+    known of its values ``after``. Returns float64 (4, *shape), None without compiled
     kernels.
     """
     if not backend.compiled:
@@ -119,7 +118,7 @@ def parallel_lines(
     for part in parts:
         check("ends", part, F64, shape)
     fits(curve)
-    out = np.empty((math.prod(shape[:-1]), 4, shape[-1]))
+    out = np.empty((4, *shape))
     backend.current.parallel_lines(curve, parts, out, threads)
     return out
 

@@ -79,7 +79,8 @@ def lines(
 
 
 def parallel_lines(curve: Any, parts: tuple[Float64, ...], out: Float64, threads: int) -> None:
-    groups, _, n = out.shape
+    n = out.shape[-1]
+    groups = out.size // max(1, 4 * n)
     lib.gamma_parallel_lines(
         described(curve),
         *(pointer(part, groups * n) for part in parts),
