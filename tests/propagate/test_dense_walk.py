@@ -17,6 +17,7 @@ from gamma.propagate.dense import dense_network
 from gamma.propagate.domain import Domain
 from gamma.propagate.options import Options
 from gamma.propagate.walks import walk
+from gamma.runtime import workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
@@ -89,6 +90,24 @@ def test_boxes_of_a_batch_are_walked_alone() -> None:
         alone = bounds(net, box.slice(b, b + 1))
         assert (alone.lower == together.lower[b]).all()
         assert (alone.upper == together.upper[b]).all()
+
+
+@compiled
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("kind", (Relu, Sigmoid, Tanh))
+def test_threads_inside_the_call_change_no_bit(kind: Any, dtype: str) -> None:
+    net, box = network(8, (6, 300, 290, 9), relu=kind), boxes(8, 2)
+    assert sum(getattr(node.op, "weight", np.zeros(0)).size for node in net.nodes) > 1 << 16
+    found = []
+    for threads in (1, 2, 5):
+        with workers.limited(threads):
+            found.append(bounds(net, box, dtype=dtype, intermediate=True))
+    with tuning.disabled("shared_calls"):
+        found.append(bounds(net, box, dtype=dtype, intermediate=True))
+    for other in found[1:]:
+        for name, known in found[0].items():
+            assert (other[name].lower == known.lower).all()
+            assert (other[name].upper == known.upper).all()
 
 
 @compiled
