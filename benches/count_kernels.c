@@ -133,9 +133,10 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         struct gamma_window taps = window;                                                         \
         taps.columns = 64 / sizeof(F);                                                             \
         taps.by = taps.bx = 1;                                                                     \
+        taps.lines = taps.wide = 3;                                                                \
         taps.ny = taps.nx = 16;                                                                    \
         taps.segment = 8;                                                                          \
-        const size_t broad = GAMMA_BROAD * (16 * 16 * 8 + 16 * 64 / sizeof(F));                    \
+        const size_t broad = GAMMA_BROAD * (16 * 16 * 8 + 16 * 64 / sizeof(F) + 24);               \
         const F *panels = numbers_##S(9 * 8 * 16, 0), *slope = numbers_##S(16 * 16 * 8, 64);       \
         int32_t *lists = make((16 * 16 * 9 + 1) * sizeof(int32_t));                                \
         F *memory = make(broad * sizeof(F));                                                       \

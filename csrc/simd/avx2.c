@@ -6,6 +6,8 @@
 
 #define VECTOR_BYTES 32
 #define TALL 4
+#define LANES_WORTH 8
+#define LANE_SUMS 8
 #define BROAD 6
 #define FV VS
 #define FV_LOAD S_LOAD

@@ -7,6 +7,8 @@
 
 #define VECTOR_BYTES 64
 #define TALL 8
+#define LANES_WORTH 5
+#define LANE_SUMS 12
 #define BROAD 12
 #define FV __m512
 #define FV_LOAD _mm512_loadu_ps

@@ -8,40 +8,36 @@
 
 #include "api.h"
 
-typedef uint32_t QUAD __attribute__((vector_size(16)));
 #ifdef __clang__
-#define MIXED(x, y, a, b, c, d) __builtin_shufflevector(x, y, a, b, c, d)
+#define MIXED(bits, x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
 #else
-#define MIXED(x, y, a, b, c, d) __builtin_shuffle(x, y, (QUAD){a, b, c, d})
+#define MIXED(bits, x, y, ...) __builtin_shuffle(x, y, (bits){__VA_ARGS__})
 #endif
+/* Four floats or two doubles. */
+typedef uint32_t QUAD __attribute__((vector_size(16)));
+typedef uint64_t PAIR __attribute__((vector_size(16)));
 
-/* Four numbers of 32 bits of each of some frames, step[i] numbers from `from`, number by number, in
- * fours of frames, the last of which repeats itself; and of each number the bits of all frames, but
- * for the sign. */
-static inline __attribute__((always_inline)) void turn_quads(const void *from, const size_t *step,
-                                                             QUAD (*to)[(BROAD + 3) / 4],
-                                                             uint32_t *bits, const size_t frames) {
-    QUAD any = {0, 0, 0, 0};
-    for (size_t i = 0; i < frames; i += 4) {
-        QUAD x[4];
-        for (size_t k = 0; k < 4; k++) {
-            const size_t frame = i + k < frames ? i + k : frames - 1;
-            memcpy(&x[k], (const uint32_t *)from + step[frame], sizeof x[k]);
-            any |= x[k];
-        }
-        const QUAD a = MIXED(x[0], x[1], 0, 4, 1, 5), b = MIXED(x[2], x[3], 0, 4, 1, 5);
-        const QUAD c = MIXED(x[0], x[1], 2, 6, 3, 7), d = MIXED(x[2], x[3], 2, 6, 3, 7);
-        to[0][i / 4] = MIXED(a, b, 0, 1, 4, 5);
-        to[1][i / 4] = MIXED(a, b, 2, 3, 6, 7);
-        to[2][i / 4] = MIXED(c, d, 0, 1, 4, 5);
-        to[3][i / 4] = MIXED(c, d, 2, 3, 6, 7);
-    }
-    any <<= 1;
-    memcpy(bits, &any, sizeof any);
+/* A square of them turned. */
+static inline __attribute__((always_inline)) void turn_small_f32(QUAD *x) {
+    const QUAD a = MIXED(QUAD, x[0], x[1], 0, 4, 1, 5), b = MIXED(QUAD, x[2], x[3], 0, 4, 1, 5);
+    const QUAD c = MIXED(QUAD, x[0], x[1], 2, 6, 3, 7), d = MIXED(QUAD, x[2], x[3], 2, 6, 3, 7);
+    x[0] = MIXED(QUAD, a, b, 0, 1, 4, 5);
+    x[1] = MIXED(QUAD, a, b, 2, 3, 6, 7);
+    x[2] = MIXED(QUAD, c, d, 0, 1, 4, 5);
+    x[3] = MIXED(QUAD, c, d, 2, 3, 6, 7);
+}
+
+static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
+    const PAIR a = MIXED(PAIR, x[0], x[1], 0, 2), b = MIXED(PAIR, x[0], x[1], 1, 3);
+    x[0] = a;
+    x[1] = b;
 }
 
 #define F float
 #define UI uint32_t
+#define SMALL QUAD
+#define SIDE 4
+#define PANEL 16
 #define FN(name) name##_f32
 #define V FV
 #define V_LOAD FV_LOAD
@@ -55,9 +51,13 @@ static inline __attribute__((always_inline)) void turn_quads(const void *from, c
 #endif
 #include "product.inc"
 #include "correlate.inc"
+#include "turn.inc"
 #include "gather.inc"
 #undef F
 #undef UI
+#undef SMALL
+#undef SIDE
+#undef PANEL
 #undef FN
 #undef V
 #undef V_LOAD
@@ -68,6 +68,9 @@ static inline __attribute__((always_inline)) void turn_quads(const void *from, c
 
 #define F double
 #define UI uint64_t
+#define SMALL PAIR
+#define SIDE 2
+#define PANEL 8
 #define FN(name) name##_f64
 #define V DV
 #define V_LOAD DV_LOAD
@@ -81,9 +84,13 @@ static inline __attribute__((always_inline)) void turn_quads(const void *from, c
 #endif
 #include "product.inc"
 #include "correlate.inc"
+#include "turn.inc"
 #include "gather.inc"
 #undef F
 #undef UI
+#undef SMALL
+#undef SIDE
+#undef PANEL
 #undef FN
 #undef V
 #undef V_LOAD

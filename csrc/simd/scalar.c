@@ -148,6 +148,8 @@ static inline FOUR most_of(FOUR x, FOUR y) {
 #define PV_MOST most_of
 #define SINGLES 2
 #define TALL 4
+#define LANES_WORTH 5
+#define LANE_SUMS 8
 #define BROAD 4
 #define SCALAR_PRODUCT
 #define D_OF(p) ((double)*(p))

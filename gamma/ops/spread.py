@@ -119,7 +119,7 @@ class Taps(NamedTuple):
         (by, bx), before = self.size, (top % self.size[0], left % self.size[1])
         spans = (*self.kernel, 1, 1, 1, 1)
         scatter = kernels.Scatter(spans, top // by, left // bx, channels, SUM_LENGTH)
-        return scatter, kernels.Cells(self.size, before)
+        return scatter, kernels.Cells(self.size, before, window.kernel)
 
 
 def _cell(window: Window, channels: int, out: int, groups: int) -> tuple[int, int]:

@@ -104,6 +104,7 @@ NEAR = {
     "simd/chain": "tests/propagate/test_sparse_rows.py",
     "simd/convolve": "tests/propagate/test_fused_images.py",
     "simd/gather": "tests/tensor/test_window_kernels.py",
+    "simd/lanes": "tests/tensor/test_window_kernels.py",
     "simd/passes": "tests/propagate/test_passes.py",
     "simd/single": "tests/propagate/test_single_pass.py",
     "propagate/single": "tests/propagate/test_single_pass.py",
@@ -850,7 +851,18 @@ COMPILED = (
     Mutant("C.IMAGE.GROUPS", K, "middle, groups * n, z, B * all", "middle, n, z, B * all"),
     Mutant("C.IMAGE.SIZE", "csrc/simd/convolve.inc", "DV_ABS(weight[v])", "weight[v]"),
     Mutant("C.LIVE", "csrc/simd/gather.inc", "bits |= one;", "bits = one;"),
+    Mutant("C.LIVE.LINES", "csrc/simd/gather.inc", "any |= bits;", "any = bits;"),
+    Mutant("C.LIVE.FEW", "csrc/simd/gather.inc", "any |= x[i / SIDE][j];", "any = x[i / SIDE][j];"),
     Mutant("C.PART", "csrc/simd/gather.inc", "part = (int32_t)g->part", "part = out"),
+    Mutant("C.PART.LINES", "csrc/simd/gather.inc", "part = (size_t)g->part * PANEL", "part = last"),
+    Mutant(
+        "C.LANES.PARTS",
+        "csrc/simd/lanes.inc",
+        "total[l][e] += place_sum[l][e];",
+        "total[l][e] = place_sum[l][e];",
+    ),
+    Mutant("C.LANES.SUM", "csrc/simd/lanes.inc", "start[0] == start[parts]", "1"),
+    Mutant("C.LANES.HALF", "csrc/simd/lanes.inc", "2 * entries <=", "entries <="),
     Mutant(
         "CHAIN.SPARSE", "csrc/simd/chain.inc", "C[step->places[q]] += a", "C[step->places[q]] = a"
     ),

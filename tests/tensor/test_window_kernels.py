@@ -65,6 +65,10 @@ CASES = (
     (13, 3, 4, 33, 8, (5, 6), (3, 3), (1, 1), (0, 0, 0, 0), (1, 1)),
     # cells of as many pixels as the stride, cut off at every side
     (13, 5, 4, 40, 3, (9, 10), (4, 3), (2, 3), (1, 2, 1, 2), (1, 1)),
+    (31, 5, 4, 40, 3, (9, 10), (3, 5), (2, 3), (1, 2, 1, 2), (1, 1)),
+    # few channels behind a stride: lanes over rows
+    (45, 4, 4, 9, 3, (8, 7), (3, 3), (2, 2), (1, 1, 1, 1), (1, 1)),
+    (30, 4, 3, 5, 8, (8, 6), (1, 1), (2, 2), (0, 0, 0, 0), (1, 1)),
     (25, 3, 3, 6, 1, (11, 8), (3, 5), (4, 3), (3, 1, 0, 3), (1, 1)),
     (7, 2, 2, 9, 7, (9, 9), (5, 5), (5, 5), (2, 3, 0, 0), (1, 1)),
     (26, 1, 5, 4, 2, (1, 9), (1, 2), (1, 2), (0, 0, 0, 0), (1, 1)),
@@ -128,14 +132,15 @@ def test_what_is_gathered_is_added(isa: str, dtype: Any, case: Any, groups: int)
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("add", (False, True))
-def test_nothing_beyond_the_images_is_written(isa: str, dtype: Any, add: bool) -> None:
+@pytest.mark.parametrize("n", (2, 18))
+def test_nothing_beyond_the_images_is_written(isa: str, dtype: Any, add: bool, n: int) -> None:
     """Vectors that run over a cell's end stay inside, also where the last lines are narrow."""
     rng = np.random.default_rng(7)
     shapes = itertools.product(
         (1, 2, 3, 4, 7), (1, 2, 3, 5), (1, 2, 3, 8), ((1, 1), (1, 2), (2, 2))
     )
     for high, wide, channels, strides in shapes:
-        kernel, out, n = (min(2, high), min(2, wide)), 3, 2
+        kernel, out = (min(2, high), min(2, wide)), 3
         h, w = (
             (size - k) // s + 1 for size, k, s in zip((high, wide), kernel, strides, strict=True)
         )
@@ -154,6 +159,33 @@ def test_nothing_beyond_the_images_is_written(isa: str, dtype: Any, add: bool) -
         assert (images == adjoint(rows.astype(float), weight[0], window, channels)).all()
         assert (memory[:guard] == 77).all()
         assert (memory[guard + size :] == 77).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("add", (False, True))
+def test_a_row_has_the_same_bits_alone(isa: str, dtype: Any, case: Any, add: bool) -> None:
+    """Whichever register block it is in; and sets that fuse a product and a sum agree."""
+    n, h, w, out, channels, image, kernel, strides, pads, dilations = case
+    rng = np.random.default_rng(out)
+    window = Window(image, kernel, strides, pads, dilations)
+    depth = kernel[0] * kernel[1] * channels
+    rows = rng.standard_normal((n, h, w, out)).astype(dtype)
+    rows[..., rng.random(out) < 0.3] = 0
+    weight = np.zeros((1, out, kernels.padded(depth, np.dtype(dtype))), dtype)
+    weight[..., :depth] = rng.standard_normal((1, out, depth))
+    found = []
+    for pinned in (isa, *(("avx2",) if isa == "avx512" else ())):
+        for size in (n, 1):
+            images = np.ones((n, *image, channels), dtype)
+            with kernels.pinned(pinned):
+                taps = Taps.of(weight, window, channels)
+                for first in range(0, n, size):
+                    some = slice(first, first + size)
+                    assert gather(rows[some], taps, images[some], window, channels, add)
+            found.append(images)
+    assert all((images == found[0]).all() for images in found)
 
 
 @pytest.mark.parametrize("pixels", (1, 64))
@@ -213,20 +245,23 @@ def test_spread_is_within_its_charge(dtype: Any) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("out, stride", ((16, 1), (16, 2), (100, 1)))
-def test_long_sums_are_nested(isa: str, dtype: Any, out: int, stride: int) -> None:
+@pytest.mark.parametrize(
+    "out, stride, channels", ((16, 1, 4), (16, 2, 4), (100, 1, 4), (100, 2, 3))
+)
+def test_long_sums_are_nested(isa: str, dtype: Any, out: int, stride: int, channels: int) -> None:
     """One long sum of 1 and numbers of half its last place would lose all of them."""
     window = Window((3, 3), (3, 3), (stride, stride), (1, 1, 1, 1), (1, 1))
-    op = Conv(np.ones((out, 4, 3, 3), dtype), None, (stride, stride), (1, 1, 1, 1))
+    op = Conv(np.ones((out, channels, 3, 3), dtype), None, (stride, stride), (1, 1, 1, 1))
     unit = 2.0**-24 if dtype is np.float32 else 2.0**-53
     weight = last_weight(op, op.weight, dtype, False, 1)
     high, wide = window.positions
     rows = np.full((high * wide, high, wide, out), unit / 2, dtype)
     for row, (y, x) in enumerate(np.ndindex(high, wide)):
         rows[row, y, x, 0] = 1
-    exact = adjoint(rows.astype(np.longdouble), weight[0].astype(np.longdouble), window, 4)
+    rows = np.tile(rows, (4, 1, 1, 1))
+    exact = adjoint(rows.astype(np.longdouble), weight[0].astype(np.longdouble), window, channels)
     with kernels.pinned(isa):
-        error = abs(spread(rows, weight, window, 4) - exact)
+        error = abs(spread(rows, weight, window, channels) - exact)
     assert (error <= op.adjoint_terms * unit * exact * 1.001).all()
 
 

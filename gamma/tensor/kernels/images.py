@@ -104,10 +104,12 @@ class Cells(NamedTuple):
 
     Attributes:
         size: lines and columns of a cell. before: those of the first cell outside the image.
+        kernel: its lines and columns, where they are no whole cells.
     """
 
     size: Pair = (1, 1)
     before: Pair = (0, 0)
+    kernel: Pair | None = None
 
     def segment(self, channels: int) -> int:
         """Columns of the weight for a line of a cell."""

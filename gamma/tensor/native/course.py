@@ -20,10 +20,10 @@ Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-# Rows at once: whole register blocks of `gather`, whose largest slots fill a share of the
-# second-level cache.
+# Rows at once: whole register blocks of `gather`, of 12 or 16, whose largest slots fill a share of
+# the second-level cache.
 _SLOT_BYTES = 256 << 10
-_LEAST, _MOST = 12, 96
+_LEAST, _MOST = 48, 96
 _LINE: int = lib.GAMMA_LINE
 _DOUBLE = np.dtype(np.float64)
 

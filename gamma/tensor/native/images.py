@@ -42,7 +42,7 @@ def geometry(
     out: int,
     columns: int,
     room: int = 0,
-    cells: tuple[int, ...] = (0,) * 7,
+    cells: tuple[int, ...] = (0,) * 9,
 ) -> tuple[int, ...]:
     """The entries of a gamma_window; see api.h."""
     (h, w, lda), _, (H, W, pixel) = shapes
@@ -78,13 +78,15 @@ def gathering(
     a cell, entries of the lists and of the scratch for each frame, a gamma_window."""
     (h, w, _), (panels, _, out, panel), (H, W, _) = shapes
     kh, kw, sh, sw, dh, dw = window.spans
-    (by, bx), (oy, ox) = cells
+    (by, bx), (oy, ox), kernel = cells
     ny, nx = -(-(H + oy) // by), -(-(W + ox) // bx)
     near = _reached((ny, h, kh, sh, dh, window.top), (nx, w, kw, sw, dw, window.left))
     columns = panels * panel
-    own = (by, bx, oy, ox, ny, nx, cells.segment(window.channels))
+    reach = kernel or (kh * by, kw * bx)
+    own = (by, bx, oy, ox, ny, nx, cells.segment(window.channels), *reach)
     lists = h * w * (out - (-out // window.part)) + 1
-    return near, lists, h * w * out + nx * columns, geometry(shapes, window, out, columns, 0, own)
+    room = h * w * out + nx * columns + 24 * by
+    return near, lists, room, geometry(shapes, window, out, columns, 0, own)
 
 
 def gather(
