@@ -443,7 +443,7 @@ enum gamma_images_kind {
     GAMMA_IMAGE_FLAT,
     GAMMA_IMAGE_DENSE
 };
-enum { GAMMA_IMAGE_NEURONS = 48, GAMMA_IMAGE_SIGNS = 24 };
+enum { GAMMA_IMAGE_NEURONS = 48, GAMMA_IMAGE_SIGNS = 48 };
 /* Rows of the side of a neuron's centre: to node `first`, a ReLU (down; NULL where they start there),
  * over which they lie by shape, grid and framed as in gamma_move, and from there on (rest). */
 struct gamma_signs {

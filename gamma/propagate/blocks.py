@@ -76,13 +76,13 @@ def block_length(
     each: int,
     most: int,
     times: int = 1,
-    inside: bool = False,
+    inside: Callable[[], bool] = bool,
 ) -> int:
     """Items per block for ``count`` items of ``each`` rows from node ``index`` down.
 
-    What is done with a block takes so many ``times`` as long as a descent of float32 rows; threads
-    share the ``inside`` of it. Memory holds ``most`` items at once: a block takes half of it at
-    most, so that two can walk, where there are threads for two.
+    What is done with a block takes so many ``times`` as long as a descent of float32 rows, most of
+    it inside calls that threads share if ``inside`` says so. Memory holds ``most`` items at once: a
+    block takes half of it at most, so that two can walk, where there are threads for two.
     """
     rows, blocks, worth = count * each, -(-count // max(1, most // 2)), 0.0
     few = _LEAST_WINDOWS if facts_of(network).convolves else _LEAST_ROWS
@@ -91,7 +91,7 @@ def block_length(
         if facts_of(network).normalizes:
             least = max(least, _NODE * index * times)
         worth = min(rows / few, rows * row_cost(network, index) / least)
-        worth = 0.0 if inside and worth * times < _INSIDE else worth
+        worth = 0.0 if 2 <= worth * times < _INSIDE and inside() else worth
     # Asked last: a small network gets by without knowing how many there are.
     if max(worth * times, blocks) >= 2 and workers.workers() == 1:
         blocks, worth = -(-count // max(1, most)), 0
@@ -111,7 +111,7 @@ def in_blocks(
     each: int,
     most: int,
     times: int = 1,
-    inside: bool = False,
+    inside: Callable[[], bool] = bool,
 ) -> list[T]:
     """``bound`` of every block of ``count`` items, several at once: see `block_length`."""
     step = block_length(network, index, count, each, most, times, inside)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -144,7 +144,7 @@ class Known:
     def in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
         """``bound`` of every block of ``count`` items of ``each`` rows over node ``index``."""
         most = max(1, self._rows_at_once(index) // each)
-        inside = self.descent.courses.shared(index)  # made here, not by several threads
+        inside = partial(self.descent.courses.shared, index)  # made here, not by several threads
         times = self.work * (2 if self.options.dtype == np.float64 else 1)
         return in_blocks(self.network, index, count, bound, each, most, times, inside)
 
