@@ -42,8 +42,8 @@ _NONE = np.zeros(0, np.int64)
 
 
 def in_one_call(network: Network, last: int) -> bool:
-    """Whether rows from node ``last`` on pass nodes that the C library knows here, and the ascent of
-    one fits in a call."""
+    """Whether rows from node ``last`` on pass nodes that the C library knows here, and the ascent
+    of one fits in a call."""
     return 0.0 < _operations(network, last) * _MOST_STEPS <= _CALL_OPERATIONS
 
 
