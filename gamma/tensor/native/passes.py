@@ -88,14 +88,13 @@ class NetworkPass:
         boxes = ffi.new("size_t[2]", most)
         threads = max(1, min(threads, -(-(span[1] - span[0]) // most[0])))
         room = threads * lib.gamma_pass_room(self._nodes, self._count, boxes)
-        memory = _lined(pool.empty((room + _LINE // 8,), np.dtype(np.float64)), room)
         place = pointer(ends, 2 * B * self._m, True)
         crossed: int = lib.gamma_pass(
             self._nodes,
             self._count,
             pointer(lower, B * self._n),
             pointer(upper, B * self._n),
-            pointer(memory, room, True),
+            pointer(pool.empty((room,), np.dtype(np.float64)), room, True),
             place,
             place + B * self._m,
             *span,
