@@ -377,14 +377,14 @@ static void compare_convolve(const struct gamma_table *a, const struct gamma_tab
     }
 }
 
-/* Convolution, ReLU and a sum of that with itself: three boxes, two at a time. */
+/* Convolution, ReLU and a sum of that with itself: six boxes, four at a time, then two. */
 static void compare_pass(const struct gamma_table *a, const struct gamma_table *b) {
-    enum { SIDE = 5, C = 3, OUT = 11, DEPTH = 9 * C, PANELS = 2, BOXES = 3 };
+    enum { SIDE = 5, C = 3, OUT = 11, DEPTH = 9 * C, PANELS = 2, BOXES = 6 };
     enum { INPUT = C * SIDE * SIDE, RESULT = OUT * SIDE * SIDE, ROOM = 1 << 14 };
     static double weight[PANELS * DEPTH * GAMMA_PANEL], sums[PANELS * SIDE * SIDE * GAMMA_PANEL];
     static double lower[BOXES * INPUT], upper[BOXES * INPUT], memory[ROOM];
     static double low[2][BOXES * RESULT], high[2][BOXES * RESULT];
-    const size_t most[2] = {BOXES, 2};
+    const size_t most[2] = {BOXES, 4};
     struct gamma_node nodes[3] = {
         {.C = C, .H = SIDE, .W = SIDE, .top = 1, .left = 1, .rows = 7, .span = 7, .along = 1},
         {.C = OUT, .H = SIDE, .W = SIDE, .rows = SIDE, .span = SIDE, .reads = {0, -1}, .kh = 3},
