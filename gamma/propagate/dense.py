@@ -180,6 +180,8 @@ class DenseWalk:
         Hidden layers get rows when the method is "crown"; no tables are made for "ibp".
         """
         self._network, self._check, self._dtype = network, check, dtype
+        # Threads that share the rows of a call, asked once for both.
+        self._threads: int | None = None if known is None else known._threads
         self._made = known is None  # the tables
         batch, layers = len(source.lower), network.layers.layers
         lower, upper, centre = (
@@ -227,6 +229,12 @@ class DenseWalk:
             at += part.size
         return [*found, self.last]
 
+    def _sharing(self) -> int:
+        if self._threads is None:
+            shared = self._network.layers.weights >= _SHARED
+            self._threads = workers.sharing() if shared else 1
+        return self._threads
+
     def _run(self, hidden: bool, output: bool, known: bool) -> None:
         layers, dtype = self._network.layers, self._dtype
         batch, crossed = len(self._box[0]), 0
@@ -248,12 +256,14 @@ class DenseWalk:
                 factors,
                 span,
                 (hidden, output, known),
-                workers.sharing() if layers.weights >= _SHARED else 1,
+                threads,
             )
             return crossed, rows, seconds
 
         step = self._network.boxes
         spans = [(start, min(start + step, batch)) for start in range(0, batch, step)]
+        # Several calls are shared among Python's threads as they are.
+        threads = self._sharing() if len(spans) == 1 and (hidden or output) else 1
         for more, rows, seconds in workers.run([partial(run, span) for span in spans]):
             crossed += more
             self.rows += rows

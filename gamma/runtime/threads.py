@@ -61,7 +61,8 @@ def asked() -> int:
     """
     with _lock:
         counts = _before.values() if _limits else map(_count, _libraries().values())
-        return min((count for count in counts if count), default=available())
+        known = [count for count in counts if count]
+    return min(known) if known else available()
 
 
 def limit() -> int | None:
