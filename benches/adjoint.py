@@ -2,9 +2,11 @@
 
     python -m benches.adjoint               GFLOP/s with one and with two threads, share of sgemm's
     python -m benches.adjoint --rows 24     with as many rows instead of 96
+    python -m benches.adjoint --docs        and the table of docs/performance.md
 
 Operations are those of the weights that meet a pixel of the image. Every entry of the rows is live.
-Each thread has rows of its own, as blocks of a walk have; sgemm's threads are the BLAS's.
+Each thread has rows of its own, in memory of the pool, as blocks of a walk have; sgemm's threads
+are the BLAS's.
 """
 
 from __future__ import annotations
@@ -17,9 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benches.report import PAGE, markdown, replace_block
 from gamma.ops import Conv
 from gamma.ops.spread import Taps, gather, last_weight
+from gamma.runtime import pool
 from gamma.runtime.threads import limit_blas
+from gamma.tensor import kernels
 
 
 class Shape(NamedTuple):
@@ -65,8 +70,11 @@ def rate(shape: Shape, rows: int, threads: int) -> float:
     window = op.window((shape.channels, shape.image, shape.image))
     high, wide = window.positions
     taps = Taps.of(last_weight(op, op.weight, np.float32, False, 1), window, shape.channels)
-    given = [rng.standard_normal((rows, high, wide, shape.out), np.float32) for _ in range(threads)]
-    images = [np.empty((rows, shape.image, shape.image, shape.channels), np.float32) for _ in given]
+    kind = np.dtype(np.float32)
+    given = [pool.empty((rows, high, wide, shape.out), kind) for _ in range(threads)]
+    for block in given:
+        block[:] = rng.standard_normal(block.shape)
+    images = [pool.empty((rows, shape.image, shape.image, shape.channels), kind) for _ in given]
     ones = np.ones((1, shape.channels, shape.image, shape.image), np.float32)
     counting = Conv(np.ones(size, np.float32), None, op.strides, op.pads)
     work = 2 * rows * float(counting.linear([ones]).sum())
@@ -121,16 +129,24 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--only", default="", help="part of the names of the shapes")
+    parser.add_argument("--docs", action="store_true")
     args = parser.parse_args()
     counts = [int(n) for n in args.threads.split(",")]
     whole = {n: sgemm(n) for n in counts}
     print(f"{'sgemm':24s}" + "".join(f"{whole[n] / 1e9:7.1f}       " for n in counts))
+    lines = [("sgemm", *(f"{whole[n] / 1e9:.0f}" for n in counts))]
     for name, shape in SHAPES.items():
         if args.only not in name:
             continue
         rates = {n: rate(shape, args.rows, n) for n in counts}
-        cells = (f"{rates[n] / 1e9:7.1f} ({rates[n] / whole[n]:4.0%})" for n in counts)
+        cells = [f"{rates[n] / 1e9:7.1f} ({rates[n] / whole[n]:4.0%})" for n in counts]
         print(f"{name:24s}" + " ".join(cells), flush=True)
+        lines.append((name, *(f"{rates[n] / 1e9:.0f} ({rates[n] / whole[n]:.0%})" for n in counts)))
+    if args.docs:
+        head = ("shape", *(f"{n} thread{'s' * (n > 1)}" for n in counts))
+        table = markdown(head, lines, (False, *(True for _ in counts)))
+        place = f"{args.rows} rows of float32, {kernels.isa}; GFLOP/s, and the share of sgemm's."
+        replace_block(PAGE, "adjoint", f"{place}\n\n{table}")
 
 
 if __name__ == "__main__":

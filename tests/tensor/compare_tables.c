@@ -435,6 +435,66 @@ static void compare_pass(const struct gamma_table *a, const struct gamma_table *
     }
 }
 
+/* Adjoints of a convolution of 3 by 3 places and stride 2 on whole numbers, which every order of a sum
+ * gives alike: by cells of 4 pixels of some channels, and by products. */
+enum {
+    LINES = 9,
+    FRAMES = 27,
+    DEEP = 35,
+    CELLS = 5,
+    MUCH = 16 * (CELLS * CELLS * (DEEP + 64) + 48)
+};
+
+#define ADJOINT(F, S)                                                                              \
+    static void compare_adjoint_##S(const struct gamma_table *a, const struct gamma_table *b,      \
+                                    int C, size_t frames, int add) {                               \
+        static F rows[FRAMES * CELLS * CELLS * DEEP], weight[4 * DEEP * 64], scratch[MUCH];        \
+        static F images[2][FRAMES * LINES * LINES * 8];                                            \
+        static int32_t lists[CELLS * CELLS * (DEEP + 2) + 1];                                      \
+        const int panel = 64 / sizeof(F), segment = C == 3 ? 8 : 16;                               \
+        const int columns = (2 * segment + panel - 1) / panel * panel;                             \
+        struct gamma_window g = {                                                                  \
+            2,    2,    1,       1,  1, 1, 0, 0, CELLS, CELLS, LINES, LINES,   C, C,               \
+            DEEP, DEEP, columns, 32, 0, 2, 2, 1, 1,     CELLS, CELLS, segment, 3, 3};              \
+        int64_t near[2 * CELLS * 5] = {0};                                                         \
+        for (int64_t k = 0; k < 2 * CELLS; k++) {                                                  \
+            int64_t *const at = near + 5 * k;                                                      \
+            for (int64_t place = 0; place < 2 && place <= k % CELLS; place++) {                    \
+                at[1 + 2 * at[0]] = place;                                                         \
+                at[2 + 2 * at[0]++] = k % CELLS - place;                                           \
+            }                                                                                      \
+        }                                                                                          \
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {                                  \
+            rows[i] = i % DEEP % 3 ? (F)(int)(next() % 17) - 8 : 0;                                \
+        }                                                                                          \
+        for (int k = 0; k < 4 * DEEP * columns; k++) {                                             \
+            const int column = k / (4 * DEEP * panel) * panel + k % panel;                         \
+            const int place = k / (DEEP * panel) % 4, entry = column % segment;                    \
+            const int y = place / 2 * 2 + column / segment, x = place % 2 * 2 + entry / C;         \
+            const int inside = y < 3 && x < 3 && entry < 2 * C && column < 2 * segment;            \
+            weight[k] = inside ? (F)(int)(next() % 17) - 8 : 0;                                    \
+        }                                                                                          \
+        for (size_t i = 0; i < 2; i++) {                                                           \
+            memset(images[i], 0, sizeof images[i]);                                                \
+            (i ? b : a)->gather_##S(rows, weight, images[i], near, lists, scratch, frames, &g, 0,  \
+                                    add);                                                          \
+        }                                                                                          \
+        same("gather " #S, images[0], images[1], sizeof images[0], frames);                        \
+        g.kh = g.kw = 3;                                                                           \
+        g.sh = g.sw = 2;                                                                           \
+        g.top = g.left = 1;                                                                        \
+        g.columns = 80;                                                                            \
+        g.room = 8;                                                                                \
+        for (size_t i = 0; i < 2; i++) {                                                           \
+            memset(images[i], 0, sizeof images[i]);                                                \
+            (i ? b : a)->spread_##S(rows, weight, images[i], scratch, frames, &g);                 \
+        }                                                                                          \
+        same("spread " #S, images[0], images[1], sizeof images[0], frames);                        \
+    }
+
+ADJOINT(float, f32)
+ADJOINT(double, f64)
+
 int main(void) {
     const struct gamma_table *scalar = &gamma_scalar, *other = &OTHER;
     for (int round = 0; round < 40; round++) {
@@ -450,6 +510,12 @@ int main(void) {
     compare_fold_f64(scalar, other);
     compare_convolve(scalar, other);
     compare_pass(scalar, other);
+    for (size_t frames = 1; frames <= FRAMES; frames++) {
+        for (int k = 0; k < 4; k++) {
+            compare_adjoint_f32(scalar, other, k % 2 ? 3 : 8, frames, k / 2);
+            compare_adjoint_f64(scalar, other, k % 2 ? 3 : 8, frames, k / 2);
+        }
+    }
     for (int round = 0; round < 40; round++) {
         compare_stored(scalar, other);
     }

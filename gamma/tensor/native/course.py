@@ -22,8 +22,8 @@ Int64 = npt.NDArray[np.int64]
 
 # Rows at once: whole register blocks of `gather`, of 12 or 16, whose largest slots fill a share of
 # the second-level cache.
-_SLOT_BYTES = 256 << 10
-_LEAST, _MOST = 48, 96
+_SLOT_BYTES = 768 << 10
+_LEAST, _MOST = 24, 96
 _LINE: int = lib.GAMMA_LINE
 _DOUBLE = np.dtype(np.float64)
 
