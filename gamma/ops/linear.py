@@ -21,6 +21,9 @@ from gamma.ops.tables import Precision
 from gamma.runtime import choices
 from gamma.tensor import kernels
 
+# Entries of a weight that stay in cache from one block of rows to the next.
+_MOST_PANELS = 1 << 18
+
 
 class Gemm(Weighted):
     """y = x Wᵀ + b on the last axis; weight (out, in), bias (out,) or None."""
@@ -83,9 +86,32 @@ class Gemm(Weighted):
             return dense_interval.copies(self, how, boxes, shape)
         found, kind = super().copies(how), how.dtype
         columns = kernels.padded(self.terms, kind)
+        size = len(self.weight) * columns * kind.itemsize
         if columns > self.terms and self.tiled(kind):
-            found[f"padded.{kind.char}"] = len(self.weight) * columns * kind.itemsize
+            found[f"padded.{kind.char}"] = size
+        if self.gathers:
+            found[f"panels.{kind.char}"] = size
         return found
+
+    @property
+    def gathers(self) -> bool:
+        """Whether rows may pass between images and the layer as through a convolution."""
+        return isinstance(self.weight, np.ndarray) and self.weight.size <= _MOST_PANELS
+
+    def panels(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array | None:
+        """The weight as `kernels.gather` reads it, columns in the order of channels-last images of
+        ``shape`` (channels, height, width); made for one shape, None for any other."""
+
+        def arrange() -> tuple[tuple[int, int, int], Array]:
+            weight = cast_weight(self, self.weight, "weight", dtype, False)
+            flat = weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(len(weight), -1)
+            full = np.zeros((len(flat), kernels.padded(self.terms, dtype)), dtype)
+            full[:, : self.terms] = flat
+            panels = full.reshape(len(flat), -1, kernels.padded(1, dtype)).transpose(1, 0, 2)
+            return shape, np.ascontiguousarray(panels)[:, None]
+
+        made, panels = self.cached(f"panels.{dtype.char}", arrange)
+        return panels if made == shape else None
 
     def tiled(self, dtype: np.dtype[Any]) -> bool:
         """Whether rows are multiplied by the weight in C, not by the BLAS."""

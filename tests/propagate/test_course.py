@@ -272,9 +272,37 @@ def test_rows_pass_dense_layers_in_the_call(dtype: Any) -> None:
 
 def test_large_dense_layers_are_multiplied_by_the_blas(monkeypatch: pytest.MonkeyPatch) -> None:
     """A weight that leaves the cache between two blocks of rows."""
-    monkeypatch.setattr("gamma.propagate.rows.moves._MOST_WEIGHT", 8)
+    monkeypatch.setattr("gamma.ops.linear._MOST_PANELS", 8)
     net = layered()
     box = Box.linf(np.zeros((1, *net.input_shape)), 0.25)
     with telemetry.recording() as recorder:
         all_bounds(net, box, np.float32)
     assert "crown.backward.gemm" in {span.name for span in recorder.spans}
+
+
+def test_dense_layers_over_the_last_axis_of_an_image_go_step_by_step() -> None:
+    """Vision transformers have such: the matrix has fewer columns than its input has entries."""
+    made = Made((2, 6, 6), 5)
+    made.conv(4, 3)
+    made.add(Relu())
+    made.add(Reshape((4, 16)))
+    made.add(Gemm(made.rng.standard_normal((5, 16)).astype(np.float32)))
+    made.add(Relu())
+    net = made.network()
+    box = Box.linf(made.rng.random((1, *net.input_shape)), 0.2)
+    found = gamma.bounds(net, box, method="crown")
+    for seed in range(40):
+        step = np.random.default_rng(seed).choice((-1.0, 1.0), net.input_shape)
+        exact = net.forward(np.where(step > 0, box.upper, box.lower))
+        assert (found.lower <= exact).all() and (exact <= found.upper).all()
+
+
+def test_a_dense_layer_behind_images_of_two_shapes() -> None:
+    """The order of its columns is that of one of them."""
+    op = Gemm(np.random.default_rng(0).standard_normal((4, 36)).astype(np.float32))
+    first, other = op.panels((4, 3, 3), np.dtype(np.float32)), op.panels((1, 6, 6), np.dtype("f"))
+    assert first is not None and other is None
+    assert not np.array_equal(first.reshape(4, -1)[:, :36], op.weight)
+    np.testing.assert_array_equal(
+        np.sort(first.ravel()[first.ravel() != 0]), np.sort(op.weight.ravel())
+    )

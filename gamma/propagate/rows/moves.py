@@ -18,7 +18,6 @@ from msgspec.structs import replace
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops import Conv, Gemm
-from gamma.ops.affine import cast_weight
 from gamma.ops.spread import GATHER_FROM, MANY_GROUPS, SUM_LENGTH, Taps, last_weight
 from gamma.propagate.rows.windows import DENSE_FROM
 from gamma.tensor import kernels
@@ -28,8 +27,6 @@ Pair = tuple[int, int]
 
 # Offsets that `kernels.gather` has room for.
 _OFFSETS = 1 << 31
-# Entries of a dense layer's weight that stay in cache from one block of rows to the next.
-_MOST_WEIGHT = 1 << 18
 
 
 class Spot(Frozen):
@@ -182,8 +179,8 @@ class Plan(Struct):
             self._readers[spot.slot] += len(inputs) - 1
             for source in inputs:
                 self._join(source, spot)
-        elif isinstance(node.op, Gemm):
-            self._multiply(index, node.op, spot)
+        elif (dense := node.op.dense) is not None:
+            self._multiply(index, dense, spot)
         elif turned(self.network) == index and not self.last:
             # Channels are last already: the rows lie as the input does.
             self._frontier[0] = self._frame(spot)
@@ -222,16 +219,18 @@ class Plan(Struct):
     def _multiply(self, index: int, op: Gemm, spot: Spot) -> None:
         """Rows of a dense layer: those of a convolution of images of one pixel, whose channels are
         the entries that the layer reads, an image's in the order that its rows have."""
-        source = _read(self.network, index)
+        source, nodes = _read(self.network, index), self.network.nodes
         shape = image_shape(self.network, source)
-        stored = isinstance(op.weight, np.ndarray) and op.weight.size <= _MOST_WEIGHT
-        if not stored or (source == 0 and len(self.network.nodes[0].shape) != 3):
+        vector = len(nodes[nodes[index].inputs[0]].shape) == 1
+        if not (vector and op.gathers) or (source == 0 and len(nodes[0].shape) != 3):
             raise UnplannedError
         size = shape[1], shape[2]
         made = Spot(0, size, shape[0], size, True)
         to = replace(made, slot=self._slot(made.room, source == self.last - 1))
         scatter = kernels.Scatter((1, 1, 1, 1, 1, 1), 0, 0, made.room, SUM_LENGTH)
-        weight = _panels(op, shape, self.dtype)
+        weight = op.panels(shape, self.dtype)
+        if weight is None:
+            raise UnplannedError
         rows, images = (1, 1, spot.room), (1, 1, made.room)
         product = kernels.Product(weight, rows, images, scatter, (0, 0))
         self._move("gather", spot, to=to.slot, target=size, product=product)
@@ -342,17 +341,3 @@ def _read(network: Network, index: int) -> int:
     while network.nodes[source].op.keeps_order and network.consumers[source] == (index,):
         index, (source,) = source, network.nodes[source].inputs
     return source
-
-
-def _panels(op: Gemm, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
-    """The weight as `kernels.gather` reads it, columns in the order of channels-last images."""
-
-    def arrange() -> Array:
-        weight = cast_weight(op, op.weight, "weight", dtype, False)
-        flat = weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(len(weight), -1)
-        full = np.zeros((len(flat), kernels.padded(flat.shape[1], dtype)), dtype)
-        full[:, : flat.shape[1]] = flat
-        panels = full.reshape(len(flat), -1, kernels.padded(1, dtype)).transpose(1, 0, 2)
-        return np.ascontiguousarray(panels)[:, None]
-
-    return op.cached(f"panels.{dtype.char}.{shape}", arrange)  # type: ignore[no-any-return]
