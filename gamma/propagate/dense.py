@@ -42,6 +42,8 @@ _CALL_OPERATIONS = 2e8
 _FEW_PRODUCTS = 1 << 16
 # Weights from which on rows of a layer may be worth a second thread.
 _SHARED = 1 << 15
+# Products of outputs' rows that one thread is done with before another is awake.
+_FEW = 1 << 24
 # Dead neurons are left out when no more than this share is live: see `Backward.columns`.
 _LIVE = 0.9
 # Gates of the one call, by what a method does: all off where one of them is.
@@ -263,7 +265,9 @@ class DenseWalk:
         step = self._network.boxes
         spans = [(start, min(start + step, batch)) for start in range(0, batch, step)]
         # Several calls are shared among Python's threads as they are.
-        threads = self._sharing() if len(spans) == 1 and (hidden or output) else 1
+        few = 2 * len(layers.layers[-1].stored) * layers.weights < _FEW
+        alone = len(spans) > 1 or not (hidden or (output and not few))
+        threads = 1 if alone else self._sharing()
         for more, rows, seconds in workers.run([partial(run, span) for span in spans]):
             crossed += more
             self.rows += rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
@@ -30,6 +31,10 @@ _MOST = 256
 # Operations of float64 products, of a millisecond.
 _FEW_OPERATIONS = 1e7
 
+# Seconds for which an answer of the system and the BLAS holds: asking is dear beside a small bound.
+_FRESH = 1e-3
+_given = 1, 0.0  # threads, and until when
+
 _limit: ContextVar[int | None] = ContextVar("gamma_workers", default=None)
 _pool: ThreadPoolExecutor | None = None
 
@@ -39,9 +44,16 @@ def workers() -> int:
     if not tuning.enabled("row_threads"):
         return 1
     limit = _limit.get()
-    if limit is not None:
-        return limit
-    return min(threads.available(), threads.asked())
+    return _everybody() if limit is None else limit
+
+
+def _everybody() -> int:
+    """Threads that the machine has and the process was given."""
+    global _given
+    now = time.monotonic()
+    if now >= _given[1]:
+        _given = min(threads.available(), threads.asked()), now + _FRESH
+    return _given[0]
 
 
 def sharing() -> int:
