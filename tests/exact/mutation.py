@@ -824,8 +824,8 @@ COMPILED = (
     Mutant(
         "D.DEAD",
         D,
-        "height += layer->curve || above[k] > 0.0;",
-        "height += layer->curve || below[k] > 0.0;",
+        "height += smooth || above[k] > 0.0;",
+        "height += smooth || below[k] > 0.0;",
     ),
     Mutant("D.KNOWN", D, "ends = facts + 2 * B * at + b * m", "ends = facts + 2 * B * at"),
     Mutant("D.SIGN", D, "above < job->upper[k] ? above", "above > job->upper[k] ? above"),
