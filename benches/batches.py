@@ -105,8 +105,8 @@ def page(found: list[tuple[str, ...]], limits: list[Machine]) -> str:
         "how many times the floor that is: the operations of the products that the method must do,",
         "with the rows of the boxes' own unstable neurons, at the rate of large products, or the",
         "bytes that must move. The last column is the time for a box with two threads, as a share",
-        "of the time for a single box by itself. A walk is below the floor where one row bounds both",
-        "sides of a neuron (sigmoid_6x200), which the floor counts as two.",
+        "of the time for a single box by itself. A walk is below the floor where one row bounds",
+        "both sides of a neuron (sigmoid_6x200), which the floor counts as two.",
         "",
         f"Measured on {time.strftime('%Y-%m-%d', time.gmtime())}: {about['processor']}, "
         f"{about['isa']}, {about['blas']};",
