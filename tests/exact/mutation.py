@@ -101,6 +101,7 @@ NEAR = {
     "simd/meet": "tests/propagate/test_course.py",
     "simd/start": "tests/propagate/test_course.py",
     "simd/images": "tests/propagate/test_image_walk.py",
+    "simd/image_rows": "tests/propagate/test_image_walk.py",
     "simd/chain": "tests/propagate/test_sparse_rows.py",
     "simd/convolve": "tests/propagate/test_fused_images.py",
     "simd/gather": "tests/tensor/test_window_kernels.py",
