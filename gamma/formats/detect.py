@@ -140,7 +140,7 @@ def is_model(path: str | Path, config: str | Path | None = None, plain: bool = F
     A .safetensors file is a model when its config.json is given or beside it, unless it spells its
     own graph out, or is ``plain``: its activation was given.
     """
-    path = Path(path)
+    path = path_of(path)
     if config is not None or is_folder(path) or is_gguf(path):
         return True
     if plain or path.suffix != ".safetensors" or not is_file(path):

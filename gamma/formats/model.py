@@ -26,6 +26,7 @@ from gamma.formats.safetensors import open_tensors
 from gamma.formats.sentence import read_pooling
 from gamma.formats.tokens import TOKENIZER
 from gamma.network.graph import Source
+from gamma.runtime.files import path_of
 from gamma.telemetry import spanned
 
 
@@ -41,7 +42,7 @@ def open_model(path: str | Path, config: str | Path | None = None) -> Model:
         FormatError: damaged files, missing or misshaped tensors, tensors that nothing uses.
         UnsupportedError: an architecture, or a feature of one, that gamma does not build.
     """
-    path = Path(path)
+    path = path_of(path)
     if is_gguf(path):
         return _from_gguf(open_gguf(path))
     if is_folder(path):

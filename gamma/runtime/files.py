@@ -31,6 +31,8 @@ class _NotRegularError(OSError):
 def path_of(value: object) -> Path:
     """A path that a caller gave. Raises UsageError for what is none."""
     if isinstance(value, str | Path) or hasattr(value, "__fspath__"):
+        if value == "":  # the working folder to Path
+            raise UsageError("path is empty: give a file or a folder")
         try:
             return Path(value)
         except TypeError:  # of bytes

@@ -187,6 +187,8 @@ def test_without_pandas_one_line_says_so(net: gamma.Network) -> None:
         (lambda net, box: gamma.ranges(net, "box"), "box is str, expected a gamma.Box"),
         (lambda net, box: gamma.load(None), "path is NoneType, expected a string or a Path"),
         (lambda net, box: gamma.load(b"net.onnx"), "path is bytes, expected a string or a Path"),
+        (lambda net, box: gamma.load(""), "path is empty: give a file or a folder"),
+        (lambda net, box: gamma.open_model(""), "path is empty: give a file or a folder"),
         (lambda net, box: gamma.read_vnnlib(3), "path is int, expected a string or a Path"),
         (lambda net, box: gamma.save(None, "a.safetensors"), "net is NoneType, expected a Network"),
         (lambda net, box: gamma.save(net, None), "path is NoneType, expected a string or a Path"),

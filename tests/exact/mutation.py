@@ -75,6 +75,8 @@ NEAR = {
     "ops/enclosures": "tests/exact/test_composites.py",
     "ops/execution": "tests/exact/test_float32.py",
     "formats/onnx": "tests/exact/test_float32.py",
+    "formats/onnx/affine": "tests/formats/test_onnx_orders.py",
+    "formats/onnx/indexing": "tests/formats/test_onnx_orders.py",
     "ops/en": "tests/exact/test_ellipsotopes.py",
     "ops/ellips": "tests/exact/test_ellipsotopes.py",
     "ops/squares": "tests/exact/test_ellipsotopes.py",
@@ -285,6 +287,20 @@ MUTANTS = (
     ),
     Mutant(
         "FOLD.SUM", "formats/onnx/contract.py", "overflowed(noise, size + error + noise)", "noise"
+    ),
+    Mutant("ORDER.SUM", "formats/onnx/affine.py", "if len(parts) > 2 and moving:", "if not parts:"),
+    Mutant(
+        "ORDER.SCATTER",
+        "formats/onnx/indexing.py",
+        'if how == "add" and table.shape[1] == 1:',
+        'if how == "add":',
+    ),
+    Mutant("ORDER.FACTORS", "formats/onnx/indexing.py", "steps = 2 * len(columns)", "steps = 0"),
+    Mutant(
+        "ORDER.PEAK",
+        "formats/onnx/indexing.py",
+        "return Execution(error, lost, most, np.maximum(most, 1.0))",
+        "return Execution(error, lost, abs(product.array), np.ones(()))",
     ),
     Mutant("NORMAL.PEAK", "formats/onnx/normal.py", "        largest * (1 + 2.0**-20),", "joint,"),
     Mutant("NORMAL.LOST", "formats/onnx/normal.py", "steps * joint + 4 * LOST", "steps * joint"),

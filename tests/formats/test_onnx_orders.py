@@ -108,6 +108,8 @@ def test_products_in_every_order() -> None:
         rng = np.random.default_rng(seed)
         x, c = F(rng.normal(0, 1, V)), F(rng.normal(0, 1, (1, 4)) * 10.0 ** rng.integers(-12, 3, 4))
         c[0, 3] *= F(rng.choice([1.0, 1e-20]))
+        if not seed:  # two of these are lost where they meet first, and a third would enlarge them
+            c = F([[1e-30, 1e-20, 1e25, 1.0]])
         proto = model(nodes, V, {"i": np.array([[3] * 4]), "c": c}, 16)
         out = gamma.bounds(load(proto), gamma.Box(x[0], x[0]), guarantee="float32")
         for order in itertools.permutations((x[0, 3], *c[0])):

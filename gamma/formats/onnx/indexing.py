@@ -23,7 +23,8 @@ from gamma.formats.onnx.read import Call
 from gamma.formats.onnx.tensors import DTYPES
 from gamma.formats.onnx.translation import Translation, attribute
 from gamma.formats.onnx.values import Array, Constant, Shape, Value, Variable
-from gamma.ops.execution import ANYTHING, LOST, UNIT, Execution
+from gamma.ops.execution import ANYTHING, LOST, Execution
+from gamma.tensor.rounding import gamma_factor
 
 
 def _indices(t: Translation, call: Call, inputs: Inputs, position: int = 1) -> Array:
@@ -157,9 +158,9 @@ def _in_any_order(factors: Constant, product: Constant, columns: Array) -> Execu
     size = np.append(np.maximum(size * (1 + 2.0**-20), 1.0), 1.0)  # stored in float32 or rounded
     with np.errstate(over="ignore"):
         most = np.minimum(size[columns].prod(axis=0), ANYTHING)
-    steps = 2.0 * len(columns)
+    steps = 2 * len(columns)  # a constant's rounding and a product's
     lost = steps * LOST * most
-    unit = steps * UNIT * (1 + 2.0**-10)
+    unit = gamma_factor(steps) * (1 + 2.0**-20)
     error = unit * abs(product.array.astype(np.float64)) + lost
     return Execution(error, lost, most, np.maximum(most, 1.0))
 
