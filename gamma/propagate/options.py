@@ -29,7 +29,8 @@ DEFAULT_ROW_BYTES = 48 << 20
 
 class Options(Frozen, eq=True):
     """What a walk was asked for, the one settings value inside; ``progress`` is told which node it
-    bounds.
+    bounds. ``single``: whether products may be in float32 where their rounding cannot show,
+    whatever the rows are.
 
     Raises UsageError for an unknown method or guarantee, and for sizes and times that are none.
     """
@@ -41,6 +42,7 @@ class Options(Frozen, eq=True):
     deadline: float | None = None
     progress: Callable[[str], None] | None = None
     steps: int = 3
+    single: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -119,11 +121,10 @@ def options_of(
         raise UsageError(f"dtype {kind!r}: expected auto, float32 or float64")
     refuse_guarantee(network, guarantee)
     # A failed probe means that products may break the assumptions of the float32 charges.
-    wide = (
-        bool(probe.float32_failures()) or kind == "float64" or (kind == "auto" and narrow(network))
-    )
-    chosen = np.dtype(np.float64 if wide else np.float32)
-    asked = str(method_name(method)), guarantee, chosen, row_bytes, deadline, progress, steps
+    single = kind != "float64" and not probe.float32_failures()
+    wide = not single or (kind == "auto" and narrow(network))
+    rows = np.dtype(np.float64 if wide else np.float32)
+    asked = str(method_name(method)), guarantee, rows, row_bytes, deadline, progress, steps, single
     try:
         return _checked(*asked) if deadline is None and progress is None else Options(*asked)
     except TypeError:  # what cannot be a key is no option: it is refused by name

@@ -74,7 +74,7 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
     """IBP ends (batch, *output shape) in one call for some boxes; None where there is no such."""
     if options.method != "ibp" or options.guarantee != "real" or not tuning.enabled("fused_pass"):
         return None
-    single = options.dtype == np.float32 and tuning.enabled("single_pass")
+    single = options.single and tuning.enabled("single_pass")
     how = "pass", kernels.isa == "numpy", single
     made: Pass | None = network.cached(how, partial(_make, single=single))
     if made is None:

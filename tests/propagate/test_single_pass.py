@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+import gamma
 from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
@@ -18,7 +19,7 @@ from gamma.propagate import passes
 from gamma.propagate import single as charges
 from gamma.propagate.options import options_of
 from gamma.runtime import workers
-from gamma.tensor import kernels
+from gamma.tensor import kernels, probe
 from gamma.tensor.box import Box
 from gamma.tensor.kernels.passes import BLOCK, GROUP, PassNode, network_pass
 from tests.propagate.test_passes import MADE, exact
@@ -179,6 +180,23 @@ def test_what_shows_is_not_taken() -> None:
     assert single(network, box)
     (low, high), wide = ends(network, box), ends(network, box, "float64")
     assert (high - low <= (wide[1] - wide[0]) * (1 + 2.0**-14)).all()
+
+
+def test_rows_of_float64_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Narrow networks have ends in float64, of products in float32 unless float64 was named or the
+    probe of float32's products failed."""
+    rng = np.random.default_rng(6)
+    network = layers(rng.standard_normal((9, 50)), rng.standard_normal((3, 9)))
+    box = about(rng.standard_normal((3, 50)), np.full((3, 50), 0.3))
+    found, plain = (
+        gamma.bounds(network, box, method="ibp", dtype=kind) for kind in ("auto", "float64")
+    )
+    assert found.lower.dtype == plain.lower.dtype == np.float64
+    assert (found.lower == ends(network, box)[0]).all() and (found.upper != plain.upper).any()
+    assert (plain.upper == ends(network, box, "float64")[1]).all()
+    monkeypatch.setattr(probe, "float32_failures", lambda: ("a product",))
+    again = gamma.bounds(network, box, method="ibp")
+    assert (again.lower == plain.lower).all() and (again.upper == plain.upper).all()
 
 
 def test_weights_that_float32_does_not_hold() -> None:
