@@ -29,7 +29,7 @@ GATES: dict[str, str] = {
     "parallel_lines": "a row for both bounds, between parallel lines of smooth functions",
     "fused_layers": "whole steps of small dense networks in one call of the C library",
     "fused_walk": "rows through dense layers, from the first to the input, in one C call",
-    "sparse_weights": "rows in that call meet only what is not 0 in weights of mostly zeros",
+    "sparse_weights": "rows in that call, and IBP in one, meet only what is not 0 in such weights",
     "fused_network": "CROWN over small dense networks, box by box, in one C call",
     "fused_ascent": "slopes and multipliers of rows, layer after layer: all steps in one C call",
     "fused_windows": "rows through convolutions and sums, to the input, in one C call, in cache",

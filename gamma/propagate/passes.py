@@ -75,7 +75,7 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
     if options.method != "ibp" or options.guarantee != "real" or not tuning.enabled("fused_pass"):
         return None
     single = options.single and tuning.enabled("single_pass")
-    how = "pass", kernels.isa == "numpy", single
+    how = "pass", kernels.isa == "numpy", single, tuning.enabled("sparse_weights")
     made: Pass | None = network.cached(how, partial(_make, single=single))
     if made is None:
         return None

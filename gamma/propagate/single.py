@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
+from gamma import tuning
 from gamma.tensor import rounding
 from gamma.tensor.kernels import PANEL
 from gamma.tensor.kernels.passes import BLOCK, GROUP, PassNode
@@ -23,6 +24,8 @@ Index = npt.NDArray[np.int64]
 
 # Sizes of weights and offsets with which no sum of products in float32 overflows.
 _LARGEST, _MOST_SHIFT = 2.0**40, 2.0**100
+# A share of the lines of panels: where no more are not 0, these alone are multiplied.
+_SPARSE = 0.5
 # Of float32; what is added to radii, which is more than underflow loses.
 _UNIT, _LOST = 2.0**-24, 2.0**-100
 
@@ -43,7 +46,21 @@ def in_float32(weight: Float64, bias: Float64 | None) -> dict[str, Any]:
         "pairs": np.stack([narrow, abs(narrow)], -1),
         "shift": np.stack([near, lost], -1),
         "tilt": tilt,
+        **_sparse(weight),
     }
+
+
+def _sparse(weight: Float64) -> dict[str, Any]:
+    """The lines of panels that are not 0, where they are few: others add nothing."""
+    groups, panels = weight.shape[:2]
+    used = (weight != 0).any(axis=-1).reshape(groups * panels, -1)
+    if not tuning.enabled("sparse_weights") or np.count_nonzero(used) > _SPARSE * used.size:
+        return {}
+    starts = np.arange(0, used.shape[1], BLOCK)
+    ends = np.append(0, np.cumsum(np.add.reduceat(used, starts, axis=1, dtype=np.int64)))
+    each = np.arange(groups * panels)[:, None] * len(starts) + np.arange(len(starts) + 1)
+    lines = np.ascontiguousarray(np.nonzero(used)[1])
+    return {"lines": lines, "ends": ends[each].reshape(groups, panels, -1)}
 
 
 def charged(nodes: Sequence[PassNode]) -> list[PassNode]:

@@ -1010,6 +1010,8 @@ COMPILED = (
     Mutant("SINGLE.ITSELF", PP, "- 1) / kept**2", "- 1)"),
     Mutant("SINGLE.READING", PP, "np.maximum(found[x], roundings[column])", "roundings[column]"),
     Mutant("SINGLE.ANY", SINGLE, "any[i] |= bits;", "any[i] = bits;"),
+    Mutant("SINGLE.LINES", PP, "(weight != 0)", "(weight > 0)"),
+    Mutant("SINGLE.SKIPPED", SINGLE, "ends[0] == ends[half] ? half : 0;", "0;"),
     Mutant("SINGLE.READERS", PP, "_reading(reader, node.shape), out=most", "most, out=most"),
 )
 # Copies that are as they were: the tests must pass on them.

@@ -89,7 +89,24 @@ def flat(rng: Any) -> Network:
     return made.build(made.add(dense(rng, 4, 20), b))
 
 
-MADE: tuple[Callable[[Any], Network], ...] = (residual, turned, grouped, layers, sums, flat)
+def scattered(rng: Any) -> Network:
+    """Few lines of any eight channels' weights are not 0: of groups, of long sums, of one term."""
+    made = Builder(Input(), (4, 9, 9))
+    first = conv(rng, 10, 2, 3, 1, 1, group=2)
+    first.weight[:, rng.random((2, 3, 3)) < 0.8] = 0
+    a = made.add(Relu(), made.add(Reshape((810,)), made.add(first, 0)))
+    second, third = dense(rng, 20, 810), dense(rng, 4, 20)
+    for panel in range(3):
+        second.weight[8 * panel : 8 * panel + 8, rng.permutation(810)[4 * panel + 1 :]] = 0
+    third.weight[:, 3:] = 0
+    b = made.add(Relu(), made.add(second, a))
+    return made.build(made.add(third, b))
+
+
+MADE: tuple[Callable[[Any], Network], ...] = (
+    *(residual, turned, grouped, layers, sums, flat),
+    scattered,
+)
 
 
 def boxes(network: Network, rng: Any, count: int) -> Box:

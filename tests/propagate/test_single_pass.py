@@ -22,7 +22,7 @@ from gamma.runtime import workers
 from gamma.tensor import kernels, probe
 from gamma.tensor.box import Box
 from gamma.tensor.kernels.passes import BLOCK, GROUP, PassNode, network_pass
-from tests.propagate.test_passes import MADE, exact
+from tests.propagate.test_passes import MADE, exact, scattered
 
 ISAS = [name for name in kernels.available() if name != "numpy"]
 pytestmark = pytest.mark.skipif(not ISAS, reason="no compiled library")
@@ -83,6 +83,48 @@ def test_encloses_exact_intervals(make: Any) -> None:
     for b in range(6):
         alone = ends(network, box.slice(b, b + 1))
         assert (alone[0][0] == found[0][b]).all() and (alone[1][0] == found[1][b]).all()
+
+
+def test_zeros_of_weights_are_passed_over() -> None:
+    """The same bits as with them, of any number of boxes."""
+    rng = np.random.default_rng(11)
+    network = scattered(rng)
+    maker = passes._Maker(network, True)
+    for node in network.nodes[1:]:
+        maker.visit(node)
+    assert all(node.lines is not None for node in maker.made[1:])
+    centre = rng.standard_normal((9, *network.input_shape))
+    box = Box(centre - 1, centre + 1)
+    assert single(network, box)
+    for isa in ISAS:
+        for count in (1, 3, 9):
+            with kernels.pinned(isa):
+                found = ends(network, box.slice(0, count))
+                with tuning.disabled("sparse_weights"):
+                    plain = ends(network, box.slice(0, count))
+            assert all((a == b).all() for a, b in zip(found, plain, strict=True))
+
+
+def test_lines_that_do_not_fit() -> None:
+    """Lines lie inside a panel, each in its block, and follow each other."""
+    weight = np.zeros((1, 2, 1, 1, 12, 8))
+    weight[0, :, 0, 0, [1, 9], 0] = 1
+    own = charges.in_float32(weight, None)
+    assert own["lines"].tolist() == [1, 9, 1, 9]
+    assert own["ends"].tolist() == [[[0, 1, 2], [2, 3, 4]]]
+    node = PassNode((9, 1, 1), (0,), weight=weight, row_sum=np.ones((1, 2, 1, 1, 8)), **own)
+    first, second = charges.charged([PassNode((12, 1, 1)), node])
+    assert network_pass([first, second], (1, 1)) is not None
+    for lines, found in (
+        ([1, 12, 1, 9], [0, 1, 2, 2, 3, 4]),
+        ([9, 1, 1, 9], [0, 1, 2, 2, 3, 4]),
+        ([1, 9, 1, 9], [0, 1, 2, 1, 3, 4]),
+        ([1, 9, 1], [0, 1, 2, 2, 3, 4]),
+        ([1, 9, 1, 9], [0, 2, 1, 2, 3, 4]),
+    ):
+        wrong = np.array(lines), np.array(found).reshape(1, 2, 3)
+        with pytest.raises(UsageError, match="kernel argument lines"):
+            network_pass([first, replace(second, lines=wrong[0], ends=wrong[1])], (1, 1))
 
 
 def test_sums_of_centres_that_lose_every_term() -> None:

@@ -15,6 +15,7 @@ from gamma.tensor.kernels.images import PANEL, Frame
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
 Pair = tuple[int, int]
 Shape3 = tuple[int, int, int]
 
@@ -40,6 +41,10 @@ class PassNode(Frozen):
             and products may be taken in it; or None. shift: float32 (groups, panels, PANEL, 2), the
             bias rounded, and what the rounding and underflow lose. tilt: what rounding it adds to
             the sum of the source's radii (`docs/numerics.md`).
+        lines: int64, of weights that are mostly 0 the lines (kh, kw, C/groups) of a panel that are
+            not 0, panel after panel, which sums of pairs pass over others for; or None. ends: int64
+            (groups, panels, blocks + 1), how many of them come before the first block of a panel
+            and up to the end of each.
         charge: float32 (width, channels, 2), or (channels, width, 2) where planar: what such sums
             of the node's readers charge per |centre| and per radius, after a zero each; rate: the
             largest, 0 where no node of the network has pairs.
@@ -56,6 +61,8 @@ class PassNode(Frozen):
     pairs: Float32 | None = None
     shift: Float32 | None = None
     tilt: float = 0.0
+    lines: Index | None = None
+    ends: Index | None = None
     charge: Float32 | None = None
     rate: float = 0.0
     bias: Float64 | None = None
@@ -142,5 +149,20 @@ def _check(node: PassNode, sources: Sequence[Shape3]) -> None:
     if node.pairs is not None and node.shift is not None:
         check("pairs", node.pairs, np.dtype(np.float32), (*node.weight.shape, 2))
         check("shift", node.shift, np.dtype(np.float32), (groups, panels, PANEL, 2))
+    if node.lines is not None and node.ends is not None:
+        _check_lines(node.lines, node.ends, node.weight.shape)
     if node.bias is not None:
         check("bias", node.bias, F64, (groups, panels, PANEL))
+
+
+def _check_lines(lines: Index, ends: Index, shape: tuple[int, ...]) -> None:
+    """Lines of every panel, block by block."""
+    depth = int(np.prod(shape[2:5]))
+    blocks = -(-depth // BLOCK)
+    check("ends", ends, np.dtype(np.int64), (*shape[:2], blocks + 1))
+    check("lines", lines, np.dtype(np.int64), (int(ends[-1, -1, -1]),))
+    flat, counts = ends.reshape(-1, blocks + 1), np.diff(ends.reshape(-1, blocks + 1))
+    follows = flat[0, 0] == 0 and (flat[1:, 0] == flat[:-1, -1]).all() and (counts >= 0).all()
+    block = np.repeat(np.tile(np.arange(blocks), len(flat)), np.maximum(counts, 0).ravel())
+    if not follows or (lines // BLOCK != block).any() or (lines >= depth).any():
+        raise refuse("lines", lines, f"lines of a panel's {depth}, block by block")

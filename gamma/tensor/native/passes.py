@@ -61,6 +61,7 @@ class NetworkPass:
         entry.rate, entry.tilt = node.rate, node.tilt
         arrays = {"weight": node.weight, "bias": node.bias, "row_sum": node.row_sum}
         arrays |= {"pairs": node.pairs, "shift": node.shift, "charge": node.charge}
+        arrays |= {"lines": node.lines, "ends": node.ends}
         for name, array in arrays.items():
             if array is not None:
                 room = np.empty(array.size + _LINE // array.itemsize, array.dtype)
