@@ -69,7 +69,9 @@ def charged(nodes: Sequence[PassNode]) -> list[PassNode]:
     for index, node in enumerate(nodes):
         channels, _, width = node.shape
         readers = [r for r in nodes if index in r.sources and r.pairs is not None]
-        most = np.zeros((width, channels), np.int64)
+        # A sum of two values is rounded once.
+        summed = any(index in r.sources and len(r.sources) == 2 for r in nodes)
+        most = np.full((width, channels), 1 if summed else 0, np.int64)
         for reader in readers:
             np.maximum(most, _reading(reader, node.shape), out=most)
         charge = np.zeros((width, channels, 2), np.float32)
@@ -78,7 +80,7 @@ def charged(nodes: Sequence[PassNode]) -> list[PassNode]:
         if node.planar:
             charge = np.ascontiguousarray(charge.transpose(1, 0, 2))
         # As of whole groups: for few terms the roundings of the rest count as much.
-        rate = max((charge_of(roundings_of(_whole(r)).max()) for r in readers), default=known[0])
+        rate = max((charge_of(roundings_of(_whole(r)).max()) for r in readers), default=known[-1])
         made[index] = replace(node, charge=charge, rate=float(rate))
         if node.pairs is not None:
             size = math.prod(nodes[node.sources[0]].shape)

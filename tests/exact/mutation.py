@@ -1012,6 +1012,16 @@ COMPILED = (
     Mutant("SINGLE.ANY", SINGLE, "any[i] |= bits;", "any[i] = bits;"),
     Mutant("SINGLE.LINES", PP, "(weight != 0)", "(weight > 0)"),
     Mutant("SINGLE.SKIPPED", SINGLE, "ends[0] == ends[half] ? half : 0;", "0;"),
+    Mutant("SINGLE.SUMMED", PP, "1 if summed else 0", "0"),
+    Mutant(
+        "SINGLE.SUM",
+        PASS,
+        "in_turn((float)node->sign[1], 1.0F)",
+        "in_turn((float)node->sign[1], 0.0F)",
+    ),
+    Mutant(
+        "SINGLE.REOPENED", PASS, "widened(own.pairs + at, own.images + at, length_of(node));", ""
+    ),
     Mutant("SINGLE.READERS", PP, "_reading(reader, node.shape), out=most", "most, out=most"),
 )
 # Copies that are as they were: the tests must pass on them.

@@ -14,7 +14,7 @@ import gamma
 from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
-from gamma.ops import Conv, Gemm, Input, Relu
+from gamma.ops import Add, Conv, Gemm, Input, Relu
 from gamma.propagate import passes
 from gamma.propagate import single as charges
 from gamma.propagate.options import options_of
@@ -125,6 +125,45 @@ def test_lines_that_do_not_fit() -> None:
         wrong = np.array(lines), np.array(found).reshape(1, 2, 3)
         with pytest.raises(UsageError, match="kernel argument lines"):
             network_pass([first, replace(second, lines=wrong[0], ends=wrong[1])], (1, 1))
+
+
+def added(first: Any, second: Any, offset: Any, signs: tuple[int, int] = (1, -1)) -> Network:
+    """A sum of two dense layers, the second with an offset, and a layer that adds all of it."""
+    made = Builder(Input(), (len(first[0]),))
+    one = made.add(Gemm(np.asarray(first, np.float32), None), 0)
+    two = made.add(Gemm(np.asarray(second, np.float32), np.asarray(offset, np.float32)), 0)
+    total = made.add(Relu(), made.add(Add(signs), one, two))
+    return made.build(made.add(Gemm(np.ones((2, len(first)), np.float32), None), total))
+
+
+@pytest.mark.parametrize("offset", [0.0, 300.0, 1e9])
+def test_sums_of_two_values(offset: float) -> None:
+    """Both in float32; or one in float64, and then the other too, which was left in float32."""
+    rng = np.random.default_rng(12)
+    first, second = rng.standard_normal((2, 19, 30))
+    network = added(first, second, offset * rng.choice([-1, 1], 19))
+    centre = rng.standard_normal((9, 30))
+    box = about(centre, np.full((9, 30), 0.5))
+    check(network, box)
+    assert single(network, box)
+    found = ends(network, box)
+    with tuning.disabled("single_pass"):
+        plain = ends(network, box)
+    assert (found[1] - found[0] <= (plain[1] - plain[0]) * (1 + 2.0**-14)).all()
+    for b in range(9):
+        alone = ends(network, box.slice(b, b + 1))
+        assert (alone[0][0] == found[0][b]).all() and (alone[1][0] == found[1][b]).all()
+
+
+def test_values_that_a_sum_reads_are_charged_for_its_rounding() -> None:
+    network = added(np.eye(3), np.eye(3), np.zeros(3))
+    maker = passes._Maker(network, True)
+    for node in network.nodes[1:]:
+        maker.visit(node)
+    for node in charges.charged(maker.made)[1:3]:
+        assert node.charge is not None
+        assert (node.charge[..., 1] >= charges.charge_of(1)).all()
+        assert node.rate >= charges.charge_of(1)
 
 
 def test_sums_of_centres_that_lose_every_term() -> None:
