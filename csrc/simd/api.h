@@ -146,6 +146,8 @@ enum {
     GAMMA_SOFTPLUS,
     GAMMA_EXP
 };
+/* narrow: what slopes must be: any number, one of float, or one in the range of float. */
+enum { GAMMA_FLOAT = 1, GAMMA_FLOAT_RANGE };
 struct gamma_curve {
     int kind, pieces, narrow;
     double breaks[2], curvature[3];
@@ -169,28 +171,37 @@ struct gamma_layer {
     double interval, product, inflate, dot, underflow;
 };
 /* flags: tighten hidden layers (1) or the output (2) by backward rows; bounds are there already (4);
- * make tables (8: rows need them). */
-enum { GAMMA_REFINE = 1, GAMMA_OUTPUT = 2, GAMMA_KNOWN = 4, GAMMA_TABLES = 8 };
+ * make tables (8: rows need them); lines are there already (16). */
+enum {
+    GAMMA_REFINE = 1,
+    GAMMA_OUTPUT = 2,
+    GAMMA_KNOWN = 4,
+    GAMMA_TABLES = 8,
+    GAMMA_LINED = 16
+};
 /* Bytes of `memory` that a walk needs. */
 size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count, size_t threads);
 size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count, size_t threads);
 /* Boxes from..to of B. lower, upper, centre: the input (B, n). bounds, layer after layer: centre,
  * spread, noise, lower, upper, then lower, upper, centre of the activation, each (B, m). slopes
  * (2, B, m) and constants (2, B, m) a layer, losses (layers, B), all as gamma_relu_tables and
- * gamma_line_tables make them, of gamma_parallel_lines. facts: NULL, or what is known of hidden layers,
- * lower and upper ends (2, B, m) a layer; bounds are met with it. rows, seconds (layers): neurons
- * bounded by rows and time taken are added. factors: inflation of the input's radii, 1.01·u of the
- * rows, the share of live neurons up to which dead ones are dropped. Returns how many ends cross. */
+ * gamma_line_tables make them, of the lines that gamma_parallel_lines finds, (4, B, m) a layer (NULL
+ * without curves). facts: NULL, or what is known of hidden layers, lower and upper ends (2, B, m) a
+ * layer; bounds are met with it. rows, seconds (layers): neurons bounded by rows and time taken are
+ * added. factors: inflation of the input's radii, 1.01·u of the rows, the share of live neurons up to
+ * which dead ones are dropped. Returns how many ends cross. */
 size_t gamma_dense_walk_f32(const struct gamma_layer *layers, size_t count, const double *lower,
                             const double *upper, const double *centre, const double *facts,
                             double *bounds, float *slopes, double *constants, double *losses,
-                            int64_t *rows, double *seconds, void *memory, const double *factors,
-                            size_t B, size_t from, size_t to, int flags, size_t threads);
+                            double *lines, int64_t *rows, double *seconds, void *memory,
+                            const double *factors, size_t B, size_t from, size_t to, int flags,
+                            size_t threads);
 size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, const double *lower,
                             const double *upper, const double *centre, const double *facts,
                             double *bounds, double *slopes, double *constants, double *losses,
-                            int64_t *rows, double *seconds, void *memory, const double *factors,
-                            size_t B, size_t from, size_t to, int flags, size_t threads);
+                            double *lines, int64_t *rows, double *seconds, void *memory,
+                            const double *factors, size_t B, size_t from, size_t to, int flags,
+                            size_t threads);
 
 /* floor, ceiling (n): an enclosure of f over [lower, upper]. */
 void gamma_image(const struct gamma_curve *curve, const double *lower, const double *upper,

@@ -1,6 +1,7 @@
 /* Chooses the table once, guards the floating-point mode at every entry, tiles the row kernels. */
 #include "api.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>

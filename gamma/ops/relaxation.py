@@ -180,8 +180,8 @@ def compiled_image(curve: Curve, lower: Float64, upper: Float64) -> tuple[Float6
     return kernels.image(described(curve, name, False), *ends)
 
 
-def described(curve: Curve, name: str, narrow: bool) -> kernels.Curve:
-    """The function as the C library takes it, ``narrow`` if slopes must be float32 numbers."""
+def described(curve: Curve, name: str, narrow: int) -> kernels.Curve:
+    """The function as the C library takes it; ``narrow`` as in `kernels.Curve`."""
     errors = (VALUE_ERROR, curve.absolute_error, SLOPE_ERROR, curve.slope_error, TINY)
     (extreme,) = curve.stationary or (np.nan,)
     return kernels.Curve(

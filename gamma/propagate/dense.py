@@ -154,7 +154,7 @@ def _layer(op: Gemm, after: Elementwise | None, dtype: np.dtype[Any]) -> kernels
             rounding.gamma_factor(m + 8, np.float64),
             4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] if steps else 0.0,
         ),
-        None if after is None else described(after, after.compiled, dtype == np.float32),
+        None if after is None else described(after, after.compiled, 2 * (dtype == np.float32)),
     )
 
 
@@ -199,6 +199,13 @@ class DenseWalk:
                 pool.empty(2 * batch * neurons, np.float64),
                 np.empty((len(layers), batch)),
             )
+        # Lines of smooth activations: tables in another dtype round their slopes, and pay for it.
+        self._lines: Float64 | None = None
+        self._lined = known is not None and known._lined and known._dtype in (dtype, np.float32)
+        if known is not None and self._lined:
+            self._lines = known._lines
+        elif self._tables is not None and network.layers.curved:
+            self._lines = pool.empty(4 * batch * neurons, np.float64)
         self.rows = np.zeros(len(layers), np.int64)
         self.seconds = np.zeros(len(layers))
         values = pool.empty(8 * batch * neurons, np.float64) if known is None else known._values
@@ -254,10 +261,11 @@ class DenseWalk:
                 self._facts,
                 self._values,
                 self._tables,
+                self._lines,
                 (rows, seconds),
                 factors,
                 span,
-                (hidden, output, known),
+                (hidden, output, known, self._lined),
                 threads,
             )
             return crossed, rows, seconds
@@ -272,6 +280,7 @@ class DenseWalk:
             crossed += more
             self.rows += rows
             self.seconds += seconds
+        self._lined = self._lines is not None
         if crossed:
             raise InternalError(f"{crossed} bounds contradict each other; please report this")
 

@@ -885,6 +885,7 @@ COMPILED = (
     ),
     Mutant("C.ADD.CENTRE", K, "isnan(size) ? size : most", "isnan(size) ? 0.0 : most"),
     Mutant("C.LINES.SLOPE", K, "0.0 : size * factors[1] * radius", "0.0 : 0.0 * radius"),
+    Mutant("C.LINES.OWN", K, "0.0 : fabs(own - slope) * radius", "0.0 : 0.0 * radius"),
     Mutant("C.LINES.FUSED", K, "charge += size * 1.01 * pay;", "charge += 0.0 * pay;"),
     Mutant("C.LINES.ROUNDING", K, "(sizes * 0x1p-50 + (fabs", "(sizes * 0.0 + (fabs"),
     Mutant("C.LINES.LOSS", K, "mass += radius + pay;", "mass += 0.0 * radius;"),

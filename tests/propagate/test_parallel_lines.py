@@ -14,7 +14,9 @@ from gamma.network.graph import Builder, Network
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.parallel import lines_of
 from gamma.ops.tables import Diagonal
+from gamma.propagate.options import Options
 from gamma.propagate.rows.opposite import strips
+from gamma.propagate.walks import walk
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 
@@ -217,6 +219,44 @@ def test_constants_of_lines_pay_for_every_term(dtype: Any) -> None:
                     least = abs(s) * (Fraction(unit) * Fraction(reach) + Fraction(charge))
                     least += (abs(line) + least) * Fraction(gamma_n)
                     assert sign * (Fraction(constants[side, b, k]) - line) >= least
+
+
+@needs_library
+def test_constants_pay_for_slopes_that_rows_round() -> None:
+    """C.LINES.OWN: a row's line stays below (above) the one that was found, at both ends."""
+    rng = np.random.default_rng(5)
+    n = 500
+    centre, reach = rng.normal(0, 1, (1, n)), rng.uniform(0, 10, (1, n))
+    slope = rng.normal(0, 1, (2, 1, n)) * 10.0 ** rng.integers(-42, 30, n)
+    below = rng.normal(0, 1e-3, (1, n)) * abs(slope[0])
+    four = slope[0], below, slope[1], below
+    ends = centre - reach, centre + reach
+    after = slope[0] * centre + below
+    done = kernels.line_tables(four, *ends, centre, after, None, np.dtype(F32), (0.0, 0.0))
+    assert done is not None
+    assert (done[0] != slope).any(axis=(1, 2)).all()
+    for side, sign in ((0, -1), (1, 1)):
+        for k in range(n):
+            own, t = Fraction(slope[side, 0, k]), Fraction(below[0, k])
+            row, constant = Fraction(float(done[0][side, 0, k])), Fraction(done[1][side, 0, k])
+            c, v = Fraction(centre[0, k]), Fraction(after[0, k])
+            for x in (Fraction(end[0, k]) for end in ends):
+                assert sign * (row * (x - c) + constant + v) >= sign * (own * x + t)
+
+
+@needs_library
+def test_float64_rows_have_lines_of_their_own_behind_float32_bounds() -> None:
+    """Lines of the float32 walk serve the output's float64 rows, with slopes that it rounded not."""
+    walked = walk(smooth(ops.Tanh()), around(0.1, 3), Options(dtype=F32))
+    wide = walked.in_float64()
+    wide.output()
+    assert wide._walked is not None and walked._walked is not None
+    assert wide._walked._lines is walked._walked._lines
+    single, double = walked._walked.relaxations(), wide._walked.relaxations()
+    for a, b in zip(single, double, strict=True):
+        assert (b.lower_slope != a.lower_slope).any()
+        assert (b.lower_slope.astype(F32) == a.lower_slope).all()
+        assert (b.lower_const >= a.lower_const).all()
 
 
 @needs_library

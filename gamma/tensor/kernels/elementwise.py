@@ -35,7 +35,8 @@ class Curve(Frozen):
     """A smooth function as `lines` takes it; see ``struct gamma_curve``.
 
     Attributes:
-        name: of the function, as in ``api.h``. narrow: slopes must be numbers of float32.
+        name: of the function, as in ``api.h``. narrow: what slopes must be: any number (0), one
+            of float32 (1), or one in its range (2).
         breaks, curvature: of its pieces, at most 3, each convex (1) or concave (-1).
         stationary: where it has an extremum inside, or NaN. image: its range.
         errors: of the value, relative and absolute, of the slope alike, and of underflow.
@@ -44,7 +45,7 @@ class Curve(Frozen):
     """
 
     name: str
-    narrow: bool
+    narrow: int
     breaks: tuple[float, ...]
     curvature: tuple[int, ...]
     stationary: float

@@ -302,11 +302,13 @@ class DenseNetwork(Protocol):
 
     Attributes:
         layers: as given. neurons, weights: outputs and entries of all of them.
+        curved: whether an activation is a curve.
     """
 
     layers: tuple[DenseLayer, ...]
     neurons: int
     weights: int
+    curved: bool
 
     def run(
         self,
@@ -314,10 +316,11 @@ class DenseNetwork(Protocol):
         facts: Float64 | None,
         bounds: Float64,
         tables: tuple[Array, Float64, Float64] | None,
+        lines: Float64 | None,
         counts: tuple[Int64, Float64],
         factors: tuple[float, float, float],
         span: tuple[int, int],
-        flags: tuple[bool, bool, bool],
+        flags: tuple[bool, bool, bool, bool],
         threads: int,
     ) -> int:
         """Walk boxes span[0]..span[1] of B; returns how many ends contradict each other.
@@ -331,10 +334,13 @@ class DenseNetwork(Protocol):
             tables: None to make none (then no rows), or slopes in the rows' dtype, constants
                 (2·B·neurons entries each; layer after
                 layer (2, B, m), lower then upper) and losses (layers, B), as in `line_tables`.
+            lines: of curves, 4·B·neurons entries; layer after layer (4, B, m), as in
+                `parallel_lines`. None where there are no curves or tables.
             counts: neurons bounded by rows, seconds; (layers,) each, added to.
             factors: of the input's radii in a sum over them; 1.01·u of the rows; the share of live
                 neurons up to which dead ones are left out (negative: never).
-            flags: tighten hidden layers by rows; the output; ``bounds`` hold bounds already.
+            flags: tighten hidden layers by rows; the output; ``bounds`` hold bounds already;
+                ``lines`` hold lines, with slopes in the range of the rows' dtype.
             threads: that share the rows.
         """
 

@@ -316,6 +316,7 @@ class DenseNetwork:
         self._dtype, self.layers = dtype, tuple(layers)
         self.neurons = sum(len(layer.stored) for layer in layers)
         self.weights = sum(layer.stored.size for layer in layers)
+        self.curved = any(layer.curve is not None for layer in layers)
         before = layers[0].stored.shape[1]
         for entry, layer in zip(self._layers, layers, strict=True):
             (m, n), columns = layer.stored.shape, layer.rows.shape[1]
@@ -350,10 +351,11 @@ class DenseNetwork:
         facts: Float64 | None,
         bounds: Float64,
         tables: tuple[Array, Float64, Float64] | None,
+        lines: Float64 | None,
         counts: tuple[npt.NDArray[np.int64], Float64],
         factors: tuple[float, float, float],
         span: tuple[int, int],
-        flags: tuple[bool, bool, bool],
+        flags: tuple[bool, bool, bool, bool],
         threads: int,
     ) -> int:
         B = len(box[0])
@@ -373,6 +375,8 @@ class DenseNetwork:
             )
         elif flags[0] or flags[1]:
             raise UsageError("dense walk: rows need tables, found None")
+        if tables is not None and lines is None and self.curved:
+            raise UsageError("dense walk: tables of curves need lines, found None")
         room: int = self._room(self._layers, len(self.layers), threads)
         memory = pool.empty(-(-room // 8), np.float64)
         crossed: int = self._walk(
@@ -382,6 +386,7 @@ class DenseNetwork:
             ffi.NULL if facts is None else pointer(facts, 2 * B * hidden),
             pointer(bounds, 8 * B * neurons, True),
             *places,
+            ffi.NULL if lines is None else pointer(lines, 4 * B * neurons, True),
             pointer(counts[0], len(self.layers), True),
             pointer(counts[1], len(self.layers), True),
             pointer(memory, memory.size, True),
@@ -391,6 +396,7 @@ class DenseNetwork:
             flags[0] * lib.GAMMA_REFINE
             + flags[1] * lib.GAMMA_OUTPUT
             + flags[2] * lib.GAMMA_KNOWN
+            + flags[3] * lib.GAMMA_LINED
             + (tables is not None) * lib.GAMMA_TABLES,
             threads,
         )
