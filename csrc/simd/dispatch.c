@@ -373,7 +373,7 @@ enum { ASCENT_ROWS = 32 };
 
 /* Rows that go down together in gamma_dense_walk, and the bytes of weights, row by row, from which on
  * they are worth another thread: some 20 microseconds. */
-enum { DENSE_ROWS = 32, WORTH_A_THREAD = 4 << 20 };
+enum { DENSE_ROWS = 48, WORTH_A_THREAD = 4 << 20 };
 /* What copying an entry of a weight costs, in multiplications of it with a row. */
 #define COPY_PRICE 64.0
 

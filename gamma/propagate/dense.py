@@ -42,8 +42,9 @@ _CALL_OPERATIONS = 2e8
 _FEW_PRODUCTS = 1 << 16
 # Weights from which on rows of a layer may be worth a second thread.
 _SHARED = 1 << 15
-# Products of outputs' rows that one thread is done with before another is awake.
-_FEW = 1 << 24
+# Products of outputs' rows that one thread is done with before another is awake; and before one
+# that has just shared rows of hidden layers has taken its part.
+_FEW, _FEW_MORE = 1 << 24, 1 << 22
 # Dead neurons are left out when no more than this share is live: see `Backward.columns`.
 _LIVE = 0.9
 # Gates of the one call, by what a method does: all off where one of them is.
@@ -184,6 +185,7 @@ class DenseWalk:
         self._network, self._check, self._dtype = network, check, dtype
         # Threads that share the rows of a call, asked once for both.
         self._threads: int | None = None if known is None else known._threads
+        self._awake = known is not None and known._awake  # threads that share
         self._made = known is None  # the tables
         batch, layers = len(source.lower), network.layers.layers
         lower, upper, centre = (
@@ -273,9 +275,11 @@ class DenseWalk:
         step = self._network.boxes
         spans = [(start, min(start + step, batch)) for start in range(0, batch, step)]
         # Several calls are shared among Python's threads as they are.
-        few = 2 * len(layers.layers[-1].stored) * layers.weights < _FEW
+        products = 2 * len(layers.layers[-1].stored) * layers.weights
+        few = products < (_FEW_MORE if self._awake else _FEW)
         alone = len(spans) > 1 or not (hidden or (output and not few))
         threads = 1 if alone else self._sharing()
+        self._awake = threads > 1
         for more, rows, seconds in workers.run([partial(run, span) for span in spans]):
             crossed += more
             self.rows += rows
