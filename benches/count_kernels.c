@@ -78,6 +78,7 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
              .base = low,                                                                          \
              .gain = high,                                                                         \
              .upper_const = high,                                                                  \
+             .loss = low,                                                                          \
              .sides = high,                                                                        \
              .places = BOX},                                                                       \
             {.n = WIDTH, .back = WIDTH, .weight = weight, .turned = weight, .pay = high}};         \
@@ -92,9 +93,9 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         for (size_t k = 0; k < 15; k++) {                                                          \
             factors[k] = ADAM[k % 5];                                                              \
         }                                                                                          \
-        const struct gamma_cases cases = {ROWS,    ROWS, ROWS,  1,    1,    3,   0,   BOX,         \
-                                          NULL,    relu, stage, BOX,  sign, A,   low, NULL,        \
-                                          factors, own,  first, NULL, beta, out, NULL};            \
+        const struct gamma_cases cases = {ROWS,    ROWS, ROWS,  1,     1,    1,    3,   0,   BOX,  \
+                                          NULL,    NULL, relu,  stage, BOX,  sign, A,   low, NULL, \
+                                          factors, own,  first, NULL,  beta, out,  NULL};          \
         gamma_ascent_##S(stages, 3, &cases, make(gamma_ascent_room_##S(stages, 3, 1, 16)), 16, 1); \
     }                                                                                              \
                                                                                                    \

@@ -77,8 +77,8 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
                     double *opposite, const int64_t *box, double *scratch, size_t block,
                     size_t widest, size_t B, size_t N);
 
-/* A node on the way of gamma_ascent's rows, one box's: the input (stage 0), a dense layer (`weight`) or
- * a ReLU (`base`). Rows over it have n entries and lie `back` apart, n filled up to whole 64 bytes.
+/* A node on the way of gamma_ascent's rows: the input (stage 0), a dense layer (`weight`) or a ReLU
+ * (`base`). Of what has n entries or is a loss there is one for each box, unless rows assume something. Rows over it have n entries and lie `back` apart, n filled up to whole 64 bytes.
  *   input   pay: what an entry costs, its radius rounded up; middle: the radius
  *   dense   weight (n, back of the stage before); turned (n of the stage before, back), its transpose;
  *           or, of mostly zeros, what is not 0: starts (n + 1) of its rows in weight, and columns;
@@ -102,10 +102,11 @@ struct gamma_stage {
     const int32_t *columns;
     const struct gamma_window *window;
     const struct gamma_frame *frame;
-    double loss, carried_loss, share;
+    const double *loss;
+    double carried_loss, share;
     int every;
 };
-/* Rows of gamma_ascent: what each asks (asked (questions, n of the last stage), with a constant), the
+/* Rows of gamma_ascent: the box of each (NULL: 0, and the only one with assumptions or costs); what it asks (asked (questions, n of the last stage), with a constant), the
  * row of `slope` (owners, relus) that it starts from (NULL: its own), and depth assumptions: numbers of
  * ReLUs (-1: none), sides, multipliers. stage, place (relus): the dense layer that a ReLU reads, and
  * where. best gets the best bounds of `steps` descents (from -infinity); slope and beta move unless cost
@@ -113,8 +114,8 @@ struct gamma_stage {
  * none) takes no more steps, nor, if `paired`, does its neighbour: 2k and 2k + 1 are. kept (NULL: not
  * wanted): slopes and multipliers of the best bounds. factors (steps, 5): as of gamma_ascend. */
 struct gamma_cases {
-    size_t rows, questions, owners, relus, depth, steps, paired;
-    const int64_t *question, *owner, *relu, *stage, *place;
+    size_t rows, questions, owners, boxes, relus, depth, steps, paired;
+    const int64_t *question, *owner, *box, *relu, *stage, *place;
     const int8_t *sign;
     const void *asked;
     const double *constant, *limit, *factors;

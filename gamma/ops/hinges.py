@@ -69,8 +69,13 @@ class Hinge(Frozen, eq=True):
 
     def rows_alike(self, slope: Float64, box: Indices) -> HingeRows:
         """As `rows`, of slopes (B, size) that the rows of a box share at first."""
+        return HingeRows(self, self.alike(slope)[box])
+
+    def alike(self, slope: Float64) -> Array:
+        """Slopes (B, size) where they are free, clipped to [0, 1]."""
         own = np.clip(slope, 0, 1).astype(self.fixed.dtype, copy=False)
-        return HingeRows(self, np.where(self.free > 0, own, self.fixed)[box])
+        found: Array = np.where(self.free > 0, own, self.fixed)
+        return found
 
 
 class Phases(Frozen, eq=True):

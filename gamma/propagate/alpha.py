@@ -246,7 +246,7 @@ def optimise(
     Rows that reach the ``goal`` are left as they are.
     """
     if descent.ascent is not None and len(frontier) == 1 and descent.ascent.reaches(max(frontier)):
-        return _in_one_call(descent.ascent, frontier, d, initial, how, steps, goal, check)
+        return _in_one_call(descent.ascent, frontier, d, box, initial, how, steps, goal, check)
     best = np.full(len(d), -np.inf)
     rows = np.arange(len(d))
     parameters = _Parameters(descent.tables, initial, box, how)
@@ -274,6 +274,7 @@ def _in_one_call(
     ascent: DenseAscent,
     frontier: Frontier,
     d: Float64,
+    box: Indices,
     initial: Slopes,
     how: Ascent,
     steps: int,
@@ -281,21 +282,24 @@ def _in_one_call(
     check: Callable[[], None] | None,
 ) -> Float64:
     """`optimise` in the C library."""
-    (last,) = frontier
-    slope = [np.zeros(0)]
+    (last,), tables = frontier, ascent.tables
+    boxes, dtype = len(tables.box.lower), tables.how.dtype
+    slope = [np.zeros((boxes, 0), dtype)]
     for index, places in ascent.relus(last):
-        given, keep = initial[index].lower, ascent.tables.columns(index)
+        given, keep = initial[index].lower, tables.columns(index)
         assert given is not None
-        slope.append(given[0, places if keep is None else keep[places]])
-    own = np.clip(np.concatenate(slope), 0, 1).astype(ascent.tables.how.dtype)
+        every = tables.hinge(index).alike(given if keep is None else given[:, keep])
+        slope.append(every[:, places])
+    own = np.concatenate(slope, axis=1)
     paired, count = goal is not None and goal.paired, len(d)
-    # A row is next to its negative.
-    order = np.arange(count).reshape(1 + paired, -1).T.ravel()
+    # Rows of a box are together, a row next to its negative.
+    sides = np.arange(count).reshape(1 + paired, -1)
+    order = sides[:, np.argsort(box[sides[0]], kind="stable")].T.ravel()
     found = np.empty(count)
     found[order] = ascent.run(
         last,
         (frontier[last].dense(), d),
-        kernels.Climbers.plain(own, order, paired),
+        kernels.Climbers.plain(own, order, box[order] if boxes > 1 else None, paired),
         how.all_factors(steps),
         check,
         limit=None if goal is None else np.full(count, goal.limit),

@@ -56,7 +56,7 @@ class Cases(Struct):
     def climbers(self, owner: Indices | None = None) -> kernels.Climbers:
         """The same for the C library; ``owner`` as in `CaseWalk.lower`."""
         relu, sign = map(np.ascontiguousarray, (self.relu, self.sign))
-        return kernels.Climbers(self.question, self.slope, owner, relu, sign, self.beta)
+        return kernels.Climbers(self.question, self.slope, owner, None, relu, sign, self.beta)
 
 
 class Entries(NamedTuple):

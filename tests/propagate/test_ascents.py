@@ -11,11 +11,12 @@ from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
 from gamma.ops import Conv, Gemm, Input, Relu, Reshape
-from gamma.propagate.alpha import AlphaWalk, alpha_walk
+from gamma.propagate.alpha import AlphaWalk, alpha_walk, optimise
 from gamma.propagate.cases import Cases, CaseWalk
 from gamma.propagate.options import options_of
 from gamma.propagate.rows import chain
 from gamma.propagate.rows.ascent import DenseAscent
+from gamma.propagate.rows.block import Dense
 from gamma.runtime import workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
@@ -49,8 +50,9 @@ def claim(made: AlphaWalk) -> None:
         high = rng.choice([1, 3], size) * -low
         low[:3], high[:3] = -0.5, -0.125  # dead ones
         high = np.minimum(high, known.upper.ravel())
-        wide = (known.lower.ravel() <= low) & ((high < 0) | (high % 0.125 == 0))
-        low = np.where(wide, low, np.maximum(known.lower.ravel(), 0.0))
+        wide = (known.lower.ravel() <= low) & (low <= high) & ((high < 0) | (high % 0.125 == 0))
+        off = known.upper.ravel() < 0
+        low = np.where(wide, low, np.maximum(known.lower.ravel(), np.where(off, -np.inf, 0.0)))
         high = np.where(wide, high, np.maximum(known.upper.ravel(), low))
         made.bounds[index].intersect(low.reshape(shape), high.reshape(shape), "claimed")
         made.descent.forget(index)
@@ -226,7 +228,8 @@ def test_threads_share_the_rows_of_a_call(dtype: str) -> None:
     walk = walk_of(network(2), "real", dtype, wide=True)
     first = drawn(walk, 131)
     limit = np.where(np.arange(131) % 3, np.inf, walk.lower(first) + 0.25)
-    one = np.ones((1, 5))
+    one = np.ones((1, 5)) * [[[1.0]], [[0.5]]][: 1 + (dtype == "float32")]
+    one = one.reshape(-1, 5)
     found = []
     for count in (1, 2, 3):
         with workers.limited(count):
@@ -262,23 +265,85 @@ def test_no_number_is_no_bound() -> None:
         assert np.isfinite(found[cases.question == 2]).all()
 
 
-@pytest.mark.parametrize("make", [lambda: network(1), images])
+def some_boxes(net: Network, count: int) -> Box:
+    """Boxes around different places, the first around 0."""
+    rng, radius = np.random.default_rng(4), 0.5 / 2.0 ** np.arange(count)
+    one = np.ones((count, *net.input_shape)) * radius.reshape(-1, *[1] * len(net.input_shape))
+    centre = rng.integers(-4, 5, one.shape) / 8
+    centre[0] = 0
+    return Box(centre - one, centre + one)
+
+
+def groups() -> Network:
+    return images(group=2)
+
+
+@pytest.mark.parametrize("make", [lambda: network(1), images, groups])
+@pytest.mark.parametrize("guarantee", ["real", "float32"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_optimised_slopes_are_those_of_steps(make: Any, dtype: str) -> None:
+def test_rows_of_several_boxes_have_their_tables(make: Any, guarantee: str, dtype: str) -> None:
+    """In any order, alone or among others: every charge and line is of the row's own box."""
+    net = make()
+    made = alpha_walk(net, some_boxes(net, 3), options_of(net, "alpha", guarantee, dtype, None))
+    claim(made)
+    boxes, neurons = np.tile([2, 0, 0, 1, 2], 30), np.arange(150) % 3
+    frontier, d, box = made.both_signs(net.output, boxes, neurons)
+
+    def lower(rows: Any, steps: int) -> Any:
+        asked = {i: Dense(part.dense()[rows]) for i, part in frontier.items()}
+        how = made.descent, asked, d[rows], box[rows], made.initial, made.how, steps
+        return optimise(*how)
+
+    rows = np.arange(300)
+    found = lower(rows, 1)
+    with tuning.disabled("fused_ascent"):
+        step_by_step = lower(rows, 1)
+    if make is groups:  # the same but for what longer sums cost
+        assert (abs(found - step_by_step) <= 1e4 * np.finfo(dtype).eps * abs(found)).all()
+    else:
+        assert np.array_equal(found, step_by_step)
+    best = lower(rows, 5)
+    assert (best >= found).all() and (best > found + 1e-3).any()
+    for chosen in (rows[::-1], rows[box == 1], rows[7:8]):
+        assert np.array_equal(lower(chosen, 5), best[chosen])
+
+
+def test_boxes_come_without_assumptions() -> None:
+    net = network(1)
+    made = alpha_walk(net, some_boxes(net, 2), options_of(net, "alpha", "real", "auto", None))
+    assert DenseAscent.of(made.descent.tables, net.output, assumes=True) is None
+    ascent, factors = made.descent.ascent, np.zeros((1, 5))
+    assert ascent is not None
+    relus = sum(len(places) for _, places in ascent.relus(net.output))
+    asked = np.eye(3, dtype=made.options.dtype), np.zeros(3)
+    slope = np.zeros((2, relus), made.options.dtype)
+    rows = kernels.Climbers.plain(slope, np.zeros(2, np.int64), np.array([0, 2]))
+    with pytest.raises(UsageError, match="index"):
+        ascent.run(net.output, asked, rows, factors, None)
+    cost = np.zeros((2, relus), made.options.dtype)
+    with pytest.raises(UsageError, match="expected one"):
+        ascent.run(net.output, asked, rows, factors, None, cost=cost)
+
+
+@pytest.mark.parametrize("make", [lambda: network(1), images])
+@pytest.mark.parametrize("boxes", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_optimised_slopes_are_those_of_steps(make: Any, boxes: int, dtype: str) -> None:
     """Layer by layer: what one layer came to is in the next one's rows."""
     net, near = make(), 64 * np.finfo(dtype).eps
-    one = np.full((1, *net.input_shape), 0.5)
+    asked = some_boxes(net, boxes)
     options = options_of(net, "alpha", "real", dtype, None)
     found = []
     for gates in ((), ("fused_ascent",)):
         with tuning.disabled(*gates):
-            found.append(alpha_walk(net, Box(-one, one), options))
+            found.append(alpha_walk(net, asked, options))
             found[-1].output()
     first, second = found
     assert first.descent.ascent is not None and first.descent.ascent.reaches(net.output)
     for index in range(1, net.output + 1):
         one, two = first.bounds[index], second.bounds[index]
-        size = np.maximum(abs(two.lower), abs(two.upper)).max()
+        axes = tuple(range(1, two.lower.ndim))
+        size = np.maximum(abs(two.lower), abs(two.upper)).max(axes, keepdims=True)
         # A neuron that no longer crosses 0 may have taken more steps where others did.
         open_ones = ((two.lower < 0) & (two.upper > 0)) | (index == net.output)
         for end, other in ((one.lower, two.lower), (one.upper, two.upper)):
@@ -292,7 +357,7 @@ def test_one_of_a_pair_ends_both() -> None:
     walk = walk_of(network(1), "real", "float64", wide=True)
     made, asked = walk._dense, walk._question
     assert made is not None
-    slope = walk.start(np.arange(1)).slope[0]
+    slope = walk.start(np.arange(1)).slope
     factors = np.array([walk.how.factors(step) for step in range(6)])
     question = np.array([0, 1] * 9 + [2, 2])
     rows = kernels.Climbers.plain(slope, question, paired=True)

@@ -94,10 +94,10 @@ def _as_matrix(network: Network, index: int) -> bool:
 
 
 class DenseAscent:
-    """Rows over nodes of a walk over one box, through dense layers and ReLUs to the input.
+    """Rows over nodes of a walk, through dense layers and ReLUs to the input.
 
     Attributes:
-        assumes: whether rows may assume sides of ReLUs.
+        assumes: whether rows may assume sides of ReLUs: those of a walk over one box.
     """
 
     def __init__(self, tables: Tables, made: kernels.Ascent, below: int, assumes: bool) -> None:
@@ -114,7 +114,8 @@ class DenseAscent:
 
         ReLUs before node ``below`` have slopes of the rows' own.
         """
-        if tables.box.norm != "inf" or len(tables.box.lower) != 1 or tables.split:
+        alone = len(tables.box.lower) == 1
+        if tables.box.norm != "inf" or tables.split or (assumes and not alone):
             return None
         made = kernels.ascent(tables.how.dtype, len(tables.network.nodes))
         return None if made is None else cls(tables, made, below, assumes)
@@ -131,7 +132,7 @@ class DenseAscent:
                 node = self.tables.network.nodes[index]
                 own = _NONE
                 if node.op.hinge and index < self._below:
-                    own = np.flatnonzero(self.tables.hinge(index).free[0] > 0)
+                    own = np.flatnonzero((self.tables.hinge(index).free > 0).any(axis=0))
                 stage = _stage(self.tables, index, own, self.assumes)
                 if stage is not None:
                     self._made.add(stage)
@@ -203,8 +204,7 @@ def _stage(tables: Tables, index: int, own: Indices, assumes: bool) -> kernels.S
     """A node as the C library takes it; None for a change of shape."""
     node = tables.network.nodes[index]
     if index == 0:
-        known = tables.bounds[0]
-        return kernels.InputStage(known.radius.ravel(), tables.radius(0)[0])
+        return kernels.InputStage(_flat(tables.bounds[0].radius), tables.radius(0))
     if _convolves(tables.network, index):
         return _image(tables, index, assumes)
     if node.op.correlation is not None:
@@ -232,7 +232,7 @@ def _longer_sums(tables: Tables, index: int) -> Float64:
     op, spread = tables.network.nodes[index].op.correlation, tables.bounds[index].spread
     assert op is not None and spread is not None
     factor = rounding.gamma_factor(op.adjoint_products + 1, tables.how.dtype)
-    price: Float64 = inflated(factor * spread.reshape(1, -1))[0]
+    price: Float64 = inflated(factor * _flat(spread))
     return price
 
 
@@ -252,7 +252,7 @@ def _image(tables: Tables, index: int, assumes: bool) -> kernels.ImageStage:
         weight, scatter = last[0], kernels.Scatter(spans, *window.pads[:2], channels, SUM_LENGTH)
     flat = cast_weight(conv, conv.weight, "weight", dtype, False).reshape(out, -1)
     charge = tables.charge(index)
-    own = None if tables.carried(index) else (charge.weight.ravel(), float(charge.loss[0]))
+    own = None if tables.carried(index) else (_flat(charge.weight), charge.loss)
     return kernels.ImageStage(
         weight,
         scatter,
@@ -276,10 +276,10 @@ def _dense(
 ) -> kernels.DenseStage:
     """A linear node as its matrix; ``more`` is paid beside its charge."""
     charge = tables.charge(index)
-    price, loss = charge.weight.ravel(), float(charge.loss[0])
+    price, loss = _flat(charge.weight), charge.loss
     own = None if tables.carried(index) else (price, loss)
     if more is not None:
-        own = (more, 0.0) if own is None else (inflated((price + more)[None])[0], loss)
+        own = (more, 0.0 * loss) if own is None else (inflated(price + more), loss)
     return kernels.DenseStage(weight, own, _assumable(tables, index) if assumes else None)
 
 
@@ -304,16 +304,20 @@ def _relu(tables: Tables, index: int, places: Indices, assumes: bool) -> kernels
     neurons = places if keep is None else keep[places]
     known = tables.bounds[before]
     return kernels.ReluStage(
-        base=lines.base[0],
-        gain=lines.gain[0],
-        upper_slope=lines.upper_slope[0],
-        upper_const=lines.upper_const[0],
-        free=lines.free[0],
-        fixed=lines.fixed[0],
-        centre=lines.centre[0],
+        base=lines.base,
+        gain=lines.gain,
+        upper_slope=lines.upper_slope,
+        upper_const=lines.upper_const,
+        free=lines.free,
+        fixed=lines.fixed,
+        centre=lines.centre,
         sides=np.concatenate([part.ravel() for part in lines.sides]) if assumes else None,
-        loss=float(lines.loss[0]),
+        loss=lines.loss,
         places=places,
-        low=known.lower.ravel()[neurons],
-        high=known.upper.ravel()[neurons],
+        low=_flat(known.lower)[:, neurons],
+        high=_flat(known.upper)[:, neurons],
     )
+
+
+def _flat(array: Float64) -> Float64:
+    return array.reshape(len(array), -1)

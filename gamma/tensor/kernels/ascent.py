@@ -21,7 +21,8 @@ class InputStage(Frozen):
     """The input, about its centre.
 
     Attributes:
-        radius: f (n,). pay: float64 (n,), what an entry of a row costs: the radius, rounded up.
+        radius: f (boxes, n). pay: float64 (boxes, n), what an entry of a row costs: the radius,
+            rounded up.
     """
 
     radius: Array
@@ -48,13 +49,13 @@ class DenseStage(Frozen):
     """A dense layer.
 
     Attributes:
-        weight: f (n, entries of the stage before), or what is not 0 in it. charge: float64 (n,) and
-            the loss, None where the layer's reader carries it. assumable: None where no ReLU reads
-            the layer.
+        weight: f (n, entries of the stage before), or what is not 0 in it. charge: float64
+            (boxes, n) and the loss (boxes,), None where the layer's reader carries it. assumable:
+            of one box; None where no ReLU reads the layer.
     """
 
     weight: Array | Sparse
-    charge: tuple[Float64, float] | None
+    charge: tuple[Float64, Float64] | None
     assumable: Assumable | None
 
 
@@ -76,7 +77,7 @@ class ImageStage(Frozen):
     image: tuple[int, int, int]
     result: tuple[int, int, int]
     every: bool
-    charge: tuple[Float64, float] | None
+    charge: tuple[Float64, Float64] | None
     assumable: Assumable | None
 
 
@@ -84,12 +85,12 @@ class ReluStage(Frozen):
     """A ReLU, with the tables of `relax_own_rows`.
 
     Attributes:
-        base, gain, upper_slope, upper_const: as there, (n,). free, fixed, centre: f (n,), as in
-            `gamma.ops.hinges.Hinge`, and ``loss``. sides: float64 (4, n), constants of neurons that
-            are <= 0, then of those that are >= 0, for positive and for negative entries; None where
-            nothing is assumed.
-        places: int64, the neurons whose slopes move, numbered on from stage to stage; low, high: f,
-            ends of their inputs.
+        base, gain, upper_slope, upper_const: as there, (boxes, n). free, fixed, centre:
+            f (boxes, n), as in `gamma.ops.hinges.Hinge`, and loss (boxes,). sides: float64 (4, n),
+            of one box, constants of neurons that are <= 0, then of those that are >= 0, for
+            positive and for negative entries; None where nothing is assumed.
+        places: int64, the neurons whose slopes move, numbered on from stage to stage; low, high:
+            f (boxes, places), ends of their inputs.
     """
 
     base: Float64
@@ -100,7 +101,7 @@ class ReluStage(Frozen):
     fixed: Array
     centre: Array
     sides: Float64 | None
-    loss: float
+    loss: Float64
     places: Int64
     low: Array
     high: Array
@@ -114,28 +115,34 @@ class Climbers(Frozen):
 
     Attributes:
         question: int64 (rows,). slope: f (owners, ReLUs), overwritten. owner: int64 (rows,), whose
-            slopes a row starts from; None: each its own. relu: int64 (rows, depth), -1 for none.
-            sign: int8 (rows, depth). beta: float64 (rows, depth), overwritten.
+            slopes a row starts from; None: each its own. box: int64 (rows,), None: of one, as
+            rows that assume something, or whose costs are asked, have to be.
+        relu: int64 (rows, depth), -1 for none. sign: int8 (rows, depth). beta: float64
+            (rows, depth), overwritten.
         paired: rows 2k and 2k + 1 need no more steps when one of them does not.
     """
 
     question: Int64
     slope: Array
     owner: Int64 | None
+    box: Int64 | None
     relu: Int64
     sign: npt.NDArray[np.int8]
     beta: Float64
     paired: bool = False
 
     @classmethod
-    def plain(cls, slope: Array, question: Int64, paired: bool = False) -> Climbers:
-        """Rows that assume nothing and start from slopes (ReLUs,)."""
+    def plain(
+        cls, slope: Array, question: Int64, box: Int64 | None = None, paired: bool = False
+    ) -> Climbers:
+        """Rows that assume nothing and start from their boxes' slopes (boxes, ReLUs)."""
         count = len(question)
         none = np.zeros((count, 0))
         return cls(
             question,
-            slope[None],
-            np.zeros(count, np.int64),
+            slope,
+            np.zeros(count, np.int64) if box is None else box,
+            box,
             none.astype(np.int64),
             none.astype(np.int8),
             none,
@@ -148,6 +155,7 @@ class Climbers(Frozen):
             self.question[rows],
             self.slope[rows] if self.owner is None else self.slope,
             None if self.owner is None else self.owner[rows],
+            None if self.box is None else self.box[rows],
             self.relu[rows],
             self.sign[rows],
             self.beta[rows],

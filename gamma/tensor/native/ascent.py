@@ -33,14 +33,14 @@ def _size(kind: str, stage: Any) -> int:
     if kind == "DenseStage":
         sparse = isinstance(stage.weight, Sparse)
         return len(stage.weight.starts) - 1 if sparse else len(stage.weight)
-    return len(stage.radius if kind == "InputStage" else stage.base)
+    return int((stage.radius if kind == "InputStage" else stage.base).shape[1])
 
 
 class Ascent:
     """See `kernels.Ascent`."""
 
     def __init__(self, dtype: np.dtype[Any], most: int) -> None:
-        self._dtype, self.count = dtype, 0
+        self._dtype, self.count, self._boxes = dtype, 0, 1
         self._stages = ffi.new("struct gamma_stage[]", most)
         self._held: list[list[Any]] = []
         single = dtype.itemsize == 4
@@ -74,8 +74,11 @@ class Ascent:
     def _rows(self, array: Array, size: int) -> Any:
         return self._hold(np.ascontiguousarray(array, self._dtype), size)
 
+    def _own(self, array: Array, size: int) -> Any:
+        return self._rows(array, self._boxes * size)
+
     def _wide(self, array: Array, size: int) -> Any:
-        return self._hold(np.ascontiguousarray(array, np.float64), size)
+        return self._hold(np.ascontiguousarray(array, np.float64), self._boxes * size)
 
     def _hold(self, array: Array, size: int) -> Any:
         found = pointer(array, size)
@@ -83,7 +86,8 @@ class Ascent:
         return found
 
     def _input(self, entry: Any, before: Any, stage: Any) -> None:
-        entry.middle = self._rows(stage.radius, entry.n)
+        self._boxes = len(stage.radius)
+        entry.middle = self._own(stage.radius, entry.n)
         entry.pay = self._wide(stage.pay, entry.n)
 
     def _dense(self, entry: Any, before: Any, stage: Any) -> None:
@@ -135,7 +139,7 @@ class Ascent:
     def _charges(self, entry: Any, stage: Any) -> None:
         n = entry.n
         if stage.charge is not None:
-            entry.pay, entry.loss = self._wide(stage.charge[0], n), stage.charge[1]
+            entry.pay, entry.loss = self._wide(stage.charge[0], n), self._wide(stage.charge[1], 1)
         if (given := stage.assumable) is not None:
             entry.centre, entry.rounded = self._wide(given.centre, n), self._wide(given.rounded, n)
             entry.carried_loss, entry.share = given.loss, given.share
@@ -149,15 +153,15 @@ class Ascent:
             raise UsageError(f"stage {self.count}: found {n} ReLUs and places {stage.places[:4]}, "
                              f"before it {before.n} entries")  # fmt: skip
         entry.base, entry.gain = self._wide(stage.base, n), self._wide(stage.gain, n)
-        entry.upper_slope = self._rows(stage.upper_slope, n)
+        entry.upper_slope = self._own(stage.upper_slope, n)
         entry.upper_const = self._wide(stage.upper_const, n)
-        entry.free, entry.fixed = self._rows(stage.free, n), self._rows(stage.fixed, n)
-        entry.middle = self._rows(stage.centre, n)
+        entry.free, entry.fixed = self._own(stage.free, n), self._own(stage.fixed, n)
+        entry.middle = self._own(stage.centre, n)
         if stage.sides is not None:
             entry.sides = self._wide(stage.sides, 4 * n)
-        entry.low, entry.high = self._rows(stage.low, count), self._rows(stage.high, count)
+        entry.low, entry.high = self._own(stage.low, count), self._own(stage.high, count)
         entry.places = self._hold(np.ascontiguousarray(stage.places, np.int64), count)
-        entry.count, entry.loss = count, stage.loss
+        entry.count, entry.loss = count, self._wide(stage.loss, 1)
 
     def run(
         self,
@@ -178,6 +182,8 @@ class Ascent:
         questions, owners = len(asked[1]), len(rows.slope)
         if rows.owner is None and owners != N:
             raise UsageError(f"ascent: found slopes of {owners} rows, expected {N}")
+        if self._boxes > 1 and (depth or cost is not None):
+            raise UsageError(f"ascent: found assumptions over {self._boxes} boxes, expected one")
         if rows.paired and N % 2:
             raise UsageError(f"ascent: found {N} rows, expected pairs")
         for part in (asked[0], rows.slope, *(() if cost is None else (cost,))):
@@ -185,6 +191,7 @@ class Ascent:
                 raise UsageError(f"ascent: found {part.dtype}, expected {self._dtype}")
         cases = ffi.new("struct gamma_cases *")
         cases.rows, cases.questions, cases.owners, cases.relus = N, questions, owners, relus
+        cases.boxes = self._boxes
         cases.depth, cases.steps, cases.paired = depth, len(factors), rows.paired
         alive = (
             pointer(rows.question, N),
@@ -208,6 +215,9 @@ class Ascent:
         if rows.owner is not None:
             more.append(pointer(rows.owner, N))
             cases.owner = more[-1]
+        if rows.box is not None:
+            more.append(pointer(rows.box, N))
+            cases.box = more[-1]
         if limit is not None:
             more.append(pointer(limit, N))
             cases.limit = more[-1]
