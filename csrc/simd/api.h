@@ -447,7 +447,7 @@ int gamma_walk_f64(const struct gamma_walk *walk, double *const *blocks, double 
  * neuron that got rows.
  *   single   the weight of a dense layer is float; else, as a convolution's, it is double
  *   carries  a ReLU with the charge of what it reads
- *   most     neurons whose rows are made here, by start and walk (NULL: none needs rows)
+ *   most     neurons whose rows a call makes, by start and walk (NULL: none needs rows)
  *   sided    those of more while few keep both signs go by signs (NULL: they are not made here)
  *   charge   factors as in meet.inc; join: of gamma_meet_reach; the others: of gamma_convolve */
 enum gamma_images_kind {
@@ -476,23 +476,30 @@ struct gamma_image {
     const struct gamma_walk *walk;
     const struct gamma_signs *signs;
 };
+/* Rows of a node that a call has not finished: neurons listed at first, of which `count` are at stake
+ * (with `other` their second side) and `done` of these have rows. one, strips: whether one side comes
+ * first, here and at some node before. */
+struct gamma_pause {
+    int64_t listed, count, done, one, other, strips;
+};
 /* Bounds and tables of nodes from..to of a network over B boxes, the input's ends and centre in place.
- * Returns `to`, or the first node with more neurons of both signs than its `most`: only its interval
- * is known then, and the caller, having bounded it, goes on behind it with `resume`. rows: of each node
- * the neurons that got rows; seconds: of each; open: the share of those last bounded that kept both
- * signs, and what are few; crossed: ends that contradict each other, at the node that is returned. work: B + rooms[0] + 2·rooms[1]
- * doubles, and for each of `threads` rooms[2] + rooms[3] + 11·GAMMA_IMAGE_NEURONS doubles and
+ * Returns `to`, or a node whose rows are not made. Where neurons are listed there, these are more than
+ * its `most`: a call from it on, with the same work, goes on with them. Else only its interval is known,
+ * and the caller, having bounded it, goes on behind it with `resume`. rows: of each node the neurons that
+ * got rows; seconds: of each; open: the share of those last bounded that kept both signs, and what are
+ * few; crossed: ends that contradict each other, at the node that is returned. work: B + rooms[0] +
+ * 2·B·rooms[1] doubles, and for each of `threads` rooms[2] + rooms[3] + 11·GAMMA_IMAGE_NEURONS doubles and
  * 2·rooms[4] + rooms[5] + rooms[6] elements, and 1 double more, filled up to multiples of GAMMA_LINE, where rooms
- * are the largest, over all nodes, copy of gamma_convolve, `most`, spots and lists (in pairs) of
- * gamma_walk, rows of its first slot, its memory, rows over the first ReLU. */
+ * are the largest, over all nodes, copy of gamma_convolve, neurons of a box, spots and lists (in pairs)
+ * of gamma_walk, rows of its first slot, its memory, rows over the first ReLU. */
 size_t gamma_images_f32(const struct gamma_image *nodes, struct gamma_met *met, double *memory,
                         void *work, const size_t *rooms, int64_t *rows, double *seconds,
-                        double *open, int64_t *crossed, size_t B, size_t from, size_t to,
-                        int resume, size_t threads);
+                        double *open, int64_t *crossed, struct gamma_pause *pause, size_t B,
+                        size_t from, size_t to, int resume, size_t threads);
 size_t gamma_images_f64(const struct gamma_image *nodes, struct gamma_met *met, double *memory,
                         void *work, const size_t *rooms, int64_t *rows, double *seconds,
-                        double *open, int64_t *crossed, size_t B, size_t from, size_t to,
-                        int resume, size_t threads);
+                        double *open, int64_t *crossed, struct gamma_pause *pause, size_t B,
+                        size_t from, size_t to, int resume, size_t threads);
 
 /* geometry = kh kw sh sw top left dh dw Ho Wo H W C. */
 void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);

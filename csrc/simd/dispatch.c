@@ -340,6 +340,25 @@ static double seconds_now(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* How the rows of a node of images are cut for threads: `whole` parts of `most` neurons, and the rest
+ * in small ones, so that no thread waits long for another. */
+struct image_parts {
+    size_t whole, most, least, count;
+};
+
+/* Of `count` neurons; small parts have `least` of them, or there are two. */
+static struct image_parts image_cut(size_t count, size_t least, size_t most) {
+    const size_t whole = count > most ? (count - most) / most : 0, rest = count - whole * most;
+    least = least < most ? least : most;
+    least = rest > least ? least : (rest + 1) / 2;
+    return (struct image_parts){whole, most, least, whole + (rest + least - 1) / least};
+}
+
+/* Where a part begins: what is behind the last one is beyond the neurons. */
+static size_t image_part(const struct image_parts *p, size_t part) {
+    return part < p->whole ? part * p->most : p->whole * p->most + (part - p->whole) * p->least;
+}
+
 #define F float
 #define FN(name) name##_f32
 #include "walk.inc"

@@ -1,9 +1,9 @@
-"""CROWN over the nodes of images that a network begins with: one call of the C library for as many
-of them as have few neurons to bound by rows.
+"""CROWN over the nodes of images that a network begins with: one call of the C library, or as many
+as rows of a while each.
 
 Convolutions, sums of two images, ReLUs; over few boxes also the dense layer behind them. The rules
-are those of `gamma.propagate.walks`; a node with more neurons is left to it, and the call goes on
-behind that. Tests hold the two against each other.
+are those of `gamma.propagate.walks`; a node whose rows are better made there is left to it, and the
+next call goes on behind that. Tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -85,20 +85,25 @@ def images_of(network: Network, domain: Domain, options: Options) -> Images | No
 
 
 class ImageWalk:
-    """The nodes of `Images` over one batch of boxes, bounded as far as each call comes."""
+    """The nodes of `Images` over one batch of boxes, bounded as far as each call comes.
+
+    Attributes:
+        paused: the last call ended amid the rows of a node.
+    """
 
     def __init__(self, images: Images, source: NodeBounds) -> None:
         self.images = images
         self._batch = images.kernel.batch(source.lower, source.upper, source.centre)
-        self._next, self._left = 0, False
+        self._next, self._left, self.paused = 0, False, False
 
     def go(self, tables: kernels.MetTables) -> tuple[range, list[NodeBounds], int]:
         """The nodes that were bounded, the last of them but for its rows if `left`; their bounds,
         without the input's; ends that contradict each other."""
         first, resume = self._next, self._left
         found = self._batch.go(first, tables, resume=resume, few=sides.OPEN)
-        self._left = found.node < self.images.last
-        self._next = min(found.node + 1, self.images.last)
+        self.paused = found.paused
+        self._left = found.node < self.images.last and not found.paused
+        self._next = found.node if found.paused else min(found.node + 1, self.images.last)
         done = range(max(first, 1), self._next)
         return done, [NodeBounds(**self._batch.parts(i)).frozen() for i in done], found.crossed
 
@@ -144,9 +149,10 @@ def walk_images(walk: Walk, images: Images) -> int:
                 _adopt(walk, walked, index)
         if telemetry.recorder is not None:
             telemetry.record("crown.images", started, time.perf_counter(), nodes=len(done))
-        if walked.left is None:
+        if walked.left is not None:
+            _refine(walk, walked, walked.left)
+        elif not walked.paused:
             return images.last
-        _refine(walk, walked, walked.left)
 
 
 def _adopt(walk: Walk, walked: ImageWalk, index: int) -> None:
@@ -205,7 +211,7 @@ class _Maker(Struct):
                 course=self.ways[index].course,
                 most=most,
                 sided=sided,
-                signs=self._signs(index, pixels) if sided < most else None,
+                signs=self._signs(index, pixels) if sided < _MOST_BOXES * node.size else None,
             )
         join = inflation(node.size), 1.01 * UNIT[self.dtype]
         self.nodes.append(replace(made, charge=factors, join=join))
@@ -261,12 +267,12 @@ class _Maker(Struct):
 
     def _limits(self, index: int) -> tuple[int, int]:
         """Neurons whose rows are done with soon; that are not better taken one-sided."""
-        cost = row_cost(self.network, index)
-        most = int(min(UNCHECKED / (2 * cost), _MOST_BOXES * self.network.nodes[index].size))
+        cost, size = row_cost(self.network, index), self.network.nodes[index].size
+        most = max(1, int(min(UNCHECKED / (2 * cost), _MOST_BOXES * size)))
         if not self.sided or facts_of(self.network).sequential[index]:
-            return most, most
+            return most, _MOST_BOXES * size
         relus = self.network.cached("sides.relus", sides.only_relus)
-        return most, int(sides.CALLS * index / cost) if relus else most
+        return most, int(sides.CALLS * index / cost) if relus else _MOST_BOXES * size
 
     def _signs(self, index: int, pixels: Pixels) -> kernels.Signs | None:
         """One-sided rows, by way of the first ReLU; None where they lie over other nodes, too."""

@@ -48,31 +48,37 @@ def walked(name: str, dtype: Any, share: float) -> Walk:
     return made
 
 
-# All in one call; nodes with many rows left to the walk; all of them; one-sided in one call, from
-# the first on, and once few neurons stayed open.
+# All in one call; rows over some calls, a row at a time; one-sided in one call, from the first on,
+# once few neurons stayed open, over some calls, and left to the walk.
 @pytest.mark.parametrize(
-    ("share", "few"), ((1e9, 0.0), (2e5, 0.0), (0.0, 0.0), (1e9, 1.0), (1e9, 0.9)), ids=str
+    ("share", "few", "alone"),
+    (
+        *((1e9, 0.0, True), (2e5, 0.0, True), (0.0, 0.0, True)),
+        *((1e9, 1.0, True), (1e9, 0.9, True), (0.0, 0.9, True), (1e9, 1.0, False)),
+    ),
+    ids=str,
 )
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
 @pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"grouped", "last"}))
 def test_the_same_bits_as_node_by_node(
-    name: str, dtype: Any, share: float, few: float, monkeypatch: pytest.MonkeyPatch
+    name: str, dtype: Any, share: float, few: float, alone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "UNCHECKED", 2 * share)
     monkeypatch.setattr(sides, "OPEN", few)
     monkeypatch.setattr(sides, "CALLS", 0.0 if few else 1e5)
+    if not alone:
+        monkeypatch.setattr(images._Maker, "_signs", lambda *_: None)
     calls, go = [], ImageWalk.go
 
     def counted(self: ImageWalk, tables: Any) -> Any:
         found = go(self, tables)
-        calls.append(self.left)
+        calls.append((self.left, self.paused))
         return found
 
     monkeypatch.setattr(ImageWalk, "go", counted)
     found = walked(name, dtype, share)
-    left = [index for index in calls if index is not None]
-    small = name == "hidden" and share == 2e5  # its rows never take so long
-    assert calls and bool(left) == (share < 1e9 and not small)
+    assert any(paused for _, paused in calls) == (not share or (share < 1e9 and name != "hidden"))
+    assert all(left is None for left, _ in calls) == alone
     with tuning.disabled("fused_images"):
         expected = walked(name, dtype, share)
     assert found.unstable == expected.unstable

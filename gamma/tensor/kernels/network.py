@@ -46,7 +46,7 @@ class ImageNode(Frozen):
             constants (weight, bias).
         charge, join: factors of `MetTables`, as is what is ``met``, "relax" or "pay", and "join".
         carries: a ReLU the charge of what it reads.
-        starts, course: of the rows of at most ``most`` neurons. signs: of those of more than
+        starts, course: of the rows of neurons, of ``most`` in a call. signs: of those of more than
             ``sided`` while few of the last keep both signs; None: these are left to the caller.
     """
 
@@ -69,10 +69,12 @@ class ImageNode(Frozen):
 
 
 class Reached(Frozen):
-    """Where a call ended, and the ends that contradict each other there."""
+    """Where a call ended, the ends that contradict each other there, and whether it was amid rows
+    that the next call goes on with."""
 
     node: int
     crossed: int
+    paused: bool
 
 
 class ImageBatch(Protocol):
@@ -88,7 +90,7 @@ class ImageBatch(Protocol):
     open: float
 
     def go(self, index: int, tables: MetTables, *, resume: bool, few: float) -> Reached:
-        """Bound nodes from ``index`` on, up to one with too many neurons of both signs, or the end.
+        """Bound nodes from ``index`` on, up to one that is left to the caller, or the end.
 
         ``resume``: bounds of the node before were `met`. ``few``: share up to which the least
         number of neurons counts.

@@ -69,7 +69,7 @@ class ImageNetwork:
         if node.course is not None and node.starts is not None:
             entry.walk = self._walk(node.course, every, starts=True)
             entry.start = node.starts.start  # type: ignore[attr-defined]
-            self._need(1, node.most)
+            self._need(1, math.prod(node.shape))
             self._alive.append(node.starts)
             if node.signs is not None:
                 self._enter_signs(entry, node.signs, every)
@@ -111,6 +111,7 @@ class ImageBatch:
         nodes, boxes, size = network.nodes, self._boxes, network.dtype.itemsize
         self.rows, self.seconds = np.zeros(len(nodes), np.int64), np.zeros(len(nodes))
         self._open, self.open = ffi.new("double[2]"), 1.0
+        self._pause, self._work = ffi.new("struct gamma_pause *"), (0, pool.empty(0, np.float64))
         self._entries = ffi.new("struct gamma_image[]", len(nodes))
         ffi.memmove(self._entries, network.entries, ffi.sizeof(self._entries))
         total = 0
@@ -140,12 +141,9 @@ class ImageBatch:
         network, boxes = self._network, self._boxes
         if tables.boxes != boxes or tables.dtype != network.dtype:
             raise UsageError(f"image network: found tables of {tables.boxes} boxes, not {boxes}")
-        rooms, size = network.rooms, network.dtype.itemsize
-        threads, line = workers.sharing(), lib.GAMMA_LINE
-        elements = (2 * rooms[4] + rooms[5] + rooms[6]) * size
-        own = 11 * _NEURONS + rooms[2] + rooms[3] + elements // 8 + 1
-        numbers = boxes + rooms[0] + 2 * rooms[1] + threads * (-(-own // line) * line)
-        work = pool.empty(numbers, np.float64)
+        if not self._pause.listed:
+            self._work = self._new_work()
+        threads, work = self._work
         memory, crossed = pointer(self._memory, self._memory.size, True), ffi.new("int64_t *")
         self._open[0], self._open[1] = self.open, few
         tables.keep(memory)
@@ -154,11 +152,12 @@ class ImageBatch:
             tables.met,
             memory,
             pointer(work, work.size, True),
-            ffi.new("size_t[7]", rooms),
+            ffi.new("size_t[7]", network.rooms),
             pointer(self.rows, len(self.rows), True),
             pointer(self.seconds, len(self.seconds), True),
             self._open,
             crossed,
+            self._pause,
             boxes,
             index,
             len(network.nodes),
@@ -166,7 +165,16 @@ class ImageBatch:
             threads,
         )
         self.open = self._open[0]
-        return Reached(reached, crossed[0])
+        return Reached(reached, crossed[0], bool(self._pause.listed) and not crossed[0])
+
+    def _new_work(self) -> tuple[int, Float64]:
+        """How many threads share a call, and the memory that it works in."""
+        rooms, threads, line = self._network.rooms, workers.sharing(), lib.GAMMA_LINE
+        elements = (2 * rooms[4] + rooms[5] + rooms[6]) * self._network.dtype.itemsize
+        own = 11 * _NEURONS + rooms[2] + rooms[3] + elements // 8 + 1
+        own = -(-own // line) * line
+        lists = 2 * self._boxes * rooms[1]
+        return threads, pool.empty(self._boxes + rooms[0] + lists + threads * own, np.float64)
 
     def parts(self, index: int) -> dict[str, Any]:
         node, at = self._network.nodes[index], self._entries[index].values
