@@ -293,8 +293,8 @@ size_t gamma_convolve(const double *centre, const double *radius, const double *
  * it would add to the sum of the source's reaches, as it is compared; lines, ends: NULL, or where these
  * weights are mostly 0 the lines of a panel that are not, panel after panel, and of each panel how many
  * there are of all before its first block and up to the end of each. charge (W, C, 2): of those of the
- * node's readers, per |c| and per reach, each after a zero; rate: the largest (0: none of the network's
- * nodes has pairs). */
+ * node's readers, per |c| and per reach; rate: per |c| on average (0: none of the network's nodes has
+ * pairs). */
 enum { GAMMA_NODES = 256, GAMMA_BLOCK = 8, GAMMA_GROUP = 64 };
 struct gamma_node {
     int64_t C, H, W, top, left, rows, span, across, along;

@@ -26,8 +26,10 @@ Index = npt.NDArray[np.int64]
 _LARGEST, _MOST_SHIFT = 2.0**40, 2.0**100
 # A share of the lines of panels: where no more are not 0, these alone are multiplied.
 _SPARSE = 0.5
-# Of float32; what is added to radii, which is more than underflow loses.
+# Of float32; what is added to radii, once and per size of a weight: more than underflow loses.
 _UNIT, _LOST = 2.0**-24, 2.0**-100
+# What a centre may be off by, of itself: a rounding of what float64 holds of it.
+_CENTRE = Fraction(_UNIT) * (1 + Fraction(1, 2**28))
 
 
 def in_float32(weight: Float64, bias: Float64 | None) -> dict[str, Any]:
@@ -39,7 +41,8 @@ def in_float32(weight: Float64, bias: Float64 | None) -> dict[str, Any]:
         return {}
     bias = np.zeros((*weight.shape[:2], PANEL)) if bias is None else bias
     near = bias.astype(np.float32)
-    lost = rounding.to_up((abs(bias - near) + _LOST) * (1 + 2.0**-20))
+    lost = _LOST * (1 + abs(weight).sum(axis=(2, 3, 4)))
+    lost = rounding.to_up((abs(bias - near) + lost) * (1 + 2.0**-20))
     # As the entries of a source weigh on average, and two roundings of the sum and of its ends.
     tilt = 4 * _UNIT * float(abs(bias).sum() / abs(weight).sum())
     return {
@@ -76,22 +79,14 @@ def charged(nodes: Sequence[PassNode]) -> list[PassNode]:
             np.maximum(most, _reading(reader, node.shape), out=most)
         charge = np.zeros((width, channels, 2), np.float32)
         known = np.array([charge_of(n) for n in range(int(most.max()) + 1)], np.float32)
-        charge[..., 1] = known[most]
+        charge[...] = known[most]
         if node.planar:
             charge = np.ascontiguousarray(charge.transpose(1, 0, 2))
-        # As of whole groups: for few terms the roundings of the rest count as much.
-        rate = max((charge_of(roundings_of(_whole(r)).max()) for r in readers), default=known[-1])
-        made[index] = replace(node, charge=charge, rate=float(rate))
+        made[index] = replace(node, charge=charge, rate=float(charge[..., 0].mean()))
         if node.pairs is not None:
             size = math.prod(nodes[node.sources[0]].shape)
             made[index] = replace(made[index], tilt=node.tilt * size)
     return made
-
-
-def _whole(reader: PassNode) -> int:
-    """Terms of a reader's sums, in whole groups."""
-    assert reader.weight is not None
-    return -(-math.prod(reader.weight.shape[2:5]) // GROUP) * GROUP
 
 
 def _reading(reader: PassNode, shape: tuple[int, ...]) -> Index:
@@ -122,10 +117,12 @@ def roundings_of(terms: int) -> Index:
     return found
 
 
-def charge_of(roundings: int) -> float:
+def charge_of(roundings: int) -> tuple[float, float]:
     """At least what a term adds to a radius per unit of its centre, and of its reach."""
     error, kept = Fraction(rounding.gamma_factor(int(roundings))), 1 - Fraction(_UNIT)
     # A reach may be low by a rounding, what it becomes by one, and the sum, with offsets and on the
-    # way to ends, by three; the charge itself by two.
-    exact = (1 / (kept**5 * (1 - error)) - 1) / kept**2
-    return float(rounding.to_up(rounding.fraction_up(exact)))
+    # way to ends, by three; the charge itself by two. A centre may be off by a rounding.
+    whole = kept**4 * (1 - error)
+    exact = (_CENTRE + error) / (whole * kept**2), (1 / (whole * kept) - 1) / kept**2
+    centre, reach = (float(rounding.to_up(rounding.fraction_up(one))) for one in exact)
+    return centre, reach

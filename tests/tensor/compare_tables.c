@@ -399,7 +399,7 @@ static void compare_pass(const struct gamma_table *a, const struct gamma_table *
     nodes[1].factors[0] = nodes[2].factors[0] = 0x1p-45;
     static float pairs[2 * PANELS * DEPTH * GAMMA_PANEL], shift[2 * PANELS * GAMMA_PANEL];
     static float charge[2 * SIDE * C];
-    for (size_t i = 1; i < 2 * SIDE * C; i += 2) {
+    for (size_t i = 0; i < 2 * SIDE * C; i++) {
         charge[i] = 0x1p-19f;
     }
     for (size_t i = 0; i < 2 * PANELS * GAMMA_PANEL; i++) {

@@ -46,8 +46,8 @@ class PassNode(Frozen):
             (groups, panels, blocks + 1), how many of them come before the first block of a panel
             and up to the end of each.
         charge: float32 (width, channels, 2), or (channels, width, 2) where planar: what such sums
-            of the node's readers charge per |centre| and per radius, after a zero each; rate: the
-            largest, 0 where no node of the network has pairs.
+            of the node's readers charge per |centre| and per radius; rate: per |centre| on average,
+            0 where no node of the network has pairs.
         row_sum: at least |L|·1, float64 (groups, panels, height, width, PANEL); of a sum (height,
             width, channels). factors: γ of float64 sums, relative uncertainty of L.
     """
