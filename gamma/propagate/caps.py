@@ -33,6 +33,8 @@ VACUOUS = 0.95
 """Share of its cap from which a bound is called vacuous: caps may include roundings to float16."""
 FULL = 0.99
 """Share of its cap from which on a bound is as good as the cap to a layer that reads it."""
+MOST_KEPT = 1 << 22
+"""Weights up to which what the caps of nodes do not owe to the input is kept with the network."""
 LAYERS = ("Gemm", "StoredGemm")
 """Operators whose image of an interval costs a pass over weights."""
 
@@ -57,6 +59,8 @@ def norm_caps(
     from gamma.propagate.ranges import Known, range_walk
 
     source = Known(network.input_shape, box.lower.min(axis=0), box.upper.max(axis=0))
+    # What a float32 execution of a norm may be off by depends on its input.
+    keeps = guarantee == "real" and not streamed and _weights(network) <= MOST_KEPT
     found = range_walk(
         network,
         source,
@@ -65,8 +69,13 @@ def norm_caps(
         thrifty=thrifty,
         deadline=deadline,
         streamed=streamed,
+        kept=network.cached(("caps.kept", thrifty), lambda _: {}) if keeps else None,
     )
     return useful(network, dict(enumerate(found)))
+
+
+def _weights(network: Network) -> int:
+    return network.cached("caps.weights", lambda net: sum(n.op.parameters for n in net.nodes))
 
 
 def caps_bytes(network: Network) -> int:

@@ -42,6 +42,7 @@ def range_walk(
     deadline: float | None = None,
     progress: Callable[[str], None] | None = None,
     streamed: bool = False,
+    kept: dict[int, Known] | None = None,
 ) -> list[Known]:
     """What is known of every node up to the output when the input is in ``source``.
 
@@ -51,6 +52,7 @@ def range_walk(
     without the norms of feed-forward layers. ``joined``: a node whose places along its first axis
     are not told apart, so that far less is to be told behind it. ``memory``: bytes that all of it
     may take, 0 for any. ``streamed``: weights are given back as soon as they were read.
+    ``kept``: what holds of nodes whatever the input is (`anywhere`), taken from and added to.
 
     Raises ResourceError when the deadline (time.monotonic) or the memory has passed.
     """
@@ -63,11 +65,17 @@ def range_walk(
     held = walk.known[0].nbytes
     # gamma's threads share the weights: threads of the BLAS would take the processors from them.
     alone = nullcontext() if workers.workers() == 1 else threads.limit_blas(1)
-    with np.errstate(all="ignore"), alone, layer_norms(network, thrifty, deadline) as norms:
+    free = frozenset[int]() if kept is None else anywhere(network)
+    # What is kept has the norms of its layers.
+    asked = layer_norms(network, thrifty or bool(kept), deadline)
+    with np.errstate(all="ignore"), alone, asked as norms:
         walk.layer_norms, last = norms, _read_last(network, turns)
         for index, node in enumerate(network.nodes[1 : network.output + 1], start=1):
             if deadline is not None and time.monotonic() > deadline:
                 raise ResourceError("the time limit was reached")
+            if kept is not None and index in kept:
+                walk.known.append(kept[index])
+                continue
             if progress is not None:
                 progress(f"ranges: node {index} of {network.output}, {node.name}")
             started = time.perf_counter()
@@ -75,6 +83,9 @@ def range_walk(
             found = layout.joined(found) if index == joined else found
             copied = node.op.moves
             walk.known.append(found if copied else storage.stored(found, positions))
+            if kept is not None and index in free:
+                read = any(reader not in free for reader in network.consumers[index])
+                kept[index] = walk.known[-1] if read else replace(walk.known[-1], form=None)
             held += walk.known[-1].nbytes
             for one in last.get(index, ()):
                 held -= walk.known[one].nbytes
@@ -91,6 +102,24 @@ def range_walk(
                 name = f"ranges.node.{node.op.name.lower()}"
                 telemetry.record(name, started, time.perf_counter(), neurons=node.size)
     return walk.known
+
+
+def anywhere(network: Network) -> frozenset[int]:
+    """Nodes of which the same is known for every input, where a norm's output may be any point of
+    its sphere: those with a norm along the last axis on every path to them."""
+    return network.cached("ranges.anywhere", _anywhere)
+
+
+def _anywhere(network: Network) -> frozenset[int]:
+    free: set[int] = set()
+    turns = rotary.turns_of(network)
+    for index, node in enumerate(network.nodes):
+        rank = len(node.shape)
+        along = node.op.normalizes and node.op.mixes(rank) == (rank - 1,)
+        read = [*node.inputs, *([turns[node.name].source] if node.name in turns else [])]
+        if along or (node.inputs and free.issuperset(read)):
+            free.add(index)
+    return frozenset(free)
 
 
 def _read_last(network: Network, turns: Mapping[str, Turn]) -> dict[int, list[int]]:
