@@ -15,12 +15,13 @@ from gamma.errors import UsageError
 from gamma.ops import image_interval
 from gamma.ops.affine import Linear, Weighted, cast_weight
 from gamma.ops.affine_interval import finish_bytes
-from gamma.ops.base import Array, Shape
+from gamma.ops.base import Array, Float64, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_sum
 from gamma.ops.spread import SUM_LENGTH, Taps, last_bytes, last_weight, spread
 from gamma.ops.tables import Precision
 from gamma.ops.window import Window, channels_first, channels_last, unfold
+from gamma.runtime import workers
 from gamma.tensor import kernels
 
 
@@ -214,8 +215,8 @@ class ConvTranspose(Weighted):
     @property
     def _conv(self) -> Conv:
         """The convolution this one transposes; its weight (in, out/group, *kernel) is the same."""
-        conv = Conv(self.weight, None, self.strides, self.pads, self.dilations, self.group)
-        return self.cached("conv", lambda: conv)  # type: ignore[no-any-return]
+        spans = self.strides, self.pads, self.dilations, self.group
+        return self.cached("conv", lambda: Conv(self.weight, None, *spans))  # type: ignore[no-any-return]
 
     def shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
@@ -269,6 +270,15 @@ class ConvTranspose(Weighted):
         positions = (1, x.shape[2]) if x.ndim == 3 else (x.shape[2], x.shape[3])
         image = spread(channels_last(x, positions), weight, window, int(self.weight.shape[1]))
         return channels_first(image).reshape(x.shape[0], *out)
+
+    def interval_products(
+        self, centres: Sequence[Float64], radii: Sequence[Float64], dtype: npt.DTypeLike
+    ) -> tuple[Float64, Float64]:
+        # The C library takes the few frames of an interval as one piece: a product a thread.
+        tasks = partial(self.linear, centres), partial(self.linear, radii, absolute=True)
+        outputs = len(centres[0]) * math.prod(self.shape(centres[0].shape[1:]))
+        centre, spread = workers.run(tasks, operations=4.0 * outputs * self.matrix_terms)
+        return centre, spread
 
     def adjoint(self, rows: Array, shapes: Sequence[Shape]) -> tuple[Array, ...]:
         (shape,) = shapes
