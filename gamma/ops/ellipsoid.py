@@ -11,7 +11,7 @@ this, and by its own backward error (Higham 2002, theorem 10.3), has R·Rᵀ abo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,13 +22,15 @@ from gamma.frozen import Frozen
 from gamma.ops.ellipsotope import Symbols
 from gamma.runtime import workers
 from gamma.tensor import rounding
-from gamma.tensor.eigenvalues import largest_eigenvalue
+from gamma.tensor.eigenvalues import largest_eigenvalues
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 _SLACK = 1 + 2.0**-40
 _LEAST_WEIGHT = 2.0**-30
+_LARGE = 1 << 12
+"""Entries of a matrix from which on a call for each costs little beside what it does."""
 
 
 class Ellipsoids(Frozen):
@@ -51,19 +53,16 @@ class Ellipsoids(Frozen):
 
     def largest(self) -> Float64:
         """At least the square of the longest vector's length: (V,)."""
-        tasks = [partial(self._largest, v) for v in range(len(self.matrix))]
-        # A factorisation, and the steps that propose what it proves.
-        operations = self.matrix.size * (self.matrix.shape[-1] / 3.0 + 40.0)
-        return np.array(workers.run(tasks, operations=operations))
-
-    def _largest(self, v: int) -> float:
-        scale = self.scale[v]
-        top = float(scale.max(initial=0.0))
-        part = scale / (top or 1.0)
+        top = self.scale.max(axis=-1, initial=0.0)
+        part = self.scale / np.where(top > 0, top, 1.0)[:, None]
         # Scaling by numbers of at most 1 leaves the error what it is.
-        turned = self.matrix[v] * part * part[:, None]
-        found = (largest_eigenvalue(turned) + self.error[v]) * top * top * _SLACK
-        return float(found) + 2.0**-1070  # what products that underflow lose
+        turned = self.matrix * part[:, :, None] * part[:, None, :]
+        # A factorisation, and the steps that propose what it proves.
+        operations = turned.size * (turned.shape[-1] / 3.0 + 40.0)
+        found = _together(largest_eigenvalues, turned, operations)
+        # The last term is what products that underflow lose.
+        result: Float64 = (found + self.error) * top * top * _SLACK + 2.0**-1070
+        return result
 
     def factors(self) -> Float64:
         """Columns R of each: (V, d, d), column j of R in [:, j, :], so that R·Rᵀ >= Q."""
@@ -76,13 +75,21 @@ class Ellipsoids(Frozen):
         made = self.matrix.copy()
         made[:, np.arange(d), np.arange(d)] += np.where(empty, 1.0, lift)[:, None]
         try:
-            tasks = [partial(np.linalg.cholesky, one.T) for one in made]
-            roots = workers.run(tasks, operations=made.size * d / 3.0)
+            turned = np.swapaxes(made, -1, -2)
+            root = _together(np.linalg.cholesky, turned, made.size * d / 3.0)
         except np.linalg.LinAlgError:
             return np.full_like(made, np.inf)
-        root = np.stack(roots) if roots else made
         root[empty] = 0.0
         return np.swapaxes(root * self.scale[:, :, None], -1, -2)
+
+
+def _together(run: Callable[[Any], Any], stack: Float64, operations: float) -> Float64:
+    """``run`` on a stack of matrices, small ones in one call, others by threads."""
+    if stack[:1].size >= _LARGE:
+        tasks = [partial(run, stack[v : v + 1]) for v in range(len(stack))]
+        return np.concatenate(workers.run(tasks, operations=operations))
+    found: Float64 = run(stack)
+    return found
 
 
 def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
@@ -91,29 +98,28 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
     Args:
         parts: columns (k, V, d) and the length of their blocks. rest: (V, d).
     """
-    scale = _powers(parts, rest)
-    sizes = [_sizes(columns / scale, each) for columns, each in parts]
-    corners = rest / scale
-    largest = np.max([size.max(axis=0, initial=0.0) for size in (*sizes, corners.T)], axis=0)
-    total, shape = np.zeros(len(rest)), (*rest.shape, rest.shape[-1])
-    matrix, count = np.zeros(shape), 0
-    for (columns, each), size in zip(parts, sizes, strict=True):
-        # Any positive weights will do; these are no powers of what may underflow.
-        weight = np.maximum(size, _LEAST_WEIGHT * largest)
-        weight = np.where(largest > 0, weight, 1.0)
-        total += np.where(largest > 0, weight, 0.0).sum(axis=0)
-        root = np.repeat(1 / np.sqrt(weight), each, axis=0)
-        # One by one: products of an array with itself take half.
-        squares = [partial(_square, columns[:, v], root[:, v], scale[v]) for v in range(len(rest))]
-        for v, square in enumerate(workers.run(squares, operations=columns.size * rest.shape[-1])):
-            matrix[v] += square
-        count += len(columns)
+    count, d = len(rest), rest.shape[-1]
+    columns = np.concatenate([np.zeros((0, *rest.shape)), *(c for c, _ in parts)])
+    lengths = np.concatenate([np.zeros(0, int), *(np.full(len(c) // n, n) for c, n in parts)])
+    scale = _powers(columns, rest)
+    columns /= scale
+    sizes, corners = _sizes(columns, lengths), rest / scale
+    largest = np.maximum(sizes.max(axis=0, initial=0.0), corners.max(axis=1, initial=0.0))
+    # Any positive weights will do; these are no powers of what may underflow.
+    weight = np.maximum(sizes, _LEAST_WEIGHT * largest)
+    weight = np.where(largest > 0, weight, 1.0)
+    total = np.where(largest > 0, weight, 0.0).sum(axis=0)
+    columns *= np.repeat(1 / np.sqrt(weight), lengths, axis=0)[:, :, None]
+    if d * d >= _LARGE:
+        squares = [partial(_square, columns[:, v]) for v in range(count)]
+        matrix = np.stack(workers.run(squares, operations=columns.size * d))
+    else:
+        matrix = np.matmul(columns.transpose(1, 2, 0), columns.transpose(1, 0, 2))
     weight = np.maximum(corners, _LEAST_WEIGHT * largest[:, None])
     weight = np.where(largest[:, None] > 0, weight, 1.0)
     total += np.where(corners > 0, weight, 0.0).sum(axis=-1)
-    d = rest.shape[-1]
     matrix[:, np.arange(d), np.arange(d)] += corners * corners / weight
-    g = rounding.gamma_factor(count + d + len(parts) + 16, np.float64)
+    g = rounding.gamma_factor(len(columns) + d + len(parts) + 16, np.float64)
     matrix *= (total * (1 + g) * _SLACK)[:, None, None]
     trace = np.einsum("vii->v", matrix)
     # |fl(YᵀY) - YᵀY| <= γ|Y|ᵀ|Y|, of norm at most γ·trace; scaling rounds each entry once more.
@@ -121,12 +127,10 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
     return Ellipsoids(0.5 * (matrix + np.swapaxes(matrix, -1, -2)), error, scale)
 
 
-def _square(columns: Float64, root: Float64, scale: Float64) -> Float64:
-    """Σ over the symbols, each times its root, of one vector's scaled columns."""
-    some = np.flatnonzero(columns.any(axis=1))  # those of other places are 0
-    turned = columns[some] * (1 / scale)
-    turned *= root[some, None]
-    return turned.T @ turned
+def _square(columns: Float64) -> Float64:
+    """Products of one vector's columns, summed over the symbols."""
+    some = columns[columns.any(axis=1)]  # those of other places are 0
+    return some.T @ some
 
 
 def placed(factors: Float64, index: Indices, n: int) -> Symbols:
@@ -138,19 +142,19 @@ def placed(factors: Float64, index: Indices, n: int) -> Symbols:
     return Symbols(columns.reshape(-1, n), d)
 
 
-def _powers(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Float64:
+def _powers(columns: Float64, rest: Float64) -> Float64:
     """Near how far each entry reaches: a power of two, 1 where it does not move."""
-    reach = rest.copy()
-    for columns, _ in parts:
-        reach = np.maximum(reach, abs(columns).max(axis=0, initial=0.0))
+    far = columns.max(axis=0, initial=0.0), -columns.min(axis=0, initial=0.0)
+    reach = np.maximum(rest, np.maximum(*far))
     exponent = np.frexp(np.where(reach > 0, reach, 1.0))[1]
     result: Float64 = np.ldexp(1.0, np.clip(exponent, -1000, 1000))
     return result
 
 
-def _sizes(columns: Float64, each: int) -> Float64:
+def _sizes(columns: Float64, lengths: Indices) -> Float64:
     """About the Frobenius norm of each block: (blocks, V)."""
-    k, vectors = columns.shape[:2]
     squares = np.einsum("kvd,kvd->kv", columns, columns)
-    result: Float64 = np.sqrt(squares.reshape(k // each, each, vectors).sum(axis=1))
+    starts = np.cumsum(lengths) - lengths
+    summed = np.add.reduceat(squares, starts, axis=0) if len(starts) else squares
+    result: Float64 = np.sqrt(summed)
     return result

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 _SLACK = 1 + 2.0**-40
-SHARE, SHARES = 64, 8
-"""Columns that a thread takes at least, and in how many parts at most."""
+SHARE, SHARES, SHARE_OPERATIONS = 64, 8, 4e6
+"""Columns, and operations, that a thread takes at least, and in how many parts at most."""
 
 
 def linear(
@@ -47,34 +47,60 @@ def linear(
         else:
             exact = inputs = [x.spelled for x in inputs]
 
-    entries = after.lower[0].size * op.terms_for(before[0].lower.shape[1:])
-
-    def image(columns: Sequence[Float64], absolute: bool = False) -> Float64:
-        whole = [c.reshape(-1, *x.shape) for c, x in zip(columns, inputs, strict=True)]
-        step = max(SHARE, -(-len(whole[0]) // (1 if op.moves or op.entrywise else SHARES)))
-        starts = range(0, len(whole[0]), step)
-        shares = [[c[start : start + step] for c in whole] for start in starts]
-        tasks = [partial(op.linear, share, absolute) for share in shares]
-        made = workers.run(tasks, operations=2.0 * len(whole[0]) * entries)
-        flat = (m.reshape(len(m), -1) for m in made)
-        return np.ascontiguousarray(np.concatenate([*flat]), np.float64)
-
-    parts = {key: Symbols(image(columns), each) for key, each, columns in shared(inputs)}
+    terms = op.terms_for(before[0].lower.shape[1:])
     shift = [x.middle - p.centre.reshape(-1) for x, p in zip(inputs, before, strict=True)]
     far = [
         abs(s) + abs(x.middle - y.middle) + y.swing
         for s, x, y in zip(shift, inputs, exact, strict=True)
     ]
     sizes = [np.stack((x.rest, reach)) for x, reach in zip(inputs, far, strict=True)]
-    rest, size = image(sizes, absolute=True)
-    g = rounding.gamma_factor(op.terms_for(before[0].lower.shape[1:]) + 8, np.float64)
+    keys = shared(inputs)
+    stacks = [
+        np.concatenate([s[None], *(columns[i] for _, _, columns in keys)])
+        for i, s in enumerate(shift)
+    ]
+    moved = _image(op, stacks, inputs, after.lower[0].size * terms)
+    rest, size = _image(op, sizes, inputs, 0, absolute=True)
+    ends = np.cumsum([1, *(len(columns[0]) for _, _, columns in keys)])
+    parts = {
+        key: Symbols(moved[start:end], each)
+        for (key, each, _), start, end in zip(keys, ends[:-1], ends[1:], strict=True)
+    }
+    g = rounding.gamma_factor(terms + 8, np.float64)
     centre = after.centre.reshape(-1)
-    middle = centre + image(shift)[0]
+    middle = centre + moved[0]
     # Columns, their blocks' sums, and the middle are products of floating point.
     charge = (g + 2 * op.uncertainty) * size + 2.0**-51 * (abs(centre) + abs(middle))
     noise = 0.0 if after.noise is None else after.noise.reshape(-1)
     rest = (rest * (1 + g) + charge + noise) * _SLACK + TINY
     return Ellipsotope(after.lower.shape[1:], middle, rest, parts | balls)
+
+
+def _image(
+    op: Linear,
+    stacks: Sequence[Float64],
+    inputs: Sequence[Ellipsotope],
+    entries: int,
+    absolute: bool = False,
+) -> Float64:
+    """Columns (k, n) of every input through L, or |L|, in shares of the work of threads."""
+    whole = [c.reshape(-1, *x.shape) for c, x in zip(stacks, inputs, strict=True)]
+    count = len(whole[0])
+    shares = min(SHARES, count // SHARE, int(2.0 * count * entries / SHARE_OPERATIONS))
+    step = -(-count // (1 if op.moves or op.entrywise else max(1, shares)))
+    first = op.linear([c[:step] for c in whole], absolute)
+    if step >= count:
+        return np.ascontiguousarray(first.reshape(count, -1), np.float64)
+    made = np.empty((count, first[0].size))
+    made[:step] = first.reshape(step, -1)
+
+    def share(start: int) -> None:
+        some = slice(start, min(start + step, count))
+        made[some] = op.linear([c[some] for c in whole], absolute).reshape(-1, made.shape[1])
+
+    tasks = [partial(share, start) for start in range(step, count, step)]
+    workers.run(tasks, operations=2.0 * count * entries)
+    return made
 
 
 def _narrows(op: Linear, x: Ellipsotope, after: NodeBounds) -> bool:
@@ -94,9 +120,8 @@ def _narrowed(op: Linear, x: Ellipsotope, after: NodeBounds) -> tuple[list[Ellip
     Of a function to second order, where that says more.
     """
     n = x.shape[-1]
-    one = np.zeros((n, *x.shape))
-    one.reshape(n, -1, n)[np.arange(n), 0, np.arange(n)] = 1.0
-    weight = op.linear([one]).reshape(n, -1, after.lower.shape[-1])[:, :1].astype(np.float64)
+    one = np.eye(n).reshape(n, *(1 for _ in x.shape[1:]), n)
+    weight = op.linear([one]).reshape(n, 1, after.lower.shape[-1]).astype(np.float64)
 
     def times(factor: Float64) -> Float64:
         return weight * factor.T[:, :, None]

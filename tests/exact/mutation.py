@@ -58,6 +58,7 @@ TESTS = (
     "tests/propagate/test_parallel_lines.py",
     "tests/propagate/test_course.py",
     "tests/propagate/test_ascents.py",
+    "tests/propagate/test_ceilings.py",
     "tests/propagate/test_single_pass.py",
 )
 
@@ -577,7 +578,13 @@ MUTANTS = (
         "np.where(self.columns.any(axis=0), k * 2.0**-500, 0.0)",
         "0.0",
     ),
-    Mutant("LARGEST.UNDERFLOW", "ops/ellipsoid.py", "float(found) + 2.0**-1070", "float(found)"),
+    Mutant(
+        "CAPS.KEPT",
+        "propagate/ranges/walk.py",
+        "along or (node.inputs and free.issuperset(read))",
+        "along or node.inputs",
+    ),
+    Mutant("LARGEST.UNDERFLOW", "ops/ellipsoid.py", "_SLACK + 2.0**-1070", "_SLACK"),
     Mutant("SLOPES.RELU", EP, "(abs(slope) * (high - low) + high) + TINY", "0.0 * high"),
     Mutant("SLOPES.RELU_TYPE", EP, "reshape(lower.shape).astype(dtype)", "reshape(lower.shape)"),
     Mutant(
@@ -667,7 +674,7 @@ MUTANTS = (
     Mutant("RANGE.SPREAD", RM, "factor = (1 + g) * _SLACK", "factor = 1.0"),
     Mutant("RANGE.LOST", RM, "lost = 4 * self.n * spectral.LEAST[self.dtype]", "lost = 0.0"),
     Mutant("RANGE.SQUARES", RM, "((1 + g) * (1 + 4 * unit))", "1.0"),
-    Mutant("RANGE.FACTORED", EV, "(theta + g * trace + diagonal", "(theta + 0.0 * diagonal"),
+    Mutant("RANGE.FACTORED", EV, "(theta + g * trace + lost", "(theta + 0.0 * lost"),
     Mutant(
         "RANGE.EIGEN",
         RS,

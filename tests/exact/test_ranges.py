@@ -132,6 +132,10 @@ def test_the_largest_eigenvalue_is_never_below(scale: float) -> None:
         G = H.T @ np.diag(values) @ H / n * scale  # integers: exact
         found = eigenvalues.largest_eigenvalue(G)
         assert values.max() * scale <= found <= values.max() * scale * 1.2
+        pair = eigenvalues.largest_eigenvalues(np.stack((G, G / 4)))
+        for one, part in zip(pair, (1.0, 0.25), strict=True):
+            assert values.max() * scale * part <= one <= values.max() * scale * part * 1.2
+        assert eigenvalues.largest_eigenvalues(np.stack((G, 0.0 * G)))[1] == 0.0
 
 
 def test_what_is_known_of_the_errors_of_a_gram_matrix_is_added() -> None:
