@@ -9,6 +9,7 @@
 #define LANES_WORTH 8
 #define LANE_SUMS 8
 #define BROAD 6
+#define V_KEEP D_KEEP
 #define FV VS
 #define FV_LOAD S_LOAD
 #define FV_STORE S_STORE

@@ -10,6 +10,8 @@
 #define LANES_WORTH 5
 #define LANE_SUMS 12
 #define BROAD 12
+/* Keeps the compiler from reading v from memory again at each use. */
+#define V_KEEP(v) __asm__("" : "+v"(v))
 #define FV __m512
 #define FV_LOAD _mm512_loadu_ps
 #define FV_STORE _mm512_storeu_ps

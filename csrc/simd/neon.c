@@ -52,6 +52,7 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define LANES_WORTH 5
 #define LANE_SUMS 12
 #define BROAD 12
+#define V_KEEP D_KEEP
 #define FV VS
 #define FV_LOAD S_LOAD
 #define FV_STORE S_STORE

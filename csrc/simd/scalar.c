@@ -151,6 +151,7 @@ static inline FOUR most_of(FOUR x, FOUR y) {
 #define LANES_WORTH 5
 #define LANE_SUMS 8
 #define BROAD 4
+#define V_KEEP(v) (void)(v)
 #define SCALAR_PRODUCT
 #define D_OF(p) ((double)*(p))
 #define F_ABS fabsf
