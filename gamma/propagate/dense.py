@@ -185,7 +185,7 @@ class DenseWalk:
         self._network, self._check, self._dtype = network, check, dtype
         # Threads that share the rows of a call, asked once for both.
         self._threads: int | None = None if known is None else known._threads
-        self._awake = known is not None and known._awake  # threads that share
+        self._awake: bool = known is not None and known._awake  # threads that share
         self._made = known is None  # the tables
         batch, layers = len(source.lower), network.layers.layers
         lower, upper, centre = (
@@ -203,7 +203,9 @@ class DenseWalk:
             )
         # Lines of smooth activations: tables in another dtype round their slopes, and pay for it.
         self._lines: Float64 | None = None
-        self._lined = known is not None and known._lined and known._dtype in (dtype, np.float32)
+        self._lined: bool = (
+            known is not None and known._lined and known._dtype in (dtype, np.float32)
+        )
         if known is not None and self._lined:
             self._lines = known._lines
         elif self._tables is not None and network.layers.curved:
