@@ -49,6 +49,10 @@ _MOST_PADDED, _FEW_OPERATIONS = 2.0, 5e6
 # Bytes of the largest images, of a node and of its reader, that stay in cache; boxes that go
 # together through dense layers, and through convolutions with more weights than that.
 _CACHE, _MOST_BOXES, _SOME_BOXES = 640 << 10, 32, 16
+# Boxes that one thread takes at least: fewer do not pass over what is 0 in all of them.
+_FEW_BOXES = 4
+# Lines of a panel whose products take as long as what is done to their sums.
+_SETTLED = 16
 # Operations of the boxes of one call, some tens of milliseconds, and of those that threads share.
 _CALL_OPERATIONS, _SHARED_OPERATIONS = 1e9, 4e6
 
@@ -58,7 +62,7 @@ class Pass(Frozen, eq=True):
 
     Attributes:
         order: of the output's entries among those of the last node, where it is not theirs.
-        boxes: that go together through its dense layers at the end, and before these.
+        boxes: that go together through its dense layers at the end, and before these, at most.
         call: boxes of one call. shared: boxes from which on threads share a call.
     """
 
@@ -89,8 +93,9 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
             options.check()
             span = first, min(first + made.call, count)
             some = span[1] - first
-            most = min(made.boxes[0], some), min(made.boxes[1], some)
             threads = workers.sharing() if some >= made.shared else 1
+            part = min(made.boxes[0], max(_FEW_BOXES, -(-some // threads)))
+            most = min(part, some), min(made.boxes[1], part, some)
             contradictions += made.kernel.run(lower, upper, ends, span, most, threads)
     if contradictions:
         return None  # ends contradict each other: the walk finds out where
@@ -265,7 +270,11 @@ class _Maker:
         assert node.weight is not None
         positions = math.prod(node.shape[1:])
         self.operations += 4.0 * op.weight.size * positions
-        self.padded += 4.0 * node.weight.size * positions
+        entries = node.weight.size
+        if node.lines is not None:
+            panels = math.prod(node.weight.shape[:2])
+            entries = min(entries, kernels.PANEL * (len(node.lines) + _SETTLED * panels))
+        self.padded += 4.0 * entries * positions
         return self._add(node)
 
 
@@ -300,7 +309,7 @@ def _make(network: Network, single: bool) -> Pass | None:
     weights = sum(n.weight.nbytes for n in nodes if n.weight is not None and n.shape[1:] != (1, 1))
     turn = max(1, min(_MOST_BOXES, _CACHE // pairs), min(_SOME_BOXES, weights // pairs))
     call = max(_MOST_BOXES, int(_CALL_OPERATIONS / maker.padded) // _MOST_BOXES * _MOST_BOXES)
-    shared = max(_MOST_BOXES + 1, int(_SHARED_OPERATIONS / maker.padded))
+    shared = max(2 * _FEW_BOXES, int(_SHARED_OPERATIONS / maker.padded))
     boxes = _MOST_BOXES, turn
     return Pass(kernel, math.prod(nodes[-1].shape), value.order, boxes, call, shared)
 

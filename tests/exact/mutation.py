@@ -1010,7 +1010,6 @@ COMPILED = (
     Mutant("SINGLE.RANGE", SINGLE, " && c + r <= 0x1p60", ""),
     Mutant("SINGLE.WIDENED.CENTRE", SINGLE, "(r + 0x1p-24 * fabs(c))", "r"),
     Mutant("SINGLE.WIDENED.REACH", SINGLE, "fabs(c)) * (1.0 + 0x1.1p-24)", "fabs(c))"),
-    Mutant("SINGLE.FLUSHED", SINGLE, "(image[2 * k + 1] + 0x1p-100)", "image[2 * k + 1]"),
     Mutant("SINGLE.OFFSET", PP, "abs(bias - near) + lost", "0 * bias + lost"),
     Mutant("SINGLE.LOST", PP, "abs(bias - near) + lost", "abs(bias - near)"),
     Mutant("SINGLE.BLOCK", PP, "own + after + 1", "after + 1"),

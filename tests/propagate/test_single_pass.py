@@ -384,6 +384,23 @@ def test_centres_of_float64_that_are_nothing_in_float32() -> None:
     assert single(network, box)
 
 
+@pytest.mark.parametrize("count", [8, 9, 37])
+@pytest.mark.parametrize("make", MADE)
+def test_threads_share_few_boxes(make: Any, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 8 boxes on, with the bits that one thread finds."""
+    monkeypatch.setattr(passes, "_SHARED_OPERATIONS", 0.0)
+    rng = np.random.default_rng(9)
+    network = make(rng)
+    centre = rng.standard_normal((count, *network.input_shape))
+    box = Box(centre - 1, centre + 1)
+    with workers.limited(1):
+        found = ends(network, box)
+    for threads in (2, 3):
+        with workers.limited(threads):
+            shared = ends(network, box)
+        assert all((a == b).all() for a, b in zip(found, shared, strict=True))
+
+
 # What follows holds the charges' own arithmetic against definitions; kernels are not asked.
 
 
