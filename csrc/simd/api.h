@@ -173,16 +173,13 @@ struct gamma_layer {
 };
 /* flags: tighten hidden layers (1) or the output (2) by backward rows; bounds are there already (4);
  * make tables (8: rows need them); lines are there already (16). */
-enum {
-    GAMMA_REFINE = 1,
-    GAMMA_OUTPUT = 2,
-    GAMMA_KNOWN = 4,
-    GAMMA_TABLES = 8,
-    GAMMA_LINED = 16
-};
-/* Bytes of `memory` that a walk needs. */
-size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count, size_t threads);
-size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count, size_t threads);
+enum { GAMMA_REFINE = 1, GAMMA_OUTPUT = 2, GAMMA_KNOWN = 4, GAMMA_TABLES = 8, GAMMA_LINED = 16 };
+/* Bytes of `memory` that a walk of so many boxes needs: threads share these, or the rows of each
+ * where boxes are fewer. */
+size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count, size_t boxes,
+                            size_t threads);
+size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count, size_t boxes,
+                            size_t threads);
 /* Boxes from..to of B. lower, upper, centre: the input (B, n). bounds, layer after layer: centre,
  * spread, noise, lower, upper, then lower, upper, centre of the activation, each (B, m). slopes
  * (2, B, m) and constants (2, B, m) a layer, losses (layers, B), all as gamma_relu_tables and

@@ -45,6 +45,8 @@ _SHARED = 1 << 15
 # Products of outputs' rows that one thread is done with before another is awake; and before one
 # that has just shared rows of hidden layers has taken its part.
 _FEW, _FEW_MORE = 1 << 24, 1 << 22
+# Boxes of which together a call would have as many times more: a few hundred microseconds of them.
+_MANY = 64
 # Dead neurons are left out when no more than this share is live: see `Backward.columns`.
 _LIVE = 0.9
 # Gates of the one call, by what a method does: all off where one of them is.
@@ -203,12 +205,10 @@ class DenseWalk:
             )
         # Lines of smooth activations: tables in another dtype round their slopes, and pay for it.
         self._lines: Float64 | None = None
-        self._lined: bool = (
-            known is not None and known._lined and known._dtype in (dtype, np.float32)
-        )
-        if known is not None and self._lined:
-            self._lines = known._lines
-        elif self._tables is not None and network.layers.curved:
+        self._lined: bool = False
+        if known is not None and known._dtype in (dtype, np.float32):
+            self._lines, self._lined = known._lines, known._lined
+        if not self._lined and self._tables is not None and network.layers.curved:
             self._lines = pool.empty(4 * batch * neurons, np.float64)
         self.rows = np.zeros(len(layers), np.int64)
         self.seconds = np.zeros(len(layers))
@@ -281,6 +281,8 @@ class DenseWalk:
         few = products < (_FEW_MORE if self._awake else _FEW)
         alone = len(spans) > 1 or not (hidden or (output and not few))
         threads = 1 if alone else self._sharing()
+        if hidden and batch > 1 and len(spans) == 1:
+            threads = workers.sharing() if _MANY * batch >= step else 1
         self._awake = threads > 1
         for more, rows, seconds in workers.run([partial(run, span) for span in spans]):
             crossed += more

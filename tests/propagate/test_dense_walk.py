@@ -112,6 +112,26 @@ def test_threads_inside_the_call_change_no_bit(kind: Any, dtype: str) -> None:
 
 @compiled
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("kind", (Relu, (Tanh, Relu)))
+def test_threads_that_share_boxes_change_no_bit(kind: Any, dtype: str) -> None:
+    net, box = network(9, relu=kind), boxes(9, 33)
+    options = Options(dtype=np.dtype(dtype))
+    found = []
+    for threads in (1, 2, 5):
+        with workers.limited(threads):
+            walked = walk(net, box, options)
+            walked.output()
+        assert walked._walked is not None
+        found.append(walked._walked)
+    assert found[0].rows.sum() > 0
+    for other in found[1:]:
+        for a, b in zip(other.bounds, found[0].bounds, strict=True):
+            assert (a.lower == b.lower).all() and (a.upper == b.upper).all()
+        assert (other.rows == found[0].rows).all() and (other.seconds > 0).all()
+
+
+@compiled
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
 def test_bounds_hold_at_exact_points(dtype: str) -> None:
     net, box = network(4, (4, 9, 8, 3)), boxes(4, 3, 4)
     found = bounds(net, box, dtype=dtype, intermediate=True)

@@ -246,7 +246,7 @@ def test_constants_pay_for_slopes_that_rows_round() -> None:
 
 @needs_library
 def test_float64_rows_have_lines_of_their_own_behind_float32_bounds() -> None:
-    """The output's float64 rows take the lines of the float32 walk, its slopes unrounded."""
+    """Lines of the float32 walk serve the output's float64 rows, whose slopes are not rounded."""
     walked = walk(smooth(ops.Tanh()), around(0.1, 3), Options(dtype=F32))
     wide = walked.in_float64()
     wide.output()

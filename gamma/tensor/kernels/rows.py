@@ -341,7 +341,7 @@ class DenseNetwork(Protocol):
                 neurons up to which dead ones are left out (negative: never).
             flags: tighten hidden layers by rows; the output; ``bounds`` hold bounds already;
                 ``lines`` hold lines, with slopes in the range of the rows' dtype.
-            threads: that share the rows.
+            threads: that share the boxes, or the rows of each where boxes are fewer.
         """
 
 

@@ -377,7 +377,7 @@ class DenseNetwork:
             raise UsageError("dense walk: rows need tables, found None")
         if tables is not None and lines is None and self.curved:
             raise UsageError("dense walk: tables of curves need lines, found None")
-        room: int = self._room(self._layers, len(self.layers), threads)
+        room: int = self._room(self._layers, len(self.layers), span[1] - span[0], threads)
         memory = pool.empty(-(-room // 8), np.float64)
         crossed: int = self._walk(
             self._layers,
