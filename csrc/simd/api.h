@@ -436,12 +436,14 @@ int gamma_walk_f64(const struct gamma_walk *walk, double *const *blocks, double 
                    int64_t *spots, double *memory, int32_t *lists, double *before, size_t B,
                    size_t P, size_t N, size_t threads);
 
-/* A node of C channels of P pixels of a network of images, for gamma_images. memory holds, from
- * `values` on, of the input, a ReLU and an image laid flat lower, upper, centre and radius (B·n each,
- * n = C·P), of a convolution, a sum or a dense layer (whose P is 1) centre, spread, noise, lower, upper
- * and radius, then the sum of radii of each box; from `tables`, `joins` and `reach` on (0: none) what
- * gamma_met gets, where it is `met` (a charge, lines, or, of the input, radii); from `mask` on a byte for each
- * neuron that got rows.
+/* A node of C channels of P pixels of a network of images, for gamma_images.
+ *   values   of the input, a ReLU and an image laid flat lower, upper, centre and radius (B·n each,
+ *            n = C·P), of a convolution, a sum or a dense layer (whose P is 1) centre, spread, noise,
+ *            lower, upper and radius, then the sum of radii of each box
+ *   tables, joins, reach (NULL: none) what gamma_met gets, where it is `met` (a charge, lines, or, of
+ *            the input, radii)
+ *   mask     a byte for each neuron that got rows
+ *   asked    rows are made by gamma_images_ask alone
  *   single   the weight of a dense layer is float; else, as a convolution's, it is double
  *   carries  a ReLU with the charge of what it reads
  *   most     neurons whose rows a call makes, by start and walk (NULL: none needs rows)
@@ -463,8 +465,9 @@ struct gamma_signs {
     const struct gamma_walk *down, *rest;
 };
 struct gamma_image {
-    int64_t kind, inputs, reads[2], C, P, most, sided, carries, met, single;
-    size_t values, tables, joins, reach, mask;
+    int64_t kind, inputs, reads[2], C, P, most, sided, carries, met, single, asked;
+    double *values, *tables, *joins, *reach;
+    uint8_t *mask;
     const void *weight;
     const double *bias, *row_sum;
     double factors[2], charge[7], join[2];
@@ -489,14 +492,24 @@ struct gamma_pause {
  * 2·rooms[4] + rooms[5] + rooms[6] elements, and 1 double more, filled up to multiples of GAMMA_LINE, where rooms
  * are the largest, over all nodes, copy of gamma_convolve, neurons of a box, spots and lists (in pairs)
  * of gamma_walk, rows of its first slot, its memory, rows over the first ReLU. */
-size_t gamma_images_f32(const struct gamma_image *nodes, struct gamma_met *met, double *memory,
-                        void *work, const size_t *rooms, int64_t *rows, double *seconds,
-                        double *open, int64_t *crossed, struct gamma_pause *pause, size_t B,
-                        size_t from, size_t to, int resume, size_t threads);
-size_t gamma_images_f64(const struct gamma_image *nodes, struct gamma_met *met, double *memory,
-                        void *work, const size_t *rooms, int64_t *rows, double *seconds,
-                        double *open, int64_t *crossed, struct gamma_pause *pause, size_t B,
-                        size_t from, size_t to, int resume, size_t threads);
+size_t gamma_images_f32(const struct gamma_image *nodes, struct gamma_met *met, void *work,
+                        const size_t *rooms, int64_t *rows, double *seconds, double *open,
+                        int64_t *crossed, struct gamma_pause *pause, size_t B, size_t from,
+                        size_t to, int resume, size_t threads);
+size_t gamma_images_f64(const struct gamma_image *nodes, struct gamma_met *met, void *work,
+                        const size_t *rooms, int64_t *rows, double *seconds, double *open,
+                        int64_t *crossed, struct gamma_pause *pause, size_t B, size_t from,
+                        size_t to, int resume, size_t threads);
+
+/* Both bounds of all neurons of node `index` that vary by rows, its interval and the bounds of all nodes
+ * before it known; where `tables` is set, theirs are made first. Returns whether it ended amid the rows,
+ * with which the next call goes on. The rest as in gamma_images. */
+int gamma_images_ask_f32(const struct gamma_image *nodes, struct gamma_met *met, void *work,
+                         const size_t *rooms, int64_t *crossed, struct gamma_pause *pause, size_t B,
+                         size_t index, int tables, size_t threads);
+int gamma_images_ask_f64(const struct gamma_image *nodes, struct gamma_met *met, void *work,
+                         const size_t *rooms, int64_t *crossed, struct gamma_pause *pause, size_t B,
+                         size_t index, int tables, size_t threads);
 
 /* geometry = kh kw sh sw top left dh dw Ho Wo H W C. */
 void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);

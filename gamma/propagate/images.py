@@ -9,6 +9,7 @@ next call goes on behind that. Tests hold the two against each other.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +59,16 @@ class Images(Frozen):
     Attributes:
         last: the first node that is none of them. boxes: that one call takes.
         met: kinds of tables that are made of each. rowed: those whose neurons may get rows.
+        asks: the last node of these is the output, whose neurons get them when they are asked for.
     """
 
     kernel: kernels.ImageNetwork
+    dtype: np.dtype[Any]
     last: int
     boxes: int
     met: tuple[frozenset[str], ...]
     rowed: frozenset[int]
+    asks: bool
 
 
 def images_of(network: Network, domain: Domain, options: Options) -> Images | None:
@@ -91,21 +95,46 @@ class ImageWalk:
         paused: the last call ended amid the rows of a node.
     """
 
-    def __init__(self, images: Images, source: NodeBounds) -> None:
-        self.images = images
-        self._batch = images.kernel.batch(source.lower, source.upper, source.centre)
+    def __init__(
+        self, images: Images, batch: kernels.ImageBatch, tables: kernels.MetTables
+    ) -> None:
+        self.images, self._batch, self._tables = images, batch, tables
         self._next, self._left, self.paused = 0, False, False
 
-    def go(self, tables: kernels.MetTables) -> tuple[range, list[NodeBounds], int]:
+    def go(self) -> tuple[range, list[NodeBounds], int]:
         """The nodes that were bounded, the last of them but for its rows if `left`; their bounds,
         without the input's; ends that contradict each other."""
         first, resume = self._next, self._left
-        found = self._batch.go(first, tables, resume=resume, few=sides.OPEN)
+        found = self._batch.go(first, self._tables, resume=resume, few=sides.OPEN)
         self.paused = found.paused
         self._left = found.node < self.images.last and not found.paused
         self._next = found.node if found.paused else min(found.node + 1, self.images.last)
         done = range(max(first, 1), self._next)
-        return done, [NodeBounds(**self._batch.parts(i)).frozen() for i in done], found.crossed
+        return done, [self.bounds(i).frozen() for i in done], found.crossed
+
+    def bounds(self, index: int) -> NodeBounds:
+        """Of a node, in the memory of the calls; of what is asked for later, a copy."""
+        parts = self._batch.parts(index)
+        if self.images.asks and index + 1 == self.images.last:
+            parts = {name: part.copy() for name, part in parts.items()}
+        return NodeBounds(**parts)
+
+    def ask(self, check: Callable[[], None]) -> NodeBounds:
+        """Bounds of the output with rows for every neuron that varies."""
+        output, paused = self.images.last - 1, True
+        with telemetry.measure("crown.images", nodes=1):
+            while paused:
+                check()
+                paused = self._batch.ask(output, self._tables).paused
+        return self.bounds(output)
+
+    def wide(self, images: Images) -> ImageWalk | None:
+        """The same bounds with rows of another dtype; None where it has other nodes."""
+        if not images.asks or images.last != self.images.last:
+            return None
+        batch = images.kernel.known(self._batch)
+        tables = kernels.met_tables(images.last, batch.boxes, images.dtype)
+        return ImageWalk(images, batch, tables)
 
     @property
     def left(self) -> int | None:
@@ -135,11 +164,13 @@ class ImageWalk:
 
 def walk_images(walk: Walk, images: Images) -> int:
     """Bound the nodes of ``images``; the first node behind them."""
-    walked, courses = ImageWalk(images, walk.bounds[0]), walk.descent.courses
+    source, tables = walk.bounds[0], walk.descent.courses.met.known
+    batch = images.kernel.batch(source.lower, source.upper, source.centre)
+    walked = ImageWalk(images, batch, tables)
     while True:
         walk.options.check()
         started = time.perf_counter()
-        done, bounds, crossed = walked.go(courses.met.known)
+        done, bounds, crossed = walked.go()
         walk.bounds.extend(bounds)
         if crossed:
             check_order(bounds[-1].lower, bounds[-1].upper, walk.network.nodes[done[-1]].name)
@@ -152,6 +183,7 @@ def walk_images(walk: Walk, images: Images) -> int:
         if walked.left is not None:
             _refine(walk, walked, walked.left)
         elif not walked.paused:
+            walk.imaged = walked if images.asks else None
             return images.last
 
 
@@ -198,9 +230,10 @@ class _Maker(Struct):
         if index:
             self.tight[index] = is_tight(self.network, index, self.tight)
         facts = facts_of(self.network)
-        if node.op.affine is not None and facts.relaxed[index] and not self.tight[index]:
+        asked = index == self.network.output
+        if asked or (node.op.affine is not None and facts.relaxed[index] and not self.tight[index]):
             rows = self._rows(index)
-            if rows is None or facts.needed[index] or not facts.hinged[index]:
+            if rows is None or (not asked and (facts.needed[index] or not facts.hinged[index])):
                 return False
             pixels, self.ways[index] = rows
             factors = pixels.factors
@@ -212,6 +245,7 @@ class _Maker(Struct):
                 most=most,
                 sided=sided,
                 signs=self._signs(index, pixels) if sided < _MOST_BOXES * node.size else None,
+                asked=asked,
             )
         join = inflation(node.size), 1.01 * UNIT[self.dtype]
         self.nodes.append(replace(made, charge=factors, join=join))
@@ -229,13 +263,16 @@ class _Maker(Struct):
             self.boxes = min(self.boxes, step.boxes, step.most)
             return kernels.ImageNode("convolution", shape, node.inputs, step.kernel)
         if node.op.hinge:
-            carries = facts_of(self.network).carried[node.inputs[0]]
-            return kernels.ImageNode("relu", shape, node.inputs, carries=carries)
+            return self._hinge(node)
         if isinstance(node.op, Add) and node.op.signs == (1, 1) and len(set(node.inputs)) == 2:
             row_sum, factors = sum_constants(node.op, before)
             row_sum = np.ascontiguousarray(np.broadcast_to(row_sum, shape))
             return kernels.ImageNode("sum", shape, node.inputs, row_sum=row_sum, factors=factors)
         return None
+
+    def _hinge(self, node: Node) -> kernels.ImageNode:
+        carries = facts_of(self.network).carried[node.inputs[0]]
+        return kernels.ImageNode("relu", node.shape, node.inputs, carries=carries)
 
     def _flat(self, node: Node) -> kernels.ImageNode | None:
         """An image as a vector, a dense layer that reads one, its activation."""
@@ -247,7 +284,7 @@ class _Maker(Struct):
         if len(before) != 1:
             return None
         if node.op.hinge:
-            return kernels.ImageNode("relu", node.shape, node.inputs)
+            return self._hinge(node)
         if not isinstance(node.op, Gemm) or node.op.inexact:
             return None
         weight, bias, row_sum, factors = constants_of(node.op)
@@ -269,7 +306,8 @@ class _Maker(Struct):
         """Neurons whose rows are done with soon; that are not better taken one-sided."""
         cost, size = row_cost(self.network, index), self.network.nodes[index].size
         most = max(1, int(min(UNCHECKED / (2 * cost), _MOST_BOXES * size)))
-        if not self.sided or facts_of(self.network).sequential[index]:
+        asked = index == self.network.output
+        if asked or not self.sided or facts_of(self.network).sequential[index]:
             return most, _MOST_BOXES * size
         relus = self.network.cached("sides.relus", sides.only_relus)
         return most, int(sides.CALLS * index / cost) if relus else _MOST_BOXES * size
@@ -315,8 +353,7 @@ def _make(
         return None
     while last <= network.output and maker.visit(last):
         last += 1
-    last = min(last, network.output)  # whose neurons are all asked for
-    if not any(index < last for index in maker.ways):
+    if not any(index < min(last, network.output) for index in maker.ways):
         return None
     maker.ways = {index: way for index, way in maker.ways.items() if index < last}
     maker.more = {index: ways for index, ways in maker.more.items() if index < last}
@@ -325,4 +362,5 @@ def _make(
     kernel = kernels.image_network(nodes, dtype, every)
     if kernel is None:
         return None
-    return Images(kernel, last, int(maker.boxes), met, frozenset(maker.ways))
+    rowed = frozenset(maker.ways) - {network.output}
+    return Images(kernel, dtype, last, int(maker.boxes), met, rowed, last > network.output)

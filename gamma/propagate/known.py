@@ -26,6 +26,7 @@ from gamma.propagate.rows.start import both_signs, one_sign
 from gamma.propagate.rows.tables import Tables
 
 if TYPE_CHECKING:
+    from gamma.propagate.images import ImageWalk
     from gamma.propagate.sides import Sides
 
 Array = npt.NDArray[Any]
@@ -79,6 +80,8 @@ class Known:
         # The same as long as `bounds` lacks what it found.
         self._unseen: DenseWalk | None = None
         self._descent: Descent | None = None
+        # What bounded all nodes but for the output's rows, as long as nothing else was found.
+        self.imaged: ImageWalk | None = None
         alone = domain.capped and options.method == "ibp"
         self._ceilings = Ceilings(network, domain.facts) if alone else None
 
@@ -134,6 +137,7 @@ class Known:
             self.empty[boxes[crossed]] = True
             lower, upper = np.where(crossed, low, lower), np.where(crossed, high, upper)
         known.tighten(boxes, neurons, lower, upper, self.network.nodes[index].name)
+        self.imaged = None
         if self._descent is not None:
             self._descent.forget(index)
 

@@ -277,6 +277,11 @@ class Walk(Known):
         other.forms |= self.forms
         other._sets, other._enclosed = self._sets, self._enclosed
         other.rowed = dict(self.rowed)
+        if self.imaged is not None:
+            from gamma.propagate.images import images_of
+
+            images = images_of(self.network, self.domain, options)
+            other.imaged = None if images is None else self.imaged.wide(images)
         return other
 
     @property
@@ -344,6 +349,13 @@ class Walk(Known):
         elif index:
             done = self.rowed.get(index, False)
             varies = (bounds.lower < bounds.upper).reshape(len(bounds.lower), -1)
+            if self.imaged is not None and index == self.network.output:
+                found = self.imaged.ask(self.options.check)
+                bounds.intersect(found.lower, found.upper, node.name)
+                if self._descent is not None:
+                    self._descent.forget(index)
+                self.rowed[index] = True
+                return
             with np.errstate(all="ignore"):
                 self._bound(index, varies if done is False else varies & ~np.asarray(done))
         self.rowed[index] = True

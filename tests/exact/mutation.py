@@ -104,6 +104,7 @@ NEAR = {
     "simd/meet": "tests/propagate/test_course.py",
     "simd/start": "tests/propagate/test_course.py",
     "simd/images": "tests/propagate/test_image_walk.py",
+    "propagate/images": "tests/propagate/test_image_walk.py",
     "simd/image_rows": "tests/propagate/test_image_walk.py",
     "simd/chain": "tests/propagate/test_sparse_rows.py",
     "simd/convolve": "tests/propagate/test_fused_images.py",
@@ -136,7 +137,7 @@ class Mutant:
     @property
     def called(self) -> bool:
         """Whether the tests need the C library: what the term charges is done there alone."""
-        return self.compiled or self.file == PP
+        return self.compiled or self.file in (PP, PI)
 
     def applies(self) -> bool:
         """Whether the text is in the source, once."""
@@ -179,6 +180,7 @@ HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= 
 
 PASS, ASCENT = "csrc/simd/passes.inc", "csrc/simd/ascent.inc"
 SINGLE, PP = "csrc/simd/single.inc", "propagate/single.py"
+PI = "propagate/images.py"
 WALK = "csrc/simd/walk.inc"
 MEET, START, IMAGES = (f"csrc/simd/{name}.inc" for name in ("meet", "start", "images"))
 IMAGE_ROWS = "csrc/simd/image_rows.inc"
@@ -956,11 +958,17 @@ COMPILED = (
     Mutant(
         "IMAGES.SIGNS_STRIP",
         IMAGES,
-        "met + (at - nodes), memory, mass, 1, B",
-        "met + (at - nodes), memory, mass, 0, B",
+        "met + (at - nodes), mass, 1, B",
+        "met + (at - nodes), mass, 0, B",
     ),
     Mutant("IMAGES.SIGNS_REACH", IMAGES, "{first->join[0], 1.0}", "{1.0, 1.0}"),
     Mutant("IMAGES.CARRIED", IMAGES, "node->carries ? y.spread : NULL", "NULL"),
+    Mutant(
+        "IMAGES.CARRIED_FLAT",
+        PI,
+        "node.inputs, carries=carries",
+        "node.inputs, carries=carries and len(node.shape) == 3",
+    ),
     Mutant(
         "PASS.CENTRE",
         PASS,

@@ -70,8 +70,8 @@ def test_the_same_bits_as_node_by_node(
         monkeypatch.setattr(images._Maker, "_signs", lambda *_: None)
     calls, go = [], ImageWalk.go
 
-    def counted(self: ImageWalk, tables: Any) -> Any:
-        found = go(self, tables)
+    def counted(self: ImageWalk) -> Any:
+        found = go(self)
         calls.append((self.left, self.paused))
         return found
 

@@ -1,7 +1,7 @@
 """Rows of neurons over an image, made in one call: the rows of their node's own matrix.
 
-Of convolutions and of sums of images, whose rows touch few pixels, and of dense layers that read an
-image. Not a second rule: see `gamma.propagate.rows.start`, whose rows and constants these are.
+Of convolutions and of sums of images, whose rows touch few pixels, and of dense layers. Not a
+second rule: see `gamma.propagate.rows.start`, whose rows and constants these are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gamma.ops.affine import cast_weight
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Frontier
 from gamma.propagate.rows.met import charge_parts, factors_of
-from gamma.propagate.rows.moves import Start
+from gamma.propagate.rows.moves import Start, image_shape
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import DENSE_FROM, Windows
 from gamma.tensor import kernels
@@ -59,6 +59,8 @@ def pixels_of(tables: Tables, index: int) -> Pixels | None:
         return None
     made = planned_pixels(tables.network, index, tables.how.dtype)
     if made is None or (made.carried and not tables.carried(index)):
+        return None
+    if not facts_of(tables.network).image[made.sources[0]]:
         return None
     return made
 
@@ -143,13 +145,14 @@ def _summed(network: Network, index: int, dtype: np.dtype[Any]) -> Pixels | None
 
 
 def _dense(network: Network, index: int, op: Gemm, dtype: np.dtype[Any]) -> Pixels | None:
-    """Over the image whose entries, in their order, the layer reads."""
+    """Over the image, or the vector, whose entries, in their order, the layer reads."""
     (source,), nodes = network.nodes[index].inputs, network.nodes
     while nodes[source].op.keeps_order:
         (source,) = nodes[source].inputs
-    if not facts_of(network).image[source] or not isinstance(op.weight, np.ndarray):
+    vector = len(nodes[source].shape) == 1 and facts_of(network).convolves
+    if not (vector or facts_of(network).image[source]) or not isinstance(op.weight, np.ndarray):
         return None
-    channels, height, width = nodes[source].shape
+    channels, height, width = image_shape(network, source)
     weight, image, one = cast_weight(op, op.weight, "weight", dtype, False), (height, width), (1, 1)
     neurons = kernels.Neurons(
         len(weight), 1, 1, len(weight), channels, image, one, one, (0, 0), (*image, channels), True

@@ -48,6 +48,7 @@ class ImageNode(Frozen):
         carries: a ReLU the charge of what it reads.
         starts, course: of the rows of neurons, of ``most`` in a call. signs: of those of more than
             ``sided`` while few of the last keep both signs; None: these are left to the caller.
+        asked: rows of all its neurons are made by `ImageBatch.ask`, and none before.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class ImageNode(Frozen):
     most: int = 0
     sided: int = 0
     signs: Signs | None = None
+    asked: bool = False
 
 
 class Reached(Frozen):
@@ -82,8 +84,10 @@ class ImageBatch(Protocol):
 
     Attributes:
         rows, seconds: of each node, neurons that got rows and time.
-        open: the share of neurons last bounded that kept both signs.
+        open: the share of neurons last bounded that kept both signs. boxes: how many.
     """
+
+    boxes: int
 
     rows: npt.NDArray[np.int64]
     seconds: Float64
@@ -95,6 +99,9 @@ class ImageBatch(Protocol):
         ``resume``: bounds of the node before were `met`. ``few``: share up to which the least
         number of neurons counts.
         """
+
+    def ask(self, index: int, tables: MetTables) -> Reached:
+        """Bound all neurons of a node that vary, whose interval is known, on both sides."""
 
     def parts(self, index: int) -> dict[str, Any]:
         """Bounds of a node by their names in `gamma.ops.bounds.NodeBounds`; views."""
@@ -111,6 +118,9 @@ class ImageNetwork(Protocol):
 
     def batch(self, lower: Float64, upper: Float64, centre: Float64) -> ImageBatch:
         """Start from boxes (boxes, *shape)."""
+
+    def known(self, batch: ImageBatch) -> ImageBatch:
+        """The bounds of another network's batch, of the same nodes, with rows of this dtype."""
 
 
 def image_network(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,9 @@ class ImageNetwork:
         self.entries = ffi.new("struct gamma_image[]", len(nodes))
         self._alive: list[Any] = []
         self._reached: set[int] = set()
-        self.run = lib.gamma_images_f32 if dtype.itemsize == 4 else lib.gamma_images_f64
+        single = dtype.itemsize == 4
+        self.run = lib.gamma_images_f32 if single else lib.gamma_images_f64
+        self.ask = lib.gamma_images_ask_f32 if single else lib.gamma_images_ask_f64
         # Of all nodes the largest: see gamma_images.
         self.rooms = [0] * 7
         for index, (entry, node) in enumerate(zip(self.entries, nodes, strict=True)):
@@ -42,6 +45,8 @@ class ImageNetwork:
                 raise UsageError(f"image network: node {index} reads {node.reads}")
             self._enter(entry, node, every)
         self.reached = frozenset(self._reached)
+        self.sizes = ffi.new("size_t[7]", self.rooms)
+        self.places = lru_cache(maxsize=4)(self._places)
 
     def _enter(self, entry: Any, node: ImageNode, every: bool) -> None:
         entry.kind = getattr(lib, f"GAMMA_IMAGE_{node.kind.upper()}")
@@ -50,7 +55,7 @@ class ImageNetwork:
         entry.C, entry.P = node.shape[0], math.prod(node.shape[1:])
         entry.most, entry.sided, entry.carries = node.most, node.sided, node.carries
         entry.charge, entry.join, entry.factors = node.charge, node.join, node.factors
-        entry.met = bool(node.met & {"relax", "pay"})
+        entry.met, entry.asked = bool(node.met & {"relax", "pay"}), node.asked
         if node.row_sum is not None:
             entry.row_sum = memory = pointer(node.row_sum, math.prod(node.shape))
             self._alive.append((memory, node.row_sum))
@@ -99,66 +104,95 @@ class ImageNetwork:
     def _need(self, room: int, size: int) -> None:
         self.rooms[room] = max(self.rooms[room], size)
 
+    def _places(self, boxes: int) -> tuple[list[int], list[tuple[int, str, int]]]:
+        """Where the numbers of each node begin and end, in a row; of which node what else is, by
+        its field of struct gamma_image, and where that begins, and the end."""
+        values, others, total = [0], [], 0
+        for index, (entry, node) in enumerate(zip(self.entries, self.nodes, strict=True)):
+            n = math.prod(node.shape)
+            values.append(values[-1] + boxes * ((6 if node.kind in _KINDS else 4) * n + 1))
+            lines = boxes * (3 * n + 1) + 5 * n + -(-2 * (boxes + 1) * n * self.dtype.itemsize // 8)
+            sizes = {
+                "tables": (lines if node.kind == "relu" else (boxes + 1) * n + boxes) * entry.met,
+                "joins": (boxes + 1) * n * ("join" in node.met),
+                "reach": (boxes + 1) * n * (index in self.reached),
+                "mask": -(-boxes * n // 8) * bool(entry.walk),
+            }
+            for name, size in sizes.items():
+                if size:
+                    others.append((index, name, total))
+                    total += size
+        return values, [*others, (len(self.nodes), "", total)]
+
     def batch(self, lower: Float64, upper: Float64, centre: Float64) -> ImageBatch:
-        return ImageBatch(self, (lower, upper, centre))
+        made = ImageBatch(self, len(lower))
+        for name, end in zip(("lower", "upper", "centre"), (lower, upper, centre), strict=True):
+            made.parts(0)[name][...] = end
+        return made
+
+    def known(self, batch: ImageBatch) -> ImageBatch:
+        return ImageBatch(self, batch.boxes, batch)
 
 
 class ImageBatch:
     """See `kernels.ImageBatch`."""
 
-    def __init__(self, network: ImageNetwork, ends: Sequence[Float64]) -> None:
-        self._network, self._boxes = network, len(ends[0])
-        nodes, boxes, size = network.nodes, self._boxes, network.dtype.itemsize
-        self.rows, self.seconds = np.zeros(len(nodes), np.int64), np.zeros(len(nodes))
+    def __init__(self, network: ImageNetwork, boxes: int, known: ImageBatch | None = None) -> None:
+        self._network, self.boxes = network, boxes
+        self.rows, self.seconds = (np.zeros(len(network.nodes), t) for t in (np.int64, np.float64))
         self._open, self.open = ffi.new("double[2]"), 1.0
         self._pause, self._work = ffi.new("struct gamma_pause *"), (0, pool.empty(0, np.float64))
-        self._entries = ffi.new("struct gamma_image[]", len(nodes))
+        self._entries = ffi.new("struct gamma_image[]", len(network.nodes))
         ffi.memmove(self._entries, network.entries, ffi.sizeof(self._entries))
-        total = 0
-        for index, (entry, node) in enumerate(zip(self._entries, nodes, strict=True)):
-            n = math.prod(node.shape)
-            linear = node.kind in _KINDS
-            entry.values = total
-            total += boxes * ((6 if linear else 4) * n + 1)
-            if entry.met:
-                entry.tables = total
-                lines = boxes * (3 * n + 1) + 5 * n + -(-2 * (boxes + 1) * n * size // 8)
-                total += lines if node.kind == "relu" else boxes * (n + 1) + n
-            if "join" in node.met:
-                entry.joins = total
-                total += (boxes + 1) * n
-            if index in network.reached:
-                entry.reach = total
-                total += (boxes + 1) * n
-            if entry.walk:
-                entry.mask = total
-                total += -(-boxes * n // 8)
-        self._memory = pool.empty(total, np.float64)
-        for name, end in zip(("lower", "upper", "centre"), ends, strict=True):
-            self.parts(0)[name][...] = end
+        self._begins, (*others, (_, _, total)) = network.places(boxes)
+        size = self._begins[-1]
+        if known is not None and known._begins != self._begins:
+            raise UsageError("image network: found bounds of other nodes")
+        self._values: Float64 = pool.empty(size, np.float64) if known is None else known._values
+        self._tables = pool.empty(total, np.float64)
+        self._made = known is None  # the tables of nodes, as their bounds are
+        values = pointer(self._values, size, True)
+        self._pointer = tables = pointer(self._tables, total, True)
+        for entry, begin in zip(self._entries, self._begins, strict=False):
+            entry.values = values + begin
+        for index, name, begin in others:
+            kind = "uint8_t *" if name == "mask" else "double *"
+            setattr(self._entries[index], name, ffi.cast(kind, tables + begin))
+        self._masks = {index: begin for index, name, begin in others if name == "mask"}
+
+    def ask(self, index: int, tables: MetTables) -> Reached:
+        network = self._network
+        threads, work, crossed = self._enter(tables)
+        paused = network.ask(
+            self._entries,
+            tables.met,
+            work,
+            network.sizes,
+            crossed,
+            self._pause,
+            self.boxes,
+            index,
+            not self._made,
+            threads,
+        )
+        self._made = True
+        return Reached(index, crossed[0], bool(paused) and not crossed[0])
 
     def go(self, index: int, tables: MetTables, *, resume: bool, few: float) -> Reached:
-        network, boxes = self._network, self._boxes
-        if tables.boxes != boxes or tables.dtype != network.dtype:
-            raise UsageError(f"image network: found tables of {tables.boxes} boxes, not {boxes}")
-        if not self._pause.listed:
-            self._work = self._new_work()
-        threads, work = self._work
-        memory, crossed = pointer(self._memory, self._memory.size, True), ffi.new("int64_t *")
+        network = self._network
+        threads, work, crossed = self._enter(tables)
         self._open[0], self._open[1] = self.open, few
-        tables.keep(memory)
         reached: int = network.run(
             self._entries,
             tables.met,
-            memory,
-            pointer(work, work.size, True),
-            ffi.new("size_t[7]", network.rooms),
+            work,
+            network.sizes,
             pointer(self.rows, len(self.rows), True),
             pointer(self.seconds, len(self.seconds), True),
             self._open,
             crossed,
             self._pause,
-            boxes,
+            self.boxes,
             index,
             len(network.nodes),
             resume,
@@ -167,29 +201,35 @@ class ImageBatch:
         self.open = self._open[0]
         return Reached(reached, crossed[0], bool(self._pause.listed) and not crossed[0])
 
-    def _new_work(self) -> tuple[int, Float64]:
-        """How many threads share a call, and the memory that it works in."""
-        rooms, threads, line = self._network.rooms, workers.sharing(), lib.GAMMA_LINE
-        elements = (2 * rooms[4] + rooms[5] + rooms[6]) * self._network.dtype.itemsize
-        own = 11 * _NEURONS + rooms[2] + rooms[3] + elements // 8 + 1
-        own = -(-own // line) * line
-        lists = 2 * self._boxes * rooms[1]
-        return threads, pool.empty(self._boxes + rooms[0] + lists + threads * own, np.float64)
+    def _enter(self, tables: MetTables) -> tuple[int, Any, Any]:
+        """How many threads share a call, the memory that it works in, and a counter."""
+        boxes, rooms, line = self.boxes, self._network.rooms, lib.GAMMA_LINE
+        if tables.boxes != boxes or tables.dtype != self._network.dtype:
+            raise UsageError(f"image network: found tables of {tables.boxes} boxes, not {boxes}")
+        tables.keep(self._pointer)
+        if not self._pause.listed:
+            threads = workers.sharing()
+            elements = (2 * rooms[4] + rooms[5] + rooms[6]) * self._network.dtype.itemsize
+            own = 11 * _NEURONS + rooms[2] + rooms[3] + elements // 8 + 1
+            numbers = boxes + rooms[0] + 2 * boxes * rooms[1] + threads * (-(-own // line) * line)
+            self._work = threads, pool.empty(numbers, np.float64)
+        threads, work = self._work
+        return threads, pointer(work, work.size, True), ffi.new("int64_t *")
 
     def parts(self, index: int) -> dict[str, Any]:
-        node, at = self._network.nodes[index], self._entries[index].values
+        node, at = self._network.nodes[index], self._begins[index]
         names = _LINEAR if node.kind in _KINDS else _ENDS
-        end = at + len(names) * self._boxes * math.prod(node.shape)
-        arrays = self._memory[at:end].reshape(len(names), self._boxes, *node.shape)
+        end = at + len(names) * self.boxes * math.prod(node.shape)
+        arrays = self._values[at:end].reshape(len(names), self.boxes, *node.shape)
         found: dict[str, Any] = dict(zip(names, arrays, strict=True))
-        found["_mass"] = self._memory[end : end + self._boxes]
+        found["_mass"] = self._values[end : end + self.boxes]
         return found
 
     def mask(self, index: int) -> npt.NDArray[np.bool_]:
-        entry, n = self._entries[index], math.prod(self._network.nodes[index].shape)
-        count = self._boxes * n
-        bits = self._memory[entry.mask : entry.mask - (-count // 8)].view(np.bool_)
-        return bits[:count].reshape(self._boxes, n)
+        at, n = self._masks[index], math.prod(self._network.nodes[index].shape)
+        count = self.boxes * n
+        bits = self._tables[at : at - (-count // 8)].view(np.bool_)
+        return bits[:count].reshape(self.boxes, n)
 
     def meet(self, index: int, lower: Float64, upper: Float64) -> None:
         parts = self.parts(index)
