@@ -62,12 +62,15 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
             {.n = WIDTH, .back = WIDTH, .pay = high, .middle = slope},                             \
             {.n = WIDTH,                                                                           \
              .back = WIDTH,                                                                        \
+             .slot = 1,                                                                            \
              .weight = weight,                                                                     \
              .turned = weight,                                                                     \
              .centre = low,                                                                        \
              .rounded = high},                                                                     \
             {.n = WIDTH,                                                                           \
              .back = WIDTH,                                                                        \
+             .from = 1,                                                                            \
+             .also = 1,                                                                            \
              .count = 1,                                                                           \
              .free = slope,                                                                        \
              .fixed = slope,                                                                       \
@@ -81,7 +84,14 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
              .loss = low,                                                                          \
              .sides = high,                                                                        \
              .places = BOX},                                                                       \
-            {.n = WIDTH, .back = WIDTH, .weight = weight, .turned = weight, .pay = high}};         \
+            {.n = WIDTH,                                                                           \
+             .back = WIDTH,                                                                        \
+             .from = 2,                                                                            \
+             .also = 2,                                                                            \
+             .slot = 1,                                                                            \
+             .weight = weight,                                                                     \
+             .turned = weight,                                                                     \
+             .pay = high}};                                                                        \
         const int64_t relu[ROWS] = {0}, stage[1] = {1};                                            \
         int8_t sign[ROWS];                                                                         \
         double factors[3 * 5], *beta = make(ROWS * sizeof *beta);                                  \
@@ -93,9 +103,25 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         for (size_t k = 0; k < 15; k++) {                                                          \
             factors[k] = ADAM[k % 5];                                                              \
         }                                                                                          \
-        const struct gamma_cases cases = {ROWS,    ROWS, ROWS,  1,     1,    1,    3,   0,   BOX,  \
-                                          NULL,    NULL, relu,  stage, BOX,  sign, A,   low, NULL, \
-                                          factors, own,  first, NULL,  beta, out,  NULL};          \
+        const struct gamma_cases cases = {.rows = ROWS,                                            \
+                                          .questions = ROWS,                                       \
+                                          .owners = ROWS,                                          \
+                                          .boxes = 1,                                              \
+                                          .relus = 1,                                              \
+                                          .depth = 1,                                              \
+                                          .steps = 3,                                              \
+                                          .question = BOX,                                         \
+                                          .relu = relu,                                            \
+                                          .stage = stage,                                          \
+                                          .place = BOX,                                            \
+                                          .sign = sign,                                            \
+                                          .asked = A,                                              \
+                                          .constant = low,                                         \
+                                          .factors = factors,                                      \
+                                          .slope = own,                                            \
+                                          .cost = first,                                           \
+                                          .beta = beta,                                            \
+                                          .best = out};                                            \
         gamma_ascent_##S(stages, 3, &cases, make(gamma_ascent_room_##S(stages, 3, 1, 16)), 16, 1); \
     }                                                                                              \
                                                                                                    \

@@ -77,8 +77,8 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
                     double *opposite, const int64_t *box, double *scratch, size_t block,
                     size_t widest, size_t B, size_t N);
 
-/* A node on the way of gamma_ascent's rows: the input (stage 0), a dense layer (`weight`) or a ReLU
- * (`base`). Of what has n entries or is a loss there is one for each box, unless rows assume something. Rows over it have n entries and lie `back` apart, n filled up to whole 64 bytes.
+/* A node on the way of gamma_ascent's rows: the input (stage 0), a dense layer (`weight`), a sum, a
+ * change of order or a ReLU (`base`), which reads the stage before it. Of what has n entries or is a loss there is one for each box, unless rows assume something. Rows over it have n entries and lie `back` apart, n filled up to whole 64 bytes.
  *   input   pay: what an entry costs, its radius rounded up; middle: the radius
  *   dense   weight (n, back of the stage before); turned (n of the stage before, back), its transpose;
  *           or, of mostly zeros, what is not 0: starts (n + 1) of its rows in weight, and columns;
@@ -88,25 +88,31 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
  *           pay (n) and loss: its charge, NULL where its reader carries it. Where a ReLU reads it,
  *           what assumptions about it meet: centre, rounded (n), carried (n) with carried_loss or NULL,
  *           and share, of the terms that they add to a constant
+ *   sum     signs (0 elsewhere) of stage `from` and of stage `also` (elsewhere `from` again), and what
+ *           a dense layer has besides its weight
+ *   order   order (n): where each entry is in the stage before
  *   ReLU    the tables of gamma_relax_own_rows; free, fixed slopes, middle (centres); sides (4, n):
  *           constants of the lines of neurons <= 0, then >= 0, for positive and for negative entries;
  *           places (count) of those that cross 0, numbered from `number` on, and low, high (count) of
- *           their inputs. Its entries begin `at` entries into a row of all ReLUs. */
+ *           their inputs. Its entries begin `at` entries into a row of all ReLUs.
+ * joined: what one more rounding of an entry costs, where several stages read this one. No two stages
+ * have the same slot while rows or trajectories over both are there. */
 struct gamma_window;
 struct gamma_frame;
 struct gamma_stage {
-    size_t n, back, number, count, at, room, lists, copy;
+    size_t n, back, number, count, at, room, lists, copy, from, also, slot;
     const void *weight, *turned, *free, *fixed, *upper_slope, *middle, *low, *high;
     const double *pay, *centre, *rounded, *carried, *base, *gain, *upper_const, *sides;
     const int64_t *places, *starts, *near;
-    const int32_t *columns;
+    const int32_t *columns, *order;
     const struct gamma_window *window;
     const struct gamma_frame *frame;
-    const double *loss;
+    const double *loss, *joined;
     double carried_loss, share;
-    int every;
+    int every, signs[2];
 };
-/* Rows of gamma_ascent: the box of each (NULL: 0, and the only one with assumptions or costs); what it asks (asked (questions, n of the last stage), with a constant), the
+/* Rows of gamma_ascent: the box of each (NULL: 0, the only one with assumptions or costs), what it asks
+ * (asked (questions, n of the last stage), with a constant; over stage `second`, too, where `beside`), the
  * row of `slope` (owners, relus) that it starts from (NULL: its own), and depth assumptions: numbers of
  * ReLUs (-1: none), sides, multipliers. stage, place (relus): the dense layer that a ReLU reads, and
  * where. best gets the best bounds of `steps` descents (from -infinity); slope and beta move unless cost
@@ -114,10 +120,10 @@ struct gamma_stage {
  * none) takes no more steps, nor, if `paired`, does its neighbour: 2k and 2k + 1 are. kept (NULL: not
  * wanted): slopes and multipliers of the best bounds. factors (steps, 5): as of gamma_ascend. */
 struct gamma_cases {
-    size_t rows, questions, owners, boxes, relus, depth, steps, paired;
+    size_t rows, questions, owners, boxes, relus, depth, steps, paired, second;
     const int64_t *question, *owner, *box, *relu, *stage, *place;
     const int8_t *sign;
-    const void *asked;
+    const void *asked, *beside;
     const double *constant, *limit, *factors;
     void *slope, *cost, *kept_slope;
     double *beta, *best, *kept_beta;

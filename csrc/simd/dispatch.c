@@ -380,12 +380,14 @@ enum { ASCENT_ROWS = 32 };
 
 #define F float
 #define FN(name) name##_f32
+#include "stages.inc"
 #include "ascent.inc"
 #undef F
 #undef FN
 
 #define F double
 #define FN(name) name##_f64
+#include "stages.inc"
 #include "ascent.inc"
 #undef F
 #undef FN

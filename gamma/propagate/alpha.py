@@ -245,7 +245,7 @@ def optimise(
 
     Rows that reach the ``goal`` are left as they are.
     """
-    if descent.ascent is not None and len(frontier) == 1 and descent.ascent.reaches(max(frontier)):
+    if descent.ascent is not None and descent.ascent.takes(frontier):
         return _in_one_call(descent.ascent, frontier, d, box, initial, how, steps, goal, check)
     best = np.full(len(d), -np.inf)
     rows = np.arange(len(d))
@@ -282,7 +282,7 @@ def _in_one_call(
     check: Callable[[], None] | None,
 ) -> Float64:
     """`optimise` in the C library."""
-    (last,), tables = frontier, ascent.tables
+    (last, *others), tables = sorted(frontier, reverse=True), ascent.tables
     boxes, dtype = len(tables.box.lower), tables.how.dtype
     slope = [np.zeros((boxes, 0), dtype)]
     for index, places in ascent.relus(last):
@@ -303,6 +303,7 @@ def _in_one_call(
         how.all_factors(steps),
         check,
         limit=None if goal is None else np.full(count, goal.limit),
+        beside=(others[0], frontier[others[0]].dense()) if others else None,
     )
     return found
 

@@ -999,6 +999,12 @@ COMPILED = (
         "ASCENT.BOX", ASCENT, "box ? (size_t)s->cases->box[s->row[k]] : 0", "box && s->row[k] > k"
     ),
     Mutant("ASCENT.ALIKE", ASCENT, "FN(box_of)(s, end) == box", "FN(box_of)(s, end) + 1 > 0"),
+    Mutant(
+        "ASCENT.JOIN",
+        ASCENT,
+        "FN(pay_for)(s, s->stages + below, s->stages[below].joined, NULL, home);",
+        "",
+    ),
     Mutant("ASCENT.PHASE", ASCENT, "after && active ? taken : (F)0", "active ? taken : (F)0"),
     Mutant("ASCENT.SIDE", ASCENT, "s->d[k] += added;", "s->d[k] += 0.0 * added;"),
     Mutant("ASCENT.PAY", ASCENT, "s->d[k] -= s->sum[k];", "s->d[k] -= 0.0;"),

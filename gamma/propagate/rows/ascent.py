@@ -1,4 +1,4 @@
-"""Ascents of rows as calls of the C library, where one dense layer or convolution follows another.
+"""Ascents of rows as calls of the C library, through dense layers, convolutions, sums and ReLUs.
 
 Small convolutions of groups go as the matrices that they are, at the price of longer sums. An
 executor, not a second rule: it is given the tables that step-by-step descents would use, and a row
@@ -8,8 +8,8 @@ takes the steps of `gamma.propagate.climb`. Tests hold the two against each othe
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma import tuning
-from gamma.network.graph import Network
+from gamma.network.graph import Network, Node
 from gamma.ops.affine import cast_weight
 from gamma.ops.charges import inflated
 from gamma.ops.spread import GATHER_FROM, SUM_LENGTH, Taps, last_weight
@@ -59,17 +59,54 @@ def _count(network: Network, last: int) -> float:
     nodes, found = network.nodes, 1.0
     for index in range(1, last + 1):
         node = nodes[index]
-        matrix = _as_matrix(network, index)
-        known = matrix or node.op.keeps_order
-        known = known or (node.op.hinge and _as_matrix(network, index - 1))
-        if not known or node.inputs != (index - 1,):
+        summed, matrix = _sums(node), _as_matrix(network, index)
+        if node.op.hinge:
+            linear = _as_matrix(network, index - 1) or _sums(nodes[index - 1])
+            known = linear and node.inputs == (index - 1,)
+        else:
+            known = summed or matrix or node.op.keeps_order or _turns(node)
+        if not known:
             return 0.0
+        before = nodes[node.inputs[0]]
         if _convolves(network, index):
-            found += 6.0 * node.size * node.op.matrix_terms + 8.0 * nodes[index - 1].size
+            found += 6.0 * node.size * node.op.matrix_terms + 8.0 * before.size
         elif matrix:
             some = None if node.op.dense is None else sparse(node.op.dense, np.dtype(np.float32))
-            terms = node.size * nodes[index - 1].size
+            terms = node.size * before.size
             found += 4.0 * (terms if some is None else _ONE_BY_ONE * len(some.values))
+        elif summed or _turns(node):
+            found += 4.0 * node.size
+    return found
+
+
+def _sums(node: Node) -> bool:
+    """Whether a node is a sum of two others."""
+    return node.op.signs is not None and len(node.inputs) == len({*node.inputs}) == 2
+
+
+def _turns(node: Node) -> bool:
+    """Whether a node moves an image's channels."""
+    return node.op.affine is not None and node.op.affine.turns != ""
+
+
+def _readers(network: Network, index: int) -> list[int]:
+    """The nodes that read a stage, also by changes of shape."""
+    found: list[int] = []
+    for reader in network.consumers[index]:
+        kept = network.nodes[reader].op.keeps_order
+        found += _readers(network, reader) if kept else [reader]
+    return found
+
+
+def _slots(network: Network) -> list[int]:
+    """Of each node: a slot that no other has until the last node that reads it."""
+    found: list[int] = []
+    taken: list[int] = []  # until which node each slot is
+    for index in range(len(network.nodes)):
+        slot = next((k for k, until in enumerate(taken) if until < index), len(taken))
+        found.append(slot)
+        if not network.nodes[index].op.keeps_order:
+            taken[slot : slot + 1] = [max(_readers(network, index), default=index)]
     return found
 
 
@@ -90,11 +127,11 @@ def _as_matrix(network: Network, index: int) -> bool:
         return True
     if not index or node.op.correlation is None:
         return node.op.dense is not None and len(node.shape) == 1
-    return node.size * network.nodes[index - 1].size <= _MATRIX
+    return node.size * network.nodes[node.inputs[0]].size <= _MATRIX
 
 
 class DenseAscent:
-    """Rows over nodes of a walk, through dense layers and ReLUs to the input.
+    """Rows over nodes of a walk, through linear layers and ReLUs to the input.
 
     Attributes:
         assumes: whether rows may assume sides of ReLUs: those of a walk over one box.
@@ -103,7 +140,8 @@ class DenseAscent:
     def __init__(self, tables: Tables, made: kernels.Ascent, below: int, assumes: bool) -> None:
         self.tables, self.assumes = tables, assumes
         self._made, self._below = made, below
-        # Of each stage: its node, and its ReLUs whose slopes move.
+        # Of each node its stage; of each stage its node, and its ReLUs whose slopes move.
+        self._at: list[int] = []
         self._nodes: list[int] = []
         self._places: list[Indices] = []
         self._lock = threading.Lock()
@@ -124,27 +162,46 @@ class DenseAscent:
         """Whether rows from node ``last`` on go in one call."""
         return in_one_call(self.tables.network, last)
 
+    def takes(self, nodes: Iterable[int]) -> bool:
+        """Whether rows over these nodes, one or two at once, go in one call."""
+        (last, *others), network = sorted(nodes, reverse=True), self.tables.network
+        for other in others:
+            readers = _readers(network, other)
+            meets = len(readers) == 1 and readers[0] <= last  # but pays nothing there
+            if meets or network.nodes[last].op.keeps_order or network.nodes[other].op.keeps_order:
+                return False
+        return len(others) < 2 and self.reaches(last)
+
     def stage(self, last: int) -> int:
         """The stage of node ``last``, those up to it made where they are missing."""
         with self._lock:
-            begin = self._nodes[-1] + 1 if self._nodes else 0
-            for index in range(begin, last + 1):
+            for index in range(len(self._at), last + 1):
                 node = self.tables.network.nodes[index]
+                if index and node.op.keeps_order:
+                    self._at.append(self._at[node.inputs[0]])
+                    continue
                 own = _NONE
                 if node.op.hinge and index < self._below:
                     own = np.flatnonzero((self.tables.hinge(index).free > 0).any(axis=0))
-                stage = _stage(self.tables, index, own, self.assumes)
-                if stage is not None:
-                    self._made.add(stage)
-                    self._nodes.append(index)
-                    self._places.append(own)
-        return bisect_right(self._nodes, last) - 1
+                self._made.add(_stage(self.tables, index, own, self.assumes), self._place(index))
+                self._at.append(len(self._nodes))
+                self._nodes.append(index)
+                self._places.append(own)
+        return self._at[last]
+
+    def _place(self, index: int) -> kernels.Place:
+        network = self.tables.network
+        slots: list[int] = network.cached("ascent.slots", _slots)
+        several = len(_readers(network, index)) > 1
+        joined = self.tables.rounded(index) if several else None
+        inputs = tuple(self._at[i] for i in network.nodes[index].inputs)
+        return kernels.Place(inputs, slots[index], joined)
 
     def forget(self, index: int) -> None:
         """Bounds of node ``index`` were tightened: its tables, and those behind it, are others."""
         count = bisect_left(self._nodes, index)
         self._made.keep(count)
-        del self._nodes[count:], self._places[count:]
+        del self._nodes[count:], self._places[count:], self._at[index:]
 
     def relus(self, last: int) -> Iterator[tuple[int, Indices]]:
         """Nodes up to ``last`` whose ReLUs have slopes of rows, and these ReLUs, in order."""
@@ -169,9 +226,10 @@ class DenseAscent:
         limit: Float64 | None = None,
         cost: Array | None = None,
         kept: tuple[Array, Float64] | None = None,
+        beside: tuple[int, Array] | None = None,
     ) -> Float64:
-        """The best lower bounds (rows,) of ``len(factors)`` descents from node ``last``; see
-        `kernels.Ascent`."""
+        """The best lower bounds (rows,) of ``len(factors)`` descents from node ``last``, and from
+        one ``beside`` it; see `kernels.Ascent`."""
         count, stage = len(rows.question), self.stage(last)
         best = np.full(count, -np.inf)
         step = self._together(last, len(factors))
@@ -190,6 +248,7 @@ class DenseAscent:
                 best[part],
                 None if cost is None else cost[part],
                 None if kept is None else (kept[0][part], kept[1][part]),
+                None if beside is None else (self._at[beside[0]], beside[1]),
             )
         return best
 
@@ -200,8 +259,8 @@ class DenseAscent:
         return np.repeat(np.arange(-1, stage), counts), np.concatenate((_NONE, *places))
 
 
-def _stage(tables: Tables, index: int, own: Indices, assumes: bool) -> kernels.Stage | None:
-    """A node as the C library takes it; None for a change of shape."""
+def _stage(tables: Tables, index: int, own: Indices, assumes: bool) -> kernels.Stage:
+    """A node as the C library takes it."""
     node = tables.network.nodes[index]
     if index == 0:
         return kernels.InputStage(_flat(tables.bounds[0].radius), tables.radius(0))
@@ -213,12 +272,35 @@ def _stage(tables: Tables, index: int, own: Indices, assumes: bool) -> kernels.S
         some = sparse(node.op.dense, tables.how.dtype)
         some = some if some is None else part_of(some, *tables.kept(index))
         return _dense(tables, index, assumes, tables.weight(index) if some is None else some)
-    return _relu(tables, index, own, assumes) if node.op.hinge else None
+    if node.op.signs is not None:
+        first, second = node.op.signs
+        assumable = _assumable(tables, index) if assumes else None
+        return kernels.SumStage((first, second), _charge(tables, index), assumable)
+    if _turns(node):
+        return kernels.OrderStage(_order(tables.network, index))
+    return _relu(tables, index, own, assumes)
+
+
+def _order(network: Network, index: int) -> npt.NDArray[np.int32]:
+    """Where each entry of a node is in its input."""
+    node = network.nodes[index]
+    shape, op = network.nodes[node.inputs[0]].shape, node.op.affine
+    assert op is not None
+    return op.linear([np.arange(node.size, dtype=np.int32).reshape(1, *shape)]).ravel()
+
+
+def _charge(tables: Tables, index: int) -> tuple[Float64, Float64] | None:
+    """What it costs to pass a linear node; None where its reader carries that."""
+    if tables.carried(index):
+        return None
+    charge = tables.charge(index)
+    return _flat(charge.weight), charge.loss
 
 
 def _matrix(tables: Tables, index: int) -> Array:
     """The weight of a convolution as the matrix (entries, entries of its input) that it is."""
-    node, before = tables.network.nodes[index], tables.network.nodes[index - 1]
+    node = tables.network.nodes[index]
+    before = tables.network.nodes[node.inputs[0]]
     assert node.op.affine is not None
     rows = np.eye(node.size, dtype=tables.how.dtype).reshape(node.size, *node.shape)
     (found,) = node.op.affine.adjoint(rows, [before.shape])
@@ -251,8 +333,6 @@ def _image(tables: Tables, index: int, assumes: bool) -> kernels.ImageStage:
     else:
         weight, scatter = last[0], kernels.Scatter(spans, *window.pads[:2], channels, SUM_LENGTH)
     flat = cast_weight(conv, conv.weight, "weight", dtype, False).reshape(out, -1)
-    charge = tables.charge(index)
-    own = None if tables.carried(index) else (_flat(charge.weight), charge.loss)
     return kernels.ImageStage(
         weight,
         scatter,
@@ -262,7 +342,7 @@ def _image(tables: Tables, index: int, assumes: bool) -> kernels.ImageStage:
         (channels, *window.image),
         (out, *window.positions),
         not tuning.enabled("live_channels"),
-        own,
+        _charge(tables, index),
         _assumable(tables, index) if assumes else None,
     )
 
@@ -275,18 +355,17 @@ def _dense(
     more: Float64 | None = None,
 ) -> kernels.DenseStage:
     """A linear node as its matrix; ``more`` is paid beside its charge."""
-    charge = tables.charge(index)
-    price, loss = _flat(charge.weight), charge.loss
-    own = None if tables.carried(index) else (price, loss)
+    own = _charge(tables, index)
     if more is not None:
-        own = (more, 0.0 * loss) if own is None else (inflated(price + more), loss)
+        price, loss = (0.0, np.zeros(len(more))) if own is None else own
+        own = (more if own is None else inflated(price + more), loss)
     return kernels.DenseStage(weight, own, _assumable(tables, index) if assumes else None)
 
 
 def _assumable(tables: Tables, index: int) -> kernels.Assumable | None:
     """What assumptions about a linear node that a ReLU reads meet."""
     readers, carried = tables.network.consumers[index], tables.carried(index)
-    if len(readers) != 1 or not tables.network.nodes[readers[0]].op.hinge:
+    if not any(tables.network.nodes[reader].op.hinge for reader in readers):
         return None
     charge, rows = tables.charge(index), tables.kept(index)[0]
     price, loss = charge.weight.ravel(), float(charge.loss[0])

@@ -25,8 +25,11 @@ from gamma.tensor.kernels.ascent import Climbers as Climbers
 from gamma.tensor.kernels.ascent import DenseStage as DenseStage
 from gamma.tensor.kernels.ascent import ImageStage as ImageStage
 from gamma.tensor.kernels.ascent import InputStage as InputStage
+from gamma.tensor.kernels.ascent import OrderStage as OrderStage
+from gamma.tensor.kernels.ascent import Place as Place
 from gamma.tensor.kernels.ascent import ReluStage as ReluStage
 from gamma.tensor.kernels.ascent import Stage as Stage
+from gamma.tensor.kernels.ascent import SumStage as SumStage
 from gamma.tensor.kernels.ascent import ascent as ascent
 from gamma.tensor.kernels.backend import NAMES as NAMES
 from gamma.tensor.kernels.backend import available as available

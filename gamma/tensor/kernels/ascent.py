@@ -1,4 +1,4 @@
-"""Rows whose slopes and multipliers rise step by step, over dense layers and ReLUs, in one call."""
+"""Rows whose slopes and multipliers rise step by step, through stages, in one call."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gamma.tensor.kernels.rows import Sparse
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 
@@ -81,8 +82,26 @@ class ImageStage(Frozen):
     assumable: Assumable | None
 
 
+class SumStage(Frozen):
+    """Plus or minus one stage, plus or minus another.
+
+    Attributes:
+        signs: -1 or 1. charge, assumable: as of a `DenseStage`.
+    """
+
+    signs: tuple[int, int]
+    charge: tuple[Float64, Float64] | None
+    assumable: Assumable | None
+
+
+class OrderStage(Frozen):
+    """The entries of one stage in another order: int32 (n,), where each is there."""
+
+    order: Int32
+
+
 class ReluStage(Frozen):
-    """A ReLU, with the tables of `relax_own_rows`.
+    """A ReLU of the stage before it, with the tables of `relax_own_rows`.
 
     Attributes:
         base, gain, upper_slope, upper_const: as there, (boxes, n). free, fixed, centre:
@@ -107,7 +126,21 @@ class ReluStage(Frozen):
     high: Array
 
 
-Stage = InputStage | DenseStage | ImageStage | ReluStage
+Stage = InputStage | DenseStage | ImageStage | SumStage | OrderStage | ReluStage
+
+
+class Place(Frozen):
+    """Where a stage is among others.
+
+    Attributes:
+        inputs: the stages that it reads. slot: no other has it while rows or trajectories over both
+            are there. joined: float64 (boxes, n), what one more rounding of its rows' entries
+            costs; None where one stage reads it at most.
+    """
+
+    inputs: tuple[int, ...]
+    slot: int
+    joined: Float64 | None = None
 
 
 class Climbers(Frozen):
@@ -168,7 +201,7 @@ class Ascent(Protocol):
 
     count: int
 
-    def add(self, stage: Stage) -> None:
+    def add(self, stage: Stage, place: Place) -> None:
         """The stage behind those there are."""
 
     def keep(self, count: int) -> None:
@@ -185,6 +218,7 @@ class Ascent(Protocol):
         best: Float64,
         cost: Array | None,
         kept: tuple[Array, Float64] | None,
+        beside: tuple[int, Array] | None = None,
     ) -> None:
         """Take rows over stage ``last`` through ``len(factors)`` descents, slopes and multipliers
         rising in between.
@@ -198,6 +232,8 @@ class Ascent(Protocol):
             best: float64 (rows,), -infinity at first: gets the best of the bounds.
             cost: None, or f (rows, ReLUs), gets what each relaxation costs at last; without it
                 slopes stay as they are.
+            beside: None, or a stage before the last one, which no stage reads or whose rows are
+                `Place.joined`, and what is asked over it, like ``asked``.
             kept: None, or slopes and multipliers like those of ``rows``, get those of ``best``.
         """
 

@@ -26,8 +26,12 @@ _LEAST, _MOST = 8, 64
 _STAGE = ffi.sizeof("struct gamma_stage")
 
 
-def _size(kind: str, stage: Any) -> int:
+def _size(kind: str, stage: Any, before: Any) -> int:
     """Neurons of a stage."""
+    if kind == "SumStage":
+        return int(before.n)
+    if kind == "OrderStage":
+        return len(stage.order)
     if kind == "ImageStage":
         return math.prod(stage.result)
     if kind == "DenseStage":
@@ -47,19 +51,28 @@ class Ascent:
         self._run = lib.gamma_ascent_f32 if single else lib.gamma_ascent_f64
         self._room = lib.gamma_ascent_room_f32 if single else lib.gamma_ascent_room_f64
 
-    def add(self, stage: Any) -> None:
-        index, kind = self.count, type(stage).__name__
-        if index == len(self._stages) or (index == 0) != (kind == "InputStage"):
+    def add(self, stage: Any, place: Any) -> None:
+        index, kind, inputs = self.count, type(stage).__name__, place.inputs
+        first, reads = kind == "InputStage", 2 if kind == "SumStage" else 1
+        if index == len(self._stages) or (index == 0) != first:
             raise UsageError(f"stage {index}: found {kind}, expected the input first alone, and "
                              f"{len(self._stages)} stages at most")  # fmt: skip
-        entry, size = self._stages[index], _size(kind, stage)
-        before = self._stages[index - 1] if index else None
+        if index and not (len({*inputs}) == reads and 0 <= min(inputs) <= max(inputs) < index):
+            raise UsageError(f"stage {index}: found {kind} of stages {inputs}, expected {reads}")
+        entry = self._stages[index]
+        entry.slot, entry.also = place.slot, inputs[-1] if inputs else 0
+        setattr(entry, "from", inputs[0] if inputs else 0)
+        before = self._stages[inputs[0]] if index else None
+        previous = self._stages[index - 1] if index else None
+        size = _size(kind, stage, before)
         entry.n, entry.back = size, padded(size, self._dtype)
-        entry.at = before.at + (before.back if before.base else 0) if before else 0
-        entry.number, entry.count = before.number + before.count if before else 0, 0
+        entry.at = previous.at + (previous.back if previous.base else 0) if previous else 0
+        entry.number, entry.count = previous.number + previous.count if previous else 0, 0
         self._held.append([])
         try:
             getattr(self, f"_{kind[:-5].lower()}")(entry, before, stage)
+            if place.joined is not None:
+                entry.joined = self._wide(place.joined, size)
         except UsageError:
             self.keep(index)
             raise
@@ -136,6 +149,18 @@ class Ascent:
         entry.turned = self._rows(stage.weight, out * depth)
         self._charges(entry, stage)
 
+    def _sum(self, entry: Any, before: Any, stage: Any) -> None:
+        if self._stages[entry.also].n != entry.n or {*stage.signs} - {-1, 1}:
+            raise UsageError(f"stage {self.count}: found a sum with signs {stage.signs} of "
+                             f"{entry.n} and {self._stages[entry.also].n} entries")  # fmt: skip
+        entry.signs = stage.signs
+        self._charges(entry, stage)
+
+    def _order(self, entry: Any, before: Any, stage: Any) -> None:
+        if before.n != entry.n or not np.array_equal(np.sort(stage.order), np.arange(entry.n)):
+            raise UsageError(f"stage {self.count}: found no order of {before.n} entries")
+        entry.order = self._hold(np.ascontiguousarray(stage.order, np.int32), entry.n)
+
     def _charges(self, entry: Any, stage: Any) -> None:
         n = entry.n
         if stage.charge is not None:
@@ -149,7 +174,8 @@ class Ascent:
     def _relu(self, entry: Any, before: Any, stage: Any) -> None:
         n, count = entry.n, len(stage.places)
         inside = count == 0 or (stage.places.min() >= 0 and stage.places.max() < n)
-        if before.n != n or not before.weight or not inside:
+        linear = before == self._stages[self.count - 1] and (before.weight or before.signs[0])
+        if before.n != n or not linear or not inside:
             raise UsageError(f"stage {self.count}: found {n} ReLUs and places {stage.places[:4]}, "
                              f"before it {before.n} entries")  # fmt: skip
         entry.base, entry.gain = self._wide(stage.base, n), self._wide(stage.gain, n)
@@ -174,6 +200,7 @@ class Ascent:
         best: Float64,
         cost: Array | None,
         kept: tuple[Array, Float64] | None,
+        beside: tuple[int, Array] | None = None,
     ) -> None:
         if not 0 <= last < self.count:
             raise UsageError(f"ascent: found rows over stage {last} of {self.count}")
@@ -215,6 +242,12 @@ class Ascent:
         if rows.owner is not None:
             more.append(pointer(rows.owner, N))
             cases.owner = more[-1]
+        if beside is not None:
+            second, part = beside
+            if not 0 <= second < last or part.dtype != self._dtype:
+                raise UsageError(f"ascent: found {part.dtype} rows over stage {second} besides")
+            more.append(pointer(part, questions * self._stages[second].n))
+            cases.second, cases.beside = second, more[-1]
         if rows.box is not None:
             more.append(pointer(rows.box, N))
             cases.box = more[-1]
