@@ -58,7 +58,6 @@ TESTS = (
     "tests/propagate/test_parallel_lines.py",
     "tests/propagate/test_course.py",
     "tests/propagate/test_ascents.py",
-    "tests/propagate/test_ceilings.py",
     "tests/propagate/test_single_pass.py",
 )
 

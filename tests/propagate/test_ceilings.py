@@ -57,29 +57,6 @@ def test_bounds_that_say_more_than_caps_are_the_same_bits(name: str) -> None:
         assert np.array_equal(own.upper, other.upper)
 
 
-@pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("guarantee", ["real", "float32"])
-def test_caps_of_a_second_box_are_those_of_a_network_that_kept_nothing(
-    name: str, guarantee: str
-) -> None:
-    def box(net: Network, radius: float) -> Box:
-        centre = np.random.default_rng(3).standard_normal((1, *net.input_shape))
-        return Box(centre - radius, centre + radius)
-
-    net = MAKERS[name](0)
-    first = norm_caps(net, box(net, 0.1), guarantee, thrifty=False)
-    for thrifty in (False, True):
-        wide = norm_caps(net, box(net, 30.0), guarantee, thrifty)
-        alone = norm_caps(MAKERS[name](0), box(net, 30.0), guarantee, thrifty)
-        assert wide.keys() == alone.keys()
-        for index, ends in alone.items():
-            assert np.array_equal(wide[index], ends), net.nodes[index].name
-    # Some caps owe something to the box, and most owe nothing where the arithmetic is real.
-    same = [i in first and np.array_equal(first[i], ends) for i, ends in alone.items()]
-    if guarantee == "real":
-        assert len(same) > sum(same) > len(same) // 3
-
-
 def test_a_relu_may_read_a_layer_behind_a_full_cap() -> None:
     """Its cap is one number for all positions, and its bounds lie in memory as any other's."""
     net = examples.encoder(blocks=2)

@@ -9,6 +9,7 @@ import pytest
 
 from gamma.network.graph import Network
 from gamma.ops.evaluate import gradient
+from gamma.propagate.caps import norm_caps
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.ranges.sets import Known
 from gamma.propagate.ranges.walk import FORMATS, REAL, range_walk
@@ -144,3 +145,26 @@ def test_rotary_positions_keep_norms_at_every_position() -> None:
     at_two = everything(MAKERS["pre"](4, n=2), 2.0)
     index = next(i for i, n in enumerate(net.nodes) if n.op.name == "Add" and len(n.shape) == 3)
     assert at_two[index].largest <= made[index].largest
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("guarantee", ["real", "float32"])
+def test_caps_of_a_second_box_are_those_of_a_network_that_kept_nothing(
+    name: str, guarantee: str
+) -> None:
+    def box(net: Network, radius: float) -> Box:
+        centre = np.random.default_rng(3).standard_normal((1, *net.input_shape))
+        return Box(centre - radius, centre + radius)
+
+    net = MAKERS[name](0)
+    first = norm_caps(net, box(net, 0.1), guarantee, thrifty=False)
+    for thrifty in (False, True):
+        wide = norm_caps(net, box(net, 30.0), guarantee, thrifty)
+        alone = norm_caps(MAKERS[name](0), box(net, 30.0), guarantee, thrifty)
+        assert wide.keys() == alone.keys()
+        for index, ends in alone.items():
+            assert np.array_equal(wide[index], ends), net.nodes[index].name
+    # Some caps owe something to the box, and most owe nothing where the arithmetic is real.
+    same = [i in first and np.array_equal(first[i], ends) for i, ends in alone.items()]
+    if guarantee == "real":
+        assert len(same) > sum(same) > len(same) // 3
