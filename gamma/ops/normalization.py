@@ -160,8 +160,8 @@ class Normalize(Operator):
             else:
                 own, others = (lower, upper), _squares(lower, upper)
             cap = rounding.up(np.sqrt(np.float64(d - 1 if self.centred else d)))
-            low = self._least(own[0], others, share, cap)
-            high = -self._least(-own[1], others, share, cap)
+            low, high = self._least(np.stack((own[0], -own[1])), others, share, cap)
+            high = -high
             defined = self.epsilon + least_square(lower, upper, self.centred) > 0
         return np.where(defined, low, -np.inf), np.where(defined, high, np.inf)
 
@@ -275,15 +275,15 @@ def _about_mean(
     near = np.maximum(np.maximum(low, -high), 0.0)
     far = np.maximum(abs(low), abs(high))
     g = rounding.gamma_factor(2 * d + 16, np.float64)
-    sums = _others(low), _others(high)
-    lost = g * _others(far)
+    *sums, sizes = _others(np.stack((low, high, far)))
+    lost = g * sizes
     own = tuple(
         (end * (d - 1) - rest - sign * (lost + g * d * abs(end))) / d
         for end, rest, sign in ((low, sums[1], 1.0), (high, sums[0], -1.0))
     )
     below = np.maximum(np.maximum(sums[0], -sums[1]) - lost, 0.0)
     above = np.maximum(abs(sums[0]), abs(sums[1])) + lost
-    squares = _others(near * near), _others(far * far)
+    squares = _others(np.stack((near * near, far * far)))
     error = g * (squares[1] + above * above / (d - 1)) + TINY
     least = squares[0] - above * above / (d - 1) - error
     return (own[0], own[1]), (
