@@ -398,8 +398,8 @@ static void compare_pass(const struct gamma_table *a, const struct gamma_table *
     nodes[2].sign[0] = nodes[2].sign[1] = 1;
     nodes[1].factors[0] = nodes[2].factors[0] = 0x1p-45;
     static float pairs[2 * PANELS * DEPTH * GAMMA_PANEL], shift[2 * PANELS * GAMMA_PANEL];
-    static float charge[2 * SIDE * C];
-    for (size_t i = 0; i < 2 * SIDE * C; i++) {
+    static float charge[2 * SIDE * OUT];
+    for (size_t i = 0; i < 2 * SIDE * OUT; i++) {
         charge[i] = 0x1p-19f;
     }
     for (size_t i = 0; i < 2 * PANELS * GAMMA_PANEL; i++) {
@@ -430,7 +430,7 @@ static void compare_pass(const struct gamma_table *a, const struct gamma_table *
         }
         nodes[1].pairs = pairs;
         nodes[1].shift = shift;
-        nodes[0].charge = charge;
+        nodes[0].charge = nodes[1].charge = nodes[2].charge = charge;
         nodes[0].rate = nodes[1].rate = nodes[2].rate = 0x1p-30; /* no box shows it */
     }
 }
