@@ -63,6 +63,9 @@ class ImageCourses:
         on = all(tuning.enabled(gate) for gate in gates)
         self.possible = on and kernels.isa != "numpy" and tables.box.norm == "inf"
         self.possible = self.possible and not tables.linear_only and not tables.split
+        # Most networks without convolutions have no image: asked once, not at every step of rows.
+        facts = facts_of(tables.network)
+        self.possible = self.possible and (facts.convolves or any(facts.image))
         self._every = not tuning.enabled("live_channels")
         self._met: MetTables | None = None
         # Kinds of moves whose tables C knows, of each node.
