@@ -430,7 +430,7 @@ static void compare_pass(const struct gamma_table *a, const struct gamma_table *
         }
         nodes[1].pairs = pairs;
         nodes[1].shift = shift;
-        nodes[0].charge = nodes[1].charge = nodes[2].charge = charge;
+        nodes[0].charge = nodes[1].charge = charge;
         nodes[0].rate = nodes[1].rate = nodes[2].rate = 0x1p-30; /* no box shows it */
     }
 }
