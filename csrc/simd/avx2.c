@@ -7,7 +7,7 @@
 #define VECTOR_BYTES 32
 #define TALL 4
 #define LANES_WORTH 8
-#define LANE_SUMS 8
+#define LANE_GROUPS 2 /* sums of one vector are too few to hide the latency of the multiply-add */
 #define BROAD 6
 #define V_KEEP D_KEEP
 #define FV VS

@@ -8,7 +8,7 @@
 #define VECTOR_BYTES 64
 #define TALL 8
 #define LANES_WORTH 5
-#define LANE_SUMS 12
+#define LANE_GROUPS 1
 #define BROAD 12
 /* Keeps the compiler from reading v from memory again at each use. */
 #define V_KEEP(v) __asm__("" : "+v"(v))

@@ -50,7 +50,7 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define VECTOR_BYTES 16
 #define TALL 8
 #define LANES_WORTH 5
-#define LANE_SUMS 12
+#define LANE_GROUPS 1
 #define BROAD 12
 #define V_KEEP D_KEEP
 #define FV VS

@@ -149,7 +149,7 @@ static inline FOUR most_of(FOUR x, FOUR y) {
 #define SINGLES 2
 #define TALL 4
 #define LANES_WORTH 5
-#define LANE_SUMS 8
+#define LANE_GROUPS 1
 #define BROAD 4
 #define V_KEEP(v) (void)(v)
 #define SCALAR_PRODUCT
