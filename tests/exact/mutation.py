@@ -883,8 +883,8 @@ COMPILED = (
     Mutant(
         "C.LANES.PARTS",
         "csrc/simd/lanes.inc",
-        "total[l][e] += place_sum[l][e];",
-        "total[l][e] = place_sum[l][e];",
+        "total[t][e] += place_sum[t][e];",
+        "total[t][e] = place_sum[t][e];",
     ),
     Mutant("C.LANES.SUM", "csrc/simd/lanes.inc", "start[0] == start[parts]", "1"),
     Mutant("C.LANES.HALF", "csrc/simd/lanes.inc", "2 * entries <=", "entries <="),
