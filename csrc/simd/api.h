@@ -450,6 +450,7 @@ int gamma_walk_f64(const struct gamma_walk *walk, double *const *blocks, double 
  *            the input, radii)
  *   mask     a byte for each neuron that got rows
  *   asked    rows are made by gamma_images_ask alone
+ *   lines    of the image that is laid flat, which become columns
  *   single   the weight of a dense layer is float; else, as a convolution's, it is double
  *   carries  a ReLU with the charge of what it reads
  *   most     neurons whose rows a call makes, by start and walk (NULL: none needs rows)
@@ -471,7 +472,7 @@ struct gamma_signs {
     const struct gamma_walk *down, *rest;
 };
 struct gamma_image {
-    int64_t kind, inputs, reads[2], C, P, most, sided, carries, met, single, asked;
+    int64_t kind, inputs, reads[2], C, P, most, sided, carries, met, single, asked, lines;
     double *values, *tables, *joins, *reach;
     uint8_t *mask;
     const void *weight;

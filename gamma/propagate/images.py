@@ -1,7 +1,8 @@
 """CROWN over the nodes of images that a network begins with: one call of the C library, or as many
 as rows of a while each.
 
-Convolutions, sums of two images, ReLUs; over few boxes also the dense layer behind them. The rules
+Convolutions, sums of two images, ReLUs, channels that become the first axis or the last; over few
+boxes also the dense layers behind them. The rules
 are those of `gamma.propagate.walks`; a node whose rows are better made there is left to it, and the
 next call goes on behind that. Tests hold the two against each other.
 """
@@ -253,8 +254,9 @@ class _Maker(Struct):
 
     def _kind(self, node: Node) -> kernels.ImageNode | None:
         shape: Any = node.shape
-        if not node.inputs:
-            return kernels.ImageNode("input", shape)
+        if not node.inputs:  # channels last there are as rows have them
+            last = turned(self.network) is not None
+            return kernels.ImageNode("input", (node.size,) if last else shape)
         before: Any = self.network.nodes[node.inputs[0]].shape
         if isinstance(node.op, Conv):
             step = prepared(node.op, before)
@@ -264,6 +266,10 @@ class _Maker(Struct):
             return kernels.ImageNode("convolution", shape, node.inputs, step.kernel)
         if node.op.hinge:
             return self._hinge(node)
+        if node.op.affine is not None and (turns := node.op.affine.turns):
+            lines = before[0] if turns == "last" else before[0] * before[1]
+            known = turns == "last" or turned(self.network) == len(self.nodes)
+            return kernels.ImageNode("flat", shape, node.inputs, lines=lines) if known else None
         if isinstance(node.op, Add) and node.op.signs == (1, 1) and len(set(node.inputs)) == 2:
             row_sum, factors = sum_constants(node.op, before)
             row_sum = np.ascontiguousarray(np.broadcast_to(row_sum, shape))
@@ -339,8 +345,9 @@ class _Maker(Struct):
         facts, found = facts_of(self.network), [set[str]() for _ in range(last)]
         ways = [*self.ways.values(), *(way for ways in self.more.values() for way in ways)]
         for index, kinds in (met for way in ways for met in way.met):
-            linear = self.network.nodes[index].op.affine is not None
-            unpaid = {"pay"} if index and linear and facts.carried[index] else set()
+            op = self.network.nodes[index].op.affine
+            free = index and op is not None and (facts.carried[index] or op.turns)
+            unpaid = {"pay"} if free else set()
             found[index] |= kinds - unpaid
         return tuple(map(frozenset, found))
 
@@ -349,8 +356,6 @@ def _make(
     network: Network, dtype: np.dtype[Any], every: bool, sided: bool, dense: bool
 ) -> Images | None:
     maker, last = _Maker(network, dtype, sided, dense), 0
-    if turned(network) is not None:
-        return None
     while last <= network.output and maker.visit(last):
         last += 1
     if not any(index < min(last, network.output) for index in maker.ways):

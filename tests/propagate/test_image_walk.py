@@ -10,7 +10,7 @@ import pytest
 from gamma import tuning
 from gamma.errors import InternalError
 from gamma.network.graph import Network
-from gamma.ops import Relu
+from gamma.ops import Gemm, Relu, Reshape, Transpose
 from gamma.propagate import images, sides
 from gamma.propagate.images import ImageWalk
 from gamma.propagate.options import Options
@@ -34,7 +34,28 @@ def deep() -> Network:
     return net.network()
 
 
-NETWORKS = {**MAKERS, "hidden": hidden, "deep": deep}
+def turned() -> Network:
+    """Channels come first before the convolutions and last behind them; two hidden dense layers."""
+    net = Made((11, 10, 3), 13)
+    net.add(Transpose((2, 0, 1)))
+    net.conv(6, 3, strides=(2, 2), pads=(1, 1, 1, 1))
+    net.add(Relu())
+    net.conv(5, 3, strides=(2, 2))
+    net.add(Relu())
+    net.add(Transpose((1, 2, 0)))
+    size = net.builder.nodes[net.last].size
+    net.add(Reshape((size,)))
+    for out in (17, 14):
+        net.add(Gemm(net.rng.standard_normal((out, size)).astype(np.float32) / 2))
+        net.add(Relu())
+        size = out
+    return net.network()
+
+
+SMALL = ("hidden", "turned", "last")  # rows of a node never take so long
+# Where node by node pays for a step that copies, and sums are in another order.
+TURNED = ("turned", "last")
+NETWORKS = {**MAKERS, "hidden": hidden, "deep": deep, "turned": turned}
 
 
 def walked(name: str, dtype: Any, share: float) -> Walk:
@@ -59,7 +80,7 @@ def walked(name: str, dtype: Any, share: float) -> Walk:
     ids=str,
 )
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
-@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"grouped", "last"}))
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"grouped"}))
 def test_the_same_bits_as_node_by_node(
     name: str, dtype: Any, share: float, few: float, alone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,16 +98,26 @@ def test_the_same_bits_as_node_by_node(
 
     monkeypatch.setattr(ImageWalk, "go", counted)
     found = walked(name, dtype, share)
-    assert any(paused for _, paused in calls) == (not share or (share < 1e9 and name != "hidden"))
-    assert all(left is None for left, _ in calls) == alone
+    assert any(paused for _, paused in calls) == (not share or (share < 1e9 and name not in SMALL))
+    early = name == "last" and few == 1.0  # rows that start before the first ReLU
+    assert all(left is None for left, _ in calls) == (alone and not early)
     with tuning.disabled("fused_images"):
         expected = walked(name, dtype, share)
     assert found.unstable == expected.unstable
     for index, (one, other) in enumerate(zip(found.bounds, expected.bounds, strict=True)):
         assert found.tight.get(index) == expected.tight.get(index)
         np.testing.assert_array_equal(found.rowed.get(index), expected.rowed.get(index))
-        for part in ("lower", "upper", "centre", "spread", "noise", "radius"):
-            np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
+        parts = "lower", "upper", "centre", "radius"
+        if one.spread is None:  # an image that is turned: its entries are copied
+            assert not np.any(other.noise)
+        else:
+            parts += "spread", "noise"
+        for part in parts:
+            ends = getattr(one, part), getattr(other, part)
+            if name in TURNED:
+                np.testing.assert_allclose(*ends, rtol=1e-5, atol=1e-6)
+            else:
+                np.testing.assert_array_equal(*ends)
 
 
 def test_bounds_that_contradict_each_other_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,5 +44,9 @@ def test_rows_are_not_turned(monkeypatch: pytest.MonkeyPatch) -> None:
     with choices.using({("rows.start", ""): 0}):
         found = gamma.bounds(net, box)
     assert (found.lower <= plain.upper).all() and (plain.lower <= found.upper).all()
+    for seed in range(40):
+        step = np.random.default_rng(seed).integers(-1, 2, box.lower.shape)
+        exact = net.forward(((box.lower + box.upper) / 2 + step)[None])[0]
+        assert (found.lower <= exact).all() and (exact <= found.upper).all()
     width, before = found.upper - found.lower, plain.upper - plain.lower
     assert (width <= before * 1.0001).all()

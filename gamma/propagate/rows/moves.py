@@ -19,6 +19,7 @@ from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops import Conv, Gemm
 from gamma.ops.spread import GATHER_FROM, MANY_GROUPS, SUM_LENGTH, Taps, last_weight
+from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.windows import DENSE_FROM
 from gamma.tensor import kernels
 
@@ -183,7 +184,7 @@ class Plan(Struct):
             self._multiply(index, dense, spot)
         elif turned(self.network) == index and not self.last:
             # Channels are last already: the rows lie as the input does.
-            self._frontier[0] = self._frame(spot)
+            self._frontier[0] = spot
         else:
             raise UnplannedError
 
@@ -219,7 +220,7 @@ class Plan(Struct):
     def _multiply(self, index: int, op: Gemm, spot: Spot) -> None:
         """Rows of a dense layer: those of a convolution of images of one pixel, whose channels are
         the entries that the layer reads, an image's in the order that its rows have."""
-        source, nodes = _read(self.network, index), self.network.nodes
+        (source, last), nodes = read_by(self.network, index, alone=True), self.network.nodes
         shape = image_shape(self.network, source)
         vector = len(nodes[nodes[index].inputs[0]].shape) == 1
         if not (vector and op.gathers) or (source == 0 and len(nodes[0].shape) != 3):
@@ -228,7 +229,7 @@ class Plan(Struct):
         made = Spot(0, size, shape[0], size, True)
         to = replace(made, slot=self._slot(made.room, source == self.last - 1))
         scatter = kernels.Scatter((1, 1, 1, 1, 1, 1), 0, 0, made.room, SUM_LENGTH)
-        weight = op.panels(shape, self.dtype)
+        weight = op.panels((made.room, 1, 1) if last else shape, self.dtype)
         if weight is None:
             raise UnplannedError
         rows, images = (1, 1, spot.room), (1, 1, made.room)
@@ -335,9 +336,18 @@ def image_shape(network: Network, index: int) -> tuple[int, int, int]:
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (math.prod(shape), 1, 1)
 
 
-def _read(network: Network, index: int) -> int:
-    """The node whose entries, in their order, dense node ``index`` reads, and nobody between."""
-    (source,) = network.nodes[index].inputs
-    while network.nodes[source].op.keeps_order and network.consumers[source] == (index,):
-        index, (source,) = source, network.nodes[source].inputs
-    return source
+def read_by(network: Network, index: int, alone: bool = False) -> tuple[int, bool]:
+    """The node whose entries dense node ``index`` reads, in their order, or, of an image, where the
+    second is true, with channels last; ``alone``: and nobody between does."""
+    (source,), nodes = network.nodes[index].inputs, network.nodes
+
+    def passed(node: int) -> bool:
+        return not alone or network.consumers[node] == (index,)
+
+    while nodes[source].op.keeps_order and passed(source):
+        index, (source,) = source, nodes[source].inputs
+    op = nodes[source].op.affine
+    if op is None or op.turns != "last" or not passed(source):
+        return source, False
+    (image,) = nodes[source].inputs
+    return (image, True) if facts_of(network).image[image] else (source, False)

@@ -20,7 +20,7 @@ from gamma.ops.affine import cast_weight
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.block import Frontier
 from gamma.propagate.rows.met import charge_parts, factors_of
-from gamma.propagate.rows.moves import Start, image_shape
+from gamma.propagate.rows.moves import Start, image_shape, read_by
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.rows.windows import DENSE_FROM, Windows
 from gamma.tensor import kernels
@@ -79,7 +79,8 @@ def start(
     centre, charge = tables.bounds[index].centre, charge_parts(tables, index)
     found = made.starts.rows(boxes, neurons, centre, charge, made.factors, above)
     box, y, x = found.where.T
-    rows = Windows(found.array, found.place, box, y, x, made.image)
+    array = found.array.reshape(len(found.array), *made.size, -1)
+    rows = Windows(array, found.place, box, y, x, made.image)
     frontier: Frontier = {made.sources[0]: rows}
     for source in made.sources[1:]:
         frontier[source] = rows.copy()
@@ -146,16 +147,15 @@ def _summed(network: Network, index: int, dtype: np.dtype[Any]) -> Pixels | None
 
 def _dense(network: Network, index: int, op: Gemm, dtype: np.dtype[Any]) -> Pixels | None:
     """Over the image, or the vector, whose entries, in their order, the layer reads."""
-    (source,), nodes = network.nodes[index].inputs, network.nodes
-    while nodes[source].op.keeps_order:
-        (source,) = nodes[source].inputs
-    vector = len(nodes[source].shape) == 1 and facts_of(network).convolves
+    source, last = read_by(network, index)
+    vector = len(network.nodes[source].shape) == 1 and facts_of(network).convolves
     if not (vector or facts_of(network).image[source]) or not isinstance(op.weight, np.ndarray):
         return None
     channels, height, width = image_shape(network, source)
     weight, image, one = cast_weight(op, op.weight, "weight", dtype, False), (height, width), (1, 1)
+    kernel, own = (one, weight.shape[1]) if last else (image, channels)
     neurons = kernels.Neurons(
-        len(weight), 1, 1, len(weight), channels, image, one, one, (0, 0), (*image, channels), True
+        len(weight), 1, 1, len(weight), own, kernel, one, one, (0, 0), (*kernel, own), True
     )
     starts = kernels.starts(neurons, weight, dtype)
     factors = factors_of(network, index, dtype, start=True)

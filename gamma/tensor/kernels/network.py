@@ -40,7 +40,8 @@ class ImageNode(Frozen):
     """A node as struct gamma_image has it.
 
     Attributes:
-        kind: "input", "convolution", "sum", "relu", "flat" (an image as a vector) or "dense".
+        kind: "input", "convolution", "sum", "relu", "flat" (an image as a vector, or turned: of
+            so many ``lines`` columns are made) or "dense".
         shape: (channels, height, width), of the last three also (entries,).
         step: of a convolution. row_sum, factors: of a sum, and of a dense layer with these
             constants (weight, bias).
@@ -68,6 +69,7 @@ class ImageNode(Frozen):
     sided: int = 0
     signs: Signs | None = None
     asked: bool = False
+    lines: int = 1
 
 
 class Reached(Frozen):

@@ -55,6 +55,7 @@ class ImageNetwork:
         entry.C, entry.P = node.shape[0], math.prod(node.shape[1:])
         entry.most, entry.sided, entry.carries = node.most, node.sided, node.carries
         entry.charge, entry.join, entry.factors = node.charge, node.join, node.factors
+        entry.lines = node.lines
         entry.met, entry.asked = bool(node.met & {"relax", "pay"}), node.asked
         if node.row_sum is not None:
             entry.row_sum = memory = pointer(node.row_sum, math.prod(node.shape))
@@ -127,7 +128,7 @@ class ImageNetwork:
     def batch(self, lower: Float64, upper: Float64, centre: Float64) -> ImageBatch:
         made = ImageBatch(self, len(lower))
         for name, end in zip(("lower", "upper", "centre"), (lower, upper, centre), strict=True):
-            made.parts(0)[name][...] = end
+            made.parts(0)[name].reshape(end.shape)[...] = end
         return made
 
     def known(self, batch: ImageBatch) -> ImageBatch:
