@@ -375,7 +375,7 @@ static size_t image_part(const struct image_parts *p, size_t part) {
 
 /* Operations of an ascent's rows from which on these are shared: some ten microseconds each; and rows
  * of a share, at least, where there are more. */
-#define ASCENT_SHARED 1e6
+#define ASCENT_SHARED 5e5
 enum { ASCENT_ROWS = 32 };
 
 #define F float
