@@ -221,14 +221,20 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         int64_t box[16], place[16], where[3 * 8];                                                  \
         gamma_start_##S(&start, BOX, BOX, at, at, at, at, CHARGES, make(16 * 72 * sizeof(F)), d,   \
                         NULL, box, place, where, 0, 1, 8);                                         \
-        const size_t rooms[6] = {0};                                                               \
-        const struct gamma_image input = {                                                         \
-            .kind = GAMMA_IMAGE_INPUT, .C = 8, .P = 256, .values = memory};                        \
+        const size_t rooms[7] = {0};                                                               \
+        const struct gamma_image images[2] = {                                                     \
+            {.kind = GAMMA_IMAGE_INPUT, .C = 8, .P = 256, .values = memory},                       \
+            {.kind = GAMMA_IMAGE_DENSE,                                                            \
+             .C = 16,                                                                              \
+             .P = 1,                                                                               \
+             .values = make(1 << 10),                                                              \
+             .mask = make(16)}};                                                                   \
         int64_t rows = 0, crossed = 0;                                                             \
         struct gamma_pause pause = {0};                                                            \
         double seconds = 0.0, open[2] = {1.0, 0.5};                                                \
-        gamma_images_##S(&input, &met, make(1 << 16), rooms, &rows, &seconds, open, &crossed,      \
+        gamma_images_##S(images, &met, make(1 << 16), rooms, &rows, &seconds, open, &crossed,      \
                          &pause, 1, 0, 1, 0, 1);                                                   \
+        gamma_images_ask_##S(images, &met, make(1 << 16), rooms, &crossed, &pause, 1, 1, 0, 1);    \
     }                                                                                              \
                                                                                                    \
     static void walks_##S(const double *lower, const double *upper, const double *centre,          \
