@@ -234,7 +234,7 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         double seconds = 0.0, open[2] = {1.0, 0.5};                                                \
         gamma_images_##S(images, &met, make(1 << 16), rooms, &rows, &seconds, open, &crossed,      \
                          &pause, 1, 0, 1, 0, 1);                                                   \
-        gamma_images_ask_##S(images, &met, make(1 << 16), rooms, &crossed, &pause, 1, 1, 0, 1);    \
+        gamma_images_ask_##S(images, &met, make(1 << 16), rooms, &crossed, &pause, 1, 1, 1, 1);    \
     }                                                                                              \
                                                                                                    \
     static void walks_##S(const double *lower, const double *upper, const double *centre,          \
