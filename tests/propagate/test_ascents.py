@@ -166,13 +166,15 @@ def residual() -> Network:
     return build.build(build.add(Add(), layer(last, 9, 3), layer(0, 5, 3)))
 
 
-def residual_images() -> Network:
+def residual_images(whole: bool = False) -> Network:
     """Convolutions around convolutions, and channels last; no gradient is 0 but for rounding,
-    which Adam would make a step of."""
+    which Adam would make a step of. Of small integers where it is to be evaluated exactly."""
     rng, build = np.random.default_rng(2), Builder(Input(), (6, 5, 2))
 
     def conv(source: int, out: int, channels: int, size: int, stride: int) -> int:
-        weight = rng.standard_normal((out, channels, size, size)).astype(np.float32)
+        shape = out, channels, size, size
+        made = rng.integers(-2, 3, shape) if whole else rng.standard_normal(shape)
+        weight = made.astype(np.float32)
         pads = (size // 2,) * 4
         return build.add(Conv(weight, None, (stride, stride), pads), source)
 
@@ -200,7 +202,8 @@ def test_steps_through_sums_come_to_the_same(make: Any, dtype: str) -> None:
     """Channels are summed in another order step by step."""
     walk = walk_of(make(), "real", dtype, wide=True)
     cases, other = drawn(walk, 40), step_by_step(walk)
-    assert np.allclose(walk.lower(cases), other.lower(cases), 1e-5 if dtype == "float32" else 1e-13)
+    lower, near = other.lower(cases), 1e-5 if dtype == "float32" else 1e-13
+    assert (abs(walk.lower(cases) - lower) <= near * abs(lower)).all()
     found = []
     for one in (walk, other):
         moved = everything(cases)
@@ -411,6 +414,29 @@ def test_optimised_slopes_are_those_of_steps(make: Any, boxes: int, dtype: str) 
         assert np.array_equal(one.lower >= 0, two.lower >= 0)
     plain = first.plain.output()
     assert (first.bounds[net.output].lower > plain.lower + 1e-3).any()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: network(1), images, groups, residual, lambda: residual_images(whole=True)]
+)
+@pytest.mark.parametrize("boxes", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_optimised_bounds_hold_exact_values(make: Any, boxes: int, dtype: str) -> None:
+    """Of every node, at corners and at middles of sides: small multiples of a power of two."""
+    net, rng = make(), np.random.default_rng(5)
+    asked = some_boxes(net, boxes)
+    walk = alpha_walk(net, asked, options_of(net, "alpha", "real", dtype, None))
+    walk.output()
+    assert walk.descent.ascent is not None and walk.descent.ascent.reaches(net.output)
+    for _ in range(200):
+        share = rng.integers(0, 3, asked.lower.shape) / 2
+        values = [asked.lower + share * (asked.upper - asked.lower)]
+        for index, node in enumerate(net.nodes[1:], start=1):
+            value = node.op.forward(*(values[i] for i in node.inputs))
+            assert value.dtype == np.float64 and (value * 2**8 == np.round(value * 2**8)).all()
+            values.append(value)
+            known = walk.bounds[index]
+            assert (known.lower <= value).all() and (value <= known.upper).all()
 
 
 def test_one_of_a_pair_ends_both() -> None:
