@@ -78,7 +78,9 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
                     size_t widest, size_t B, size_t N);
 
 /* A node on the way of gamma_ascent's rows: the input (stage 0), a dense layer (`weight`), a sum, a
- * change of order or a ReLU (`base`), which reads the stage before it. Of what has n entries or is a loss there is one for each box, unless rows assume something. Rows over it have n entries and lie `back` apart, n filled up to whole 64 bytes.
+ * change of order or a ReLU (`base`), which reads the stage before it. Of what has n entries or is a
+ * loss there is one for each box, unless rows assume something. Rows over it have n entries and lie
+ * `back` apart, n filled up to whole 64 bytes.
  *   input   pay: what an entry costs, its radius rounded up; middle: the radius
  *   dense   weight (n, back of the stage before); turned (n of the stage before, back), its transpose;
  *           or, of mostly zeros, what is not 0: starts (n + 1) of its rows in weight, and columns;
