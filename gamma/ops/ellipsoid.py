@@ -133,13 +133,10 @@ def _square(columns: Float64) -> Float64:
     return some.T @ some
 
 
-def placed(factors: Float64, index: Indices, n: int) -> Symbols:
-    """Ellipsoids (V, d, d) of the entries ``index`` (V, d) of a node of ``n``: one block each."""
-    count, d = index.shape
-    columns = np.zeros((count, d, n))
-    for v in range(count):
-        columns[v][:, index[v]] = factors[v]
-    return Symbols(columns.reshape(-1, n), d)
+def placed(factors: Float64) -> Symbols:
+    """Ellipsoids (V, d, d) of a node's V·d entries in their order: a place and a block each."""
+    count, d, _ = factors.shape
+    return Symbols(np.swapaxes(factors, 0, 1).reshape(d, count * d), d, count)
 
 
 def _powers(columns: Float64, rest: Float64) -> Float64:

@@ -3,10 +3,15 @@
 Zonotopes where blocks have one symbol, ellipsoids where there is one block (Kousik, Dai and Gao
 2022). A node's set shares symbols with those of other nodes: what both owe to the input, or to an
 earlier error, is the same there, and cancels in sums. All arrays are float64 and flat (n,).
+
+Entries at one place, such as a position of a sequence, mostly have symbols that no other place
+knows: the columns of a whole matrix would be 0 everywhere else, so that symbols of all places share
+columns until an operator mixes places.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import count
@@ -24,10 +29,13 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 _SLACK = 1 + 2.0**-40
 _NEGLIGIBLE = 2.0**-24
 """Share of a node's reach up to which ``rest`` passes sums as an interval."""
 
+MOST_PADDED = 1.5
+"""Symbols apart, as a multiple of the entries they are of, up to which they are kept so."""
 _keys = count(1)
 INPUT = 0
 """Key of the symbols that are the input's own."""
@@ -39,10 +47,36 @@ def new_key() -> int:
 
 
 class Symbols(Frozen):
-    """Columns (k, n) of k symbols; ``each`` consecutive ones are a block, |ξ_block|₂ <= 1."""
+    """Columns (k, n) of k symbols at each place; ``each`` consecutive ones are a block,
+    |ξ_block|₂ <= 1.
+
+    ``places``: the n entries are so many runs of one length, each with k symbols of its own.
+    """
 
     columns: Float64
     each: int = 1
+    places: int = 1
+
+    @property
+    def count(self) -> int:
+        """Symbols of all places."""
+        return len(self.columns) * self.places
+
+    def moved(self, columns: Float64) -> Symbols:
+        """The same symbols with other columns."""
+        return Symbols(columns, self.each, self.places)
+
+    def at(self, places: int) -> Symbols:
+        """The same with columns for so few places, a divisor: place by place its own symbols."""
+        if places == self.places:
+            return self
+        k, n = self.columns.shape
+        joined = self.places // places
+        own = self.columns.reshape(k, places, joined, -1)
+        whole = np.zeros((joined, k, places, joined, own.shape[-1]))
+        for j in range(joined):
+            whole[j, :, :, j] = own[:, :, j]
+        return Symbols(whole.reshape(joined * k, n), self.each, places)
 
     @cached_property
     def reach(self) -> Float64:
@@ -97,11 +131,9 @@ class Ellipsotope(Frozen):
         lower, upper = inside.lower.reshape(-1), inside.upper.reshape(-1)
         return np.minimum(self.swing, rounding.radius_about(lower, upper, self.middle))
 
-    def columns(self, key: int, like: Symbols) -> Float64:
-        """Columns of the symbols ``key``, zeros where the set has none of them."""
-        if key in self.parts:
-            return self.parts[key].columns
-        return np.zeros((len(like.columns), len(self.middle)))
+    def at(self, apart: int) -> list[Symbols]:
+        """All symbols, with columns for no more places than divide ``apart`` (0: any)."""
+        return [part.at(math.gcd(part.places, apart)) for part in self.parts.values()]
 
     @property
     def plain(self) -> bool:
@@ -116,14 +148,11 @@ class Ellipsotope(Frozen):
         """
         if self.plain:
             return self
-        n = len(self.rest)
-        some = np.flatnonzero(self.rest > _NEGLIGIBLE / n * self.swing.sum())
-        columns, rest = np.zeros((len(some), n)), self.rest.copy()
-        columns[np.arange(len(some)), some] = self.rest[some]
+        some = np.flatnonzero(self.rest > _NEGLIGIBLE / len(self.rest) * self.swing.sum())
+        rest = self.rest.copy()
         rest[some] = 0.0
-        return Ellipsotope(
-            self.shape, self.middle, rest, {**self.parts, new_key(): Symbols(columns)}
-        )
+        more = {new_key(): alone(self.shape, some, self.rest[some], MOST_PADDED)}
+        return Ellipsotope(self.shape, self.middle, rest, {**self.parts, **more})
 
 
 class LinearForms(Ellipsotope):
@@ -143,7 +172,7 @@ class LinearForms(Ellipsotope):
         """The set with the entries ``which`` as intervals about ``middle``."""
         if not which.any():
             return self
-        parts = {key: Symbols(np.where(which, 0.0, s.columns)) for key, s in self.parts.items()}
+        parts = {key: s.moved(np.where(which, 0.0, s.columns)) for key, s in self.parts.items()}
         middle, rest = np.where(which, middle, self.middle), np.where(which, rest, self.rest)
         return LinearForms(self.shape, middle, rest, parts)
 
@@ -152,9 +181,41 @@ class LinearForms(Ellipsotope):
         return True
 
 
-def shared(inputs: Sequence[Ellipsotope]) -> list[tuple[int, int, list[Float64]]]:
-    """All symbols of several sets: key, length of a block, and the columns in each set."""
-    found: Parts = {}
+def alone(shape: tuple[int, ...], some: Indices, reach: Float64, padded: float) -> Symbols:
+    """A symbol for each of the entries ``some`` of a node, places being all axes but the last.
+
+    Not apart where places have so different numbers of them that this would be more than
+    ``padded`` times as many.
+    """
+    places, n = math.prod(shape[:-1]), math.prod(shape)
+    place = some // max(n // max(places, 1), 1)
+    at = np.bincount(place, minlength=1)
+    if int(at.max()) * places > padded * len(some):
+        places, slot, k = 1, np.arange(len(some)), max(len(some), 1)
+    else:
+        slot, k = np.arange(len(some)) - (np.cumsum(at) - at)[place], max(int(at.max()), 1)
+    columns = np.zeros((k, n))
+    columns[slot, some] = reach
+    return Symbols(columns, 1, places)
+
+
+def shared(inputs: Sequence[Ellipsotope], apart: int) -> list[tuple[int, Symbols, list[Float64]]]:
+    """All symbols of several sets: key, one set's, and the columns in each set.
+
+    An operator keeps ``apart`` places apart (0: every entry).
+    """
+    kept: dict[int, int] = {}
     for x in inputs:
-        found = {**x.parts, **found}
-    return [(key, s.each, [x.columns(key, s) for x in inputs]) for key, s in found.items()]
+        for key, part in x.parts.items():
+            kept[key] = math.gcd(part.places, kept.get(key, apart))
+    found = []
+    for key, places in kept.items():
+        own = [x.parts[key].at(places) if key in x.parts else None for x in inputs]
+        first = next(part for part in own if part is not None)
+        k = len(first.columns)
+        columns = [
+            np.zeros((k, len(x.middle))) if part is None else part.columns
+            for x, part in zip(inputs, own, strict=True)
+        ]
+        found.append((key, first, columns))
+    return found

@@ -54,7 +54,7 @@ def linear(
         for s, x, y in zip(shift, inputs, exact, strict=True)
     ]
     sizes = [np.stack((x.rest, reach)) for x, reach in zip(inputs, far, strict=True)]
-    keys = shared(inputs)
+    keys = shared(inputs, _apart(op, inputs, after.lower.shape[1:]))
     stacks = [
         np.concatenate([s[None], *(columns[i] for _, _, columns in keys)])
         for i, s in enumerate(shift)
@@ -63,8 +63,8 @@ def linear(
     rest, size = _image(op, sizes, inputs, 0, absolute=True)
     ends = np.cumsum([1, *(len(columns[0]) for _, _, columns in keys)])
     parts = {
-        key: Symbols(moved[start:end], each)
-        for (key, each, _), start, end in zip(keys, ends[:-1], ends[1:], strict=True)
+        key: part.moved(moved[start:end])
+        for (key, part, _), start, end in zip(keys, ends[:-1], ends[1:], strict=True)
     }
     g = rounding.gamma_factor(terms + 8, np.float64)
     centre = after.centre.reshape(-1)
@@ -103,6 +103,18 @@ def _image(
     return made
 
 
+def _apart(op: Linear, inputs: Sequence[Ellipsotope], shape: tuple[int, ...]) -> int:
+    """Places that a linear node does not mix, of those along its leading axes; 0: every entry."""
+    if op.keeps_order:
+        return 0
+    axes = op.mixes(len(shape))
+    if axes is None:
+        return 1
+    first = min(axes, default=len(shape))
+    alike = all(x.shape[:first] == shape[:first] for x in inputs)
+    return (math.prod(shape[:first]) if axes else 0) if alike else 1
+
+
 def _narrows(op: Linear, x: Ellipsotope, after: NodeBounds) -> bool:
     """Whether ``rest`` is of more entries than what a matrix sums them to, at every position."""
     rank = len(x.shape)
@@ -136,9 +148,8 @@ def _narrowed(op: Linear, x: Ellipsotope, after: NodeBounds) -> tuple[list[Ellip
         other = outer([(left, 1), bent], np.zeros(made.shape[1:]))
         if other.size.sum() < balls.size.sum():
             balls, kept = other, x.curved.base
-    index = np.arange(made[0].size).reshape(made.shape[1:])
     exact = Ellipsotope(kept.shape, kept.middle, np.zeros_like(kept.rest), kept.parts)
-    return [exact], {new_key(): placed(balls.factors(), index, made[0].size)}
+    return [exact], {new_key(): placed(balls.factors())}
 
 
 def through_lines(
@@ -155,7 +166,7 @@ def through_lines(
     size = steep * (x.swing + abs(shift)) + abs(low) + abs(high) + abs(centre)
     rest = 0.5 * (ends[1] - ends[0]) + gap * x.radius(inside) + abs(slope) * x.rest
     rest = (rest + 2.0**-49 * size) * _SLACK + TINY
-    parts = {key: Symbols(part.columns * slope, part.each) for key, part in x.parts.items()}
+    parts = {key: part.moved(part.columns * slope) for key, part in x.parts.items()}
     return Ellipsotope(x.shape, middle, rest, parts)
 
 
@@ -170,10 +181,11 @@ def through_groups(
     low, high = low + table.lower.value[0], high + table.upper.value[0]
     centre = after.centre.reshape(-1)
     parts, gap = {}, np.zeros_like(x.middle)
-    for key, part in x.parts.items():
+    outside = math.prod(x.shape[: table.axis - 1])
+    for key, part in zip(x.parts, x.at(outside), strict=True):
         below, above = table.sides(part.columns)
-        gap = gap + Symbols(0.5 * above - 0.5 * below, part.each).reach
-        parts[key] = Symbols(0.5 * above + 0.5 * below, part.each)
+        gap = gap + part.moved(0.5 * above - 0.5 * below).reach
+        parts[key] = part.moved(0.5 * above + 0.5 * below)
     far = (x.swing + abs(shift[0]))[None]
     charge = sum(part[0] for part in size.sides(far)) + abs(low) + abs(high) + abs(centre)
     g = rounding.gamma_factor(2 * table.shape[table.axis - 1] + 32, np.float64)
@@ -197,14 +209,16 @@ def product(
     terms = op.summed(x.shape)
     if terms > 1:
         x, y = x.spelled, y.spelled
+    outside = math.prod(x.shape[:-2]) if x.shape[:-2] == y.shape[:-2] else 1
+    entrywise = terms == 1 and x.shape == y.shape
 
     def times(a: Float64, b: Float64) -> Float64:
         made = op.forward(a.reshape(-1, *x.shape), b.reshape(-1, *y.shape))
         return made.reshape(len(made), -1)
 
     parts = {
-        key: Symbols(times(left, y.middle) + times(x.middle, right), each)
-        for key, each, (left, right) in shared((x, y))
+        key: part.moved(times(left, y.middle) + times(x.middle, right))
+        for key, part, (left, right) in shared((x, y), 0 if entrywise else outside)
     }
     far, size = (x.radius(inside[0]), y.radius(inside[1])), (abs(x.middle), abs(y.middle))
     rest, more = _second_order(op, x, y, far)
@@ -232,9 +246,10 @@ def _second_order(
     if k < n:
         return _scaled_vectors(y, far[0].reshape(outside, m, k), n)
     index = np.arange(outside * k * n).reshape(outside, k, n).swapaxes(1, 2).reshape(-1, k)
-    rows = around(x, np.arange(outside * m * k).reshape(-1, k)).largest()
+    rows = vectors_of(x, k).largest()
     # Each root by itself: the product of two squares may underflow.
-    columns = np.sqrt(around(y, index).largest()).reshape(-1, 1, n)
+    turned = [(part.columns[:, index], part.each) for part in y.at(outside)]
+    columns = np.sqrt(outer(turned, y.rest[index]).largest()).reshape(-1, 1, n)
     lengths = np.sqrt(rows).reshape(outside, m, 1) * columns
     return np.minimum(box, lengths.reshape(-1) * _SLACK), {}
 
@@ -242,14 +257,13 @@ def _second_order(
 def _scaled_vectors(y: Ellipsotope, far: Float64, n: int) -> tuple[Float64, Parts]:
     """Σ_k a_k·y_k with |a_k| <= far (outside, m, k): what rounding loses, and the ellipsoids."""
     outside, m, k = far.shape
-    vectors = around(y, np.arange(outside * k * n).reshape(-1, n)).factors()
+    vectors = vectors_of(y, n).factors()
     turned = vectors.reshape(outside, 1, k, n, n) * far[..., None, None]
     columns = np.ascontiguousarray(turned.reshape(outside * m, k * n, n).swapaxes(0, 1))
     # Products of floats are no multiples of the factors any more: they stray by this.
     lost = lengths_of(columns, n).sum(axis=0) * (2.0**-52 * _SLACK)
     sums = outer([(columns, n)], lost).factors()
-    index = np.arange(outside * m * n).reshape(-1, n)
-    return np.zeros(index.size), {new_key(): placed(sums, index, index.size)}
+    return np.zeros(outside * m * n), {new_key(): placed(sums)}
 
 
 def lengths_of(columns: Float64, each: int) -> Float64:
@@ -259,7 +273,7 @@ def lengths_of(columns: Float64, each: int) -> Float64:
     return result
 
 
-def around(x: Ellipsotope, index: npt.NDArray[np.int64]) -> Ellipsoids:
-    """Ellipsoids about the middle of the entries ``index`` (V, d)."""
-    parts = [(part.columns[:, index], part.each) for part in x.parts.values()]
-    return outer(parts, x.rest[index])
+def vectors_of(x: Ellipsotope, d: int) -> Ellipsoids:
+    """Ellipsoids about the middle of the vectors (V, d) that the node's entries are in order."""
+    parts = [(p.columns.reshape(len(p.columns), -1, d), p.each) for p in x.at(len(x.rest) // d)]
+    return outer(parts, x.rest.reshape(-1, d))

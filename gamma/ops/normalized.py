@@ -32,11 +32,11 @@ _SLACK = 1 + 2.0**-40
 
 
 class _Centred(Frozen, eq=True):
-    """c - c₀ in groups (G, d): columns of the symbols, (key, length of blocks, (k, G, d)), and an
+    """c - c₀ in groups (G, d): columns of the symbols, (key, those of x, (k, G, d)), and an
     interval. ``swing``: at least the sizes of what was added."""
 
     rest: Float64
-    parts: list[tuple[int, int, Float64]]
+    parts: list[tuple[int, Symbols, Float64]]
     swing: Float64
 
 
@@ -50,16 +50,15 @@ def normalized(
     """
     shape, n = inside.lower.shape[1:], len(x.middle)
     moved = _centred(op, x, shape)
-    near = outer([(columns, each) for _, each, columns in moved.parts], moved.rest)
+    near = outer([(columns, part.each) for _, part, columns in moved.parts], moved.rest)
     square = (near.largest() / shape[1] * _SLACK).reshape(1, -1, 1)
     known = group(inside, op.epsilon, op.centred, least, _forms(op, x, inside), square)
     w = reciprocal(known, inside.radius, np.dtype(np.float64))
     root, steep, tilt = w.root[0], w.steep[0], w.tilt[0]
     parts = {}
-    for key, each, columns in moved.parts:
-        whole = x.parts[key].columns.reshape(columns.shape)
-        slide = (whole * tilt).sum(axis=-1, keepdims=True)
-        parts[key] = Symbols((root * columns - steep * slide).reshape(-1, n), each)
+    for key, part, columns in moved.parts:
+        slide = (part.columns.reshape(columns.shape) * tilt).sum(axis=-1, keepdims=True)
+        parts[key] = part.moved((root * columns - steep * slide).reshape(-1, n))
     more, rest = _errors(x, moved, near, known, w)
     rest = (rest if noise is None else rest + noise[0]) * _SLACK + TINY
     middle = steep * (root + (0.5 * w.gap[1][0] + 0.5 * w.gap[0][0]))
@@ -77,8 +76,7 @@ def _errors(
         (tilt * part.reshape(shape)).sum(axis=-1, keepdims=True) for part in (x.swing, x.rest)
     )
     ends = (0.5 * w.gap[1][0] - 0.5 * w.gap[0][0] + loose * (1 + g)) * _SLACK
-    alone = np.zeros((shape[0], *shape))
-    alone[np.arange(shape[0]), np.arange(shape[0])] = w.steep[0] * ends
+    line = (w.steep[0] * ends).reshape(1, n)
     balls = near.factors() * stray[:, None]
     lost = lengths_of(np.moveaxis(balls, 1, 0), shape[1])[0] * 2.0**-52
     # What c is astray from the middle of its own set.
@@ -86,18 +84,21 @@ def _errors(
     size = root * moved.swing + steep * (slide + root + abs(w.gap[0][0]) + abs(w.gap[1][0]))
     rest = root * (moved.rest + astray) + stray * astray + lost + g * size
     parts = {
-        new_key(): placed(balls, np.arange(n).reshape(shape), n),
-        new_key(): Symbols(alone.reshape(-1, n)),
+        new_key(): placed(balls),
+        new_key(): Symbols(line, 1, shape[0]),
     }
     return parts, rest
 
 
 def _centred(op: Normalize, x: Ellipsotope, shape: tuple[int, ...]) -> _Centred:
-    parts = [(key, p.each, p.columns.reshape(-1, *shape)) for key, p in x.parts.items()]
+    parts = [
+        (key, part, part.columns.reshape(-1, *shape))
+        for key, part in zip(x.parts, x.at(shape[0]), strict=True)
+    ]
     rest, swing = x.rest.reshape(shape), x.swing.reshape(shape)
     if not op.centred:
         return _Centred(rest, parts, swing)
-    parts = [(key, each, c - c.mean(axis=-1, keepdims=True)) for key, each, c in parts]
+    parts = [(key, part, c - c.mean(axis=-1, keepdims=True)) for key, part, c in parts]
     swing = swing + swing.mean(axis=-1, keepdims=True)
     g = rounding.gamma_factor(shape[1] + 8, np.float64)
     rest = (rest + rest.mean(axis=-1, keepdims=True) + g * swing) * _SLACK + TINY
@@ -111,9 +112,9 @@ def _forms(op: Normalize, x: Ellipsotope, inside: NodeBounds) -> Forms:
     n = shape[1]
     g = rounding.gamma_factor(2 * n + 16, np.float64)
     reach = np.zeros(wide.shape[:2])
-    for part in x.parts.values():
+    for part in x.at(shape[0]):
         turned = np.einsum("kgn,gjn->kgj", part.columns.reshape(-1, *shape), wide, optimize=True)
-        found = Symbols(turned.reshape(len(turned), -1), part.each).reach
+        found = part.moved(turned.reshape(len(turned), -1)).reach
         reach = reach + found.reshape(reach.shape)
     size = abs(wide)
     reach = reach + (size * x.rest.reshape(shape)[:, None]).sum(axis=-1)

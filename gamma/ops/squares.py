@@ -22,8 +22,9 @@ import numpy.typing as npt
 from gamma.frozen import Frozen
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY
-from gamma.ops.ellipsoid import Ellipsoids, outer
-from gamma.ops.ellipsotope import Ellipsotope, Symbols
+from gamma.ops.ellipsoid import Ellipsoids
+from gamma.ops.ellipsotope import Ellipsotope
+from gamma.ops.enclose import vectors_of
 from gamma.ops.relaxation import SLOPE_ERROR, VALUE_ERROR
 from gamma.runtime import workers
 from gamma.tensor import rounding
@@ -63,10 +64,8 @@ def curved(op: Elementwise, x: Ellipsotope, inside: NodeBounds) -> Curved | None
     rest += (SLOPE_ERROR * abs(steep) + op.slope_error) * far
     rest += VALUE_ERROR * abs(value) + op.absolute_error
     rest += abs(steep) * x.rest + 2.0**-49 * (abs(steep) * x.swing + abs(value))
-    parts = {key: Symbols(p.columns * steep, p.each) for key, p in x.parts.items()}
-    shape = -1, x.shape[-1]
-    moves = [(p.columns.reshape(len(p.columns), *shape), p.each) for p in x.parts.values()]
-    around = outer(moves, x.rest.reshape(shape))
+    parts = {key: part.moved(part.columns * steep) for key, part in x.parts.items()}
+    around = vectors_of(x, x.shape[-1])
     return Curved(Ellipsotope(x.shape, value, rest * _SLACK + TINY, parts), weight, around)
 
 

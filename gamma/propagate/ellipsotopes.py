@@ -2,11 +2,13 @@
 
 The input's own symbols stay what they are, so that every node has its linear form in the input.
 Errors become symbols too: in front of and behind a normalisation that every path passes, those of a
-node are replaced by one ellipsoid around them as soon as they are more than the node's entries.
+node are replaced by an ellipsoid around those of each place (of all where places share some) as
+soon as they are more than the node's entries.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +20,7 @@ from gamma.network.graph import Network
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY
 from gamma.ops.ellipsoid import outer, placed
-from gamma.ops.ellipsotope import INPUT, Ellipsotope, Symbols, new_key
+from gamma.ops.ellipsotope import INPUT, Ellipsotope, Symbols, alone, new_key
 from gamma.ops.tables import Precision
 from gamma.propagate.facts import facts_of
 from gamma.propagate.options import Options
@@ -108,7 +110,7 @@ class Ellipsotopes:
         found: Ellipsotope | None = node.op.enclose(inputs, around, after.take(one), self.how)
         if found is None or not found.known or not _merges(self.network, index):
             return found
-        errors = sum(len(p.columns) for key, p in found.parts.items() if key != INPUT)
+        errors = sum(part.count for key, part in found.parts.items() if key != INPUT)
         return merged(found) if errors > MOST_SYMBOLS * len(found.middle) else found
 
     def knows(self, frontier: Mapping[int, Any]) -> bool:
@@ -154,17 +156,18 @@ def input_set(box: Box, known: NodeBounds, b: int) -> Ellipsotope:
         shift = abs(box.center[b].reshape(-1)[varying] - middle[varying])
         rest[varying] = shift * (1 + 2.0**-50) + TINY
         reach, each = np.full_like(reach, box.radius), len(varying)
-    columns = np.zeros((max(len(varying), 1), len(middle)))
-    columns[np.arange(len(varying)), varying] = reach
-    return Ellipsotope(known.lower.shape[1:], middle, rest, {INPUT: Symbols(columns, each)})
+    # A ball is one block, whatever its place; of a box as many symbols as entries that vary.
+    shape = known.lower.shape[1:]
+    own = alone(shape if each == 1 else (len(middle),), varying, reach, 1.0)
+    return Ellipsotope(shape, middle, rest, {INPUT: Symbols(own.columns, each, own.places)})
 
 
 def merged(x: Ellipsotope) -> Ellipsotope:
-    """The same with one ellipsoid around all errors, instead of their symbols."""
-    errors = [(p.columns[:, None, :], p.each) for key, p in x.parts.items() if key != INPUT]
-    n = len(x.middle)
-    ball = placed(outer(errors, x.rest[None]).factors(), np.arange(n)[None], n)
-    parts = {new_key(): ball}
+    """The same with one ellipsoid around all errors of each place, instead of their symbols."""
+    n, errors = len(x.middle), [part for key, part in x.parts.items() if key != INPUT]
+    places = math.gcd(*(part.places for part in errors))
+    spelled = [(p.at(places).columns.reshape(-1, places, n // places), p.each) for p in errors]
+    parts = {new_key(): placed(outer(spelled, x.rest.reshape(places, -1)).factors())}
     if INPUT in x.parts:
         parts[INPUT] = x.parts[INPUT]
     return Ellipsotope(x.shape, x.middle, np.zeros(n), parts)
@@ -184,10 +187,13 @@ def least(
         total += r @ shift - wide @ sets[i].rest
         size += wide @ (2 * abs(shift) + abs(centres[i]) * 2.0**-50 + sets[i].swing)
     for key, part in keys.items():
-        turned = sum(
-            r @ sets[i].parts[key].columns.T for i, r in rows.items() if key in sets[i].parts
-        )
-        total -= Symbols(np.ascontiguousarray(np.transpose(turned)), part.each).reach
+        own = {i: x.parts[key] for i, x in sets.items() if key in x.parts}
+        places, turned = math.gcd(*(p.places for p in own.values())), np.zeros(())
+        for i, one in own.items():
+            columns = one.at(places).columns.reshape(-1, places, rows[i].shape[1] // places)
+            at_place = rows[i].reshape(len(d), places, -1).transpose(1, 2, 0)
+            turned = turned + columns.transpose(1, 0, 2) @ at_place
+        total -= Symbols(np.reshape(turned, (-1, len(d))), part.each).reach
         terms += 8
     g = rounding.gamma_factor(2 * terms + 16, np.float64)
     result: Float64 = total - g * size * (1 + 2.0**-20) - TINY
