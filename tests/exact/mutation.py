@@ -706,6 +706,8 @@ MUTANTS = (
     Mutant(
         "RANGE.NORM", RV, "factor = 1 + rounding.gamma_factor(n + 8, np.float64)", "factor = 1.0"
     ),
+    Mutant("RANGE.JOINED", RV, "factor = math.sqrt(count) * SLACK", "factor = SLACK"),
+    Mutant("RANGE.JOINED_STRAY", RV, "stray=self.stray * factor)", "stray=self.stray)"),
     Mutant("RANGE.STORED", RV, "lost = reach * self.unit * SLACK + self.quantum", "lost = 0.0"),
     Mutant("RANGE.STRAY", RV, "stray = (self.stray + unit *", "stray = (self.stray + 0.0 *"),
     Mutant("RANGE.ERROR", RV, "self.error + unit * self._places(reach) + quantum", "self.error"),

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gamma import ops
 from gamma.network.graph import Builder
-from gamma.propagate.ranges import spectral
+from gamma.propagate.ranges import layout, spectral
 from gamma.propagate.ranges.dense import dense
 from gamma.propagate.ranges.matrix import Matrix
 from gamma.propagate.ranges.sets import Image, Known, Sphere, norm_of
@@ -100,6 +100,46 @@ def test_rows_read_a_sphere(centred: bool) -> None:
             middle = sum(q(w) * q(b) for w, b in zip(W[i], bias, strict=True))
             up, down = q(made.upper[0, i]) - middle, middle - q(made.lower[0, i])
             assert up > 0 and down > 0 and up**2 >= square and down**2 >= square
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("shape", [(12,), (1, 12)])
+def test_rows_read_the_vectors_of_all_places(centred: bool, shape: tuple[int, ...]) -> None:
+    """A row over 3 vectors of 4, joined: each may be the one that is worst for it."""
+    rng = np.random.default_rng(12)
+    for step in range(ROUNDS):
+        W, gain, bias = rough(rng, (5, 12)), rough(rng, (3, 1)), rough(rng, (3, 4))
+        if step % 2:  # the same row everywhere: one vector of all cannot do more
+            W = np.tile(W[:, :4], 3) / np.repeat(gain.ravel(), 4) * np.float32(gain[0, 0])
+        form = Sphere(
+            1, gain.astype(float), bias.astype(float), np.zeros((1, 1)), 3.0, 0.5, centred
+        )
+        end = np.full((1, 1), np.inf)
+        known = layout.reshaped(Known((3, 4), -end, end, form), shape)
+        made = dense(Matrix(W.astype("f4")), None, known)
+        for i in range(5):
+            read = [[q(W[i, 4 * p + k].astype("f4")) * q(gain[p, 0]) for k in range(4)]
+                    for p in range(3)]  # fmt: skip
+            least = 0.0
+            for row in read:
+                mean = sum(row) / 4 if centred else Fraction(0)
+                off, whole = sum((r - mean) ** 2 for r in row), sum(r**2 for r in row)
+                least += 3 * math.sqrt(off) + 0.5 * math.sqrt(whole)
+            middle = sum(q(w) * q(b) for w, b in zip(W[i].astype("f4"), bias.ravel(), strict=True))
+            for far in (
+                q(made.upper[..., i].item()) - middle,
+                middle - q(made.lower[..., i].item()),
+            ):
+                assert far >= q(least * (1 - 1e-12))
+
+
+def test_axes_of_length_1_leave_a_sphere_as_it_is() -> None:
+    known = everything(vectors(np.arange(1.0, 5), np.arange(4.0), True), 4)
+    for shape, axis in (((1, 1, 4), 2), ((4, 1), 0), ((4,), 0)):
+        form = layout.reshaped(known, shape).form
+        assert isinstance(form, Sphere) and form.axis == axis
+        assert 3.0 <= form.radius <= 3.0 * (1 + 2.0**-30)
+    assert layout.reshaped(known, (2, 2)).form is None
 
 
 def singular(rng: np.random.Generator, n: int) -> Array:

@@ -32,7 +32,7 @@ def reshaped(known: Known, target: Shape) -> Known:
         return _reshape(array, known.shape, target, groups)
 
     excess = known.excess if known.shape[-1:] == target[-1:] else None
-    form = _reshaped_form(known, groups, move)
+    form = _reshaped_form(known, target, groups, move)
     return Known(target, move(known.lower), move(known.upper), form, excess)
 
 
@@ -149,14 +149,18 @@ def _reshape(array: Array, old: Shape, new: Shape, groups: Groups) -> Array:
     return np.broadcast_to(array, lengths).reshape(target)
 
 
-def _reshaped_form(known: Known, groups: Groups, move: Callable[[Array], Array]) -> Form | None:
+def _reshaped_form(
+    known: Known, target: Shape, groups: Groups, move: Callable[[Array], Array]
+) -> Form | None:
     form = known.form
     if isinstance(form, Sphere):
         for a, b in groups:
             if form.axis in a:
-                if len(a) != 1 or len(b) != 1:
+                long = [k for k in b if target[k] > 1] or b[:1]
+                if len(long) != 1:  # parts of a vector
                     return None
-                return replace(_each(form, move), axis=b[0])
+                joined = math.prod(known.shape[k] for k in a if k != form.axis)
+                return replace(_each(form.of(joined), move), axis=long[0])
         return None
     if form is None:
         return None

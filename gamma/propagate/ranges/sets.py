@@ -7,6 +7,7 @@ does not depend on how long a prompt is.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -56,6 +57,11 @@ class Sphere(Frozen):
             return None
         gain, bias, error = (np.broadcast_to(p.reshape(-1), (n,)) for p in parts)
         return gain, bias, error
+
+    def of(self, count: int) -> Sphere:
+        """So many vectors as one: its square is the sum of theirs, its sum that of theirs."""
+        factor = math.sqrt(count) * SLACK
+        return replace(self, radius=self.radius * factor, stray=self.stray * factor)
 
     def norm(self, axis: int) -> Float64 | None:
         """At least ‖y‖ along ``axis``, where that is the sphere's own; its length becomes 1."""
