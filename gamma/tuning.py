@@ -50,6 +50,7 @@ GATES: dict[str, str] = {
     "live_channels": "channels that are 0 in all rows of a register block passed over in these",
     "norm_caps": "no bound wider than what the norms before it leave possible",
     "ellipsotopes": "ellipsotopes of all nodes go forward where there is a normalisation",
+    "apart_positions": "rows over positions that nothing has mixed yet, as rows over one of them",
     "fused_charge": "fold a product's charge into the constants of the activation after it",
 }
 """Name -> what the optimisation does."""

@@ -176,7 +176,8 @@ class AlphaWalk(Walk):
         return np.fmax(super().rows(frontier, d, box), self.plain.rows(frontier, d, box))
 
     def in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
-        ascent = self.descent.ascent
+        apart = self._apart(index)
+        ascent = (self.descent if apart is None else apart.descent).ascent
         shared = ascent is not None and ascent.reaches(index) and workers.sharing() > 1
         with by_memory() if shared else nullcontext():  # the call is shared inside
             return super().in_blocks(index, count, bound, each)
@@ -206,21 +207,30 @@ class AlphaWalk(Walk):
         return super().output()
 
     def _block_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
-        frontier, d, box = self.both_signs(index, boxes, neurons)
+        descent, frontier, d, box = self._started(index, boxes, neurons)
         half, last = len(boxes), index == self.network.output
         steps = self.how.final if last else self.how.steps
         every = last or not self._facts.hinged[index]
-        best = self._raise(frontier, d, box, steps, None if every else DECIDED)
+        best = self._raise(descent, frontier, d, box, steps, None if every else DECIDED)
         return best[:half], -best[half:]
 
     def _bound_rows(self, frontier: Frontier, d: Float64, box: Indices) -> Float64:
-        return self._raise(frontier, d, box, self.how.final, ANSWERED)
+        return self._raise(self.descent, frontier, d, box, self.how.final, ANSWERED)
 
     def _raise(
-        self, frontier: Frontier, d: Float64, box: Indices, steps: int, goal: Goal | None
+        self,
+        descent: Descent,
+        frontier: Frontier,
+        d: Float64,
+        box: Indices,
+        steps: int,
+        goal: Goal | None,
     ) -> Float64:
+        apart, initial = self.descent.apart, self.initial
+        if apart is not None and descent is apart.descent:
+            initial = apart.slopes(initial)
         return optimise(
-            self.descent, frontier, d, box, self.initial, self.how, steps, goal, self.options.check
+            descent, frontier, d, box, initial, self.how, steps, goal, self.options.check
         )
 
     def _with(self, options: Options) -> Walk:

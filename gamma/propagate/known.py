@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from gamma import tuning
 from gamma.network.graph import Network
 from gamma.ops.bounds import Forms
 from gamma.propagate.blocks import in_blocks
@@ -27,6 +28,7 @@ from gamma.propagate.rows.tables import Tables
 
 if TYPE_CHECKING:
     from gamma.propagate.images import ImageWalk
+    from gamma.propagate.positions.apart import Apart
     from gamma.propagate.sides import Sides
 
 Array = npt.NDArray[Any]
@@ -111,7 +113,21 @@ class Known:
         return self._descent
 
     def _make_descent(self) -> Descent:
-        return Descent(self._make_tables(Tables))
+        made = Descent(self._make_tables(Tables))
+        shape, plain = self.network.input_shape, not (self.slopes or self.domain.split)
+        plain = plain and self.options.relaxes and self.box.norm == "inf"
+        several = len(shape) > 1 and shape[0] > 1 and not self._facts.convolves
+        if plain and several and tuning.enabled("apart_positions"):
+            from gamma.propagate.positions.apart import Apart, position_of
+
+            position = position_of(self.network)
+            made.apart = None if position is None else Apart(position, made.tables)
+        return made
+
+    def _apart(self, index: int) -> Apart | None:
+        """How rows that start at a node go down as rows over one position, where they may."""
+        apart = self.descent.apart
+        return apart if apart is not None and index <= apart.last else None
 
     def _make_tables(self, kind: type[Tables]) -> Tables:
         return kind(
@@ -148,14 +164,17 @@ class Known:
     def in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
         """``bound`` of every block of ``count`` items of ``each`` rows over node ``index``."""
         most = max(1, self._rows_at_once(index) // each)
+        apart = self._apart(index)
+        network = self.network if apart is None else apart.descent.tables.network
         inside = partial(self.descent.courses.shared, index)  # made here, not by several threads
         times = self.work * (2 if self.options.dtype == np.float64 else 1)
-        return in_blocks(self.network, index, count, bound, each, most, times, inside)
+        return in_blocks(network, index, count, bound, each, most, times, inside)
 
     def neuron_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         """Lower and upper bounds (n,) of neurons ``neurons`` of the node on boxes ``boxes``."""
         node = self.network.nodes[index]
         dense = node.op.dense is not None and index not in self.domain.split
+        dense = dense and self._apart(index) is None
         both = dense and self.one_sided and self.descent.two_sided(node.inputs[0])
         bound = self._both_ends if both else self._block_bounds
         parts = self.in_blocks(
@@ -170,9 +189,18 @@ class Known:
         return lower, upper
 
     def _block_bounds(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
-        frontier, d, box = self.both_signs(index, boxes, neurons)
-        result = self.descent.run(frontier, d, box, self.options.check)
+        descent, frontier, d, box = self._started(index, boxes, neurons)
+        result = descent.run(frontier, d, box, self.options.check)
         return result[: len(boxes)], -result[len(boxes) :]
+
+    def _started(
+        self, index: int, boxes: Array, neurons: Array
+    ) -> tuple[Descent, Frontier, Float64, Array]:
+        """`both_signs` where they go down soonest, and by what."""
+        apart, descent = self._apart(index), self.descent
+        if apart is not None:
+            descent, (boxes, neurons) = apart.descent, apart.places(index, boxes, neurons)
+        return descent, *both_signs(descent, index, boxes, neurons)
 
     def _both_ends(self, index: int, boxes: Array, neurons: Array) -> tuple[Float64, Float64]:
         """`_block_bounds` where rows and their negatives go down as one."""

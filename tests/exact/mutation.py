@@ -54,6 +54,7 @@ TESTS = (
     "tests/formats/test_onnx_pointwise.py",
     "tests/verify/test_cosine.py",
     "tests/propagate/test_few_bits.py",
+    "tests/propagate/positions/test_apart.py",
     "tests/propagate/test_sides.py",
     "tests/propagate/test_parallel_lines.py",
     "tests/propagate/test_course.py",
@@ -81,6 +82,7 @@ NEAR = {
     "ops/ellips": "tests/exact/test_ellipsotopes.py",
     "ops/squares": "tests/exact/test_ellipsotopes.py",
     "propagate/ellips": "tests/exact/test_ellipsotopes.py",
+    "propagate/positions/apart": "tests/propagate/positions/test_apart.py",
     "propagate/few_bits": "tests/propagate/test_few_bits.py",
     "propagate/forward": "tests/exact/test_forward.py",
     "propagate/forms": "tests/exact/test_normalization.py",
@@ -157,6 +159,7 @@ ES, EE, EN, EB, EQ = (
     f"ops/{name}.py" for name in ("ellipsotope", "enclose", "normalized", "ellipsoid", "squares")
 )
 EW, EF = "propagate/ellipsotopes.py", "propagate/forward.py"
+PA = "propagate/positions/apart.py"
 A, ST, R, E, L = (
     "propagate/api.py",
     "propagate/rows/start.py",
@@ -358,6 +361,14 @@ MUTANTS = (
         "len(d), places, -1).transpose(1, 2, 0)",
         "len(d), places, -1)[..., ::-1].transpose(1, 2, 0)",
     ),
+    Mutant("APART.SUM", PA, "rounding.gamma_factor(n + 4, np.float64) * size", "0.0 * size"),
+    Mutant(
+        "APART.BOX", PA, "box[:, None] * n + np.arange(n)", "box[:, None] * n + 0 * np.arange(n)"
+    ),
+    Mutant(
+        "APART.START", PA, "boxes * self._count + position, neuron", "boxes * self._count, neuron"
+    ),
+    Mutant("APART.CARRIED", PA, "or len(nodes) - 1 == network.output)", "or True)"),
     Mutant("SET.ROWS", EW, "total - g * size * (1 + 2.0**-20)", "total"),
     Mutant("FORMS.OTHERS", ES, "rest = rounding.up(rest + part.reach)", "pass"),
     Mutant("FORMS.BEGIN", EF, "middle, reach, {})", "middle, 0.5 * reach, {})"),

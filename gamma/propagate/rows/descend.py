@@ -33,6 +33,7 @@ from gamma.runtime import choices, pool
 from gamma.tensor import kernels, rounding
 
 if TYPE_CHECKING:
+    from gamma.propagate.positions.apart import Apart
     from gamma.propagate.rows.ascent import DenseAscent
 
 Array = npt.NDArray[Any]
@@ -48,6 +49,8 @@ class Descent:
         self.chain: DenseChain | None = None if tables.linear_only else DenseChain(tables)
         self.courses = ImageCourses(tables)
         self._ascents: list[DenseAscent] = []
+        # How plain rows go on where positions are apart.
+        self.apart: Apart | None = None
         self._windowed = tuning.enabled("windows")
         self._added = tuning.enabled("added_adjoint") and tuning.enabled("gathered_adjoint")
 
@@ -108,6 +111,10 @@ class Descent:
                 if check is not None:
                     check()
                 started = time.perf_counter()
+                plain = own.plain and own.opposite is None and not (last or stop)
+                if plain and self.apart is not None and index <= self.apart.last:
+                    self.apart.finish(frontier, d, box, check)
+                    return
                 if not stop and self._went(frontier, d, box, check, own, last):
                     if telemetry.recorder is not None:
                         ended = time.perf_counter()
@@ -159,6 +166,8 @@ class Descent:
         """Bounds of ``index`` were tightened: drop what was computed from the old ones."""
         self.tables.forget(index)
         self.courses.forget(index)
+        if self.apart is not None and index <= self.apart.last:
+            self.apart.descent.forget(index)
         for ascent in self._ascents:
             ascent.forget(index)
         if self.chain is not None:
