@@ -266,7 +266,7 @@ class Weighted(_Errors):
 def nonzero(x: Array) -> npt.NDArray[np.int64] | None:
     """Rows of a matrix that are not 0, where half of them are: rows that start at one position of a
     sequence have nothing at the others. Their products are 0."""
-    if len(x) < 2:
+    if len(x) < 2 or 2 * np.count_nonzero(x[:, :1]) > len(x):  # most of them begin with a number
         return None
     some = np.flatnonzero(x.any(axis=1))
     return some if 2 * len(some) <= len(x) else None
@@ -275,13 +275,17 @@ def nonzero(x: Array) -> npt.NDArray[np.int64] | None:
 def reached(x: Array) -> slice | None:
     """The columns of a matrix outside of which it is 0, where these are half of all at most: rows
     that start in one head of an attention have nothing in the others."""
-    if len(x) < 2:
+    if len(x) < 2 or _far_apart(np.flatnonzero(x[0]), x.shape[1]):
         return None
     some = np.flatnonzero(x.any(axis=0))
     if not len(some):
         return slice(0, 0)
-    first, last = int(some[0]), int(some[-1]) + 1
-    return slice(first, last) if 2 * (last - first) <= x.shape[1] else None
+    return None if _far_apart(some, x.shape[1]) else slice(int(some[0]), int(some[-1]) + 1)
+
+
+def _far_apart(some: npt.NDArray[np.int64], n: int) -> bool:
+    """Whether sorted places are spread over more than half of ``n``."""
+    return len(some) > 0 and 2 * int(some[-1] + 1 - some[0]) > n
 
 
 def cast_bytes(weight: Array, dtype: np.dtype[Any]) -> dict[Hashable, int]:

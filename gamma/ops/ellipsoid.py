@@ -67,13 +67,14 @@ class Ellipsoids(Frozen):
     def factors(self) -> Float64:
         """Columns R of each: (V, d, d), column j of R in [:, j, :], so that R·Rᵀ >= Q."""
         d = self.matrix.shape[-1]
-        trace = np.einsum("vii->v", self.matrix)
+        made = self.matrix.copy()
+        diagonal = np.einsum("vii->vi", made)
+        trace = diagonal.sum(axis=-1)
         empty = trace == 0
         # The factorisation's backward error, and the rounding of the diagonal.
         g = rounding.gamma_factor(4 * d + 16, np.float64)
         lift = (self.error + g * (trace + d * self.error)) * (1 + 2.0**-20)
-        made = self.matrix.copy()
-        made[:, np.arange(d), np.arange(d)] += np.where(empty, 1.0, lift)[:, None]
+        diagonal += np.where(empty, 1.0, lift)[:, None]
         try:
             turned = np.swapaxes(made, -1, -2)
             root = _together(np.linalg.cholesky, turned, made.size * d / 3.0)
@@ -118,10 +119,11 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
     weight = np.maximum(corners, _LEAST_WEIGHT * largest[:, None])
     weight = np.where(largest[:, None] > 0, weight, 1.0)
     total += np.where(corners > 0, weight, 0.0).sum(axis=-1)
-    matrix[:, np.arange(d), np.arange(d)] += corners * corners / weight
+    diagonal = np.einsum("vii->vi", matrix)
+    diagonal += corners * corners / weight
     g = rounding.gamma_factor(len(columns) + d + len(parts) + 16, np.float64)
     matrix *= (total * (1 + g) * _SLACK)[:, None, None]
-    trace = np.einsum("vii->v", matrix)
+    trace = diagonal.sum(axis=-1)
     # |fl(YᵀY) - YᵀY| <= γ|Y|ᵀ|Y|, of norm at most γ·trace; scaling rounds each entry once more.
     error = np.where(trace > 0, 2 * g * trace * (1 + 2.0**-20) + 2.0**-1000, 0.0)
     return Ellipsoids(0.5 * (matrix + np.swapaxes(matrix, -1, -2)), error, scale)
@@ -144,7 +146,7 @@ def _powers(columns: Float64, rest: Float64) -> Float64:
     far = columns.max(axis=0, initial=0.0), -columns.min(axis=0, initial=0.0)
     reach = np.maximum(rest, np.maximum(*far))
     exponent = np.frexp(np.where(reach > 0, reach, 1.0))[1]
-    result: Float64 = np.ldexp(1.0, np.clip(exponent, -1000, 1000))
+    result: Float64 = np.ldexp(1.0, np.minimum(np.maximum(exponent, -1000), 1000))
     return result
 
 

@@ -91,7 +91,10 @@ class Symbols(Frozen):
         if self.each == 1:
             return found * factor  # type: ignore[no-any-return]
         # Squares that underflow, all of them perhaps, hide up to 2^-500 of each block.
-        result: Float64 = found * factor + np.where(self.columns.any(axis=0), k * 2.0**-500, 0.0)
+        moved = found > 0
+        if not moved.all():
+            moved |= self.columns.any(axis=0)
+        result: Float64 = found * factor + np.where(moved, k * 2.0**-500, 0.0)
         return result
 
 

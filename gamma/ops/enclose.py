@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def linear(
     ]
     moved = _image(op, stacks, inputs, after.lower[0].size * terms)
     rest, size = _image(op, sizes, inputs, 0, absolute=True)
-    ends = np.cumsum([1, *(len(columns[0]) for _, _, columns in keys)])
+    ends = list(accumulate((len(part.columns) for _, part, _ in keys), initial=1))
     parts = {
         key: part.moved(moved[start:end])
         for (key, part, _), start, end in zip(keys, ends[:-1], ends[1:], strict=True)
@@ -132,8 +133,7 @@ def _narrowed(op: Linear, x: Ellipsotope, after: NodeBounds) -> tuple[list[Ellip
     Of a function to second order, where that says more.
     """
     n = x.shape[-1]
-    one = np.eye(n).reshape(n, *(1 for _ in x.shape[1:]), n)
-    weight = op.linear([one]).reshape(n, 1, after.lower.shape[-1]).astype(np.float64)
+    weight = _columns_of(op, n, len(x.shape)).reshape(n, 1, after.lower.shape[-1])
 
     def times(factor: Float64) -> Float64:
         return weight * factor.T[:, :, None]
@@ -150,6 +150,16 @@ def _narrowed(op: Linear, x: Ellipsotope, after: NodeBounds) -> tuple[list[Ellip
             balls, kept = other, x.curved.base
     exact = Ellipsotope(kept.shape, kept.middle, np.zeros_like(kept.rest), kept.parts)
     return [exact], {new_key(): placed(balls.factors())}
+
+
+def _columns_of(op: Linear, n: int, rank: int) -> Float64:
+    """What each entry along the last axis adds to the outputs: (n, outputs)."""
+    if op.dense is not None:
+        from gamma.ops.affine import cast_weight
+
+        return cast_weight(op, op.dense.weight, "weight", np.float64, False).T
+    one = np.eye(n).reshape(n, *(1,) * (rank - 1), n)
+    return op.linear([one]).reshape(n, -1).astype(np.float64)
 
 
 def through_lines(

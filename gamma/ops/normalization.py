@@ -112,16 +112,18 @@ class Normalize(Operator):
         carried: LinearCharge | None = None,
         slopes: NodeSlopes | None = None,
     ) -> Quotients:
-        x = self._groups(inputs[0])
+        x, inside = self._groups(inputs[0]), self._groups(after)
         with np.errstate(all="ignore"):
             least = (least_square(x.lower, x.upper, self.centred) + self.epsilon) * (1 - 2.0**-52)
             known = group(x, self.epsilon, self.centred, least, after.forms)
-            floor, ceiling = met(self.image(x.lower, x.upper), known)
             noise: Float64 | float = 0.0
             if how.guarantee == "float32":
+                floor, ceiling = met(self.image(x.lower, x.upper), known)
                 reach = np.maximum(-floor, ceiling)
                 noise = self.float32_noise(x.lower, x.upper, reach, known.least)
-            return quotients(x, self._groups(after), known, floor, ceiling, noise, how.dtype)
+            else:  # the node's own bounds are in the image, and hold no noise
+                floor, ceiling = met((inside.lower, inside.upper), known)
+            return quotients(x, inside, known, floor, ceiling, noise, how.dtype)
 
     def enclose(
         self,

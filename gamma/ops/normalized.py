@@ -113,7 +113,8 @@ def _forms(op: Normalize, x: Ellipsotope, inside: NodeBounds) -> Forms:
     g = rounding.gamma_factor(2 * n + 16, np.float64)
     reach = np.zeros(wide.shape[:2])
     for part in x.at(shape[0]):
-        turned = np.einsum("kgn,gjn->kgj", part.columns.reshape(-1, *shape), wide, optimize=True)
+        columns = part.columns.reshape(-1, *shape).transpose(1, 0, 2)
+        turned = (columns @ wide.transpose(0, 2, 1)).transpose(1, 0, 2)
         found = part.moved(turned.reshape(len(turned), -1)).reach
         reach = reach + found.reshape(reach.shape)
     size = abs(wide)

@@ -62,6 +62,9 @@ class Quotients(Frozen, eq=True):
         )
         kernels.relax_rows(taken, d, box, below, above, self.lower_const, self.upper_const)
         whole = taken.reshape(len(rows), *self.tilt.shape[1:])
+        if whole.shape[1] == 1:
+            self._pass_planes(whole, d, box, slice(None))
+            return (taken,)
         groups = np.flatnonzero(whole.any(axis=(0, 2)))  # rows of one position know no other
         if len(groups) == whole.shape[1]:
             self._pass_planes(whole, d, box, slice(None))

@@ -89,7 +89,7 @@ class Ellipsotopes:
         made: list[Ellipsotope] = []
         for b in range(len(self.box.lower)):
             found = self._set(index, [bounds[i] for i in node.inputs], bounds[index], b)
-            if found is None or not found.known:
+            if found is None:
                 return None
             made.append(found)
         self.sets[index] = made
@@ -102,16 +102,23 @@ class Ellipsotopes:
     def _set(
         self, index: int, before: Sequence[NodeBounds], after: NodeBounds, b: int
     ) -> Ellipsotope | None:
-        node, one = self.network.nodes[index], np.array([b])
+        node = self.network.nodes[index]
         if index == 0:
             return input_set(self.box, after, b)
         inputs = [self.sets[i][b] for i in node.inputs]
-        around = [x.take(one) for x in before]
-        found: Ellipsotope | None = node.op.enclose(inputs, around, after.take(one), self.how)
-        if found is None or not found.known or not _merges(self.network, index):
+        if len(self.box.lower) > 1:
+            one = np.array([b])
+            before, after = [x.take(one) for x in before], after.take(one)
+        found: Ellipsotope | None = node.op.enclose(inputs, before, after, self.how)
+        if found is None or not found.known:
+            return None
+        if not _merges(self.network, index):
             return found
         errors = sum(part.count for key, part in found.parts.items() if key != INPUT)
-        return merged(found) if errors > MOST_SYMBOLS * len(found.middle) else found
+        if errors <= MOST_SYMBOLS * len(found.middle):
+            return found
+        made = merged(found)
+        return made if made.known else None
 
     def knows(self, frontier: Mapping[int, Any]) -> bool:
         """Whether every node of the rows ``frontier`` has a set."""

@@ -45,6 +45,12 @@ class Facts(Frozen, eq=True):
     neurons: int
 
 
+def several_places(network: Network) -> bool:
+    """Whether the input has several along its first axis that some nodes may keep apart."""
+    shape = network.input_shape
+    return len(shape) > 1 and shape[0] > 1 and not facts_of(network).convolves
+
+
 def facts_of(network: Network) -> Facts:
     """The facts of a network, made when first asked for."""
     return network.cached("facts", _make)

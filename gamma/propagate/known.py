@@ -17,7 +17,7 @@ from gamma.propagate.caps import Ceilings
 from gamma.propagate.dense import DenseNetwork, DenseWalk
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.ellipsotopes import Ellipsotopes
-from gamma.propagate.facts import Facts, facts_of
+from gamma.propagate.facts import Facts, facts_of, several_places
 from gamma.propagate.options import Options
 from gamma.propagate.rows.block import Frontier
 from gamma.propagate.rows.descend import Descent
@@ -114,10 +114,9 @@ class Known:
 
     def _make_descent(self) -> Descent:
         made = Descent(self._make_tables(Tables))
-        shape, plain = self.network.input_shape, not (self.slopes or self.domain.split)
-        plain = plain and self.options.relaxes and self.box.norm == "inf"
-        several = len(shape) > 1 and shape[0] > 1 and not self._facts.convolves
-        if plain and several and tuning.enabled("apart_positions"):
+        plain = self.options.relaxes and self.box.norm == "inf"
+        plain = plain and not (self.slopes or self.domain.split)
+        if plain and several_places(self.network) and tuning.enabled("apart_positions"):
             from gamma.propagate.positions.apart import Apart, position_of
 
             position = position_of(self.network)

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import field
 
+from gamma import tuning
 from gamma.errors import ResourceError, UnsupportedError, UsageError
 from gamma.frozen import Frozen
 from gamma.methods import FORWARD, GUARANTEES, METHODS, REFINING, dtype_name, method_name
 from gamma.network.graph import Network
 from gamma.ops.tables import Precision
-from gamma.propagate.facts import facts_of
+from gamma.propagate.facts import facts_of, several_places
 from gamma.runtime import interrupts
 from gamma.tensor import probe
 from gamma.tensor.exactly import exact_float, exact_integer
@@ -25,6 +26,8 @@ DType = str | npt.DTypeLike
 
 # Bytes of coefficient rows alive at once when no limit is given: small enough for the caches.
 DEFAULT_ROW_BYTES = 48 << 20
+NARROW = 128
+"""Neurons of a node up to which rows in float64 cost little."""
 
 
 class Options(Frozen, eq=True):
@@ -122,7 +125,7 @@ def options_of(
     refuse_guarantee(network, guarantee)
     # A failed probe means that products may break the assumptions of the float32 charges.
     single = kind != "float64" and not probe.float32_failures()
-    wide = not single or (kind == "auto" and narrow(network))
+    wide = not single or (kind == "auto" and narrow(network, str(method_name(method))))
     rows = np.dtype(np.float64 if wide else np.float32)
     asked = str(method_name(method)), guarantee, rows, row_bytes, deadline, progress, steps, single
     try:
@@ -135,6 +138,17 @@ def options_of(
 _checked = lru_cache(maxsize=64, typed=True)(Options)
 
 
-def narrow(network: Network) -> bool:
-    """Whether every node is at most 128 wide: float64 then costs little and charges nothing."""
-    return facts_of(network).widest[-1] <= 128
+def narrow(network: Network, method: str) -> bool:
+    """Whether every node is at most 128 wide, where positions are apart at each of them: float64
+    then costs little and charges nothing."""
+    if facts_of(network).widest[-1] <= NARROW:
+        return True
+    if method not in REFINING or not several_places(network):
+        return False
+    from gamma.propagate.positions.apart import position_of
+
+    position = position_of(network) if tuning.enabled("apart_positions") else None
+    if position is None:
+        return False
+    behind = facts_of(network).sizes[position.network.output + 1 :]
+    return max(facts_of(position.network).widest[-1], *behind, 0) <= NARROW

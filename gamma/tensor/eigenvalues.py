@@ -65,11 +65,17 @@ def largest_eigenvalues(G: Float64) -> Float64:
     d = G.shape[-1]
     theta = np.linalg.eigvalsh(G)[:, -1] * _ABOVE
     A = -G
-    A[:, np.arange(d), np.arange(d)] += theta[:, None]
+    diagonal = np.einsum("vii->vi", A)
+    diagonal += theta[:, None]
     found = _ended(A, theta)
     if found is None:
         return np.array([largest_eigenvalue(one) for one in G])
-    return np.minimum(found, [frobenius(one) for one in G])
+    square = np.einsum("vij,vij->v", G, G)
+    if not ((square > 2.0**-900) & (square < math.inf)).all():
+        return np.minimum(found, [frobenius(one) for one in G])
+    factor = (1 + rounding.gamma_factor(d * d + 8, np.float64)) * _SLACK
+    most: Float64 = np.minimum(found, np.sqrt(square) * factor)
+    return most
 
 
 def _guess(G: Float64) -> float:

@@ -601,7 +601,7 @@ MUTANTS = (
     Mutant(
         "REACH.UNDERFLOW",
         "ops/ellipsotope.py",
-        "np.where(self.columns.any(axis=0), k * 2.0**-500, 0.0)",
+        "np.where(moved, k * 2.0**-500, 0.0)",
         "0.0",
     ),
     Mutant(
