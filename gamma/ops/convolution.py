@@ -236,8 +236,13 @@ class ConvTranspose(Weighted):
     def copies(self, how: Precision, boxes: int = 0, shape: Shape = (0,)) -> dict[Hashable, int]:
         if not boxes:
             return super().copies(how)
-        turned = last_bytes(self.weight, np.dtype(np.float64))
+        kind = np.dtype(np.float64)
+        turned = last_bytes(self.weight, kind)
         found: dict[Hashable, int] = {"last.d": turned, "last.d.abs": turned}
+        window = self._full_window(self.shape(shape), shape[1:])
+        taps = Taps.nbytes(self.weight, window, kind, self.group)
+        found |= {Taps.key(kind): taps, Taps.key(kind, True): taps}
+        turned += taps
         return found | finish_bytes(self, how, shape) | self.stray_copies(how, turned)
 
     def shifted(self, shift: Array) -> Linear | None:
@@ -268,7 +273,9 @@ class ConvTranspose(Weighted):
         window = self._full_window(out, x.shape[2:])
         weight = last_weight(self, self.weight, x.dtype, absolute, self.group)
         positions = (1, x.shape[2]) if x.ndim == 3 else (x.shape[2], x.shape[3])
-        image = spread(channels_last(x, positions), weight, window, int(self.weight.shape[1]))
+        channels = int(self.weight.shape[1])
+        taps = partial(Taps.cached, self, weight, window, channels, absolute)
+        image = spread(channels_last(x, positions), weight, window, channels, taps)
         return channels_first(image).reshape(x.shape[0], *out)
 
     def interval_products(

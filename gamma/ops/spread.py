@@ -90,15 +90,18 @@ class Taps(NamedTuple):
         return cls(np.ascontiguousarray(panels.transpose(0, 3, 1, 2, 4)), places, size)
 
     @classmethod
-    def cached(cls, op: Linear, weight: Array, window: Window, channels: int) -> Taps:
+    def cached(
+        cls, op: Linear, weight: Array, window: Window, channels: int, absolute: bool = False
+    ) -> Taps:
         """`of` an operator's `last_weight`, made once."""
-        key = cls.key(weight.dtype)
+        key = cls.key(weight.dtype, absolute)
         return op.cached(key, lambda: cls.of(weight, window, channels))  # type: ignore[no-any-return]
 
     @staticmethod
-    def key(dtype: np.dtype[Any]) -> str:
+    def key(dtype: np.dtype[Any], absolute: bool = False) -> str:
         """What `cached` ones in ``dtype`` are kept by."""
-        return f"taps.{dtype.char}.{'cells' if tuning.enabled('pixel_cells') else 'pixels'}"
+        cells = "cells" if tuning.enabled("pixel_cells") else "pixels"
+        return f"taps.{dtype.char}.{cells}{'.abs' if absolute else ''}"
 
     @staticmethod
     def nbytes(weight: Array, window: Window, dtype: np.dtype[Any], groups: int) -> int:

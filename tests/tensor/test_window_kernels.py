@@ -72,6 +72,10 @@ CASES = (
     (25, 3, 3, 6, 1, (11, 8), (3, 5), (4, 3), (3, 1, 0, 3), (1, 1)),
     (7, 2, 2, 9, 7, (9, 9), (5, 5), (5, 5), (2, 3, 0, 0), (1, 1)),
     (26, 1, 5, 4, 2, (1, 9), (1, 2), (1, 2), (0, 0, 0, 0), (1, 1)),
+    # lines of many cells, which a single frame takes side by side: cells of pixels, and pixels a
+    # stride apart
+    (2, 3, 29, 34, 5, (6, 58), (4, 4), (2, 2), (1, 1, 1, 1), (1, 1)),
+    (1, 2, 25, 33, 4, (5, 80), (2, 3), (1, 3), (1, 2, 0, 4), (2, 2)),
 )
 
 
@@ -132,7 +136,7 @@ def test_what_is_gathered_is_added(isa: str, dtype: Any, case: Any, groups: int)
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("add", (False, True))
-@pytest.mark.parametrize("n", (2, 18))
+@pytest.mark.parametrize("n", (1, 2, 18))
 def test_nothing_beyond_the_images_is_written(isa: str, dtype: Any, add: bool, n: int) -> None:
     """Vectors that run over a cell's end stay inside, also where the last lines are narrow."""
     rng = np.random.default_rng(7)
