@@ -5,6 +5,8 @@
     python -m benches.adjoint --docs        and the table of docs/performance.md
 
 Operations are those of the weights that meet a pixel of the image. Every entry of the rows is live.
+Behind the first layers rows are not read again: what is timed there is the step that bounds take,
+the adjoint and what the rows pay for the radii of the input (whose operations do not count).
 Each thread has rows of its own, in memory of the pool, as blocks of a walk have, or a product of
 the BLAS of its own. Seconds are processor time of the slower thread, the call from Python included:
 other work takes little of it.
@@ -13,6 +15,7 @@ other work takes little of it.
 from __future__ import annotations
 
 import argparse
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -22,8 +25,10 @@ import numpy as np
 
 from benches.report import PAGE, markdown, replace_block
 from gamma.ops import Conv
+from gamma.ops.base import Array
 from gamma.ops.spread import Taps, gather, last_weight
-from gamma.runtime import pool
+from gamma.ops.window import Window
+from gamma.runtime import pool, workers
 from gamma.runtime.threads import limit_blas
 from gamma.tensor import kernels
 
@@ -80,11 +85,40 @@ def rate(shape: Shape, rows: int, threads: int) -> float:
     counting = Conv(np.ones(size, np.float32), None, op.strides, op.pads)
     work = 2 * rows * float(counting.linear([ones]).sum())
 
+    reach = reached(shape, taps, window) if shape.channels == 3 else None
+
     def call(thread: int) -> None:
-        if not gather(given[thread], taps, images[thread], window, shape.channels):
+        if reach is not None:
+            reach(given[thread])
+        elif not gather(given[thread], taps, images[thread], window, shape.channels):
             raise SystemExit("bench: the C library is needed")
 
     return threads * work / least(call, threads)
+
+
+def reached(shape: Shape, taps: Taps, window: Window) -> Callable[[Array], None]:
+    """The last move of rows, which leaves nothing of them, as a call."""
+    high, wide = window.positions
+    rows, images = (high, wide, shape.out), (shape.image, shape.image, shape.channels)
+    scatter, cells = taps.scatter(window, shape.channels)
+    product = kernels.Product(taps.weight[0], rows, images, scatter, (0, 0), cells)
+    sizes = (shape.image, shape.image) * 2
+    move = kernels.Move("reach", 0, 0, 1, (*sizes, shape.channels), True, product=product)
+    kind, entries = taps.weight.dtype, math.prod(images)
+    course = kernels.course([move], [math.prod(rows), entries], 1, kind)
+    if course is None:
+        raise SystemExit("bench: the C library is needed")
+    tables = kernels.met_tables(1, 1, kind)
+    tables.meet(0, entries, kernels.Met(pay=np.ones((1, entries))))
+    zeros = np.zeros(10**4, np.int64)
+
+    def call(block: Array) -> None:
+        N = len(block)
+        places = zeros[:N], zeros[:N], zeros[:3].reshape(1, 3)
+        with workers.limited(1):
+            course.run(tables, [block], np.zeros(N), None, *places, False)
+
+    return call
 
 
 def least(call: Callable[[int], object], threads: int) -> float:

@@ -399,6 +399,7 @@ size_t gamma_start_f64(const struct gamma_start *start, const int64_t *boxes,
  *   RELAX          relax_rows, then d -= loss; those constants pay for the strips
  *   PAY, JOIN      abs_dot_rows with the node's charge, with that of one more rounding
  *   GATHER, SPREAD a convolution's adjoint into `to`, from channel offsets[0] to offsets[1]
+ *   REACH          GATHER and then PAY of what it leaves in `to`, which nothing reads behind that
  *   ZERO, COPY     of slot `to`, whose images are `target` pixels high and wide
  *   ADD, FRAME     windows added to `to` at `corner`, or where each row's place is */
 enum gamma_moves {
@@ -412,7 +413,8 @@ enum gamma_moves {
     GAMMA_ZERO,
     GAMMA_COPY,
     GAMMA_ADD,
-    GAMMA_FRAME
+    GAMMA_FRAME,
+    GAMMA_REACH
 };
 struct gamma_move {
     int64_t kind, node, from, to, framed, add, shape[5], grid[4], target[2], corner[2], offsets[2];

@@ -54,9 +54,9 @@ int gamma_select(const char *name) {
     return -1;
 }
 
-/* Rows are taken BLOCK at a time and columns TILE at a time, so that a tile of the per-box vectors
+/* Rows are taken BLOCK at a time and columns TILE (table.h) at a time, so that a tile of the per-box vectors
  * stays in cache while BLOCK rows use it. Partial sums of a row meet before they touch d. */
-enum { BLOCK = 64, TILE = 4096 };
+enum { BLOCK = 64 };
 
 static int outside(const int64_t *box, size_t N, size_t B) {
     int bad = 0;
@@ -325,7 +325,7 @@ PRODUCT(double, f64)
                           int32_t *lists, F *scratch, size_t frames,                               \
                           const struct gamma_window *window, int every, int add) {                 \
         GUARDED(table->gather_##S(rows, weight, images, near, lists, scratch, frames, window,      \
-                                  every, add));                                                    \
+                                  every, add, NULL));                                              \
     }                                                                                              \
     void gamma_correlate_##S(const F *images, const F *weight, F *result, F *copy,                 \
                              int64_t *offset, size_t frames, const struct gamma_frame *frame) {    \

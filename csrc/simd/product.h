@@ -6,7 +6,11 @@
 
 #include <string.h>
 
-#include "api.h"
+#include "table.h"
+
+/* Accumulators of LANES doubles in the sum of a row, see rows.inc. */
+#define CHAINS_F32 2
+#define CHAINS_F64 4
 
 #ifdef __clang__
 #define MIXED(bits, x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
@@ -34,6 +38,8 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 }
 
 #define F float
+#define CHAINS CHAINS_F32
+#define V_DOUBLES D_OF
 #define UI uint32_t
 #define SMALL QUAD
 #define SIDE 4
@@ -54,6 +60,8 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #include "turn.inc"
 #include "gather.inc"
 #undef F
+#undef CHAINS
+#undef V_DOUBLES
 #undef UI
 #undef SMALL
 #undef SIDE
@@ -67,6 +75,8 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #undef WIDTH
 
 #define F double
+#define CHAINS CHAINS_F64
+#define V_DOUBLES DV_LOAD
 #define UI uint64_t
 #define SMALL PAIR
 #define SIDE 2
@@ -87,6 +97,8 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #include "turn.inc"
 #include "gather.inc"
 #undef F
+#undef CHAINS
+#undef V_DOUBLES
 #undef UI
 #undef SMALL
 #undef SIDE

@@ -12,7 +12,7 @@
 #define E_PICK S_PICK
 #define E_WIDEN S_WIDEN
 #define ROWS 4
-#define CHAINS 2
+#define CHAINS CHAINS_F32
 #include "rows.inc"
 #undef F
 #undef FN

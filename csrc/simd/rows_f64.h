@@ -11,5 +11,5 @@
 #define E_PICK D_PICK
 #define E_WIDEN D_LOAD
 #define ROWS 1
-#define CHAINS 4
+#define CHAINS CHAINS_F64
 #include "rows.inc"

@@ -36,6 +36,17 @@
 
 #include "api.h"
 
+/* What the rows that a gather makes pay at once, where these are no longer read: d[k] loses |row k|
+ * times the n entries of the weight of its box, summed as in abs_rows, of at most TILE. */
+struct gamma_reach {
+    const double *weight;
+    const int64_t *box;
+    double *d;
+    size_t n;
+};
+/* Columns of rows that are summed together. */
+enum { TILE = 4096 };
+
 #define GAMMA_MEMBERS(F, S)                                                                        \
     void (*relax_##S)(F *, size_t stride, size_t rows, const F *, const F *, const double *,       \
                       const double *, size_t n, double *sums);                                     \
@@ -51,8 +62,9 @@
     void (*product_at_##S)(const F *, size_t, const F *, F *, size_t, size_t, const int64_t *,     \
                            size_t);                                                                \
     void (*spread_##S)(const F *, const F *, F *, F *, size_t, const struct gamma_window *);       \
-    void (*gather_##S)(const F *, const F *, F *, const int64_t *, int32_t *, F *, size_t,         \
-                       const struct gamma_window *, int every, int add);                           \
+    size_t (*gather_##S)(const F *, const F *, F *, const int64_t *, int32_t *, F *, size_t,       \
+                         const struct gamma_window *, int every, int add,                          \
+                         const struct gamma_reach *);                                              \
     void (*correlate_##S)(const F *, const F *, F *, F *, int64_t *, size_t,                       \
                           const struct gamma_frame *);                                             \
     double (*dot_##S)(const F *, const F *, size_t);                                               \

@@ -477,7 +477,7 @@ enum {
         for (size_t i = 0; i < 2; i++) {                                                           \
             memset(images[i], 0, sizeof images[i]);                                                \
             (i ? b : a)->gather_##S(rows, weight, images[i], near, lists, scratch, frames, &g, 0,  \
-                                    add);                                                          \
+                                    add, NULL);                                                    \
         }                                                                                          \
         same("gather " #S, images[0], images[1], sizeof images[0], frames);                        \
         g.kh = g.kw = 3;                                                                           \

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from gamma import tuning
 from gamma.errors import UsageError
@@ -32,6 +33,10 @@ DTYPES = (np.float32, np.float64)
 
 def integers(rng: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     return rng.integers(-3, 4, shape).astype(dtype)
+
+
+def reals(rng: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    return rng.standard_normal(shape).astype(dtype)
 
 
 def adjoint(rows: Any, weight: Any, window: Window, channels: int) -> Any:
@@ -190,6 +195,63 @@ def test_a_row_has_the_same_bits_alone(isa: str, dtype: Any, case: Any, add: boo
                     assert gather(rows[some], taps, images[some], window, channels, add)
             found.append(images)
     assert all((images == found[0]).all() for images in found)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("boxes", (1, 3))
+@pytest.mark.parametrize("draw", (integers, reals))
+@pytest.mark.parametrize(
+    # rows, channels made and read, image, kernel, stride: lanes over rows, or over channels; sums
+    # in whole vectors, others, and of more columns than are summed at once
+    "case",
+    (
+        (45, 9, 3, 16, 4, 2),
+        (45, 9, 3, 15, 4, 2),
+        (33, 4, 1, 28, 3, 2),
+        (17, 5, 3, 40, 3, 2),
+        (13, 6, 16, 8, 3, 1),
+        (1, 9, 3, 16, 4, 2),
+    ),
+)
+def test_rows_pay_as_they_are_made(isa: str, dtype: Any, boxes: int, draw: Any, case: Any) -> None:
+    """What a product leaves nobody reads pays the same, to the last bit, and for every entry."""
+    n, out, channels, size, side, stride = case
+    rng = np.random.default_rng(n)
+    window = Window((size, size), (side, side), (stride, stride), (1, 1, 1, 1), (1, 1))
+    high, wide = window.positions
+    depth = side * side * channels
+    rows = draw(rng, (n, high, wide, out), dtype)
+    weight = np.zeros((1, out, kernels.padded(depth, np.dtype(dtype))), dtype)
+    weight[..., :depth] = draw(rng, (1, out, depth), dtype)
+    entries = size * size * channels
+    radius = rng.integers(0, 9, (boxes, size, size, channels)).astype(float)
+    box = np.sort(rng.integers(0, boxes, n))
+    size_of = abs(adjoint(rows.astype(float), weight[0], window, channels)) * radius[box]
+    exact = -size_of.reshape(n, -1).sum(axis=1)
+    found = []
+    with kernels.pinned(isa):
+        taps = Taps.of(weight, window, channels)
+        scatter, cells = taps.scatter(window, channels)
+        shape = (size, size, size, size, channels)
+        product = kernels.Product(
+            taps.weight[0], (high, wide, out), shape[2:], scatter, (0, 0), cells
+        )
+        both = (
+            kernels.Move("gather", 0, 0, 1, shape, True, product=product),
+            kernels.Move("pay", 0, 1, 1, shape, True),
+        )
+        for moves in ((replace(both[0], kind="reach"),), both):
+            course = kernels.course(moves, [high * wide * out, entries], 1, np.dtype(dtype))
+            assert course is not None
+            tables = kernels.met_tables(1, boxes, np.dtype(dtype))
+            tables.meet(0, entries, kernels.Met(pay=radius.reshape(boxes, -1)))
+            d, none = np.zeros(n), np.zeros(n, np.int64)
+            course.run(tables, [rows.copy()], d, None, box, none, np.zeros((1, 3), np.int64), False)
+            found.append(d)
+    assert (found[0] == found[1]).all()
+    if draw is integers:
+        assert (found[0] <= exact).all() and (found[0] >= exact * (1 + 2.0**-40) - 1e-300).all()
 
 
 @pytest.mark.parametrize("pixels", (1, 64))

@@ -159,12 +159,30 @@ class Plan(Struct):
             self._join(node.inputs[0], spot)
         else:
             self._move("mark", spot)
-            self._move("pay", spot, index)
+            if not (index == 0 and self._reach(spot)):
+                self._move("pay", spot, index)
             if index:
                 self._linear(index, spot)
             else:
                 self._release(spot)
         self._move("follow", spot)
+
+    def _reach(self, spot: Spot) -> bool:
+        """Rows that a convolution leaves over the whole input pay as they are made."""
+        at = len(self.moves) - 1
+        while at >= 0 and self.moves[at].kind in ("mark", "follow"):
+            at -= 1
+        made = self.moves[at] if at >= 0 else kernels.Move("zero")
+        product = made.product
+        if product is None or made.kind != "gather" or made.to != spot.slot or not spot.framed:
+            return False
+        if product.add or product.scatter.channels != spot.channels:
+            return False
+        del self.moves[at]
+        source = replace(spot, slot=made.source)
+        self._move("reach", source, to=spot.slot, target=made.target, product=product)
+        self.met.setdefault(0, set()).add("pay")
+        return True
 
     def _linear(self, index: int, spot: Spot) -> None:
         """Rows of a linear node whose charge is paid onto its inputs."""

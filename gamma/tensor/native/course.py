@@ -169,7 +169,7 @@ class Course:
             return
         weight = product.weight
         shapes = product.rows, weight.shape, product.images
-        if move.kind == "gather":
+        if move.kind in ("gather", "reach"):
             near, lists, room, geometry = gathering(shapes, product.scatter, product.cells)
             self._lists = max(self._lists, lists)
             scratch, entry.near = lib.GAMMA_BROAD * room, near
