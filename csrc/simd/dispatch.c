@@ -342,16 +342,21 @@ static double seconds_now(void) {
 
 /* How the rows of a node of images are cut for threads: `whole` parts of `most` neurons, and the rest
  * in small ones, so that no thread waits long for another. */
+enum { PART_LANES = 8 };
 struct image_parts {
     size_t whole, most, least, count;
 };
 
-/* Of `count` neurons; small parts have `least` of them, or there are two. */
-static struct image_parts image_cut(size_t count, size_t least, size_t most) {
-    const size_t whole = count > most ? (count - most) / most : 0, rest = count - whole * most;
-    least = least < most ? least : most;
-    least = rest > least ? least : (rest + 1) / 2;
-    return (struct image_parts){whole, most, least, whole + (rest + least - 1) / least};
+/* Of `count` neurons: an even number of parts of `most`, then two halves of the rest, of whole vectors
+ * of rows where these are many. */
+static struct image_parts image_cut(size_t count, size_t most) {
+    const size_t whole = count / (2 * most) * 2, rest = count - whole * most;
+    size_t half = whole > 0 && rest <= PART_LANES ? rest : (rest + 1) / 2;
+    if (half > PART_LANES) {
+        half = (half + PART_LANES - 1) / PART_LANES * PART_LANES;
+        half = half < most ? half : most;
+    }
+    return (struct image_parts){whole, most, half, whole + (half ? (rest + half - 1) / half : 0)};
 }
 
 /* Where a part begins: what is behind the last one is beyond the neurons. */
