@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,10 +24,9 @@ from gamma.ops import Elementwise
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.hinges import Factors, HingeRows
 from gamma.ops.tables import NodeSlopes
-from gamma.propagate.blocks import by_memory
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.options import Options
-from gamma.propagate.rows.ascent import DenseAscent
+from gamma.propagate.rows.ascent import DenseAscent, evenly
 from gamma.propagate.rows.block import Dense, Frontier
 from gamma.propagate.rows.descend import Descent
 from gamma.propagate.rows.own import Tape
@@ -178,9 +176,11 @@ class AlphaWalk(Walk):
     def in_blocks(self, index: int, count: int, bound: Callable[[slice], T], each: int) -> list[T]:
         apart = self._apart(index)
         ascent = (self.descent if apart is None else apart.descent).ascent
-        shared = ascent is not None and ascent.reaches(index) and workers.sharing() > 1
-        with by_memory() if shared else nullcontext():  # the call is shared inside
+        if ascent is None or not ascent.reaches(index) or workers.sharing() == 1:
             return super().in_blocks(index, count, bound, each)
+        # Threads share the inside of every call: blocks that walk at once would wait for each other.
+        most = max(1, self._rows_at_once(index) // each)
+        return [bound(part) for part in evenly(count, most)]
 
     def _suffices(self, index: int) -> bool:
         return self.plain._suffices(index)  # its ends are facts here

@@ -41,6 +41,14 @@ _TAPS = 1 << 26
 _NONE = np.zeros(0, np.int64)
 
 
+def evenly(count: int, most: int, unit: int = 1) -> Iterator[slice]:
+    """Parts of ``most`` items at most, as long as each other but for a unit: of the last part of an
+    uneven cut, threads would share little."""
+    parts = -(-count // most)
+    step = max(unit, unit * -(-count // (unit * max(1, parts))))
+    return (slice(start, start + step) for start in range(0, count, step))
+
+
 def in_one_call(network: Network, last: int) -> bool:
     """Whether rows from node ``last`` on pass nodes that the C library knows here, and the ascent
     of one fits in a call."""
@@ -232,16 +240,15 @@ class DenseAscent:
         one ``beside`` it; see `kernels.Ascent`."""
         count, stage = len(rows.question), self.stage(last)
         best = np.full(count, -np.inf)
-        step = self._together(last, len(factors))
+        most = self._together(last, len(factors))
         read = self._read(stage) if self.assumes else None
-        for first in range(0, count, step):
-            part = slice(first, first + step)
+        for part in evenly(count, most, 2):
             if check is not None:
                 check()
             self._made.run(
                 stage,
                 asked,
-                rows if count <= step else rows.part(part),
+                rows if count <= most else rows.part(part),
                 read,
                 factors,
                 None if limit is None else limit[part],
