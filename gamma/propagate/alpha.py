@@ -178,7 +178,7 @@ class AlphaWalk(Walk):
         ascent = (self.descent if apart is None else apart.descent).ascent
         if ascent is None or not ascent.reaches(index) or workers.sharing() == 1:
             return super().in_blocks(index, count, bound, each)
-        # Threads share the inside of every call: blocks that walk at once would wait for each other.
+        # Threads share the inside of every call: blocks that walk at once would wait for them.
         most = max(1, self._rows_at_once(index) // each)
         return [bound(part) for part in evenly(count, most)]
 
