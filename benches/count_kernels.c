@@ -270,6 +270,8 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
                               NEURONS, NEURONS);                                                   \
         gamma_relu_tables_##S(lower, upper, centre, upper, NULL, slopes, constants, losses,        \
                               FACTORS, 1, NEURONS);                                                \
+        gamma_hinge_##S(lower, upper, centre, upper, NULL, NULL, slopes, constants, losses,        \
+                        FACTORS, 1, NEURONS, NEURONS);                                             \
         gamma_line_tables_##S(&(struct gamma_two_lines){lower, lower, upper, upper}, lower, upper, \
                               centre, upper, NULL, slopes, constants, losses, FACTORS, 1,          \
                               NEURONS);                                                            \

@@ -628,6 +628,17 @@ void gamma_relu_tables_f64(const double *lower, const double *upper, const doubl
                            const double *after, const double *charge, double *slopes,
                            double *constants, double *loss, const double *factors, size_t B,
                            size_t n);
+/* The same where rows have lower slopes of their own, of the neurons keep (m), NULL: of all. slopes
+ * (4, B, m): own lower slope, upper slope, 1 where the lower one is free, else 0, centre. constants
+ * (3, B, m): below (of slope 0 where it is free), above, and what a lower slope of 1 adds. */
+void gamma_hinge_f32(const double *lower, const double *upper, const double *centre,
+                     const double *after, const double *charge, const int64_t *keep, float *slopes,
+                     double *constants, double *loss, const double *factors, size_t B, size_t n,
+                     size_t m);
+void gamma_hinge_f64(const double *lower, const double *upper, const double *centre,
+                     const double *after, const double *charge, const int64_t *keep, double *slopes,
+                     double *constants, double *loss, const double *factors, size_t B, size_t n,
+                     size_t m);
 /* Tables of lines (B, n) below and above a function of one entry, on [lower, upper] about centre: as
  * gamma_relu_tables makes those of a ReLU. Slopes are numbers of the rows' type. */
 struct gamma_two_lines {

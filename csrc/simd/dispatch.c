@@ -309,6 +309,18 @@ void gamma_erfc(const double *x, double *out, size_t n) {
 #include "chain.inc"
 #include "windows.inc"
 
+#define F float
+#define FN(name) name##_f32
+#include "hinge.inc"
+#undef F
+#undef FN
+
+#define F double
+#define FN(name) name##_f64
+#include "hinge.inc"
+#undef F
+#undef FN
+
 #define PRODUCT(F, S)                                                                              \
     void gamma_product_##S(const F *A, const F *W, F *C, size_t N, size_t K, size_t columns) {     \
         GUARDED(table->product_##S(A, K, W, C, N, K, columns, 0));                                 \

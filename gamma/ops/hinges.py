@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gamma import tuning
 from gamma.frozen import Frozen
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNIT, LinearCharge, outward_constant
-from gamma.ops.tables import Precision, diagonal
+from gamma.ops.tables import Precision, compiled_inputs, diagonal, underflow_loss
 from gamma.tensor import kernels
 
 if TYPE_CHECKING:
@@ -156,33 +157,38 @@ def hinge(
 
     Where a neuron is not free, its lines are the operator's own.
     """
-    own = diagonal(op, bounds, inside, how, carried)
     batch = len(inside.lower)
-    lower, upper, centre, radius, after = (
-        part.reshape(batch, -1)
-        for part in (inside.lower, inside.upper, inside.centre, inside.radius, bounds.centre)
-    )
-    free = (lower < 0) & (upper > 0) & np.isfinite(radius)
+    centre, after = inside.centre.reshape(batch, -1), bounds.centre.reshape(batch, -1)
     zero = np.zeros_like(centre)
-    noise = op.stray(inside).reshape(batch, -1) if how.guarantee == "float32" else zero
-    weight = zero if carried is None else 1.01 * carried.weight.reshape(batch, -1)
-    # A slope between 0 and 1 is rounded when it meets a row.
-    weight = weight + (1.01 * UNIT[how.dtype]) * radius * (1 + 2.0**-40)
-    base = outward_constant(zero, -noise, after, zero, -1.0)
-    top = outward_constant(centre, -noise, after, weight, -1.0)
-    gain = np.where(free, top - base, 0.0)
-    base = base - 2.0**-49 * (abs(base) + abs(top))
-    # Nothing is rounded where a row is kept or dropped as it is.
-    weight = zero if carried is None else 1.01 * carried.weight.reshape(batch, -1)
+    charge = zero if carried is None else 1.01 * carried.weight.reshape(batch, -1)
+
+    def noise() -> Float64:
+        return op.stray(inside).reshape(batch, -1) if how.guarantee == "float32" else zero
 
     def assumed() -> tuple[Float64, ...]:
+        # Nothing is rounded where a row is kept or dropped as it is.
         sides = (
-            outward_constant(line, sign * noise, after, charge, sign)
-            for line, charge in ((zero, zero), (centre, weight))
+            outward_constant(line, sign * noise(), after, weight, sign)
+            for line, weight in ((zero, zero), (centre, charge))
             for sign in (-1.0, 1.0)
         )
         return tuple(side if keep is None else side[:, keep] for side in sides)
 
+    if how.guarantee == "real" or not inside.unbounded:
+        done = _compiled(bounds, inside, how.dtype, carried, keep, assumed)
+        if done is not None:
+            return done
+    own = diagonal(op, bounds, inside, how, carried)
+    lower, upper, radius = (
+        part.reshape(batch, -1) for part in (inside.lower, inside.upper, inside.radius)
+    )
+    free = (lower < 0) & (upper > 0) & np.isfinite(radius)
+    # A slope between 0 and 1 is rounded when it meets a row.
+    weight = charge + (1.01 * UNIT[how.dtype]) * radius * (1 + 2.0**-40)
+    base = outward_constant(zero, -noise(), after, zero, -1.0)
+    top = outward_constant(centre, -noise(), after, weight, -1.0)
+    gain = np.where(free, top - base, 0.0)
+    base = base - 2.0**-49 * (abs(base) + abs(top))
     parts: tuple[Array, ...] = (
         free.astype(how.dtype),
         own.lower_slope,
@@ -196,3 +202,23 @@ def hinge(
         parts = tuple(np.ascontiguousarray(p[:, keep]) for p in parts)
     free, fixed, base, gain, slope, above, middle = parts
     return Hinge(free, fixed, base, gain, slope, above, middle, own.loss, assumed)
+
+
+def _compiled(
+    bounds: NodeBounds,
+    inside: NodeBounds,
+    dtype: np.dtype[Any],
+    carried: LinearCharge | None,
+    keep: Array | None,
+    assumed: Callable[[], tuple[Float64, ...]],
+) -> Hinge | None:
+    """`hinge` in one call of the C library."""
+    if not tuning.enabled("fused_layers"):
+        return None
+    given, factors = compiled_inputs(bounds, inside, dtype, carried)
+    done = kernels.hinge_tables(*given, keep, dtype, factors)
+    if done is None:
+        return None
+    (fixed, upper, free, middle), (below, above, gain), total = done
+    loss = underflow_loss(total, dtype, carried)
+    return Hinge(free, fixed, below, gain, upper, above, middle, loss, assumed)

@@ -190,21 +190,33 @@ def _compiled(
 ) -> Diagonal | None:
     """`diagonal` in one call of the C library: of a ReLU, or of lines (slope, intercept; below and
     above)."""
-    lower, upper, centre, after = _flat(inside.lower, inside.upper, inside.centre, bounds.centre)
     four = None
     if lines is not None:
         low, below, high, above = _flat(*lines)
         four = low, below, high, above
-    charge = None if carried is None else carried.weight.reshape(after.shape)
-    factors = rounding.gamma_factor(after.shape[1] + 8, np.float64), 1.01 * UNIT[dtype]
-    done = kernels.line_tables(four, lower, upper, centre, after, charge, dtype, factors)
+    given, factors = compiled_inputs(bounds, inside, dtype, carried)
+    done = kernels.line_tables(four, *given, dtype, factors)
     if done is None:
         return None
     slopes, constants, total = done
-    loss = 2 * UNDERFLOW[dtype] * total + TINY
-    if carried is not None:
-        loss = loss + carried.loss
+    loss = underflow_loss(total, dtype, carried)
     return Diagonal(slopes[0], slopes[1], constants[0], constants[1], loss)
+
+
+def compiled_inputs(
+    bounds: NodeBounds, inside: NodeBounds, dtype: np.dtype[Any], carried: LinearCharge | None
+) -> tuple[tuple[Float64, Float64, Float64, Float64, Float64 | None], tuple[float, float]]:
+    """What the kernels that make tables take: ends, centres and charge, flat; factors."""
+    lower, upper, centre, after = _flat(inside.lower, inside.upper, inside.centre, bounds.centre)
+    charge = None if carried is None else carried.weight.reshape(after.shape)
+    factors = rounding.gamma_factor(after.shape[1] + 8, np.float64), 1.01 * UNIT[dtype]
+    return (lower, upper, centre, after, charge), factors
+
+
+def underflow_loss(total: Float64, dtype: np.dtype[Any], carried: LinearCharge | None) -> Float64:
+    """What rows lose at a node, of their kernels' sums of radii and charges."""
+    loss: Float64 = 2 * UNDERFLOW[dtype] * total + TINY
+    return loss if carried is None else loss + carried.loss
 
 
 def _flat(*parts: Float64) -> list[Float64]:

@@ -14,7 +14,15 @@ from gamma.tensor.traced import NAMES
 # of smooth functions and interval steps of images among them), stored weights (benches/stored.py),
 # the C library's own functions, and twins of a case.
 ELSEWHERE = {"chain", "dense_network", "padded", "erf", "erfc", "step_down", "narrow_down"}
-ELSEWHERE |= {"relax_own_rows", "own_lines", "ascend", "lines", "parallel_lines", "image"}
+ELSEWHERE |= {
+    "relax_own_rows",
+    "own_lines",
+    "ascend",
+    "hinge_tables",
+    "lines",
+    "parallel_lines",
+    "image",
+}
 ELSEWHERE |= {"convolution", "course", "sum_interval", "ascent", "met_tables", "starts"}
 ELSEWHERE |= {"image_network"}
 ELSEWHERE |= {"decode_rows", "decode_rare", "stored_affine"}

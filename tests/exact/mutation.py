@@ -33,6 +33,7 @@ TESTS = (
     "tests/exact/test_runtimes.py",
     "tests/ops/test_relaxation.py",
     "tests/ops/test_compiled_lines.py",
+    "tests/ops/test_hinge_tables.py",
     "tests/propagate/test_dense_walk.py",
     "tests/propagate/test_dense_boxes.py",
     "tests/propagate/test_splits.py",
@@ -571,7 +572,7 @@ MUTANTS = (
     Mutant("BETA.SIGN", B, "0.0) * given.sign).astype", "0.0) * -given.sign).astype"),
     Mutant("BETA.NEGATIVE", B, "np.maximum(given.beta, 0.0)", "given.beta"),
     Mutant(
-        "PHASE.CHARGE", HI, "((zero, zero), (centre, weight))", "((zero, zero), (centre, zero))"
+        "PHASE.CHARGE", HI, "((zero, zero), (centre, charge))", "((zero, zero), (centre, zero))"
     ),
     Mutant("PHASE.SIDE", HI, "np.where(self.assumed.active, taken, 0)", "taken"),
     Mutant("CLIP.LEAST", V, " - size * g * (1 + 2.0**-40) - 2.0**-1000", ""),
@@ -596,7 +597,7 @@ MUTANTS = (
     ),
     Mutant("NEURON.UPPER", "verification/branching/neurons.py", ", -lower[self", ", lower[self"),
     Mutant("START.CARRIED", ST, "if tables.carried(index):", "if False:"),
-    Mutant("HINGE.ROUNDING", HI, "weight = weight + (1.01 * UNIT", "weight = weight + (0.0 * UNIT"),
+    Mutant("HINGE.ROUNDING", HI, "weight = charge + (1.01 * UNIT", "weight = charge + (0.0 * UNIT"),
     Mutant("HINGE.MARGIN", HI, "base = base - 2.0**-49 * (abs(base) + abs(top))", "pass"),
     Mutant(
         "REACH.UNDERFLOW",
@@ -836,6 +837,7 @@ MUTANTS = (
 
 Z = "csrc/simd/curves.inc"
 K, D, N = "csrc/simd/layers.inc", "csrc/simd/dense.inc", "csrc/simd/interval.inc"
+HC = "csrc/simd/hinge.inc"
 # The same terms where the C library takes whole steps; these are compiled into the copy.
 COMPILED = (
     Mutant("C.CENTRE", N, "(g * (size + fabs(offset)) + doubt", "(doubt"),
@@ -864,6 +866,11 @@ COMPILED = (
         "larger(-s * l, u - s * u) * (1.0 + 0x1p-40)",
         "0.999999999 * larger(-s * l, u - s * u)",
     ),
+    Mutant("C.HINGE.ROUNDING", HC, "unit * radius * (1.0 + 0x1p-40)", "0.0 * radius"),
+    Mutant("C.HINGE.MARGIN", HC, "base - 0x1p-49 * (fabs(base) + fabs(top))", "base"),
+    Mutant("C.HINGE.FUSED", HC, "weight = 1.01 * pay + unit", "weight = unit"),
+    Mutant("C.HINGE.LOSS", HC, "radius_of(low[j], high[j], centre[b * n + j]) +", ""),
+    Mutant("C.HINGE.KEEP", HC, "keep ? (size_t)keep[k] : k", "k"),
     Mutant("D.CENTRE", D, "cost = job->noise[k] * SLACK * SLACK", "cost = 0.0 * job->noise[k]"),
     Mutant("D.STRIP", D, "step[1].strip = strip;", "step[1].strip = NULL;"),
     Mutant(

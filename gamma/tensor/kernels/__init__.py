@@ -98,6 +98,7 @@ from gamma.tensor.kernels.rows import ascend as ascend
 from gamma.tensor.kernels.rows import chain as chain
 from gamma.tensor.kernels.rows import dense_network as dense_network
 from gamma.tensor.kernels.rows import dot_rows as dot_rows
+from gamma.tensor.kernels.rows import hinge_tables as hinge_tables
 from gamma.tensor.kernels.rows import line_tables as line_tables
 from gamma.tensor.kernels.rows import own_lines as own_lines
 from gamma.tensor.kernels.rows import product as product

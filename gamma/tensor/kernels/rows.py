@@ -213,6 +213,36 @@ def line_tables(
     return slopes, constants, loss
 
 
+def hinge_tables(
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    after: Float64,
+    charge: Float64 | None,
+    keep: Int64 | None,
+    dtype: np.dtype[Any],
+    factors: tuple[float, float],
+) -> tuple[Array, Float64, Float64] | None:
+    """As `line_tables` of a ReLU whose rows have lower slopes of their own, at the neurons ``keep``
+    (m,) alone when given; None without the C library.
+
+    Returns:
+        f (4, B, m): the operator's slope below, the slope above, 1 where the one below is free and
+        else 0, the centre; float64 (3, B, m): constants below (of slope 0 where it is free) and
+        above, and what a slope of 1 below adds; and the sum of `line_tables`, over all neurons.
+    """
+    if not backend.compiled:
+        return None
+    (boxes, size), count = after.shape, after.shape[1] if keep is None else len(keep)
+    if keep is not None and count and not 0 <= keep.min() <= keep.max() < size:
+        raise refuse("keep", keep, f"indices of {size} neurons")
+    slopes, constants = np.empty((4, boxes, count), dtype), np.empty((3, boxes, count))
+    loss = np.empty(boxes)
+    given = (lower, upper, centre, after, charge, keep)
+    backend.current.hinge_tables(*given, slopes, constants, loss, factors)
+    return slopes, constants, loss
+
+
 class Sparse(NamedTuple):
     """The entries of a matrix f (n, width) that are not 0, row by row.
 

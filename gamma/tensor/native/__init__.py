@@ -56,6 +56,7 @@ from gamma.tensor.native.rows import (
     abs_dot_rows,
     ascend,
     dot_rows,
+    hinge_tables,
     line_tables,
     own_lines,
     product,

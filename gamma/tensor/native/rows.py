@@ -206,6 +206,36 @@ def line_tables(
     )
 
 
+def hinge_tables(
+    lower: Float64,
+    upper: Float64,
+    centre: Float64,
+    after: Float64,
+    charge: Float64 | None,
+    keep: npt.NDArray[np.int64] | None,
+    slopes: Array,
+    constants: Float64,
+    loss: Float64,
+    factors: tuple[float, float],
+) -> None:
+    (B, n), m = after.shape, slopes.shape[2]
+    pick("hinge", slopes)(
+        pointer(lower, B * n),
+        pointer(upper, B * n),
+        pointer(centre, B * n),
+        pointer(after, B * n),
+        ffi.NULL if charge is None else pointer(charge, B * n),
+        ffi.NULL if keep is None else pointer(keep, m),
+        pointer(slopes, 4 * B * m, True),
+        pointer(constants, 3 * B * m, True),
+        pointer(loss, B, True),
+        ffi.new("double[2]", factors),
+        B,
+        n,
+        m,
+    )
+
+
 class Chain:
     """Steps of backward walks in C memory; see `gamma.tensor.kernels.Chain`."""
 
