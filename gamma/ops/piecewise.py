@@ -36,6 +36,7 @@ class Relu(Elementwise):
         """Adaptive lower slope (1 where upper > -lower), chord above; closed forms."""
         unstable = (lower < 0) & (upper > 0)
         active = lower >= 0
+        lower_slope = self.below(lower, upper)
         with np.errstate(all="ignore"):
             chord = upper / (upper - lower)
         unbounded = unstable & ~(np.isfinite(lower) & np.isfinite(upper))
@@ -46,9 +47,12 @@ class Relu(Elementwise):
             intercept = np.maximum(-slope * low, high - slope * high)
             intercept = intercept * (1 + 2.0**-40) + 2.0**-1000 + 2.0**-50 * slope * high
         intercept = np.where(unstable, np.where(unbounded, np.inf, intercept), 0.0)
-        keep = active | (unstable & (upper > -lower))
-        lower_slope = keep.astype(np.float64)
         return Lines(lower_slope, np.zeros_like(lower_slope), slope, intercept)
+
+    def below(self, lower: Float64, upper: Float64) -> Float64:
+        """The slopes below of `lines`."""
+        kept = (lower >= 0) | ((upper > 0) & (upper > -lower))
+        return kept.astype(np.float64)
 
     def lines_of(self, slopes: NodeSlopes, lower: Float64, upper: Float64, dtype: object) -> Lines:
         """Given slopes for the neurons that cross 0; the others are exact.

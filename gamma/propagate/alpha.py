@@ -20,13 +20,14 @@ from msgspec.structs import replace
 
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
-from gamma.ops import Elementwise
+from gamma.ops import Elementwise, Relu
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.hinges import Factors, HingeRows
 from gamma.ops.tables import NodeSlopes
+from gamma.propagate.blocks import evenly
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.options import Options
-from gamma.propagate.rows.ascent import DenseAscent, evenly
+from gamma.propagate.rows.ascent import DenseAscent
 from gamma.propagate.rows.block import Dense, Frontier
 from gamma.propagate.rows.descend import Descent
 from gamma.propagate.rows.own import Tape
@@ -140,13 +141,17 @@ def own_slopes(made: Walk, given: Slopes) -> Slopes:
         op = node.op.activation
         if op is not None and op.free_slopes:
             inside = made.bounds[node.inputs[0]]
+            asked, flat = given.get(index, NodeSlopes()), (len(inside.lower), -1)
+            if isinstance(op, Relu):
+                lower = asked.lower
+                own = op.below(inside.lower, inside.upper) if lower is None else lower
+                found[index] = NodeSlopes(own.reshape(flat))
+                continue
             lines = op.lines(inside.lower, inside.upper, made.options.dtype)
-            flat = len(inside.lower), -1
             lower, upper = (s.reshape(flat) for s in (lines.lower_slope, lines.upper_slope))
-            asked = given.get(index, NodeSlopes())
             found[index] = NodeSlopes(
                 lower if asked.lower is None else asked.lower,
-                None if op.hinge else upper if asked.upper is None else asked.upper,
+                upper if asked.upper is None else asked.upper,
             )
     return found
 
@@ -292,19 +297,14 @@ def _in_one_call(
     check: Callable[[], None] | None,
 ) -> Float64:
     """`optimise` in the C library."""
-    (last, *others), tables = sorted(frontier, reverse=True), ascent.tables
-    boxes, dtype = len(tables.box.lower), tables.how.dtype
-    slope = [np.zeros((boxes, 0), dtype)]
-    for index, places in ascent.relus(last):
-        given, keep = initial[index].lower, tables.columns(index)
-        assert given is not None
-        every = tables.hinge(index).alike(given if keep is None else given[:, keep])
-        slope.append(every[:, places])
-    own = np.concatenate(slope, axis=1)
-    paired, count = goal is not None and goal.paired, len(d)
+    last, *others = sorted(frontier, reverse=True)
+    own = ascent.starts(last, initial)
+    paired, count, boxes = goal is not None and goal.paired, len(d), len(own)
     # Rows of a box are together, a row next to its negative.
     sides = np.arange(count).reshape(1 + paired, -1)
-    order = sides[:, np.argsort(box[sides[0]], kind="stable")].T.ravel()
+    if boxes > 1:
+        sides = sides[:, np.argsort(box[sides[0]], kind="stable")]
+    order = sides.T.ravel()
     found = np.empty(count)
     found[order] = ascent.run(
         last,

@@ -123,6 +123,14 @@ def in_blocks(
     return results
 
 
+def evenly(count: int, most: int, unit: int = 1) -> Iterator[slice]:
+    """Parts of ``most`` items at most, as long as each other but for a unit: of the last part of an
+    uneven cut, threads would share little."""
+    parts = -(-count // most)
+    step = max(unit, unit * -(-count // (unit * max(1, parts))))
+    return (slice(start, start + step) for start in range(0, count, step))
+
+
 def boxes_per_share(network: Network, count: int) -> int:
     """Boxes of one share of ``count`` when all that is asked is their interval bounds."""
     if count < 2 * _LEAST_BOXES:

@@ -21,6 +21,8 @@ from gamma.network.graph import Network, Node
 from gamma.ops.affine import cast_weight
 from gamma.ops.charges import inflated
 from gamma.ops.spread import GATHER_FROM, SUM_LENGTH, Taps, last_weight
+from gamma.propagate.blocks import evenly
+from gamma.propagate.domain import Slopes
 from gamma.propagate.rows.chain import part_of, sparse
 from gamma.propagate.rows.tables import Tables
 from gamma.tensor import kernels, rounding
@@ -39,14 +41,6 @@ _MATRIX = 1 << 18
 # Entries of a kernel, and of what it makes, that offsets have room for.
 _TAPS = 1 << 26
 _NONE = np.zeros(0, np.int64)
-
-
-def evenly(count: int, most: int, unit: int = 1) -> Iterator[slice]:
-    """Parts of ``most`` items at most, as long as each other but for a unit: of the last part of an
-    uneven cut, threads would share little."""
-    parts = -(-count // most)
-    step = max(unit, unit * -(-count // (unit * max(1, parts))))
-    return (slice(start, start + step) for start in range(0, count, step))
 
 
 def in_one_call(network: Network, last: int) -> bool:
@@ -152,6 +146,7 @@ class DenseAscent:
         self._at: list[int] = []
         self._nodes: list[int] = []
         self._places: list[Indices] = []
+        self._starts: dict[int, tuple[Array, Array]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -209,6 +204,7 @@ class DenseAscent:
         """Bounds of node ``index`` were tightened: its tables, and those behind it, are others."""
         count = bisect_left(self._nodes, index)
         self._made.keep(count)
+        self._starts = {at: kept for at, kept in self._starts.items() if at < index}
         del self._nodes[count:], self._places[count:], self._at[index:]
 
     def relus(self, last: int) -> Iterator[tuple[int, Indices]]:
@@ -217,6 +213,19 @@ class DenseAscent:
         for index, places in zip(self._nodes[:stages], self._places[:stages], strict=True):
             if len(places):
                 yield index, places
+
+    def starts(self, last: int, given: Slopes) -> Array:
+        """Slopes f (boxes, ReLUs) of rows from node ``last``, those that are ``given`` (nodes)."""
+        found = [np.zeros((len(self.tables.box.lower), 0), self.tables.how.dtype)]
+        for index, places in self.relus(last):
+            lower, keep = given[index].lower, self.tables.columns(index)
+            assert lower is not None
+            known = self._starts.get(index)
+            if known is None or known[0] is not lower:
+                every = self.tables.hinge(index).alike(lower if keep is None else lower[:, keep])
+                self._starts[index] = known = lower, every[:, places]
+            found.append(known[1])
+        return np.concatenate(found, axis=1)
 
     def _together(self, last: int, steps: int) -> int:
         """How many rows one call may take: pairs."""
