@@ -286,7 +286,7 @@ size_t gamma_convolve(const double *centre, const double *radius, const double *
                       const struct gamma_frame *frame);
 
 /* A node of a network for gamma_pass: the input (the first), a convolution of node reads[0] (reads[1] is
- * -1), or the sum of sign[0] and sign[1] times two nodes; then a ReLU, with `hinge`. Its values lie in an
+ * -1), or the sum of sign[0] and sign[1] times two nodes; then a ReLU, with `hinge`, or `curve`, unless that is NULL. Its values lie in an
  * image of rows·span pixels, channels last, the inside (H, W) of which begins at (top, left): room for
  * the pads of all convolutions that read it. C divides by groups. Of the input, entries are `across`
  * apart from channel to channel and `along` from pixel to pixel; with `planar`, where that is 1 and no sum
@@ -309,6 +309,7 @@ struct gamma_node {
     double factors[2];
     const float *pairs, *shift, *charge;
     const int64_t *lines, *ends;
+    const struct gamma_curve *curve;
     double rate, tilt;
 };
 /* Ends of the last of count nodes (at most GAMMA_NODES), low and high (B, C, H, W), for boxes from..to

@@ -115,6 +115,8 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 
 #include "single.inc"
 
+#include "smooth.inc"
+
 #include "layout.inc"
 #include "beside.inc"
 

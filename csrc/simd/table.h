@@ -18,6 +18,7 @@
  *   midpoint, radius  centre and reach about it   in range; up        16; 24
  *   finish, largest   ends of a linear node; |x|  up; up              32; 8
  *   relu              ends and centre             exact; in range     16
+ *   image             f([lower, upper])           outward             16
  *   split             max(x, 0), min(x, 0)        exact               4, 8
  *   fold_last         scatter-add of windows      one per term        8, 16
  *   half_*            float -> float16            directed            4
@@ -101,6 +102,10 @@ static inline size_t gamma_pass_entries(const struct gamma_node *node) {
     return ((size_t)(node->rows * node->span * node->C + 7) / 8 | 1) * 8;
 }
 
+/* An enclosure of a function by those of the C library; see gamma_image. */
+void gamma_library_image(const struct gamma_curve *curve, const double *lower, const double *upper,
+                         double *floor, double *ceiling, size_t n);
+
 struct gamma_table {
     const char *name;
     GAMMA_MEMBERS(float, f32)
@@ -116,6 +121,8 @@ struct gamma_table {
     size_t (*pass)(const struct gamma_node *, size_t, const double *, const double *, double *,
                    double *, double *, size_t boxes, const size_t *most);
     void (*relu)(const double *, const double *, double *, double *, double *, size_t);
+    void (*image)(const struct gamma_curve *, const double *, const double *, double *, double *,
+                  size_t);
     void (*half_down)(const float *, uint16_t *, size_t);
     void (*half_up)(const float *, uint16_t *, size_t);
     void (*from_half)(const uint16_t *, float *, size_t);
@@ -153,6 +160,7 @@ extern const struct gamma_table gamma_neon;
         .convolve = convolve,                                                                      \
         .pass = pass,                                                                              \
         .relu = relu,                                                                              \
+        .image = image,                                                                            \
         .half_down = half_down,                                                                    \
         .half_up = half_up,                                                                        \
         .from_half = from_half,                                                                    \

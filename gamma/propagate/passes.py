@@ -1,5 +1,5 @@
-"""IBP (Gowal et al. 2018) of a whole network of convolutions, dense layers, sums and ReLUs, of
-which the output alone is asked for: one call of the C library for some boxes each.
+"""IBP (Gowal et al. 2018) of a whole network of convolutions, dense layers, sums and activations,
+of which the output alone is asked for: one call of the C library for some boxes each.
 
 The rules are those of the operators, and so are the sums of convolutions; only what lies between
 two nodes never leaves the cache. Tests hold the two against each other.
@@ -19,9 +19,10 @@ from msgspec.structs import replace
 from gamma import telemetry, tuning
 from gamma.frozen import Frozen
 from gamma.network.graph import Network, Node
-from gamma.ops import Conv, Gemm
+from gamma.ops import Conv, Elementwise, Gemm
 from gamma.ops.affine import Linear
 from gamma.ops.image_interval import in_panels
+from gamma.ops.relaxation import described
 from gamma.propagate.facts import facts_of
 from gamma.propagate.options import Options
 from gamma.propagate.single import charged, in_float32
@@ -55,6 +56,10 @@ _FEW_BOXES = 4
 _SETTLED = 16
 # Operations of the boxes of one call, some tens of milliseconds, and of those that threads share.
 _CALL_OPERATIONS, _SHARED_OPERATIONS = 1e9, 4e6
+
+
+# Of the functions that the C library has: none, or one that leaves the range of float32.
+_UNFIT_CURVES = ("", "EXP")
 
 
 class Pass(Frozen, eq=True):
@@ -131,7 +136,9 @@ class _Maker:
     def visit(self, node: Node) -> None:
         op, values = node.op, [self.values[i] for i in node.inputs]
         if op.hinge:
-            self.values.append(self._hinged(node))
+            self.values.append(self._activated(node, hinge=True))
+        elif isinstance(op, Elementwise) and op.compiled not in _UNFIT_CURVES:
+            self.values.append(self._activated(node, curve=described(op, op.compiled, False)))
         elif op.moves and len(values) == 1:
             self.values.append(self._moved(node, values[0]))
         elif isinstance(op, Conv):
@@ -143,17 +150,18 @@ class _Maker:
         else:
             raise _UnfitError
 
-    def _hinged(self, node: Node) -> _Value:
-        """A ReLU is part of the node before it, which nothing else may read."""
+    def _activated(self, node: Node, **activation: Any) -> _Value:
+        """An activation is part of the node before it, which nothing else may read."""
         index = node.inputs[0]
         value = self.values[index]
         while index > 0 and self.network.nodes[index].op.moves:
             if len(self.network.consumers[index]) != 1:
                 raise _UnfitError
             index = self.network.nodes[index].inputs[0]
-        if value.at < 1 or len(self.network.consumers[index]) != 1 or self.made[value.at].hinge:
+        alone = value.at >= 1 and len(self.network.consumers[index]) == 1
+        if not alone or self.made[value.at].hinge or self.made[value.at].curve is not None:
             raise _UnfitError
-        self.made[value.at] = replace(self.made[value.at], hinge=True)
+        self.made[value.at] = replace(self.made[value.at], **activation)
         return value
 
     def _moved(self, node: Node, value: _Value) -> _Value:

@@ -61,6 +61,7 @@ TESTS = (
     "tests/propagate/test_course.py",
     "tests/propagate/test_ascents.py",
     "tests/propagate/test_single_pass.py",
+    "tests/tensor/test_smooth_kernels.py",
 )
 
 # Part of a mutant's file -> the tests most likely to notice it, which run before all others.
@@ -113,6 +114,7 @@ NEAR = {
     "simd/gather": "tests/tensor/test_window_kernels.py",
     "simd/lanes": "tests/tensor/test_window_kernels.py",
     "simd/passes": "tests/propagate/test_passes.py",
+    "simd/smooth": "tests/tensor/test_smooth_kernels.py",
     "simd/single": "tests/propagate/test_single_pass.py",
     "propagate/single": "tests/propagate/test_single_pass.py",
 }
@@ -836,6 +838,8 @@ MUTANTS = (
 
 
 Z = "csrc/simd/curves.inc"
+Y = "csrc/simd/smooth.inc"
+BESIDE = "csrc/simd/beside.inc"
 K, D, N = "csrc/simd/layers.inc", "csrc/simd/dense.inc", "csrc/simd/interval.inc"
 HC = "csrc/simd/hinge.inc"
 # The same terms where the C library takes whole steps; these are compiled into the copy.
@@ -934,6 +938,26 @@ COMPILED = (
     Mutant("C.RANGE.VALUE", Z, "high += f->value_error * fabs(high) +", "high +="),
     Mutant("C.RANGE.ABSOLUTE", Z, "fabs(low) + f->absolute_error +", "fabs(low) +"),
     Mutant("C.RANGE.EXTREME", Z, "low = extreme < low ? extreme : low;", ""),
+    Mutant("SMOOTH.REST", Y, "(-t - k * LOG_2) - k * LOG_2_REST", "-t - k * LOG_2"),
+    Mutant(
+        "SMOOTH.TERMS", Y, "square * (0x1.a019adabfb6abp-13 + r * 0x1.a019c9ab213aap-16)", "0.0"
+    ),
+    Mutant("SMOOTH.SERIES", Y, "(c + fourth * d)", "c"),
+    Mutant("SMOOTH.CANCEL", Y, "scale * p + (scale - 1.0)", "(scale + scale * p) - 1.0"),
+    Mutant("SMOOTH.FALLEN", Y, "size = size < most ? size : most;", ""),
+    Mutant("SMOOTH.FALLEN.PRODUCT", Y, "most_f64(x, -FALLEN) * low", "x * low"),
+    Mutant("SMOOTH.VALUE", Y, "relative * fabs(low) + absolute", "absolute"),
+    Mutant("SMOOTH.VALUE.ABOVE", Y, "relative * fabs(high) + absolute", "absolute"),
+    Mutant("SMOOTH.ABSOLUTE", Y, "f->absolute_error + f->tiny", "0.0"),
+    Mutant("SMOOTH.EXTREME", Y, "low = least_f64(most_f64(left, right), low);", ""),
+    Mutant("SMOOTH.LOST", Y, "isunordered(known, u) ||", ""),
+    Mutant(
+        "PASS.CURVE",
+        BESIDE,
+        "image(node->curve, ends[0], ends[1], ends[2]",
+        "image(node->curve, ends[1], ends[1], ends[2]",
+    ),
+    Mutant("PASS.CURVE.SUM", SINGLE, "node->reads[1] >= 0 && !node->curve", "node->reads[1] >= 0"),
     Mutant(
         "CHAIN.STRIP",
         "csrc/simd/chain.inc",

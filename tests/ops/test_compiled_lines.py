@@ -119,7 +119,7 @@ def test_given_slopes_exactly(op: Any) -> None:
 
 @needs_library
 def test_what_no_line_can_be_known_of() -> None:
-    """Infinite ends, NaN: the constants that the engine gives, up to the functions' last bits."""
+    """Infinite ends, NaN: the constants that the engine gives, up to errors of the functions."""
     lower = np.array([-np.inf, -1.0, -np.inf, np.nan, 0.0, 1.0])
     upper = np.array([0.0, np.inf, np.inf, 1.0, np.nan, 1.0])
     for op in SMOOTH:
@@ -129,7 +129,7 @@ def test_what_no_line_can_be_known_of() -> None:
         for name in ("lower_slope", "lower_intercept", "upper_slope", "upper_intercept"):
             ours, theirs = getattr(found, name)[:-1], getattr(known, name)[:-1]
             with np.errstate(invalid="ignore"):
-                assert ((ours == theirs) | (abs(ours - theirs) <= 2.0**-52)).all()
+                assert ((ours == theirs) | (abs(ours - theirs) <= 2.0**-46)).all()
         assert found.lower_slope[-1] + found.lower_intercept[-1] <= op.function(upper[-1:])[0]
 
 

@@ -6,20 +6,40 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import flint
 import numpy as np
 import pytest
+from flint import arb, fmpq
 from msgspec.structs import replace
 
 import gamma
 from gamma import telemetry, tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape, Sigmoid, Transpose
+from gamma.ops import (
+    Add,
+    Conv,
+    Elementwise,
+    Elu,
+    Erf,
+    Exp,
+    Gelu,
+    Gemm,
+    Input,
+    Relu,
+    Reshape,
+    Sigmoid,
+    Silu,
+    Softplus,
+    Tanh,
+    Transpose,
+)
 from gamma.propagate import passes
 from gamma.propagate.options import options_of
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from gamma.tensor.kernels.passes import PassNode, network_pass
+from tests.exact.oracle import BITS, elementwise
 
 ISAS = [name for name in kernels.available() if name != "numpy"]
 pytestmark = pytest.mark.skipif(not ISAS, reason="no compiled library")
@@ -103,9 +123,29 @@ def scattered(rng: Any) -> Network:
     return made.build(made.add(third, b))
 
 
+def curved(rng: Any) -> Network:
+    """Smooth functions behind convolutions, a sum and dense layers; channels fill no panel."""
+    made, x = Builder(Input(), (3, 5, 5)), 0
+    a = made.add(Sigmoid(), made.add(conv(rng, 9, 3, 3, 2, 1), x))
+    b = made.add(Softplus(), made.add(conv(rng, 5, 9, 3, 1, 1), a))
+    c = made.add(Silu(), made.add(conv(rng, 5, 9, 1, 1, 0), a))
+    d = made.add(Tanh(), made.add(Add((1, -1)), b, c))
+    e = made.add(Relu(), made.add(dense(rng, 11, 45), made.add(Reshape((45,)), d)))
+    f = made.add(Gelu("tanh"), made.add(dense(rng, 10, 11), e))
+    return made.build(made.add(Gelu(), made.add(dense(rng, 3, 10), f)))
+
+
+def bent(rng: Any) -> Network:
+    """Dense layers alone; the output is a function's."""
+    made, x = Builder(Input(), (12,)), 0
+    for op in (Sigmoid(), Silu(), Tanh(), Softplus(), Erf()):
+        x = made.add(op, made.add(dense(rng, 12, 12), x))
+    return made.build(made.add(Sigmoid(), made.add(dense(rng, 3, 12), x)))
+
+
 MADE: tuple[Callable[[Any], Network], ...] = (
     *(residual, turned, grouped, layers, sums, flat),
-    scattered,
+    *(scattered, curved, bent),
 )
 
 
@@ -127,14 +167,42 @@ def image(row: Any, positive: Any, negative: Any) -> Fraction:
 _ZERO = Fraction(0)
 
 
+def fraction(value: Any) -> Fraction:
+    """The middle of a ball, as near as no bound is."""
+    mantissa, exponent = value.mid().man_exp()
+    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+
+
+def values(op: Any, x: Any) -> Any:
+    balls = elementwise(op, np.array([fmpq(v.numerator, v.denominator) for v in x], object))
+    return np.array([fraction(v if isinstance(v, arb) else arb(v)) for v in balls], object)
+
+
+def images(op: Any, low: Any, high: Any) -> tuple[Any, Any]:
+    """A smooth function's, least at its one stationary point or at an end."""
+    previous, flint.ctx.prec = flint.ctx.prec, BITS
+    try:
+        first, last = values(op, low), values(op, high)
+        least = np.minimum(first, last)
+        for point in map(Fraction, op.stationary):
+            inside = (low < point) & (point < high)
+            least = np.where(inside, values(op, [point])[0], least)
+    finally:
+        flint.ctx.prec = previous
+    return least, np.maximum(first, last)
+
+
 def exact(network: Network, lower: Any, upper: Any) -> tuple[Any, Any]:
-    """Interval arithmetic in fractions, node by node, over one box."""
+    """Interval arithmetic in fractions, node by node, over one box; of functions to 400 bits."""
     fractions = np.vectorize(Fraction, otypes=[object])
     known = [(fractions(lower.ravel()), fractions(upper.ravel()))]
     for node in network.nodes[1:]:
         inputs = [known[i] for i in node.inputs]
         if isinstance(node.op, Relu):
             known.append((np.maximum(inputs[0][0], 0), np.maximum(inputs[0][1], 0)))
+            continue
+        if isinstance(node.op, Elementwise):
+            known.append(images(node.op, *inputs[0]))
             continue
         low = high = np.full(node.size, Fraction(0), object)
         shapes = [network.nodes[i].shape for i in node.inputs]
@@ -204,9 +272,19 @@ def test_what_a_call_of_bounds_takes() -> None:
     assert single.lower.shape == (3,)
 
 
-def smooth(rng: Any) -> Network:
+def smooth(rng: Any, op: Any) -> Network:
     made = Builder(Input(), (2, 2, 2))
-    return made.build(made.add(Sigmoid(), made.add(conv(rng, 3, 2, 1, 1, 0), 0)))
+    return made.build(made.add(op, made.add(conv(rng, 3, 2, 1, 1, 0), 0)))
+
+
+def foreign(rng: Any) -> Network:
+    """A function that the C library does not have."""
+    return smooth(rng, Elu())
+
+
+def steep(rng: Any) -> Network:
+    """One that leaves the range of float32."""
+    return smooth(rng, Exp())
 
 
 def shared(rng: Any) -> Network:
@@ -216,7 +294,14 @@ def shared(rng: Any) -> Network:
     return made.build(made.add(Add((1, 1)), made.add(Relu(), a), a))
 
 
-@pytest.mark.parametrize("make", (smooth, shared))
+def twice(rng: Any) -> Network:
+    """Two activations, one after the other."""
+    made = Builder(Input(), (2, 2, 2))
+    a = made.add(Sigmoid(), made.add(conv(rng, 3, 2, 1, 1, 0), 0))
+    return made.build(made.add(Tanh(), a))
+
+
+@pytest.mark.parametrize("make", (foreign, steep, shared, twice))
 def test_other_networks_go_node_by_node(make: Any) -> None:
     network = make(np.random.default_rng(0))
     box = Box(np.zeros((1, 2, 2, 2)), np.ones((1, 2, 2, 2)))

@@ -291,6 +291,21 @@ static void compare_interval(const struct gamma_table *a, const struct gamma_tab
     for (int k = 0; k < 3; k++) {
         same("relu", y[0][k], y[1][k], n * sizeof(double), n);
     }
+    for (int kind = GAMMA_SIGMOID; kind < GAMMA_EXP; kind++) {
+        if (kind != GAMMA_SIGMOID && kind != GAMMA_TANH && kind != GAMMA_SILU &&
+            kind != GAMMA_SOFTPLUS) {
+            continue; /* the C library's */
+        }
+        const struct gamma_curve curve = {.kind = kind,
+                                          .stationary = -1.278,
+                                          .image = {-0.3, 1e300},
+                                          .value_error = 0x1p-43,
+                                          .tiny = 0x1p-1000};
+        a->image(&curve, x[2], x[3], y[0][0], y[0][1], n);
+        b->image(&curve, x[2], x[3], y[1][0], y[1][1], n);
+        same("image, floor", y[0][0], y[1][0], n * sizeof(double), n);
+        same("image, ceiling", y[0][1], y[1][1], n * sizeof(double), n);
+    }
 }
 
 static void compare_stored(const struct gamma_table *a, const struct gamma_table *b) {

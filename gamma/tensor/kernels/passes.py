@@ -1,4 +1,4 @@
-"""Interval pass through a whole network of convolutions, sums and ReLUs."""
+"""Interval pass through a whole network of convolutions, sums and activations."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.arguments import F64, check, refuse
+from gamma.tensor.kernels.elementwise import Curve
 from gamma.tensor.kernels.images import PANEL, Frame
 
 Float32 = npt.NDArray[np.float32]
@@ -32,7 +33,7 @@ class PassNode(Frozen):
     Attributes:
         shape: channels, height, width. sources: earlier nodes that it reads: none (the input, which
             is the first), one (a convolution) or two (a sum, ``signs`` times them).
-        hinge: a ReLU follows.
+        hinge: a ReLU follows. curve: or this function, finite in float32 where its argument is.
         planar: of the input, whose channels are kept one after the other: the step from pixel to
             pixel is 1 and no sum reads it.
         weight: float64 (groups, panels, kh, kw, C/groups, PANEL): output channels in panels, 0
@@ -55,6 +56,7 @@ class PassNode(Frozen):
     shape: Shape3
     sources: tuple[int, ...] = ()
     hinge: bool = False
+    curve: Curve | None = None
     planar: bool = False
     frame: Frame = _POINT
     weight: Float64 | None = None

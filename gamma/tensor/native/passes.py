@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gamma.errors import UsageError
 from gamma.runtime import pool
 from gamma.tensor._simd import ffi, lib
+from gamma.tensor.native.elementwise import described
 from gamma.tensor.native.memory import pointer
 
 Float64 = npt.NDArray[np.float64]
@@ -59,6 +60,9 @@ class NetworkPass:
         entry.groups, entry.factors = 1, node.factors
         entry.reads = (*node.sources, -1, -1)[:2]
         entry.rate, entry.tilt = node.rate, node.tilt
+        if node.curve is not None:
+            self._alive.append(described(node.curve))
+            entry.curve = self._alive[-1]
         arrays = {"weight": node.weight, "bias": node.bias, "row_sum": node.row_sum}
         arrays |= {"pairs": node.pairs, "shift": node.shift, "charge": node.charge}
         arrays |= {"lines": node.lines, "ends": node.ends}
