@@ -1073,7 +1073,7 @@ COMPILED = (
     ),
     Mutant("PASS.RADIUS", PASS, "p.spread[k] = one[1] + two[1]", "p.spread[k] = one[1]"),
     Mutant("PASS.BIAS", PASS, "finish(node->bias ? p->bias : NULL,", "finish(NULL,"),
-    Mutant("SINGLE.LARGEST", PASS, "totals(lanes, kept.largest + b, &reach)", "(void)reach"),
+    Mutant("SINGLE.LARGEST", PASS, "kept.largest[b] = totals(lanes).c;", ""),
     Mutant("SINGLE.CHARGE", SINGLE, "PV_FMA(each + PV_SWAP(each),", "PV_FMA(each,"),
     Mutant("SINGLE.GROW", SINGLE, "PV_FMA(each + PV_SWAP(each),", "PV_FMA(PV_SWAP(each),"),
     Mutant("SINGLE.CHARGE.REST", SINGLE, "fabsf(pairs[k]) * charge[k] + ", ""),
