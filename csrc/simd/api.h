@@ -165,15 +165,18 @@ struct gamma_curve {
     double apart, growth; /* gamma/ops/relaxation.py: up to where lines are parallel */
 };
 
-/* One dense layer of gamma_dense_walk; an activation follows all but the last: the curve, or a ReLU
- * where that is NULL.
+/* One dense layer of gamma_dense_walk; an activation follows all but the last and the `plain` ones: the
+ * curve, or a ReLU where that is NULL.
  * stored: weight (m, n) as in the file, double when `wide`; bias (m) or NULL; row_sum (m) >= Σ|W|.
- * rows: weight (m, columns) in the rows' type, padded as in gamma_step.
+ * rows: weight (m, columns) in the rows' type, padded as in gamma_step; with starts and places, which
+ * all layers of a network have or none, it is there as in gamma_step, and nothing else of it.
  * interval: γ of float64 sums of n terms; product: charge of a product per |a|·spread; inflate:
  * factor of weights summed over m entries; dot: γ of float64 sums of m terms; underflow: of a
  * product, per unit of its input's radii. */
 struct gamma_layer {
-    size_t m, n, columns, wide;
+    size_t m, n, columns, wide, plain;
+    const int64_t *starts;
+    const int32_t *places;
     const void *stored, *rows;
     const double *bias, *row_sum;
     const struct gamma_curve *curve;
@@ -192,7 +195,7 @@ size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count, size
  * spread, noise, lower, upper, then lower, upper, centre of the activation, each (B, m). slopes
  * (2, B, m) and constants (2, B, m) a layer, losses (layers, B), all as gamma_relu_tables and
  * gamma_line_tables make them, of the lines that gamma_parallel_lines finds, (4, B, m) a layer (NULL
- * without curves). facts: NULL, or what is known of hidden layers, lower and upper ends (2, B, m) a
+ * without curves); of a plain layer there is its charge, as constants. facts: NULL, or what is known of hidden layers, lower and upper ends (2, B, m) a
  * layer; bounds are met with it. rows, seconds (layers): neurons bounded by rows and time taken are
  * added. factors: inflation of the input's radii, 1.01·u of the rows, the share of live neurons up to
  * which dead ones are dropped. Returns how many ends cross. */

@@ -418,6 +418,8 @@ enum { DENSE_ROWS = 48, WORTH_A_THREAD = 4 << 20 };
 #define F float
 #define FN(name) name##_f32
 #define UNDERFLOW 0x1p-150
+#include "sparse.inc"
+#include "refine.inc"
 #include "dense.inc"
 #undef F
 #undef FN
@@ -426,6 +428,8 @@ enum { DENSE_ROWS = 48, WORTH_A_THREAD = 4 << 20 };
 #define F double
 #define FN(name) name##_f64
 #define UNDERFLOW 0x1p-1074 /* half of it, what a product can lose, is no number */
+#include "sparse.inc"
+#include "refine.inc"
 #include "dense.inc"
 #undef F
 #undef FN

@@ -12,6 +12,10 @@ from gamma.ops.elementwise import EXACT, ROUNDED, Elementwise
 from gamma.ops.relaxation import TINY, Lines
 from gamma.ops.tables import NodeSlopes
 
+# Ends of a ReLU's input that lie so near to -1 times each other take the slope of those that do: no
+# rounding decides it, and neurons of opposite sign (a - b, b - a) have the same.
+EVEN = 1 + 2.0**-18
+
 
 class Relu(Elementwise):
     shrinks = True
@@ -33,7 +37,7 @@ class Relu(Elementwise):
         return self._known(lower, upper, low, high)
 
     def lines(self, lower: Float64, upper: Float64, dtype: object) -> Lines:
-        """Adaptive lower slope (1 where upper > -lower), chord above; closed forms."""
+        """Adaptive lower slope (1 where upper > -lower · EVEN), chord above; closed forms."""
         unstable = (lower < 0) & (upper > 0)
         active = lower >= 0
         lower_slope = self.below(lower, upper)
@@ -51,7 +55,7 @@ class Relu(Elementwise):
 
     def below(self, lower: Float64, upper: Float64) -> Float64:
         """The slopes below of `lines`."""
-        kept = (lower >= 0) | ((upper > 0) & (upper > -lower))
+        kept = (lower >= 0) | ((upper > 0) & (upper > -lower * EVEN))
         return kept.astype(np.float64)
 
     def lines_of(self, slopes: NodeSlopes, lower: Float64, upper: Float64, dtype: object) -> Lines:

@@ -16,7 +16,8 @@ from gamma.methods import REFINING
 from gamma.network.graph import Network
 from gamma.propagate.blocks import boxes_at_once, row_cost
 from gamma.propagate.caps import block_ends, norm_caps
-from gamma.propagate.dense import made_for_one_call, takes_one_call
+from gamma.propagate.dense import takes_one_call
+from gamma.propagate.dense_form import made_for_one_call
 from gamma.propagate.domain import Domain, Facts
 from gamma.propagate.facts import facts_of
 from gamma.propagate.memory.planning import CAPS, MemoryPlan, plan_memory

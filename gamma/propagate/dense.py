@@ -25,17 +25,16 @@ from gamma.ops.dense_interval import constants_of
 from gamma.ops.elementwise import Elementwise
 from gamma.ops.relaxation import described
 from gamma.ops.tables import Diagonal
+from gamma.propagate.dense_form import form_of
 from gamma.propagate.domain import Domain, Facts
-from gamma.propagate.facts import facts_of
 from gamma.propagate.options import Options
+from gamma.propagate.rows.chain import nonzeros
 from gamma.runtime import choices, pool, workers
 from gamma.tensor import kernels, rounding
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
-# Operations of one box beyond which a walk should look at the clock on its way.
-_MOST_OPERATIONS = 1e10
 # Operations of the boxes of one call: a few milliseconds.
 _CALL_OPERATIONS = 2e8
 # Products of an average layer, over all boxes, that cost less than the calls of a node by itself.
@@ -57,21 +56,21 @@ _REFINED = _RELAXED | {"unstable"}
 _SMOOTH = frozenset({"fused_lines", "parallel_lines"})
 
 
-_Form = tuple[int, float, list[Gemm], list[Elementwise | None]]
-"""Node of the first layer, operations of one box, the layers, and the smooth activations behind
-them (None: a ReLU, or nothing)."""
-
-
 class DenseNetwork(Frozen, eq=True):
     """A network as `kernels.DenseNetwork` takes it.
 
     Attributes:
-        first: node of the first layer. boxes: how many go into one call.
+        nodes: of the layers. boxes: how many go into one call.
     """
 
     layers: kernels.DenseNetwork
-    first: int
+    nodes: tuple[int, ...]
     boxes: int
+
+    @property
+    def first(self) -> int:
+        """The first of the nodes."""
+        return self.nodes[0]
 
 
 def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
@@ -79,75 +78,42 @@ def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None
     kind: shapes, then dense layers with activations between them, not too large, weights exact in
     dtype.
     """
-    key = "dense", dtype.char, kernels.isa == "numpy"
+    sparse = tuning.enabled("sparse_weights")
+    key = "dense", dtype.char, kernels.isa == "numpy", sparse
     return network.cached(key, partial(_make, dtype=dtype))
 
 
 @np.errstate(all="ignore")  # sums of rows that overflow make bounds infinite
 def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
-    form = _form_of(network, dtype)
+    form = form_of(network, dtype)
     if form is None:
         return None
-    first, operations, ops, curves = form
-    layers = [_layer(*pair, dtype) for pair in zip(ops, curves, strict=True)]
+    layers = []
+    for index, op, curve in zip(form.nodes, form.layers, form.curves, strict=True):
+        layers.append(_layer(op, curve, index + 1 in form.nodes, form.sparse, dtype))
     made = kernels.dense_network(layers, dtype)
-    boxes = max(1, int(_CALL_OPERATIONS // max(operations, 1.0)))
-    return None if made is None else DenseNetwork(made, first, boxes)
-
-
-def made_for_one_call(network: Network) -> bool:
-    """Whether the network is of the kind."""
-    return _form_of(network, np.dtype(np.float32)) is not None
-
-
-def _form_of(network: Network, dtype: np.dtype[Any]) -> _Form | None:
-    """What `dense_network` takes, if it does; no weight is copied to find out."""
-    return network.cached(("dense.form", dtype.char), partial(_form, dtype=dtype))
-
-
-@np.errstate(all="ignore")  # a weight beyond the range of dtype is not exact in it
-def _form(network: Network, dtype: np.dtype[Any]) -> _Form | None:
-    first, nodes = 1, network.nodes
-    while first < network.output and nodes[first].op.keeps_order:
-        first += 1
-    if not (network.output - first) % 2 == 0 or not facts_of(network).sequential[network.output]:
-        return None
-    layers, curves, operations, below = [], [], 0.0, 0.0
-    for index in range(first, network.output + 1, 2):
-        op, after = nodes[index].op.dense, None
-        if op is None:
-            return None
-        if index < network.output and not nodes[index + 1].op.hinge:
-            after = nodes[index + 1].op.activation
-            if after is None or not after.compiled:
-                return None
-        operations += 4.0 * nodes[index].size * below
-        below += 2.0 * op.weight.size
-        if operations > _MOST_OPERATIONS or not _plain(op, dtype):
-            return None
-        layers.append(op)
-        curves.append(after)
-    return first, operations, layers, curves
+    boxes = max(1, int(_CALL_OPERATIONS // max(form.operations, 1.0)))
+    return None if made is None else DenseNetwork(made, tuple(form.nodes), boxes)
 
 
 def _few(network: Network) -> int:
     """Boxes whose products with an average layer are as few as that."""
-    ops = (node.op.dense for node in network.nodes)
-    sizes = [op.weight.size for op in ops if op is not None]
-    return _FEW_PRODUCTS * len(sizes) // max(1, sum(sizes))
+    ops = [op for node in network.nodes if (op := node.op.dense) is not None]
+    form = form_of(network, np.dtype(np.float32))
+    sparse = form is not None and form.sparse
+    total = sum(np.count_nonzero(op.weight) if sparse else op.weight.size for op in ops)
+    return _FEW_PRODUCTS * len(ops) // max(1, int(total))
 
 
-def _plain(op: Gemm, dtype: np.dtype[Any]) -> bool:
-    return op.weight_error is None and op.exact_in(dtype)
-
-
-def _layer(op: Gemm, after: Elementwise | None, dtype: np.dtype[Any]) -> kernels.DenseLayer:
+def _layer(
+    op: Gemm, after: Elementwise | None, plain: bool, sparse: bool, dtype: np.dtype[Any]
+) -> kernels.DenseLayer:
     stored, bias, row_sum, factors = constants_of(op)
     m = len(stored)
     factor, steps, _ = charge_factor(op, dtype, False)
     return kernels.DenseLayer(
         stored,
-        op.padded(dtype),
+        nonzeros(op, dtype) if sparse else op.padded(dtype),
         bias,
         row_sum,
         (
@@ -158,6 +124,7 @@ def _layer(op: Gemm, after: Elementwise | None, dtype: np.dtype[Any]) -> kernels
             4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] if steps else 0.0,
         ),
         None if after is None else described(after, after.compiled, 2 * (dtype == np.float32)),
+        plain,
     )
 
 
@@ -225,7 +192,7 @@ class DenseWalk:
         """Facts as the kernel takes them."""
         parts, batch = [], len(self._box[0])
         for number, layer in enumerate(self._network.layers.layers[:-1]):
-            ends = facts.get(self._network.first + 2 * number, (-np.inf, np.inf))
+            ends = facts.get(self._network.nodes[number], (-np.inf, np.inf))
             shape = batch, len(layer.stored)
             parts += [np.broadcast_to(end, shape).ravel() for end in ends]
         return np.concatenate(parts)
@@ -238,7 +205,9 @@ class DenseWalk:
         for layer in self._network.layers.layers[:-1]:
             m = len(layer.stored)
             part = values[at : at + 8 * batch * m].reshape(8, batch, m)
-            found += [_bounds(part), NodeBounds(part[5], part[6], part[7])]
+            found.append(_bounds(part))
+            if not layer.plain:
+                found.append(NodeBounds(part[5], part[6], part[7]))
             at += part.size
         return [*found, self.last]
 
@@ -298,21 +267,22 @@ class DenseWalk:
         self._made = True
         self._run(False, True, True)
 
-    def relaxations(self) -> list[Diagonal]:
+    def relaxations(self) -> dict[int, Diagonal]:
         """Tables of the activations, no neuron left out; none when the method is "ibp"."""
         if self._tables is None:
-            return []
+            return {}
         if not self._made:
             self._made = True
             self._run(False, False, True)
-        (slopes, constants, losses), at, found = self._tables, 0, []
-        batch = losses.shape[1]
-        for layer, loss in zip(self._network.layers.layers[:-1], losses, strict=False):
+        (slopes, constants, losses), at, found = self._tables, 0, {}
+        batch, layers = losses.shape[1], self._network.layers.layers[:-1]
+        for index, layer, loss in zip(self._network.nodes, layers, losses, strict=False):
             m = len(layer.stored)
             end = at + 2 * batch * m
             low, high = slopes[at:end].reshape(2, batch, m)
             below, above = constants[at:end].reshape(2, batch, m)
-            found.append(Diagonal(low, high, below, above, loss))
+            if not layer.plain:
+                found[index + 1] = Diagonal(low, high, below, above, loss)
             at = end
         return found
 
@@ -333,12 +303,11 @@ def takes_one_call(network: Network, domain: Domain, options: Options) -> bool:
     fits = fits and (options.refines or count <= few or count <= network.cached("dense.few", _few))
     if domain.split or not fits or not tuning.off().isdisjoint(gates) or kernels.isa == "numpy":
         return False
-    form = _form_of(network, options.dtype)
-    if form is not None and any(form[3]) and not tuning.off().isdisjoint(_SMOOTH):
+    form = form_of(network, options.dtype)
+    if form is not None and any(form.curves) and not tuning.off().isdisjoint(_SMOOTH):
         return False
     # Facts are met with the bounds of hidden layers and with nothing else.
-    hidden = range(0) if form is None else range(form[0], network.output, 2)
-    return form is not None and all(index in hidden for index in domain.facts)
+    return form is not None and all(index in form.nodes[:-1] for index in domain.facts)
 
 
 def _bounds(part: Float64) -> NodeBounds:
@@ -356,8 +325,9 @@ def record(walked: DenseWalk, name: str, started: float, ended: float) -> None:
     telemetry.record(f"{name}.network", started, ended, rows=2 * int(walked.rows.sum()))
     # Seconds of several threads may sum to more than passed.
     share = min(1.0, (ended - started) / max(float(walked.seconds.sum()), 1e-9))
-    for layer, (rows, seconds) in enumerate(zip(walked.rows, walked.seconds, strict=True)):
-        neurons, length = walked.bounds[2 * layer].lower[0].size, share * float(seconds)
+    layers = walked._network.layers.layers
+    for layer, rows, seconds in zip(layers, walked.rows, walked.seconds, strict=True):
+        neurons, length = len(layer.stored), share * float(seconds)
         telemetry.record(
             f"{name}.node.gemm", started, started + length, rows=2 * int(rows), neurons=neurons
         )

@@ -166,7 +166,7 @@ class Walk(Known):
 
     def _walk_dense(self, dense: DenseNetwork) -> None:
         started = time.perf_counter()
-        source, last = self.bounds[dense.first - 1], self.network.output
+        source = self.bounds[dense.first - 1]
         self._walked = self._unseen = walked = DenseWalk(
             dense,
             source,
@@ -175,9 +175,8 @@ class Walk(Known):
             self.options.check,
             facts=self.domain.facts,
         )
-        layers = range(dense.first, last + 1, 2)
-        self.seconds |= zip(layers, walked.seconds.tolist(), strict=True)
-        refined = zip(layers, walked.rows.tolist(), strict=True)
+        self.seconds |= zip(dense.nodes, walked.seconds.tolist(), strict=True)
+        refined = zip(dense.nodes, walked.rows.tolist(), strict=True)
         self.unstable |= {index: rows for index, rows in refined if rows}
         if telemetry.recorder is not None:
             record(walked, self.options.method, started, time.perf_counter())
@@ -185,8 +184,8 @@ class Walk(Known):
     def adopt(self) -> None:
         """Give the tables of the one-call walk to the rows' descent."""
         if self._walked is not None and self._dense is not None:
-            for layer, table in enumerate(self._walked.relaxations()):
-                self.descent.tables.adopt(self._dense.first + 2 * layer + 1, table)
+            for index, table in self._walked.relaxations().items():
+                self.descent.tables.adopt(index, table)
 
     # -- intermediate bounds by rows ---------------------------------------------------------------
 

@@ -35,6 +35,7 @@ TESTS = (
     "tests/ops/test_compiled_lines.py",
     "tests/ops/test_hinge_tables.py",
     "tests/propagate/test_dense_walk.py",
+    "tests/propagate/test_plain_layers.py",
     "tests/propagate/test_dense_boxes.py",
     "tests/propagate/test_splits.py",
     "tests/propagate/test_fused_images.py",
@@ -102,6 +103,8 @@ NEAR = {
     "ops/margins": "tests/ops/test_margins.py",
     "simd/curves": "tests/ops/test_compiled_lines.py",
     "simd/dense": "tests/propagate/test_dense_walk.py",
+    "simd/refine": "tests/propagate/test_dense_walk.py",
+    "simd/sparse": "tests/propagate/test_plain_layers.py",
     "simd/walk": "tests/propagate/test_course.py",
     "simd/ascent": "tests/propagate/test_ascents.py",
     "simd/meet": "tests/propagate/test_course.py",
@@ -842,6 +845,7 @@ Y = "csrc/simd/smooth.inc"
 BESIDE = "csrc/simd/beside.inc"
 K, D, N = "csrc/simd/layers.inc", "csrc/simd/dense.inc", "csrc/simd/interval.inc"
 HC = "csrc/simd/hinge.inc"
+REFINE, SPARSE = "csrc/simd/refine.inc", "csrc/simd/sparse.inc"
 # The same terms where the C library takes whole steps; these are compiled into the copy.
 COMPILED = (
     Mutant("C.CENTRE", N, "(g * (size + fabs(offset)) + doubt", "(doubt"),
@@ -875,7 +879,7 @@ COMPILED = (
     Mutant("C.HINGE.FUSED", HC, "weight = 1.01 * pay + unit", "weight = unit"),
     Mutant("C.HINGE.LOSS", HC, "radius_of(low[j], high[j], centre[b * n + j]) +", ""),
     Mutant("C.HINGE.KEEP", HC, "keep ? (size_t)keep[k] : k", "k"),
-    Mutant("D.CENTRE", D, "cost = job->noise[k] * SLACK * SLACK", "cost = 0.0 * job->noise[k]"),
+    Mutant("D.CENTRE", REFINE, "cost = job->noise[k] * SLACK * SLACK", "cost = 0.0 * job->noise[k]"),
     Mutant("D.STRIP", D, "step[1].strip = strip;", "step[1].strip = NULL;"),
     Mutant(
         "D.PARALLEL",
@@ -891,7 +895,7 @@ COMPILED = (
         "height += smooth || below[k] > 0.0;",
     ),
     Mutant("D.KNOWN", D, "ends = facts + 2 * B * at + b * m", "ends = facts + 2 * B * at"),
-    Mutant("D.SIGN", D, "above < job->upper[k] ? above", "above > job->upper[k] ? above"),
+    Mutant("D.SIGN", REFINE, "above < job->upper[k] ? above", "above > job->upper[k] ? above"),
     Mutant(
         "C.LINE.VALUE",
         Z,
@@ -961,17 +965,23 @@ COMPILED = (
     Mutant(
         "CHAIN.STRIP",
         "csrc/simd/chain.inc",
-        "lost = strip[k - r] + cost[k - r]",
-        "lost = cost[k - r]",
+        "lost = strip + cost",
+        "lost = cost",
     ),
     Mutant(
         "CHAIN.FOLLOW",
         "csrc/simd/chain.inc",
-        "lost = strip[k - r] + cost[k - r]",
-        "lost = strip[k - r]",
+        "lost = strip + cost",
+        "lost = strip",
     ),
-    Mutant("CHAIN.TURN", "csrc/simd/chain.inc", "opposite[k] -= sizes * 0x1p-50 + TINY;", ""),
-    Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box[k]] : 0.0", "0.0"),
+    Mutant("CHAIN.TURN", "csrc/simd/chain.inc", "*opposite -= sizes * 0x1p-50 + TINY;", ""),
+    Mutant("CHAIN.LOSS", "csrc/simd/chain.inc", "step->loss ? step->loss[box] : 0.0", "0.0"),
+    Mutant("D.PLAIN", D, ".pay = charge", ".pay = NULL"),
+    Mutant("D.PLAIN_LOSS", D, "layer->plain ? lost", "layer->plain ? 0.0"),
+    Mutant("SPARSE.SUM", SPARSE, "(again ? row->sum[p] : (F)0) + a", "a"),
+    Mutant("SPARSE.COST", SPARSE, "cost += fabs((double)row->value[e])", "cost += 0.0"),
+    Mutant("SPARSE.STRIP", SPARSE, "strip += fabs((double)row->value[e])", "strip += 0.0"),
+    Mutant("SPARSE.SIZE", SPARSE, "reach += fabs(w)", "reach += w"),
     Mutant(
         "WALK.PAY",
         WALK,

@@ -253,7 +253,8 @@ def test_float64_rows_have_lines_of_their_own_behind_float32_bounds() -> None:
     assert wide._walked is not None and walked._walked is not None
     assert wide._walked._lines is walked._walked._lines
     single, double = walked._walked.relaxations(), wide._walked.relaxations()
-    for a, b in zip(single, double, strict=True):
+    assert single.keys() == double.keys()
+    for a, b in ((single[index], double[index]) for index in single):
         assert (b.lower_slope != a.lower_slope).any()
         assert (b.lower_slope.astype(F32) == a.lower_slope).all()
         assert (b.lower_const >= a.lower_const).all()

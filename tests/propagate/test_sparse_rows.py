@@ -12,6 +12,7 @@ from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
 from gamma.ops import Gemm, Input, Relu
+from gamma.propagate import dense_form
 from gamma.propagate.options import Options
 from gamma.propagate.rows import chain as chains
 from gamma.propagate.walks import walk
@@ -75,20 +76,27 @@ def lattice(rng: np.random.Generator) -> Network:
     return builder.build(node)
 
 
+@pytest.mark.parametrize("gates", ((), ("fused_network",)))
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
-def test_a_lattice_by_its_nonzeros(dtype: type, monkeypatch: Any) -> None:
+def test_a_lattice_by_its_nonzeros(gates: tuple[str, ...], dtype: type, monkeypatch: Any) -> None:
     """The bounds enclose the exact values, and are those of the dense products."""
     monkeypatch.setattr(chains, "_SPARSE_FROM", 1 << 10)
+    monkeypatch.setattr(dense_form, "_ONE_BY_ONE", 8.0)
     rng = np.random.default_rng(1)
     net, options = lattice(rng), Options(dtype=np.dtype(dtype))
     first = net.nodes[1].op.dense
     assert first is not None and first.bias is not None
     centre = rng.integers(-8, 9, (4, 3)) / 8
     box = Box(centre - 0.25, centre + 0.25)
-    made = walk(net, box, options)
-    found = made.output()
-    assert made.descent.chain is not None and made.descent.chain.used
-    assert any("sparse" in key and value for key, value in net.nodes[2].op._derived.items())  # type: ignore[attr-defined]
+    with tuning.disabled(*gates):
+        made = walk(net, box, options)
+        found = made.output()
+    form = dense_form.form_of(net, np.dtype(dtype))
+    assert (made._walked is None) == bool(gates) and form is not None and form.sparse
+    if gates:
+        assert made.descent.chain is not None and made.descent.chain.used
+        derived = net.nodes[2].op._derived.items()  # type: ignore[attr-defined]
+        assert any("sparse" in key and value for key, value in derived)
     with tuning.disabled("sparse_weights"):
         plain = walk(net, box, options).output()
     assert (abs(found.lower - plain.lower) < 1e-4).all()

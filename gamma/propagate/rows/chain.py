@@ -143,15 +143,18 @@ def sparse(op: Gemm, dtype: np.dtype[Any]) -> kernels.Sparse | None:
     """The weight by what is not 0 in it, where that is little."""
     if op.weight.size < _SPARSE_FROM or not tuning.enabled("sparse_weights"):
         return None
-    found: kernels.Sparse | None = op.cached(f"sparse.{dtype.char}", lambda: nonzeros(op, dtype))
+    found: kernels.Sparse | None = op.cached(f"sparse.{dtype.char}", lambda: _nonzeros(op, dtype))
     return found
 
 
-def nonzeros(op: Gemm, dtype: np.dtype[Any]) -> kernels.Sparse | None:
-    """The weight by what is not 0 in it; None where that is more than a share."""
+def _nonzeros(op: Gemm, dtype: np.dtype[Any]) -> kernels.Sparse | None:
+    few = np.count_nonzero(op.weight) <= _SPARSE * op.weight.size
+    return nonzeros(op, dtype) if few else None
+
+
+def nonzeros(op: Gemm, dtype: np.dtype[Any]) -> kernels.Sparse:
+    """The weight by what is not 0 in it."""
     weight = op.weight
-    if np.count_nonzero(weight) > _SPARSE * weight.size:
-        return None
     rows, places = np.nonzero(weight)
     starts = np.searchsorted(rows, np.arange(len(weight) + 1)).astype(np.int64)
     values = np.ascontiguousarray(weight[rows, places], dtype)

@@ -308,30 +308,32 @@ def chain(steps: int, boxes: int, dtype: np.dtype[Any]) -> Chain | None:
 
 
 class DenseLayer(Frozen):
-    """One layer of a `DenseNetwork`; an activation follows all but the last.
+    """One layer of a `DenseNetwork`; an activation follows all but the last and the plain ones.
 
     Attributes:
-        stored: weight f (m, n) as in the file. rows: the same in the rows' dtype, `padded`.
+        stored: weight f (m, n) as in the file. rows: the same in the rows' dtype, `padded`, or,
+            in all layers of a network, by what is not 0.
         bias: float64 (m,) or None. row_sum: float64 (m,), at least Σ|W|.
         factors: γ of float64 sums of n terms; charge of a product per |a| and spread; factor of
             weights summed over m entries; γ of float64 sums of m terms; underflow of a product per
             unit of its input's radii.
-        curve: the activation; None: a ReLU, or none.
+        curve: the activation; None: a ReLU, or none. plain: none, although it is not the last.
     """
 
     stored: Array
-    rows: Array
+    rows: Array | Sparse
     bias: Float64 | None
     row_sum: Float64
     factors: tuple[float, float, float, float, float]
     curve: Curve | None = None
+    plain: bool = False
 
 
 class DenseNetwork(Protocol):
     """Dense layers and activations whose whole CROWN walk runs in one call.
 
     Attributes:
-        layers: as given. neurons, weights: outputs and entries of all of them.
+        layers: as given. neurons, weights: outputs, and entries that rows meet, of all of them.
         curved: whether an activation is a curve.
     """
 

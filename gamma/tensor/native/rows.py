@@ -12,6 +12,7 @@ from gamma.errors import InternalError, UsageError
 from gamma.runtime import pool
 from gamma.tensor._simd import ffi, lib
 from gamma.tensor.kernels.arguments import padded
+from gamma.tensor.kernels.rows import Sparse
 from gamma.tensor.native.elementwise import described
 from gamma.tensor.native.memory import nonzeros, pick, pointer
 
@@ -345,28 +346,28 @@ class DenseNetwork:
         self._alive: list[Any] = []
         self._dtype, self.layers = dtype, tuple(layers)
         self.neurons = sum(len(layer.stored) for layer in layers)
-        self.weights = sum(layer.stored.size for layer in layers)
+        self.weights = 0
         self.curved = any(layer.curve is not None for layer in layers)
-        before = layers[0].stored.shape[1]
+        before, some = layers[0].stored.shape[1], isinstance(layers[0].rows, Sparse)
         for entry, layer in zip(self._layers, layers, strict=True):
-            (m, n), columns = layer.stored.shape, layer.rows.shape[1]
-            if n != before or layer.rows.dtype != dtype or columns * dtype.itemsize % 64:
-                raise UsageError(
-                    f"dense layer: found a weight ({m}, {n}) after {before} entries, and rows of "
-                    f"{columns} {layer.rows.dtype}"
-                )
-            entry.m, entry.n, entry.columns = m, n, columns
+            (m, n), rows = layer.stored.shape, layer.rows
+            if n != before or isinstance(rows, Sparse) != some:
+                raise UsageError(f"dense layer: found a weight ({m}, {n}) after {before} entries")
+            entry.m, entry.n, entry.plain = m, n, layer.plain
             entry.wide = layer.stored.dtype == np.float64
             entry.interval, entry.product, entry.inflate = layer.factors[:3]
             entry.dot, entry.underflow = layer.factors[3:]
-            pointers = (
-                pointer(layer.stored, m * n),
-                pointer(layer.rows, m * columns),
-                ffi.NULL if layer.bias is None else pointer(layer.bias, m),
-                pointer(layer.row_sum, m),
-            )
-            entry.stored, entry.rows, entry.bias, entry.row_sum = pointers
-            self._alive.append(pointers)
+            if some:
+                entry.starts, entry.places, entry.rows = nonzeros(rows, m, dtype)
+                self.weights += len(rows.values)
+            else:
+                if rows.dtype != dtype or rows.shape[1] * dtype.itemsize % 64:
+                    raise UsageError(f"dense layer: found rows of {rows.shape[1]} {rows.dtype}")
+                entry.columns, entry.stored = rows.shape[1], pointer(layer.stored, m * n)
+                entry.rows = pointer(rows, m * rows.shape[1])
+                self.weights += m * n
+            entry.bias = ffi.NULL if layer.bias is None else pointer(layer.bias, m)
+            entry.row_sum = pointer(layer.row_sum, m)
             if layer.curve is not None:
                 entry.curve = curve = described(layer.curve)
                 self._alive.append(curve)
