@@ -342,11 +342,11 @@ int main(void) {
     gamma_sum_interval(addends, signs, 2, low, make(5 * COUNT * sizeof(double)), FACTORS, 1, COUNT);
     gamma_erf(low, out, COUNT);
     gamma_erfc(low, out, COUNT);
-    const struct gamma_curve curve = {GAMMA_SIGMOID, 2,          1,       {0.0}, {1.0, -1.0},
-                                      NAN,           {0.0, 1.0}, 0x1p-43, 0,     0x1p-37,
-                                      0x1p-44,       0x1p-1000,  0.02,    3e-4};
+    const struct gamma_curve curve = {GAMMA_SIGMOID, 2,       1,    {0.0},   {1.0, -1.0}, NAN,
+                                      {0.0, 1.0},    0x1p-43, 0,    0x1p-37, 0x1p-44,     0x1p-1000,
+                                      0.02,          3e-4,    1.25, 0.25};
     gamma_image(&curve, low, high, out, out, COUNT);
-    gamma_lines(&curve, low, high, low, high, NULL, NULL, parts, COUNT, 1);
+    gamma_lines(&curve, low, high, low, high, NULL, NULL, parts, 1, COUNT, 1);
     gamma_parallel_lines(&curve, low, high, low, high, low, high, parts, make(32 * COUNT), 1, COUNT,
                          1);
     gamma_f16_down(x, half, COUNT);

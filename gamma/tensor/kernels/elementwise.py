@@ -41,7 +41,8 @@ class Curve(Frozen):
         stationary: where it has an extremum inside, or NaN. image: its range.
         errors: of the value, relative and absolute, of the slope alike, and of underflow.
         parallel: up to which shares of what the functions of a layer range over lines of one slope
-            are tried, and taken (`gamma.ops.parallel`).
+            are tried, and taken (`gamma.ops.parallel`). lean: how far from the middle lines are
+            to be best, and at most (`gamma.ops.relaxation`).
     """
 
     name: str
@@ -52,6 +53,7 @@ class Curve(Frozen):
     image: tuple[float, float]
     errors: tuple[float, float, float, float, float]
     parallel: tuple[float, float] = (-1.0, -1.0)
+    lean: tuple[float, float] = (0.0, 0.0)
 
 
 def image(curve: Curve, lower: Float64, upper: Float64) -> tuple[Float64, Float64] | None:
@@ -77,7 +79,8 @@ def lines(
     """Slope and intercept of a line below the function on [lower, upper], then above.
 
     [floor, ceiling] encloses the function there; ``slopes`` replace the lines' own; so many
-    ``threads`` share the neurons. Returns float64 (4, *shape), None without compiled kernels.
+    ``threads`` share the neurons, of which those along the last axis are a layer. Returns float64
+    (4, *shape), None without compiled kernels.
     """
     if not backend.compiled:
         return None

@@ -38,6 +38,7 @@ def described(curve: Any) -> Any:
         curve.image,
         *curve.errors,
         *curve.parallel,
+        *curve.lean,
     )
     return ffi.new("struct gamma_curve *", made)
 
@@ -65,6 +66,7 @@ def lines(
     threads: int,
 ) -> None:
     n = lower.size
+    last = lower.shape[-1] if curve.lean[0] else n  # else neurons have nothing in common
     lib.gamma_lines(
         described(curve),
         pointer(lower, n),
@@ -73,7 +75,8 @@ def lines(
         pointer(ceiling, n),
         *(ffi.NULL if slope is None else pointer(slope, n) for slope in slopes),
         pointer(out, 4 * n, True),
-        n,
+        n // max(1, last),
+        last,
         threads,
     )
 
