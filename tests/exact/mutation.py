@@ -879,7 +879,9 @@ COMPILED = (
     Mutant("C.HINGE.FUSED", HC, "weight = 1.01 * pay + unit", "weight = unit"),
     Mutant("C.HINGE.LOSS", HC, "radius_of(low[j], high[j], centre[b * n + j]) +", ""),
     Mutant("C.HINGE.KEEP", HC, "keep ? (size_t)keep[k] : k", "k"),
-    Mutant("D.CENTRE", REFINE, "cost = job->noise[k] * SLACK * SLACK", "cost = 0.0 * job->noise[k]"),
+    Mutant(
+        "D.CENTRE", REFINE, "cost = job->noise[k] * SLACK * SLACK", "cost = 0.0 * job->noise[k]"
+    ),
     Mutant("D.STRIP", D, "step[1].strip = strip;", "step[1].strip = NULL;"),
     Mutant(
         "D.PARALLEL",
