@@ -7,6 +7,7 @@
 Operations are those of the weights that meet a pixel of the image. Every entry of the rows is live.
 Behind the first layers rows are not read again: what is timed there is the step that bounds take,
 the adjoint and what the rows pay for the radii of the input (whose operations do not count).
+Shortcuts are added to rows that came around them, as in a walk.
 Each thread has rows of its own, in memory of the pool, as blocks of a walk have, or a product of
 the BLAS of its own. Seconds are processor time of the slower thread, the call from Python included:
 other work takes little of it.
@@ -80,7 +81,7 @@ def rate(shape: Shape, rows: int, threads: int) -> float:
     given = [pool.empty((rows, high, wide, shape.out), kind) for _ in range(threads)]
     for block in given:
         block[:] = rng.standard_normal(block.shape)
-    images = [pool.empty((rows, shape.image, shape.image, shape.channels), kind) for _ in given]
+    images = [pool.zeros((rows, shape.image, shape.image, shape.channels), kind) for _ in given]
     ones = np.ones((1, shape.channels, shape.image, shape.image), np.float32)
     counting = Conv(np.ones(size, np.float32), None, op.strides, op.pads)
     work = 2 * rows * float(counting.linear([ones]).sum())
@@ -90,7 +91,7 @@ def rate(shape: Shape, rows: int, threads: int) -> float:
     def call(thread: int) -> None:
         if reach is not None:
             reach(given[thread])
-        elif not gather(given[thread], taps, images[thread], window, shape.channels):
+        elif not gather(given[thread], taps, images[thread], window, shape.channels, op.skips):
             raise SystemExit("bench: the C library is needed")
 
     return threads * work / least(call, threads)

@@ -96,6 +96,11 @@ class Conv(Weighted):
     def adjoint_products(self) -> int:
         return int(self.weight.shape[0]) // self.group * math.prod(self.weight.shape[2:])
 
+    @property
+    def skips(self) -> bool:
+        """Whether it reads only some lines and columns of an image."""
+        return all(k < s for k, s in zip(self.weight.shape[2:], self.strides, strict=True))
+
     def windowed(self, shape: Shape) -> bool:
         return len(shape) == 3
 

@@ -130,6 +130,8 @@ def _cell(window: Window, channels: int, out: int, groups: int) -> tuple[int, in
     size, kernel = window.strides, window.kernel
     if size == (1, 1) or window.dilations != (1, 1) or groups > 1:
         return 1, 1
+    if kernel[0] < size[0] and kernel[1] < size[1]:
+        return 1, 1  # most pixels are not reached: where rows are added to others, not even visited
     if not tuning.enabled("pixel_cells"):
         return 1, 1
     area = math.prod(size)

@@ -76,6 +76,8 @@ class Plan(Struct):
     _readers: dict[int, int] = field(default_factory=dict)
     _free: list[int] = field(default_factory=list)
     _frontier: dict[int, Spot] = field(default_factory=dict)
+    # Convolutions that skip pixels of a node, and their rows, until others lie there to add to.
+    _later: dict[int, list[tuple[Conv, Spot]]] = field(default_factory=dict)
 
     def make(self, starts: Sequence[Start]) -> kernels.Course | None:
         """The whole way; None where some step has no move."""
@@ -88,6 +90,7 @@ class Plan(Struct):
         self.given = len(starts)
         try:
             for index in range(starts[0][0], self.last - 1, -1):
+                self._arrive(index)
                 if index in self._frontier:
                     self._step(index, self._frontier.pop(index))
             if self.last:
@@ -98,6 +101,7 @@ class Plan(Struct):
 
     def _leave(self) -> None:
         """What is left lies over one node: its slot becomes the last of the caller's."""
+        self._arrive(self.last - 1)
         if self._frontier.keys() != {self.last - 1}:
             raise UnplannedError
         self.end = end = self._frontier[self.last - 1]
@@ -191,7 +195,11 @@ class Plan(Struct):
         if (conv := node.op.correlation) is not None:
             if len(nodes[inputs[0]].shape) != 3:
                 raise UnplannedError
-            self._convolve(inputs[0], conv, spot)
+            others = any(inputs[0] < i < index for i in self.network.consumers[inputs[0]])
+            if others and inputs[0] not in self._frontier and spot.framed and conv.skips:
+                self._later.setdefault(inputs[0], []).append((conv, spot))
+            else:
+                self._convolve(inputs[0], conv, spot)
         elif node.op.signs is not None and len(set(inputs)) == len(inputs):
             if min(node.op.signs) < 0:
                 raise UnplannedError
@@ -209,8 +217,14 @@ class Plan(Struct):
     def _join(self, index: int, spot: Spot) -> None:
         if index not in self._frontier:
             self._frontier[index] = spot
+            self._arrive(index)
             return
         self._round(index, self._plus(self._frontier[index], spot, index == self.last - 1))
+
+    def _arrive(self, index: int) -> None:
+        """Rows that waited for others over this node."""
+        for op, spot in self._later.pop(index, ()):
+            self._convolve(index, op, spot)
 
     def _round(self, index: int, spot: Spot) -> None:
         self._move("join", spot, index)
