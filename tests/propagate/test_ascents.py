@@ -12,6 +12,7 @@ from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape, Transpose
 from gamma.propagate.alpha import AlphaWalk, alpha_walk, optimise
+from gamma.propagate.blocks import evenly
 from gamma.propagate.cases import Cases, CaseWalk
 from gamma.propagate.options import options_of
 from gamma.propagate.rows import chain
@@ -303,6 +304,44 @@ def test_threads_share_the_rows_of_a_call(dtype: str) -> None:
         found.append((best, cost, cases.slope, cases.beta, ends.lower, ends.upper))
     for other in found[1:]:
         assert all(np.array_equal(*pair) for pair in zip(found[0], other, strict=True))
+
+
+def test_blocks_of_memory_are_shared_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after another, each as long as the others and with all threads; the same bits."""
+    net = network(1)
+    calls: list[tuple[int, int, int]] = []
+    run = DenseAscent.run
+
+    def seen(self: DenseAscent, last: int, asked: Any, *args: Any, **named: Any) -> Any:
+        calls.append((last, len(asked[1]), workers.sharing()))
+        return run(self, last, asked, *args, **named)
+
+    monkeypatch.setattr(DenseAscent, "run", seen)
+    options = options_of(net, "alpha", "real", "float64", None, row_bytes=20000)
+    found, counts = [], []
+    for threads in (1, 2):
+        calls.clear()
+        with workers.limited(threads):
+            made = alpha_walk(net, some_boxes(net, 7), options)
+            ends = made.output()
+        found.append((ends.lower, ends.upper))
+        assert {sharing for _, _, sharing in calls} == {threads}
+        counts.append({k: [rows for last, rows, _ in calls if last == k] for k, _, _ in calls})
+    assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
+    for rows in counts[1].values():
+        assert max(rows) - min(rows) <= 2 * len(rows)
+    assert any(len(rows) > 1 for rows in counts[1].values())
+
+
+def test_parts_are_even() -> None:
+    for count in (0, 1, 7, 100, 342, 10484):
+        for most, unit in ((1, 1), (8, 1), (8, 2), (100, 2), (9522, 2)):
+            parts = list(evenly(count, most, unit))
+            assert [i for part in parts for i in range(count)[part]] == list(range(count))
+            sizes = [len(range(count)[part]) for part in parts]
+            assert all(size <= most for size in sizes) and len(parts) <= -(-count // most)
+            assert all(part.start % unit == 0 for part in parts)
+            assert all(size == sizes[0] for size in sizes[:-1])
 
 
 def test_calls_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
