@@ -151,6 +151,11 @@ class Elementwise(Operator):
         own = type(self)
         return own.lines is Elementwise.lines or own.lines_of is not Elementwise.lines_of
 
+    def own_slopes(self, lower: Float64, upper: Float64, dtype: object) -> NodeSlopes:
+        """Those of `lines`, flat, that others can take the place of."""
+        lines, flat = self.lines(lower, upper, dtype), (len(lower), -1)
+        return NodeSlopes(lines.lower_slope.reshape(flat), lines.upper_slope.reshape(flat))
+
     def lines_of(self, slopes: NodeSlopes, lower: Float64, upper: Float64, dtype: object) -> Lines:
         """`lines` with these slopes; without `free_slopes`, the function's own."""
         if not self.free_slopes:

@@ -40,7 +40,7 @@ class Relu(Elementwise):
         """Adaptive lower slope (1 where upper > -lower · EVEN), chord above; closed forms."""
         unstable = (lower < 0) & (upper > 0)
         active = lower >= 0
-        lower_slope = self.below(lower, upper)
+        lower_slope = self._below(lower, upper)
         with np.errstate(all="ignore"):
             chord = upper / (upper - lower)
         unbounded = unstable & ~(np.isfinite(lower) & np.isfinite(upper))
@@ -53,10 +53,13 @@ class Relu(Elementwise):
         intercept = np.where(unstable, np.where(unbounded, np.inf, intercept), 0.0)
         return Lines(lower_slope, np.zeros_like(lower_slope), slope, intercept)
 
-    def below(self, lower: Float64, upper: Float64) -> Float64:
-        """The slopes below of `lines`."""
+    def _below(self, lower: Float64, upper: Float64) -> Float64:
         kept = (lower >= 0) | ((upper > 0) & (upper > -lower * EVEN))
         return kept.astype(np.float64)
+
+    def own_slopes(self, lower: Float64, upper: Float64, dtype: object) -> NodeSlopes:
+        """Below: the chord above stays."""
+        return NodeSlopes(self._below(lower, upper).reshape(len(lower), -1))
 
     def lines_of(self, slopes: NodeSlopes, lower: Float64, upper: Float64, dtype: object) -> Lines:
         """Given slopes for the neurons that cross 0; the others are exact.

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
-from gamma.ops import Elementwise, Relu
+from gamma.ops import Elementwise
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.hinges import Factors, HingeRows
 from gamma.ops.tables import NodeSlopes
@@ -140,18 +140,11 @@ def own_slopes(made: Walk, given: Slopes) -> Slopes:
         node = made.network.nodes[index]
         op = node.op.activation
         if op is not None and op.free_slopes:
-            inside = made.bounds[node.inputs[0]]
-            asked, flat = given.get(index, NodeSlopes()), (len(inside.lower), -1)
-            if isinstance(op, Relu):
-                lower = asked.lower
-                own = op.below(inside.lower, inside.upper) if lower is None else lower
-                found[index] = NodeSlopes(own.reshape(flat))
-                continue
-            lines = op.lines(inside.lower, inside.upper, made.options.dtype)
-            lower, upper = (s.reshape(flat) for s in (lines.lower_slope, lines.upper_slope))
+            inside, asked = made.bounds[node.inputs[0]], given.get(index, NodeSlopes())
+            own = op.own_slopes(inside.lower, inside.upper, made.options.dtype)
             found[index] = NodeSlopes(
-                lower if asked.lower is None else asked.lower,
-                upper if asked.upper is None else asked.upper,
+                own.lower if asked.lower is None else asked.lower,
+                own.upper if asked.upper is None or own.upper is None else asked.upper,
             )
     return found
 
