@@ -334,6 +334,7 @@ int main(void) {
     nodes[1].shift = numbers_f32(16, 64);
     nodes[0].charge = nodes[1].charge = numbers_f32(8 * 16 * 2, 64);
     nodes[0].rate = nodes[1].rate = nodes[2].rate = 0x1p-30;
+    nodes[1].shows = nodes[2].shows = 0x1p-15;
     gamma_pass(nodes, 3, numbers_f64(8 * 256, 0), numbers_f64(8 * 256, 64),
                make(gamma_pass_room(nodes, 3, most) * sizeof(double)),
                make(8 * 256 * sizeof(double)), make(8 * 256 * sizeof(double)), 0, 1, most, 1);

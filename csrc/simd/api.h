@@ -300,7 +300,8 @@ size_t gamma_convolve(const double *centre, const double *radius, const double *
  * GAMMA_PANEL), of a sum (H, W, C); factors: of gamma_finish. pairs: NULL, or the weight as floats w, |w|
  * for products in float32, by blocks of GAMMA_BLOCK and groups of GAMMA_GROUP terms; shift (groups,
  * panels, GAMMA_PANEL, 2): floats near the bias, and what these and the sums lose; tilt: what rounding
- * it would add to the sum of the source's reaches, as it is compared; lines, ends: NULL, or where these
+ * it would add to the sum of the source's reaches, as it is compared; shows: up to which share of these
+ * a charge for centres does not show; lines, ends: NULL, or where these
  * weights are mostly 0 the lines of a panel that are not, panel after panel, and of each panel how many
  * there are of all before its first block and up to the end of each. charge (W, C, 2): of those of the
  * node's readers, per |c| and per reach; rate: per |c| on average (0: none of the network's nodes has
@@ -315,7 +316,7 @@ struct gamma_node {
     const float *pairs, *shift, *charge;
     const int64_t *lines, *ends;
     const struct gamma_curve *curve;
-    double rate, tilt;
+    double rate, tilt, shows;
 };
 /* Ends of the last of count nodes (at most GAMMA_NODES), low and high (B, C, H, W), for boxes from..to
  * of B, whose input is (B, C·H·W). most[1] boxes at a time go through all nodes but the late ones, from

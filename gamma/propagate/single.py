@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from gamma import tuning
 from gamma.tensor import rounding
 from gamma.tensor.kernels import PANEL
-from gamma.tensor.kernels.passes import BLOCK, GROUP, PassNode
+from gamma.tensor.kernels.passes import BLOCK, GROUP, SHOWS, PassNode
 
 Float64 = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -86,6 +86,10 @@ def charged(nodes: Sequence[PassNode]) -> list[PassNode]:
         if node.pairs is not None:
             size = math.prod(nodes[node.sources[0]].shape)
             made[index] = replace(made[index], tilt=node.tilt * size)
+            if node.curve is not None:
+                assert node.weight is not None
+                terms = math.prod(node.weight.shape[2:5])
+                made[index] = replace(made[index], shows=min(max(SHOWS, terms * _UNIT), 2 * SHOWS))
     return made
 
 

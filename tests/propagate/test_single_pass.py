@@ -14,7 +14,7 @@ import gamma
 from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Input, Relu
+from gamma.ops import Add, Conv, Gemm, Input, Relu, Sigmoid, Tanh
 from gamma.propagate import passes
 from gamma.propagate import single as charges
 from gamma.propagate.options import options_of
@@ -127,12 +127,14 @@ def test_lines_that_do_not_fit() -> None:
             network_pass([first, replace(second, lines=wrong[0], ends=wrong[1])], (1, 1))
 
 
-def added(first: Any, second: Any, offset: Any, signs: tuple[int, int] = (1, -1)) -> Network:
+def added(
+    first: Any, second: Any, offset: Any, signs: tuple[int, int] = (1, -1), op: Any = None
+) -> Network:
     """A sum of two dense layers, the second with an offset, and a layer that adds all of it."""
     made = Builder(Input(), (len(first[0]),))
     one = made.add(Gemm(np.asarray(first, np.float32), None), 0)
     two = made.add(Gemm(np.asarray(second, np.float32), np.asarray(offset, np.float32)), 0)
-    total = made.add(Relu(), made.add(Add(signs), one, two))
+    total = made.add(op or Relu(), made.add(Add(signs), one, two))
     return made.build(made.add(Gemm(np.ones((2, len(first)), np.float32), None), total))
 
 
@@ -153,6 +155,15 @@ def test_sums_of_two_values(offset: float) -> None:
     for b in range(9):
         alone = ends(network, box.slice(b, b + 1))
         assert (alone[0][0] == found[0][b]).all() and (alone[1][0] == found[1][b]).all()
+
+
+def test_a_function_behind_a_sum() -> None:
+    rng = np.random.default_rng(14)
+    first, second = rng.standard_normal((2, 19, 30)) * 0.1
+    network = added(first, second, np.zeros(19), op=Tanh())
+    box = about(rng.standard_normal((5, 30)), np.full((5, 30), 0.5))
+    check(network, box)
+    assert single(network, box)
 
 
 def test_values_that_a_sum_reads_are_charged_for_its_rounding() -> None:
@@ -260,6 +271,25 @@ def test_what_shows_is_not_taken() -> None:
     assert single(network, box)
     (low, high), wide = ends(network, box), ends(network, box, "float64")
     assert (high - low <= (wide[1] - wide[0]) * (1 + 2.0**-14)).all()
+
+
+def test_what_shows_in_front_of_a_function() -> None:
+    """As much as radii in float32 lose node by node, where that is more than elsewhere."""
+    rng = np.random.default_rng(3)
+    for size, share in ((50, 1.0), (784, 784 / 512), (2000, 2.0)):
+        made = Builder(Input(), (size,))
+        weight = rng.standard_normal((9, size)).astype(np.float32)
+        network = made.build(made.add(Sigmoid(), made.add(Gemm(weight, None), 0)))
+        maker = passes._Maker(network, True)
+        for node in network.nodes[1:]:
+            maker.visit(node)
+        known = charges.charged(maker.made)
+        assert known[1].shows == share * 2.0**-15
+        limit = known[0].rate / known[1].shows
+        for radius, taken in ((1.01 * limit, True), (0.99 * limit, False)):
+            box = about(np.ones((1, size)), np.full((1, size), radius))
+            check(network, box)
+            assert single(network, box) == taken
 
 
 def test_rows_of_float64_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

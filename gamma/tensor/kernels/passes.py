@@ -24,6 +24,8 @@ MOST_NODES = 256
 # Terms of products in float32 that are summed one after the other, and of groups of such sums; the
 # groups' sums go two by two.
 BLOCK, GROUP = 8, 64
+# A share of a layer's radii that does not show.
+SHOWS = 2.0**-15
 _POINT = Frame((1, 1, 1, 1, 1, 1), 0, 0)
 
 
@@ -41,7 +43,8 @@ class PassNode(Frozen):
         pairs: float32 (*weight.shape, 2), a weight and its size, where float32 holds all weights
             and products may be taken in it; or None. shift: float32 (groups, panels, PANEL, 2), the
             bias rounded, and what the rounding and underflow lose. tilt: what rounding it adds to
-            the sum of the source's radii (`docs/numerics.md`).
+            the sum of the source's radii (`docs/numerics.md`). shows: a charge for centres up to
+            this share of the radii does not show.
         lines: int64, of weights that are mostly 0 the lines (kh, kw, C/groups) of a panel that are
             not 0, panel after panel, which sums of pairs pass over others for; or None. ends: int64
             (groups, panels, blocks + 1), how many of them come before the first block of a panel
@@ -63,6 +66,7 @@ class PassNode(Frozen):
     pairs: Float32 | None = None
     shift: Float32 | None = None
     tilt: float = 0.0
+    shows: float = SHOWS
     lines: Index | None = None
     ends: Index | None = None
     charge: Float32 | None = None

@@ -59,7 +59,7 @@ class NetworkPass:
         entry.pad_top, entry.pad_left = node.frame[1:]
         entry.groups, entry.factors = 1, node.factors
         entry.reads = (*node.sources, -1, -1)[:2]
-        entry.rate, entry.tilt = node.rate, node.tilt
+        entry.rate, entry.tilt, entry.shows = node.rate, node.tilt, node.shows
         if node.curve is not None:
             self._alive.append(described(node.curve))
             entry.curve = self._alive[-1]
