@@ -213,6 +213,30 @@ size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, cons
                             const double *factors, size_t B, size_t from, size_t to, int flags,
                             size_t threads);
 
+/* IBP through dense layers by what is not 0 in their weights: `count` sums in an order, of products of a
+ * weight with the numbers in a slot, where the n inputs are in the first ones.
+ *   starts (count + 1), places, weight   terms of each; those of a ReLU's reader are halved, for what it
+ *                                        leaves is the sum of its ends
+ *   charge (count, 2)                    an offset, and what a radius gains by it and by underflow
+ *   to, kind                             a slot, or the number of the last layer's sum, of m
+ *   grow, share                          of a sum of radii; of a centre, what its products round
+ * low, high: ends (B, m) of boxes from..to, each as alone. memory: gamma_abreast_room doubles. Returns of
+ * how many boxes numbers leave the range of double: their ends are not to be used. */
+enum { GAMMA_ABREAST = 16 }; /* boxes */
+enum gamma_abreast_kind { GAMMA_ABREAST_RELU, GAMMA_ABREAST_PLAIN, GAMMA_ABREAST_LAST };
+struct gamma_abreast {
+    size_t count, n, m, slots;
+    const int64_t *starts;
+    const int32_t *places, *to;
+    const uint8_t *kind;
+    const double *weight, *charge;
+    double grow, share;
+};
+size_t gamma_abreast_room(const struct gamma_abreast *all, size_t threads);
+size_t gamma_abreast_ends(const struct gamma_abreast *all, const double *lower, const double *upper,
+                          double *memory, double *low, double *high, size_t from, size_t to,
+                          size_t threads);
+
 /* floor, ceiling (n): an enclosure of f over [lower, upper]. */
 void gamma_image(const struct gamma_curve *curve, const double *lower, const double *upper,
                  double *floor, double *ceiling, size_t n);

@@ -21,6 +21,7 @@
 #define DV_ONE _mm256_set1_pd
 #define DV_FMA D_FMA
 #define DV_ABS D_ABS
+#define DV_MOST _mm256_max_pd
 #define PIXELS 2
 #define PV VS
 #define PV_LOAD FV_LOAD

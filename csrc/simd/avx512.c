@@ -23,6 +23,7 @@
 #define DV_ONE _mm512_set1_pd
 #define DV_FMA _mm512_fmadd_pd
 #define DV_ABS _mm512_abs_pd
+#define DV_MOST _mm512_max_pd
 #define PIXELS 8
 #define PV VS
 #define PV_LOAD S_LOAD

@@ -434,3 +434,5 @@ enum { DENSE_ROWS = 48, WORTH_A_THREAD = 4 << 20 };
 #undef F
 #undef FN
 #undef UNDERFLOW
+
+#include "passed.inc"

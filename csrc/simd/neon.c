@@ -64,6 +64,7 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define DV_ONE vdupq_n_f64
 #define DV_FMA D_FMA
 #define DV_ABS D_ABS
+#define DV_MOST vmaxq_f64
 #define PIXELS 2
 #define PV VS
 #define PV_LOAD FV_LOAD

@@ -113,6 +113,8 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 
 #include "convolve.inc"
 
+#include "abreast.inc"
+
 #include "single.inc"
 
 #include "smooth.inc"

@@ -107,6 +107,7 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define DV_ONE
 #define DV_FMA(a, b, c) ((a) * (b) + (c))
 #define DV_ABS fabs
+#define DV_MOST larger
 #define PIXELS 2
 
 /* Pairs of floats take 16 bytes at a time, which every processor has. */

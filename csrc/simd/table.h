@@ -12,6 +12,7 @@
  *   correlate         W·windows of images         one per term        image, W a piece
  *   convolve          W·c and |W|·r of images  one per term        W once PIXELS windows
  *   pass              interval pass of a network  as convolve, finish W once some boxes
+ *   abreast           the same, mostly zeros      in double           W once 16 boxes
  *   dot, sum          Σ x·y, Σ x                  sum in double       f32 8/4, f64 16/8
  *   mul, mul_add      interval product (+ sum)    one step outward    f32 16/24, f64 double
  *   step, narrow      next number; double->float  directed            4, 8; 8
@@ -120,6 +121,8 @@ struct gamma_table {
                      double *, const struct gamma_frame *);
     size_t (*pass)(const struct gamma_node *, size_t, const double *, const double *, double *,
                    double *, double *, size_t boxes, const size_t *most);
+    size_t (*abreast)(const struct gamma_abreast *, const double *, const double *, double *,
+                      double *, double *, size_t boxes);
     void (*relu)(const double *, const double *, double *, double *, double *, size_t);
     void (*image)(const struct gamma_curve *, const double *, const double *, double *, double *,
                   size_t);
@@ -159,6 +162,7 @@ extern const struct gamma_table gamma_neon;
         .largest = largest,                                                                        \
         .convolve = convolve,                                                                      \
         .pass = pass,                                                                              \
+        .abreast = abreast,                                                                        \
         .relu = relu,                                                                              \
         .image = image,                                                                            \
         .half_down = half_down,                                                                    \

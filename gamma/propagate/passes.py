@@ -23,6 +23,7 @@ from gamma.ops import Conv, Elementwise, Gemm
 from gamma.ops.affine import Linear
 from gamma.ops.image_interval import in_panels
 from gamma.ops.relaxation import described
+from gamma.propagate.dense_form import form_of
 from gamma.propagate.facts import facts_of
 from gamma.propagate.options import Options
 from gamma.propagate.single import charged, in_float32
@@ -83,6 +84,13 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
     """IBP ends (batch, *output shape) in one call for some boxes; None where there is no such."""
     if options.method != "ibp" or options.guarantee != "real" or not tuning.enabled("fused_pass"):
         return None
+    form = form_of(network, np.dtype(np.float64))
+    if form is not None and form.sparse:
+        from gamma.propagate.abreast import sparse_ends  # few networks need it
+
+        if (found := sparse_ends(network, box, options.check)) is not None:
+            shape = network.nodes[network.output].shape
+            return found[0].reshape(-1, *shape), found[1].reshape(-1, *shape)
     single = options.single and tuning.enabled("single_pass")
     how = "pass", kernels.isa == "numpy", single, tuning.enabled("sparse_weights")
     made: Pass | None = network.cached(how, partial(_make, single=single))

@@ -36,6 +36,7 @@ TESTS = (
     "tests/ops/test_hinge_tables.py",
     "tests/propagate/test_dense_walk.py",
     "tests/propagate/test_plain_layers.py",
+    "tests/propagate/test_abreast.py",
     "tests/propagate/test_dense_boxes.py",
     "tests/propagate/test_splits.py",
     "tests/propagate/test_fused_images.py",
@@ -105,6 +106,8 @@ NEAR = {
     "simd/dense": "tests/propagate/test_dense_walk.py",
     "simd/refine": "tests/propagate/test_dense_walk.py",
     "simd/sparse": "tests/propagate/test_plain_layers.py",
+    "simd/abreast": "tests/propagate/test_abreast.py",
+    "propagate/abreast": "tests/propagate/test_abreast.py",
     "simd/walk": "tests/propagate/test_course.py",
     "simd/ascent": "tests/propagate/test_ascents.py",
     "simd/meet": "tests/propagate/test_course.py",
@@ -144,7 +147,7 @@ class Mutant:
     @property
     def called(self) -> bool:
         """Whether the tests need the C library: what the term charges is done there alone."""
-        return self.compiled or self.file in (PP, PI)
+        return self.compiled or self.file in (PP, PI, PA)
 
     def applies(self) -> bool:
         """Whether the text is in the source, once."""
@@ -189,6 +192,7 @@ HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= 
 PASS, ASCENT = "csrc/simd/passes.inc", "csrc/simd/ascent.inc"
 SINGLE, PP = "csrc/simd/single.inc", "propagate/single.py"
 PI = "propagate/images.py"
+ABREAST, PA = "csrc/simd/abreast.inc", "propagate/abreast.py"
 WALK = "csrc/simd/walk.inc"
 MEET, START, IMAGES = (f"csrc/simd/{name}.inc" for name in ("meet", "start", "images"))
 IMAGE_ROWS = "csrc/simd/image_rows.inc"
@@ -984,6 +988,17 @@ COMPILED = (
     Mutant("SPARSE.COST", SPARSE, "cost += fabs((double)row->value[e])", "cost += 0.0"),
     Mutant("SPARSE.STRIP", SPARSE, "strip += fabs((double)row->value[e])", "strip += 0.0"),
     Mutant("SPARSE.SIZE", SPARSE, "reach += fabs(w)", "reach += w"),
+    Mutant("ABREAST.SIZE", ABREAST, "size = DV_ABS(w);", "size = w;"),
+    Mutant("ABREAST.INPUT", ABREAST, " + fabs(c) * all->share;", ";"),
+    Mutant("ABREAST.HINGE", ABREAST, "DV_FMA(twice, share, over - under)", "over - under"),
+    Mutant("ABREAST.PLAIN", ABREAST, "DV_FMA(size, share, r)", "r"),
+    Mutant("ABREAST.LOST", ABREAST, "sizes[v] += size;", ""),
+    Mutant("ABREAST.LOWER", ABREAST, "below - (fabs(below) * 0x1p-52 + TINY)", "below"),
+    Mutant("ABREAST.UPPER", ABREAST, "above + (fabs(above) * 0x1p-52 + TINY)", "above"),
+    Mutant("ABREAST.GROW", PA, "(1 + factor) * (1 + 2.0**-48),", "1.0,"),
+    Mutant("ABREAST.OFFSET", PA, "factor * abs(offset) + TINY", "TINY"),
+    Mutant("ABREAST.UNDERFLOW", PA, " + TINY * (4 + size)", ""),
+    Mutant("ABREAST.SLOTS", PA, "np.maximum.at(until, reader", "np.minimum.at(until, reader"),
     Mutant(
         "WALK.PAY",
         WALK,

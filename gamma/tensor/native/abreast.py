@@ -1,0 +1,47 @@
+"""Interval pass through dense layers of mostly zeros: the call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gamma.errors import UsageError
+from gamma.runtime import pool
+from gamma.tensor._simd import ffi, lib
+from gamma.tensor.native.memory import nonzeros, pointer
+
+Float64 = npt.NDArray[np.float64]
+
+
+class Abreast:
+    """See `kernels.abreast.Abreast`."""
+
+    def __init__(self, sums: Any) -> None:
+        self._all, self._sums = ffi.new("struct gamma_abreast *"), sums
+        made, count = self._all, len(sums.to)
+        made.count, made.n, made.m, made.slots = count, sums.inputs, sums.outputs, sums.slots
+        made.starts, made.places, made.weight = nonzeros(sums.weight, count, np.dtype(np.float64))
+        made.charge, made.to = pointer(sums.charge, 2 * count), pointer(sums.to, count)
+        made.kind, made.grow, made.share = pointer(sums.kind, count), sums.grow, sums.share
+
+    def ends(
+        self, lower: Float64, upper: Float64, out: Float64, span: tuple[int, int], threads: int
+    ) -> int:
+        B, made = len(lower), self._all
+        if not 0 <= span[0] <= span[1] <= B:
+            raise UsageError(f"interval pass: found boxes {span} of {B}")
+        room: int = lib.gamma_abreast_room(made, threads)
+        memory, ends = pool.empty(room, np.float64), pointer(out, 2 * B * made.m, True)
+        lost: int = lib.gamma_abreast_ends(
+            made,
+            pointer(lower, B * made.n),
+            pointer(upper, B * made.n),
+            pointer(memory, room, True),
+            ends,
+            ends + B * made.m,
+            *span,
+            threads,
+        )
+        return lost
