@@ -158,10 +158,11 @@ def test_sums_of_two_values(offset: float) -> None:
 
 
 def test_a_function_behind_a_sum() -> None:
+    """Where it bends: no interval of sums holds the values."""
     rng = np.random.default_rng(14)
-    first, second = rng.standard_normal((2, 19, 30)) * 0.1
-    network = added(first, second, np.zeros(19), op=Tanh())
-    box = about(rng.standard_normal((5, 30)), np.full((5, 30), 0.5))
+    first, second = rng.uniform(0, 0.1, (2, 19, 30))
+    network = added(first, second, np.zeros(19), (1, 1), Tanh())
+    box = about(rng.uniform(0.9, 1, (5, 30)), np.full((5, 30), 0.1))
     check(network, box)
     assert single(network, box)
 
