@@ -41,7 +41,7 @@ GATES: dict[str, str] = {
     "kept_memory": "freed memory stays with the process (decided at its first walk)",
     "fused_forward": "a convolution's windows and their product in one C call, in cache",
     "fused_image": "interval steps of convolutions, centre and radius at once, and sums: a C call",
-    "fused_pass": "IBP of a whole network of convolutions, dense layers and ReLUs in one C call",
+    "fused_pass": "IBP of a whole network of dense layers, convolutions, activations in one C call",
     "single_pass": "products of that call in float32 for boxes in which their rounding cannot show",
     "fused_adjoint": "products and scatter of a convolution's rows in one C call, in cache",
     "gathered_adjoint": "a convolution's rows pixel by pixel of the result, in registers",
