@@ -305,7 +305,7 @@ def _make(network: Network, single: bool) -> Pass | None:
         return None
     value, nodes, steps = maker.values[network.output], maker.made, maker.steps
     fits = 1 < len(nodes) <= MOST_NODES and value.at == len(nodes) - 1
-    if not fits or steps is None or maker.left < 0:
+    if not fits or steps is None or maker.left < 0 or not maker.operations:
         return None
     if maker.padded > max(_MOST_PADDED * maker.operations, _FEW_OPERATIONS):
         return None

@@ -294,6 +294,12 @@ def shared(rng: Any) -> Network:
     return made.build(made.add(Add((1, 1)), made.add(Relu(), a), a))
 
 
+def added(_: Any) -> Network:
+    """Nothing is multiplied."""
+    made = Builder(Input(), (2, 2, 2))
+    return made.build(made.add(Relu(), made.add(Add((1, 1)), 0, 0)))
+
+
 def twice(rng: Any) -> Network:
     """Two activations, one after the other."""
     made = Builder(Input(), (2, 2, 2))
@@ -301,7 +307,7 @@ def twice(rng: Any) -> Network:
     return made.build(made.add(Tanh(), a))
 
 
-@pytest.mark.parametrize("make", (foreign, steep, shared, twice))
+@pytest.mark.parametrize("make", (foreign, steep, shared, added, twice))
 def test_other_networks_go_node_by_node(make: Any) -> None:
     network = make(np.random.default_rng(0))
     box = Box(np.zeros((1, 2, 2, 2)), np.ones((1, 2, 2, 2)))
