@@ -29,7 +29,7 @@ NEEDED = {
     "ops": "affine affine_interval base bounds charges convolution dense_interval elementwise "
     "ellipsoid ellipsotope enclose evaluate exact execution hinges image_interval linear movement "
     "piecewise relaxation spread sums tables window",
-    "propagate": "analysis asked blocks caps choosing dense domain ellipsotopes facts "
+    "propagate": "analysis asked blocks caps choosing dense dense_form domain ellipsotopes facts "
     "forms interval known memory needs options questions remarks rows "
     "specification walks",
     "propagate.memory": "planning store streaming",
