@@ -173,7 +173,7 @@ struct gamma_curve {
  * all layers of a network have or none, it is there as in gamma_step, and nothing else of it.
  * interval: γ of float64 sums of n terms; product: charge of a product per |a|·spread; inflate:
  * factor of weights summed over m entries; dot: γ of float64 sums of m terms; underflow: of a
- * product, per unit of its input's radii. */
+ * product, per unit of its input's radii; size: of a weight, in the mean of squares. */
 struct gamma_layer {
     size_t m, n, columns, wide, plain;
     const int64_t *starts;
@@ -181,11 +181,13 @@ struct gamma_layer {
     const void *stored, *rows;
     const double *bias, *row_sum;
     const struct gamma_curve *curve;
-    double interval, product, inflate, dot, underflow;
+    double interval, product, inflate, dot, underflow, size;
 };
 /* flags: tighten hidden layers (1) or the output (2) by backward rows; bounds are there already (4);
- * make tables (8: rows need them); lines are there already (16). */
+ * make tables (8: rows need them); lines are there already (16); a row may bound a hidden neuron from
+ * both sides, between lines of one slope (32). */
 enum { GAMMA_REFINE = 1, GAMMA_OUTPUT = 2, GAMMA_KNOWN = 4, GAMMA_TABLES = 8, GAMMA_LINED = 16 };
+enum { GAMMA_PARALLEL = 32 };
 /* Bytes of `memory` that a walk of so many boxes needs: threads share these, or the rows of each
  * where boxes are fewer. */
 size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count, size_t boxes,
@@ -195,8 +197,9 @@ size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count, size
 /* Boxes from..to of B. lower, upper, centre: the input (B, n). bounds, layer after layer: centre,
  * spread, noise, lower, upper, then lower, upper, centre of the activation, each (B, m). slopes
  * (2, B, m) and constants (2, B, m) a layer, losses (layers, B), all as gamma_relu_tables and
- * gamma_line_tables make them, of the lines that gamma_parallel_lines finds, (4, B, m) a layer (NULL
- * without curves); of a plain layer there is its charge, as constants. facts: NULL, or what is known of hidden layers, lower and upper ends (2, B, m) a
+ * gamma_line_tables make them, of the lines that gamma_lines finds, (4, B, m) a layer (NULL without
+ * curves); of a plain layer there is its charge, as constants. facts: NULL, or what is known of hidden
+ * layers, lower and upper ends (2, B, m) a
  * layer; bounds are met with it. rows, seconds (layers): neurons bounded by rows and time taken are
  * added. factors: inflation of the input's radii, 1.01·u of the rows, the share of live neurons up to
  * which dead ones are dropped. Returns how many ends cross. */

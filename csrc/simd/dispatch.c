@@ -303,6 +303,7 @@ void gamma_erfc(const double *x, double *out, size_t n) {
 }
 
 #include "curves.inc"
+#include "parallel.inc"
 #include "layers.inc"
 #include "meet.inc"
 #include "start.inc"

@@ -5,7 +5,8 @@ the lines are parallel they have the same coefficients, and go as one
 (`gamma.propagate.rows.opposite`). On a convex or concave piece the chord and the tangent parallel
 to it leave a strip no higher, to third order of its length, than chord and tangent at the middle;
 across an inflection it grows, so each box decides for a whole layer; where a layer has further
-axes, each position for itself, however positions are cut.
+axes, each position for itself, however positions are cut. Dense networks that are walked in one
+call have both kinds of lines, and decide for the rows of each layer (`csrc/simd/parallel.inc`).
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ _PLAIN = frozenset({"fused_network", "fused_layers", "fused_interval"})
 _RELAXED = _PLAIN | {"fused_walk", "fused_charge"}
 _REFINED = _RELAXED | {"unstable"}
 # The same of networks with smooth activations.
-_SMOOTH = frozenset({"fused_lines", "parallel_lines"})
+_SMOOTH = frozenset({"fused_lines"})
 
 
 class DenseNetwork(Frozen, eq=True):
@@ -123,6 +123,7 @@ def _layer(
             rounding.gamma_factor(m + 8, np.float64),
             4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] if steps else 0.0,
         ),
+        float(np.linalg.norm(stored)) / math.sqrt(max(1, stored.size)),
         None if after is None else described(after, after.compiled, 2 * (dtype == np.float32)),
         plain,
     )
@@ -238,7 +239,7 @@ class DenseWalk:
                 (rows, seconds),
                 factors,
                 span,
-                (hidden, output, known, self._lined),
+                (hidden, output, known, self._lined, tuning.enabled("parallel_lines")),
                 threads,
             )
             return crossed, rows, seconds

@@ -103,6 +103,7 @@ NEAR = {
     "ops/stored": "tests/ops/test_stored.py",
     "ops/margins": "tests/ops/test_margins.py",
     "simd/curves": "tests/ops/test_compiled_lines.py",
+    "simd/parallel": "tests/propagate/test_parallel_lines.py",
     "simd/dense": "tests/propagate/test_dense_walk.py",
     "simd/refine": "tests/propagate/test_dense_walk.py",
     "simd/sparse": "tests/propagate/test_plain_layers.py",
@@ -886,10 +887,22 @@ COMPILED = (
     Mutant(
         "D.CENTRE", REFINE, "cost = job->noise[k] * SLACK * SLACK", "cost = 0.0 * job->noise[k]"
     ),
-    Mutant("D.STRIP", D, "step[1].strip = strip;", "step[1].strip = NULL;"),
+    Mutant("D.STRIP", D, "twin[1].strip = strip;", "twin[1].strip = NULL;"),
+    Mutant(
+        "D.ONE.BELOW",
+        Z,
+        "below = line_with(job->f, 1.0, pieces[0], count, slope).intercept;",
+        ";",
+    ),
+    Mutant(
+        "D.ONE.ABOVE",
+        Z,
+        "above = -line_with(job->f, -1.0, pieces[1], count, -slope).intercept;",
+        ";",
+    ),
     Mutant(
         "D.PARALLEL",
-        Z,
+        "csrc/simd/parallel.inc",
         "low[i] = high[i];\n            below[i] = other[n + i];",
         "low[i] = high[i];",
     ),

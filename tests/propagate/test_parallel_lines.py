@@ -110,7 +110,6 @@ def test_one_row_bounds_both_ends_as_two_do(dtype: str, monkeypatch: Any) -> Non
         return one(self, index, *rest)
 
     monkeypatch.setattr(Known, "_both_ends", counted)
-    together = gamma.bounds(net, box, dtype=dtype, intermediate=True)
     with tuning.disabled("fused_network"):
         found = gamma.bounds(net, box, dtype=dtype, intermediate=True)
         assert len(taken) >= 3
@@ -118,8 +117,53 @@ def test_one_row_bounds_both_ends_as_two_do(dtype: str, monkeypatch: Any) -> Non
         two = gamma.bounds(net, box, dtype=dtype, intermediate=True)
     for name, b in two.items():
         size = (b.upper - b.lower).max() * (1e-5 if dtype == "float32" else 1e-12)
-        for a in (found[name], together[name]):
-            assert (abs(a.lower - b.lower) <= size).all() and (abs(a.upper - b.upper) <= size).all()
+        a = found[name]
+        assert (abs(a.lower - b.lower) <= size).all() and (abs(a.upper - b.upper) <= size).all()
+
+
+def corners(op: Any, net: Network, box: Box) -> list[tuple[str, Array]]:
+    """By name of a hidden dense node, points (2, neurons, inputs) of box 0 near to where its
+    neurons are least and greatest."""
+    centre, radius = 0.5 * (box.lower[0] + box.upper[0]), 0.5 * (box.upper[0] - box.lower[0])
+    values, jacobian, found = centre, np.eye(len(centre)), []
+    for node in net.nodes[1:-1]:
+        if isinstance(node.op, ops.Gemm):
+            values, jacobian = node.op.forward(values[None])[0], node.op.weight @ jacobian
+            sides = np.sign(jacobian) * radius
+            found.append((node.name, np.stack((centre - sides, centre + sides))))
+        else:
+            jacobian = op.derivative(values)[:, None] * jacobian
+            values = op.function(values)
+    return found
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("radius", [0.003, 0.01])
+@pytest.mark.parametrize("op", SMOOTH[:6], ids=lambda op: op.name)
+def test_one_row_serves_both_ends_in_one_call(op: Any, radius: float, dtype: str) -> None:
+    """D.STRIP, D.ONE.BELOW, D.ONE.ABOVE: hidden bounds hold where neurons are least and greatest,
+    and are hardly wider than those by a row for each; the output has a row for each end."""
+    net, box = smooth(op, 4), around(radius)
+    assert walk(net, box, Options())._walked is not None
+    found = gamma.bounds(net, box, dtype=dtype, intermediate=True)
+    with tuning.disabled("parallel_lines"):
+        two = gamma.bounds(net, box, dtype=dtype, intermediate=True)
+    hidden = corners(op, net, box)
+    differ = []
+    for name, points in hidden:
+        flat = points.reshape(-1, points.shape[-1])
+        known = gamma.bounds(net, Box(flat, flat), method="ibp", intermediate=True)[name]
+        each = np.arange(points.shape[1])
+        shape = 2, points.shape[1], points.shape[1]
+        low, high = (end.reshape(shape)[:, each, each] for end in (known.lower, known.upper))
+        lower, upper = found[name].lower[0], found[name].upper[0]
+        assert (lower <= high).all() and (low <= upper).all()
+        width = (upper - lower).sum(dtype=float)
+        before = (two[name].upper - two[name].lower).sum(dtype=float)
+        assert width <= 1.02 * before
+        differ.append(width > before * (1 + 1e-6))
+    assert any(differ) and not differ[0]  # the first layer has no lines before it
 
 
 @needs_library

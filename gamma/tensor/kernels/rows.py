@@ -317,6 +317,7 @@ class DenseLayer(Frozen):
         factors: γ of float64 sums of n terms; charge of a product per |a| and spread; factor of
             weights summed over m entries; γ of float64 sums of m terms; underflow of a product per
             unit of its input's radii.
+        size: of a weight, in the mean of squares (0.0: no row is to serve both sides of a neuron).
         curve: the activation; None: a ReLU, or none. plain: none, although it is not the last.
     """
 
@@ -325,6 +326,7 @@ class DenseLayer(Frozen):
     bias: Float64 | None
     row_sum: Float64
     factors: tuple[float, float, float, float, float]
+    size: float = 0.0
     curve: Curve | None = None
     plain: bool = False
 
@@ -352,7 +354,7 @@ class DenseNetwork(Protocol):
         counts: tuple[Int64, Float64],
         factors: tuple[float, float, float],
         span: tuple[int, int],
-        flags: tuple[bool, bool, bool, bool],
+        flags: tuple[bool, bool, bool, bool, bool],
         threads: int,
     ) -> int:
         """Walk boxes span[0]..span[1] of B; returns how many ends contradict each other.
@@ -367,12 +369,13 @@ class DenseNetwork(Protocol):
                 (2·B·neurons entries each; layer after
                 layer (2, B, m), lower then upper) and losses (layers, B), as in `line_tables`.
             lines: of curves, 4·B·neurons entries; layer after layer (4, B, m), as in
-                `parallel_lines`. None where there are no curves or tables.
+                `lines`. None where there are no curves or tables.
             counts: neurons bounded by rows, seconds; (layers,) each, added to.
             factors: of the input's radii in a sum over them; 1.01·u of the rows; the share of live
                 neurons up to which dead ones are left out (negative: never).
             flags: tighten hidden layers by rows; the output; ``bounds`` hold bounds already;
-                ``lines`` hold lines, with slopes in the range of the rows' dtype.
+                ``lines`` hold lines, with slopes in the range of the rows' dtype; a row may bound
+                a hidden neuron from both sides.
             threads: that share the boxes, or the rows of each where boxes are fewer.
         """
 

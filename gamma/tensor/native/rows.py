@@ -357,6 +357,7 @@ class DenseNetwork:
             entry.wide = layer.stored.dtype == np.float64
             entry.interval, entry.product, entry.inflate = layer.factors[:3]
             entry.dot, entry.underflow = layer.factors[3:]
+            entry.size = layer.size
             if some:
                 entry.starts, entry.places, entry.rows = nonzeros(rows, m, dtype)
                 self.weights += len(rows.values)
@@ -386,7 +387,7 @@ class DenseNetwork:
         counts: tuple[npt.NDArray[np.int64], Float64],
         factors: tuple[float, float, float],
         span: tuple[int, int],
-        flags: tuple[bool, bool, bool, bool],
+        flags: tuple[bool, bool, bool, bool, bool],
         threads: int,
     ) -> int:
         B = len(box[0])
@@ -428,6 +429,7 @@ class DenseNetwork:
             + flags[1] * lib.GAMMA_OUTPUT
             + flags[2] * lib.GAMMA_KNOWN
             + flags[3] * lib.GAMMA_LINED
+            + flags[4] * lib.GAMMA_PARALLEL
             + (tables is not None) * lib.GAMMA_TABLES,
             threads,
         )
