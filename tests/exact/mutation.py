@@ -379,6 +379,7 @@ MUTANTS = (
     Mutant(
         "APART.START", PA, "boxes * self._count + position, neuron", "boxes * self._count, neuron"
     ),
+    Mutant("APART.INSIDE", PA, "tables.carried(i) or tables", "tables"),
     Mutant("APART.CARRIED", PA, "or len(nodes) - 1 == network.output)", "or True)"),
     Mutant("SET.ROWS", EW, "total - g * size * (1 + 2.0**-20)", "total"),
     Mutant("FORMS.OTHERS", ES, "rest = rounding.up(rest + part.reach)", "pass"),

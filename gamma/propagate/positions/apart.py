@@ -114,6 +114,13 @@ class Apart:
                 made[index] = NodeSlopes(*ends)
         return made
 
+    def takes(self, frontier: Frontier) -> bool:
+        """Whether rows may go on here: they have all columns, and nobody else pays for a node."""
+        if max(frontier) > self.last:
+            return False
+        tables = self.descent.tables
+        return not any(tables.carried(i) or tables.columns(i) is not None for i in frontier)
+
     def finish(
         self, frontier: Frontier, d: Float64, box: Indices, check: Callable[[], None] | None
     ) -> None:

@@ -112,7 +112,7 @@ class Descent:
                     check()
                 started = time.perf_counter()
                 plain = own.plain and own.opposite is None and not (last or stop)
-                if plain and self.apart is not None and index <= self.apart.last:
+                if plain and self.apart is not None and self.apart.takes(frontier):
                     self.apart.finish(frontier, d, box, check)
                     return
                 if not stop and self._went(frontier, d, box, check, own, last):

@@ -283,7 +283,8 @@ class Tables:
     def forget(self, index: int) -> None:
         """Bounds of ``index`` were tightened: drop what was computed from the old ones."""
         changed = {index, *self.network.consumers[index]}
-        self._images = {key: kept for key, kept in self._images.items() if key[1] not in changed}
+        if self._images:
+            self._images = {key: one for key, one in self._images.items() if key[1] not in changed}
         for store in (
             self._relaxations,
             self._hinges,
@@ -294,8 +295,7 @@ class Tables:
             self._strips,
         ):
             for node in changed:
-                if node in store:
-                    del store[node]
+                store.pop(node, None)
 
 
 def chosen(weight: Array, rows: Array | None, columns: Array | None) -> Array:

@@ -136,6 +136,22 @@ def test_sums_over_positions_are_rounded_down() -> None:
     assert (box[:3] == (3, 4, 5)).all() and (box[-3:] == (0, 1, 2)).all()
 
 
+def test_rows_that_begin_inside_stay_where_their_charges_are_paid() -> None:
+    """Over a layer whose activation carries its charge, and over what lost its dead columns."""
+    net, box = encoder("apart"), boxes()
+    made = walk(net, box, Options("crown", dtype=np.dtype(np.float32)))
+    apart = made.descent.apart
+    assert apart is not None
+    tables = apart.descent.tables
+    for index in range(net.output + 1):
+        rows: Any = {index: Dense(np.ones((1, net.nodes[index].size), np.float32))}
+        own = tables.carried(index) or tables.columns(index) is not None
+        assert apart.takes(rows) is not own
+        if tables.carried(index):
+            assert net.nodes[index].op.name == "Gemm"
+    assert apart.takes({net.output: Dense(np.ones((1, 6), np.float32))})
+
+
 def test_where_positions_meet_they_end() -> None:
     for kind, last in (("flat", 11), ("apart", 12), ("forked", 10)):
         position = position_of(encoder(kind))
