@@ -54,7 +54,7 @@ def _form(network: Network, dtype: np.dtype[Any]) -> Form | None:
     index, nodes, form = 1, network.nodes, Form()
     while index < network.output and nodes[index].op.keeps_order:
         index += 1
-    if not facts_of(network).sequential[network.output]:
+    if index > network.output or not facts_of(network).sequential[network.output]:
         return None
     while index <= network.output:
         op, after = nodes[index].op.dense, None

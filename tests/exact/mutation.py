@@ -1010,7 +1010,6 @@ COMPILED = (
     Mutant("ABREAST.LOWER", ABREAST, "below - (fabs(below) * 0x1p-52 + TINY)", "below"),
     Mutant("ABREAST.UPPER", ABREAST, "above + (fabs(above) * 0x1p-52 + TINY)", "above"),
     Mutant("ABREAST.GROW", PA, "(1 + factor) * (1 + 2.0**-48),", "1.0,"),
-    Mutant("ABREAST.OFFSET", PA, "factor * abs(offset) + TINY", "TINY"),
     Mutant("ABREAST.UNDERFLOW", PA, " + TINY * (4 + size)", ""),
     Mutant("ABREAST.SLOTS", PA, "np.maximum.at(until, reader", "np.minimum.at(until, reader"),
     Mutant(

@@ -164,6 +164,25 @@ def test_radii_pay_for_their_rounding(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("relu", (False, True))
+def test_sums_pay_for_terms_that_they_lose(isa: str, relu: bool) -> None:
+    """Of 1 + 63·2⁻⁵⁴ a float64 sum keeps 1: of radii, of centres, in any layer."""
+    row = np.full((1, 64), 2.0**-54)
+    row[0, 0] = 1
+    for x in (Box(-np.ones((1, 64)), np.ones((1, 64))), Box(np.ones((1, 64)), np.ones((1, 64)))):
+        for layers in ((row, np.ones((1, 1))), (np.eye(64), row)):
+            builder, node = Builder(Input(), (64,)), 0
+            for k, weight in enumerate(layers):
+                node = builder.add(Gemm(weight), node)
+                node = builder.add(Relu(), node) if relu and k + 1 < len(layers) else node
+            net = builder.build(node)
+            with kernels.pinned(isa):
+                lower, upper = ends(net, x)
+            low, high = exact(net, x, 0)
+            assert Fraction(lower[0, 0]) <= low[0] and high[0] <= Fraction(upper[0, 0])
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_sums_pay_for_underflow(isa: str) -> None:
     """2⁻⁶⁰⁰ · 2⁻⁶⁰⁰ is 0 in float64, but not times what comes behind."""
     builder, node = Builder(Input(), (1,)), 0
