@@ -949,6 +949,11 @@ COMPILED = (
         "total[t][e] = place_sum[t][e];",
     ),
     Mutant("C.LANES.SUM", "csrc/simd/lanes.inc", "start[0] == start[parts]", "1"),
+    Mutant("C.REACH.SUMS", "csrc/simd/lanes.inc", "k < CHAINS; k++", "k < 1; k++"),
+    Mutant(
+        "C.REACH.BOX", "csrc/simd/lanes.inc", "if (reach->box[i] != reach->box[0])", "if (i == 0)"
+    ),
+    Mutant("C.REACH.REST", WALK, "s->N - paid, n)", "0, n)"),
     Mutant("C.LANES.HALF", "csrc/simd/lanes.inc", "2 * entries <=", "entries <="),
     Mutant(
         "CHAIN.SPARSE", "csrc/simd/chain.inc", "C[step->places[q]] += a", "C[step->places[q]] = a"
