@@ -326,7 +326,7 @@ int main(void) {
     nodes[1].pad_top = nodes[1].pad_left = nodes[1].hinge = 1;
     nodes[1].weight = numbers_f64(72 * 8, 0);
     nodes[1].row_sum = nodes[2].row_sum = numbers_f64(8 * 256, 64);
-    const size_t most[2] = {1, 1};
+    const size_t most[3] = {1, 1, 0};
     gamma_pass(nodes, 3, numbers_f64(8 * 256, 0), numbers_f64(8 * 256, 64),
                make(gamma_pass_room(nodes, 3, most) * sizeof(double)),
                make(8 * 256 * sizeof(double)), make(8 * 256 * sizeof(double)), 0, 1, most, 1);

@@ -43,6 +43,7 @@ GATES: dict[str, str] = {
     "fused_image": "interval steps of convolutions, centre and radius at once, and sums: a C call",
     "fused_pass": "IBP of a whole network of dense layers, convolutions, activations in one C call",
     "single_pass": "products of that call in float32 for boxes in which their rounding cannot show",
+    "shared_reach": "in that call, radii of near boxes that have the same meet a dense layer once",
     "fused_adjoint": "products and scatter of a convolution's rows in one C call, in cache",
     "gathered_adjoint": "a convolution's rows pixel by pixel of the result, in registers",
     "pixel_cells": "few channels of a strided convolution's rows: as many pixels as the stride",

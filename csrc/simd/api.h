@@ -333,7 +333,7 @@ size_t gamma_convolve(const double *centre, const double *radius, const double *
  * there are of all before its first block and up to the end of each. charge (W, C, 2): of those of the
  * node's readers, per |c| and per reach; rate: per |c| on average (0: none of the network's nodes has
  * pairs). */
-enum { GAMMA_NODES = 256, GAMMA_BLOCK = 8, GAMMA_GROUP = 64 };
+enum { GAMMA_NODES = 256, GAMMA_BLOCK = 8, GAMMA_GROUP = 64, GAMMA_ALIKE = 16 };
 struct gamma_node {
     int64_t C, H, W, top, left, rows, span, across, along;
     int64_t reads[2], sign[2], kh, kw, sh, sw, dh, dw, pad_top, pad_left, groups, hinge, late, kept,
@@ -348,7 +348,9 @@ struct gamma_node {
 /* Ends of the last of count nodes (at most GAMMA_NODES), low and high (B, C, H, W), for boxes from..to
  * of B, whose input is (B, C·H·W). most[1] boxes at a time go through all nodes but the late ones, from
  * the first of which on all are late, and these take most[0]; nodes that late ones read, and these,
- * are kept. threads: that share the boxes, most[0] each; memory: gamma_pass_room doubles for each.
+ * are kept. With most[2] the others are multiples of GAMMA_ALIKE, and so many boxes of one radius, near to
+ * each other, share products of their reaches with what reads an input of one pixel (`alike`).
+ * threads: that share the boxes, most[0] each; memory: gamma_pass_room doubles for each.
  * Returns how many ends of any node contradict each other. */
 size_t gamma_pass_room(const struct gamma_node *nodes, size_t count, const size_t *most);
 size_t gamma_pass(const struct gamma_node *nodes, size_t count, const double *lower,

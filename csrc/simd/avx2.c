@@ -30,6 +30,7 @@
 #define PV_ZERO FV_ONE(0.0F)
 #define PV_PAIR(x) _mm256_castpd_ps(_mm256_set1_pd(x))
 #define PV_SWAP(x) _mm256_permute_ps(x, 0xB1)
+#define PV_EVEN _mm256_moveldup_ps
 #define PV_ABS F_ABS
 #define PV_MOST _mm256_max_ps
 #define SINGLES 6

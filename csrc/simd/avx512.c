@@ -32,6 +32,7 @@
 #define PV_ZERO _mm256_setzero_ps()
 #define PV_PAIR(x) _mm256_castpd_ps(_mm256_set1_pd(x))
 #define PV_SWAP(x) _mm256_permute_ps(x, 0xB1)
+#define PV_EVEN _mm256_moveldup_ps
 #define PV_ABS(x) _mm256_andnot_ps(_mm256_set1_ps(-0.0F), x)
 #define PV_MOST _mm256_max_ps
 #define SINGLES 6

@@ -73,6 +73,7 @@ static void from_half(const uint16_t *x, float *out, size_t n) {
 #define PV_ZERO FV_ONE(0.0F)
 #define PV_PAIR(x) vreinterpretq_f32_f64(vdupq_n_f64(x))
 #define PV_SWAP(x) vrev64q_f32(x)
+#define PV_EVEN(x) vtrn1q_f32(x, x)
 #define PV_ABS vabsq_f32
 #define PV_MOST vmaxq_f32
 #define SINGLES 6

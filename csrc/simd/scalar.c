@@ -129,6 +129,8 @@ static inline FOUR pair_of(double x) {
 
 static inline FOUR swapped(FOUR x) { return (FOUR){x[1], x[0], x[3], x[2]}; }
 
+static inline FOUR evens_of(FOUR x) { return (FOUR){x[0], x[0], x[2], x[2]}; }
+
 static inline FOUR sizes_of(FOUR x) {
     return (FOUR){fabsf(x[0]), fabsf(x[1]), fabsf(x[2]), fabsf(x[3])};
 }
@@ -145,6 +147,7 @@ static inline FOUR most_of(FOUR x, FOUR y) {
 #define PV_ZERO ((FOUR){0.0F, 0.0F, 0.0F, 0.0F})
 #define PV_PAIR pair_of
 #define PV_SWAP swapped
+#define PV_EVEN evens_of
 #define PV_ABS sizes_of
 #define PV_MOST most_of
 #define SINGLES 2

@@ -31,6 +31,7 @@ from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
 from gamma.tensor.kernels.passes import (
+    ALIKE,
     MOST_NODES,
     NetworkPass,
     PassNode,
@@ -53,6 +54,8 @@ _MOST_PADDED, _FEW_OPERATIONS = 2.0, 5e6
 _CACHE, _MOST_BOXES, _SOME_BOXES = 640 << 10, 32, 16
 # Boxes that one thread takes at least: fewer do not pass over what is 0 in all of them.
 _FEW_BOXES = 4
+# Boxes of a call from which on groups of them may share their reaches.
+_ALIKE_BOXES = 128
 # Lines of a panel whose products take as long as what is done to their sums.
 _SETTLED = 16
 # Operations of the boxes of one call, some tens of milliseconds, and of those that threads share.
@@ -70,6 +73,7 @@ class Pass(Frozen, eq=True):
         order: of the output's entries among those of the last node, where it is not theirs.
         boxes: that go together through its dense layers at the end, and before these, at most.
         call: boxes of one call. shared: boxes from which on threads share a call.
+        alike: whether boxes of one radius may share products of their reaches.
     """
 
     kernel: NetworkPass
@@ -78,6 +82,7 @@ class Pass(Frozen, eq=True):
     boxes: tuple[int, int]
     call: int
     shared: int
+    alike: bool
 
 
 def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, Float64] | None:
@@ -92,7 +97,10 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
             shape = network.nodes[network.output].shape
             return found[0].reshape(-1, *shape), found[1].reshape(-1, *shape)
     single = options.single and tuning.enabled("single_pass")
-    how = "pass", kernels.isa == "numpy", single, tuning.enabled("sparse_weights")
+    how = (
+        *("pass", kernels.isa == "numpy", single),
+        *map(tuning.enabled, ("sparse_weights", "shared_reach")),
+    )
     made: Pass | None = network.cached(how, partial(_make, single=single))
     if made is None:
         return None
@@ -107,9 +115,13 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
             span = first, min(first + made.call, count)
             some = span[1] - first
             threads = workers.sharing() if some >= made.shared else 1
-            part = min(made.boxes[0], max(_FEW_BOXES, -(-some // threads)))
+            alike = made.alike and some >= _ALIKE_BOXES
+            few = ALIKE if alike else _FEW_BOXES
+            part = min(made.boxes[0], max(few, -(-some // threads)))
             most = min(part, some), min(made.boxes[1], part, some)
-            contradictions += made.kernel.run(lower, upper, ends, span, most, threads)
+            if alike:  # whole groups: bounds do not depend on the threads
+                most = most[0] // ALIKE * ALIKE, most[1] // ALIKE * ALIKE
+            contradictions += made.kernel.run(lower, upper, ends, span, (*most, alike), threads)
     if contradictions:
         return None  # ends contradict each other: the walk finds out where
     if made.order is not None:
@@ -327,7 +339,9 @@ def _make(network: Network, single: bool) -> Pass | None:
     call = max(_MOST_BOXES, int(_CALL_OPERATIONS / maker.padded) // _MOST_BOXES * _MOST_BOXES)
     shared = max(2 * _FEW_BOXES, int(_SHARED_OPERATIONS / maker.padded))
     boxes = _MOST_BOXES, turn
-    return Pass(kernel, math.prod(nodes[-1].shape), value.order, boxes, call, shared)
+    dense = nodes[0].shape[1:] == (1, 1)
+    alike = dense and turn >= ALIKE and tuning.enabled("shared_reach")
+    return Pass(kernel, math.prod(nodes[-1].shape), value.order, boxes, call, shared, alike)
 
 
 def _factors(op: Linear) -> tuple[float, float]:

@@ -192,6 +192,7 @@ HALF = 'cuts.twice(), both["lower"][box], both["upper"][box]); closed |= box >= 
 
 PASS, ASCENT = "csrc/simd/passes.inc", "csrc/simd/ascent.inc"
 SINGLE, PP = "csrc/simd/single.inc", "propagate/single.py"
+BESIDE = "csrc/simd/beside.inc"
 PI = "propagate/images.py"
 ABREAST, PA = "csrc/simd/abreast.inc", "propagate/abreast.py"
 WALK = "csrc/simd/walk.inc"
@@ -1141,6 +1142,7 @@ COMPILED = (
     Mutant("SINGLE.ANY", SINGLE, "any[i] |= bits;", "any[i] = bits;"),
     Mutant("SINGLE.LINES", PP, "(weight != 0)", "(weight > 0)"),
     Mutant("SINGLE.SKIPPED", SINGLE, "ends[0] == ends[half] ? half : 0;", "0;"),
+    Mutant("SINGLE.ALIKE", BESIDE, "pairs[k] > most[k] ?", "b == 0 ?"),
     Mutant("SINGLE.SUMMED", PP, "1 if summed else 0", "0"),
     Mutant(
         "SINGLE.SUM",

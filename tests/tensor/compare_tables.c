@@ -399,7 +399,7 @@ static void compare_pass(const struct gamma_table *a, const struct gamma_table *
     static double weight[PANELS * DEPTH * GAMMA_PANEL], sums[PANELS * SIDE * SIDE * GAMMA_PANEL];
     static double lower[BOXES * INPUT], upper[BOXES * INPUT], memory[ROOM];
     static double low[2][BOXES * RESULT], high[2][BOXES * RESULT];
-    const size_t most[2] = {BOXES, 4};
+    const size_t most[3] = {BOXES, 4, 0};
     struct gamma_node nodes[3] = {
         {.C = C, .H = SIDE, .W = SIDE, .top = 1, .left = 1, .rows = 7, .span = 7, .along = 1},
         {.C = OUT, .H = SIDE, .W = SIDE, .rows = SIDE, .span = SIDE, .reads = {0, -1}, .kh = 3},

@@ -26,6 +26,8 @@ MOST_NODES = 256
 BLOCK, GROUP = 8, 64
 # A share of a layer's radii that does not show.
 SHOWS = 2.0**-15
+# Boxes of one radius that share products of their reaches.
+ALIKE = 16
 _POINT = Frame((1, 1, 1, 1, 1, 1), 0, 0)
 
 
@@ -86,7 +88,7 @@ class NetworkPass(Protocol):
         upper: Float64,
         ends: Float64,
         span: Pair,
-        most: Pair,
+        most: tuple[int, int, bool],
         threads: int = 1,
     ) -> int:
         """Bound boxes span[0]..span[1] of B; returns how many ends contradict each other.
@@ -94,7 +96,9 @@ class NetworkPass(Protocol):
         Args:
             lower, upper: of the input, float64 (B, ...). ends: float64 (2, B, *shape of the last
                 node): lower and upper, written for the boxes of ``span``.
-            most: boxes that go together through nodes of one pixel at the end, and before these.
+            most: boxes that go together through nodes of one pixel at the end, and before these;
+                and whether `ALIKE` boxes of one radius, of which these are multiples then, may
+                share products of an input of one pixel.
             threads: that share the boxes, most[0] each.
         """
 

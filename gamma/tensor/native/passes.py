@@ -82,15 +82,15 @@ class NetworkPass:
         upper: Float64,
         ends: Float64,
         span: Pair,
-        most: Pair,
+        most: tuple[int, int, bool],
         threads: int = 1,
     ) -> int:
         B = len(lower)
-        if not 0 <= span[0] <= span[1] <= B or min(most) < 1:
+        if not 0 <= span[0] <= span[1] <= B or min(most[:2]) < 1:
             raise UsageError(f"kernel argument span: found {span}, expected a part of 0..{B}")
         if not lower.dtype == upper.dtype == ends.dtype == np.float64:
             raise UsageError(f"kernel argument lower: found {lower.dtype}, expected float64")
-        boxes = ffi.new("size_t[2]", most)
+        boxes = ffi.new("size_t[3]", most)
         threads = max(1, min(threads, -(-(span[1] - span[0]) // most[0])))
         room = threads * lib.gamma_pass_room(self._nodes, self._count, boxes)
         place = pointer(ends, 2 * B * self._m, True)
