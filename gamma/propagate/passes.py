@@ -54,8 +54,8 @@ _MOST_PADDED, _FEW_OPERATIONS = 2.0, 5e6
 _CACHE, _MOST_BOXES, _SOME_BOXES = 640 << 10, 32, 16
 # Boxes that one thread takes at least: fewer do not pass over what is 0 in all of them.
 _FEW_BOXES = 4
-# Boxes of a call from which on groups of them may share their reaches.
-_ALIKE_BOXES = 128
+# Boxes of a call from which on groups of them may share their reaches, and entries of these.
+_ALIKE_BOXES, _ALIKE_ENTRIES = 128, 64
 # Lines of a panel whose products take as long as what is done to their sums.
 _SETTLED = 16
 # Operations of the boxes of one call, some tens of milliseconds, and of those that threads share.
@@ -97,10 +97,8 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
             shape = network.nodes[network.output].shape
             return found[0].reshape(-1, *shape), found[1].reshape(-1, *shape)
     single = options.single and tuning.enabled("single_pass")
-    how = (
-        *("pass", kernels.isa == "numpy", single),
-        *map(tuning.enabled, ("sparse_weights", "shared_reach")),
-    )
+    gates = tuning.enabled("sparse_weights"), tuning.enabled("shared_reach")
+    how = "pass", kernels.isa == "numpy", single, gates
     made: Pass | None = network.cached(how, partial(_make, single=single))
     if made is None:
         return None
@@ -339,8 +337,8 @@ def _make(network: Network, single: bool) -> Pass | None:
     call = max(_MOST_BOXES, int(_CALL_OPERATIONS / maker.padded) // _MOST_BOXES * _MOST_BOXES)
     shared = max(2 * _FEW_BOXES, int(_SHARED_OPERATIONS / maker.padded))
     boxes = _MOST_BOXES, turn
-    dense = nodes[0].shape[1:] == (1, 1)
-    alike = dense and turn >= ALIKE and tuning.enabled("shared_reach")
+    long = nodes[0].shape[1:] == (1, 1) and nodes[0].shape[0] >= _ALIKE_ENTRIES
+    alike = long and turn >= ALIKE and tuning.enabled("shared_reach")
     return Pass(kernel, math.prod(nodes[-1].shape), value.order, boxes, call, shared, alike)
 
 

@@ -474,7 +474,7 @@ def test_boxes_of_one_radius_share_their_reaches() -> None:
 def test_a_box_that_needs_more_than_others_of_its_radius() -> None:
     """One whose sums lose every term, among those that are charged for nothing: in each place of a
     group, and at each end of the entries."""
-    blocks, count = 4, 128
+    blocks, count = 8, 128
     terms = np.tile([1.0] + [2.0**-25 * 0.99] * (BLOCK - 1), blocks).astype(np.float32)
     for before in (0, 3):
         n = before + terms.size
