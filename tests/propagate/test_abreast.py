@@ -163,23 +163,40 @@ def test_radii_pay_for_their_rounding(isa: str) -> None:
                 assert Fraction(lower[b, k]) <= low[k] and high[k] <= Fraction(upper[b, k])
 
 
+def held(isa: str, weights: list[Any], relu: bool, box: Box, shift: float = 0.0) -> bool:
+    """Whether ends of a network of layers, ``shift`` added by the last, hold those of box 0."""
+    builder, node = Builder(Input(), box.lower.shape[1:]), 0
+    for k, weight in enumerate(weights):
+        last = k + 1 == len(weights)
+        node = builder.add(Gemm(weight, np.full(len(weight), shift) if last else None), node)
+        node = builder.add(Relu(), node) if relu and not last else node
+    net = builder.build(node)
+    with kernels.pinned(isa):
+        lower, upper = ends(net, box)
+    low, high = exact(net, box, 0)
+    return Fraction(lower[0, 0]) <= low[0] and high[0] <= Fraction(upper[0, 0])
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("relu", (False, True))
 def test_sums_pay_for_terms_that_they_lose(isa: str, relu: bool) -> None:
-    """Of 1 + 63·2⁻⁵⁴ a float64 sum keeps 1: of radii, of centres, in any layer."""
-    row = np.full((1, 64), 2.0**-54)
-    row[0, 0] = 1
-    for x in (Box(-np.ones((1, 64)), np.ones((1, 64))), Box(np.ones((1, 64)), np.ones((1, 64)))):
-        for layers in ((row, np.ones((1, 1))), (np.eye(64), row)):
-            builder, node = Builder(Input(), (64,)), 0
-            for k, weight in enumerate(layers):
-                node = builder.add(Gemm(weight), node)
-                node = builder.add(Relu(), node) if relu and k + 1 < len(layers) else node
-            net = builder.build(node)
-            with kernels.pinned(isa):
-                lower, upper = ends(net, x)
-            low, high = exact(net, x, 0)
-            assert Fraction(lower[0, 0]) <= low[0] and high[0] <= Fraction(upper[0, 0])
+    """Of 1 + 63·0.999·2⁻⁵³ a float64 sum keeps 1: of radii, and of centres in layer after layer."""
+    point, reach = Box(np.ones((1, 64)), np.ones((1, 64))), np.ones((1, 64))
+    for sign in (1.0, -1.0):
+        rows = np.full((64, 64), sign * 0.999 * 2.0**-53)
+        rows[:, 0] = 1
+        assert held(isa, [rows, np.eye(64)], relu, Box(-reach, reach))
+        for layers in (2, 3, 5):
+            assert held(isa, [rows] * layers, relu, point)
+        rows[:, -1] = -1  # the first cancels
+        assert held(isa, [rows, np.eye(64)[:1]], relu and sign > 0, point)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_sums_pay_for_their_offset(isa: str) -> None:
+    for sign in (1.0, -1.0):
+        point = np.full((1, 1), sign * 2.0**-55)
+        assert held(isa, [np.ones((1, 1))] * 2, False, Box(point, point), 1.0)
 
 
 @pytest.mark.parametrize("isa", ISAS)
