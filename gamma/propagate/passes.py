@@ -89,18 +89,18 @@ def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, 
     """IBP ends (batch, *output shape) in one call for some boxes; None where there is no such."""
     if options.method != "ibp" or options.guarantee != "real" or not tuning.enabled("fused_pass"):
         return None
-    form = form_of(network, np.dtype(np.float64))
-    if form is not None and form.sparse:
+    single = options.single and tuning.enabled("single_pass")
+    gates = tuning.enabled("sparse_weights"), tuning.enabled("shared_reach")
+    how = "pass", kernels.isa == "numpy", single, gates
+    made: Pass | bool | None = network.cached(how, partial(_make_or_sparse, single=single))
+    if made is True:
         from gamma.propagate.abreast import sparse_ends  # few networks need it
 
         if (found := sparse_ends(network, box, options.check)) is not None:
             shape = network.nodes[network.output].shape
             return found[0].reshape(-1, *shape), found[1].reshape(-1, *shape)
-    single = options.single and tuning.enabled("single_pass")
-    gates = tuning.enabled("sparse_weights"), tuning.enabled("shared_reach")
-    how = "pass", kernels.isa == "numpy", single, gates
-    made: Pass | None = network.cached(how, partial(_make, single=single))
-    if made is None:
+        made = network.cached((*how, "rest"), partial(_make, single=single))
+    if not isinstance(made, Pass):
         return None
     count = len(box.lower)
     lower, upper = map(np.ascontiguousarray, (box.lower, box.upper))
@@ -302,6 +302,12 @@ class _Maker:
             entries = min(entries, kernels.PANEL * (len(node.lines) + _SETTLED * panels))
         self.padded += 4.0 * entries * positions
         return self._add(node)
+
+
+def _make_or_sparse(network: Network, single: bool) -> Pass | bool | None:
+    """`_make`; True where weights are mostly zeros (`gamma.propagate.abreast`)."""
+    form = form_of(network, np.dtype(np.float64))
+    return True if form is not None and form.sparse else _make(network, single)
 
 
 def _make(network: Network, single: bool) -> Pass | None:
