@@ -347,7 +347,7 @@ int main(void) {
                                       {0.0, 1.0},    0x1p-43, 0,    0x1p-37, 0x1p-44,     0x1p-1000,
                                       0.02,          3e-4,    1.25, 0.25};
     gamma_image(&curve, low, high, out, out, COUNT);
-    gamma_lines(&curve, low, high, low, high, NULL, NULL, parts, 1, COUNT, 1);
+    gamma_lines(&curve, low, high, low, high, NULL, NULL, parts, COUNT, 1);
     gamma_parallel_lines(&curve, low, high, low, high, low, high, parts, make(32 * COUNT), 1, COUNT,
                          1);
     gamma_f16_down(x, half, COUNT);

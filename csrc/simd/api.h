@@ -163,7 +163,7 @@ struct gamma_curve {
     double stationary, image[2]; /* where it has an extremum inside, or NaN; its range */
     double value_error, absolute_error, slope_error, slope_absolute, tiny;
     double apart, growth; /* gamma/ops/relaxation.py: up to where lines are parallel */
-    double lean, most;    /* and how far from the middle they are best */
+    double lean, most;    /* and how far from the middle they are best in a dense walk */
 };
 
 /* One dense layer of gamma_dense_walk; an activation follows all but the last and the `plain` ones: the
@@ -243,15 +243,14 @@ size_t gamma_abreast_ends(const struct gamma_abreast *all, const double *lower, 
 /* floor, ceiling (n): an enclosure of f over [lower, upper]. */
 void gamma_image(const struct gamma_curve *curve, const double *lower, const double *upper,
                  double *floor, double *ceiling, size_t n);
-/* lines (4, groups, n): slope and intercept below f on [lower, upper], then above; where no line is
- * known or worth having, slope 0 and the image's end. Slopes that are given (NULL: none) are taken.
- * The n neurons of a group are a layer of one box, or of one position. */
+/* lines (4, n): slope and intercept below f on [lower, upper], then above; where no line is known
+ * or worth having, slope 0 and the image's end. Slopes that are given (NULL: none) are taken. */
 void gamma_lines(const struct gamma_curve *curve, const double *lower, const double *upper,
                  const double *floor, const double *ceiling, const double *lower_slope,
-                 const double *upper_slope, double *lines, size_t groups, size_t n, size_t threads);
-/* The same, each group with lines of one slope on both sides where that is worth it
- * (gamma/ops/parallel.py); least, most (groups, n): bounds of the function's values. memory: 4·n
- * numbers. */
+                 const double *upper_slope, double *lines, size_t n, size_t threads);
+/* The same for groups of n neurons, (4, groups, n), each with lines of one slope on both sides where
+ * that is worth it (gamma/ops/parallel.py); least, most (groups, n): bounds of the function's values.
+ * memory: 4·n numbers. */
 void gamma_parallel_lines(const struct gamma_curve *curve, const double *lower, const double *upper,
                           const double *floor, const double *ceiling, const double *least,
                           const double *most, double *lines, double *memory, size_t groups,

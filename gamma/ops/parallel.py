@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from gamma import tuning
 from gamma.ops.bounds import NodeBounds
-from gamma.ops.relaxation import PARALLEL, Lines, aside, compiled_parallel
+from gamma.ops.relaxation import PARALLEL, Lines, compiled_parallel
 from gamma.ops.tables import NodeSlopes
 
 if TYPE_CHECKING:
@@ -92,26 +92,23 @@ def _strips(
     op: Elementwise, lower: Float64, upper: Float64, own: Lines, dtype: np.dtype[np.floating]
 ) -> tuple[Lines, Flags, Float64]:
     """Lines of the other's slope; whether the lower slope serves both better; by how much the strip
-    is then higher than the gap of ``own`` lines where they are to be best."""
+    is then higher than the gap of ``own`` lines at the middle."""
     # The best slope is one of both: where one line is a chord that of the chord, and across an
     # inflection that of the line which follows the hull.
     crossed = NodeSlopes(own.upper_slope, own.lower_slope)
     other = op.lines_of(crossed, lower, upper, dtype)
     with np.errstate(all="ignore"):
-        # Lines below and above count where they are to be best.
-        side = np.copysign(aside(op, lower, upper), own.lower_slope + own.upper_slope)
         low = np.where(
             other.upper_slope == own.lower_slope,
-            other.upper_intercept - own.lower_intercept + 2 * side * own.lower_slope,
+            other.upper_intercept - own.lower_intercept,
             np.inf,
         )
         high = np.where(
             other.lower_slope == own.upper_slope,
-            own.upper_intercept - other.lower_intercept + 2 * side * own.upper_slope,
+            own.upper_intercept - other.lower_intercept,
             np.inf,
         )
         first = low <= high
         gap = (own.upper_slope - own.lower_slope) * (0.5 * (lower + upper))
         gap += own.upper_intercept - own.lower_intercept
-        gap += side * (own.lower_slope + own.upper_slope)
         return other, first, np.where(first, low, high) - gap

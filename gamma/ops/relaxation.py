@@ -10,13 +10,14 @@ Among valid lines the one highest at the midpoint has the smallest area between 
 function; the engine tries the chord, tangents, and tangents through the ends, and keeps the
 best per neuron (for a convex f: the tangent at the midpoint, for ReLU: the adaptive slope).
 
-Lines of smooth functions are best a little aside of the midpoint. To first order a bound by a row a
-changes by Σ a_i·(change of line i) at the input where the row's bound is attained, and there
-neuron i is not at its midpoint: the row wants a_i·f low. With independent weights the neuron is
-|a_i| ρ_i / ‖a∘ρ‖ of its radius away, to the side where a_i·f falls, ρ_i what f_i ranges over.
+Where rows bound all layers, lines are best a little aside of the midpoint. To first order a bound
+by a row a changes by Σ a_i·(change of line i) at the input where the row's bound is attained, and
+there neuron i is not at its midpoint: the row wants a_i·f low. With independent weights the neuron
+is |a_i| ρ_i / ‖a∘ρ‖ of its radius away, to the side where a_i·f falls, ρ_i what f_i ranges over.
 Lines below serve rows with a_i > 0, lines above the others; over normal a, weighted by |a_i|, the
-mean of that is √(π/2)·ρ_i / ‖ρ‖ (`LEAN`). The same amount turned out best, layer by layer, for
-random and trained networks of all S-shaped functions.
+mean of that is √(π/2)·ρ_i / ‖ρ‖ (`LEAN`). The same amount turned out best, layer by layer, in
+random networks of all S-shaped functions. Lines on intervals wider than what rows know (IBP) would
+lean too far: those of dense networks walked in one call do, by method crown.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ _SHARED = 256
 # times radii, for parallel ones to be tried at all (those were found at up to half of it), and
 # what the strips between these may be higher than the gaps of the best lines at the middle; with
 # less, bounds of the layers behind it came out narrower.
-PARALLEL = 0.05, 5.5e-4
+PARALLEL = 0.02, 3e-4
 # √(π/2); and the most that lines lean, as a share of the radius, where few neurons share.
 LEAN = 1.25, 0.25
 
@@ -121,14 +122,13 @@ def relax(curve: Curve, lower: Float64, upper: Float64, dtype: npt.DTypeLike) ->
         made = _compiled(curve, name, lower, upper, dtype)
         if made is not None:
             return made
-    lean = aside(curve, lower, upper)
     if not curve.alike or lower.size <= _CHUNK:
-        return Lines(*_lines(curve, lower, upper, lean, dtype))
+        return Lines(*_lines(curve, lower, upper, dtype))
     found = np.empty((4, lower.size))
-    low, high, lean = lower.reshape(-1), upper.reshape(-1), lean.reshape(-1)
+    low, high = lower.reshape(-1), upper.reshape(-1)
     for start in range(0, lower.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        found[:, part] = _lines(curve, low[part], high[part], lean[part], dtype)
+        found[:, part] = _lines(curve, low[part], high[part], dtype)
     return Lines(*found.reshape(4, *lower.shape))
 
 
@@ -143,7 +143,7 @@ def _compiled(
     """`_lines` by the C library: what the engine does here for all neurons, neuron by neuron."""
     floor, ceiling = curve.interval(lower, upper)
     done = kernels.lines(
-        described(curve, name, np.dtype(dtype) == np.float32, layered(lower)),
+        described(curve, name, np.dtype(dtype) == np.float32),
         np.ascontiguousarray(lower),
         np.ascontiguousarray(upper),
         np.ascontiguousarray(floor),
@@ -173,7 +173,7 @@ def compiled_parallel(
     low, high, least, most = (np.ascontiguousarray(end) for end in (lower, upper, *after))
     floor, ceiling = (np.ascontiguousarray(end) for end in curve.interval(lower, upper))
     done = kernels.parallel_lines(
-        described(curve, name, np.dtype(dtype) == np.float32, layered(lower)),
+        described(curve, name, np.dtype(dtype) == np.float32),
         (low, high),
         (floor, ceiling),
         (least, most),
@@ -191,28 +191,10 @@ def compiled_image(curve: Curve, lower: Float64, upper: Float64) -> tuple[Float6
     return kernels.image(described(curve, name, False), *ends)
 
 
-def layered(lower: Float64) -> bool:
-    """Whether the neurons of a layer, or position, lie along the last axis: not those of images."""
-    return lower.ndim in (2, 3)
-
-
-def aside(curve: Curve, lower: Float64, upper: Float64) -> Float64:
-    """How far from their midpoints lines are to be best: lines below to the left where positive."""
-    if not (curve.compiled and layered(lower)):
-        return np.zeros_like(lower)
-    with np.errstate(all="ignore"):
-        floor, ceiling = curve.interval(lower, upper)
-        ranged = ceiling - floor
-        size = np.sqrt((ranged * ranged).sum(axis=-1, keepdims=True))
-        share = np.minimum(LEAN[0] / size * ranged, LEAN[1])
-        share = np.where(share > 0, share, 0.0) * (0.5 * upper - 0.5 * lower)
-        rising = curve.function(upper) >= curve.function(lower)
-    return np.where(rising, share, -share)
-
-
-def described(curve: Curve, name: str, narrow: int, leaning: bool = True) -> kernels.Curve:
-    """The function as the C library takes it; ``narrow`` as in `kernels.Curve`."""
-    lean = LEAN if leaning else (0.0, 0.0)
+def described(
+    curve: Curve, name: str, narrow: int, lean: tuple[float, float] = (0.0, 0.0)
+) -> kernels.Curve:
+    """The function as the C library takes it; ``narrow`` and ``lean`` as in `kernels.Curve`."""
     errors = (VALUE_ERROR, curve.absolute_error, SLOPE_ERROR, curve.slope_error, TINY)
     (extreme,) = curve.stationary or (np.nan,)
     return kernels.Curve(
@@ -283,7 +265,7 @@ def _least_gap(values: _Signed, slope: Float64, corners: list[_Corner]) -> Float
 
 
 def _lines(
-    curve: Curve, lower: Float64, upper: Float64, lean: Float64, dtype: npt.DTypeLike
+    curve: Curve, lower: Float64, upper: Float64, dtype: npt.DTypeLike
 ) -> tuple[Float64, Float64, Float64, Float64]:
     floor, ceiling = curve.interval(lower, upper)
     # Outside the domain, across a pole and with an infinite end nothing linear is known: there the
@@ -292,9 +274,8 @@ def _lines(
     usable = np.isfinite(lower) & np.isfinite(upper) & known
     low, high = np.where(usable, lower, 1.0), np.where(usable, upper, 1.0)
     with np.errstate(all="ignore"):
-        middle = 0.5 * low + 0.5 * high
-        below = _best_line(curve, low, high, middle - lean, 1.0, dtype)
-        above = _best_line(curve, low, high, middle + lean, -1.0, dtype)
+        below = _best_line(curve, low, high, 1.0, dtype)
+        above = _best_line(curve, low, high, -1.0, dtype)
     return (
         *_or_constant(below[0], below[1], floor, usable, low, high, 1.0),
         *_or_constant(-above[0], -above[1], ceiling, usable, low, high, -1.0),
@@ -319,11 +300,12 @@ def _or_constant(
 
 
 def _best_line(
-    curve: Curve, low: Float64, high: Float64, middle: Float64, sign: float, dtype: npt.DTypeLike
+    curve: Curve, low: Float64, high: Float64, sign: float, dtype: npt.DTypeLike
 ) -> tuple[Float64, Float64]:
-    """Slope and intercept of the line below sign·f that is the highest at ``middle``."""
+    """Slope and intercept of the line below sign·f with the highest midpoint."""
     pieces = curve.pieces(low, high)
     values = _Signed(curve, sign)
+    middle = 0.5 * low + 0.5 * high
     corners = [_Corner.at(values, p) for p in pieces]
     # All candidates at once: (candidate, *shape).
     slopes, touches = (

@@ -23,7 +23,7 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import UNDERFLOW, UNIT, charge_factor
 from gamma.ops.dense_interval import constants_of
 from gamma.ops.elementwise import Elementwise
-from gamma.ops.relaxation import described
+from gamma.ops.relaxation import LEAN, described
 from gamma.ops.tables import Diagonal
 from gamma.propagate.dense_form import form_of
 from gamma.propagate.domain import Domain, Facts
@@ -124,7 +124,9 @@ def _layer(
             4 * (op.adjoint_products + 1) * UNDERFLOW[dtype] if steps else 0.0,
         ),
         float(np.linalg.norm(stored)) / math.sqrt(max(1, stored.size)),
-        None if after is None else described(after, after.compiled, 2 * (dtype == np.float32)),
+        None
+        if after is None
+        else described(after, after.compiled, 2 * (dtype == np.float32), LEAN),
         plain,
     )
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from gamma import ops, tuning
-from gamma.ops import relaxation
 from gamma.ops.relaxation import Lines
 from gamma.ops.tables import NodeSlopes
 from gamma.tensor import kernels
@@ -59,37 +58,6 @@ def test_no_looser_than_the_engine(op: Any, dtype: Any) -> None:
     slack = 1e-6 * (high - low) + 1e-12 * (1 + abs(low) + abs(high))
     assert (below >= worst_below - slack).all()
     assert (above <= worst_above + slack).all()
-
-
-@needs_library
-@pytest.mark.parametrize("shape", [(100, 40), (10, 10, 40)])
-@pytest.mark.parametrize("op", SMOOTH, ids=label)
-def test_no_looser_than_the_engine_where_lines_lean(op: Any, shape: Any) -> None:
-    """Neurons of a layer: higher than lines best at the middle on the side where a row wants them,
-    as far from it as the neuron has a share in what the layer ranges over."""
-    rng = np.random.default_rng(5)
-    lower = rng.normal(0, 3, shape) * rng.choice([0.1, 1, 4], shape)
-    upper = lower + 10 ** rng.uniform(-3, 1, shape)
-    low, high = op.interval(lower, upper)
-    ranged, radius = high - low, 0.5 * (upper - lower)
-    share = relaxation.LEAN[0] * ranged / np.linalg.norm(ranged, axis=-1, keepdims=True)
-    aside = np.minimum(share, relaxation.LEAN[1]) * radius
-    aside = np.where(op.function(upper) >= op.function(lower), aside, -aside)
-    middle = 0.5 * lower + 0.5 * upper
-    found = op.lines(lower, upper, np.float64)
-    flat = op.lines(lower.ravel(), upper.ravel(), np.float64)  # of which nothing is known in common
-    slack = 1e-6 * ranged + 1e-12 * (1 + abs(low) + abs(high))
-    with tuning.disabled("fused_lines"):
-        known = op.lines(lower, upper, np.float64)
-    gained = False
-    for side, at in ((0, middle - aside), (1, middle + aside)):
-        sign = 1 - 2 * side
-        height = sign * heights(found, at)[side]
-        assert (height >= sign * heights(known, at)[side] - slack).all()
-        plain = sign * heights(flat, at.ravel())[side].reshape(shape)
-        assert (height >= plain - slack).all()
-        gained = gained or bool((height > plain + slack).any())
-    assert gained  # above a convex function the chord is best everywhere
 
 
 def below(lines: Lines) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from gamma import tuning
 from gamma.errors import ResourceError, UsageError
 from gamma.network.graph import Builder, Network
 from gamma.ops import Exp, Gelu, Gemm, Input, Relu, Reshape, Sigmoid, Silu, Sin, Tanh
-from gamma.propagate import bounds
+from gamma.propagate import bounds, dense
 from gamma.propagate.dense import dense_network
 from gamma.propagate.domain import Domain
 from gamma.propagate.options import Options
@@ -65,8 +65,10 @@ def close(a: Any, b: Any, dtype: Any) -> bool:
 @pytest.mark.parametrize("count", (1, 5))
 @pytest.mark.parametrize("kind", (Relu, Sigmoid, Tanh, Gelu, (Silu, Relu), (Relu, Exp)))
 def test_the_walk_in_one_call_is_the_general_walk(
-    gates: tuple[str, ...], isa: str, dtype: str, count: int, kind: Any
+    gates: tuple[str, ...], isa: str, dtype: str, count: int, kind: Any, monkeypatch: Any
 ) -> None:
+    """Between the same lines: those of the one call lean."""
+    monkeypatch.setattr(dense, "LEAN", (0.0, 0.0))
     net, box = network(count, relu=kind), boxes(count, count)
     if kind is not Relu:  # which rows serve both ends is decided layer by layer in the one call
         gates = (*gates, "parallel_lines")

@@ -11,10 +11,10 @@ import pytest
 import gamma
 from gamma import ops, tuning
 from gamma.network.graph import Builder, Network
-from gamma.ops import relaxation
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.parallel import lines_of
 from gamma.ops.tables import Diagonal
+from gamma.propagate import dense
 from gamma.propagate.options import Options
 from gamma.propagate.rows.opposite import strips
 from gamma.propagate.walks import walk
@@ -85,7 +85,7 @@ def test_bounds_are_no_wider(op: Any, radius: float, monkeypatch: Any) -> None:
     found = gamma.bounds(net, box, dtype="float32")
     with tuning.disabled("parallel_lines"):
         leaning = gamma.bounds(net, box, dtype="float32")
-        monkeypatch.setattr(relaxation, "LEAN", (0.0, 0.0))
+        monkeypatch.setattr(dense, "LEAN", (0.0, 0.0))
         plain = gamma.bounds(smooth(op), box, dtype="float32")
     point = gamma.bounds(net, Box(box.lower, box.lower), method="ibp")
     assert (found.lower <= point.upper).all() and (point.lower <= found.upper).all()

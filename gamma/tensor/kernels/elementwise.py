@@ -42,7 +42,7 @@ class Curve(Frozen):
         errors: of the value, relative and absolute, of the slope alike, and of underflow.
         parallel: up to which shares of what the functions of a layer range over lines of one slope
             are tried, and taken (`gamma.ops.parallel`). lean: how far from the middle lines are
-            to be best, and at most (`gamma.ops.relaxation`).
+            to be best in `DenseNetwork`, and at most (`gamma.ops.relaxation`).
     """
 
     name: str
@@ -79,8 +79,7 @@ def lines(
     """Slope and intercept of a line below the function on [lower, upper], then above.
 
     [floor, ceiling] encloses the function there; ``slopes`` replace the lines' own; so many
-    ``threads`` share the neurons, of which those along the last axis are a layer. Returns float64
-    (4, *shape), None without compiled kernels.
+    ``threads`` share the neurons. Returns float64 (4, *shape), None without compiled kernels.
     """
     if not backend.compiled:
         return None

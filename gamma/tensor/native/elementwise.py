@@ -66,7 +66,6 @@ def lines(
     threads: int,
 ) -> None:
     n = lower.size
-    last = lower.shape[-1] if curve.lean[0] else n  # else neurons have nothing in common
     lib.gamma_lines(
         described(curve),
         pointer(lower, n),
@@ -75,8 +74,7 @@ def lines(
         pointer(ceiling, n),
         *(ffi.NULL if slope is None else pointer(slope, n) for slope in slopes),
         pointer(out, 4 * n, True),
-        n // max(1, last),
-        last,
+        n,
         threads,
     )
 

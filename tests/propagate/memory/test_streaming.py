@@ -91,7 +91,9 @@ NETWORKS = {
 def test_exact_stores_give_the_same_bits(name: str, method: str, count: int) -> None:
     network = NETWORKS[name]()
     region = boxes(network, count)
-    plain = gamma.bounds(network, region, method=method)
+    # One call takes other lines of smooth functions.
+    with tuning.disabled(*(["fused_network"] if name == "sigmoid" else [])):
+        plain = gamma.bounds(network, region, method=method)
     for config in (
         StreamingConfig(checkpoint_interval=1),
         StreamingConfig(checkpoint_interval=4),
