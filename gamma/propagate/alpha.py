@@ -23,7 +23,7 @@ from gamma.network.graph import Network
 from gamma.ops import Elementwise
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.hinges import Factors, HingeRows
-from gamma.ops.tables import NodeSlopes
+from gamma.ops.tables import Diagonal, NodeSlopes
 from gamma.propagate.blocks import evenly
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.options import Options
@@ -136,12 +136,20 @@ def alpha_walk(
 def own_slopes(made: Walk, given: Slopes) -> Slopes:
     """Slopes of every node that can have others, one table per box: given, or the bounds' own."""
     found: dict[int, NodeSlopes] = {}
+    called: dict[int, Diagonal] | None = None  # whose lines lean
     for index in range(1, made.network.output + 1):
         node = made.network.nodes[index]
         op = node.op.activation
         if op is not None and op.free_slopes:
             inside, asked = made.bounds[node.inputs[0]], given.get(index, NodeSlopes())
-            own = op.own_slopes(inside.lower, inside.upper, made.options.dtype)
+            if called is None and not op.hinge:
+                called = made.called()
+            table = None if op.hinge or called is None else called.get(index)
+            if table is None:
+                own = op.own_slopes(inside.lower, inside.upper, made.options.dtype)
+            else:
+                flat = (np.asarray(p, np.float64) for p in (table.lower_slope, table.upper_slope))
+                own = NodeSlopes(*flat)
             found[index] = NodeSlopes(
                 own.lower if asked.lower is None else asked.lower,
                 own.upper if asked.upper is None or own.upper is None else asked.upper,

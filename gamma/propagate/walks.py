@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from gamma import telemetry
 from gamma.network.graph import Network
 from gamma.ops.bounds import NodeBounds
+from gamma.ops.tables import Diagonal
 from gamma.propagate import forms
 from gamma.propagate.blocks import row_cost
 from gamma.propagate.dense import DenseNetwork, DenseWalk, one_call, record
@@ -183,9 +184,14 @@ class Walk(Known):
 
     def adopt(self) -> None:
         """Give the tables of the one-call walk to the rows' descent."""
-        if self._walked is not None and self._dense is not None:
-            for index, table in self._walked.relaxations().items():
-                self.descent.tables.adopt(index, table)
+        for index, table in self.called().items():
+            self.descent.tables.adopt(index, table)
+
+    def called(self) -> dict[int, Diagonal]:
+        """Tables of the one-call walk, by node; none where there was no such call."""
+        if self._walked is None or self._dense is None:
+            return {}
+        return self._walked.relaxations()
 
     # -- intermediate bounds by rows ---------------------------------------------------------------
 
