@@ -26,6 +26,8 @@ Index = npt.NDArray[np.int64]
 _LARGEST, _MOST_SHIFT = 2.0**40, 2.0**100
 # A share of the lines of panels: where no more are not 0, these alone are multiplied.
 _SPARSE = 0.5
+# Functions of which a little more than shows elsewhere does not: they flatten it.
+_FLAT = ("SIGMOID", "TANH")
 # Of float32; what is added to radii, once and per size of a weight: more than underflow loses.
 _UNIT, _LOST = 2.0**-24, 2.0**-100
 # What a centre may be off by, of itself: a rounding of what float64 holds of it.
@@ -86,7 +88,7 @@ def charged(nodes: Sequence[PassNode]) -> list[PassNode]:
         if node.pairs is not None:
             size = math.prod(nodes[node.sources[0]].shape)
             made[index] = replace(made[index], tilt=node.tilt * size)
-            if node.curve is not None:
+            if node.curve is not None and node.curve.name in _FLAT:
                 assert node.weight is not None
                 terms = math.prod(node.weight.shape[2:5])
                 made[index] = replace(made[index], shows=min(max(SHOWS, terms * _UNIT), 2 * SHOWS))

@@ -14,7 +14,7 @@ import gamma
 from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Input, Relu, Sigmoid, Tanh
+from gamma.ops import Add, Conv, Gemm, Input, Relu, Sigmoid, Silu, Tanh
 from gamma.propagate import passes
 from gamma.propagate import single as charges
 from gamma.propagate.options import options_of
@@ -275,12 +275,16 @@ def test_what_shows_is_not_taken() -> None:
 
 
 def test_what_shows_in_front_of_a_function() -> None:
-    """As much as radii in float32 lose node by node, where that is more than elsewhere."""
+    """As much as radii in float32 lose node by node, where that is more than elsewhere and the
+    function flattens it."""
     rng = np.random.default_rng(3)
-    for size, share in ((50, 1.0), (784, 784 / 512), (2000, 2.0)):
+    kinds = Sigmoid(), Sigmoid(), Tanh(), Silu()
+    for op, size, share in zip(
+        kinds, (50, 784, 2000, 784), (1.0, 784 / 512, 2.0, 1.0), strict=True
+    ):
         made = Builder(Input(), (size,))
         weight = rng.standard_normal((9, size)).astype(np.float32)
-        network = made.build(made.add(Sigmoid(), made.add(Gemm(weight, None), 0)))
+        network = made.build(made.add(op, made.add(Gemm(weight, None), 0)))
         maker = passes._Maker(network, True)
         for node in network.nodes[1:]:
             maker.visit(node)
