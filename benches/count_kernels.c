@@ -285,6 +285,38 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
 KERNELS(float, f32)
 KERNELS(double, f64)
 
+/* 32 sums of 4 of 32 inputs that ReLUs read, then 16 sums of 4 of these, of 16 boxes. */
+static void abreast(double *out) {
+    enum { FIRST = 32, LAST = 16, SUMS = FIRST + LAST, TERMS = 4 };
+    int64_t *starts = make((SUMS + 1) * sizeof *starts);
+    int32_t *places = make(SUMS * TERMS * sizeof *places), *to = make(SUMS * sizeof *to);
+    uint8_t *kind = make(SUMS);
+    for (int k = 0; k < SUMS; k++) {
+        starts[k + 1] = TERMS * (k + 1);
+        to[k] = k < FIRST ? FIRST + k : k - FIRST;
+        kind[k] = k < FIRST ? GAMMA_ABREAST_RELU : GAMMA_ABREAST_LAST;
+        for (int q = 0; q < TERMS; q++) {
+            places[TERMS * k + q] = (5 * k + 7 * q) % FIRST + (k < FIRST ? 0 : FIRST);
+        }
+    }
+    const struct gamma_abreast all = {.count = SUMS,
+                                      .n = FIRST,
+                                      .m = LAST,
+                                      .slots = 2 * FIRST,
+                                      .starts = starts,
+                                      .places = places,
+                                      .to = to,
+                                      .kind = kind,
+                                      .weight = numbers_f64(SUMS * TERMS, 0),
+                                      .charge = numbers_f64(2 * SUMS, 64),
+                                      .grow = 1.0,
+                                      .share = 0x1p-40};
+    gamma_abreast_ends(&all, numbers_f64(FIRST * GAMMA_ABREAST, 0),
+                       numbers_f64(FIRST * GAMMA_ABREAST, 64),
+                       make(gamma_abreast_room(&all, 1) * sizeof(double)), out,
+                       out + LAST * GAMMA_ABREAST, 0, GAMMA_ABREAST, 1);
+}
+
 int main(void) {
     const double *low = numbers_f64(COUNT, 0), *high = numbers_f64(COUNT, 64);
     const double *centre = numbers_f64(COUNT, 32);
@@ -338,6 +370,7 @@ int main(void) {
     gamma_pass(nodes, 3, numbers_f64(8 * 256, 0), numbers_f64(8 * 256, 64),
                make(gamma_pass_room(nodes, 3, most) * sizeof(double)),
                make(8 * 256 * sizeof(double)), make(8 * 256 * sizeof(double)), 0, 1, most, 1);
+    abreast(out);
     double *const addends[4] = {parts, parts + COUNT, parts + 2 * COUNT, parts + 3 * COUNT};
     const int64_t signs[2] = {1, -1};
     gamma_sum_interval(addends, signs, 2, low, make(5 * COUNT * sizeof(double)), FACTORS, 1, COUNT);

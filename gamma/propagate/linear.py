@@ -107,6 +107,8 @@ def linear_bounds(
     with np.errstate(all="ignore"), own_threads(net, method):
         for first in range(0, count, step):
             made = make(many.slice(first, first + step))
+            for one in (made, made.plain) if isinstance(made, AlphaWalk) else (made,):
+                one.adopt()
             boxes, neurons = np.divmod(np.arange(len(made.box.lower) * size), size)
             rows = partial(_rows, made, boxes, neurons, stop)
             parts += made.in_blocks(net.output, len(boxes), rows, 2)

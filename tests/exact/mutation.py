@@ -169,7 +169,7 @@ ES, EE, EN, EB, EQ = (
     f"ops/{name}.py" for name in ("ellipsotope", "enclose", "normalized", "ellipsoid", "squares")
 )
 EW, EF = "propagate/ellipsotopes.py", "propagate/forward.py"
-PA = "propagate/positions/apart.py"
+APART = "propagate/positions/apart.py"
 A, ST, R, E, L = (
     "propagate/api.py",
     "propagate/rows/start.py",
@@ -373,15 +373,18 @@ MUTANTS = (
         "len(d), places, -1).transpose(1, 2, 0)",
         "len(d), places, -1)[..., ::-1].transpose(1, 2, 0)",
     ),
-    Mutant("APART.SUM", PA, "rounding.gamma_factor(n + 4, np.float64) * size", "0.0 * size"),
+    Mutant("APART.SUM", APART, "rounding.gamma_factor(n + 4, np.float64) * size", "0.0 * size"),
     Mutant(
-        "APART.BOX", PA, "box[:, None] * n + np.arange(n)", "box[:, None] * n + 0 * np.arange(n)"
+        "APART.BOX", APART, "box[:, None] * n + np.arange(n)", "box[:, None] * n + 0 * np.arange(n)"
     ),
     Mutant(
-        "APART.START", PA, "boxes * self._count + position, neuron", "boxes * self._count, neuron"
+        "APART.START",
+        APART,
+        "boxes * self._count + position, neuron",
+        "boxes * self._count, neuron",
     ),
-    Mutant("APART.INSIDE", PA, "tables.carried(i) or tables", "tables"),
-    Mutant("APART.CARRIED", PA, "or len(nodes) - 1 == network.output)", "or True)"),
+    Mutant("APART.INSIDE", APART, "tables.carried(i) or tables", "tables"),
+    Mutant("APART.CARRIED", APART, "or len(nodes) - 1 == network.output)", "or True)"),
     Mutant("SET.ROWS", EW, "total - g * size * (1 + 2.0**-20)", "total"),
     Mutant("FORMS.OTHERS", ES, "rest = rounding.up(rest + part.reach)", "pass"),
     Mutant("FORMS.BEGIN", EF, "middle, reach, {})", "middle, 0.5 * reach, {})"),
@@ -706,7 +709,7 @@ MUTANTS = (
         "intercept * (1 + 2.0**-40) + 2.0**-1000 + 2.0**-50 * slope * high",
         "intercept",
     ),
-    Mutant("GELU.TAIL", EG, "absolute_error = 2.0**-300", "absolute_error = 2.0**-1000"),
+    Mutant("GELU.TAIL", EG, "return 2.0**-300 if", "return 2.0**-1000 if"),
     Mutant("SINE.FIRST", "ops/periodic.py", "lower if step == 0 else np.maximum", "np.maximum"),
     Mutant("HARDSIGMOID.BETA", EP, "2.0**-45 * (1.0 + abs(self.beta))", "2.0**-45"),
     Mutant("RANGE.PRODUCT", RM, "* scale * (own * _SLACK)", "* 0.0"),
@@ -849,7 +852,6 @@ MUTANTS = (
 
 Z = "csrc/simd/curves.inc"
 Y = "csrc/simd/smooth.inc"
-BESIDE = "csrc/simd/beside.inc"
 K, D, N = "csrc/simd/layers.inc", "csrc/simd/dense.inc", "csrc/simd/interval.inc"
 HC = "csrc/simd/hinge.inc"
 REFINE, SPARSE = "csrc/simd/refine.inc", "csrc/simd/sparse.inc"

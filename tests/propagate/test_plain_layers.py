@@ -12,7 +12,7 @@ from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
 from gamma.ops import Gemm, Input, Relu, Sigmoid, Silu, Tanh
-from gamma.propagate import bounds, dense_form
+from gamma.propagate import bounds, dense, dense_form
 from gamma.propagate.dense import dense_network
 from gamma.propagate.domain import Domain
 from gamma.propagate.options import Options
@@ -64,8 +64,10 @@ def boxes(seed: int, count: int) -> Box:
 @pytest.mark.parametrize("method", ("crown", "crown-ibp", "ibp"))
 @pytest.mark.parametrize("kind", (Relu, Sigmoid, (Tanh, Relu), (Relu, Silu)))
 def test_one_call_is_the_general_walk(
-    zeros: bool, isa: str, dtype: str, method: str, kind: Any
+    zeros: bool, isa: str, dtype: str, method: str, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Between the same lines: those of the one call lean."""
+    monkeypatch.setattr(dense, "LEAN", (0.0, 0.0))
     net, box = network(3, zeros, kind), boxes(3, 3)
     form = dense_form.form_of(net, np.dtype(dtype))
     assert form is not None and form.sparse == zeros and form.nodes[0] == 1
