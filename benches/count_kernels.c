@@ -222,13 +222,18 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         gamma_start_##S(&start, BOX, BOX, at, at, at, at, CHARGES, make(16 * 72 * sizeof(F)), d,   \
                         NULL, box, place, where, 0, 1, 8);                                         \
         const size_t rooms[7] = {0};                                                               \
-        const struct gamma_image images[2] = {                                                     \
-            {.kind = GAMMA_IMAGE_INPUT, .C = 8, .P = 256, .values = memory},                       \
-            {.kind = GAMMA_IMAGE_DENSE,                                                            \
-             .C = 16,                                                                              \
-             .P = 1,                                                                               \
-             .values = make(1 << 10),                                                              \
-             .mask = make(16)}};                                                                   \
+        const struct gamma_image images[2] = {{.kind = GAMMA_IMAGE_INPUT,                          \
+                                               .C = 8,                                             \
+                                               .P = 256,                                           \
+                                               .met = 1,                                           \
+                                               .join = {0x1p-18, 1.0},                             \
+                                               .tables = make(1 << 16),                            \
+                                               .values = memory},                                  \
+                                              {.kind = GAMMA_IMAGE_DENSE,                          \
+                                               .C = 16,                                            \
+                                               .P = 1,                                             \
+                                               .values = make(1 << 10),                            \
+                                               .mask = make(16)}};                                 \
         int64_t rows = 0, crossed = 0;                                                             \
         struct gamma_pause pause = {0};                                                            \
         double seconds = 0.0, open[2] = {1.0, 0.5};                                                \
