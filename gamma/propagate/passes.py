@@ -87,11 +87,11 @@ class Pass(Frozen, eq=True):
 
 def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, Float64] | None:
     """IBP ends (batch, *output shape) in one call for some boxes; None where there is no such."""
-    if options.method != "ibp" or options.guarantee != "real" or not tuning.enabled("fused_pass"):
+    off = tuning.off()
+    if options.method != "ibp" or options.guarantee != "real" or "fused_pass" in off:
         return None
-    single = options.single and tuning.enabled("single_pass")
-    gates = tuning.enabled("sparse_weights"), tuning.enabled("shared_reach")
-    how = "pass", kernels.isa == "numpy", single, gates
+    single = options.single and "single_pass" not in off
+    how = "pass", kernels.isa == "numpy", single, off
     made: Pass | bool | None = network.cached(how, partial(_make_or_sparse, single=single))
     if made is True:
         from gamma.propagate.abreast import sparse_ends  # few networks need it
