@@ -373,6 +373,7 @@ MUTANTS = (
         "len(d), places, -1).transpose(1, 2, 0)",
         "len(d), places, -1)[..., ::-1].transpose(1, 2, 0)",
     ),
+    Mutant("SET.OVERFLOW", EW, 'self.how.guarantee != "real" and not (', "False and not ("),
     Mutant("APART.SUM", APART, "rounding.gamma_factor(n + 4, np.float64) * size", "0.0 * size"),
     Mutant(
         "APART.BOX", APART, "box[:, None] * n + np.arange(n)", "box[:, None] * n + 0 * np.arange(n)"

@@ -155,3 +155,21 @@ def test_memory_that_forms_would_exceed(monkeypatch: pytest.MonkeyPatch) -> None
     net = build.build(build.add(ops.Gemm(np.ones((400, 4)), None), 0))
     with pytest.raises(ResourceError, match="forms in 4 inputs of up to 400 neurons"):
         walk(net, Box.linf(np.zeros(4), 0.1).batched((4,)), Options("forward", row_bytes=3000))
+
+
+@pytest.mark.parametrize("reaches", ((101.0,), (1.0, 101.0)))
+def test_what_an_execution_may_overflow_in_has_no_form(reaches: tuple[float, ...]) -> None:
+    """SET.OVERFLOW: exp(101) is a number, and infinite in float32."""
+    build = Builder(ops.Input(), (2,))
+    weight = np.array([[2.0**-99, 0.0]], np.float32)
+    net = build.build(build.add(ops.Gemm(weight, None), build.add(ops.Exp(), 0)))
+    upper = np.array([[reach, 0.5] for reach in reaches])
+    box = Box(np.zeros_like(upper), upper)
+    found = gamma.bounds(net, box, method="forward", guarantee="float32", intermediate=True)
+    with np.errstate(over="ignore"):
+        largest = np.exp(upper.astype(np.float32))
+    _, first, last = found.values()
+    assert (largest <= first.upper).all() and (largest[:, :1] * 2.0**-99 <= last.upper).all()
+    assert np.isfinite(first.upper[np.array(reaches) < 88]).all()
+    real = gamma.bounds(net, box, method="forward")
+    assert np.isfinite(real.upper).all()
