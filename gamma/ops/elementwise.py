@@ -230,10 +230,12 @@ class Elementwise(Operator):
         Infinite where the execution may overflow, and where its input may have: behind an infinity
         or a NaN nothing is known, not even of a bounded function (docs/numerics.md).
         """
-        noise = self.float32_noise(x.lower, x.upper, *self.interval(x.lower, x.upper))
+        low, high = self.interval(x.lower, x.upper)
+        noise = self.float32_noise(x.lower, x.upper, low, high)
         reach = np.maximum(abs(x.lower), abs(x.upper))
-        peak = np.where(np.isfinite(reach), self.float32_peak(reach), np.inf)
-        return overflowed(noise, peak)
+        # Values themselves are lost where `float32_range` loses them.
+        peak = np.maximum(self.float32_peak(reach), 2 * np.maximum(abs(low), abs(high)))
+        return overflowed(noise, np.where(np.isfinite(reach), peak, np.inf))
 
     def float32_peak(self, reach: Float64) -> Float64:
         """The largest number a float32 execution forms between x, |x| <= reach, and f(x)."""

@@ -289,8 +289,13 @@ MUTANTS = (
     Mutant("PEAK.MEAN", "ops/sums.py", "(1 + 2.0**-50) / abs(self.scale)", "0.0 / abs(self.scale)"),
     Mutant("PEAK.POOL", "formats/onnx/windows.py", "channels, float(first))", "channels)"),
     Mutant("PEAK.STORED", O, "noise + self._largest_stored()", "noise"),
-    Mutant("PEAK.FUNCTION", E, "self.float32_peak(reach), np.inf)", "0.0, np.inf)"),
-    Mutant("POISON.FUNCTION", E, "return overflowed(noise, peak)", "return np.nan_to_num(noise)"),
+    Mutant("PEAK.FUNCTION", E, "np.maximum(self.float32_peak(reach), 2", "np.maximum(0.0, 2"),
+    Mutant(
+        "POISON.FUNCTION",
+        E,
+        "return overflowed(noise, np.where(np.isfinite(reach), peak, np.inf))",
+        "return np.nan_to_num(noise)",
+    ),
     Mutant("POISON.RELU", E, 'and (how.guarantee == "real" or not x.unbounded)', ""),
     Mutant(
         "POISON.MAXIMUM",
@@ -373,7 +378,7 @@ MUTANTS = (
         "len(d), places, -1).transpose(1, 2, 0)",
         "len(d), places, -1)[..., ::-1].transpose(1, 2, 0)",
     ),
-    Mutant("SET.OVERFLOW", EW, 'self.how.guarantee != "real" and not (', "False and not ("),
+    Mutant("EXEC.VALUE", E, "2 * np.maximum(abs(low), abs(high)))", "0 * low)"),
     Mutant("APART.SUM", APART, "rounding.gamma_factor(n + 4, np.float64) * size", "0.0 * size"),
     Mutant(
         "APART.BOX", APART, "box[:, None] * n + np.arange(n)", "box[:, None] * n + 0 * np.arange(n)"

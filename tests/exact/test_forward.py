@@ -159,7 +159,7 @@ def test_memory_that_forms_would_exceed(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("reaches", ((101.0,), (1.0, 101.0)))
 def test_what_an_execution_may_overflow_in_has_no_form(reaches: tuple[float, ...]) -> None:
-    """SET.OVERFLOW: exp(101) is a number, and infinite in float32."""
+    """EXEC.VALUE: exp(101) is a number, and infinite in float32."""
     build = Builder(ops.Input(), (2,))
     weight = np.array([[2.0**-99, 0.0]], np.float32)
     net = build.build(build.add(ops.Gemm(weight, None), build.add(ops.Exp(), 0)))
@@ -173,3 +173,13 @@ def test_what_an_execution_may_overflow_in_has_no_form(reaches: tuple[float, ...
     assert np.isfinite(first.upper[np.array(reaches) < 88]).all()
     real = gamma.bounds(net, box, method="forward")
     assert np.isfinite(real.upper).all()
+
+
+def test_linear_bounds_of_what_may_overflow_are_infinite() -> None:
+    """EXEC.VALUE, as lines."""
+    build = Builder(ops.Input(), (2,))
+    net = build.build(build.add(ops.Exp(), 0))
+    box = Box(np.zeros((2, 2)), np.array([[101.0, 0.5], [1.0, 0.5]]))
+    made = gamma.linear_bounds(net, box, guarantee="float32")
+    assert np.isposinf(made.upper_constant[0, 0]) and np.isneginf(made.lower_constant[0, 0])
+    assert np.isfinite(made.upper_constant[1]).all()
