@@ -174,7 +174,10 @@ def through_lines(
     middle = centre + (0.5 * ends[0] + 0.5 * ends[1])
     steep = abs(below) + abs(above)
     size = steep * (x.swing + abs(shift)) + abs(low) + abs(high) + abs(centre)
-    rest = 0.5 * (ends[1] - ends[0]) + gap * x.radius(inside) + abs(slope) * x.rest
+    far = x.radius(inside)
+    rest = 0.5 * (ends[1] - ends[0]) + gap * far + abs(slope) * x.rest
+    # Half a slope below the normal range is not half of it.
+    rest += 2.0**-1073 * (far + x.swing + abs(shift))
     rest = (rest + 2.0**-49 * size) * _SLACK + TINY
     parts = {key: part.moved(part.columns * slope) for key, part in x.parts.items()}
     return Ellipsotope(x.shape, middle, rest, parts)

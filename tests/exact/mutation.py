@@ -347,7 +347,7 @@ MUTANTS = (
     Mutant("SET.UNCERTAIN", EE, "charge = (g + 2 * op.uncertainty)", "charge = g"),
     Mutant("SET.NOISE", EE, "+ charge + noise)", "+ charge)"),
     Mutant("SET.ENDS", EE, "rest = 0.5 * (ends[1] - ends[0]) +", "rest ="),
-    Mutant("SET.GAP", EE, "+ gap * x.radius(inside) +", "+"),
+    Mutant("SET.GAP", EE, "+ gap * far +", "+"),
     Mutant("SQUARE.THIRD", EQ, "rest = op.third / 6 * far**3 +", "rest ="),
     Mutant("SQUARE.REST", EQ, "rest += abs(steep) * x.rest +", "rest +="),
     Mutant("SQUARE.FORM", EQ, "= row @ (matrix", "= 0.5 * row @ (matrix"),
@@ -379,6 +379,7 @@ MUTANTS = (
         "len(d), places, -1)[..., ::-1].transpose(1, 2, 0)",
     ),
     Mutant("EXEC.VALUE", E, "2 * np.maximum(abs(low), abs(high)))", "0 * low)"),
+    Mutant("SET.SUBNORMAL", EE, "rest += 2.0**-1073 * (far", "rest += 0.0 * (far"),
     Mutant("APART.SUM", APART, "rounding.gamma_factor(n + 4, np.float64) * size", "0.0 * size"),
     Mutant(
         "APART.BOX", APART, "box[:, None] * n + np.arange(n)", "box[:, None] * n + 0 * np.arange(n)"

@@ -183,3 +183,18 @@ def test_linear_bounds_of_what_may_overflow_are_infinite() -> None:
     made = gamma.linear_bounds(net, box, guarantee="float32")
     assert np.isposinf(made.upper_constant[0, 0]) and np.isneginf(made.lower_constant[0, 0])
     assert np.isfinite(made.upper_constant[1]).all()
+
+
+@pytest.mark.parametrize("power", (0, 524, 528, 531))
+def test_slopes_below_the_normal_range(power: int) -> None:
+    """SET.SUBNORMAL: half of such a slope of 1/x is rounded."""
+    r = np.random.default_rng(power)
+    lower = r.uniform(1, 4, (1, 200)) * 2.0**power
+    upper = lower * r.uniform(1, 9, lower.shape)
+    build = Builder(ops.Input(), lower.shape[1:])
+    net = build.build(build.add(ops.Reciprocal(), 0))
+    found = gamma.bounds(net, Box(lower, upper), method="forward", dtype="float64")
+    for low, high, below, above in zip(
+        *map(np.ravel, (lower, upper, found.lower, found.upper)), strict=True
+    ):
+        assert Fraction(below) <= 1 / Fraction(high) and 1 / Fraction(low) <= Fraction(above)
