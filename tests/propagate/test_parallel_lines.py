@@ -91,6 +91,8 @@ def test_bounds_are_no_wider(op: Any, radius: float, monkeypatch: Any) -> None:
     assert (found.lower <= point.upper).all() and (point.lower <= found.upper).all()
     wide, least, before = ((b.upper.astype(float) - b.lower) for b in (found, leaning, plain))
     assert (wide.sum(axis=1) <= before.sum(axis=1) * (1 + 1e-5)).all()
+    if kernels.isa == "numpy":
+        return  # only the walk in one call leans
     # What lines aside of the middles are worth shows where functions bend.
     assert (least.sum(axis=1) < before.sum(axis=1) * (0.985 if radius == 0.5 else 1)).all()
 
