@@ -68,8 +68,9 @@ struct gamma_step {
     const void *weight;
 };
 /* Rows A (N, steps[last].n) down to step 0, `block` rows at a time in scratch (2, block, widest).
- * A and d are overwritten. opposite: NULL, or the constants of the negated rows, which pay the strips
- * (gamma/propagate/rows/opposite.py). 0, -1 (box outside [0, B)) or -2 (widths that do not meet). */
+ * A and d are overwritten. opposite: NULL, or the constants of the negated rows, which pay the
+ * strips (gamma/propagate/rows/opposite.py). 0, -1 (box outside [0, B)) or -2 (widths that do not
+ * meet). */
 int gamma_chain_f32(const struct gamma_step *steps, size_t last, float *A, double *d,
                     double *opposite, const int64_t *box, float *scratch, size_t block,
                     size_t widest, size_t B, size_t N);
@@ -78,27 +79,27 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
                     size_t widest, size_t B, size_t N);
 
 /* A node on the way of gamma_ascent's rows: the input (stage 0), a dense layer (`weight`), a sum, a
- * change of order or a ReLU (`base`), which reads the stage before it. Of what has n entries or is a
- * loss there is one for each box, unless rows assume something. Rows over it have n entries and lie
- * `back` apart, n filled up to whole 64 bytes.
+ * change of order or a ReLU (`base`), which reads the stage before it. Of what has n entries or is
+ * a loss there is one for each box, unless rows assume something. Rows over it have n entries and
+ * lie `back` apart, n filled up to whole 64 bytes.
  *   input   pay: what an entry costs, its radius rounded up; middle: the radius
- *   dense   weight (n, back of the stage before); turned (n of the stage before, back), its transpose;
- *           or, of mostly zeros, what is not 0: starts (n + 1) of its rows in weight, and columns;
- *           or, of a convolution with channels first, weight as gamma_gather takes it, with window,
- *           near, `every`, and a `room` and `lists` of entries for each row (near NULL: gamma_spread
- *           with a scratch of `room`), and turned, a frame and a `copy` of gamma_correlate's;
- *           pay (n) and loss: its charge, NULL where its reader carries it. Where a ReLU reads it,
- *           what assumptions about it meet: centre, rounded (n), carried (n) with carried_loss or NULL,
- *           and share, of the terms that they add to a constant
- *   sum     signs (0 elsewhere) of stage `from` and of stage `also` (elsewhere `from` again), and what
- *           a dense layer has besides its weight
+ *   dense   weight (n, back of the stage before); turned (n of the stage before, back), its
+ *           transpose; or, of mostly zeros, what is not 0: starts (n + 1) of its rows in weight,
+ *           and columns; or, of a convolution with channels first, weight as gamma_gather takes it,
+ *           with window, near, `every`, and a `room` and `lists` of entries for each row (near
+ *           NULL: gamma_spread with a scratch of `room`), and turned, a frame and a `copy` of
+ *           gamma_correlate's; pay (n) and loss: its charge, NULL where its reader carries it.
+ *           Where a ReLU reads it, what assumptions about it meet: centre, rounded (n), carried (n)
+ *           with carried_loss or NULL, and share, of the terms that they add to a constant
+ *   sum     signs (0 elsewhere) of stage `from` and of stage `also` (elsewhere `from` again), and
+ *           what a dense layer has besides its weight
  *   order   order (n): where each entry is in the stage before
  *   ReLU    the tables of gamma_relax_own_rows; free, fixed slopes, middle (centres); sides (4, n):
- *           constants of the lines of neurons <= 0, then >= 0, for positive and for negative entries;
- *           places (count) of those that cross 0, numbered from `number` on, and low, high (count) of
- *           their inputs. Its entries begin `at` entries into a row of all ReLUs.
- * joined: what one more rounding of an entry costs, where several stages read this one. No two stages
- * have the same slot while rows or trajectories over both are there. */
+ *           constants of the lines of neurons <= 0, then >= 0, for positive and for negative
+ *           entries; places (count) of those that cross 0, numbered from `number` on, and low, high
+ *           (count) of their inputs. Its entries begin `at` entries into a row of all ReLUs.
+ * joined: what one more rounding of an entry costs, where several stages read this one. No two
+ * stages have the same slot while rows or trajectories over both are there. */
 struct gamma_window;
 struct gamma_frame;
 struct gamma_stage {
@@ -113,14 +114,15 @@ struct gamma_stage {
     double carried_loss, share;
     int every, signs[2];
 };
-/* Rows of gamma_ascent: the box of each (NULL: 0, the only one with assumptions or costs), what it asks
- * (asked (questions, n of the last stage), with a constant; over stage `second`, too, where `beside`), the
- * row of `slope` (owners, relus) that it starts from (NULL: its own), and depth assumptions: numbers of
- * ReLUs (-1: none), sides, multipliers. stage, place (relus): the dense layer that a ReLU reads, and
- * where. best gets the best bounds of `steps` descents (from -infinity); slope and beta move unless cost
- * is NULL, which else gets what relaxations cost at last, (rows, relus). A row at its limit (NULL:
- * none) takes no more steps, nor, if `paired`, does its neighbour: 2k and 2k + 1 are. kept (NULL: not
- * wanted): slopes and multipliers of the best bounds. factors (steps, 5): as of gamma_ascend. */
+/* Rows of gamma_ascent: the box of each (NULL: 0, the only one with assumptions or costs), what it
+ * asks (asked (questions, n of the last stage), with a constant; over stage `second`, too, where
+ * `beside`), the row of `slope` (owners, relus) that it starts from (NULL: its own), and depth
+ * assumptions: numbers of ReLUs (-1: none), sides, multipliers. stage, place (relus): the dense
+ * layer that a ReLU reads, and where. best gets the best bounds of `steps` descents (from
+ * -infinity); slope and beta move unless cost is NULL, which else gets what relaxations cost at
+ * last, (rows, relus). A row at its limit (NULL: none) takes no more steps, nor, if `paired`, does
+ * its neighbour: 2k and 2k + 1 are. kept (NULL: not wanted): slopes and multipliers of the best
+ * bounds. factors (steps, 5): as of gamma_ascend. */
 struct gamma_cases {
     size_t rows, questions, owners, boxes, relus, depth, steps, paired, second;
     const int64_t *question, *owner, *box, *relu, *stage, *place;
@@ -142,8 +144,8 @@ int gamma_ascent_f64(const struct gamma_stage *stages, size_t last, const struct
                      void *memory, size_t block, size_t threads);
 
 /* A smooth function: its pieces (at most 3) between breaks, convex (1) or concave (-1); what
- * evaluating it and its derivative in double may be off by, relatively and absolutely; whether slopes
- * must be numbers of float. */
+ * evaluating it and its derivative in double may be off by, relatively and absolutely; whether
+ * slopes must be numbers of float. */
 enum {
     GAMMA_SIGMOID,
     GAMMA_TANH,
@@ -166,11 +168,11 @@ struct gamma_curve {
     double lean, most;    /* and how far from the middle they are best in a dense walk */
 };
 
-/* One dense layer of gamma_dense_walk; an activation follows all but the last and the `plain` ones: the
- * curve, or a ReLU where that is NULL.
+/* One dense layer of gamma_dense_walk; an activation follows all but the last and the `plain` ones:
+ * the curve, or a ReLU where that is NULL.
  * stored: weight (m, n) as in the file, double when `wide`; bias (m) or NULL; row_sum (m) >= Σ|W|.
- * rows: weight (m, columns) in the rows' type, padded as in gamma_step; with starts and places, which
- * all layers of a network have or none, it is there as in gamma_step, and nothing else of it.
+ * rows: weight (m, columns) in the rows' type, padded as in gamma_step; with starts and places,
+ * which all layers of a network have or none, it is there as in gamma_step, and nothing else of it.
  * interval: γ of float64 sums of n terms; product: charge of a product per |a|·spread; inflate:
  * factor of weights summed over m entries; dot: γ of float64 sums of m terms; underflow: of a
  * product, per unit of its input's radii; size: of a weight, in the mean of squares. */
@@ -183,9 +185,9 @@ struct gamma_layer {
     const struct gamma_curve *curve;
     double interval, product, inflate, dot, underflow, size;
 };
-/* flags: tighten hidden layers (1) or the output (2) by backward rows; bounds are there already (4);
- * make tables (8: rows need them); lines are there already (16); a row may bound a hidden neuron from
- * both sides, between lines of one slope (32). */
+/* flags: tighten hidden layers (1) or the output (2) by backward rows; bounds are there already
+ * (4); make tables (8: rows need them); lines are there already (16); a row may bound a hidden
+ * neuron from both sides, between lines of one slope (32). */
 enum { GAMMA_REFINE = 1, GAMMA_OUTPUT = 2, GAMMA_KNOWN = 4, GAMMA_TABLES = 8, GAMMA_LINED = 16 };
 enum { GAMMA_PARALLEL = 32 };
 /* Bytes of `memory` that a walk of so many boxes needs: threads share these, or the rows of each
@@ -198,11 +200,11 @@ size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count, size
  * spread, noise, lower, upper, then lower, upper, centre of the activation, each (B, m). slopes
  * (2, B, m) and constants (2, B, m) a layer, losses (layers, B), all as gamma_relu_tables and
  * gamma_line_tables make them, of the lines that gamma_lines finds, (4, B, m) a layer (NULL without
- * curves); of a plain layer there is its charge, as constants. facts: NULL, or what is known of hidden
- * layers, lower and upper ends (2, B, m) a
+ * curves); of a plain layer there is its charge, as constants. facts: NULL, or what is known of
+ * hidden layers, lower and upper ends (2, B, m) a
  * layer; bounds are met with it. rows, seconds (layers): neurons bounded by rows and time taken are
- * added. factors: inflation of the input's radii, 1.01·u of the rows, the share of live neurons up to
- * which dead ones are dropped. Returns how many ends cross. */
+ * added. factors: inflation of the input's radii, 1.01·u of the rows, the share of live neurons up
+ * to which dead ones are dropped. Returns how many ends cross. */
 size_t gamma_dense_walk_f32(const struct gamma_layer *layers, size_t count, const double *lower,
                             const double *upper, const double *centre, const double *facts,
                             double *bounds, float *slopes, double *constants, double *losses,
@@ -216,15 +218,15 @@ size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, cons
                             const double *factors, size_t B, size_t from, size_t to, int flags,
                             size_t threads);
 
-/* IBP through dense layers by what is not 0 in their weights: `count` sums in an order, of products of a
- * weight with the numbers in a slot, where the n inputs are in the first ones.
- *   starts (count + 1), places, weight   terms of each; those of a ReLU's reader are halved, for what it
- *                                        leaves is the sum of its ends
+/* IBP through dense layers by what is not 0 in their weights: `count` sums in an order, of products
+ * of a weight with the numbers in a slot, where the n inputs are in the first ones.
+ *   starts (count + 1), places, weight   terms of each; those of a ReLU's reader are halved, for
+ *                                        what it leaves is the sum of its ends
  *   charge (count, 2)                    an offset, and what a radius gains by it and by underflow
  *   to, kind                             a slot, or the number of the last layer's sum, of m
  *   grow, share                          of a sum of radii; of a centre, what its products round
- * low, high: ends (B, m) of boxes from..to, each as alone. memory: gamma_abreast_room doubles. Returns of
- * how many boxes numbers leave the range of double: their ends are not to be used. */
+ * low, high: ends (B, m) of boxes from..to, each as alone. memory: gamma_abreast_room doubles.
+ * Returns of how many boxes numbers leave the range of double: their ends are not to be used. */
 enum { GAMMA_ABREAST = 16 }; /* boxes */
 enum gamma_abreast_kind { GAMMA_ABREAST_RELU, GAMMA_ABREAST_PLAIN, GAMMA_ABREAST_LAST };
 struct gamma_abreast {
@@ -248,9 +250,9 @@ void gamma_image(const struct gamma_curve *curve, const double *lower, const dou
 void gamma_lines(const struct gamma_curve *curve, const double *lower, const double *upper,
                  const double *floor, const double *ceiling, const double *lower_slope,
                  const double *upper_slope, double *lines, size_t n, size_t threads);
-/* The same for groups of n neurons, (4, groups, n), each with lines of one slope on both sides where
- * that is worth it (gamma/ops/parallel.py); least, most (groups, n): bounds of the function's values.
- * memory: 4·n numbers. */
+/* The same for groups of n neurons, (4, groups, n), each with lines of one slope on both sides
+ * where that is worth it (gamma/ops/parallel.py); least, most (groups, n): bounds of the function's
+ * values. memory: 4·n numbers. */
 void gamma_parallel_lines(const struct gamma_curve *curve, const double *lower, const double *upper,
                           const double *floor, const double *ceiling, const double *least,
                           const double *most, double *lines, double *memory, size_t groups,
@@ -276,14 +278,15 @@ void gamma_spread_f32(const float *rows, const float *weight, float *images, flo
                       size_t frames, const struct gamma_window *window);
 void gamma_spread_f64(const double *rows, const double *weight, double *images, double *scratch,
                       size_t frames, const struct gamma_window *window);
-/* The same by cells of by·bx pixels, ny lines of nx, the first of which begin oy and ox pixels before
- * the image, written or, with `add`, added to. A cell has for each of its lines the channels of its
- * pixels, filled up to a segment of whole eights, and ends in a whole panel of 64 bytes: `columns`
- * entries. The weight is panel by panel (columns of a panel, kh·kw, out, panel). near: for each line,
- * then each column of cells: how many places of the kernel reach it, and which from which row or
- * column of the rows (room for kh or kw pairs). Overwritten: lists, h·w·(parts of the channels + out)
- * + 1 entries; scratch, GAMMA_BROAD·(h·w·out + nx·columns + 24·by). Offsets into either and into a panel fit in
- * an int32_t. Channels that are 0 in all frames of a register block are passed over unless `every`. */
+/* The same by cells of by·bx pixels, ny lines of nx, the first of which begin oy and ox pixels
+ * before the image, written or, with `add`, added to. A cell has for each of its lines the channels
+ * of its pixels, filled up to a segment of whole eights, and ends in a whole panel of 64 bytes:
+ * `columns` entries. The weight is panel by panel (columns of a panel, kh·kw, out, panel). near:
+ * for each line, then each column of cells: how many places of the kernel reach it, and which from
+ * which row or column of the rows (room for kh or kw pairs). Overwritten: lists, h·w·(parts of the
+ * channels + out) + 1 entries; scratch, GAMMA_BROAD·(h·w·out + nx·columns + 24·by). Offsets into
+ * either and into a panel fit in an int32_t. Channels that are 0 in all frames of a register block
+ * are passed over unless `every`. */
 enum { GAMMA_BROAD = 16 };
 void gamma_gather_f32(const float *rows, const float *weight, float *images, const int64_t *near,
                       int32_t *lists, float *scratch, size_t frames,
@@ -309,29 +312,31 @@ void gamma_correlate_f64(const double *images, const double *weight, double *res
  * GAMMA_PANEL), places of the kernel before channels, zeros for channels beyond `out`. out: centre,
  * spread, noise, lower, upper (B, groups, out, h, w); bias (one box) may be NULL, the rest as in
  * gamma_finish. copy: (rows, span, C, 2) entries, where rows is as above and span = (w - 1)·sw +
- * (kw - 1)·dw + 1, and after them room for kh·kw·C numbers. Returns how many ends contradict each other. */
+ * (kw - 1)·dw + 1, and after them room for kh·kw·C numbers. Returns how many ends contradict each
+ * other. */
 enum { GAMMA_PANEL = 8 };
 size_t gamma_convolve(const double *centre, const double *radius, const double *weight,
                       const double *bias, const double *row_sum, double *copy, double *out,
                       const double *factors, size_t B, size_t from, size_t to,
                       const struct gamma_frame *frame);
 
-/* A node of a network for gamma_pass: the input (the first), a convolution of node reads[0] (reads[1] is
- * -1), or the sum of sign[0] and sign[1] times two nodes; then a ReLU, with `hinge`, or `curve`, unless that is NULL. Its values lie in an
- * image of rows·span pixels, channels last, the inside (H, W) of which begins at (top, left): room for
- * the pads of all convolutions that read it. C divides by groups. Of the input, entries are `across`
- * apart from channel to channel and `along` from pixel to pixel; with `planar`, where that is 1 and no sum
- * reads it, its image is one channel after the other, and its charges are (C, W, 2). weight: (groups, panels, kh·kw·C of the
+/* A node of a network for gamma_pass: the input (the first), a convolution of node reads[0]
+ * (reads[1] is -1), or the sum of sign[0] and sign[1] times two nodes; then a ReLU, with `hinge`,
+ * or `curve`, unless that is NULL. Its values lie in an image of rows·span pixels, channels last,
+ * the inside (H, W) of which begins at (top, left): room for the pads of all convolutions that read
+ * it. C divides by groups. Of the input, entries are `across` apart from channel to channel and
+ * `along` from pixel to pixel; with `planar`, where that is 1 and no sum reads it, its image is one
+ * channel after the other, and its charges are (C, W, 2). weight: (groups, panels, kh·kw·C of the
  * group, GAMMA_PANEL); bias (groups, panels, GAMMA_PANEL) or NULL; row_sum (groups, panels, H·W,
- * GAMMA_PANEL), of a sum (H, W, C); factors: of gamma_finish. pairs: NULL, or the weight as floats w, |w|
- * for products in float32, by blocks of GAMMA_BLOCK and groups of GAMMA_GROUP terms; shift (groups,
- * panels, GAMMA_PANEL, 2): floats near the bias, and what these and the sums lose; tilt: what rounding
- * it would add to the sum of the source's reaches, as it is compared; shows: up to which share of these
- * a charge for centres does not show; lines, ends: NULL, or where these
- * weights are mostly 0 the lines of a panel that are not, panel after panel, and of each panel how many
- * there are of all before its first block and up to the end of each. charge (W, C, 2): of those of the
- * node's readers, per |c| and per reach; rate: per |c| on average (0: none of the network's nodes has
- * pairs). */
+ * GAMMA_PANEL), of a sum (H, W, C); factors: of gamma_finish. pairs: NULL, or the weight as floats
+ * w, |w| for products in float32, by blocks of GAMMA_BLOCK and groups of GAMMA_GROUP terms; shift
+ * (groups, panels, GAMMA_PANEL, 2): floats near the bias, and what these and the sums lose; tilt:
+ * what rounding it would add to the sum of the source's reaches, as it is compared; shows: up to
+ * which share of these a charge for centres does not show; lines, ends: NULL, or where these
+ * weights are mostly 0 the lines of a panel that are not, panel after panel, and of each panel how
+ * many there are of all before its first block and up to the end of each. charge (W, C, 2): of
+ * those of the node's readers, per |c| and per reach; rate: per |c| on average (0: none of the
+ * network's nodes has pairs). */
 enum { GAMMA_NODES = 256, GAMMA_BLOCK = 8, GAMMA_GROUP = 64, GAMMA_ALIKE = 16 };
 struct gamma_node {
     int64_t C, H, W, top, left, rows, span, across, along;
@@ -344,21 +349,22 @@ struct gamma_node {
     const struct gamma_curve *curve;
     double rate, tilt, shows;
 };
-/* Ends of the last of count nodes (at most GAMMA_NODES), low and high (B, C, H, W), for boxes from..to
- * of B, whose input is (B, C·H·W). most[1] boxes at a time go through all nodes but the late ones, from
- * the first of which on all are late, and these take most[0]; nodes that late ones read, and these,
- * are kept. With most[2] the others are multiples of GAMMA_ALIKE, and so many boxes of one radius, near to
- * each other, share products of their reaches with what reads an input of one pixel (`alike`).
- * threads: that share the boxes, most[0] each; memory: gamma_pass_room doubles for each.
- * Returns how many ends of any node contradict each other. */
+/* Ends of the last of count nodes (at most GAMMA_NODES), low and high (B, C, H, W), for boxes
+ * from..to of B, whose input is (B, C·H·W). most[1] boxes at a time go through all nodes but the
+ * late ones, from the first of which on all are late, and these take most[0]; nodes that late ones
+ * read, and these, are kept. With most[2] the others are multiples of GAMMA_ALIKE, and so many
+ * boxes of one radius, near to each other, share products of their reaches with what reads an input
+ * of one pixel (`alike`). threads: that share the boxes, most[0] each; memory: gamma_pass_room
+ * doubles for each. Returns how many ends of any node contradict each other. */
 size_t gamma_pass_room(const struct gamma_node *nodes, size_t count, const size_t *most);
 size_t gamma_pass(const struct gamma_node *nodes, size_t count, const double *lower,
                   const double *upper, double *memory, double *low, double *high, size_t from,
                   size_t to, const size_t *most, size_t threads);
 
-/* relax_rows and abs_dot_rows for rows (N, h, w, C) that lie on images (H, W): row r is of place[r],
- * where[3·place..] = box, y, x of its first pixel, which may lie outside. Entries outside become 0.
- * Tables are (B, H, W, C); shape = h w H W C. 0, or -1 when a place or a box does not exist. */
+/* relax_rows and abs_dot_rows for rows (N, h, w, C) that lie on images (H, W): row r is of
+ * place[r], where[3·place..] = box, y, x of its first pixel, which may lie outside. Entries outside
+ * become 0. Tables are (B, H, W, C); shape = h w H W C. 0, or -1 when a place or a box does not
+ * exist. */
 int gamma_relax_windows_f32(float *A, double *d, const int64_t *place, const int64_t *where,
                             const float *lower_slope, const float *upper_slope,
                             const double *lower_const, const double *upper_const,
@@ -380,8 +386,8 @@ struct gamma_met {
     const void *lower_slope, *upper_slope;
     const double *lower_const, *upper_const, *loss, *pay, *pay_loss, *join, *strip;
 };
-/* Tables of a node of C channels of P pixels over B boxes, made from its bounds (B, C, P) into memory
- * that stays theirs:
+/* Tables of a node of C channels of P pixels over B boxes, made from its bounds (B, C, P) into
+ * memory that stays theirs:
  *   charge  of a linear node: B·(n + 1) + n doubles for n = C·P. mass: radii of its inputs, summed
  *   reach   what rows over it cost when they end there (`pay`) or are rounded once more (`join`),
  *           radius·factors[0]·factors[1]: (B + 1)·n doubles
@@ -404,19 +410,19 @@ void gamma_meet_relu_f64(struct gamma_met *met, const double *lower, const doubl
                          const double *centre, const double *after, const double *spread,
                          const double *noise, const double *mass, double *memory,
                          const double *factors, size_t B, size_t C, size_t P, int strip);
-/* Rows of the matrix of a linear node of `size` neurons, `pixels` to a channel in lines of `width`: in
- * groups of `out` channels, each of kernels (own, kh, kw) over an image with C channels, or, where
- * weight is NULL, units over the node itself. A row has (h, w, C) entries: the window from its first
- * pixel, or the whole image (`framed`). */
+/* Rows of the matrix of a linear node of `size` neurons, `pixels` to a channel in lines of `width`:
+ * in groups of `out` channels, each of kernels (own, kh, kw) over an image with C channels, or,
+ * where weight is NULL, units over the node itself. A row has (h, w, C) entries: the window from
+ * its first pixel, or the whole image (`framed`). */
 struct gamma_start {
     int64_t size, pixels, width, out, own, kh, kw, sh, sw, dh, dw, top, left, h, w, C, framed;
     const void *weight;
 };
-/* Rows of N neurons in boxes: then, where opposite is NULL, as many of their negatives, or else those
- * from `above` on negated and the constants of the others' negatives in opposite. d: constants, from
- * the node's centre, and factors as in gamma_meet_charge, from its bounds. where: box, y, x of each
- * place (room for N), whose number is returned, or SIZE_MAX when a neuron or one of the B boxes does not
- * exist; neurons of a place come together. */
+/* Rows of N neurons in boxes: then, where opposite is NULL, as many of their negatives, or else
+ * those from `above` on negated and the constants of the others' negatives in opposite. d:
+ * constants, from the node's centre, and factors as in gamma_meet_charge, from its bounds. where:
+ * box, y, x of each place (room for N), whose number is returned, or SIZE_MAX when a neuron or one
+ * of the B boxes does not exist; neurons of a place come together. */
 size_t gamma_start_f32(const struct gamma_start *start, const int64_t *boxes,
                        const int64_t *neurons, const double *centre, const double *spread,
                        const double *noise, const double *mass, const double *factors, float *rows,
@@ -427,9 +433,9 @@ size_t gamma_start_f64(const struct gamma_start *start, const int64_t *boxes,
                        const double *noise, const double *mass, const double *factors, double *rows,
                        double *d, double *opposite, int64_t *box, int64_t *place, int64_t *where,
                        size_t above, size_t B, size_t N);
-/* A move of gamma_walk of the rows in slot `from`, which lie over windows or whole images (`framed`) of
- * shape h w H W C; a place of first pixel y x has its window there at y·grid[0] + grid[2] and
- * x·grid[1] + grid[3].
+/* A move of gamma_walk of the rows in slot `from`, which lie over windows or whole images
+ * (`framed`) of shape h w H W C; a place of first pixel y x has its window there at y·grid[0] +
+ * grid[2] and x·grid[1] + grid[3].
  *   MARK, FOLLOW   remember d; the constants of the negated rows are charged what d was since
  *   RELAX          relax_rows, then d -= loss; those constants pay for the strips
  *   PAY, JOIN      abs_dot_rows with the node's charge, with that of one more rounding
@@ -458,8 +464,8 @@ struct gamma_move {
     struct gamma_window window;
 };
 /* Moves over `slots` blocks of rows with rooms[i] entries a row, `block` rows at a time; the first
- * `given` slots are the caller's, of all rows. scratch, lists: entries that products need beside the
- * slots. */
+ * `given` slots are the caller's, of all rows. scratch, lists: entries that products need beside
+ * the slots. */
 enum { GAMMA_SLOTS = 64, GAMMA_LINE = 16 };
 struct gamma_walk {
     const struct gamma_move *moves;
@@ -483,10 +489,10 @@ int gamma_walk_f64(const struct gamma_walk *walk, double *const *blocks, double 
 
 /* A node of C channels of P pixels of a network of images, for gamma_images.
  *   values   of the input, a ReLU and an image laid flat lower, upper, centre and radius (B·n each,
- *            n = C·P), of a convolution, a sum or a dense layer (whose P is 1) centre, spread, noise,
- *            lower, upper and radius, then the sum of radii of each box
- *   tables, joins, reach (NULL: none) what gamma_met gets, where it is `met` (a charge, lines, or, of
- *            the input, radii)
+ *            n = C·P), of a convolution, a sum or a dense layer (whose P is 1) centre, spread,
+ *            noise, lower, upper and radius, then the sum of radii of each box
+ *   tables, joins, reach (NULL: none) what gamma_met gets, where it is `met` (a charge, lines, or,
+ *            of the input, radii)
  *   mask     a byte for each neuron that got rows
  *   asked    rows are made by gamma_images_ask alone
  *   lines    of the image that is laid flat, which become columns
@@ -504,8 +510,9 @@ enum gamma_images_kind {
     GAMMA_IMAGE_DENSE
 };
 enum { GAMMA_IMAGE_NEURONS = 48, GAMMA_IMAGE_SIGNS = 48 };
-/* Rows of the side of a neuron's centre: to node `first`, a ReLU (down; NULL where they start there),
- * over which they lie by shape, grid and framed as in gamma_move, and from there on (rest). */
+/* Rows of the side of a neuron's centre: to node `first`, a ReLU (down; NULL where they start
+ * there), over which they lie by shape, grid and framed as in gamma_move, and from there on
+ * (rest). */
 struct gamma_signs {
     int64_t first, framed, shape[5], grid[4];
     const struct gamma_walk *down, *rest;
@@ -522,22 +529,23 @@ struct gamma_image {
     const struct gamma_walk *walk;
     const struct gamma_signs *signs;
 };
-/* Rows of a node that a call has not finished: neurons listed at first, of which `count` are at stake
- * (with `other` their second side) and `done` of these have rows. one, strips: whether one side comes
- * first, here and at some node before. */
+/* Rows of a node that a call has not finished: neurons listed at first, of which `count` are at
+ * stake (with `other` their second side) and `done` of these have rows. one, strips: whether one
+ * side comes first, here and at some node before. */
 struct gamma_pause {
     int64_t listed, count, done, one, other, strips;
 };
-/* Bounds and tables of nodes from..to of a network over B boxes, the input's ends and centre in place.
- * Returns `to`, or a node whose rows are not made. Where neurons are listed there, these are more than
- * its `most`: a call from it on, with the same work, goes on with them. Else only its interval is known,
- * and the caller, having bounded it, goes on behind it with `resume`. rows: of each node the neurons that
- * got rows; seconds: of each; open: the share of those last bounded that kept both signs, and what are
- * few; crossed: ends that contradict each other, at the node that is returned. work: B + rooms[0] +
- * 2·B·rooms[1] doubles, and for each of `threads` rooms[2] + rooms[3] + 11·GAMMA_IMAGE_NEURONS doubles and
- * 2·rooms[4] + rooms[5] + rooms[6] elements, and 1 double more, filled up to multiples of GAMMA_LINE, where rooms
- * are the largest, over all nodes, copy of gamma_convolve, neurons of a box, spots and lists (in pairs)
- * of gamma_walk, rows of its first slot, its memory, rows over the first ReLU. */
+/* Bounds and tables of nodes from..to of a network over B boxes, the input's ends and centre in
+ * place. Returns `to`, or a node whose rows are not made. Where neurons are listed there, these are
+ * more than its `most`: a call from it on, with the same work, goes on with them. Else only its
+ * interval is known, and the caller, having bounded it, goes on behind it with `resume`. rows: of
+ * each node the neurons that got rows; seconds: of each; open: the share of those last bounded that
+ * kept both signs, and what are few; crossed: ends that contradict each other, at the node that is
+ * returned. work: B + rooms[0] + 2·B·rooms[1] doubles, and for each of `threads` rooms[2] +
+ * rooms[3] + 11·GAMMA_IMAGE_NEURONS doubles and 2·rooms[4] + rooms[5] + rooms[6] elements, and 1
+ * double more, filled up to multiples of GAMMA_LINE, where rooms are the largest, over all nodes,
+ * copy of gamma_convolve, neurons of a box, spots and lists (in pairs) of gamma_walk, rows of its
+ * first slot, its memory, rows over the first ReLU. */
 size_t gamma_images_f32(const struct gamma_image *nodes, struct gamma_met *met, void *work,
                         const size_t *rooms, int64_t *rows, double *seconds, double *open,
                         int64_t *crossed, struct gamma_pause *pause, size_t B, size_t from,
@@ -547,9 +555,9 @@ size_t gamma_images_f64(const struct gamma_image *nodes, struct gamma_met *met, 
                         int64_t *crossed, struct gamma_pause *pause, size_t B, size_t from,
                         size_t to, int resume, size_t threads);
 
-/* Both bounds of all neurons of node `index` that vary by rows, its interval and the bounds of all nodes
- * before it known; where `tables` is set, theirs are made first. Returns whether it ended amid the rows,
- * with which the next call goes on. The rest as in gamma_images. */
+/* Both bounds of all neurons of node `index` that vary by rows, its interval and the bounds of all
+ * nodes before it known; where `tables` is set, theirs are made first. Returns whether it ended
+ * amid the rows, with which the next call goes on. The rest as in gamma_images. */
 int gamma_images_ask_f32(const struct gamma_image *nodes, struct gamma_met *met, void *work,
                          const size_t *rooms, int64_t *crossed, struct gamma_pause *pause, size_t B,
                          size_t index, int tables, size_t threads);
@@ -618,8 +626,9 @@ int gamma_stored_affine(int kind, const uint8_t *raw, size_t row_bytes, const do
 void gamma_erf(const double *x, double *out, size_t n);
 void gamma_erfc(const double *x, double *out, size_t n);
 
-/* The elementwise part of an interval step, see interval.inc: z, spread, noise, lower, upper (B, m),
- * of an input with |centre| at most largest (B). Returns how many ends contradict each other. */
+/* The elementwise part of an interval step, see interval.inc: z, spread, noise, lower, upper (B,
+ * m), of an input with |centre| at most largest (B). Returns how many ends contradict each
+ * other. */
 size_t gamma_finish(const double *bias, const double *row_sum, const double *largest, double *z,
                     double *spread, double *noise, double *lower, double *upper,
                     const double *factors, size_t B, size_t m);
@@ -642,10 +651,10 @@ size_t gamma_dense_interval_f64(const double *W, const double *bias, const doubl
                                 const double *lower, const double *upper, const double *centre,
                                 double *radius, double *out, const double *factors, size_t B,
                                 size_t m, size_t n);
-/* For many boxes: forward (n, ·) and sizes (n, ·) are Wᵀ and |W|ᵀ, padded as in gamma_step; radii are
- * multiplied in the type of sizes. factors: those of gamma_finish, then factor and addend that make
- * up for the rounding of their sums, and the share of inputs that are not 0 up to which the others
- * are left out. memory: gamma_boxes_room(m, n) doubles. */
+/* For many boxes: forward (n, ·) and sizes (n, ·) are Wᵀ and |W|ᵀ, padded as in gamma_step; radii
+ * are multiplied in the type of sizes. factors: those of gamma_finish, then factor and addend that
+ * make up for the rounding of their sums, and the share of inputs that are not 0 up to which the
+ * others are left out. memory: gamma_boxes_room(m, n) doubles. */
 size_t gamma_boxes_room(size_t m, size_t n);
 size_t gamma_dense_boxes_f32(const double *forward, const float *sizes, const double *bias,
                              const double *row_sum, const double *lower, const double *upper,
@@ -674,8 +683,8 @@ void gamma_hinge_f64(const double *lower, const double *upper, const double *cen
                      const double *after, const double *charge, const int64_t *keep, double *slopes,
                      double *constants, double *loss, const double *factors, size_t B, size_t n,
                      size_t m);
-/* Tables of lines (B, n) below and above a function of one entry, on [lower, upper] about centre: as
- * gamma_relu_tables makes those of a ReLU. Slopes are numbers of the rows' type. */
+/* Tables of lines (B, n) below and above a function of one entry, on [lower, upper] about centre:
+ * as gamma_relu_tables makes those of a ReLU. Slopes are numbers of the rows' type. */
 struct gamma_two_lines {
     const double *lower_slope, *lower_intercept, *upper_slope, *upper_intercept;
 };

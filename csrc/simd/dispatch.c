@@ -54,8 +54,9 @@ int gamma_select(const char *name) {
     return -1;
 }
 
-/* Rows are taken BLOCK at a time and columns TILE (table.h) at a time, so that a tile of the per-box vectors
- * stays in cache while BLOCK rows use it. Partial sums of a row meet before they touch d. */
+/* Rows are taken BLOCK at a time and columns TILE (table.h) at a time, so that a tile of the
+ * per-box vectors stays in cache while BLOCK rows use it. Partial sums of a row meet before they
+ * touch d. */
 enum { BLOCK = 64 };
 
 static int outside(const int64_t *box, size_t N, size_t B) {
@@ -353,15 +354,15 @@ static double seconds_now(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* How the rows of a node of images are cut for threads: `whole` parts of `most` neurons, and the rest
- * in small ones, so that no thread waits long for another. */
+/* How the rows of a node of images are cut for threads: `whole` parts of `most` neurons, and the
+ * rest in small ones, so that no thread waits long for another. */
 enum { PART_LANES = 8 };
 struct image_parts {
     size_t whole, most, least, count;
 };
 
-/* Of `count` neurons: an even number of parts of `most`, then two halves of the rest, of whole vectors
- * of rows where these are many. */
+/* Of `count` neurons: an even number of parts of `most`, then two halves of the rest, of whole
+ * vectors of rows where these are many. */
 static struct image_parts image_cut(size_t count, size_t most) {
     const size_t whole = count / (2 * most) * 2, rest = count - whole * most;
     size_t half = whole > 0 && rest <= PART_LANES ? rest : (rest + 1) / 2;
@@ -391,8 +392,8 @@ static size_t image_part(const struct image_parts *p, size_t part) {
 #undef F
 #undef FN
 
-/* Operations of an ascent's rows from which on these are shared: some ten microseconds each; and rows
- * of a share, at least, where there are more. */
+/* Operations of an ascent's rows from which on these are shared: some ten microseconds each; and
+ * rows of a share, at least, where there are more. */
 #define ASCENT_SHARED 5e5
 enum { ASCENT_ROWS = 32 };
 
@@ -410,8 +411,8 @@ enum { ASCENT_ROWS = 32 };
 #undef F
 #undef FN
 
-/* Rows that go down together in gamma_dense_walk, and the bytes of weights, row by row, from which on
- * they are worth another thread: some 20 microseconds. */
+/* Rows that go down together in gamma_dense_walk, and the bytes of weights, row by row, from which
+ * on they are worth another thread: some 20 microseconds. */
 enum { DENSE_ROWS = 48, WORTH_A_THREAD = 4 << 20 };
 /* What copying an entry of a weight costs, in multiplications of it with a row. */
 #define COPY_PRICE 64.0

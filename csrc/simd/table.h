@@ -88,8 +88,8 @@ enum { STORED_PANEL = 16, STORED_TILE = 256, STORED_POSITIONS = 16 };
 /* `blocks` blocks at x to floats at y; not 0 when one of them is infinite or not a number. */
 typedef uint32_t gamma_decode(const uint8_t *x, size_t blocks, float *y);
 
-/* What stored weights of n columns meet: `count` rows each of centres, radii and squares, (count, n),
- * and where the sums go, (count, m). */
+/* What stored weights of n columns meet: `count` rows each of centres, radii and squares, (count,
+ * n), and where the sums go, (count, m). */
 struct gamma_stored {
     const double *centre;
     const float *radius, *square;
@@ -97,8 +97,8 @@ struct gamma_stored {
     size_t count[3];
 };
 
-/* Entries of the image of a box that gamma_pass keeps of a node: whole lines of cache, an odd number of
- * them, so that the same pixels of some boxes do not meet in the same part of a cache. */
+/* Entries of the image of a box that gamma_pass keeps of a node: whole lines of cache, an odd
+ * number of them, so that the same pixels of some boxes do not meet in the same part of a cache. */
 static inline size_t gamma_pass_entries(const struct gamma_node *node) {
     return ((size_t)(node->rows * node->span * node->C + 7) / 8 | 1) * 8;
 }

@@ -1,6 +1,6 @@
-/* See team.h. One job at a time is announced in `ticket`, its number and the next part in one word: a
- * helper takes a part by counting up a word that still has the number of the job whose fields it has
- * read, so that none ever runs a part of one job with the function of another. */
+/* See team.h. One job at a time is announced in `ticket`, its number and the next part in one word:
+ * a helper takes a part by counting up a word that still has the number of the job whose fields it
+ * has read, so that none ever runs a part of one job with the function of another. */
 #define _POSIX_C_SOURCE 200809L
 #include "team.h"
 
@@ -14,10 +14,11 @@
 #include "mode.h"
 
 enum { MOST = 63, LOOK = 64 };
-/* Nanoseconds that a helper looks out for the next job before it sleeps: calls of one bound follow each
- * other within it. Waking a sleeper takes about as long. */
+/* Nanoseconds that a helper looks out for the next job before it sleeps: calls of one bound follow
+ * each other within it. Waking a sleeper takes about as long. */
 #define AWAKE 100000
-/* As long as this the caller looks out for parts that others are at, then it gives way each time. */
+/* As long as this the caller looks out for parts that others are at, then it gives way each
+ * time. */
 #define NEAR 50000
 #define STACK ((size_t)1 << 21)
 

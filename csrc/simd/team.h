@@ -11,9 +11,9 @@
 typedef void gamma_part(void *what, size_t part, size_t worker);
 
 /* Runs `parts` parts, each once, on the calling thread (worker 0) and on as many as `threads - 1`
- * others, and returns when all are done. The caller does what nobody else has taken, so that it never
- * waits for a thread that has not begun; where another call has the others, it does everything. Parts
- * must not depend on the number of threads. */
+ * others, and returns when all are done. The caller does what nobody else has taken, so that it
+ * never waits for a thread that has not begun; where another call has the others, it does
+ * everything. Parts must not depend on the number of threads. */
 void gamma_share(size_t threads, gamma_part *run, void *what, size_t parts);
 
 #endif

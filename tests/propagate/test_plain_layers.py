@@ -20,7 +20,7 @@ from gamma.propagate.walks import walk
 from gamma.runtime import workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
-from tests.propagate.test_dense_walk import close, exact_ends
+from tests.propagate.test_dense_walk import check_points, close, exact_ends
 
 pytestmark = pytest.mark.skipif(kernels.isa == "numpy", reason="no compiled library")
 SIZES = (6, 20, 37, 70, 31, 40, 19, 5)
@@ -121,26 +121,7 @@ def test_known_ends_of_any_layer_are_met(zeros: bool, dtype: str) -> None:
 def test_bounds_hold_exact_values(zeros: bool, dtype: str, method: str) -> None:
     net, box = network(7, zeros), boxes(7, 3)
     found = bounds(net, box, method=method, dtype=dtype, intermediate=True)
-    rng = np.random.default_rng(0)
-    for b in range(3):
-        for corner in (0.0, 1.0, None):
-            t = rng.random(box.lower[b].shape) if corner is None else corner
-            x = box.lower[b] + t * (box.upper[b] - box.lower[b])
-            x = np.clip(x, box.lower[b], box.upper[b])
-            values = [Fraction(v) for v in x.ravel().tolist()]
-            for node in net.nodes[1:]:
-                if isinstance(node.op, Gemm):
-                    bias = node.op.bias if node.op.bias is not None else np.zeros(node.size)
-                    values = [
-                        sum((Fraction(float(w)) * v for w, v in zip(row, values, strict=True)), c)
-                        for row, c in zip(node.op.weight, map(Fraction, bias.tolist()), strict=True)
-                    ]
-                else:
-                    values = [max(v, Fraction(0)) for v in values]
-                known = found[node.name]
-                for k, v in enumerate(values):
-                    assert Fraction(float(known.lower[b, k])) <= v
-                    assert v <= Fraction(float(known.upper[b, k]))
+    check_points(net, box, found)
 
 
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
