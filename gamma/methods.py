@@ -24,7 +24,7 @@ _SPELLED = {
 
 def method_name(name: object) -> object:
     """A method as papers and other libraries spell it ("CROWN", "alpha-CROWN"), as gamma does."""
-    if not isinstance(name, str):
+    if not isinstance(name, str) or name in METHODS:
         return name
     plain = name.strip().lower().replace("_", "-")
     return _SPELLED.get(plain, plain)

@@ -8,13 +8,13 @@ read stays in the first-level cache. docs/numerics.md has the terms, csrc/simd/a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from gamma import tuning
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops.charges import TINY
@@ -36,42 +36,42 @@ _TOGETHER = 64
 
 
 class _Made(Frozen, eq=True):
-    """The sums, and boxes of a call."""
+    """The sums, how many are the network's outputs, and boxes of a call."""
 
     sums: Abreast
+    outputs: int
     boxes: int
 
 
-def sparse_ends(
-    network: Network, box: Box, check: Callable[[], None]
-) -> tuple[Float64, Float64] | None:
-    """IBP ends of the output (batch, size); None where the network is not of the kind."""
-    form = form_of(network, _WIDE)
-    if form is None or not form.sparse or kernels.isa == "numpy":
+def sparse_ends(network: Network, box: Box, check: Callable[[], None]) -> Float64 | None:
+    """IBP ends of the output (2, batch, size); None where the network is not of the kind."""
+    if kernels.isa == "numpy":
         return None
-    made: _Made | None = network.cached("abreast", partial(_make, form=form))
+    key = "abreast", tuning.enabled("sparse_weights")
+    made: _Made | None = network.cached(key, _make)
     if made is None:
         return None
-    count = len(box.lower)
-    lower, upper = (np.ascontiguousarray(e).reshape(count, -1) for e in (box.lower, box.upper))
-    out = np.empty((2, count, network.nodes[network.output].size))
+    lower, upper = np.ascontiguousarray(box.lower), np.ascontiguousarray(box.upper)
+    count = len(lower)
+    out = np.empty((2, count, made.outputs))
     threads = workers.sharing() if count >= _SHARED else 1
     for first in range(0, count, made.boxes):
         check()
         if made.sums.ends(lower, upper, out, (first, min(first + made.boxes, count)), threads):
             return None  # beyond the range of float64: the walk knows what to do
-    return out[0], out[1]
+    return out
 
 
 @np.errstate(all="ignore")
-def _make(network: Network, form: Form) -> _Made | None:
-    if any(form.curves):
+def _make(network: Network) -> _Made | None:
+    form = form_of(network, _WIDE)
+    if form is None or not form.sparse or any(form.curves):
         return None
     sums = sums_of(network, form)
     made = None if sums is None else abreast(sums)
     if sums is None or made is None:
         return None
-    return _Made(made, max(1, int(_CALL_PRODUCTS // (1 + len(sums.weight.values)))))
+    return _Made(made, sums.outputs, max(1, int(_CALL_PRODUCTS // (1 + len(sums.weight.values)))))
 
 
 class _Layer(Struct):

@@ -106,15 +106,18 @@ def bounds(
     limit = memory_bytes(memory) or max_memory_bytes
     many = batched(net, box)
     single = many.shape != box.shape and len(many.lower) == 1
+    if streaming is None and not (limit or caps or intermediate or blocks is not None):
+        passed = output_ends(net, many, options)
+        if passed is not None:
+            lower, upper = passed
+            if options.dtype != np.float64:  # these they are
+                lower, upper = to_output(lower, upper, options.dtype)
+            return BoundedTensor(lower[0], upper[0]) if single else BoundedTensor(lower, upper)
     few = few_in_float64(net, options.method, str(dtype))
     rows = 2 * net.nodes[net.output].size
     keep = None if intermediate else kept(net, options.method)
     start_walk, step, _ = walks_of(net, options, many, rows, streaming, limit, caps, keep, few)
     count = len(many.lower)
-    if streaming is None and not (limit or caps or intermediate or blocks is not None):
-        passed = output_ends(net, many, options)
-        if passed is not None:
-            return _joined([to_output(*passed, options.dtype)], single)
     if streaming is None and not limit and not options.refines:
         step = min(step, boxes_per_share(net, count))
     nodes = [net.output]

@@ -125,14 +125,17 @@ def options_of(
     refuse_guarantee(network, guarantee)
     # A failed probe means that products may break the assumptions of the float32 charges.
     single = kind != "float64" and not probe.float32_failures()
-    wide = not single or (kind == "auto" and narrow(network, str(method_name(method))))
-    rows = np.dtype(np.float64 if wide else np.float32)
-    asked = str(method_name(method)), guarantee, rows, row_bytes, deadline, progress, steps, single
+    name = str(method_name(method))
+    wide = not single or (kind == "auto" and narrow(network, name))
+    rows = _ROWS[wide]
+    asked = name, guarantee, rows, row_bytes, deadline, progress, steps, single
     try:
         return _checked(*asked) if deadline is None and progress is None else Options(*asked)
     except TypeError:  # what cannot be a key is no option: it is refused by name
         return Options(*asked)
 
+
+_ROWS = np.dtype(np.float32), np.dtype(np.float64)
 
 # Checks of options take longer than bounds of a small network.
 _checked = lru_cache(maxsize=64, typed=True)(Options)

@@ -8,6 +8,7 @@ two nodes never leaves the cache. Tests hold the two against each other.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,7 @@ from gamma.propagate.single import charged, in_float32
 from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
 from gamma.tensor.box import Box
+from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.passes import (
     ALIKE,
     MOST_NODES,
@@ -84,48 +86,55 @@ class Pass(Frozen, eq=True):
     shared: int
     alike: bool
 
+    def turn(self, some: int, threads: int) -> tuple[int, int, bool]:
+        """Which boxes go together where threads share so many, as `NetworkPass.run` takes it."""
+        alike = self.alike and some >= _ALIKE_BOXES
+        part = min(self.boxes[0], max(ALIKE if alike else _FEW_BOXES, -(-some // threads)), some)
+        before = min(self.boxes[1], part)
+        if alike:  # whole groups: bounds do not depend on the threads
+            part, before = part // ALIKE * ALIKE, before // ALIKE * ALIKE
+        return part, before, alike
 
-def output_ends(network: Network, box: Box, options: Options) -> tuple[Float64, Float64] | None:
-    """IBP ends (batch, *output shape) in one call for some boxes; None where there is no such."""
+
+def output_ends(network: Network, box: Box, options: Options) -> Float64 | None:
+    """IBP ends (2, batch, *output shape) in one call for some boxes, lower ones first, each a
+    number or infinite and in order; None where there is no such call."""
     off = tuning.off()
     if options.method != "ibp" or options.guarantee != "real" or "fused_pass" in off:
         return None
     single = options.single and "single_pass" not in off
-    how = "pass", kernels.isa == "numpy", single, off
-    made: Pass | bool | None = network.cached(how, partial(_make_or_sparse, single=single))
+    how = "pass", backend.isa == "numpy", single, off
+    made: Pass | bool | None = network.cached(how, _MAKE[single])
+    ends: Float64 | None = None
     if made is True:
         from gamma.propagate.abreast import sparse_ends  # few networks need it
 
-        if (found := sparse_ends(network, box, options.check)) is not None:
-            shape = network.nodes[network.output].shape
-            return found[0].reshape(-1, *shape), found[1].reshape(-1, *shape)
-        made = network.cached((*how, "rest"), partial(_make, single=single))
-    if not isinstance(made, Pass):
-        return None
-    count = len(box.lower)
-    lower, upper = map(np.ascontiguousarray, (box.lower, box.upper))
-    ends = np.empty((2, count, made.entries))
+        ends = sparse_ends(network, box, options.check)
+        if ends is None:
+            made = network.cached((*how, "rest"), partial(_make, single=single))
+    if ends is None and isinstance(made, Pass):
+        ends = _passed(made, box, options.check)
+    shape = network.nodes[network.output].shape
+    return ends if ends is None or len(shape) == 1 else ends.reshape(2, -1, *shape)
 
+
+def _passed(made: Pass, box: Box, check: Callable[[], None]) -> Float64 | None:
+    """The ends of one pass; None where some contradict each other: the walk finds out where."""
+    lower, upper = np.ascontiguousarray(box.lower), np.ascontiguousarray(box.upper)
+    count = len(lower)
+    ends = np.empty((2, count, made.entries))
     contradictions = 0
     with telemetry.measure("ibp.network", boxes=count):
         for first in range(0, count, made.call):
-            options.check()
-            span = first, min(first + made.call, count)
-            some = span[1] - first
+            check()
+            last = min(first + made.call, count)
+            some = last - first
             threads = workers.sharing() if some >= made.shared else 1
-            alike = made.alike and some >= _ALIKE_BOXES
-            few = ALIKE if alike else _FEW_BOXES
-            part = min(made.boxes[0], max(few, -(-some // threads)))
-            most = min(part, some), min(made.boxes[1], part, some)
-            if alike:  # whole groups: bounds do not depend on the threads
-                most = most[0] // ALIKE * ALIKE, most[1] // ALIKE * ALIKE
-            contradictions += made.kernel.run(lower, upper, ends, span, (*most, alike), threads)
+            most = made.turn(some, threads)
+            contradictions += made.kernel.run(lower, upper, ends, (first, last), most, threads)
     if contradictions:
-        return None  # ends contradict each other: the walk finds out where
-    if made.order is not None:
-        ends = ends[:, :, made.order]
-    low, high = ends.reshape(2, count, *network.nodes[network.output].shape)
-    return low, high
+        return None
+    return ends if made.order is None else ends[:, :, made.order]
 
 
 class _UnfitError(Exception):
@@ -308,6 +317,9 @@ def _make_or_sparse(network: Network, single: bool) -> Pass | bool | None:
     """`_make`; True where weights are mostly zeros (`gamma.propagate.abreast`)."""
     form = form_of(network, np.dtype(np.float64))
     return True if form is not None and form.sparse else _make(network, single)
+
+
+_MAKE = partial(_make_or_sparse, single=False), partial(_make_or_sparse, single=True)
 
 
 def _make(network: Network, single: bool) -> Pass | None:

@@ -60,18 +60,15 @@ class BoundedTensor(Frozen):
             raise UsageError(f"bounds have shapes {lower.shape} and {upper.shape}, expected one")
         if lower.dtype != upper.dtype:
             lower, upper = lower.astype(np.float64), upper.astype(np.float64)
-        # One comparison finds NaN as well as crossed ends.
-        good = (lower <= upper) & (lower < np.inf) & (upper > -np.inf)
-        if np.count_nonzero(good) < lower.size:
-            where = tuple(int(i) for i in np.argwhere(~good)[0])
-            raise UsageError(
-                f"bounds at index {where}: found [{lower[where]}, {upper[where]}], "
-                "expected lower <= upper, no NaN, and no end beyond every number"
-            )
-        for name, values in (("lower", lower), ("upper", upper)):
-            view = values.view()
-            view.flags.writeable = False
-            force_setattr(self, name, view)
+        # A comparison finds NaN as well as crossed ends. Where upper ends are finite too, none is
+        # beyond every number.
+        if np.count_nonzero((lower <= upper) & np.isfinite(upper)) < lower.size:
+            _check(lower, upper)
+        lower, upper = lower.view(), upper.view()
+        lower.setflags(write=False)
+        upper.setflags(write=False)
+        force_setattr(self, "lower", lower)
+        force_setattr(self, "upper", upper)
 
     def __iter__(self) -> Iterator[Array]:
         return iter((self.lower, self.upper))
@@ -392,3 +389,14 @@ class BoundedTensor(Frozen):
     def sigmoid(self) -> BoundedTensor:
         """1/(1 + e⁻ˣ)."""
         return self._apply(functions.SIGMOID)
+
+
+def _check(lower: Array, upper: Array) -> None:
+    """Refuse what is no interval of numbers."""
+    good = (lower <= upper) & (lower < np.inf) & (upper > -np.inf)
+    if np.count_nonzero(good) < lower.size:
+        where = tuple(int(i) for i in np.argwhere(~good)[0])
+        raise UsageError(
+            f"bounds at index {where}: found [{lower[where]}, {upper[where]}], "
+            "expected lower <= upper, no NaN, and no end beyond every number"
+        )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import flint
@@ -221,7 +223,7 @@ def exact(network: Network, lower: Any, upper: Any) -> tuple[Any, Any]:
     return known[-1]
 
 
-def ends(network: Network, box: Box) -> tuple[Any, Any] | None:
+def ends(network: Network, box: Box) -> Any:
     return passes.output_ends(network, box, options_of(network, "ibp", "real", "float64", None))
 
 
@@ -257,6 +259,18 @@ def test_boxes_do_not_depend_on_each_other(make: Any) -> None:
         alone = ends(network, box.slice(first, first + 1))
         assert alone is not None
         assert (alone[0][0] == found[0][first]).all() and (alone[1][0] == found[1][first]).all()
+
+
+def test_threads_at_once() -> None:
+    """Calls of other threads have memory of their own: each finds what it finds alone."""
+    rng = np.random.default_rng(8)
+    network = residual(rng)
+    many = [boxes(network, rng, 40) for _ in range(4)]
+    expected = [ends(network, box) for box in many]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            found = list(pool.map(partial(ends, network), many))
+            assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_what_a_call_of_bounds_takes() -> None:

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.runtime import pool
 from gamma.tensor._simd import ffi, lib
-from gamma.tensor.native.memory import nonzeros, pointer
+from gamma.tensor.native.memory import nonzeros, pointer, scratch
 
 Float64 = npt.NDArray[np.float64]
 
@@ -25,6 +24,7 @@ class Abreast:
         made.starts, made.places, made.weight = nonzeros(sums.weight, count, np.dtype(np.float64))
         made.charge, made.to = pointer(sums.charge, 2 * count), pointer(sums.to, count)
         made.kind, made.grow, made.share = pointer(sums.kind, count), sums.grow, sums.share
+        self._n, self._m = sums.inputs, sums.outputs
 
     def ends(
         self, lower: Float64, upper: Float64, out: Float64, span: tuple[int, int], threads: int
@@ -32,15 +32,14 @@ class Abreast:
         B, made = len(lower), self._all
         if not 0 <= span[0] <= span[1] <= B:
             raise UsageError(f"interval pass: found boxes {span} of {B}")
-        room: int = lib.gamma_abreast_room(made, threads)
-        memory, ends = pool.empty(room, np.float64), pointer(out, 2 * B * made.m, True)
+        ends = pointer(out, 2 * B * self._m, True)
         lost: int = lib.gamma_abreast_ends(
             made,
-            pointer(lower, B * made.n),
-            pointer(upper, B * made.n),
-            pointer(memory, room, True),
+            pointer(lower, B * self._n),
+            pointer(upper, B * self._n),
+            scratch(lib.gamma_abreast_room(made, threads)),
             ends,
-            ends + B * made.m,
+            ends + B * self._m,
             *span,
             threads,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
+from gamma.runtime import pool
 from gamma.tensor._simd import ffi, lib
 
 Array = npt.NDArray[Any]
@@ -36,6 +38,42 @@ def pointer(array: Array, size: int, writable: bool = False) -> Any:
         except (KeyError, ValueError, BufferError):
             pass
     raise _refused(array, size)
+
+
+# Bytes of a line of cache, and of what a thread keeps at most.
+_LINE, _KEPT = 64, 4 << 20
+
+
+class _Scratch(threading.local):
+    """Doubles of the thread, and where they are."""
+
+    size = -1
+    start: Any = None
+
+
+_scratch = _Scratch()
+
+
+def lined(room: Array, size: int) -> Array:
+    """So many entries of an array from its first line of cache on: vectors that begin with a line
+    lie in one."""
+    skipped = -room.ctypes.data % _LINE // room.itemsize
+    return room[skipped : skipped + size]
+
+
+def scratch(size: int) -> Any:
+    """So many doubles for one call of the library: the thread's next call gets them again.
+
+    Asking for an array takes as long as a small network's bounds.
+    """
+    kept = _scratch
+    if size <= kept.size:
+        return kept.start
+    room = pool.empty(size + _LINE // 8, np.float64)
+    start = pointer(lined(room, size), size, True)
+    if 8 * size <= _KEPT:
+        kept.size, kept.start = size, start
+    return start
 
 
 def nonzeros(weight: Any, rows: int, dtype: np.dtype[Any]) -> tuple[Any, Any, Any]:

@@ -10,23 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gamma.errors import UsageError
-from gamma.runtime import pool
 from gamma.tensor._simd import ffi, lib
+from gamma.tensor.kernels.arguments import F64
 from gamma.tensor.native.elementwise import described
-from gamma.tensor.native.memory import pointer
+from gamma.tensor.native.memory import lined, pointer, scratch
 
 Float64 = npt.NDArray[np.float64]
 Pair = tuple[int, int]
-
-
-# Bytes: vectors that begin with a line of cache lie in one.
-_LINE = 64
-
-
-def _lined(room: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    """So many entries from the first line of cache on."""
-    skipped = -room.ctypes.data % _LINE // room.itemsize
-    return room[skipped : skipped + size]
 
 
 class NetworkPass:
@@ -36,6 +26,8 @@ class NetworkPass:
         self._nodes = ffi.new("struct gamma_node[]", len(nodes))
         self._count = len(nodes)
         self._alive: list[Any] = []
+        # By the boxes that go together: these for the library, and doubles that a thread needs.
+        self._turns: dict[tuple[int, ...], tuple[Any, int]] = {}
         self._n, self._m = (math.prod(node.shape) for node in (nodes[0], nodes[-1]))
         for index, (entry, node) in enumerate(zip(self._nodes, nodes, strict=True)):
             entry.C, entry.H, entry.W = node.shape
@@ -68,10 +60,9 @@ class NetworkPass:
         arrays |= {"lines": node.lines, "ends": node.ends}
         for name, array in arrays.items():
             if array is not None:
-                room = np.empty(array.size + _LINE // array.itemsize, array.dtype)
-                lined = _lined(room, array.size)
-                lined[:] = array.ravel()
-                self._alive.append(pointer(lined, array.size))
+                room = lined(np.empty(array.size + 64 // array.itemsize, array.dtype), array.size)
+                room[:] = array.ravel()
+                self._alive.append(pointer(room, array.size))
                 setattr(entry, name, self._alive[-1])
         if node.weight is not None:
             entry.groups = len(node.weight)
@@ -85,25 +76,29 @@ class NetworkPass:
         most: tuple[int, int, bool],
         threads: int = 1,
     ) -> int:
-        B = len(lower)
-        if not 0 <= span[0] <= span[1] <= B or min(most[:2]) < 1:
+        B, (first, last), together = len(lower), span, most[0]
+        if not 0 <= first <= last <= B or min(most[:2]) < 1:
             raise UsageError(f"kernel argument span: found {span}, expected a part of 0..{B}")
-        if not lower.dtype == upper.dtype == ends.dtype == np.float64:
+        if not (lower.dtype == F64 == upper.dtype and ends.dtype == F64):
             raise UsageError(f"kernel argument lower: found {lower.dtype}, expected float64")
-        boxes = ffi.new("size_t[3]", most)
-        threads = max(1, min(threads, -(-(span[1] - span[0]) // most[0])))
-        room = threads * lib.gamma_pass_room(self._nodes, self._count, boxes)
+        turn = self._turns.get(most)
+        if turn is None:
+            boxes = ffi.new("size_t[3]", most)
+            turn = boxes, lib.gamma_pass_room(self._nodes, self._count, boxes)
+            self._turns[most] = turn
+        threads = max(1, min(threads, -(-(last - first) // together)))
         place = pointer(ends, 2 * B * self._m, True)
         crossed: int = lib.gamma_pass(
             self._nodes,
             self._count,
             pointer(lower, B * self._n),
             pointer(upper, B * self._n),
-            pointer(pool.empty((room,), np.dtype(np.float64)), room, True),
+            scratch(threads * turn[1]),
             place,
             place + B * self._m,
-            *span,
-            boxes,
+            first,
+            last,
+            turn[0],
             threads,
         )
         return crossed
