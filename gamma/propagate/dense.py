@@ -35,8 +35,9 @@ from gamma.tensor import kernels, rounding
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
-# Operations of the boxes of one call: a few milliseconds.
-_CALL_OPERATIONS = 2e8
+# Operations of the boxes that a thread takes in one call, some tens of milliseconds, and of a call
+# whose boxes threads share, a few hundred microseconds.
+_CALL_OPERATIONS, _SHARED_OPERATIONS = 4e9, 3e6
 # Products of an average layer, over all boxes, that cost less than the calls of a node by itself.
 _FEW_PRODUCTS = 1 << 16
 # Weights from which on rows of a layer may be worth a second thread.
@@ -44,8 +45,6 @@ _SHARED = 1 << 15
 # Products of outputs' rows that one thread is done with before another is awake; and before one
 # that has just shared rows of hidden layers has taken its part.
 _FEW, _FEW_MORE = 1 << 24, 1 << 22
-# Boxes of which together a call would have as many times more: a few hundred microseconds of them.
-_MANY = 64
 # Dead neurons are left out when no more than this share is live: see `Backward.columns`.
 _LIVE = 0.9
 # Gates of the one call, by what a method does: all off where one of them is.
@@ -60,12 +59,12 @@ class DenseNetwork(Frozen, eq=True):
     """A network as `kernels.DenseNetwork` takes it.
 
     Attributes:
-        nodes: of the layers. boxes: how many go into one call.
+        nodes: of the layers. operations: of one box, its rows included.
     """
 
     layers: kernels.DenseNetwork
     nodes: tuple[int, ...]
-    boxes: int
+    operations: float
 
     @property
     def first(self) -> int:
@@ -92,8 +91,7 @@ def _make(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
     for index, op, curve in zip(form.nodes, form.layers, form.curves, strict=True):
         layers.append(_layer(op, curve, index + 1 in form.nodes, form.sparse, dtype))
     made = kernels.dense_network(layers, dtype)
-    boxes = max(1, int(_CALL_OPERATIONS // max(form.operations, 1.0)))
-    return None if made is None else DenseNetwork(made, tuple(form.nodes), boxes)
+    return None if made is None else DenseNetwork(made, tuple(form.nodes), form.operations)
 
 
 def _few(network: Network) -> int:
@@ -214,10 +212,18 @@ class DenseWalk:
             at += part.size
         return [*found, self.last]
 
-    def _sharing(self) -> int:
+    def _sharing(self, hidden: bool, output: bool) -> int:
+        """Threads for a call: where boxes are many each takes some, else they share rows."""
+        layers, batch = self._network.layers, len(self._box[0])
+        outputs = len(layers.layers[-1].stored) if output else 1
+        if batch > 1:
+            each = self._network.operations if hidden else 4.0 * outputs * layers.weights
+            return workers.sharing() if each * batch >= _SHARED_OPERATIONS else 1
+        few = 2 * outputs * layers.weights < (_FEW_MORE if self._awake else _FEW)
+        if not hidden and (few or not output):
+            return 1
         if self._threads is None:
-            shared = self._network.layers.weights >= _SHARED
-            self._threads = workers.sharing() if shared else 1
+            self._threads = workers.sharing() if layers.weights >= _SHARED else 1
         return self._threads
 
     def _run(self, hidden: bool, output: bool, known: bool) -> None:
@@ -229,37 +235,24 @@ class DenseWalk:
             _LIVE if tuning.enabled("compress") else -1.0,
         )
 
-        def run(span: tuple[int, int]) -> tuple[int, Array, Float64]:
+        threads = self._sharing(hidden, output)
+        self._awake = threads > 1
+        each = max(1, int(_CALL_OPERATIONS // max(self._network.operations, 1.0)))
+        calls = -(-batch // (each * threads))
+        for call in range(calls):
             self._check()
-            rows, seconds = np.zeros(len(self.rows), np.int64), np.zeros(len(self.rows))
-            crossed = layers.run(
+            crossed += layers.run(
                 self._box,
                 self._facts,
                 self._values,
                 self._tables,
                 self._lines,
-                (rows, seconds),
+                (self.rows, self.seconds),
                 factors,
-                span,
+                (batch * call // calls, batch * (call + 1) // calls),
                 (hidden, output, known, self._lined, tuning.enabled("parallel_lines")),
                 threads,
             )
-            return crossed, rows, seconds
-
-        step = self._network.boxes
-        spans = [(start, min(start + step, batch)) for start in range(0, batch, step)]
-        # Several calls are shared among Python's threads as they are.
-        products = 2 * len(layers.layers[-1].stored) * layers.weights
-        few = products < (_FEW_MORE if self._awake else _FEW)
-        alone = len(spans) > 1 or not (hidden or (output and not few))
-        threads = 1 if alone else self._sharing()
-        if hidden and batch > 1 and len(spans) == 1:
-            threads = workers.sharing() if _MANY * batch >= step else 1
-        self._awake = threads > 1
-        for more, rows, seconds in workers.run([partial(run, span) for span in spans]):
-            crossed += more
-            self.rows += rows
-            self.seconds += seconds
         self._lined = self._lines is not None
         if crossed:
             raise InternalError(f"{crossed} bounds contradict each other; please report this")

@@ -117,7 +117,10 @@ def test_threads_inside_the_call_change_no_bit(kind: Any, dtype: str) -> None:
 @compiled
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 @pytest.mark.parametrize("kind", (Relu, (Tanh, Relu)))
-def test_threads_that_share_boxes_change_no_bit(kind: Any, dtype: str) -> None:
+def test_threads_that_share_boxes_change_no_bit(
+    kind: Any, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gamma.propagate.dense._SHARED_OPERATIONS", 0.0)
     net, box = network(9, relu=kind), boxes(9, 33)
     options = Options(dtype=np.dtype(dtype))
     found = []
