@@ -6,6 +6,7 @@ The faults that it is there to find are planted again, one by one, and must be f
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from hypothesis import strategies as st
 from benches import nightly_exact
 from gamma import ops
 from gamma.network.graph import Network
+from gamma.propagate import abreast, dense_form
+from gamma.tensor import kernels
 from tests.exact.checking import Count
 from tests.exact.search import files, graphs, onnx_truth, rare, recurrent
-from tests.exact.search.asking import QUESTIONS, Asking, Space
+from tests.exact.search.asking import QUESTIONS, Asking, Space, bounds
 from tests.exact.search.case import Case, judge
 from tests.exact.search.numbers import Numbers
 from tests.exact.search.run import Tally, round_of
@@ -33,17 +36,64 @@ SPACES = {
     "files": Space(sources=("file",)),
     "splits": Space(questions=("splits", "linear")),
     "balls": Space(norms=("2", "1")),
+    "layers": Space(sources=("layers",)),
 }
 
 
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_is_found(name: str, seed: int) -> None:
-    tally, size = Tally(), 10 if name == "balls" else 20
+    tally, size = Tally(), 10 if name in ("balls", "layers") else 20
     found = round_of(seed, SPACES[name], tally, size=size, shrinking=20.0)
     assert found is None, f"{found.wrong[0]}\n{written(found.case)}"
     assert tally.count.comparisons > 40 * size
     assert sum(tally.refused.values()) < tally.cases / 2
+
+
+def test_small_networks_take_the_ways_of_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls for whole networks are drawn, with the limits moved that would leave them out."""
+    if kernels.isa == "numpy":
+        pytest.skip("no compiled library")
+    from gamma.tensor.native import passes
+
+    seen: Counter[str] = Counter()
+    taken, run = abreast.sparse_ends, passes.NetworkPass.run
+
+    def sparse_ends(*args: Any) -> Any:
+        found = taken(*args)
+        seen["boxes abreast"] += found is not None
+        return found
+
+    def asked(self: Any, *args: Any) -> int:
+        seen["shared reaches"] += args[4][2]
+        seen["threads"] += args[5] > 1
+        return run(self, *args)
+
+    def fails(_: object, case: Case) -> bool:
+        asking = case.asking
+        found = bounds(case.network, case.box, asking)
+        if asking.method == "ibp" and asking.isa != "numpy":
+            seen["ibp"] += 1
+            without = replace(asking, gates=(*asking.gates, "single_pass"))
+            other = bounds(case.network, case.box, without)
+            ends = ((found[k][side], other[k][side]) for k in found for side in (0, 1))
+            seen["products in float32"] += any((a != b).any() for a, b in ends)
+        elif asking.method == "crown":
+            network, kind = case.network, np.dtype(np.float32)
+            with asking.settings():
+                form = dense_form.form_of(network, kind)
+            seen["rows as lists"] += form is not None and form.sparse
+        return False
+
+    monkeypatch.setattr(abreast, "sparse_ends", sparse_ends)
+    monkeypatch.setattr(passes.NetworkPass, "run", asked)
+    monkeypatch.setattr("tests.exact.search.run._Round.fails", fails)
+    space = SPACES["layers"].in_one_call
+    for number in (1, 2, 3):
+        assert round_of(number, space, Tally(), size=60, shrinking=0.0) is None
+    least = {"ibp": 50, "boxes abreast": 3, "shared reaches": 3, "products in float32": 10}
+    least |= {"rows as lists": 3, "threads": 3}
+    assert all(seen[what] >= count for what, count in least.items()), seen
 
 
 def test_a_seed_draws_the_same_cases_whatever_is_imported(
@@ -155,7 +205,7 @@ def test_the_command_searches(
 def test_a_written_case_runs(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for source in (_chain(), _model()):
         for question in QUESTIONS:
-            asking = Asking(question, streaming="interval")
+            asking = Asking(question, streaming="interval", limits=("rows",))
             case = Case(source, np.zeros((1, 2)), np.ones((1, 2)), asking)
             exec(written(case, tmp_path), {})
             assert capsys.readouterr().out.startswith(

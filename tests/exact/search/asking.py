@@ -32,6 +32,7 @@ from gamma.propagate.specification import Specification
 from gamma.runtime import workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
+from tests.exact.search import limits
 
 Array = Any
 STREAMING: dict[str, StreamingConfig | None] = {
@@ -64,6 +65,7 @@ class Asking:
     interval: int = 10
     isa: str = "numpy"
     gates: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
     threads: int = 1
     row_bytes: int = 48 << 20
     factor: Fraction = Fraction(1)
@@ -90,10 +92,11 @@ class Asking:
 
     @contextmanager
     def settings(self) -> Iterator[None]:
-        """Instruction set, gates and threads."""
+        """Instruction set, gates, limits and threads."""
         with ExitStack() as stack:
             stack.enter_context(kernels.pinned(self.isa))
             stack.enter_context(tuning.disabled(*self.gates))
+            stack.enter_context(limits.moved(*self.limits))
             stack.enter_context(workers.limited(self.threads))
             stack.enter_context(np.errstate(all="ignore"))
             yield
@@ -101,19 +104,36 @@ class Asking:
     def simpler(self) -> Iterator[Asking]:
         """The same with one field as by default."""
         plain = Asking(question=self.question)
-        for name in ("gates", "isa", "threads", "row_bytes", "interval", "streaming", "dtype",
-                     "guarantee", "method", "factor", "seed", "norm", "reach"):  # fmt: skip
+        for name in (
+            "gates",
+            "limits",
+            "isa",
+            "threads",
+            "row_bytes",
+            "interval",
+            "streaming",
+            "dtype",
+            "guarantee",
+            "method",
+            "factor",
+            "seed",
+            "norm",
+            "reach",
+        ):
             if getattr(self, name) != getattr(plain, name):
                 yield replace(self, **{name: getattr(plain, name)})
         for name in self.gates:
             yield replace(self, gates=tuple(g for g in self.gates if g != name))
+        for name in self.limits:
+            yield replace(self, limits=tuple(k for k in self.limits if k != name))
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a search draws from: the dimensions of `Asking` and of the networks."""
+    """What a search draws from: the dimensions of `Asking` and of the networks; of limits, as of
+    gates, some at once, with all those of one entry of ``together``."""
 
-    sources: tuple[str, ...] = ("operators", "file")
+    sources: tuple[str, ...] = ("operators", "file", "layers")
     questions: tuple[str, ...] = QUESTIONS
     methods: tuple[str, ...] = METHODS
     guarantees: tuple[str, ...] = ("real", "float32")
@@ -123,6 +143,28 @@ class Space:
     kinds: tuple[str, ...] = ()
     factors: tuple[Fraction, ...] = EXTREMES
     norms: tuple[str, ...] = ("inf", "2", "1")
+    isas: tuple[str, ...] = ("numpy", *kernels.available()[:-1])
+    limits: tuple[str, ...] = limits.NAMES
+    together: tuple[str, ...] = ("",)
+    batches: tuple[str, ...] = ("few", "many")
+
+    @property
+    def in_one_call(self) -> Space:
+        """What calls of the C library for whole networks are for, of that what is in the space."""
+
+        def kept(values: tuple[str, ...], *wanted: str) -> tuple[str, ...]:
+            return tuple(v for v in values if v in wanted) or values
+
+        return replace(
+            self,
+            questions=kept(self.questions, "bounds"),
+            methods=kept(self.methods, "ibp", "crown"),
+            guarantees=kept(self.guarantees, "real"),
+            streaming=kept(self.streaming, "off"),
+            norms=kept(self.norms, "inf"),
+            isas=kept(self.isas, *kernels.available()[:-1]),
+            together=limits.TOGETHER if self.limits else ("",),
+        )
 
     def asking(self, draw: Any) -> Asking:
         """One way."""
@@ -131,6 +173,8 @@ class Space:
             return draw(st.sampled_from(tuple(values)))
 
         off = draw(st.lists(st.sampled_from(sorted(tuning.GATES)), max_size=3, unique=True))
+        moved = {*one(self.together).split("+")}
+        moved |= draw(st.sets(st.sampled_from(self.limits or ("",)), max_size=3))
         question, method = one(self.questions), one(self.methods)
         if question == "linear" and method == "forward":  # refused: it has no lines to give
             method = "forward+crown"
@@ -145,8 +189,9 @@ class Space:
             dtype=one(("auto", "float32", "float64")),
             streaming=one(streaming),
             interval=one((10, 1, 2, 3)),
-            isa=one(("numpy", *kernels.available()[:-1])),
+            isa=one(self.isas),
             gates=tuple(sorted(off)),
+            limits=tuple(sorted(moved - {""})),
             threads=one((1, 2)),
             row_bytes=one((48 << 20, 1)),
             factor=one(self.factors) * one((1, -1, Fraction(1, 3))),

@@ -28,11 +28,15 @@ from tests.exact.oracle import BITS, Truth, above, exact
 from tests.exact.search import files, graphs
 from tests.exact.search.asking import FORMS, Asking, Form, Space, bounds, forms
 from tests.exact.search.domains import SubProblem, subproblem
+from tests.exact.search.layers import layers
+from tests.exact.search.limits import FLAT, forgotten
 from tests.exact.search.numbers import HARD, Numbers
 from tests.exact.search.onnx_truth import FileTruth
 from tests.exact.search.runtime import sessions
 
 Array = Any
+EXECUTED = 20_000
+"""Products of the executions of a case in one order, nearly; they take long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,7 @@ class Case:
     def network(self) -> Network:
         """What gamma bounds. Raises GammaError where a reader refuses."""
         if isinstance(self.source, Network):
-            return graphs.simplify(self.source) if self.fused else self.source
+            return graphs.simplify(self.source) if self.fused else forgotten(self.source)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "case.onnx"
             onnx.save(self.source, path)
@@ -80,19 +84,26 @@ def cases(draw: Any, space: Space) -> Case:
     source = draw(st.sampled_from(space.sources))
     hard = draw(st.sampled_from(space.numbers)) == "hard"
     family = draw(st.sampled_from(("", *HARD))) if hard else ""
+    if source == "layers" and draw(st.booleans()):
+        space = space.in_one_call
     asking = space.asking(draw)
-    numbers = Numbers(draw, family, space.weights if source == "operators" else ())
+    numbers = Numbers(draw, family, () if source == "file" else space.weights)
     if source == "file":
         kinds = tuple(k for k in files.MAKERS if not space.kinds or k in space.kinds)
         found: Any = files.file(numbers, kinds)
         shape = tuple(
             d.dim_value for d in found.graph.input[0].type.tensor_type.shape.dim[1:]
         )  # fmt: skip
+    elif source == "layers":
+        found = layers(numbers, not FLAT.isdisjoint(asking.limits))
+        shape = found.input_shape
     else:
         kinds = tuple(k for k in graphs.KINDS if not space.kinds or k in space.kinds)
         found = graphs.graph(numbers, kinds)
         shape = found.input_shape
-    low, high = numbers.boxes(shape, hard)
+    batches = ("many",) if "alike" in asking.limits else space.batches
+    many = source == "layers" and draw(st.sampled_from(batches)) == "many"
+    low, high = numbers.batch(shape) if many else numbers.boxes(shape, hard)
     fused, wobble = draw(st.booleans()), draw(st.sampled_from((0, 1, -1)))
     return Case(found, low, high, asking, fused, wobble, draw(st.integers(0, 999)))
 
@@ -127,7 +138,7 @@ def judge(case: Case, count: Count) -> Verdict:
 
 
 def truths(case: Case, box: Box) -> Iterator[tuple[int, Array, dict[str, Array]]]:
-    """Box, point and exact values by name, at corners, middles and other points."""
+    """Box, point and exact values by name, at corners, middles and other points; of three boxes."""
     rng = np.random.default_rng(case.seed)
     source = case.source
     if isinstance(source, Network):
@@ -138,7 +149,8 @@ def truths(case: Case, box: Box) -> Iterator[tuple[int, Array, dict[str, Array]]
             return dict(zip(names, truth(point), strict=False))
     else:
         values = FileTruth(source)
-    for b in range(len(box.lower)):
+    batch = len(box.lower)
+    for b in range(batch) if batch <= 3 else sorted(rng.choice(batch, 3, replace=False).tolist()):
         for point in points(case.network, box, b, rng, 6):
             try:
                 yield b, point, values(point)
@@ -205,6 +217,9 @@ def executions(
         if not _single(case.source):
             return
         names = [node.name for node in case.source.nodes]
+        sums = [(node, getattr(node.op, "weight", None)) for node in case.source.nodes]
+        products = sum(node.size * w[0].size for node, w in sums if w is not None and w.ndim > 1)
+        singles = singles[:: 1 + products * len(singles) // EXECUTED]
         for order in rng.choice(ORDERS, 2, replace=False):
             run = Execution(case.source, str(order), rng)
             runs.append((str(order), lambda p, run=run: dict(zip(names, run(p), strict=False))))

@@ -14,6 +14,7 @@ import numpy as np
 
 from gamma import ops
 from gamma.network.graph import Network
+from gamma.propagate import NodeSlopes
 from gamma.propagate.alpha import alpha_walk
 from gamma.propagate.domain import Domain, Split
 from gamma.propagate.interval import interval_pass
@@ -116,7 +117,7 @@ def _own_rows(made: Walk, split: dict[int, Split], rng: Rng) -> None:
     frontier, d, which = made.both_signs(index, boxes, neurons)
     before = range(max(frontier) + 1)
     own = {
-        i: s
+        i: _kept(s, made.descent.tables.columns(i))
         for i, s in slopes(made.network, len(d), rng).items()
         if i in before and isinstance(made.network.nodes[i].op, ops.Elementwise)
     }
@@ -133,6 +134,14 @@ def _own_rows(made: Walk, split: dict[int, Split], rng: Rng) -> None:
     )
     lower = np.where(np.isnan(lower), -np.inf, lower)
     made.tighten(index, boxes, neurons, lower[:count], -lower[count:])
+
+
+def _kept(given: NodeSlopes, columns: Array | None) -> NodeSlopes:
+    """Slopes of the neurons whose columns rows keep."""
+    if columns is None:
+        return given
+    ends = (None if end is None else end[:, columns] for end in (given.lower, given.upper))
+    return NodeSlopes(*ends)
 
 
 def _multipliers(assumed: Split, size: int, which: Array, rng: Rng) -> Multipliers:

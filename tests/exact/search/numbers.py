@@ -74,3 +74,23 @@ class Numbers:
         if single:
             low, high = (end.astype(np.float32).astype(np.float64) for end in (low, high))
         return np.minimum(low, high), np.maximum(low, high)
+
+    def batch(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        """Ends of many boxes: of one radius or nearly, some of them of another."""
+        count = self.draw(st.sampled_from((16, 17, 32, 37, 48)))
+        rng = np.random.default_rng(self.draw(st.integers(0, 9999)))
+        centre = self.number(1.0, 2.0**-12, 0.0, 12.0, 2.0**-30, 1000.0)
+        radius = self.number(1.0, 0.25, 2.0**-10, 2.0**-24, 0.0, 30.0) * max(centre, 2.0**-20)
+        reach = radius * rng.integers(0, 9, shape) / 8
+        kind = self.draw(st.sampled_from(("signs", "one", "near", "any")))
+        middle = np.broadcast_to(centre * rng.integers(-8, 9, shape) / 8, (count, *shape)).copy()
+        if kind == "signs":
+            middle *= rng.choice((1, -1), middle.shape)
+        elif kind != "one":
+            middle += (
+                centre * rng.integers(-8, 9, middle.shape) / 2.0 ** (30 if kind == "near" else 3)
+            )
+        reach = np.broadcast_to(reach, middle.shape).copy()
+        other = rng.random(count) < self.number(0.0, 0.0, 0.1, 0.5)
+        reach[other] *= self.number(0.0, 0.5, 1 + 2.0**-20, 1 + 2.0**-25, 1e6)
+        return middle - reach, middle + reach

@@ -88,5 +88,11 @@ def _asked(asking: Asking) -> str:
             options += f", streaming={asking.config!r}"
         layers = ", intermediate=True" if asking.question == "layers" else ""
         call = f"gamma.bounds(net, box, method={asking.method!r}, {options}{layers})"
-    gates = ", ".join(map(repr, asking.gates))
-    return f"{text}with tuning.disabled({gates}):\n    print({call})\n"
+    around = f"tuning.disabled({', '.join(map(repr, asking.gates))})"
+    if asking.limits:
+        text += "from tests.exact.search import limits\n"
+        around += f", limits.moved({', '.join(map(repr, asking.limits))})"
+    if asking.isa != "numpy":
+        text += "from gamma.tensor import kernels\n"
+        around += f", kernels.pinned({asking.isa!r})"
+    return f"{text}with {around}:\n    print({call})\n"
