@@ -57,6 +57,10 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         F *second = numbers_##S(COUNT, 64), *lines = make(COUNT * sizeof(F));                      \
         gamma_own_lines_##S(A, first, BOX, own, low, high, slope, high, lines, 1, ROWS, WIDTH);    \
         gamma_ascend_##S(A, lines, BOX, slope, slope, first, second, own, ADAM, 1, ROWS, WIDTH);   \
+        const struct gamma_planes planes = {4,     WIDTH / 4, 0.25, 0x1p-50, slope, slope, slope,  \
+                                            slope, slope,     low,  high,    low,   high};         \
+        gamma_plane_lines_##S(&planes, A, first, BOX, lines, 1, ROWS);                             \
+        gamma_pass_planes_##S(&planes, A, d, BOX, 1, ROWS);                                        \
         gamma_relax_own_rows_##S(A, d, BOX, own, low, high, slope, high, 1, ROWS, WIDTH);          \
         const struct gamma_stage stages[4] = {                                                     \
             {.n = WIDTH, .back = WIDTH, .pay = high, .middle = slope},                             \

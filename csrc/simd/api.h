@@ -49,6 +49,25 @@ int gamma_ascend_f64(const double *A, const double *x, const int64_t *box, const
                      const double *free, double *first, double *second, double *slope,
                      const double *factors, size_t B, size_t N, size_t n);
 
+/* Planes of a normalisation over G groups of n entries (gamma/ops/quotient.py), of each box: root
+ * (G), steep, tilt, and which entries have planes below and above, (G, n) in the rows' type; low,
+ * high (G), lower_const, upper_const (G, n). sums: of a float64 sum of as many terms as groups. */
+struct gamma_planes {
+    size_t groups, n;
+    double shared, sums;
+    const void *root, *steep, *tilt, *below, *above;
+    const double *low, *high, *lower_const, *upper_const;
+};
+/* Rows A (N, G·n) past them, and the planes that they chose, at x. */
+int gamma_pass_planes_f32(const struct gamma_planes *planes, float *A, double *d,
+                          const int64_t *box, size_t B, size_t N);
+int gamma_pass_planes_f64(const struct gamma_planes *planes, double *A, double *d,
+                          const int64_t *box, size_t B, size_t N);
+int gamma_plane_lines_f32(const struct gamma_planes *planes, const float *A, const float *x,
+                          const int64_t *box, float *out, size_t B, size_t N);
+int gamma_plane_lines_f64(const struct gamma_planes *planes, const double *A, const double *x,
+                          const int64_t *box, double *out, size_t B, size_t N);
+
 void gamma_interval_affine_f32(const float *W, const double *centre, const double *radius,
                                double *z, double *spread, size_t B, size_t m, size_t n);
 void gamma_interval_affine_f64(const double *W, const double *centre, const double *radius,
@@ -79,9 +98,9 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
                     size_t widest, size_t B, size_t N);
 
 /* A node on the way of gamma_ascent's rows: the input (stage 0), a dense layer (`weight`), a sum, a
- * change of order or a ReLU (`base`), which reads the stage before it. Of what has n entries or is
- * a loss there is one for each box, unless rows assume something. Rows over it have n entries and
- * lie `back` apart, n filled up to whole 64 bytes.
+ * change of order, a normalisation (`planes`) or a ReLU (`base`), which reads the stage before it.
+ * Of what has n entries or is a loss there is one for each box, unless rows assume something. Rows
+ * over it have n entries and lie `back` apart, n filled up to whole 64 bytes.
  *   input   pay: what an entry costs, its radius rounded up; middle: the radius
  *   dense   weight (n, back of the stage before); turned (n of the stage before, back), its
  *           transpose; or, of mostly zeros, what is not 0: starts (n + 1) of its rows in weight,
@@ -94,6 +113,7 @@ int gamma_chain_f64(const struct gamma_step *steps, size_t last, double *A, doub
  *   sum     signs (0 elsewhere) of stage `from` and of stage `also` (elsewhere `from` again), and
  *           what a dense layer has besides its weight
  *   order   order (n): where each entry is in the stage before
+ *   normalisation   planes; its entries begin `at` entries into a row of all ReLUs, as theirs do
  *   ReLU    the tables of gamma_relax_own_rows; free, fixed slopes, middle (centres); sides (4, n):
  *           constants of the lines of neurons <= 0, then >= 0, for positive and for negative
  *           entries; places (count) of those that cross 0, numbered from `number` on, and low, high
@@ -110,6 +130,7 @@ struct gamma_stage {
     const int32_t *columns, *order;
     const struct gamma_window *window;
     const struct gamma_frame *frame;
+    const struct gamma_planes *planes;
     const double *loss, *joined;
     double carried_loss, share;
     int every, signs[2];

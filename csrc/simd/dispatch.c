@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bounds.h"
 #include "mode.h"
 #include "table.h"
 #include "team.h"
@@ -145,6 +146,39 @@ static size_t same_box(const int64_t *box, size_t most) {
                          size_t B, size_t N, size_t n) {                                           \
         EACH_ROW(table->ascend_##S(A + here, x + here, centre + there, free + there, first + here, \
                                    second + here, slope + here, factors, n))                       \
+    }                                                                                              \
+    static void pass_planes_##S(const struct gamma_planes *p, F *a, size_t box, double *d) {       \
+        const size_t g = box * p->groups, j = g * p->n;                                            \
+        double ends[2];                                                                            \
+        table->planes_##S(a, (const F *)p->root + g, (const F *)p->steep + j,                      \
+                          (const F *)p->tilt + j, (F)p->shared, p->low + g, p->high + g,           \
+                          p->groups, p->n, ends);                                                  \
+        *d -= fabs(*d) * 0x1p-50 + TINY;                                                           \
+        *d += ends[0] - p->sums * ends[1];                                                         \
+    }                                                                                              \
+    static void plane_lines_##S(const struct gamma_planes *p, const F *a, const F *x, size_t box,  \
+                                F *out) {                                                          \
+        const size_t g = box * p->groups, j = g * p->n;                                            \
+        table->plane_lines_##S(a, x, (const F *)p->root + g, (const F *)p->steep + j,              \
+                               (const F *)p->tilt + j, (F)p->shared, (const F *)p->below + j,      \
+                               (const F *)p->above + j, p->low + g, p->high + g,                   \
+                               p->lower_const + j, p->upper_const + j, out, p->groups, p->n);      \
+    }                                                                                              \
+    int gamma_pass_planes_##S(const struct gamma_planes *p, F *A, double *d, const int64_t *box,   \
+                              size_t B, size_t N) {                                                \
+        const size_t n = p->groups * p->n;                                                         \
+        if (gamma_relax_rows_##S(A, d, box, p->below, p->above, p->lower_const, p->upper_const, B, \
+                                 N, n)) {                                                          \
+            return -1;                                                                             \
+        }                                                                                          \
+        GUARDED(for (size_t i = 0; i < N;                                                          \
+                     i++) { pass_planes_##S(p, A + i * n, (size_t)box[i], d + i); });              \
+        return 0;                                                                                  \
+    }                                                                                              \
+    int gamma_plane_lines_##S(const struct gamma_planes *p, const F *A, const F *x,                \
+                              const int64_t *box, F *out, size_t B, size_t N) {                    \
+        const size_t n = p->groups * p->n;                                                         \
+        EACH_ROW(plane_lines_##S(p, A + here, x + here, there / n, out + here))                    \
     }                                                                                              \
     int gamma_dot_rows_##S(const F *A, double *d, const int64_t *box, const double *vector,        \
                            size_t B, size_t N, size_t n) {                                         \

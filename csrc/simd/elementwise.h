@@ -12,6 +12,7 @@
 #define ROOT sqrtf
 #define FN(name) name##_f32
 #include "elementwise.inc"
+#include "planes.inc"
 #undef F
 #undef UI
 #undef ROOT
@@ -22,6 +23,7 @@
 #define ROOT sqrt
 #define FN(name) name##_f64
 #include "elementwise.inc"
+#include "planes.inc"
 #undef F
 #undef UI
 #undef ROOT

@@ -4,6 +4,7 @@
  *   relax             a' = a·slope, Σ a·const     one, sum in double  f32 28, f64 40
  *   relax_own         relax, a slope per entry    one, sum in double  f32 32, f64 48
  *   own_lines, ascend value of lines; Adam's step see elementwise.inc f32 36, 24; f64 48, 48
+ *   planes, ..._lines a·(I - 1/n) - Σ a·s t, at x  see planes.inc      f32 12, 24; f64 24, 56
  *   dot_rows, abs_*   Σ a·v, Σ |a|·w              sum in double       f32 12, f64 16
  *   affine            W·c and |W|·r, B boxes      sum in double       W once: 4, 8
  *   product           A·W, W's rows padded        one per term        W once a block
@@ -80,6 +81,11 @@ enum { TILE = 4096 };
                           const F *, const double *, F *, size_t);                                 \
     void (*ascend_##S)(const F *, const F *, const F *, const F *, F *, F *, F *, const double *,  \
                        size_t);                                                                    \
+    void (*planes_##S)(F *, const F *, const F *, const F *, F, const double *, const double *,    \
+                       size_t groups, size_t n, double *ends);                                     \
+    void (*plane_lines_##S)(const F *, const F *, const F *, const F *, const F *, F, const F *,   \
+                            const F *, const double *, const double *, const double *,             \
+                            const double *, F *, size_t groups, size_t n);                         \
     void (*fold_last_##S)(const F *, F *, size_t, const int64_t *);
 
 /* Rows and columns of the tile that stored weights are decoded into; positions that meet it. */
@@ -147,7 +153,8 @@ extern const struct gamma_table gamma_neon;
     .affine_##S = affine_##S, .product_##S = product_##S, .product_at_##S = product_at_##S,        \
     .spread_##S = spread_##S, .gather_##S = gather_##S, .correlate_##S = correlate_##S,            \
     .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S, .mul_add_##S = mul_add_##S,        \
-    .split_##S = split_##S, .fold_last_##S = fold_last_##S, .step_##S = step_##S
+    .planes_##S = planes_##S, .plane_lines_##S = plane_lines_##S, .split_##S = split_##S,          \
+    .fold_last_##S = fold_last_##S, .step_##S = step_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */
 #define GAMMA_TABLE(ISA)                                                                           \

@@ -15,6 +15,7 @@ intermediate value w stays inside.)
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,52 +55,36 @@ class Quotients(Frozen, eq=True):
     upper_const: Float64
     loss: Float64
 
-    def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
-        # Each entry chooses its side: its constant, and whether it takes the plane.
-        taken, (count, *_) = np.array(rows, order="C"), self.below.shape
+    @cached_property
+    def planes(self) -> kernels.Planes:
+        """The tables as the kernels take them."""
+        count, groups, _ = self.steep.shape
         below, above = (
             np.ascontiguousarray(u).reshape(count, -1) for u in (self.below, self.above)
         )
-        kernels.relax_rows(taken, d, box, below, above, self.lower_const, self.upper_const)
-        whole = taken.reshape(len(rows), *self.tilt.shape[1:])
-        if whole.shape[1] == 1:
-            self._pass_planes(whole, d, box, slice(None))
-            return (taken,)
-        groups = np.flatnonzero(whole.any(axis=(0, 2)))  # rows of one position know no other
-        if len(groups) == whole.shape[1]:
-            self._pass_planes(whole, d, box, slice(None))
-        elif len(groups):
-            part = whole[:, groups]
-            self._pass_planes(part, d, box, groups)
-            whole[:, groups] = part
+        low, high = (np.ascontiguousarray(end).reshape(count, -1) for end in self.gap)
+        return kernels.Planes(
+            self.root.reshape(count, -1),
+            np.ascontiguousarray(self.steep),
+            np.ascontiguousarray(self.tilt),
+            self.shared,
+            below,
+            above,
+            (low, high),
+            self.lower_const,
+            self.upper_const,
+            _sums(groups),
+        )
+
+    def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
+        # Each entry chooses its side: its constant, and whether it takes the plane.
+        taken = np.ascontiguousarray(rows)
+        kernels.pass_planes(self.planes, taken, d, box)
         return (taken,)
 
-    def _pass_planes(self, a: Array, d: Float64, box: Indices, groups: Indices | slice) -> None:
-        """Rows ``a`` of some groups, in place, to rows over the input; ``d`` pays the planes."""
-        root, steep, tilt, low, high = (
-            _of(part[:, groups], box) for part in (self.root, self.steep, self.tilt, *self.gap)
-        )
-        slope = np.einsum("rgn,rgn->rg" if len(steep) > 1 else "rgn,zgn->rg", a, steep)[..., None]
-        if self.shared:
-            a -= a.sum(axis=-1, keepdims=True) * a.dtype.type(self.shared)
-        a *= root
-        a -= slope * tilt
-        ends = slope * np.where(slope >= 0, low, high)
-        d -= abs(d) * 2.0**-50 + TINY
-        d += ends.sum(axis=(1, 2)) - _sums(ends.shape[1]) * abs(ends).sum(axis=(1, 2))
-
     def forward(self, rows: Array, inputs: tuple[Array, ...], box: Indices) -> Array:
-        whole = rows.reshape(len(rows), *self.tilt.shape[1:])
-        a = whole * np.where(whole >= 0, _of(self.below, box), _of(self.above, box))
-        slope = (a * self.steep[box]).sum(axis=-1, keepdims=True)
-        x = inputs[0].reshape(a.shape)
-        w = np.where(slope >= 0, self.gap[0][box], self.gap[1][box])
-        w = w - (self.tilt[box] * x).sum(axis=-1, keepdims=True)
-        y = self.root[box] * (x - self.shared * x.sum(axis=-1, keepdims=True))
-        y = (y + self.steep[box] * w).reshape(rows.shape)
-        taken = np.where(rows >= 0, *(u[box].reshape(rows.shape) for u in (self.below, self.above)))
-        line: Array = y * taken + np.where(rows >= 0, self.lower_const[box], self.upper_const[box])
-        return line
+        x = np.ascontiguousarray(inputs[0], rows.dtype).reshape(rows.shape)
+        return kernels.plane_lines(self.planes, rows, x, box)
 
 
 class Group(Frozen, eq=True):
@@ -301,10 +286,6 @@ def _gap(
         size = parts[0] + abs(parts[1]) + parts[2] + root + mean
         high = np.fmax(high, end + 2.0**-48 * size + TINY)
     return low, high
-
-
-def _of(table: Array, box: Indices) -> Array:
-    return table if len(table) == 1 else table[box]
 
 
 def _sums(n: int) -> float:

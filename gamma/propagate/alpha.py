@@ -30,7 +30,7 @@ from gamma.propagate.options import Options
 from gamma.propagate.rows.ascent import DenseAscent
 from gamma.propagate.rows.block import Dense, Frontier
 from gamma.propagate.rows.descend import Descent
-from gamma.propagate.rows.own import Tape
+from gamma.propagate.rows.own import Own, Tape
 from gamma.propagate.rows.sweep import trajectory
 from gamma.propagate.rows.tables import Tables
 from gamma.propagate.walks import Walk, walk
@@ -232,12 +232,22 @@ class AlphaWalk(Walk):
         steps: int,
         goal: Goal | None,
     ) -> Float64:
-        apart, initial = self.descent.apart, self.initial
-        if apart is not None and descent is apart.descent:
-            initial = apart.slopes(initial)
-        return optimise(
-            descent, frontier, d, box, initial, self.how, steps, goal, self.options.check
-        )
+        apart, how, check = self.descent.apart, self.how, self.options.check
+        if apart is None:
+            return optimise(descent, frontier, d, box, self.initial, how, steps, goal, check)
+        own = apart.slopes(self.initial)
+        if descent is apart.descent:
+            return optimise(descent, frontier, d, box, own, how, steps, goal, check)
+        if apart.near(frontier):
+            descent.down(frontier, d, box, check, Own(), apart.last + 1)
+            if apart.takes(frontier):
+                # Slopes of a row at one position serve no other: each has its best of all steps.
+                def best(rows: Frontier, d: Float64, box: Indices) -> Float64:
+                    return optimise(apart.descent, rows, d, box, own, how, steps, None, check)
+
+                apart.finish(frontier, d, box, best)
+                return np.where(np.isnan(d), -np.inf, d)
+        return optimise(descent, frontier, d, box, self.initial, how, steps, goal, check)
 
     def _with(self, options: Options) -> Walk:
         other = super()._with(options)

@@ -117,6 +117,47 @@ def ascend(
             np.copyto(slope[part], inside, where=_of_box(free, box, part) > 0, casting="same_kind")
 
 
+def pass_planes(planes: Any, A: Array, d: Float64, box: npt.NDArray[np.int64]) -> None:
+    lines = planes.below, planes.above, planes.lower_const, planes.upper_const
+    relax_rows(A, d, box, *lines)
+    groups = A.reshape(len(A), *planes.steep.shape[1:])
+    with np.errstate(all="ignore"):
+        for part in _chunks(*A.shape):
+            root, steep, tilt, low, high = (
+                _of_box(table, box, part)
+                for table in (planes.root, planes.steep, planes.tilt, *planes.gap)
+            )
+            a, total = groups[part], d[part]
+            slope = np.einsum("rgn,rgn->rg" if len(steep) > 1 else "rgn,zgn->rg", a, steep)
+            some = a.any(axis=-1)
+            if planes.shared:
+                a -= a.sum(axis=-1, keepdims=True) * a.dtype.type(planes.shared)
+            a *= root[..., None]
+            a -= slope[..., None] * tilt
+            ends = np.where(some, slope * np.where(slope >= 0, low, high), 0.0)
+            total -= np.abs(total) * 2.0**-50 + 2.0**-1000
+            total += ends.sum(axis=1) - planes.sums * np.abs(ends).sum(axis=1)
+
+
+def plane_lines(planes: Any, A: Array, x: Array, box: npt.NDArray[np.int64], out: Array) -> None:
+    shape = planes.steep.shape[1:]
+    with np.errstate(all="ignore"):
+        for part in _chunks(*A.shape):
+            root, steep, tilt, low, high, below, above, lower, upper = (
+                _of_box(table, box, part)
+                for table in (planes.root, planes.steep, planes.tilt, *planes.gap)
+                + (planes.below, planes.above, planes.lower_const, planes.upper_const)
+            )
+            rows, at = A[part], x[part].reshape(-1, *shape)
+            taken = np.where(rows >= 0, below, above)
+            slope = ((rows * taken).reshape(-1, *shape) * steep).sum(axis=-1)
+            w = np.where(slope >= 0, low, high) - (tilt * at).sum(axis=-1)
+            mean = planes.shared * at.sum(axis=-1, keepdims=True)
+            y = root[..., None] * (at - mean) + steep * w[..., None]
+            constant = np.where(rows >= 0, lower, upper)
+            out[part] = y.reshape(rows.shape) * taken + constant
+
+
 def abs_dot_rows(A: Array, d: Float64, box: npt.NDArray[np.int64], weight: Float64) -> None:
     with np.errstate(all="ignore"):
         for part in _chunks(*A.shape):

@@ -18,6 +18,8 @@ ELSEWHERE |= {
     "relax_own_rows",
     "own_lines",
     "ascend",
+    "pass_planes",
+    "plane_lines",
     "hinge_tables",
     "lines",
     "parallel_lines",

@@ -556,9 +556,9 @@ MUTANTS = (
     Mutant("NORMALIZE.SLOPE", OQ, "- root - mean\n", "- root\n"),
     Mutant(
         "NORMALIZE.ENDS",
-        OQ,
-        "ends.sum(axis=(1, 2)) - _sums(ends.shape[1]) * abs(ends).sum(axis=(1, 2))",
-        "ends.sum(axis=(1, 2))",
+        "tensor/fallback.py",
+        "ends.sum(axis=1) - planes.sums * np.abs(ends).sum(axis=1)",
+        "ends.sum(axis=1)",
     ),
     Mutant(
         "FORMS.CENTRE",
@@ -1115,6 +1115,12 @@ COMPILED = (
         ASCENT,
         "FN(pay_for)(s, s->stages + below, s->stages[below].joined, NULL, home);",
         "",
+    ),
+    Mutant("ASCENT.PLANES", ASCENT, "s->d[k] -= g->loss[box];", ""),
+    Mutant("ASCENT.PLANES.BOX", ASCENT, "A + k * g->back, box, s->d + k", "A, 0, s->d + k"),
+    Mutant("C.PLANES.ENDS", "csrc/simd/dispatch.c", "- p->sums * ends[1]", "- 0.0 * ends[1]"),
+    Mutant(
+        "C.PLANES.SIDE", "csrc/simd/planes.inc", "(slope >= (F)0 ? low[g] : high[g]);", "low[g];"
     ),
     Mutant("ASCENT.PHASE", ASCENT, "after && active ? taken : (F)0", "active ? taken : (F)0"),
     Mutant("ASCENT.SIDE", ASCENT, "s->d[k] += added;", "s->d[k] += 0.0 * added;"),

@@ -10,7 +10,7 @@ import pytest
 from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Input, Relu, Reshape, Transpose
+from gamma.ops import Add, Conv, Gemm, Input, Normalize, Relu, Reshape, Transpose
 from gamma.propagate.alpha import AlphaWalk, alpha_walk, optimise
 from gamma.propagate.blocks import evenly
 from gamma.propagate.cases import Cases, CaseWalk
@@ -18,6 +18,7 @@ from gamma.propagate.options import options_of
 from gamma.propagate.rows import chain
 from gamma.propagate.rows.ascent import DenseAscent
 from gamma.propagate.rows.block import Dense
+from gamma.propagate.walks import walk
 from gamma.runtime import workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
@@ -511,3 +512,65 @@ def test_what_does_not_exist_is_refused(change: dict[str, Any]) -> None:
     given = {name: getattr(cases, name) for name in ("question", "slope", "relu", "sign", "beta")}
     with pytest.raises(UsageError, match="index"):
         walk.lower(Cases(**given | change))
+
+
+def normalised(centred: bool = True) -> Network:
+    """Blocks around which the input goes, two of which begin with a normalisation."""
+    rng, (build, last) = np.random.default_rng(3), (Builder(Input(), (5,)), 0)
+    for width in (19, 33):
+        inner = build.add(Normalize(-1, 1e-2, centred), last)
+        up, down = rng.normal(size=(width, 5)), rng.normal(size=(5, width)) / width
+        inner = build.add(Gemm(up.astype("f"), rng.normal(size=width).astype("f")), inner)
+        inner = build.add(Gemm(down.astype("f")), build.add(Relu(), inner))
+        last = build.add(Add(), last, inner)
+    last = build.add(Normalize(-1, 1e-2, True), last)
+    return build.build(build.add(Gemm(rng.normal(size=(3, 5)).astype("f")), last))
+
+
+def near_boxes() -> Box:
+    """Narrow enough for planes."""
+    middle = np.random.default_rng(4).normal(size=(3, 5))
+    return Box(middle - [[0.05], [0.1], [0.02]], middle + 0.05)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("guarantee", ["real", "float32"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_pass_normalisations(centred: bool, guarantee: str, dtype: str) -> None:
+    """As step by step, but for the order of sums; once down by the tables' lines, too."""
+    net = normalised(centred)
+    made = alpha_walk(net, near_boxes(), options_of(net, "alpha", guarantee, dtype, None))
+    made.output()
+    boxes, neurons = np.tile([2, 0, 0, 1, 2], 30), np.arange(150) % 3
+    frontier, d, box = made.both_signs(net.output, boxes, neurons)
+
+    def rows() -> Any:
+        return {i: Dense(part.dense().copy()) for i, part in frontier.items()}
+
+    def raised(steps: int) -> Any:
+        return optimise(made.descent, rows(), d, box, made.initial, made.how, steps)
+
+    found = [raised(steps) for steps in (1, 4)] + [made.descent.run(rows(), d.copy(), box)]
+    with tuning.disabled("fused_ascent"):
+        expected = [raised(steps) for steps in (1, 4)]
+        made.descent.__dict__.pop("passage")
+        assert made.descent.passage is None or not made.descent.passage.takes(frontier)
+        expected.append(made.descent.run(rows(), d.copy(), box))
+    assert (found[1] >= found[0]).all() and (found[1] > found[0] + 1e-4).any()
+    for ours, theirs in zip(found, expected, strict=True):
+        size = 1 + abs(theirs)
+        assert (abs(ours - theirs) <= 1e3 * np.finfo(dtype).eps * size)[np.isfinite(theirs)].all()
+        assert np.isfinite(theirs).any() and (np.isfinite(ours) == np.isfinite(theirs)).all()
+
+
+@pytest.mark.parametrize("method", ["crown", "alpha"])
+def test_threads_share_rows_past_normalisations(method: str) -> None:
+    net, found = normalised(), []
+    for threads in (1, 2, 3):
+        with workers.limited(threads):
+            options = options_of(net, method, "real", "float64", None)
+            made = (alpha_walk if method == "alpha" else walk)(net, near_boxes(), options)
+            ends = made.output()
+        found.append((ends.lower, ends.upper))
+    for other in found[1:]:
+        assert all(np.array_equal(*pair) for pair in zip(found[0], other, strict=True))

@@ -97,7 +97,7 @@ static void rows_agree(const char *what, double s[3][7], const double *size, siz
                                 size_t n, int special) {                                           \
         static F slope[2][MOST], rows[2][MOST], out[2][MOST], moments[2][2][MOST];                 \
         const double factors[5] = {0.9, 0.1, 0.8, 0.2, 0.5};                                       \
-        double sum[2] = {0}, size = 0;                                                             \
+        double sum[2] = {0}, size = 0, ends[2][2];                                                 \
         for (size_t j = 0; j < n; j++) {                                                           \
             const double s = (double)(next() % 65) / 64, x = (double)S##_x[0][j];                  \
             slope[0][j] = slope[1][j] = (F)s;                                                      \
@@ -124,6 +124,21 @@ static void rows_agree(const char *what, double s[3][7], const double *size, siz
         same("ascend slope " #S, slope[0], slope[1], n * sizeof(F), n);                            \
         same("ascend mean " #S, moments[0][0], moments[1][0], n * sizeof(F), n);                   \
         same("ascend square " #S, moments[0][1], moments[1][1], n * sizeof(F), n);                 \
+        for (int k = 0; k < 2; k++) { /* the same row past planes of two groups, and at x */       \
+            const struct gamma_table *t = k ? b : a;                                               \
+            memcpy(rows[k], S##_x[0], n * sizeof(F));                                              \
+            t->plane_lines_##S(S##_x[0], S##_x[1], S##_x[2], S##_x[3], S##_x[4], (F)0.25,          \
+                               slope[0], slope[1], S##_c[0], S##_c[1], S##_c[2], S##_c[3], out[k], \
+                               2, n / 2);                                                          \
+            t->planes_##S(rows[k], S##_x[2], S##_x[3], S##_x[4], (F)0.25, S##_c[0], S##_c[1], 2,   \
+                          n / 2, ends[k]);                                                         \
+            CANONICAL(rows[k], n)                                                                  \
+            CANONICAL(out[k], n / 2 * 2)                                                           \
+            CANONICAL(ends[k], 2)                                                                  \
+        }                                                                                          \
+        same("planes " #S, rows[0], rows[1], n * sizeof(F), n);                                    \
+        same("plane_lines " #S, out[0], out[1], n / 2 * 2 * sizeof(F), n);                         \
+        same("planes ends " #S, ends[0], ends[1], sizeof ends[0], n);                              \
         if (!special) close_to("relax_own sum " #S, sum[0], sum[1], size, n);                      \
     }                                                                                              \
     static void compare_##S(const struct gamma_table *a, const struct gamma_table *b, size_t n,    \

@@ -104,6 +104,68 @@ def test_rows_with_slopes_of_their_own(n: int, dtype: type) -> None:
     assert found.tobytes() == line.astype(dtype).tobytes()
 
 
+def planes_of(rng: np.random.Generator, groups: int, n: int, dtype: type) -> kernels.Planes:
+    """Of two boxes; some entries of each group take their plane, others a constant."""
+    steep, tilt = rng.standard_normal((2, 2, groups, n)).astype(dtype)
+    below, above = rng.integers(0, 2, (2, 2, groups * n)).astype(dtype)
+    low, high = np.sort(rng.standard_normal((2, 2, groups)), axis=0)
+    root, constants = rng.random((2, groups)).astype(dtype), rng.standard_normal((2, 2, groups * n))
+    sums, shared = float((groups + 16) * U64), float(np.float32(1 / n))
+    gap = np.ascontiguousarray(low), np.ascontiguousarray(high)
+    return kernels.Planes(root, steep, tilt, shared, below, above, gap, *constants, sums)
+
+
+def summed(x: list[Fraction], y: list[Fraction]) -> tuple[Fraction, Fraction]:
+    """Σ x·y, and the sum of the terms' sizes."""
+    terms = [p * q for p, q in zip(x, y, strict=True)]
+    return sum(terms, Fraction(0)), sum(map(abs, terms), Fraction(0))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("n", [n for n in LENGTHS if 0 < n < 100])
+def test_planes(n: int, dtype: type) -> None:
+    """Rows past planes, and planes at points, against exact sums."""
+    rng, groups, box = np.random.default_rng(n), 3, np.array([1, 0, 1])
+    made = planes_of(rng, groups, n, dtype)
+    A, d = rng.standard_normal((3, groups * n)).astype(dtype), rng.standard_normal(3)
+    A[1, n : 2 * n] = 0
+    x = rng.standard_normal(A.shape).astype(dtype)
+    new, total, unit = A.copy(), d.copy(), (n + 6) * Fraction(float(np.finfo(dtype).eps))
+    kernels.pass_planes(made, new, total, box)
+    lines = kernels.plane_lines(made, A, x, box)
+    shared, one = Fraction(made.shared), [Fraction(1)] * n
+    for i, b in enumerate(box):
+        taken = np.where(A[i] >= 0, made.below[b], made.above[b])
+        const = np.where(A[i] >= 0, made.lower_const[b], made.upper_const[b])
+        truth, lost = summed(exact(A[i]), exact(const))
+        lost *= Fraction(1, 2**40)
+        for g in range(groups):
+            at, root = slice(g * n, (g + 1) * n), Fraction(float(made.root[b, g]))
+            a, y, steep = exact(A[i, at] * taken[at]), exact(x[i, at]), exact(made.steep[b, g])
+            tilt = exact(made.tilt[b, g])
+            (slope, wide), (whole, size) = summed(a, steep), summed(a, one)
+            (move, slack), (mean, reach) = summed(tilt, y), summed(y, one)
+            low, high = (Fraction(float(end[b, g])) for end in made.gap)
+            w = low if slope >= 0 else high
+            for j in range(n):
+                true = root * (a[j] - shared * whole) - slope * tilt[j]
+                off = root * (abs(a[j]) + shared * size) + wide * abs(tilt[j])
+                assert abs(Fraction(float(new[i, at][j])) - true) <= unit * off
+                line = root * (y[j] - shared * mean) + steep[j] * (w - move)
+                line = line * Fraction(float(taken[at][j])) + Fraction(float(const[at][j]))
+                size_of = root * (abs(y[j]) + shared * reach) + abs(steep[j]) * (abs(w) + slack)
+                # A slope near 0 may meet the other end.
+                off = unit * (size_of + 2) + abs(steep[j]) * (high - low) * (
+                    abs(slope) <= unit * wide
+                )
+                assert abs(Fraction(float(lines[i, at][j])) - line) <= 2 * off
+            truth += slope * w
+            lost += unit * wide * max(abs(low), abs(high))
+        truth += Fraction(float(d[i]))
+        assert abs(Fraction(float(total[i])) - truth) <= lost + Fraction(1, 2**40)
+    assert (new[1, n : 2 * n] == 0).all()
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_a_step_of_slopes(dtype: type) -> None:
     rng = np.random.default_rng(3)

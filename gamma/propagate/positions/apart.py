@@ -93,7 +93,7 @@ class Apart:
 
     def __init__(self, position: Position, tables: Tables) -> None:
         network, box = position.network, tables.box
-        self.last, self._count = network.output, position.count
+        self.last, self._count, self._whole = network.output, position.count, tables.network
         view = _Views(network, tables.bounds)
         lower, upper = (end.reshape(-1, *network.input_shape) for end in (box.lower, box.upper))
         forms = _Forms(position.count, tables.forms)
@@ -121,16 +121,28 @@ class Apart:
         tables = self.descent.tables
         return not any(tables.carried(i) or tables.columns(i) is not None for i in frontier)
 
+    def near(self, frontier: Frontier) -> bool:
+        """Whether rows meet nothing but linear nodes before they may go on here."""
+        nodes = self._whole.nodes[self.last + 1 : max(frontier) + 1]
+        return all(node.op.affine is not None for node in nodes)
+
     def finish(
-        self, frontier: Frontier, d: Float64, box: Indices, check: Callable[[], None] | None
+        self,
+        frontier: Frontier,
+        d: Float64,
+        box: Indices,
+        bound: Callable[[Frontier, Float64, Indices], Float64],
     ) -> None:
-        """Bound rows over nodes up to ``last``: ``d`` becomes their lower bounds."""
+        """Bound rows over nodes up to ``last``: ``d`` becomes their lower bounds.
+
+        ``bound`` finds those of rows over one position, with their constants and boxes.
+        """
         n, count = self._count, len(d)
         rows: Frontier = {
             i: Dense(block.dense().reshape(count * n, -1)) for i, block in frontier.items()
         }
         each = (box[:, None] * n + np.arange(n)).reshape(-1)
-        found = self.descent.run(rows, np.zeros(count * n), each, check).reshape(count, n)
+        found = bound(rows, np.zeros(count * n), each).reshape(count, n)
         size = abs(d) + abs(found).sum(axis=1)
         d += found.sum(axis=1)
         d -= rounding.gamma_factor(n + 4, np.float64) * size + TINY

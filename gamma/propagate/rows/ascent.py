@@ -21,8 +21,10 @@ from gamma.network.graph import Network, Node
 from gamma.ops.affine import cast_weight
 from gamma.ops.charges import inflated
 from gamma.ops.spread import GATHER_FROM, SUM_LENGTH, Taps, last_weight
+from gamma.ops.tables import Diagonal
 from gamma.propagate.blocks import evenly
 from gamma.propagate.domain import Slopes
+from gamma.propagate.rows.block import Frontier
 from gamma.propagate.rows.chain import part_of, sparse
 from gamma.propagate.rows.tables import Tables
 from gamma.tensor import kernels, rounding
@@ -66,7 +68,8 @@ def _count(network: Network, last: int) -> float:
             linear = _as_matrix(network, index - 1) or _sums(nodes[index - 1])
             known = linear and node.inputs == (index - 1,)
         else:
-            known = summed or matrix or node.op.keeps_order or _turns(node)
+            linear = summed or matrix or node.op.keeps_order or _turns(node)
+            known = linear or node.op.normalizes
         if not known:
             return 0.0
         before = nodes[node.inputs[0]]
@@ -76,7 +79,7 @@ def _count(network: Network, last: int) -> float:
             some = None if node.op.dense is None else sparse(node.op.dense, np.dtype(np.float32))
             terms = node.size * before.size
             found += 4.0 * (terms if some is None else _ONE_BY_ONE * len(some.values))
-        elif summed or _turns(node):
+        elif summed or _turns(node) or node.op.normalizes:
             found += 4.0 * node.size
     return found
 
@@ -153,7 +156,7 @@ class DenseAscent:
     def of(cls, tables: Tables, below: int, assumes: bool = False) -> DenseAscent | None:
         """Without a stage yet; None where rows of the walk do not go in one call.
 
-        ReLUs before node ``below`` have slopes of the rows' own.
+        ReLUs before node ``below`` have slopes of the rows' own; with 0 all have the tables' lines.
         """
         alone = len(tables.box.lower) == 1
         if tables.box.norm != "inf" or tables.split or (assumes and not alone):
@@ -186,7 +189,11 @@ class DenseAscent:
                 own = _NONE
                 if node.op.hinge and index < self._below:
                     own = np.flatnonzero((self.tables.hinge(index).free > 0).any(axis=0))
-                self._made.add(_stage(self.tables, index, own, self.assumes), self._place(index))
+                if node.op.hinge and not self._below:
+                    made: kernels.Stage = _lines(self.tables, index)
+                else:
+                    made = _stage(self.tables, index, own, self.assumes)
+                self._made.add(made, self._place(index))
                 self._at.append(len(self._nodes))
                 self._nodes.append(index)
                 self._places.append(own)
@@ -268,6 +275,24 @@ class DenseAscent:
             )
         return best
 
+    def down(
+        self,
+        frontier: Frontier,
+        d: Float64,
+        box: Indices,
+        check: Callable[[], None] | None,
+    ) -> None:
+        """Take rows down once, by the tables' own lines: ``d`` becomes their lower bounds."""
+        last, *others = sorted(frontier, reverse=True)
+        self.stage(last)
+        count = np.arange(len(d))
+        none = np.zeros((len(self.tables.box.lower), 0), self.tables.how.dtype)
+        rows = kernels.Climbers.plain(none, count, box if len(none) > 1 else None)
+        beside = (others[0], frontier[others[0]].dense()) if others else None
+        asked = frontier[last].dense(), d.copy()
+        d[:] = self.run(last, asked, rows, np.zeros((1, 5)), check, beside=beside)
+        frontier.clear()
+
     def _read(self, stage: int) -> tuple[Indices, Indices]:
         """The dense stage that each ReLU reads, and where."""
         places = self._places[: stage + 1]
@@ -294,6 +319,12 @@ def _stage(tables: Tables, index: int, own: Indices, assumes: bool) -> kernels.S
         return kernels.SumStage((first, second), _charge(tables, index), assumable)
     if _turns(node):
         return kernels.OrderStage(_order(tables.network, index))
+    if node.op.normalizes:
+        from gamma.ops.quotient import Quotients  # of networks with normalisations alone
+
+        table = tables.relaxation(index)
+        assert isinstance(table, Quotients)
+        return kernels.PlaneStage(table.planes, table.loss)
     return _relu(tables, index, own, assumes)
 
 
@@ -391,6 +422,27 @@ def _assumable(tables: Tables, index: int) -> kernels.Assumable | None:
     if rows is not None:  # of a layer that carries its charge alone
         centre, rounded, paid = centre[rows], rounded[rows], price[rows]
     return kernels.Assumable(centre, rounded, paid, loss, share)
+
+
+def _lines(tables: Tables, index: int) -> kernels.ReluStage:
+    """A ReLU whose slopes are the tables' own, in all rows."""
+    lines = tables.relaxation(index)
+    assert isinstance(lines, Diagonal)
+    none, still = np.zeros_like(lines.lower_const), np.zeros_like(lines.lower_slope)
+    return kernels.ReluStage(
+        base=lines.lower_const,
+        gain=none,
+        upper_slope=lines.upper_slope,
+        upper_const=lines.upper_const,
+        free=still,
+        fixed=lines.lower_slope,
+        centre=still,
+        sides=None,
+        loss=lines.loss,
+        places=_NONE,
+        low=still[:, :0],
+        high=still[:, :0],
+    )
 
 
 def _relu(tables: Tables, index: int, places: Indices, assumes: bool) -> kernels.ReluStage:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,17 @@ class Descent:
         from gamma.propagate.rows.ascent import DenseAscent
 
         made = DenseAscent.of(self.tables, len(self.tables.network.nodes))
+        self._ascents += [made] if made is not None else []
+        return made
+
+    @cached_property
+    def passage(self) -> DenseAscent | None:
+        """How rows go down past normalisations in one call, by the tables' own lines."""
+        if not facts_of(self.tables.network).normalizes or self.tables.linear_only:
+            return None
+        from gamma.propagate.rows.ascent import DenseAscent
+
+        made = DenseAscent.of(self.tables, 0)
         self._ascents += [made] if made is not None else []
         return made
 
@@ -113,7 +124,12 @@ class Descent:
                 started = time.perf_counter()
                 plain = own.plain and own.opposite is None and not (last or stop)
                 if plain and self.apart is not None and self.apart.takes(frontier):
-                    self.apart.finish(frontier, d, box, check)
+                    self.apart.finish(
+                        frontier, d, box, partial(self.apart.descent.run, check=check)
+                    )
+                    return
+                if plain and self.passage is not None and self.passage.takes(frontier):
+                    self.passage.down(frontier, d, box, check)
                     return
                 if not stop and self._went(frontier, d, box, check, own, last):
                     if telemetry.recorder is not None:

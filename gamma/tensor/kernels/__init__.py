@@ -27,6 +27,7 @@ from gamma.tensor.kernels.ascent import ImageStage as ImageStage
 from gamma.tensor.kernels.ascent import InputStage as InputStage
 from gamma.tensor.kernels.ascent import OrderStage as OrderStage
 from gamma.tensor.kernels.ascent import Place as Place
+from gamma.tensor.kernels.ascent import PlaneStage as PlaneStage
 from gamma.tensor.kernels.ascent import ReluStage as ReluStage
 from gamma.tensor.kernels.ascent import Stage as Stage
 from gamma.tensor.kernels.ascent import SumStage as SumStage
@@ -89,6 +90,9 @@ from gamma.tensor.kernels.network import ImageNetwork as ImageNetwork
 from gamma.tensor.kernels.network import ImageNode as ImageNode
 from gamma.tensor.kernels.network import Signs as Signs
 from gamma.tensor.kernels.network import image_network as image_network
+from gamma.tensor.kernels.planes import Planes as Planes
+from gamma.tensor.kernels.planes import pass_planes as pass_planes
+from gamma.tensor.kernels.planes import plane_lines as plane_lines
 from gamma.tensor.kernels.rows import Chain as Chain
 from gamma.tensor.kernels.rows import DenseLayer as DenseLayer
 from gamma.tensor.kernels.rows import DenseNetwork as DenseNetwork

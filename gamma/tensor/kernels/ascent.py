@@ -10,6 +10,7 @@ import numpy.typing as npt
 from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
 from gamma.tensor.kernels.images import Cells, Frame, Scatter
+from gamma.tensor.kernels.planes import Planes
 from gamma.tensor.kernels.rows import Sparse
 
 Array = npt.NDArray[Any]
@@ -126,7 +127,14 @@ class ReluStage(Frozen):
     high: Array
 
 
-Stage = InputStage | DenseStage | ImageStage | SumStage | OrderStage | ReluStage
+class PlaneStage(Frozen):
+    """A normalisation: its planes, and loss (boxes,)."""
+
+    planes: Planes
+    loss: Float64
+
+
+Stage = InputStage | DenseStage | ImageStage | SumStage | OrderStage | PlaneStage | ReluStage
 
 
 class Place(Frozen):

@@ -50,6 +50,7 @@ from gamma.tensor.native.interval import (
     sum_interval,
 )
 from gamma.tensor.native.network import ImageNetwork
+from gamma.tensor.native.planes import pass_planes, plane_lines
 from gamma.tensor.native.rows import (
     Chain,
     DenseNetwork,

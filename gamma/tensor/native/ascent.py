@@ -15,6 +15,7 @@ from gamma.tensor.kernels.arguments import padded
 from gamma.tensor.kernels.rows import Sparse
 from gamma.tensor.native.images import gathering, spreading
 from gamma.tensor.native.memory import nonzeros, pointer
+from gamma.tensor.native.planes import described
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
@@ -32,6 +33,8 @@ def _size(kind: str, stage: Any, before: Any) -> int:
         return int(before.n)
     if kind == "OrderStage":
         return len(stage.order)
+    if kind == "PlaneStage":
+        return int(stage.planes.below.shape[1])
     if kind == "ImageStage":
         return math.prod(stage.result)
     if kind == "DenseStage":
@@ -66,7 +69,8 @@ class Ascent:
         previous = self._stages[index - 1] if index else None
         size = _size(kind, stage, before)
         entry.n, entry.back = size, padded(size, self._dtype)
-        entry.at = previous.at + (previous.back if previous.base else 0) if previous else 0
+        kept = previous is not None and (previous.base or previous.planes)
+        entry.at = previous.at + (previous.back if kept else 0) if previous else 0
         entry.number, entry.count = previous.number + previous.count if previous else 0, 0
         self._held.append([])
         try:
@@ -160,6 +164,15 @@ class Ascent:
         if before.n != entry.n or not np.array_equal(np.sort(stage.order), np.arange(entry.n)):
             raise UsageError(f"stage {self.count}: found no order of {before.n} entries")
         entry.order = self._hold(np.ascontiguousarray(stage.order, np.int32), entry.n)
+
+    def _plane(self, entry: Any, before: Any, stage: Any) -> None:
+        n, planes = entry.n, stage.planes
+        if planes.below.dtype != self._dtype or planes.below.shape != (self._boxes, before.n):
+            raise UsageError(f"stage {self.count}: found planes of {planes.below.dtype} "
+                             f"{planes.below.shape}, before it {before.n} entries")  # fmt: skip
+        entry.planes, held = described(planes)
+        entry.loss = self._wide(stage.loss, 1)
+        self._held[-1] += [held, n]
 
     def _charges(self, entry: Any, stage: Any) -> None:
         n = entry.n

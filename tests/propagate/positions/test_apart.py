@@ -119,16 +119,15 @@ def test_sums_over_positions_are_rounded_down() -> None:
     found = r.normal(size=(50, POSITIONS)) * 2.0 ** r.integers(-30, 30, (50, POSITIONS))
     d = r.normal(size=50) * 2.0 ** r.integers(-30, 30, 50)
     truth = [Fraction(a) + sum(map(Fraction, row)) for a, row in zip(d, found, strict=True)]
-    stub: Any = SimpleNamespace(_count=POSITIONS, descent=SimpleNamespace())
+    stub: Any = SimpleNamespace(_count=POSITIONS)
     seen: list[Any] = []
 
-    def run(rows: Any, zero: Any, box: Any, check: Any) -> Any:
+    def run(rows: Any, zero: Any, box: Any) -> Any:
         seen.append((rows[4].array, box))
         return found.reshape(-1)
 
-    stub.descent.run = run
     frontier: Any = {4: Dense(np.arange(50.0 * POSITIONS * 2).reshape(50, -1))}
-    Apart.finish(stub, frontier, d, np.repeat([1, 0], 25), None)
+    Apart.finish(stub, frontier, d, np.repeat([1, 0], 25), run)
     assert not frontier and all(Fraction(a) <= t for a, t in zip(d, truth, strict=True))
     assert np.allclose(d, np.array(truth, float), rtol=1e-12, atol=1e-5)
     rows, box = seen[0]
