@@ -660,6 +660,23 @@ size_t gamma_sum_interval(double *const *parts, const int64_t *signs, size_t cou
                           const double *row_sum, double *out, const double *factors, size_t B,
                           size_t m);
 void gamma_largest(const double *x, double *out, size_t B, size_t n);
+/* Σ over blocks of `each` columns (n) of √(Σ squares), times factor, plus extra where squares of
+ * what moves may underflow: out (n). work: n. */
+void gamma_reach(const double *columns, size_t blocks, size_t each, size_t n, double factor,
+                 double extra, double *out, double *work);
+/* Sets Σ columns·ξ + [-rest, rest] of vectors of d entries: of each of `parts` parts columns
+ * (counts, vectors, d) of blocks of lengths symbols, `symbols` together. g: of float64 sums. */
+struct gamma_blocks {
+    size_t parts, symbols, vectors, d;
+    const double *const *columns;
+    const size_t *counts, *lengths;
+    const double *rest;
+    double g;
+};
+/* Ellipsoids around them: matrix (vectors, d, d), error (vectors), scale (vectors, d), of
+ * gamma/ops/ellipsoid.py. work: d + symbols·(d + 1). */
+void gamma_outer(const struct gamma_blocks *x, double *matrix, double *error, double *scale,
+                 double *work);
 /* out (4, n): lower, upper, centre, radius. */
 void gamma_relu(const double *lower, const double *upper, double *out, size_t n);
 

@@ -256,6 +256,18 @@ void gamma_largest(const double *x, double *out, size_t B, size_t n) {
     mode_leave(mode);
 }
 
+void gamma_reach(const double *columns, size_t blocks, size_t each, size_t n, double factor,
+                 double extra, double *out, double *work) {
+    GUARDED(table->reach(columns, blocks, each, n, factor, extra, out, work));
+}
+
+void gamma_outer(const struct gamma_blocks *x, double *matrix, double *error, double *scale,
+                 double *work) {
+    const size_t d = x->d;
+    GUARDED(for (size_t v = 0; v < x->vectors;
+                 v++) { table->outer(x, v, matrix + v * d * d, error + v, scale + v * d, work); });
+}
+
 enum { NEAR = 512 };
 
 void gamma_relu(const double *lower, const double *upper, double *out, size_t n) {

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "api.h"
+
 #define F float
 #define UI uint32_t
 #define ROOT sqrtf
@@ -32,6 +34,8 @@
 #include "narrow.inc"
 
 #include "interval.inc"
+
+#include "ellipsoid.inc"
 
 /* x rounded to float16 towards +inf (up) or -inf; NaN gives that infinity. */
 static inline uint16_t half_directed(float x, int up) {

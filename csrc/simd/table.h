@@ -18,6 +18,7 @@
  *   mul, mul_add      interval product (+ sum)    one step outward    f32 16/24, f64 double
  *   step, narrow      next number; double->float  directed            4, 8; 8
  *   midpoint, radius  centre and reach about it   in range; up        16; 24
+ *   reach, outer      sets with symbols            see ellipsoid.inc   8
  *   finish, largest   ends of a linear node; |x|  up; up              32; 8
  *   relu              ends and centre             exact; in range     16
  *   image             f([lower, upper])           outward             16
@@ -123,6 +124,10 @@ struct gamma_table {
     size_t (*finish)(const double *, const double *, double, double *, double *, double *, double *,
                      double *, const double *, size_t);
     double (*largest)(const double *, size_t);
+    void (*reach)(const double *, size_t blocks, size_t each, size_t n, double factor, double extra,
+                  double *, double *);
+    void (*outer)(const struct gamma_blocks *, size_t vector, double *, double *, double *,
+                  double *);
     void (*convolve)(const double *, const double *, const double *, double *, int64_t *, double *,
                      double *, const struct gamma_frame *);
     size_t (*pass)(const struct gamma_node *, size_t, const double *, const double *, double *,
@@ -167,6 +172,8 @@ extern const struct gamma_table gamma_neon;
         .radius_about = radius_about,                                                              \
         .finish = finish,                                                                          \
         .largest = largest,                                                                        \
+        .reach = reach,                                                                            \
+        .outer = outer,                                                                            \
         .convolve = convolve,                                                                      \
         .pass = pass,                                                                              \
         .abreast = abreast,                                                                        \

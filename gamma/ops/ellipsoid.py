@@ -21,7 +21,7 @@ import numpy.typing as npt
 from gamma.frozen import Frozen
 from gamma.ops.ellipsotope import Symbols
 from gamma.runtime import workers
-from gamma.tensor import rounding
+from gamma.tensor import kernels, rounding
 from gamma.tensor.eigenvalues import largest_eigenvalues
 
 Array = npt.NDArray[Any]
@@ -99,7 +99,13 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
     Args:
         parts: columns (k, V, d) and the length of their blocks. rest: (V, d).
     """
-    count, d = len(rest), rest.shape[-1]
+    count, d = rest.shape
+    g = rounding.gamma_factor(sum(len(c) for c, _ in parts) + d + len(parts) + 16, np.float64)
+    if d * d < _LARGE:
+        given = [(np.ascontiguousarray(c, np.float64), n) for c, n in parts]
+        made = kernels.outer(given, np.ascontiguousarray(rest), g)
+        if made is not None:
+            return Ellipsoids(*made)
     columns = np.concatenate([np.zeros((0, *rest.shape)), *(c for c, _ in parts)])
     lengths = np.concatenate([np.zeros(0, int), *(np.full(len(c) // n, n) for c, n in parts)])
     scale = _powers(columns, rest)
@@ -121,7 +127,6 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
     total += np.where(corners > 0, weight, 0.0).sum(axis=-1)
     diagonal = np.einsum("vii->vi", matrix)
     diagonal += corners * corners / weight
-    g = rounding.gamma_factor(len(columns) + d + len(parts) + 16, np.float64)
     matrix *= (total * (1 + g) * _SLACK)[:, None, None]
     trace = diagonal.sum(axis=-1)
     # |fl(YᵀY) - YᵀY| <= γ|Y|ᵀ|Y|, of norm at most γ·trace; scaling rounds each entry once more.

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from gamma.frozen import Frozen
 from gamma.ops.bounds import NodeBounds
-from gamma.tensor import rounding
+from gamma.tensor import kernels, rounding
 
 if TYPE_CHECKING:
     from gamma.ops.squares import Curved
@@ -81,21 +81,11 @@ class Symbols(Frozen):
     @cached_property
     def reach(self) -> Float64:
         """Largest |G·ξ| entry by entry (n,), at least."""
-        k, n = self.columns.shape
-        if self.each == 1:
-            found = abs(self.columns).sum(axis=0)
-        else:
-            blocks = self.columns.reshape(-1, self.each, n)
-            found = np.sqrt(np.einsum("ben,ben->bn", blocks, blocks)).sum(axis=0)
+        k = len(self.columns)
         factor = (1 + rounding.gamma_factor(2 * k + 8, np.float64)) * _SLACK
-        if self.each == 1:
-            return found * factor  # type: ignore[no-any-return]
         # Squares that underflow, all of them perhaps, hide up to 2^-500 of each block.
-        moved = found > 0
-        if not moved.all():
-            moved |= self.columns.any(axis=0)
-        result: Float64 = found * factor + np.where(moved, k * 2.0**-500, 0.0)
-        return result
+        columns = np.ascontiguousarray(self.columns)
+        return kernels.reach(columns, self.each, factor, k * 2.0**-500)
 
 
 Parts = dict[int, Symbols]

@@ -152,6 +152,10 @@ class Known:
             self.empty[boxes[crossed]] = True
             lower, upper = np.where(crossed, low, lower), np.where(crossed, high, upper)
         known.tighten(boxes, neurons, lower, upper, self.network.nodes[index].name)
+        self._changed(index)
+
+    def _changed(self, index: int) -> None:
+        """Bounds of a node were tightened."""
         self.imaged = None
         if self._descent is not None:
             self._descent.forget(index)

@@ -222,9 +222,17 @@ class Walk(Known):
         found = self._sets.visit(index, self.bounds)
         if found is None:
             return
-        known = self.bounds[index]
-        boxes, neurons = np.divmod(np.arange(known.lower.size), known.lower[0].size)
-        self.tighten(index, boxes, neurons, found[0].reshape(-1), found[1].reshape(-1))
+        known: NodeBounds = self.bounds[index]
+        lower, upper = (end.reshape(known.lower.shape) for end in found)
+        if self.domain.split:
+            crossed = np.maximum(known.lower, lower) > np.minimum(known.upper, upper)
+            self.empty |= crossed.reshape(len(crossed), -1).any(axis=1)
+            lower, upper = (
+                np.where(crossed, known.lower, lower),
+                np.where(crossed, known.upper, upper),
+            )
+        known.intersect(lower, upper, self.network.nodes[index].name)
+        self._changed(index)
         self._enclosed.add(index)
 
     def _suffices(self, index: int) -> bool:

@@ -297,6 +297,17 @@ def largest(x: Float64, out: Float64) -> None:
     np.multiply(np.abs(x).max(axis=1, initial=0.0), 1 + 2.0**-50, out=out)
 
 
+def reach(columns: Float64, each: int, factor: float, extra: float, out: Float64) -> None:
+    with np.errstate(all="ignore"):
+        if each == 1:
+            np.multiply(np.abs(columns).sum(axis=0), factor, out=out)
+            return
+        blocks = columns.reshape(len(columns) // each, each, columns.shape[1])
+        found = np.sqrt(np.einsum("ben,ben->bn", blocks, blocks)).sum(axis=0)
+        moved = (found != 0) | columns.any(axis=0)
+        out[...] = found * factor + np.where(moved, extra, 0.0)
+
+
 def relu(lower: Float64, upper: Float64, out: Float64) -> None:
     np.maximum(lower, 0.0, out=out[0])
     np.maximum(upper, 0.0, out=out[1])

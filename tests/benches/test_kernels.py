@@ -26,7 +26,7 @@ ELSEWHERE |= {
     "image",
 }
 ELSEWHERE |= {"convolution", "course", "sum_interval", "ascent", "met_tables", "starts"}
-ELSEWHERE |= {"image_network"}
+ELSEWHERE |= {"image_network", "reach", "outer"}
 ELSEWHERE |= {"decode_rows", "decode_rare", "stored_affine"}
 
 

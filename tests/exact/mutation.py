@@ -116,6 +116,8 @@ NEAR = {
     "simd/images": "tests/propagate/test_image_walk.py",
     "propagate/images": "tests/propagate/test_image_walk.py",
     "simd/image_rows": "tests/propagate/test_image_walk.py",
+    "simd/ellipsoid": "tests/exact/test_ellipsotopes.py",
+    "simd/planes": "tests/tensor/test_kernels.py",
     "simd/chain": "tests/propagate/test_sparse_rows.py",
     "simd/convolve": "tests/propagate/test_fused_images.py",
     "simd/gather": "tests/tensor/test_window_kernels.py",
@@ -339,9 +341,9 @@ MUTANTS = (
     ),
     Mutant(
         "SET.REACH",
-        ES,
-        "result: Float64 = found * factor +",
-        "result: Float64 = found +",
+        "tensor/fallback.py",
+        "np.multiply(np.abs(columns).sum(axis=0), factor, out=out)",
+        "np.multiply(np.abs(columns).sum(axis=0), 1.0, out=out)",
     ),
     Mutant("SET.PRODUCTS", EE, "charge = (g + 2 *", "charge = (2 *"),
     Mutant("SET.UNCERTAIN", EE, "charge = (g + 2 * op.uncertainty)", "charge = g"),
@@ -621,12 +623,7 @@ MUTANTS = (
     Mutant("START.CARRIED", ST, "if tables.carried(index):", "if False:"),
     Mutant("HINGE.ROUNDING", HI, "weight = charge + (1.01 * UNIT", "weight = charge + (0.0 * UNIT"),
     Mutant("HINGE.MARGIN", HI, "base = base - 2.0**-49 * (abs(base) + abs(top))", "pass"),
-    Mutant(
-        "REACH.UNDERFLOW",
-        "ops/ellipsotope.py",
-        "np.where(moved, k * 2.0**-500, 0.0)",
-        "0.0",
-    ),
+    Mutant("REACH.UNDERFLOW", "tensor/fallback.py", "np.where(moved, extra, 0.0)", "0.0"),
     Mutant(
         "CAPS.KEPT",
         "propagate/ranges/walk.py",
@@ -861,6 +858,7 @@ Z = "csrc/simd/curves.inc"
 Y = "csrc/simd/smooth.inc"
 K, D, N = "csrc/simd/layers.inc", "csrc/simd/dense.inc", "csrc/simd/interval.inc"
 HC = "csrc/simd/hinge.inc"
+SETS = "csrc/simd/ellipsoid.inc"
 REFINE, SPARSE = "csrc/simd/refine.inc", "csrc/simd/sparse.inc"
 # The same terms where the C library takes whole steps; these are compiled into the copy.
 COMPILED = (
@@ -947,6 +945,11 @@ COMPILED = (
     Mutant("C.IMAGE.CENTRE", K, "middle, groups * n, z, B * all", "middle, 0, z, B * all"),
     Mutant("C.IMAGE.GROUPS", K, "middle, groups * n, z, B * all", "middle, n, z, B * all"),
     Mutant("C.IMAGE.SIZE", "csrc/simd/convolve.inc", "DV_ABS(weight[v])", "weight[v]"),
+    Mutant("C.SET.REACH", SETS, "out[j] * factor +", "out[j] +"),
+    Mutant("C.SET.UNDERFLOW", SETS, "(moved ? extra : 0.0)", "0.0"),
+    Mutant("C.SET.WEIGHTS", SETS, "            total += weight;", ""),
+    Mutant("C.SET.INTERVAL", SETS, "matrix[j * d + j] += corner[j] * corner[j] / weight;", ""),
+    Mutant("C.SET.ERROR", SETS, "2.0 * x->g * trace", "0.0 * trace"),
     Mutant("C.LIVE", "csrc/simd/gather.inc", "bits |= one;", "bits = one;"),
     Mutant("C.LIVE.LINES", "csrc/simd/gather.inc", "any |= bits;", "any = bits;"),
     Mutant("C.LIVE.FEW", "csrc/simd/gather.inc", "any |= x[i / SIDE][j];", "any = x[i / SIDE][j];"),

@@ -64,6 +64,7 @@ from gamma.tensor.native.rows import (
     relax_own_rows,
     relax_rows,
 )
+from gamma.tensor.native.sets import outer, reach
 from gamma.tensor.native.starts import Starts
 from gamma.tensor.native.stored import decode_rows, stored_affine
 

@@ -1,0 +1,82 @@
+"""Reaches of symbols, and ellipsoids around them, on every instruction set.
+
+What they claim is held against exact sets in tests/exact/test_ellipsotopes.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from gamma.errors import UsageError
+from gamma.ops.ellipsoid import outer
+from gamma.ops.ellipsotope import Symbols
+from gamma.tensor import kernels
+
+
+@pytest.fixture(params=kernels.available(), autouse=True)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    with kernels.pinned(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize("n", (0, 1, 7, 16, 33, 97))
+@pytest.mark.parametrize(("k", "each"), ((0, 1), (1, 1), (6, 1), (6, 3), (8, 8)))
+def test_reach(isa: str, n: int, k: int, each: int) -> None:
+    r = np.random.default_rng(n)
+    columns = r.normal(size=(k, n)) * 10.0 ** r.integers(-5, 5, (k, n))
+    columns[:, :1] = 0.0
+    found = kernels.reach(columns, each, 1.5, 0.25)
+    blocks = columns.reshape(k // each, each, n)
+    sizes = np.sqrt((blocks * blocks).sum(axis=1)).sum(axis=0)
+    moved = columns.any(axis=0) if each > 1 else np.zeros(n, bool)
+    assert np.allclose(found, 1.5 * sizes + np.where(moved, 0.25, 0.0), rtol=1e-13, atol=0)
+    if isa != "numpy":
+        with kernels.pinned("scalar"):
+            assert kernels.reach(columns, each, 1.5, 0.25).tobytes() == found.tobytes()
+
+
+@pytest.mark.parametrize("d", (1, 5, 8, 32, 63))
+def test_ellipsoids(isa: str, d: int) -> None:
+    """As NumPy makes them, but for the order of sums; the same bits on every set."""
+    r = np.random.default_rng(d)
+    scales = 10.0 ** r.integers(-9, 9, d)
+    parts = [(r.normal(size=(k, 3, d)) * scales, each) for k, each in ((3, 1), (8, 4), (7, 7))]
+    rest = abs(r.normal(size=(3, d))) * scales * (r.random((3, d)) < 0.5)
+    for columns, _ in parts:
+        columns[:, 2] = 0.0
+    rest[2] = 0.0
+    found = outer(parts, rest)
+    with kernels.pinned("numpy"):
+        expected = outer(parts, rest)
+    assert (found.scale == expected.scale).all()
+    assert np.allclose(found.matrix, expected.matrix, rtol=1e-11, atol=1e-13 * found.matrix.max())
+    assert np.allclose(found.error, expected.error, rtol=1e-11)
+    assert not found.matrix[2].any() and found.error[2] == 0
+    assert (found.matrix == np.swapaxes(found.matrix, 1, 2)).all()
+    if isa != "numpy":
+        with kernels.pinned("scalar"):
+            again = outer(parts, rest)
+        assert again.matrix.tobytes() == found.matrix.tobytes()
+        assert again.error.tobytes() == found.error.tobytes()
+
+
+@pytest.mark.parametrize("bad", (np.nan, np.inf))
+def test_no_number_stays_none(bad: float) -> None:
+    columns = np.zeros((2, 1, 3))
+    columns[1, 0, 2] = bad
+    rest = np.array([[0.0, bad, 0.0]])
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(Symbols(columns[:, 0], 2).reach[2])
+        assert not np.isfinite(outer([(columns, 1)], np.zeros((1, 3))).matrix).all()
+        assert not np.isfinite(outer([(np.zeros((1, 1, 3)), 1)], rest).matrix).all()
+
+
+def test_blocks_are_whole() -> None:
+    with pytest.raises(UsageError, match="columns"):
+        kernels.reach(np.zeros((3, 2)), 2, 1.0, 0.0)
+    if kernels.isa != "numpy":
+        with pytest.raises(UsageError, match="columns"):
+            kernels.outer([(np.zeros((3, 1, 2)), 2)], np.zeros((1, 2)), 0.0)
