@@ -299,13 +299,16 @@ static void abreast(double *out) {
     enum { FIRST = 32, LAST = 16, SUMS = FIRST + LAST, TERMS = 4 };
     int64_t *starts = make((SUMS + 1) * sizeof *starts);
     int32_t *places = make(SUMS * TERMS * sizeof *places), *to = make(SUMS * sizeof *to);
-    uint8_t *kind = make(SUMS);
+    uint8_t *kind = make(SUMS), *rows = make(SUMS);
     for (int k = 0; k < SUMS; k++) {
+        /* The first ones come together. */
+        const int alike = k < FIRST ? k % GAMMA_ABREAST_ROWS : 0;
+        rows[k] = (uint8_t)(k < FIRST ? GAMMA_ABREAST_ROWS - alike : 1);
         starts[k + 1] = TERMS * (k + 1);
         to[k] = k < FIRST ? FIRST + k : k - FIRST;
         kind[k] = k < FIRST ? GAMMA_ABREAST_RELU : GAMMA_ABREAST_LAST;
         for (int q = 0; q < TERMS; q++) {
-            places[TERMS * k + q] = (5 * k + 7 * q) % FIRST + (k < FIRST ? 0 : FIRST);
+            places[TERMS * k + q] = (5 * (k - alike) + 7 * q) % FIRST + (k < FIRST ? 0 : FIRST);
         }
     }
     const struct gamma_abreast all = {.count = SUMS,
@@ -316,6 +319,7 @@ static void abreast(double *out) {
                                       .places = places,
                                       .to = to,
                                       .kind = kind,
+                                      .rows = rows,
                                       .weight = numbers_f64(SUMS * TERMS, 0),
                                       .charge = numbers_f64(2 * SUMS, 64),
                                       .grow = 1.0,

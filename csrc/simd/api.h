@@ -245,16 +245,18 @@ size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, cons
  *                                        what it leaves is the sum of its ends
  *   charge (count, 2)                    an offset, and what a radius gains by it and by underflow
  *   to, kind                             a slot, or the number of the last layer's sum, of m
+ *   rows                                 how many sums from this one on have the same places, and
+ *                                        take no slot of these
  *   grow, share                          of a sum of radii; of a centre, what its products round
  * low, high: ends (B, m) of boxes from..to, each as alone. memory: gamma_abreast_room doubles.
  * Returns of how many boxes numbers leave the range of double: their ends are not to be used. */
-enum { GAMMA_ABREAST = 16 }; /* boxes */
+enum { GAMMA_ABREAST = 16, GAMMA_ABREAST_ROWS = 4 }; /* boxes, sums that come together */
 enum gamma_abreast_kind { GAMMA_ABREAST_RELU, GAMMA_ABREAST_PLAIN, GAMMA_ABREAST_LAST };
 struct gamma_abreast {
     size_t count, n, m, slots;
     const int64_t *starts;
     const int32_t *places, *to;
-    const uint8_t *kind;
+    const uint8_t *kind, *rows;
     const double *weight, *charge;
     double grow, share;
 };

@@ -1,6 +1,6 @@
-"""IBP of networks of dense layers of mostly zeros, boxes abreast in one call of the C library.
+"""IBP of networks of dense layers, narrow or of mostly zeros, boxes abreast in one C call.
 
-Every neuron is a sum of few others. The sums come in an order in which what one leaves is soon read
+Every neuron is a sum of others. The sums come in an order in which what one leaves is soon read
 (over a tree, subtree by subtree), and leave it in slots that are taken in turn: what is still to be
 read stays in the first-level cache. docs/numerics.md has the terms, csrc/simd/abreast.inc the sums.
 """
@@ -33,6 +33,8 @@ _WIDE = np.dtype(np.float64)
 _CALL_PRODUCTS, _SHARED = 1e8, 64
 # Sums of the widest layer that come together: fewer wait for each other, more leave the cache.
 _TOGETHER = 64
+# A share of a weight: where no more of it is 0, zeros are met, too, so that sums come together.
+_FULL = 0.5
 
 
 class _Made(Frozen, eq=True):
@@ -43,7 +45,7 @@ class _Made(Frozen, eq=True):
     boxes: int
 
 
-def sparse_ends(network: Network, box: Box, check: Callable[[], None]) -> Float64 | None:
+def ends_abreast(network: Network, box: Box, check: Callable[[], None]) -> Float64 | None:
     """IBP ends of the output (2, batch, size); None where the network is not of the kind."""
     if kernels.isa == "numpy":
         return None
@@ -65,7 +67,7 @@ def sparse_ends(network: Network, box: Box, check: Callable[[], None]) -> Float6
 @np.errstate(all="ignore")
 def _make(network: Network) -> _Made | None:
     form = form_of(network, _WIDE)
-    if form is None or not form.sparse or any(form.curves):
+    if form is None or not (form.sparse or form.narrow) or any(form.curves):
         return None
     sums = sums_of(network, form)
     made = None if sums is None else abreast(sums)
@@ -92,7 +94,7 @@ def sums_of(network: Network, form: Form) -> Sums | None:
     """The neurons of the layers as sums in order; None where no float64 is half a weight."""
     layers, half = [], 1.0
     for index, op in zip(form.nodes, form.layers, strict=True):
-        weight = nonzeros(op, _WIDE)
+        weight = nonzeros(op, _WIDE, _FULL)
         halved = weight.values * half
         if not np.array_equal(halved / half, weight.values):
             return None

@@ -16,6 +16,7 @@ from gamma.propagate.facts import facts_of
 
 # Operations of one box beyond which a walk should look at the clock on its way.
 _MOST_OPERATIONS = 1e10
+_NARROW = 1 << 15
 # What an entry of a weight of mostly zeros takes as long as in a dense one.
 _ONE_BY_ONE = 48.0
 # Entries of a weight that is looked at by so many of its rows first.
@@ -36,6 +37,11 @@ class Form(Struct):
     curves: list[Elementwise | None] = []
     operations: float = 0.0
     sparse: bool = False
+
+    @property
+    def narrow(self) -> bool:
+        """Whether all weights stay in a processor's cache, beside the values of some boxes."""
+        return sum(op.weight.size for op in self.layers) <= _NARROW
 
 
 def made_for_one_call(network: Network) -> bool:

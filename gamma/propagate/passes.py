@@ -102,18 +102,17 @@ def output_ends(network: Network, box: Box, options: Options) -> Float64 | None:
     off = tuning.off()
     if options.method != "ibp" or options.guarantee != "real" or "fused_pass" in off:
         return None
-    single = options.single and "single_pass" not in off
-    how = "pass", backend.isa == "numpy", single, off
-    made: Pass | bool | None = network.cached(how, _MAKE[single])
     ends: Float64 | None = None
-    if made is True:
-        from gamma.propagate.abreast import sparse_ends  # few networks need it
+    if len(box.lower) >= network.cached(("pass.abreast", off), _abreast_from):
+        from gamma.propagate.abreast import ends_abreast  # few networks need it
 
-        ends = sparse_ends(network, box, options.check)
-        if ends is None:
-            made = network.cached((*how, "rest"), partial(_make, single=single))
-    if ends is None and isinstance(made, Pass):
-        ends = _passed(made, box, options.check)
+        ends = ends_abreast(network, box, options.check)
+    if ends is None:
+        single = options.single and "single_pass" not in off
+        made: Pass | None = network.cached(
+            ("pass", backend.isa == "numpy", single, off), _MAKE[single]
+        )
+        ends = None if made is None else _passed(made, box, options.check)
     shape = network.nodes[network.output].shape
     return ends if ends is None or len(shape) == 1 else ends.reshape(2, -1, *shape)
 
@@ -313,13 +312,13 @@ class _Maker:
         return self._add(node)
 
 
-def _make_or_sparse(network: Network, single: bool) -> Pass | bool | None:
-    """`_make`; True where weights are mostly zeros (`gamma.propagate.abreast`)."""
+def _abreast_from(network: Network) -> float:
+    """Boxes from which on `gamma.propagate.abreast` takes them: of weights that are mostly 0 one,
+    of others, where all are small, as many as would share the products of a pass."""
     form = form_of(network, np.dtype(np.float64))
-    return True if form is not None and form.sparse else _make(network, single)
-
-
-_MAKE = partial(_make_or_sparse, single=False), partial(_make_or_sparse, single=True)
+    if form is None or any(form.curves):
+        return math.inf
+    return 1 if form.sparse else _FEW_BOXES + 1 if form.narrow else math.inf
 
 
 def _make(network: Network, single: bool) -> Pass | None:
@@ -358,6 +357,9 @@ def _make(network: Network, single: bool) -> Pass | None:
     long = nodes[0].shape[1:] == (1, 1) and nodes[0].shape[0] >= _ALIKE_ENTRIES
     alike = long and turn >= ALIKE and tuning.enabled("shared_reach")
     return Pass(kernel, math.prod(nodes[-1].shape), value.order, boxes, call, shared, alike)
+
+
+_MAKE = partial(_make, single=False), partial(_make, single=True)
 
 
 def _factors(op: Linear) -> tuple[float, float]:

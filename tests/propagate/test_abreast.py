@@ -1,8 +1,10 @@
-"""IBP of dense layers of mostly zeros with boxes abreast, against exact arithmetic and the walk."""
+"""IBP of dense layers, narrow or of mostly zeros, with boxes abreast, against exact arithmetic and
+the walk."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,10 @@ from msgspec.structs import replace
 from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
-from gamma.ops import Gemm, Input, Relu
+from gamma.ops import Gemm, Input, Relu, Sigmoid
 from gamma.propagate import abreast as passes
 from gamma.propagate import bounds, dense_form
-from gamma.propagate.abreast import sparse_ends, sums_of
+from gamma.propagate.abreast import ends_abreast, sums_of
 from gamma.propagate.options import Options
 from gamma.propagate.walks import walk
 from gamma.runtime import workers
@@ -24,6 +26,7 @@ from gamma.tensor.box import Box
 from gamma.tensor.kernels.abreast import abreast
 
 pytestmark = pytest.mark.skipif(kernels.isa == "numpy", reason="no compiled library")
+native = pytest.importorskip("gamma.tensor.native.abreast")
 WIDE = np.dtype(np.float64)
 ISAS = [name for name in kernels.available() if name != "numpy"]
 SIZES = (3, 9, 40, 16, 31, 12, 5)
@@ -37,12 +40,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense_form, "_ONE_BY_ONE", 0.0)
 
 
-def network(seed: int, dtype: Any = np.float32, sizes: tuple[int, ...] = SIZES) -> Network:
+def network(
+    seed: int, dtype: Any = np.float32, sizes: tuple[int, ...] = SIZES, zeros: float = 0.7
+) -> Network:
     rng = np.random.default_rng(seed)
     builder, node = Builder(Input(), sizes[:1]), 0
     for k, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False)):
         weight = rng.standard_normal((m, n)).astype(dtype)
-        weight[rng.random(weight.shape) < 0.7] = 0
+        weight[rng.random(weight.shape) < zeros] = 0
         bias = rng.standard_normal(m).astype(dtype) if k != 1 else None
         node = builder.add(Gemm(weight, bias), node)
         if k not in PLAIN and k < len(sizes) - 2:
@@ -58,7 +63,7 @@ def boxes(seed: int, count: int, inputs: int = SIZES[0], radius: float = 0.3) ->
 
 
 def ends(net: Network, box: Box) -> tuple[Any, Any]:
-    found = sparse_ends(net, box, lambda: None)
+    found = ends_abreast(net, box, lambda: None)
     assert found is not None
     return found
 
@@ -88,14 +93,16 @@ def exact(net: Network, box: Box, b: int) -> tuple[list[Fraction], list[Fraction
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
 @pytest.mark.parametrize("count", (1, 8, 9, 33))
-def test_ends_hold_those_of_exact_intervals(isa: str, dtype: Any, count: int) -> None:
+@pytest.mark.parametrize("zeros", (0.7, 0.3, 0.0))
+def test_ends_hold_those_of_exact_intervals(isa: str, dtype: Any, count: int, zeros: float) -> None:
     for seed in range(4):
-        net, box = network(seed, dtype), boxes(seed, count)
+        net, box = network(seed, dtype, zeros=zeros), boxes(seed, count)
         with kernels.pinned(isa):
             lower, upper = ends(net, box)
         with tuning.disabled("sparse_weights"):
-            plain = walk(net, box, Options(method="ibp", dtype=WIDE)).bounds[net.output]
-        size = 1 + abs(plain.lower) + abs(plain.upper)
+            known = walk(net, box, Options(method="ibp", dtype=WIDE)).bounds
+        plain = known[net.output]
+        size = sum(abs(node.lower).sum() + abs(node.upper).sum() for node in known)
         for apart in (lower - plain.lower, plain.upper - upper):  # no wider
             assert (-1e-14 * size <= apart).all() and (apart <= 1e-10 * size).all()
         for b in range(0, count, 7):
@@ -222,20 +229,20 @@ def test_what_leaves_the_range_is_left_to_the_walk(isa: str) -> None:
             node = builder.add(Relu(), node) if weight is huge else node
         net, box = builder.build(node), Box(np.ones((2, 1)), np.full((2, 1), 2.0))
         with kernels.pinned(isa):
-            assert sparse_ends(net, box, lambda: None) is None
+            assert ends_abreast(net, box, lambda: None) is None
             found = bounds(net, box, method="ibp")
         truth = -np.inf if first is huge else 0.0
         assert (found.lower <= truth).all() and (found.upper >= truth).all()
     net = network(1)
     wide = Box(np.full((3, 3), -1.7e308), np.full((3, 3), 1.7e308))
     with kernels.pinned(isa):
-        assert sparse_ends(net, wide, lambda: None) is None
+        assert ends_abreast(net, wide, lambda: None) is None
 
 
 def test_slots_are_read_before_they_are_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    for together in (1, 3, 1 << 20):
+    for together, zeros in product((1, 3, 1 << 20), (0.7, 0.0)):
         monkeypatch.setattr(passes, "_TOGETHER", together)
-        net = network(8)
+        net = network(8, zeros=zeros)
         form = dense_form.form_of(net, WIDE)
         assert form is not None
         sums = sums_of(net, form)
@@ -266,12 +273,13 @@ def net_at(net: Network) -> Any:
 
 
 def test_which_networks_have_boxes_abreast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_form, "_NARROW", 0)
     net, box = network(9), boxes(9, 2)
-    assert sparse_ends(net, box, lambda: None) is not None
+    assert ends_abreast(net, box, lambda: None) is not None
     with tuning.disabled("sparse_weights"):
-        assert sparse_ends(net, box, lambda: None) is None
+        assert ends_abreast(net, box, lambda: None) is None
     with kernels.pinned("numpy"):
-        assert sparse_ends(net, box, lambda: None) is None
+        assert ends_abreast(net, box, lambda: None) is None
     builder = Builder(Input(), (1,))
     tiny = builder.build(
         builder.add(
@@ -279,9 +287,49 @@ def test_which_networks_have_boxes_abreast(monkeypatch: pytest.MonkeyPatch) -> N
             builder.add(Relu(), builder.add(Gemm(np.ones((1, 1))), 0)),
         )
     )
-    assert sparse_ends(tiny, boxes(1, 1, 1), lambda: None) is None  # no number is half of it
+    assert ends_abreast(tiny, boxes(1, 1, 1), lambda: None) is None  # no number is half of it
     monkeypatch.setattr(dense_form, "_ONE_BY_ONE", 1e9)
-    assert sparse_ends(network(9), box, lambda: None) is None
+    assert ends_abreast(network(9), box, lambda: None) is None
+
+
+def test_sums_of_the_same_numbers_come_together() -> None:
+    """As many as there are up to 4, none of which takes a slot that they read; the same bits."""
+    for zeros in (0.7, 0.0):
+        net = network(3, zeros=zeros)
+        form = dense_form.form_of(net, WIDE)
+        assert form is not None
+        sums = sums_of(net, form)
+        assert sums is not None
+        reads = [tuple(part) for part in np.split(sums.weight.places, sums.weight.starts[1:-1])]
+        rows = native.together(sums)
+        for k in range(len(rows)):
+            alike = 1
+            while alike < 4 and k + alike < len(rows) and reads[k + alike] == reads[k]:
+                alike += 1
+            assert rows[k] == (alike if reads[k] else 1)
+        assert zeros > 0 or (rows == 4).sum() > sum(m - 3 for m in SIZES[1:]) - 1
+        own = replace(sums, to=np.where(sums.kind == 2, sums.to, sums.weight.places[0]))
+        taken = [k for k, part in enumerate(reads) if own.kind[k] != 2 and own.to[k] in part]
+        assert taken and (native.together(own)[taken] == 1).all()
+
+
+def test_narrow_networks_take_several_boxes_abreast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64, as node by node; one box, wider layers and smooth functions in other ways."""
+    asked = []
+    monkeypatch.setattr(passes, "ends_abreast", lambda *given: asked.append(given))
+    monkeypatch.setattr(dense_form, "_ONE_BY_ONE", 1e9)  # no weight is of mostly zeros
+    net = network(4, zeros=0.0)
+    for count, fits in ((1, False), (4, False), (5, True)):
+        bounds(net, boxes(4, count), method="ibp")
+        assert bool(asked) == fits
+    asked.clear()
+    monkeypatch.setattr(dense_form, "_NARROW", 10)
+    bounds(network(4, zeros=0.0), boxes(4, 9), method="ibp")
+    builder, node = Builder(Input(), (3,)), 0
+    for m, n in ((5, 3), (5, 5)):
+        node = builder.add(Sigmoid(), builder.add(Gemm(np.ones((m, n), np.float32)), node))
+    bounds(builder.build(node), boxes(4, 9), method="ibp")
+    assert not asked
 
 
 def test_sums_that_do_not_fit_are_refused() -> None:

@@ -152,10 +152,11 @@ def _nonzeros(op: Gemm, dtype: np.dtype[Any]) -> kernels.Sparse | None:
     return nonzeros(op, dtype) if few else None
 
 
-def nonzeros(op: Gemm, dtype: np.dtype[Any]) -> kernels.Sparse:
-    """The weight by what is not 0 in it."""
+def nonzeros(op: Gemm, dtype: np.dtype[Any], full: float = 1.0) -> kernels.Sparse:
+    """The weight by what is not 0 in it; by all of it, where that is a share above ``full``."""
     weight = op.weight
-    rows, places = np.nonzero(weight)
+    whole = np.count_nonzero(weight) > full * weight.size
+    rows, places = np.nonzero(np.ones(weight.shape, bool) if whole else weight)
     starts = np.searchsorted(rows, np.arange(len(weight) + 1)).astype(np.int64)
     values = np.ascontiguousarray(weight[rows, places], dtype)
     return kernels.Sparse(starts, places.astype(np.int32), values, int(weight.shape[1]))

@@ -1,4 +1,4 @@
-"""Interval pass through dense layers of mostly zeros: the call."""
+"""Interval pass through dense layers, boxes abreast: the call."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gamma.errors import UsageError
 from gamma.tensor._simd import ffi, lib
+from gamma.tensor.kernels.abreast import LAST
 from gamma.tensor.native.memory import nonzeros, pointer, scratch
 
 Float64 = npt.NDArray[np.float64]
@@ -24,6 +25,8 @@ class Abreast:
         made.starts, made.places, made.weight = nonzeros(sums.weight, count, np.dtype(np.float64))
         made.charge, made.to = pointer(sums.charge, 2 * count), pointer(sums.to, count)
         made.kind, made.grow, made.share = pointer(sums.kind, count), sums.grow, sums.share
+        self._rows = together(sums)
+        made.rows = pointer(self._rows, count)
         self._n, self._m = sums.inputs, sums.outputs
 
     def ends(
@@ -44,3 +47,22 @@ class Abreast:
             threads,
         )
         return lost
+
+
+def together(sums: Any) -> npt.NDArray[np.uint8]:
+    """How many sums from each one on have the same places, and take none of these themselves."""
+    starts, places = sums.weight.starts, sums.weight.places
+    counts = np.diff(starts)
+    row = np.repeat(np.arange(len(counts)), counts)
+    found = np.ones(len(counts), np.uint8)
+    if not len(places):
+        return found
+    # Entry e of a sum is entry e + n of the next one, where both have n.
+    next_one = np.minimum(np.arange(len(places)) + counts[row], len(places) - 1)
+    last = sums.kind == LAST
+    other = (places != places[next_one]) | ((places == sums.to[row]) & ~last[row])
+    alike = np.append((counts[1:] == counts[:-1]) & (counts[:-1] > 0), False)
+    alike[row[other]] = False
+    for _ in range(lib.GAMMA_ABREAST_ROWS - 1):
+        found = np.where(alike, 1 + np.append(found[1:], np.uint8(0)), 1).astype(np.uint8)
+    return found
