@@ -13,7 +13,7 @@ import pytest
 
 import gamma
 from gamma.network.graph import Builder, Network
-from gamma.ops import Concat, Gather, Gemm, Input, Relu, Reshape, Transpose
+from gamma.ops import Add, Concat, Gather, Gemm, Input, Relu, Reshape, Transpose
 from gamma.propagate import StreamingConfig
 from tests.exact.oracle import Truth, violations
 
@@ -111,6 +111,23 @@ def test_a_change_of_shape_keeps_its_inputs_centre() -> None:
     x = np.array([[[1000.3, 1.7], [0.2, 3.1]], [[0.001, 0.7], [0.3, 0.2]]])
     for name in CONFIGS:
         assert not wrong(network, gamma.Box(x, x * 1.01), "crown", "float64", name)
+
+
+def test_what_is_asked_of_a_node_moves_no_centre_behind_it() -> None:
+    """Rows tighten e once it is asked for itself; those of g are about f as it was before."""
+    builder = Builder(Input(), (1,))
+
+    def dense(rows: list[list[float]], bias: list[float], source: int) -> int:
+        return builder.add(Gemm(np.float32(rows), np.float32(bias)), source)
+
+    b = builder.add(Relu(), dense([[1], [1]], [0, -0.75], 0))
+    e = builder.add(Add((1, -1)), dense([[1, 0]], [2], b), dense([[0, 4]], [0], b))
+    g = dense([[3]], [0], builder.add(Relu(), e))
+    network = builder.build(dense([[1]], [0], g))
+    box = gamma.Box(np.array([[0.0], [0.5]]), np.array([[1.0], [1.0]]))
+    for name in CONFIGS:
+        assert not wrong(network, box, "crown", "float64", name), name
+        assert not wrong(network, gamma.Box(box.lower, box.upper * 0.75), "crown", "auto", name)
 
 
 def test_a_long_run_of_derived_nodes_is_not_computed_again_and_again() -> None:

@@ -301,7 +301,8 @@ class PackedBounds:
         self._packed: list[Packed | Spilled | None] = []
         self._run = _runs(network)
         self._open: NodeBounds | None = None
-        self._cache: dict[int, NodeBounds] = {}
+        # Nodes, and their lower ends as they were packed.
+        self._cache: dict[int, tuple[NodeBounds, Float64]] = {}
 
     def __len__(self) -> int:
         return len(self._packed) + (self._open is not None)
@@ -338,8 +339,17 @@ class PackedBounds:
             # A step asks for a node and its inputs: the nodes it asked for before are done with.
             while len(self._cache) >= 4:
                 del self._cache[next(iter(self._cache))]
-            self._cache[index] = self._found(index)
-        return self._cache[index]
+            found = self._found(index)
+            self._cache[index] = found, found.lower
+        return self._cache[index][0]
+
+    def _sealed(self, index: int) -> NodeBounds:
+        """The node as it was packed. Rows that are asked for later may tighten what is in the
+        cache: derived from that, a node would have another centre than its readers were made
+        about."""
+        bounds = self[index]
+        untouched = index not in self._cache or bounds.lower is self._cache[index][1]
+        return bounds if untouched else self._found(index)
 
     def _found(self, index: int) -> NodeBounds:
         packed = self._packed[index]
@@ -348,7 +358,7 @@ class PackedBounds:
             return kept
         node = self.network.nodes[index]
         with np.errstate(all="ignore"):
-            inputs = [self[i] for i in node.inputs]
+            inputs = [self._sealed(i) for i in node.inputs]
             found = interval_step(node, inputs, self.guarantee, self.dtype)
         found = found if self._domain is None else self._domain.known(index, found)
         if kept is not None:
