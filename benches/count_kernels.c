@@ -287,8 +287,8 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         const double walk[3] = {1.001, 0x1p-24, 0.5};                                              \
         gamma_dense_walk_##S(layers, LAYERS, lower, upper, centre, NULL, bounds, slopes,           \
                              constants, losses, NULL, bounded, seconds,                            \
-                             make(gamma_dense_room_##S(layers, LAYERS, 1, 1)), walk, 1, 0, 1,      \
-                             GAMMA_REFINE | GAMMA_OUTPUT | GAMMA_TABLES, 1);                       \
+                             make(gamma_dense_room_##S(layers, LAYERS, 0, 1, 1)), walk, NULL, 1,   \
+                             0, 1, GAMMA_REFINE | GAMMA_OUTPUT | GAMMA_TABLES, 1);                 \
     }
 
 KERNELS(float, f32)

@@ -32,6 +32,7 @@ GATES: dict[str, str] = {
     "sparse_weights": "rows in that call, and IBP in one, meet only what is not 0 in such weights",
     "fused_network": "CROWN over small dense networks, box by box, in one C call",
     "fused_ascent": "slopes and multipliers of rows, layer after layer: all steps in one C call",
+    "fused_alpha": "optimised slopes of all layers of a small dense network in one C call",
     "fused_windows": "rows through convolutions and sums, to the input, in one C call, in cache",
     "fused_tables": "what rows in that call meet at a node, made from its bounds in one C call",
     "fused_starts": "rows over images from the matrix of their node, as they start, in one C call",

@@ -153,8 +153,11 @@ struct gamma_cases {
     void *slope, *cost, *kept_slope;
     double *beta, *best, *kept_beta;
 };
-/* Shared among threads, of which each takes `block` rows at a time, an even number, in memory of
- * gamma_ascent_room bytes. 0, or -1 with nothing touched when an index does not exist. */
+/* Shared among threads, of which each takes `block` rows at a time, an even number (best as many as
+ * gamma_ascent_block says), in memory of gamma_ascent_room bytes. 0, or -1 with nothing touched when
+ * an index does not exist. */
+size_t gamma_ascent_block_f32(const struct gamma_stage *stages, size_t last, size_t depth);
+size_t gamma_ascent_block_f64(const struct gamma_stage *stages, size_t last, size_t depth);
 size_t gamma_ascent_room_f32(const struct gamma_stage *stages, size_t last, size_t depth,
                              size_t block);
 size_t gamma_ascent_room_f64(const struct gamma_stage *stages, size_t last, size_t depth,
@@ -211,11 +214,20 @@ struct gamma_layer {
  * neuron from both sides, between lines of one slope (32). */
 enum { GAMMA_REFINE = 1, GAMMA_OUTPUT = 2, GAMMA_KNOWN = 4, GAMMA_TABLES = 8, GAMMA_LINED = 16 };
 enum { GAMMA_PARALLEL = 32 };
-/* Bytes of `memory` that a walk of so many boxes needs: threads share these, or the rows of each
- * where boxes are fewer. */
-size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count, size_t boxes,
+/* Rows of a dense walk that rise over `steps` descents, as those of gamma_ascent do, where all
+ * activations are ReLUs. known: bounds of another walk over the same boxes: these are met with it,
+ * and slopes start from those that its lines below have. factors (steps, 5): as of gamma_ascend.
+ * risen (B, m), layer after layer: 1 where a hidden neuron gets rows. */
+struct gamma_rise {
+    size_t steps;
+    const double *known, *factors;
+    uint8_t *risen;
+};
+/* Bytes of `memory` that a walk of so many boxes needs, whose rows rise or do not: threads share
+ * these, or the rows of each where boxes are fewer. */
+size_t gamma_dense_room_f32(const struct gamma_layer *layers, size_t count, int rises, size_t boxes,
                             size_t threads);
-size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count, size_t boxes,
+size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count, int rises, size_t boxes,
                             size_t threads);
 /* Boxes from..to of B. lower, upper, centre: the input (B, n). bounds, layer after layer: centre,
  * spread, noise, lower, upper, then lower, upper, centre of the activation, each (B, m). slopes
@@ -225,19 +237,20 @@ size_t gamma_dense_room_f64(const struct gamma_layer *layers, size_t count, size
  * hidden layers, lower and upper ends (2, B, m) a
  * layer; bounds are met with it. rows, seconds (layers): neurons bounded by rows and time taken are
  * added. factors: inflation of the input's radii, 1.01·u of the rows, the share of live neurons up
- * to which dead ones are dropped. Returns how many ends cross. */
+ * to which dead ones are dropped. rise: NULL, or how rows rise; then slopes, constants and losses
+ * are not used. Returns how many ends cross. */
 size_t gamma_dense_walk_f32(const struct gamma_layer *layers, size_t count, const double *lower,
                             const double *upper, const double *centre, const double *facts,
                             double *bounds, float *slopes, double *constants, double *losses,
                             double *lines, int64_t *rows, double *seconds, void *memory,
-                            const double *factors, size_t B, size_t from, size_t to, int flags,
-                            size_t threads);
+                            const double *factors, const struct gamma_rise *rise, size_t B,
+                            size_t from, size_t to, int flags, size_t threads);
 size_t gamma_dense_walk_f64(const struct gamma_layer *layers, size_t count, const double *lower,
                             const double *upper, const double *centre, const double *facts,
                             double *bounds, double *slopes, double *constants, double *losses,
                             double *lines, int64_t *rows, double *seconds, void *memory,
-                            const double *factors, size_t B, size_t from, size_t to, int flags,
-                            size_t threads);
+                            const double *factors, const struct gamma_rise *rise, size_t B,
+                            size_t from, size_t to, int flags, size_t threads);
 
 /* IBP through dense layers by what is not 0 in their weights: `count` sums in an order, of products
  * of a weight with the numbers in a slot, where the n inputs are in the first ones.

@@ -442,6 +442,9 @@ static size_t image_part(const struct image_parts *p, size_t part) {
  * rows of a share, at least, where there are more. */
 #define ASCENT_SHARED 5e5
 enum { ASCENT_ROWS = 32 };
+/* Rows that a thread takes at once: whole register blocks of the product (or of `gather`), with
+ * what belongs to them in the second-level cache. */
+enum { ASCENT_LEAST = 8, ASCENT_MOST = 64, ASCENT_BYTES = 1 << 20 };
 
 #define F float
 #define FN(name) name##_f32
@@ -462,11 +465,16 @@ enum { ASCENT_ROWS = 32 };
 enum { DENSE_ROWS = 48, WORTH_A_THREAD = 4 << 20 };
 /* What copying an entry of a weight costs, in multiplications of it with a row. */
 #define COPY_PRICE 64.0
+/* Rows of a dense walk whose slopes rise in one call; and what counts as a weight of mostly zeros
+ * there: entries from which on it is looked at, and the share of them that is not 0 (as in
+ * gamma/propagate/rows/chain.py). */
+enum { RISING_ROWS = 1024, RISING_SPARSE = 1 << 14, RISING_SHARE = 12 };
 
 #define F float
 #define FN(name) name##_f32
 #define UNDERFLOW 0x1p-150
 #include "sparse.inc"
+#include "rising.inc"
 #include "refine.inc"
 #include "dense.inc"
 #undef F
@@ -477,6 +485,7 @@ enum { DENSE_ROWS = 48, WORTH_A_THREAD = 4 << 20 };
 #define FN(name) name##_f64
 #define UNDERFLOW 0x1p-1074 /* half of it, what a product can lose, is no number */
 #include "sparse.inc"
+#include "rising.inc"
 #include "refine.inc"
 #include "dense.inc"
 #undef F

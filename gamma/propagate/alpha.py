@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
+from gamma import tuning
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops import Elementwise
@@ -25,10 +26,13 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.hinges import Factors, HingeRows
 from gamma.ops.tables import Diagonal, NodeSlopes
 from gamma.propagate.blocks import evenly
+from gamma.propagate.dense import DenseNetwork, DenseWalk, Rising
+from gamma.propagate.dense_form import form_of
 from gamma.propagate.domain import Domain, Slopes
 from gamma.propagate.options import Options
-from gamma.propagate.rows.ascent import DenseAscent
+from gamma.propagate.rows.ascent import DenseAscent, in_one_call, operations
 from gamma.propagate.rows.block import Dense, Frontier
+from gamma.propagate.rows.chain import sparse
 from gamma.propagate.rows.descend import Descent
 from gamma.propagate.rows.own import Own, Tape
 from gamma.propagate.rows.sweep import trajectory
@@ -46,6 +50,8 @@ T = TypeVar("T")
 
 # Rows are dropped when no more than this share of them is worth more steps.
 _KEEP_FROM = 0.9
+# Operations of one call for all layers, if no row is done early: a few tenths of a second.
+_AT_ONCE = 2e10
 
 
 class Goal(NamedTuple):
@@ -127,7 +133,7 @@ def alpha_walk(
     }
     known = replace(domain, facts={**domain.facts, **facts})
     made = (kind or AlphaWalk)(network, known, options, [])
-    made.plain, made.initial = plain, own_slopes(plain, slopes or {})
+    made.plain, made.given = plain, slopes or {}
     made.how = how or Ascent(options.steps, 2 * options.steps)
     made.run()
     return made
@@ -163,7 +169,9 @@ class AlphaWalk(Walk):
     Attributes:
         plain: the walk of method "crown". What is asked for meets its bounds: where bounds are
             tighter, a relaxation may choose other lines, and these be worse for some row.
-        initial: node -> the slopes that rows start from. how: of the ascent.
+        given: node -> slopes that rows start from, of the nodes whose own they are not.
+        how: of the ascent.
+        at_once: whether one call of the C library may bound all neurons.
     """
 
     # Rows, their product, a temporary; slopes and what Adam remembers of them.
@@ -171,10 +179,53 @@ class AlphaWalk(Walk):
     # A descent, the way back up, and what slopes become.
     work = 3
     encloses = one_sided = False
+    at_once = True
 
     plain: Walk
-    initial: Slopes
+    given: Slopes
     how: Ascent
+
+    @cached_property
+    def initial(self) -> Slopes:
+        """Node -> the slopes that rows start from."""
+        return own_slopes(self.plain, self.given)
+
+    def _one_call(self) -> DenseNetwork | None:
+        return self.plain._dense if self._boxes_at_once else None
+
+    @cached_property
+    def _boxes_at_once(self) -> int:
+        """Boxes of which all neurons' rows rise in one call; 0: they do node by node."""
+        dense, walked, network = self.plain._dense, self.plain._walked, self.network
+        if dense is None or walked is None or not self.at_once or not tuning.enabled("fused_alpha"):
+            return 0
+        if not all(in_one_call(network, index - 1) for index in dense.nodes[1:]):
+            return 0
+        if _mixed(network):
+            return 0
+        last, count = network.output, len(self.box.lower)
+        crossing = zip(dense.nodes[1:], walked.crossing()[1:], strict=False)
+        hidden = sum(2 * rows * operations(network, index - 1) for index, rows in crossing)
+        output = 2 * network.nodes[last].size * operations(network, last - 1)
+        most = max(1.0, hidden * self.how.steps / count, output * self.how.final)
+        return int(_AT_ONCE / most)
+
+    def _call(self, dense: DenseNetwork) -> DenseWalk:
+        how, options, plain = self.how, self.options, self.plain._walked
+        assert plain is not None
+        rising = Rising(
+            plain,
+            how.all_factors(how.steps),
+            how.all_factors(how.final),
+            self._boxes_at_once,
+        )
+        source = self.bounds[dense.first - 1]
+        return DenseWalk(dense, source, options.dtype, options.method, options.check, rising=rising)
+
+    def _walk_dense(self, dense: DenseNetwork) -> None:
+        super()._walk_dense(dense)
+        assert self._walked is not None
+        self.rowed |= self._walked.risen()
 
     def rows(self, frontier: Mapping[int, Array], d: Float64, box: Array) -> Float64:
         return np.fmax(super().rows(frontier, d, box), self.plain.rows(frontier, d, box))
@@ -252,7 +303,9 @@ class AlphaWalk(Walk):
     def _with(self, options: Options) -> Walk:
         other = super()._with(options)
         assert isinstance(other, AlphaWalk)
-        other.plain, other.initial, other.how = self.plain.in_float64(), self.initial, self.how
+        other.plain, other.given, other.how = self.plain.in_float64(), self.given, self.how
+        if self._walked is None:  # the same in both, also where lines lean
+            other.initial = self.initial
         return other
 
 
@@ -327,6 +380,13 @@ def _in_one_call(
         beside=(others[0], frontier[others[0]].dense()) if others else None,
     )
     return found
+
+
+def _mixed(network: Network) -> bool:
+    """Whether some weights of a dense network are mostly zeros: its one call knows all or none."""
+    form = form_of(network, np.dtype(np.float32))
+    layers = [] if form is None or form.sparse else form.layers
+    return any(sparse(op, np.dtype(np.float32)) is not None for op in layers)
 
 
 class _Parameters:

@@ -72,6 +72,20 @@ class DenseNetwork(Frozen, eq=True):
         return self.nodes[0]
 
 
+class Rising(Frozen):
+    """How rows rise (`gamma.propagate.alpha`), where all activations are ReLUs.
+
+    Attributes:
+        plain: a walk over the same boxes whose rows do not; slopes start from its own.
+        hidden, output: float64 (steps, 5), as `kernels.Rise` takes them. boxes: of one call.
+    """
+
+    plain: DenseWalk
+    hidden: Float64
+    output: Float64
+    boxes: int
+
+
 def dense_network(network: Network, dtype: np.dtype[Any]) -> DenseNetwork | None:
     """The network ready for walks with rows of ``dtype``, made once; None when it is not of the
     kind: shapes, then dense layers with activations between them, not too large, weights exact in
@@ -145,13 +159,16 @@ class DenseWalk:
         check: Callable[[], None],
         known: DenseWalk | None = None,
         facts: Facts | None = None,
+        rising: Rising | None = None,
     ) -> None:
         """Bound the layers of ``source``'s boxes, or take over what ``known`` bounded.
 
         ``facts``: what is known of hidden layers, by node.
 
-        Hidden layers get rows when the method is "crown"; no tables are made for "ibp".
+        Hidden layers get rows when the method is "crown", or where rows rise, whose walk makes no
+        tables; nor does "ibp".
         """
+        self._rising: Rising | None = rising if known is None else known._rising
         self._network, self._check, self._dtype = network, check, dtype
         # Threads that share the rows of a call, asked once for both.
         self._threads: int | None = None if known is None else known._threads
@@ -165,7 +182,7 @@ class DenseWalk:
         self._box = lower, upper, centre
         neurons = network.layers.neurons
         self._tables: tuple[Array, Float64, Float64] | None = None
-        if method != "ibp":
+        if method != "ibp" and self._rising is None:
             self._tables = (
                 pool.empty(2 * batch * neurons, dtype),
                 pool.empty(2 * batch * neurons, np.float64),
@@ -178,6 +195,7 @@ class DenseWalk:
             self._lines, self._lined = known._lines, known._lined
         if not self._lined and self._tables is not None and network.layers.curved:
             self._lines = pool.empty(4 * batch * neurons, np.float64)
+        self._risen = np.zeros(0 if self._rising is None else batch * neurons, np.uint8)
         self.rows = np.zeros(len(layers), np.int64)
         self.seconds = np.zeros(len(layers))
         values = pool.empty(8 * batch * neurons, np.float64) if known is None else known._values
@@ -187,7 +205,7 @@ class DenseWalk:
         self.last: NodeBounds = _bounds(last) if known is None else known.last
         self._facts = self._laid_out(facts) if facts else None
         if known is None:
-            self._run(method == "crown", False, False)
+            self._run(method == "crown" or rising is not None, False, False)
 
     def _laid_out(self, facts: Facts) -> Float64:
         """Facts as the kernel takes them."""
@@ -212,8 +230,30 @@ class DenseWalk:
             at += part.size
         return [*found, self.last]
 
+    def crossing(self) -> list[int]:
+        """Of each hidden layer with a ReLU behind it the neurons that cross 0."""
+        found, at, batch = [], 0, len(self._box[0])
+        for layer in self._network.layers.layers[:-1]:
+            size = batch * len(layer.stored)
+            lower, upper = self._values[at + 3 * size : at + 5 * size].reshape(2, size)
+            found.append(0 if layer.plain else int(np.count_nonzero((lower < 0) & (upper > 0))))
+            at += 8 * size
+        return found
+
+    def risen(self) -> dict[int, npt.NDArray[np.bool_]]:
+        """Neurons (boxes, m) of hidden layers whose rows rose, by node."""
+        found, at, batch = {}, 0, len(self._box[0])
+        layers = self._network.layers.layers[:-1]
+        for index, layer in zip(self._network.nodes, layers, strict=False):
+            end = at + batch * len(layer.stored)
+            found[index] = self._risen[at:end].reshape(batch, -1).view(np.bool_)
+            at = end
+        return found
+
     def _sharing(self, hidden: bool, output: bool) -> int:
         """Threads for a call: where boxes are many each takes some, else they share rows."""
+        if self._rising is not None:
+            return workers.sharing()
         layers, batch = self._network.layers, len(self._box[0])
         outputs = len(layers.layers[-1].stored) if output else 1
         if batch > 1:
@@ -227,7 +267,7 @@ class DenseWalk:
         return self._threads
 
     def _run(self, hidden: bool, output: bool, known: bool) -> None:
-        layers, dtype = self._network.layers, self._dtype
+        layers, dtype, rising = self._network.layers, self._dtype, self._rising
         batch, crossed = len(self._box[0]), 0
         factors = (
             (1 + rounding.gamma_factor(self._box[0].shape[1] + 4, np.float64)) * (1 + 2.0**-50),
@@ -235,10 +275,13 @@ class DenseWalk:
             _LIVE if tuning.enabled("compress") else -1.0,
         )
 
-        threads = self._sharing(hidden, output)
+        rise, threads = None, self._sharing(hidden, output)
         self._awake = threads > 1
-        each = max(1, int(_CALL_OPERATIONS // max(self._network.operations, 1.0)))
-        calls = -(-batch // (each * threads))
+        most = threads * max(1, int(_CALL_OPERATIONS // max(self._network.operations, 1.0)))
+        if rising is not None:
+            steps, most = rising.output if output else rising.hidden, rising.boxes
+            rise = kernels.Rise(rising.plain._values, steps, self._risen)
+        calls = -(-batch // most)
         for call in range(calls):
             self._check()
             crossed += layers.run(
@@ -249,6 +292,7 @@ class DenseWalk:
                 self._lines,
                 (self.rows, self.seconds),
                 factors,
+                rise,
                 (batch * call // calls, batch * (call + 1) // calls),
                 (hidden, output, known, self._lined, tuning.enabled("parallel_lines")),
                 threads,

@@ -87,8 +87,7 @@ class Walk(Known):
             self._sets = forms_of(self.network, self.box, self.options, self.bounds)
         elif self.encloses and self.options.refines:
             self._sets = sets_of(self.network, self.box, self.options, self.bounds)
-        if not self.slopes and not self.options.forward:
-            self._dense = one_call(self.network, self.domain, self.options)
+        self._dense = self._one_call()
         with np.errstate(all="ignore"):
             for index in range(self._begin(), self.network.output + 1):
                 if self._dense is not None and index == self._dense.first:
@@ -165,17 +164,19 @@ class Walk(Known):
 
     # -- small dense networks: all in one call -------------------------------------------------
 
+    def _one_call(self) -> DenseNetwork | None:
+        """The network, where one call bounds it."""
+        if self.slopes or self.options.forward:
+            return None
+        return one_call(self.network, self.domain, self.options)
+
+    def _call(self, dense: DenseNetwork) -> DenseWalk:
+        source, how = self.bounds[dense.first - 1], self.options
+        return DenseWalk(dense, source, how.dtype, how.method, how.check, facts=self.domain.facts)
+
     def _walk_dense(self, dense: DenseNetwork) -> None:
         started = time.perf_counter()
-        source = self.bounds[dense.first - 1]
-        self._walked = self._unseen = walked = DenseWalk(
-            dense,
-            source,
-            self.options.dtype,
-            self.options.method,
-            self.options.check,
-            facts=self.domain.facts,
-        )
+        self._walked = self._unseen = walked = self._call(dense)
         self.seconds |= zip(dense.nodes, walked.seconds.tolist(), strict=True)
         refined = zip(dense.nodes, walked.rows.tolist(), strict=True)
         self.unstable |= {index: rows for index, rows in refined if rows}
@@ -274,7 +275,7 @@ class Walk(Known):
             return self
         wide = self._with(replace(self.options, dtype=np.dtype(np.float64)))
         if self._walked is not None:
-            wide._dense = one_call(self.network, self.domain, wide.options)
+            wide._dense = wide._one_call()
             if wide._dense is not None:
                 source, asked = self.bounds[wide._dense.first - 1], wide.options
                 wide._walked = DenseWalk(

@@ -36,6 +36,7 @@ TESTS = (
     "tests/ops/test_hinge_tables.py",
     "tests/propagate/test_dense_walk.py",
     "tests/propagate/test_plain_layers.py",
+    "tests/propagate/test_rising.py",
     "tests/propagate/test_abreast.py",
     "tests/propagate/test_dense_boxes.py",
     "tests/propagate/test_splits.py",
@@ -862,6 +863,7 @@ K, D, N = "csrc/simd/layers.inc", "csrc/simd/dense.inc", "csrc/simd/interval.inc
 HC = "csrc/simd/hinge.inc"
 SETS = "csrc/simd/ellipsoid.inc"
 REFINE, SPARSE = "csrc/simd/refine.inc", "csrc/simd/sparse.inc"
+RISING = "csrc/simd/rising.inc"
 # The same terms where the C library takes whole steps; these are compiled into the copy.
 COMPILED = (
     Mutant("C.CENTRE", N, "(g * (size + fabs(offset)) + doubt", "(doubt"),
@@ -895,9 +897,7 @@ COMPILED = (
     Mutant("C.HINGE.FUSED", HC, "weight = 1.01 * pay + unit", "weight = unit"),
     Mutant("C.HINGE.LOSS", HC, "radius_of(low[j], high[j], centre[b * n + j]) +", ""),
     Mutant("C.HINGE.KEEP", HC, "keep ? (size_t)keep[k] : k", "k"),
-    Mutant(
-        "D.CENTRE", REFINE, "cost = job->noise[k] * SLACK * SLACK", "cost = 0.0 * job->noise[k]"
-    ),
+    Mutant("D.CENTRE", RISING, "centre - noise * SLACK * SLACK", "centre - 0.0 * noise"),
     Mutant("D.STRIP", D, "twin[1].strip = strip;", "twin[1].strip = NULL;"),
     Mutant(
         "D.ONE.BELOW",
@@ -1136,6 +1136,14 @@ COMPILED = (
         "isnan(s->d[k]) ? -INFINITY : s->d[k]",
         "isnan(s->d[k]) ? 1.0 : s->d[k]",
     ),
+    Mutant("RISE.PAY", D, "g->pay = layer->plain ? charge : NULL;", "g->pay = NULL;"),
+    Mutant("RISE.LOSS", D, "g[!layer->plain].loss = loss;", "g[1].loss = loss;"),
+    Mutant("RISE.LINES", D, "sums, m, live, height);", "sums, m, NULL, height);"),
+    Mutant("RISE.SIGN", RISING, "-r->best[i + 1] < upper[k]", "-r->best[i + 1] > upper[k]"),
+    Mutant("RISE.ROWS", RISING, "live ? (size_t)live[i] : i, (F)1", "i, (F)1"),
+    Mutant("RISE.PLACES", RISING, "where[live[j]] = (int32_t)j;", "where[live[j]] = 0;"),
+    Mutant("RISE.ZEROS", RISING, "k = live ? (size_t)live[i] : i;", "k = i;"),
+    Mutant("RISE.LIVE", RISING, "sign * row[live ? (size_t)live[j] : j]", "sign * row[j]"),
     Mutant("PASS.RADIUS", PASS, "p.spread[k] = one[1] + two[1]", "p.spread[k] = one[1]"),
     Mutant("PASS.BIAS", PASS, "finish(node->bias ? p->bias : NULL,", "finish(NULL,"),
     Mutant("SINGLE.LARGEST", PASS, "kept.largest[b] = totals(lanes).c;", ""),

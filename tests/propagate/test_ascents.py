@@ -324,7 +324,7 @@ def test_blocks_of_memory_are_shared_whole(monkeypatch: pytest.MonkeyPatch) -> N
     found, counts = [], []
     for threads in (1, 2):
         calls.clear()
-        with workers.limited(threads):
+        with workers.limited(threads), tuning.disabled("fused_alpha"):
             made = alpha_walk(net, some_boxes(net, 7), options)
             ends = made.output()
         found.append((ends.lower, ends.upper))
@@ -439,8 +439,8 @@ def test_optimised_slopes_are_those_of_steps(make: Any, boxes: int, dtype: str) 
     asked = some_boxes(net, boxes)
     options = options_of(net, "alpha", "real", dtype, None)
     found = []
-    for gates in ((), ("fused_ascent",)):
-        with tuning.disabled(*gates):
+    for gate in ("fused_alpha", "fused_ascent"):
+        with tuning.disabled(gate):
             found.append(alpha_walk(net, asked, options))
             found[-1].output()
     first, second = found

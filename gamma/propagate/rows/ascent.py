@@ -48,10 +48,10 @@ _NONE = np.zeros(0, np.int64)
 def in_one_call(network: Network, last: int) -> bool:
     """Whether rows from node ``last`` on pass nodes that the C library knows here, and the ascent
     of one fits in a call."""
-    return 0.0 < _operations(network, last) * _MOST_STEPS <= _CALL_OPERATIONS
+    return 0.0 < operations(network, last) * _MOST_STEPS <= _CALL_OPERATIONS
 
 
-def _operations(network: Network, last: int) -> float:
+def operations(network: Network, last: int) -> float:
     """Of one row's descent and the way back up; 0 where the C library does not know a node."""
     enabled = tuning.enabled("fused_ascent") and tuning.enabled("fused_walk")
     if not enabled or kernels.isa == "numpy":
@@ -236,7 +236,7 @@ class DenseAscent:
 
     def _together(self, last: int, steps: int) -> int:
         """How many rows one call may take: pairs."""
-        count = int(_CALL_OPERATIONS / (_operations(self.tables.network, last) * steps + 1.0))
+        count = int(_CALL_OPERATIONS / (operations(self.tables.network, last) * steps + 1.0))
         return max(2, count // 2 * 2)
 
     def run(

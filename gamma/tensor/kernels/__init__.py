@@ -96,6 +96,7 @@ from gamma.tensor.kernels.planes import plane_lines as plane_lines
 from gamma.tensor.kernels.rows import Chain as Chain
 from gamma.tensor.kernels.rows import DenseLayer as DenseLayer
 from gamma.tensor.kernels.rows import DenseNetwork as DenseNetwork
+from gamma.tensor.kernels.rows import Rise as Rise
 from gamma.tensor.kernels.rows import Sparse as Sparse
 from gamma.tensor.kernels.rows import abs_dot_rows as abs_dot_rows
 from gamma.tensor.kernels.rows import ascend as ascend

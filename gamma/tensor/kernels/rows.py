@@ -331,6 +331,20 @@ class DenseLayer(Frozen):
     plain: bool = False
 
 
+class Rise(Frozen):
+    """How the rows of a `DenseNetwork` rise, see `gamma.propagate.alpha`, where all is ReLUs.
+
+    Attributes:
+        known: ``bounds`` of another walk over the same boxes: these are met with it, and slopes
+            start from those that its lines below have. factors: float64 (steps, 5), as in `ascend`.
+        risen: uint8, layer after layer (B, m): 1 where a hidden neuron gets rows.
+    """
+
+    known: Float64
+    factors: Float64
+    risen: npt.NDArray[np.uint8]
+
+
 class DenseNetwork(Protocol):
     """Dense layers and activations whose whole CROWN walk runs in one call.
 
@@ -353,6 +367,7 @@ class DenseNetwork(Protocol):
         lines: Float64 | None,
         counts: tuple[Int64, Float64],
         factors: tuple[float, float, float],
+        rise: Rise | None,
         span: tuple[int, int],
         flags: tuple[bool, bool, bool, bool, bool],
         threads: int,
@@ -365,14 +380,15 @@ class DenseNetwork(Protocol):
                 lower then upper ends.
             bounds: float64, 8·B·neurons entries; layer after layer (8, B, m): centre, spread,
                 noise, lower, upper of the layer, then lower, upper, centre of its activation.
-            tables: None to make none (then no rows), or slopes in the rows' dtype, constants
-                (2·B·neurons entries each; layer after
-                layer (2, B, m), lower then upper) and losses (layers, B), as in `line_tables`.
+            tables: None to make none (then no rows but those that rise), or slopes in the rows'
+                dtype, constants (2·B·neurons entries each; layer after layer (2, B, m), lower then
+                upper) and losses (layers, B), as in `line_tables`.
             lines: of curves, 4·B·neurons entries; layer after layer (4, B, m), as in
                 `lines`. None where there are no curves or tables.
             counts: neurons bounded by rows, seconds; (layers,) each, added to.
             factors: of the input's radii in a sum over them; 1.01·u of the rows; the share of live
                 neurons up to which dead ones are left out (negative: never).
+            rise: None, or how rows rise; then there are no tables.
             flags: tighten hidden layers by rows; the output; ``bounds`` hold bounds already;
                 ``lines`` hold lines, with slopes in the range of the rows' dtype; a row may bound
                 a hidden neuron from both sides.

@@ -20,10 +20,6 @@ from gamma.tensor.native.planes import described
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 
-# Rows at once: whole register blocks of the product (or of `gather`), with what belongs to them in
-# the second-level cache.
-_BYTES = 1 << 20
-_LEAST, _MOST = 8, 64
 _STAGE = ffi.sizeof("struct gamma_stage")
 
 
@@ -53,6 +49,7 @@ class Ascent:
         single = dtype.itemsize == 4
         self._run = lib.gamma_ascent_f32 if single else lib.gamma_ascent_f64
         self._room = lib.gamma_ascent_room_f32 if single else lib.gamma_ascent_room_f64
+        self._block = lib.gamma_ascent_block_f32 if single else lib.gamma_ascent_block_f64
 
     def add(self, stage: Any, place: Any) -> None:
         index, kind, inputs = self.count, type(stage).__name__, place.inputs
@@ -276,10 +273,7 @@ class Ascent:
         self._call(last, cases, depth)
 
     def _call(self, last: int, cases: Any, depth: int) -> None:
-        images = any(self._stages[index].near for index in range(last + 1))
-        least = lib.GAMMA_BROAD if images else _LEAST
-        row_bytes = self._room(self._stages, last, depth, least) // least
-        block = max(least, min(_MOST, _BYTES // row_bytes) // least * least)
+        block = self._block(self._stages, last, depth)
         room, threads = self._room(self._stages, last, depth, block), workers.sharing()
         memory = pool.empty(threads * -(-room // 8), np.float64)
         place = pointer(memory, memory.size, True)

@@ -386,6 +386,7 @@ class DenseNetwork:
         lines: Float64 | None,
         counts: tuple[npt.NDArray[np.int64], Float64],
         factors: tuple[float, float, float],
+        rise: Any,
         span: tuple[int, int],
         flags: tuple[bool, bool, bool, bool, bool],
         threads: int,
@@ -405,11 +406,22 @@ class DenseNetwork:
                 pointer(constants, 2 * B * neurons, True),
                 pointer(losses, B * len(self.layers), True),
             )
-        elif flags[0] or flags[1]:
+        elif rise is None and (flags[0] or flags[1]):
             raise UsageError("dense walk: rows need tables, found None")
         if tables is not None and lines is None and self.curved:
             raise UsageError("dense walk: tables of curves need lines, found None")
-        room: int = self._room(self._layers, len(self.layers), span[1] - span[0], threads)
+        rises, given = ffi.NULL, None
+        if rise is not None:
+            if self.curved:
+                raise UsageError("dense walk: found curves where rows rise, expected ReLUs")
+            given = (
+                pointer(rise.known, 8 * B * neurons),
+                pointer(rise.factors, 5 * len(rise.factors)),
+                pointer(rise.risen, B * neurons, True),
+            )
+            rises = ffi.new("struct gamma_rise *", (len(rise.factors), *given))
+        count = span[1] - span[0]
+        room: int = self._room(self._layers, len(self.layers), rise is not None, count, threads)
         memory = pool.empty(-(-room // 8), np.float64)
         crossed: int = self._walk(
             self._layers,
@@ -423,6 +435,7 @@ class DenseNetwork:
             pointer(counts[1], len(self.layers), True),
             pointer(memory, memory.size, True),
             ffi.new("double[3]", factors),
+            rises,
             B,
             *span,
             flags[0] * lib.GAMMA_REFINE

@@ -96,6 +96,8 @@ class NeuronWalk(AlphaWalk):
         plan: for which neurons, and how many splits. bounded: cases bounded so far.
     """
 
+    at_once = False
+
     def __init__(self, *given: Any, plan: Plan | None = None) -> None:
         super().__init__(*given)
         self.plan, self.bounded = plan, 0
