@@ -66,8 +66,12 @@ class Descent:
     @cached_property
     def passage(self) -> DenseAscent | None:
         """How rows go down past normalisations in one call, by the tables' own lines."""
-        if not facts_of(self.tables.network).normalizes or self.tables.linear_only:
+        network, dtype = self.tables.network, self.tables.how.dtype
+        if not facts_of(network).normalizes or self.tables.linear_only:
             return None
+        layers = [node.op.dense for node in network.nodes]
+        if not all(op is None or op.tiled(dtype) for op in layers):
+            return None  # the BLAS is sooner
         from gamma.propagate.rows.ascent import DenseAscent
 
         made = DenseAscent.of(self.tables, 0)
