@@ -9,6 +9,20 @@
 
 #include "table.h"
 
+/* Vectors of at most 32 bytes: others, where these are longer. */
+#ifndef FS
+#define FS FV
+#define FS_LOAD FV_LOAD
+#define FS_STORE FV_STORE
+#define FS_ONE FV_ONE
+#define FS_FMA FV_FMA
+#define DS DV
+#define DS_LOAD DV_LOAD
+#define DS_STORE DV_STORE
+#define DS_ONE DV_ONE
+#define DS_FMA DV_FMA
+#endif
+
 /* Accumulators of LANES doubles in the sum of a row, see rows.inc. */
 #define CHAINS_F32 2
 #define CHAINS_F64 4
@@ -51,6 +65,11 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #define V_STORE FV_STORE
 #define V_ONE FV_ONE
 #define V_FMA FV_FMA
+#define SHORT_V FS
+#define SHORT_LOAD FS_LOAD
+#define SHORT_STORE FS_STORE
+#define SHORT_ONE FS_ONE
+#define SHORT_FMA FS_FMA
 #ifdef SCALAR_PRODUCT
 #define WIDTH 1
 #else
@@ -73,6 +92,11 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #undef V_STORE
 #undef V_ONE
 #undef V_FMA
+#undef SHORT_V
+#undef SHORT_LOAD
+#undef SHORT_STORE
+#undef SHORT_ONE
+#undef SHORT_FMA
 #undef WIDTH
 
 #define F double
@@ -88,6 +112,11 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #define V_STORE DV_STORE
 #define V_ONE DV_ONE
 #define V_FMA DV_FMA
+#define SHORT_V DS
+#define SHORT_LOAD DS_LOAD
+#define SHORT_STORE DS_STORE
+#define SHORT_ONE DS_ONE
+#define SHORT_FMA DS_FMA
 #ifdef SCALAR_PRODUCT
 #define WIDTH 1
 #else
@@ -110,6 +139,11 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #undef V_STORE
 #undef V_ONE
 #undef V_FMA
+#undef SHORT_V
+#undef SHORT_LOAD
+#undef SHORT_STORE
+#undef SHORT_ONE
+#undef SHORT_FMA
 #undef WIDTH
 
 #include "convolve.inc"

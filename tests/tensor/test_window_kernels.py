@@ -80,6 +80,10 @@ CASES = (
     # few of the pixels
     (33, 3, 3, 5, 3, (8, 7), (1, 1), (3, 3), (0, 0, 0, 0), (1, 1)),
     (20, 3, 5, 6, 5, (7, 9), (1, 1), (2, 2), (0, 0, 0, 0), (1, 1)),
+    # few of them of one or two short vectors, lines of more than are taken side by side
+    (3, 2, 15, 70, 8, (5, 29), (1, 1), (2, 2), (0, 0, 0, 0), (1, 1)),
+    (2, 2, 11, 33, 16, (4, 31), (1, 1), (2, 3), (1, 2, 0, 1), (1, 1)),
+    (3, 3, 7, 40, 4, (6, 7), (1, 1), (2, 1), (0, 0, 0, 0), (1, 1)),
     # lines of many cells, which a single frame takes side by side: cells of pixels, and pixels a
     # stride apart
     (2, 3, 29, 34, 5, (6, 58), (4, 4), (2, 2), (1, 1, 1, 1), (1, 1)),
@@ -126,19 +130,23 @@ def test_spread_is_the_adjoint(isa: str, dtype: Any, case: Any, groups: int) -> 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("groups", (1, 2))
-def test_what_is_gathered_is_added(isa: str, dtype: Any, case: Any, groups: int) -> None:
+@pytest.mark.parametrize("draw", (integers, reals))
+def test_what_is_gathered_is_added(isa: str, dtype: Any, case: Any, groups: int, draw: Any) -> None:
+    """The same sums, to the last bit, and one addition."""
     n, h, w, out, channels, image, kernel, strides, pads, dilations = case
     rng = np.random.default_rng(out)
     window = Window(image, kernel, strides, pads, dilations)
     depth = kernel[0] * kernel[1] * channels
-    rows = integers(rng, (n, h, w, groups * out), dtype)
+    rows = draw(rng, (n, h, w, groups * out), dtype)
     weight = np.zeros((groups, out, kernels.padded(depth, np.dtype(dtype))), dtype)
-    weight[..., :depth] = integers(rng, (groups, out, depth), dtype)
-    before = integers(rng, (n, *image, groups * channels), dtype)
+    weight[..., :depth] = draw(rng, (groups, out, depth), dtype)
+    before = draw(rng, (n, *image, groups * channels), dtype)
     with kernels.pinned(isa):
         found, taps = before.copy(), Taps.of(weight, window, channels)
         assert gather(rows, taps, found, window, channels, add=True)
-        assert (found == before + spread(rows, weight, window, channels)).all()
+        whole = np.zeros_like(before)
+        assert gather(rows, taps, whole, window, channels)
+        assert (found == before + whole).all()
 
 
 @pytest.mark.parametrize("isa", ISAS)
