@@ -5,12 +5,13 @@
     python -m benches.adjoint --docs        and the table of docs/performance.md
 
 Operations are those of the weights that meet a pixel of the image. Every entry of the rows is live.
-Behind the first layers rows are not read again: what is timed there is the step that bounds take,
-the adjoint and what the rows pay for the radii of the input (whose operations do not count).
+A call walks the rows through the same adjoint some times over, block by block, as a bound walks
+its rows through all layers: timed is the step that bounds take, not the way from Python to it.
+Behind the first layers rows are not read again: what is timed there is the adjoint and what the
+rows pay for the radii of the input (whose operations do not count).
 Shortcuts are added to rows that came around them, as in a walk.
 Each thread has rows of its own, in memory of the pool, as blocks of a walk have, or a product of
-the BLAS of its own. Seconds are processor time of the slower thread, the call from Python included:
-other work takes little of it.
+the BLAS of its own. Seconds are processor time of the slower thread: other work takes little of it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ import numpy as np
 
 from benches.report import PAGE, markdown, replace_block
 from gamma.ops import Conv
-from gamma.ops.base import Array
-from gamma.ops.spread import Taps, gather, last_weight
+from gamma.ops.spread import Taps, last_weight
 from gamma.ops.window import Window
 from gamma.runtime import pool, workers
 from gamma.runtime.threads import limit_blas
@@ -65,8 +65,11 @@ SHAPES = {
     "sri_resnet 7": Shape(128, 128, 3, 1, 1, 2),
     "sri_resnet, short": Shape(64, 32, 1, 2, 0, 8),
 }
+STEPS = 8
+"""Adjoints of a call."""
 SECONDS = 0.05
 ROUNDS = 5
+_KIND = np.dtype(np.float32)
 
 
 def rate(shape: Shape, rows: int, threads: int) -> float:
@@ -75,51 +78,42 @@ def rate(shape: Shape, rows: int, threads: int) -> float:
     size = (shape.out, shape.channels, shape.kernel, shape.kernel)
     op = Conv(rng.standard_normal(size, np.float32), None, (shape.stride,) * 2, (shape.pad,) * 4)
     window = op.window((shape.channels, shape.image, shape.image))
-    high, wide = window.positions
-    taps = Taps.of(last_weight(op, op.weight, np.float32, False, 1), window, shape.channels)
-    kind = np.dtype(np.float32)
-    given = [pool.empty((rows, high, wide, shape.out), kind) for _ in range(threads)]
+    images = (shape.image, shape.image, shape.channels)
+    given = [pool.empty((rows, *window.positions, shape.out), _KIND) for _ in range(threads)]
     for block in given:
         block[:] = rng.standard_normal(block.shape)
-    images = [pool.zeros((rows, shape.image, shape.image, shape.channels), kind) for _ in given]
+    made = [pool.zeros((rows, *images), _KIND) for _ in given]
     ones = np.ones((1, shape.channels, shape.image, shape.image), np.float32)
     counting = Conv(np.ones(size, np.float32), None, op.strides, op.pads)
     work = 2 * rows * float(counting.linear([ones]).sum())
-
-    reach = reached(shape, taps, window) if shape.channels == 3 else None
+    course, tables = steps(op, window, images)
+    zeros = np.zeros(rows, np.int64)
+    places = zeros, zeros, zeros[:3].reshape(1, 3)
 
     def call(thread: int) -> None:
-        if reach is not None:
-            reach(given[thread])
-        elif not gather(given[thread], taps, images[thread], window, shape.channels, op.skips):
-            raise SystemExit("bench: the C library is needed")
+        with workers.limited(1):
+            course.run(tables, [given[thread], made[thread]], np.zeros(rows), None, *places, False)
 
-    return threads * work / least(call, threads)
+    return threads * STEPS * work / least(call, threads)
 
 
-def reached(shape: Shape, taps: Taps, window: Window) -> Callable[[Array], None]:
-    """The last move of rows, which leaves nothing of them, as a call."""
-    high, wide = window.positions
-    rows, images = (high, wide, shape.out), (shape.image, shape.image, shape.channels)
-    scatter, cells = taps.scatter(window, shape.channels)
-    product = kernels.Product(taps.weight[0], rows, images, scatter, (0, 0), cells)
-    sizes = (shape.image, shape.image) * 2
-    move = kernels.Move("reach", 0, 0, 1, (*sizes, shape.channels), True, product=product)
-    kind, entries = taps.weight.dtype, math.prod(images)
-    course = kernels.course([move], [math.prod(rows), entries], 1, kind)
+def steps(
+    op: Conv, window: Window, images: tuple[int, int, int]
+) -> tuple[kernels.Course, kernels.MetTables]:
+    """A walk that takes the adjoint of ``op`` so many times, on rows of the first slot."""
+    first, (out, channels) = images[2] == 3, op.weight.shape[:2]
+    taps = Taps.of(last_weight(op, op.weight, np.float32, False, 1), window, channels)
+    rows, entries = (*window.positions, out), math.prod(images)
+    scatter, cells = taps.scatter(window, channels)
+    product = kernels.Product(taps.weight[0], rows, images, scatter, (0, 0), cells, op.skips)
+    kind, shape = "reach" if first else "gather", (*rows[:2], *images[:2], out)
+    move = kernels.Move(kind, 0, 0, 1, shape, True, target=images[:2], product=product)
+    course = kernels.course([move] * STEPS, [math.prod(rows), entries], 2, _KIND)
     if course is None:
         raise SystemExit("bench: the C library is needed")
-    tables = kernels.met_tables(1, 1, kind)
+    tables = kernels.met_tables(1, 1, _KIND)
     tables.meet(0, entries, kernels.Met(pay=np.ones((1, entries))))
-    zeros = np.zeros(10**4, np.int64)
-
-    def call(block: Array) -> None:
-        N = len(block)
-        places = zeros[:N], zeros[:N], zeros[:3].reshape(1, 3)
-        with workers.limited(1):
-            course.run(tables, [block], np.zeros(N), None, *places, False)
-
-    return call
+    return course, tables
 
 
 def least(call: Callable[[int], object], threads: int) -> float:
