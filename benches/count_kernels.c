@@ -369,6 +369,9 @@ int main(void) {
         {.C = 8, .H = 16, .W = 16, .rows = 16, .span = 16, .reads = {1, 1}, .sign = {1, -1}}};
     nodes[0].along = nodes[1].sh = nodes[1].sw = nodes[1].dh = nodes[1].dw = nodes[1].groups = 1;
     nodes[1].pad_top = nodes[1].pad_left = nodes[1].hinge = 1;
+    nodes[0].readers[0] = 1;
+    nodes[0].readers[1] = nodes[1].readers[0] = 2;
+    nodes[1].readers[1] = 3;
     nodes[1].weight = numbers_f64(72 * 8, 0);
     nodes[1].row_sum = nodes[2].row_sum = numbers_f64(8 * 256, 64);
     const size_t most[3] = {1, 1, 0};

@@ -358,26 +358,26 @@ size_t gamma_convolve(const double *centre, const double *radius, const double *
 
 /* A node of a network for gamma_pass: the input (the first), a convolution of node reads[0]
  * (reads[1] is -1), or the sum of sign[0] and sign[1] times two nodes; then a ReLU, with `hinge`,
- * or `curve`, unless that is NULL. Its values lie in an image of rows·span pixels, channels last,
- * the inside (H, W) of which begins at (top, left): room for the pads of all convolutions that read
- * it. C divides by groups. Of the input, entries are `across` apart from channel to channel and
- * `along` from pixel to pixel; with `planar`, where that is 1 and no sum reads it, its image is one
- * channel after the other, and its charges are (C, W, 2). weight: (groups, panels, kh·kw·C of the
- * group, GAMMA_PANEL); bias (groups, panels, GAMMA_PANEL) or NULL; row_sum (groups, panels, H·W,
- * GAMMA_PANEL), of a sum (H, W, C); factors: of gamma_finish. pairs: NULL, or the weight as floats
- * w, |w| for products in float32, by blocks of GAMMA_BLOCK and groups of GAMMA_GROUP terms; shift
- * (groups, panels, GAMMA_PANEL, 2): floats near the bias, and what these and the sums lose; tilt:
- * what rounding it would add to the sum of the source's reaches, as it is compared; shows: up to
- * which share of these a charge for centres does not show; lines, ends: NULL, or where these
- * weights are mostly 0 the lines of a panel that are not, panel after panel, and of each panel how
- * many there are of all before its first block and up to the end of each. charge (W, C, 2): of
- * those of the node's readers, per |c| and per reach; rate: per |c| on average (0: none of the
- * network's nodes has pairs). */
+ * or `curve`, unless that is NULL. Nodes that read it are among readers[0]..readers[1]. Its values
+ * lie in an image of rows·span pixels, channels last, the inside (H, W) of which begins at (top,
+ * left): room for the pads of all convolutions that read it. C divides by groups. Of the input,
+ * entries are `across` apart from channel to channel and `along` from pixel to pixel; with
+ * `planar`, where that is 1 and no sum reads it, its image is one channel after the other, and its
+ * charges are (C, W, 2). weight: (groups, panels, kh·kw·C of the group, GAMMA_PANEL); bias (groups,
+ * panels, GAMMA_PANEL) or NULL; row_sum (groups, panels, H·W, GAMMA_PANEL), of a sum (H, W, C);
+ * factors: of gamma_finish. pairs: NULL, or the weight as floats w, |w| for products in float32, by
+ * blocks of GAMMA_BLOCK and groups of GAMMA_GROUP terms; shift (groups, panels, GAMMA_PANEL, 2):
+ * floats near the bias, and what these and the sums lose; tilt: what rounding it would add to the
+ * sum of the source's reaches, as it is compared; shows: up to which share of these a charge for
+ * centres does not show; lines, ends: NULL, or where these weights are mostly 0 the lines of a
+ * panel that are not, panel after panel, and of each panel how many there are of all before its
+ * first block and up to the end of each. charge (W, C, 2): of those of the node's readers, per |c|
+ * and per reach; rate: per |c| on average (0: none of the network's nodes has pairs). */
 enum { GAMMA_NODES = 256, GAMMA_BLOCK = 8, GAMMA_GROUP = 64, GAMMA_ALIKE = 16 };
 struct gamma_node {
     int64_t C, H, W, top, left, rows, span, across, along;
-    int64_t reads[2], sign[2], kh, kw, sh, sw, dh, dw, pad_top, pad_left, groups, hinge, late, kept,
-        planar;
+    int64_t reads[2], readers[2], sign[2], kh, kw, sh, sw, dh, dw, pad_top, pad_left, groups, hinge,
+        late, kept, planar;
     const double *weight, *bias, *row_sum;
     double factors[2];
     const float *pairs, *shift, *charge;

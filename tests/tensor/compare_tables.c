@@ -420,6 +420,9 @@ static void compare_pass(const struct gamma_table *a, const struct gamma_table *
         {.C = OUT, .H = SIDE, .W = SIDE, .rows = SIDE, .span = SIDE, .reads = {0, -1}, .kh = 3},
         {.C = OUT, .H = SIDE, .W = SIDE, .rows = SIDE, .span = SIDE, .reads = {1, 1}}};
     nodes[0].across = SIDE * SIDE;
+    nodes[0].readers[0] = 1;
+    nodes[0].readers[1] = nodes[1].readers[0] = 2;
+    nodes[1].readers[1] = 3;
     nodes[1].kw = 3;
     nodes[1].sh = nodes[1].sw = nodes[1].dh = nodes[1].dw = nodes[1].groups = 1;
     nodes[1].pad_top = nodes[1].pad_left = nodes[1].hinge = 1;

@@ -31,7 +31,9 @@ class NetworkPass:
         self._n, self._m = (math.prod(node.shape) for node in (nodes[0], nodes[-1]))
         for index, (entry, node) in enumerate(zip(self._nodes, nodes, strict=True)):
             entry.C, entry.H, entry.W = node.shape
-            readers = [r for r in nodes if index in r.sources and r.weight is not None]
+            reading = [k for k, r in enumerate(nodes) if index in r.sources]
+            entry.readers = (reading[0], reading[-1] + 1) if reading else (0, 0)
+            readers = [nodes[k] for k in reading if nodes[k].weight is not None]
             entry.top, entry.rows = _margins(node.shape[1], readers, 0)
             entry.left, entry.span = _margins(node.shape[2], readers, 1)
             self._fill(entry, node)
