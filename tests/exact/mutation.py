@@ -94,6 +94,8 @@ NEAR = {
     "propagate/memory": "tests/exact/test_stores.py",
     "propagate/ranges": "tests/exact/test_ranges.py",
     "propagate/ranges/": "tests/exact/test_range_executions.py",
+    "tensor/fall": "tests/exact/test_normalization.py",
+    "tensor/fallback": "tests/exact/test_ellipsotopes.py",
     "tensor/eigen": "tests/exact/test_ranges.py",
     "propagate/rows/opposite": "tests/propagate/test_sides.py",
     "propagate/distance": "tests/verify/test_cosine.py",
