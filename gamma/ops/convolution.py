@@ -286,8 +286,12 @@ class ConvTranspose(Weighted):
     def interval_products(
         self, centres: Sequence[Float64], radii: Sequence[Float64], dtype: npt.DTypeLike
     ) -> tuple[Float64, Float64]:
-        # The C library takes the few frames of an interval as one piece: a product a thread.
-        tasks = partial(self.linear, centres), partial(self.linear, radii, absolute=True)
+        # The C library takes the few frames of an interval as one piece: a product a thread, with
+        # the turn to channels first behind it.
+        def product(inputs: Sequence[Float64], absolute: bool) -> Float64:
+            return np.ascontiguousarray(self.linear(inputs, absolute))
+
+        tasks = partial(product, centres, False), partial(product, radii, True)
         outputs = len(centres[0]) * math.prod(self.shape(centres[0].shape[1:]))
         centre, spread = workers.run(tasks, operations=4.0 * outputs * self.matrix_terms)
         return centre, spread
