@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -199,16 +199,18 @@ class AlphaWalk(Walk):
         dense, walked, network = self.plain._dense, self.plain._walked, self.network
         if dense is None or walked is None or not self.at_once or not tuning.enabled("fused_alpha"):
             return 0
-        if not all(in_one_call(network, index - 1) for index in dense.nodes[1:]):
+        known = partial(_costs, nodes=dense.nodes)
+        costs: Float64 | None = network.cached(("alpha.at_once", tuning.off()), known)
+        if costs is None:
             return 0
-        if _mixed(network):
-            return 0
-        last, count = network.output, len(self.box.lower)
-        crossing = zip(dense.nodes[1:], walked.crossing()[1:], strict=False)
-        hidden = sum(2 * rows * operations(network, index - 1) for index, rows in crossing)
-        output = 2 * network.nodes[last].size * operations(network, last - 1)
-        most = max(1.0, hidden * self.how.steps / count, output * self.how.final)
-        return int(_AT_ONCE / most)
+        output = self.how.final * network.nodes[network.output].size * costs[-1]
+        scale = self.how.steps / len(self.box.lower)
+
+        def boxes(rows: npt.ArrayLike) -> int:
+            return int(_AT_ONCE / (2 * max(1.0, scale * float(np.dot(rows, costs[:-1])), output)))
+
+        # Fewer neurons cross 0 now than got rows, but these are counted already.
+        return boxes(walked.rows[:-1]) or boxes(walked.crossing())
 
     def _call(self, dense: DenseNetwork) -> DenseWalk:
         how, options, plain = self.how, self.options, self.plain._walked
@@ -382,11 +384,15 @@ def _in_one_call(
     return found
 
 
-def _mixed(network: Network) -> bool:
-    """Whether some weights of a dense network are mostly zeros: its one call knows all or none."""
-    form = form_of(network, np.dtype(np.float32))
+def _costs(network: Network, nodes: tuple[int, ...]) -> Float64 | None:
+    """Operations of one row of each dense layer, where one call of the C library takes them all."""
+    form, kind = form_of(network, np.dtype(np.float32)), np.dtype(np.float32)
     layers = [] if form is None or form.sparse else form.layers
-    return any(sparse(op, np.dtype(np.float32)) is not None for op in layers)
+    # Of weights of mostly zeros that call knows all or none.
+    mixed = any(sparse(op, kind) is not None for op in layers)
+    if mixed or not all(in_one_call(network, index - 1) for index in nodes[1:]):
+        return None
+    return np.array([0.0, *(operations(network, index - 1) for index in nodes[1:])])
 
 
 class _Parameters:
