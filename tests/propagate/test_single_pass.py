@@ -205,6 +205,37 @@ def test_a_sum_of_entries_behind_whole_vectors() -> None:
     assert single(network, box)
 
 
+def test_a_sum_of_hidden_values() -> None:
+    """1 and what is lost beside it, one by one and in blocks of eight, and -1 in the next group:
+    more than what values of an inner layer have for roundings of their own."""
+    lost = 0.99 * 2.0**-24
+    weight = np.zeros((GROUP + 2, 2))
+    weight[:, 1] = [1, *[lost] * 7, *[lost / 8] * (GROUP - 8), 0, -1]
+    weight[GROUP, 0] = 1
+    rows = np.ones((2, GROUP + 2))
+    rows[0] = weight[:, 0]
+    rows[1, GROUP] = 0
+    network = layers(weight, rows)
+    box = about([[0, 1], [0, -1]], [[1, 0], [1, 0]])
+    check(network, box)
+    assert single(network, box)
+
+
+def test_a_sum_of_the_last_hidden_values() -> None:
+    """The same of offsets, which are exact: 1 and what is lost beside it behind whole panels."""
+    count = GROUP + 7
+    offset = np.zeros(count)
+    offset[GROUP:] = [1, *[0.99 * 2.0**-24] * 6]
+    rows = np.ones((3, count))
+    rows[0] = np.arange(count) == 0
+    rows[1:, 0] = 0
+    rows[2] *= -1
+    network = layers(rows[:1].T, rows, biases=[offset, None])
+    box = about([[0]], [[1]])
+    check(network, box)
+    assert single(network, box)
+
+
 def test_centres_that_float32_does_not_hold() -> None:
     rng = np.random.default_rng(0)
     centre = 1 + rng.integers(1, 8, 200) * 2.0**-26
