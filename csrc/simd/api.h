@@ -578,8 +578,8 @@ struct gamma_pause {
  * each node the neurons that got rows; seconds: of each; open: the share of those last bounded that
  * kept both signs, and what are few; crossed: ends that contradict each other, at the node that is
  * returned. work: B + rooms[0] + 2·B·rooms[1] doubles, and for each of `threads` rooms[2] +
- * rooms[3] + 11·GAMMA_IMAGE_NEURONS doubles and 2·rooms[4] + rooms[5] + rooms[6] elements, and 1
- * double more, filled up to multiples of GAMMA_LINE, where rooms are the largest, over all nodes,
+ * rooms[3] + 11·GAMMA_IMAGE_NEURONS doubles and 2·rooms[4] + rooms[5] + rooms[6] elements, and 9
+ * doubles more, filled up to multiples of GAMMA_LINE, where rooms are the largest, over all nodes,
  * copy of gamma_convolve, neurons of a box, spots and lists (in pairs) of gamma_walk, rows of its
  * first slot, its memory, rows over the first ReLU. */
 size_t gamma_images_f32(const struct gamma_image *nodes, struct gamma_met *met, void *work,

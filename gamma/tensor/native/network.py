@@ -211,7 +211,7 @@ class ImageBatch:
         if not self._pause.listed:
             threads = workers.sharing()
             elements = (2 * rooms[4] + rooms[5] + rooms[6]) * self._network.dtype.itemsize
-            own = 11 * _NEURONS + rooms[2] + rooms[3] + elements // 8 + 1
+            own = 11 * _NEURONS + rooms[2] + rooms[3] + elements // 8 + 9
             numbers = boxes + rooms[0] + 2 * boxes * rooms[1] + threads * (-(-own // line) * line)
             self._work = threads, pool.empty(numbers, np.float64)
         threads, work = self._work
