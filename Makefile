@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start many processes: compiling all of gamma anew takes one longer than anything else.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: all install demo test nightly fuzz mutation check lint types imports c-warnings size bench bench-memory bench-branching bench-batches ablate parallel regression bench-peer docs release clean
+.PHONY: all install demo test nightly fuzz sanitize mutation check lint types imports c-warnings size bench bench-memory bench-branching bench-batches ablate parallel regression bench-peer docs release clean
 
 all: $(STAMP)
 install: $(STAMP)
@@ -44,6 +44,11 @@ FUZZ ?= 60
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.hostile.trial
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.hostile.fuzz --seconds $(FUZZ)
+
+# The C library with the compiler's checks of addresses, arithmetic and races; GCC, 20 minutes.
+sanitize: $(STAMP)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/sanitize.py address tests/tensor tests/propagate
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python scripts/sanitize.py thread tests/tensor tests/propagate -k "(thread or share) and not forked"
 
 # Independent of `fuzz`: a find of one is no reason to leave the other out.
 nightly: $(STAMP)
