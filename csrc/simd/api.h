@@ -154,8 +154,8 @@ struct gamma_cases {
     double *beta, *best, *kept_beta;
 };
 /* Shared among threads, of which each takes `block` rows at a time, an even number (best as many as
- * gamma_ascent_block says), in memory of gamma_ascent_room bytes. 0, or -1 with nothing touched when
- * an index does not exist. */
+ * gamma_ascent_block says), in memory of gamma_ascent_room bytes. 0, or -1 with nothing touched
+ * when an index does not exist. */
 size_t gamma_ascent_block_f32(const struct gamma_stage *stages, size_t last, size_t depth);
 size_t gamma_ascent_block_f64(const struct gamma_stage *stages, size_t last, size_t depth);
 size_t gamma_ascent_room_f32(const struct gamma_stage *stages, size_t last, size_t depth,

@@ -113,6 +113,7 @@ NEAR = {
     "simd/sparse": "tests/propagate/test_plain_layers.py",
     "simd/abreast": "tests/propagate/test_abreast.py",
     "propagate/abreast": "tests/propagate/test_abreast.py",
+    "native/abreast": "tests/propagate/test_abreast.py",
     "simd/walk": "tests/propagate/test_course.py",
     "simd/ascent": "tests/propagate/test_ascents.py",
     "simd/meet": "tests/propagate/test_course.py",
@@ -155,7 +156,7 @@ class Mutant:
     @property
     def called(self) -> bool:
         """Whether the tests need the C library: what the term charges is done there alone."""
-        return self.compiled or self.file in (PP, PI, PA)
+        return self.compiled or self.file in (PP, PI, PA) or "/native/" in self.file
 
     def applies(self) -> bool:
         """Whether the text is in the source, once."""
@@ -1026,6 +1027,7 @@ COMPILED = (
     Mutant("SPARSE.COST", SPARSE, "cost += fabs((double)row->value[e])", "cost += 0.0"),
     Mutant("SPARSE.STRIP", SPARSE, "strip += fabs((double)row->value[e])", "strip += 0.0"),
     Mutant("SPARSE.SIZE", SPARSE, "reach += fabs(w)", "reach += w"),
+    Mutant("ABREAST.TOGETHER", "tensor/native/abreast.py", " & ~last[row])", " & False)"),
     Mutant("ABREAST.SIZE", ABREAST, "size = DV_ABS(w);", "size = w;"),
     Mutant("ABREAST.INPUT", ABREAST, " + fabs(c) * all->share;", ";"),
     Mutant("ABREAST.HINGE", ABREAST, "DV_FMA(twice, share, over - under)", "over - under"),
