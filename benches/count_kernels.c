@@ -357,6 +357,14 @@ int main(void) {
     double *parts = numbers_f64(4 * COUNT, 0), *z = numbers_f64(COUNT, 0);
     gamma_relu(low, high, parts, COUNT);
     gamma_largest(low, out, ROWS, WIDTH);
+    gamma_reach(low, ROWS / 2, 2, WIDTH, 1.001, 0x1p-500, out, numbers_f64(WIDTH, 0));
+    enum { VECTORS = 4, SYMBOLS = ROWS, ENTRIES = WIDTH / VECTORS };
+    const double *const columns[1] = {low};
+    const size_t blocks[1] = {SYMBOLS}, lengths[1] = {2};
+    const struct gamma_blocks sets = {1,      SYMBOLS, VECTORS, ENTRIES, columns,
+                                      blocks, lengths, high,    0x1p-50};
+    gamma_outer(&sets, numbers_f64(VECTORS * ENTRIES * ENTRIES, 0), numbers_f64(VECTORS, 0),
+                numbers_f64(WIDTH, 0), numbers_f64(ENTRIES + SYMBOLS * (ENTRIES + 1), 0));
     gamma_finish(NULL, high, out, z, numbers_f64(COUNT, 64), parts, parts + COUNT,
                  parts + 2 * COUNT, FACTORS, 1, COUNT);
     const struct gamma_frame frame = {3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8, 8, 1, 18, 18};

@@ -118,7 +118,7 @@ def kernel_entries() -> set[str]:
     return {
         name
         for name in declared
-        if not re.search("_(available|select|block|room|room_f32|room_f64)$", name)
+        if not re.search("_(available|select|(block|room)(_f32|_f64)?)$", name)
     }
 
 

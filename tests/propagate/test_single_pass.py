@@ -15,7 +15,7 @@ from gamma import tuning
 from gamma.errors import UsageError
 from gamma.network.graph import Builder, Network
 from gamma.ops import Add, Conv, Gemm, Input, Relu, Sigmoid, Silu, Tanh
-from gamma.propagate import passes
+from gamma.propagate import dense_form, passes
 from gamma.propagate import single as charges
 from gamma.propagate.options import options_of
 from gamma.runtime import workers
@@ -26,6 +26,12 @@ from tests.propagate.test_passes import MADE, exact, scattered
 
 ISAS = [name for name in kernels.available() if name != "numpy"]
 pytestmark = pytest.mark.skipif(not ISAS, reason="no compiled library")
+
+
+@pytest.fixture(autouse=True)
+def none_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes of narrow networks go abreast: these take the way of wide ones."""
+    monkeypatch.setattr(dense_form, "_NARROW", 0)
 
 
 def ends(network: Network, box: Box, dtype: str = "float32") -> tuple[Any, Any]:

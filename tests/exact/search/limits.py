@@ -37,15 +37,19 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
     "abreast": (
         (abreast, "_SHARED", 2), (abreast, "_CALL_PRODUCTS", 100.0), (abreast, "_TOGETHER", 2),
     ),
-    "alike": ((passes, "_ALIKE_BOXES", 16), (passes, "_ALIKE_ENTRIES", 1)),
-    "single": ((passes, "charged", _shown),),
+    "alike": (
+        (passes, "_ALIKE_BOXES", 16), (passes, "_ALIKE_ENTRIES", 1), (dense_form, "_NARROW", 0),
+    ),
+    "single": ((passes, "charged", _shown), (dense_form, "_NARROW", 0)),
     "pass": (
         (passes, "_SHARED_OPERATIONS", 1.0), (passes, "_CALL_OPERATIONS", 1.0),
         (passes, "_CACHE", 1 << 9), (passes, "_SOME_BOXES", 1), (passes, "_SETTLED", 0),
+        (dense_form, "_NARROW", 0),
     ),
     "dense": (
         (dense, "_FEW_PRODUCTS", 1 << 30), (dense, "_CALL_OPERATIONS", 1.0),
-        (dense, "_SHARED", 1), (dense, "_FEW", 0), (dense, "_FEW_MORE", 0), (dense, "_MANY", 1),
+        (dense, "_SHARED", 1), (dense, "_FEW", 0), (dense, "_FEW_MORE", 0),
+        (dense, "_SHARED_OPERATIONS", 0.0),
     ),
     "ascent": ((ascent, "_MATRIX", 1), (ascent, "_MOST_STEPS", 1)),
     "rows": (
