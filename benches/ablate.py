@@ -46,6 +46,7 @@ SPECIAL: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "gelu_6x200": (("crown",), (1,)),
     "lattice_24": (("crown",), (1,)),
     "encoder": (("ibp", "crown"), (1,)),
+    "acasxu_1_1_p1": (("alpha",), (1,)),
     "mnist_fc_256x4_p0_0.05": (("ibp",), (128,)),
 }
 BRANCHING = "mnist_fc 256x4"

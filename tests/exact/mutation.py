@@ -110,6 +110,7 @@ NEAR = {
     "simd/curves": "tests/ops/test_compiled_lines.py",
     "simd/parallel": "tests/propagate/test_parallel_lines.py",
     "simd/dense": "tests/propagate/test_dense_walk.py",
+    "simd/rising": "tests/propagate/test_rising.py",
     "simd/refine": "tests/propagate/test_dense_walk.py",
     "simd/sparse": "tests/propagate/test_plain_layers.py",
     "simd/abreast": "tests/propagate/test_abreast.py",
