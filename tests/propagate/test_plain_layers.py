@@ -124,20 +124,26 @@ def test_bounds_hold_exact_values(zeros: bool, dtype: str, method: str) -> None:
     check_points(net, box, found)
 
 
+def far_from_zero(rng: np.random.Generator, zeros: bool, active: bool) -> tuple[Builder, int]:
+    """Two layers of 4 inputs, whose ReLUs, if there are any, are active: a linear network."""
+    builder, node = Builder(Input(), (4,)), 0
+    for m, n, shift in ((21, 4, 1e3), (17, 21, 1e5)):
+        weight = rng.uniform(-1, 1, (m, n)).astype(np.float32)
+        if zeros:
+            weight[rng.random(weight.shape) < 0.3] = 0
+        node = builder.add(Gemm(weight, np.full(m, shift, np.float32)), node)
+        if active:
+            node = builder.add(Relu(), node)
+    return builder, node
+
+
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
 @pytest.mark.parametrize("active", (False, True))
 def test_rows_pay_for_their_products(zeros: bool, dtype: type, active: bool) -> None:
     """A linear network's exact range lies inside, with ReLUs that are active or with none."""
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        builder, node = Builder(Input(), (4,)), 0
-        for m, n, shift in ((21, 4, 1e3), (17, 21, 1e5)):
-            weight = rng.uniform(-1, 1, (m, n)).astype(np.float32)
-            if zeros:
-                weight[rng.random(weight.shape) < 0.3] = 0
-            node = builder.add(Gemm(weight, np.full(m, shift, np.float32)), node)
-            if active:
-                node = builder.add(Relu(), node)
+        builder, node = far_from_zero(rng, zeros, active)
         node = builder.add(Gemm(rng.uniform(-1, 1, (6, 17)).astype(np.float32)), node)
         net, box = builder.build(node), Box(np.full((1, 4), -1.0), np.full((1, 4), 1.0))
         made = walk(net, box, Options(dtype=np.dtype(dtype)))

@@ -20,7 +20,7 @@ from gamma.runtime import workers
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.propagate.test_dense_walk import check_points, close, exact_ends
-from tests.propagate.test_plain_layers import boxes, network, zeros
+from tests.propagate.test_plain_layers import boxes, far_from_zero, network, zeros
 
 __all__ = ["zeros"]  # a fixture
 pytestmark = pytest.mark.skipif(kernels.isa == "numpy", reason="no compiled library")
@@ -130,14 +130,7 @@ def test_rows_pay_for_their_products(zeros: bool, dtype: type, active: bool) -> 
     """A linear network's exact range lies inside, with ReLUs that are active or with none."""
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        builder, node = Builder(Input(), (4,)), 0
-        for m, n, shift in ((21, 4, 1e3), (17, 21, 1e5)):
-            weight = rng.uniform(-1, 1, (m, n)).astype(np.float32)
-            if zeros:
-                weight[rng.random(weight.shape) < 0.3] = 0
-            node = builder.add(Gemm(weight, np.full(m, shift, np.float32)), node)
-            if active:
-                node = builder.add(Relu(), node)
+        builder, node = far_from_zero(rng, zeros, active)
         weight = rng.uniform(-1, 1, (9, 17)).astype(np.float32)
         net = builder.build(builder.add(Gemm(weight, np.zeros(9, np.float32)), node))
         centre = rng.uniform(-1, 1, (1, 4))
