@@ -66,6 +66,7 @@ TESTS = (
     "tests/propagate/test_ascents.py",
     "tests/propagate/test_single_pass.py",
     "tests/tensor/test_smooth_kernels.py",
+    "tests/tensor/test_set_kernels.py",
 )
 
 # Part of a mutant's file -> the tests most likely to notice it, which run before all others.
@@ -123,7 +124,7 @@ NEAR = {
     "simd/images": "tests/propagate/test_image_walk.py",
     "propagate/images": "tests/propagate/test_image_walk.py",
     "simd/image_rows": "tests/propagate/test_image_walk.py",
-    "simd/ellipsoid": "tests/exact/test_ellipsotopes.py",
+    "simd/ellipsoid": "tests/tensor/test_set_kernels.py",
     "simd/planes": "tests/tensor/test_kernels.py",
     "simd/chain": "tests/propagate/test_sparse_rows.py",
     "simd/convolve": "tests/propagate/test_fused_images.py",

@@ -6,6 +6,7 @@ What they claim is held against exact sets in tests/exact/test_ellipsotopes.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -61,6 +62,21 @@ def test_ellipsoids(isa: str, d: int) -> None:
             again = outer(parts, rest)
         assert again.matrix.tobytes() == found.matrix.tobytes()
         assert again.error.tobytes() == found.error.tobytes()
+
+
+def test_the_error_is_enough_where_a_set_hardly_reaches() -> None:
+    """Of directions nearly across the only symbol the matrix alone knows what it rounded."""
+    for seed in range(20):
+        x = np.random.default_rng(seed).normal(size=3)
+        across = np.array([x[1], -x[0], 2.0**-28])
+        found = outer([(x.reshape(1, 1, 3), 1)], np.zeros((1, 3)))
+        a = [Fraction(v) * Fraction(s) for v, s in zip(across, found.scale[0], strict=True)]
+        reach = sum(Fraction(v) * Fraction(w) for v, w in zip(across, x, strict=True))
+        rows = [[Fraction(entry) for entry in row] for row in found.matrix[0]]
+        bound = sum(
+            v * w * m for v, row in zip(a, rows, strict=True) for w, m in zip(a, row, strict=True)
+        )
+        assert reach**2 <= bound + Fraction(found.error[0]) * sum(v * v for v in a)
 
 
 @pytest.mark.parametrize("bad", (np.nan, np.inf))
