@@ -14,6 +14,9 @@ from gamma.tensor.native.memory import nonzeros, pointer, scratch
 
 Float64 = npt.NDArray[np.float64]
 
+# Terms of sums that the library knows by their number.
+_FEW = 4
+
 
 class Abreast:
     """See `kernels.abreast.Abreast`."""
@@ -50,7 +53,8 @@ class Abreast:
 
 
 def together(sums: Any) -> npt.NDArray[np.uint8]:
-    """How many sums from each one on have the same places, and take none of these themselves."""
+    """How many sums from each one on have the same places, and take none of these themselves; 1
+    where these are few, as sums of a known number of terms are quicker one by one."""
     starts, places = sums.weight.starts, sums.weight.places
     counts = np.diff(starts)
     row = np.repeat(np.arange(len(counts)), counts)
@@ -61,7 +65,7 @@ def together(sums: Any) -> npt.NDArray[np.uint8]:
     next_one = np.minimum(np.arange(len(places)) + counts[row], len(places) - 1)
     last = sums.kind == LAST
     other = (places != places[next_one]) | ((places == sums.to[row]) & ~last[row])
-    alike = np.append((counts[1:] == counts[:-1]) & (counts[:-1] > 0), False)
+    alike = np.append((counts[1:] == counts[:-1]) & (counts[:-1] > _FEW), False)
     alike[row[other]] = False
     for _ in range(lib.GAMMA_ABREAST_ROWS - 1):
         found = np.where(alike, 1 + np.append(found[1:], np.uint8(0)), 1).astype(np.uint8)
