@@ -204,7 +204,8 @@ class Cuts(Frozen):
 
     Attributes:
         network: the whole network. nodes: their indices, in order.
-        axis, label: per node, the axis along which its labels differ, and the labels along it.
+        axis, label: per node, the axis along which its labels differ, and the labels along it:
+            one array for all nodes that have the same.
         made: networks of parts by their key.
     """
 
@@ -213,6 +214,14 @@ class Cuts(Frozen):
     axis: dict[int, int]
     label: dict[int, Labels]
     made: dict[Hashable, Network | None] = field(default_factory=dict)
+
+
+class _Kept(Frozen):
+    """Which entries along a node's axis some positions keep, how many, and whether all."""
+
+    mask: Kept
+    count: int
+    whole: bool
 
 
 class Part(Frozen):
@@ -236,13 +245,15 @@ def cuts(network: Network, known: Sequence[Labels]) -> Cuts | None:
     needed = tuple(sorted(ancestors(network) | {0}))
     axis: dict[int, int] = {}
     label: dict[int, Labels] = {}
+    alike: dict[bytes, Labels] = {}
     for index in needed:
         found = np.atleast_1d(known[index])
         for candidate in range(found.ndim):
             along = np.moveaxis(found, candidate, -1)
             line = along.reshape(-1, along.shape[-1])[0]
             if (along == line).all():
-                axis[index], label[index] = candidate, line
+                axis[index] = candidate
+                label[index] = alike.setdefault(line.tobytes(), line)
                 break
         else:
             return None
@@ -251,26 +262,29 @@ def cuts(network: Network, known: Sequence[Labels]) -> Cuts | None:
 
 def part(cut: Cuts, positions: Sequence[int]) -> Part | None:
     """The network of some positions; None when an operator is not known to have one."""
-    kept = {}
-    for index, line in cut.label.items():
-        mine = line == NOTHING
-        for position in positions:
-            mine |= line == position + 1
-        if not mine.any():
-            return None
-        kept[index] = mine
+    lines: dict[int, _Kept] = {}
+    for line in cut.label.values():
+        if id(line) not in lines:
+            mask = line == NOTHING
+            for position in positions:
+                mask |= line == position + 1
+            count = int(np.count_nonzero(mask))
+            if count == 0:
+                return None
+            lines[id(line)] = _Kept(mask, count, count == len(mask))
+    kept = {index: lines[id(line)] for index, line in cut.label.items()}
     found = [_cut(cut, index, kept) for index in cut.nodes]
     operators = [one[0] for one in found if one is not None]
     if len(operators) < len(found):
         return None
-    counts = tuple(int(kept[index].sum()) for index in cut.nodes)
+    counts = tuple(kept[index].count for index in cut.nodes)
     key = (counts, *(one[1] for one in found if one is not None))
     if key not in cut.made:
         cut.made[key] = _assembled(cut, operators, counts)
     network, output = cut.made[key], cut.network.output
     if network is None:
         return None
-    return Part(network, _entries(cut, output, kept[output]).reshape(-1))
+    return Part(network, _entries(cut, output, kept[output].mask).reshape(-1))
 
 
 def _assembled(cut: Cuts, operators: list[Operator], counts: tuple[int, ...]) -> Network | None:
@@ -297,28 +311,32 @@ def _entries(cut: Cuts, index: int, kept: Kept) -> Kept:
     return np.broadcast_to(line, shape)
 
 
-def _cut(cut: Cuts, index: int, kept: dict[int, Kept]) -> tuple[Operator, Hashable] | None:
+def _cut(cut: Cuts, index: int, kept: dict[int, _Kept]) -> tuple[Operator, Hashable] | None:
     """The operator from the kept entries of its inputs to those of its output, and what tells it
     from others cut from the same one; None where no operator is known to compute just that.
     """
     node, mine, axis = cut.network.nodes[index], kept[index], cut.axis[index]
     op, inputs = node.op, node.inputs
-    shape = _shape(node.shape, axis, int(mine.sum()))
-    if mine.all() and all(kept[i].all() for i in inputs):
+    if mine.whole and all(kept[i].whole for i in inputs):
         return op, id(op)
     if op.moves:
-        read = _entries(cut, inputs[0], kept[inputs[0]])
-        return op.restricted(shape, read, _entries(cut, index, mine))
+        read = _entries(cut, inputs[0], kept[inputs[0]].mask)
+        shape = _shape(node.shape, axis, mine.count)
+        return op.restricted(shape, read, _entries(cut, index, mine.mask))
     mixed = op.mixes(len(node.shape))
     if mixed == ():
         # With one label along every axis, any of them is the axis.
-        same = all(cut.axis[i] == axis and (kept[i] == mine).all() for i in inputs)
-        return _cut_constants(op, node.shape, axis, mine) if same else None
+        same = all(cut.axis[i] == axis and _same(kept[i], mine) for i in inputs)
+        return _cut_constants(op, node.shape, axis, mine.mask) if same else None
     if mixed is not None:
         source = inputs[0]
-        whole = kept[source].all() or cut.axis[source] not in mixed
+        whole = kept[source].whole or cut.axis[source] not in mixed
         return (op, id(op)) if whole else None
     return (op, id(op)) if not inputs else None
+
+
+def _same(one: _Kept, other: _Kept) -> bool:
+    return one is other or np.array_equal(one.mask, other.mask)
 
 
 def _cut_constants(op: Operator, shape: Shape, axis: int, kept: Kept) -> tuple[Operator, Hashable]:
