@@ -15,7 +15,6 @@ intermediate value w stays inside.)
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,48 +32,10 @@ Indices = npt.NDArray[np.int64]
 
 
 class Quotients(Frozen, eq=True):
-    """Lines of every entry of a node of G groups of n entries, as rows meet them.
+    """Lines of every entry of a node, as rows meet them, and what underflow costs (B,)."""
 
-    With a the rows that a plane takes (the others have constants) and A = Σ a·steep in each group,
-    a row becomes root·(a - shared·Σ a) - A·tilt, and A meets the lower or the upper end of `gap`.
-
-    Attributes:
-        root: (B, G, 1). steep: (B, G, n). tilt: (B, G, n). shared: the rounded 1/n, or 0.
-        below, above: (B, G, n), 1 where a positive and a negative row takes the plane.
-        gap: float64 (B, G, 1) each. lower_const, upper_const: float64 (B, size).
-    """
-
-    root: Array
-    steep: Array
-    tilt: Array
-    shared: float
-    below: Array
-    above: Array
-    gap: tuple[Float64, Float64]
-    lower_const: Float64
-    upper_const: Float64
+    planes: kernels.Planes
     loss: Float64
-
-    @cached_property
-    def planes(self) -> kernels.Planes:
-        """The tables as the kernels take them."""
-        count, groups, _ = self.steep.shape
-        below, above = (
-            np.ascontiguousarray(u).reshape(count, -1) for u in (self.below, self.above)
-        )
-        low, high = (np.ascontiguousarray(end).reshape(count, -1) for end in self.gap)
-        return kernels.Planes(
-            self.root.reshape(count, -1),
-            np.ascontiguousarray(self.steep),
-            np.ascontiguousarray(self.tilt),
-            self.shared,
-            below,
-            above,
-            (low, high),
-            self.lower_const,
-            self.upper_const,
-            _sums(groups),
-        )
 
     def back(self, rows: Array, d: Float64, box: Indices) -> tuple[Array, ...]:
         # Each entry chooses its side: its constant, and whether it takes the plane.
@@ -239,8 +200,19 @@ def quotients(
     each = times(np.where(some, 4 + root, 0.0), radius).sum(axis=-1, keepdims=True)
     loss = sum_up(each + np.where(some, n * (slide + wide), 0.0))
     loss = 2 * UNDERFLOW[dtype] * loss + TINY
-    root, steep, tilt = (part.astype(dtype) for part in (root, steep, tilt))
-    return Quotients(root, steep, tilt, known.shared, below, above, ends, low, high, loss)
+    planes = kernels.Planes(
+        root=root.astype(dtype)[..., 0],
+        steep=np.ascontiguousarray(steep, dtype),
+        tilt=np.ascontiguousarray(tilt, dtype),
+        shared=known.shared,
+        below=np.ascontiguousarray(below).reshape(len(below), -1),
+        above=np.ascontiguousarray(above).reshape(len(above), -1),
+        gap=(np.ascontiguousarray(ends[0][..., 0]), np.ascontiguousarray(ends[1][..., 0])),
+        lower_const=low,
+        upper_const=high,
+        sums=_sums(root.shape[1]),
+    )
+    return Quotients(planes, loss)
 
 
 class Reciprocal(Frozen, eq=True):

@@ -305,7 +305,7 @@ def bare(
         least = normalization.least_square(x.lower, x.upper, op.centred) + op.epsilon
         known = quotient.group(x, op.epsilon, op.centred, least * (1 - 2.0**-52), forms)
         made = quotient.quotients(x, after, known, -anything, anything, 0.0, np.dtype(dtype))
-    assert made.below.all() and made.above.all()
+    assert made.planes.below.all() and made.planes.above.all()
     return made
 
 
@@ -321,7 +321,7 @@ def rows_hold(
     """row·(y - c) >= what the row became, at the points: the closest `EXACTLY` cases in balls, the
     others in float64, from which they are too far to be in doubt; how many were compared."""
     after = step(op, x, guarantee)
-    rows = np.asarray(rows, made.tilt.dtype).reshape(-1, x.lower[0].size)
+    rows = np.asarray(rows, made.planes.tilt.dtype).reshape(-1, x.lower[0].size)
     d, box = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
     with np.errstate(all="ignore"):
         (part,) = made.back(rows.copy(), d, box)
@@ -358,7 +358,7 @@ def of_points(op: ops.Normalize, x: NodeBounds, points: list[Array]) -> Forms:
 def ascended(op: ops.Normalize, x: NodeBounds, rows: Array, made: Quotients) -> list[Array]:
     """For each row the point of the box where it exceeds least what it became, by ascent."""
     low, high = x.lower[0], x.upper[0]
-    rows = np.asarray(rows, made.tilt.dtype)
+    rows = np.asarray(rows, made.planes.tilt.dtype)
     d, box = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
     (part,) = made.back(rows.copy(), d, box)
     at = np.broadcast_to(x.centre[0], rows.shape)
@@ -386,7 +386,7 @@ def test_planes(op: ops.Normalize) -> None:
         points, dtype = inside(x, r, 7), (F32, F64)[r.integers(2)]
         for forms in (None, of_points(op, x, points)):
             made = table(op, x, dtype, forms=forms)
-            planes += bool(made.below.any())
+            planes += bool(made.planes.below.any())
             worst = ascended(op, x, rows, made)[::4] if forms is None else []
             compared += rows_hold(op, x, rows, points + worst, made)
     assert compared >= 10_000 and planes > 20
@@ -491,11 +491,14 @@ def test_gaps(op: ops.Normalize) -> None:
 
 def test_sums_over_groups() -> None:
     """NORMALIZE.ENDS: what 4096 gaps add up to."""
-    r, one = np.random.default_rng(18), np.ones((1, 4096, 1))
+    r, one = np.random.default_rng(18), np.ones((1, 4096))
+    entry, zero, sums = one[..., None], np.zeros((1, 4096)), quotient._sums(4096)
     for _ in range(20):
         gap = r.normal(size=one.shape)
-        zero, flat = 0.0 * one, np.zeros((1, 4096))
-        made = Quotients(one, one, zero, 0.0, one, one, (gap, gap), flat, flat, np.zeros(1))
+        planes = kernels.Planes(
+            one, entry, zero[..., None], 0.0, one, one, (gap, gap), zero, zero, sums
+        )
+        made = Quotients(planes, np.zeros(1))
         d = np.zeros(1)
         made.back(np.ones((1, 4096)), d, np.zeros(1, np.int64))
         assert q(d[0]) <= sum(exact(gap.ravel()))
@@ -550,10 +553,11 @@ def test_planes_of_infinite_and_undefined_boxes(op: ops.Normalize) -> None:
     ends = ((-np.inf, 0.0), (np.inf, 0.02), (0.0, 0.01))
     wide = NodeBounds(*(np.array([[[e, 0.0, 1.0], [1 + t, 2 + t, 4 + t]]]) for e, t in ends))
     made = table(op, wide)
-    assert not made.below[0, 0].any() and made.below[0, 1].all() and not np.isnan(made.loss)
-    assert np.isfinite(made.lower_const).all()
+    below = made.planes.below.reshape(2, -1)
+    assert not below[0].any() and below[1].all() and not np.isnan(made.loss)
+    assert np.isfinite(made.planes.lower_const).all()
     none = table(ops.Normalize(-1, 0.0, op.centred), between(-np.ones(3), np.ones(3)))
-    assert np.isinf(none.lower_const).all() and np.isinf(none.upper_const).all()
+    assert np.isinf(none.planes.lower_const).all() and np.isinf(none.planes.upper_const).all()
 
 
 @each_kind
