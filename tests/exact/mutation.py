@@ -1,10 +1,9 @@
 """Deletes the terms of the error analysis one at a time; the tests must notice.
 
-A copy of the package is changed in one place and `test_terms.py` (with the operators' tests) runs
-against it: on NumPy kernels, where every term lives in Python, and for the steps that the C library
-takes whole, compiled anew. `make mutation` fails when a mutant is not noticed or no longer applies,
-and when the tests fail on an unchanged copy. With `--record FILE` a run that was stopped goes on
-where it was.
+A copy of the package is changed in one place and the tests run against it: on NumPy kernels, where
+every term lives in Python, and for the steps that the C library takes whole, compiled anew. `make
+mutation` fails when a mutant is not noticed or no longer applies, and when the tests fail on an
+unchanged copy. With `--record FILE` a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -25,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = (
     "tests/exact/test_terms.py",
+    "tests/exact/test_interval_terms.py",
+    "tests/exact/test_row_ends.py",
     "tests/exact/test_products.py",
     "tests/exact/test_composites.py",
     "tests/exact/test_softmax.py",
@@ -71,6 +72,11 @@ TESTS = (
 
 # Part of a mutant's file -> the tests most likely to notice it, which run before all others.
 NEAR = {
+    "ops/affine_interval": "tests/exact/test_interval_terms.py",
+    "ops/dense_interval": "tests/exact/test_interval_terms.py",
+    "simd/interval": "tests/exact/test_interval_terms.py",
+    "propagate/specification": "tests/exact/test_row_ends.py",
+    "propagate/rows/start": "tests/exact/test_row_ends.py",
     "ops/softmax": "tests/exact/test_softmax.py",
     "ops/rank_one": "tests/exact/test_softmax.py",
     "ops/simplex": "tests/exact/test_softmax.py",

@@ -8,7 +8,6 @@ onnxruntime's, with and without its optimisations, and NumPy's in every order of
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from gamma.network.graph import Builder, Network
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.execution import FLOAT32_MAX
 from gamma.ops.tables import Precision, picked
-from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.exact.functions import OPERATORS, label
 from tests.formats.onnx_models import Node, load, model
@@ -28,12 +26,7 @@ from tests.formats.onnx_models import Node, load, model
 Array = Any
 F = np.float32
 METHODS = ("ibp", "crown-ibp", "crown")
-
-
-@pytest.fixture(autouse=True, params=("numpy", "best"))
-def arithmetic(request: pytest.FixtureRequest) -> Iterator[None]:
-    with kernels.pinned(request.param if request.param == "numpy" else kernels.available()[0]):
-        yield
+pytestmark = pytest.mark.usefixtures("arithmetic")
 
 
 def bounds(net: Network, x: Array, method: str, radius: float = 0.0) -> tuple[Array, Array]:

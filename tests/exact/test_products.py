@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -27,12 +26,7 @@ from tests.exact.oracle import Truth, exact, q, violations
 
 Array = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
-
-
-@pytest.fixture(autouse=True, params=("numpy", "best"))
-def arithmetic(request: pytest.FixtureRequest) -> Iterator[None]:
-    with kernels.pinned(request.param if request.param == "numpy" else kernels.available()[0]):
-        yield
+pytestmark = pytest.mark.usefixtures("arithmetic")
 
 
 def between(lower: Array, upper: Array) -> NodeBounds:

@@ -1,201 +1,42 @@
 """One test per charge: inputs on which this very term decides. docs/numerics.md names the terms.
 
 Affine networks are judged at the exact minimiser (a corner), so that the bound has no slack left
-but its charges. `tests/exact/mutation.py` deletes the terms one by one and runs this file.
+but its charges. `tests/exact/mutation.py` deletes the terms one by one and runs these files: this
+one has rows through nodes, `test_interval_terms.py` intervals, `test_row_ends.py` the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-import flint
 import numpy as np
 import pytest
-from flint import arb
 
 import gamma
 from gamma import ops
-from gamma.network.graph import Builder, Network
 from gamma.ops.bounds import NodeBounds
-from gamma.ops.charges import LinearCharge, linear_charge
+from gamma.ops.charges import LinearCharge
 from gamma.ops.tables import Pick, Precision, diagonal, picked
-from gamma.propagate.analysis import lower_bounds
-from gamma.propagate.interval import interval_pass, interval_step
 from gamma.propagate.options import Options
-from gamma.propagate.rows.block import Dense
-from gamma.propagate.rows.descend import Descent
-from gamma.propagate.rows.tables import Tables
-from gamma.propagate.specification import Specification
 from gamma.propagate.walks import walk
-from gamma.tensor import kernels
 from gamma.tensor.box import Box
-from tests.exact.checking import Config, Count, check
-from tests.exact.oracle import BITS, Truth, above, exact, q, violations
+from tests.exact.affine import (
+    EXECUTED,
+    ROWS32,
+    ROWS64,
+    around,
+    cancelling,
+    chain,
+    holds,
+    normal,
+    rng,
+)
+from tests.exact.checking import Config
+from tests.exact.oracle import Truth, above, exact, q, violations
 
 Array = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
-
-
-@pytest.fixture(autouse=True, params=("numpy", "best"))
-def arithmetic(request: pytest.FixtureRequest) -> Iterator[None]:
-    """NumPy and the best compiled kernels take different paths; both must pay every term."""
-    with kernels.pinned(request.param if request.param == "numpy" else kernels.available()[0]):
-        yield
-
-
-def chain(shape: tuple[int, ...], *operators: Any) -> Network:
-    builder = Builder(ops.Input(), shape)
-    for i, op in enumerate(operators):
-        builder.add(op, i)
-    return builder.build(len(operators))
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def normal(r: np.random.Generator, *shape: int) -> Array:
-    return r.normal(size=shape).astype(np.float32)
-
-
-def around(centre: Array, radius: Array) -> Box:
-    c, r = np.broadcast_arrays(np.asarray(centre, np.float64), np.asarray(radius, np.float64))
-    return Box((c - r)[None], (c + r)[None])
-
-
-def holds(net: Network, box: Box, *configs: Config, **options: Any) -> None:
-    count = Count()
-    for config in configs:
-        config = replace(config, isa=kernels.isa)
-        check(net, box, config, rng(1), count, inner=1, **options)
-    assert not count.wrong, count.wrong[:3]
-    assert count.bounds > 0
-
-
-IBP, ROWS32, ROWS64 = Config("ibp"), Config("crown"), Config("crown", dtype="float64")
-EXECUTED = (Config("ibp", "float32"), Config("crown", "float32"), Config("crown-ibp", "float32"))
-
-
-# -- interval pass -----------------------------------------------------------------------------
-
-
-def cancelling(r: np.random.Generator, m: int, n: int, dtype: Any = np.float64) -> Array:
-    half = r.normal(size=(m, n // 2)) * 1e6
-    return np.concatenate((half, -half * (1 + 2.0**-30 * r.normal(size=half.shape))), 1).astype(
-        dtype
-    )
-
-
-@pytest.mark.parametrize("batch", [1, 6])
-def test_centre_rounding(batch: int) -> None:
-    """INTERVAL.CENTRE: a point box, sums that cancel."""
-    r = rng()
-    net = chain((32,), ops.Gemm(cancelling(r, 40, 32), None))
-    x = np.repeat(np.ones((1, 32)), batch, axis=0) * (1 + r.normal(size=(batch, 32)) * 2.0**-40)
-    holds(net, Box(x, x), IBP)
-
-
-def test_uncertain_scale() -> None:
-    """INTERVAL.SCALE (point), SPREAD.SCALE and CHARGE.SCALE (boxes about 0)."""
-    r = rng()
-    net = chain((12,), ops.Scale(normal(r, 12), None, 2.0**-20), ops.Gemm(normal(r, 3, 12), None))
-    for box in (around(r.normal(size=12), 0.0), around(np.zeros(12), 1.0)):
-        for wobble in (-1.0, 1.0):
-            holds(net, box, IBP, ROWS64, ROWS32, wobble=wobble)
-
-
-def test_uncertain_scale_rows() -> None:
-    """CHARGE.SCALE alone: without it only the interval bounds know of the doubt."""
-    r = rng()
-    net = chain((12,), ops.Scale(normal(r, 12), None, 2.0**-20), ops.Gemm(normal(r, 3, 12), None))
-    holds(net, around(np.zeros(12), 1.0), Config("crown-ibp", dtype="float64"), wobble=1.0)
-
-
-def test_uncertain_shift() -> None:
-    """INTERVAL.SHIFT: a point box, a shift known to 1e-3."""
-    r = rng()
-    net = chain((6,), ops.Scale(normal(r, 6), normal(r, 6), 0.0, 1e-3), ops.Relu())
-    for wobble in (-1.0, 1.0):
-        holds(net, around(r.normal(size=6), 0.0), IBP, ROWS64, wobble=wobble)
-
-
-def test_products_below_the_range() -> None:
-    """INTERVAL.UNDERFLOW: every product is under half the smallest float64, their sum is not."""
-    r = rng()
-    w = r.uniform(0.7, 0.99, (4, 64)) * 2.0**-540
-    net = chain((64,), ops.Gemm(w, None))
-    holds(net, around(r.uniform(0.7, 0.99, 64) * 2.0**-535, 0.0), IBP)
-
-
-def long_radii(n: int) -> Array:
-    """Radii of which every small one is lost when added to a large one."""
-    radii = np.full(n, 2.0**-24)
-    radii[:128] = 2.0**30
-    return radii
-
-
-@pytest.mark.parametrize("batch", [1, 5])
-def test_long_sum_of_radii(batch: int) -> None:
-    """SPREAD.SUM (interval) and WEIGHT.SUM (rows): 2·10⁴ terms, most of them lost."""
-    n = 20_000
-    radii = np.repeat(long_radii(n)[None], batch, axis=0)
-    net = chain((n,), ops.Gemm(np.ones((1, n), np.float32), None))
-    box = Box(-radii, radii)
-    truth = exact(radii[0]).sum()
-    for name in kernels.available():
-        with kernels.pinned(name):
-            lower = interval_pass(net, box)[1].lower
-            assert not any(above(v, -truth) for v in lower.ravel())
-            made = walk(net, box, Options("crown-ibp", "real", F64))
-            low, _ = made.neuron_bounds(1, np.array([0]), np.array([0]))
-            assert not above(float(low[0]), -truth)
-
-
-def layers_over(n: int, weight: float) -> tuple[Any, ...]:
-    """A dense layer over a vector and over three positions, a convolution; all weights equal.
-
-    Several outputs each: a BLAS may add up a single one in double.
-    """
-    dense = ops.Gemm(np.full((8, n), weight, np.float32), None)
-    conv = ops.Conv(np.full((8, 1, 1, n), weight, np.float32), None)
-    return (dense, (n,)), (dense, (3, n)), (conv, (1, 3, n))
-
-
-def reach_in_float32(op: Any, shape: tuple[int, ...], radii: Array, truth: Any) -> None:
-    """Five boxes of ``radii`` (the last axis) about 0: the lower ends are not above -truth."""
-    many = np.broadcast_to(radii, (5, *shape)).copy()
-    source = NodeBounds(-many, many, np.zeros_like(many))
-    node = chain(shape, op).nodes[1]
-    for name in kernels.available():
-        with kernels.pinned(name):
-            found = interval_step(node, [source], "real", np.float32)
-        assert not any(above(v, -truth) for v in found.lower.ravel())
-
-
-def test_radii_multiplied_in_float32() -> None:
-    """SPREAD.FLOAT32: sums of 10³ terms; the radii lie so that making them float32 adds nothing."""
-    n, r = 1000, rng()
-    for _ in range(12):
-        radii = np.nextafter(r.uniform(0.5, 1.0, n).astype(np.float32).astype(np.float64), 0.0)
-        for op, shape in layers_over(n, 1.0):
-            reach_in_float32(op, shape, radii, exact(radii).sum())
-
-
-def test_radii_that_no_float32_holds() -> None:
-    """SPREAD.NARROWED: radii under half the smallest float32, large weights."""
-    radii = np.array([2.0**-160])
-    for op, shape in layers_over(1, 2.0**100):
-        reach_in_float32(op, shape, radii, exact(np.array([2.0**-60]))[0])
-
-
-def test_radii_below_the_range_of_float32() -> None:
-    """SPREAD.SUBNORMAL: every product is under half the smallest float32."""
-    n = 64
-    radii = np.full(n, 2.0**-80)
-    for op, shape in layers_over(n, 2.0**-80):
-        reach_in_float32(op, shape, radii, exact(radii).sum() * exact(np.array([2.0**-80]))[0])
+pytestmark = pytest.mark.usefixtures("arithmetic")
 
 
 # -- rows through linear nodes -----------------------------------------------------------------
@@ -558,186 +399,3 @@ def test_maximum_constants() -> None:
     # Any order of the sum may have been used: the charge must cover the worst of them.
     assert gap >= heights * q(k) * q(2.0**-53)
     assert isinstance(table, Pick)
-
-
-# -- joins, concretisation, d ------------------------------------------------------------------
-
-
-def test_join_rounding() -> None:
-    """JOIN: two coefficients of one node are added in float32."""
-    r = rng()
-    builder = Builder(ops.Input(), (8,))
-    turned = builder.add(ops.Gather(np.arange(8)[::-1].copy(), (8,)), 0)
-    total = builder.add(ops.Add((1, 1)), 0, turned)
-    builder.add(ops.Gemm(normal(r, 12, 8), None), total)
-    holds(builder.build(3), around(np.zeros(8), 1.0), ROWS32)
-
-
-def backward(box: Box) -> Descent:
-    net = chain(box.lower.shape[1:], ops.Relu())
-    return Descent(Tables(net, box, interval_pass(net, box), Precision("real", F64)))
-
-
-def run(box: Box, rows: Array, d: float) -> float:
-    frontier = {0: Dense(np.ascontiguousarray(rows, dtype=np.float64)[None])}
-    result = backward(box).run(frontier, np.array([d]), np.zeros(1, np.int64))
-    return float(result[0])
-
-
-def test_settling_of_d() -> None:
-    """SETTLE: what is subtracted vanishes against d."""
-    rows, radius = np.array([1.0, -0.3]), np.array([2.0**-56, 2.0**-60])
-    for d in (1.0, -1.0, 3.7):
-        true = q(d) - (exact(abs(rows)) * exact(radius)).sum()
-        assert not above(run(around(np.zeros(2), radius), rows, d), true)
-
-
-def test_settling_below_the_range() -> None:
-    """SETTLE.UNDERFLOW: every product of the concretisation vanishes."""
-    rows, radius = np.array([2.0**-80, 2.0**-75]), np.array([2.0**-1000, 2.0**-1001])
-    true = -(exact(rows) * exact(radius)).sum()
-    assert not above(run(around(np.zeros(2), radius), rows, 0.0), true)
-
-
-def ball(norm: str, rows: Array, centre: Array, hull: Array, radius: float) -> Any:
-    """Exact minimum of rows·(x − hull) over the ball."""
-    size = [arb(v) for v in exact(abs(rows))]
-    length = sum((v * v for v in size), arb(0)).sqrt() if norm == "2" else max(map(arb, size))
-    shift = (exact(rows) * (exact(centre) - exact(hull))).sum()
-    return arb(shift) - arb(q(radius)) * length
-
-
-@pytest.mark.parametrize("norm", ["1", "2"])
-def test_ball(norm: str) -> None:
-    """BALL.SHIFT, BALL.SUM, BALL.NORM: the ball's centre is not the hull's, sums cancel."""
-    r = rng()
-    previous, flint.ctx.prec = flint.ctx.prec, BITS
-    try:
-        for _ in range(60):
-            n = 12
-            rows = r.normal(size=n) * 1e3
-            hull = r.normal(size=n) * 2.0**-20
-            centre = r.normal(size=n)
-            rows[-1] = -float((rows[:-1] * (centre - hull)[:-1]).sum()) / (centre - hull)[-1]
-            radius = float(r.choice([2.0**-80, 2.0**-60, 1.0]))
-            box = Box(hull[None] - 9, hull[None] + 9, norm, centre[None], radius)
-            engine = backward(box)
-            engine.tables.bounds[0].centre = hull[None]
-            frontier = {0: Dense(rows[None].copy())}
-            found = engine.run(frontier, np.zeros(1), np.zeros(1, np.int64))[0]
-            true = ball(norm, rows, centre, hull, radius)
-            assert not above(float(found), true)
-    finally:
-        flint.ctx.prec = previous
-
-
-def test_dead_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DEAD: dropped columns belong to neurons that are dead in every box, not in one."""
-    monkeypatch.setattr("gamma.propagate.rows.tables._COPY_PRICE", 0.0)  # small layers as large
-    r = rng()
-    net = chain(
-        (3,),
-        ops.Gemm(normal(r, 20, 3), np.where(np.arange(20) % 2, -9, 0).astype(np.float32)),
-        ops.Relu(),
-        ops.Gemm(normal(r, 20, 20), normal(r, 20)),
-        ops.Relu(),
-        ops.Gemm(normal(r, 2, 20), None),
-    )
-    lower = np.stack([np.full(3, -0.5), np.full(3, 5.0), r.normal(size=3) * 4])
-    box = Box(lower, lower + 0.75)
-    kept = walk(net, box, Options("crown-ibp")).descent.tables.columns(2)
-    assert kept is not None and 0 < len(kept) < 20
-    holds(net, box, ROWS32, Config("crown-ibp"))
-
-
-# -- specification rows ------------------------------------------------------------------------
-
-
-def ask(net: Network, box: Box, y: Array, dtype: str, sure: bool = True, x: Any = None) -> Array:
-    rows = len(y)
-    asked = Specification(y, x, np.zeros(rows), np.zeros(rows, np.int64), sure)
-    return lower_bounds(net, box, asked, method="crown", dtype=dtype).lower
-
-
-def same(n: int) -> Network:
-    return chain((n,), ops.Reshape((n,)))
-
-
-def test_specification_centre() -> None:
-    """SPEC.CENTRE: the rows' products with the centre cancel."""
-    r = rng()
-    x = 1 + r.normal(size=32) * 2.0**-40
-    y = cancelling(r, 30, 32)
-    for dtype in ("float32", "float64"):
-        found = ask(same(32), around(x, 0.0), y, dtype)
-        for row, value in zip(y, found, strict=True):
-            assert not above(float(value), (exact(row) * exact(x)).sum())
-
-
-def test_specification_doubt() -> None:
-    """SPEC.DOUBT_CENTRE, SPEC.DOUBT_REACH: coefficients known to 2^-53."""
-    r = rng()
-    y = r.normal(size=(20, 8))
-    centre = r.normal(size=8)
-    for at, radius in ((centre, 0.0), (np.zeros(8), 1.0)):
-        found = ask(same(8), around(at, radius), y, "float64", sure=False)
-        for row, value in zip(y, found, strict=True):
-            corner = exact(at) - exact(np.sign(row) * radius)
-            sway = 1 - exact(np.sign(row * at) if radius == 0 else -np.ones(8)) * q(2.0**-53)
-            assert not above(float(value), (exact(row) * sway * corner).sum())
-
-
-def test_specification_doubt_that_cancels() -> None:
-    """SPEC.DOUBT_REACH: 1.1 x - 1.1 x is zero, unless each coefficient errs its own way."""
-    builder = Builder(ops.Input(), (1,))
-    net = builder.build(builder.add(ops.Concat(0), 0, 0))
-    for dtype in ("float32", "float64"):
-        found = ask(net, around([0.0], 1.0), np.array([[1.125, -1.125]]), dtype, sure=False)
-        assert not above(float(found[0]), -q(2 * 1.125) * q(2.0**-53))
-
-
-def test_specification_dropped() -> None:
-    """SPEC.DROPPED: what float32 rows leave of the coefficients."""
-    r = rng()
-    y = r.normal(size=(20, 8))
-    found = ask(same(8), around(np.zeros(8), 1.0), y, "float32")
-    for row, value in zip(y, found, strict=True):
-        assert not above(float(value), -exact(abs(row)).sum())
-
-
-def test_specification_sum_of_rows() -> None:
-    """SPEC.JOIN: rows over outputs and over inputs meet on the same node."""
-    r = rng()
-    net = Builder(ops.Input(), (8,)).build(0)
-    y = normal(r, 20, 8).astype(np.float64)
-    x = normal(r, 20, 8).astype(np.float64) * 2.0**-6
-    found = ask(net, around(np.zeros(8), 1.0), y, "float32", x=x)
-    for row, more, value in zip(y, x, found, strict=True):
-        true = -sum(abs(v) for v in exact(row) + exact(more))
-        assert not above(float(value), true)
-
-
-@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "crown"])
-def test_output_is_rounded_outward(method: str) -> None:
-    """OUTPUT: float32 ends of float64 bounds."""
-    r = rng()
-    net = chain((4,), ops.Gemm(normal(r, 30, 4), normal(r, 30)))
-    x = r.normal(size=4)
-    known = gamma.bounds(net, around(x, 0.0), method=method, dtype="float32")
-    assert known.lower.dtype == np.float32
-    assert violations(known.lower[0], known.upper[0], Truth(net)(x)[1]) == 0
-
-
-def test_charge_of_start_rows_is_no_less_than_needed() -> None:
-    """START.COST: exact weights cost their noise, and nothing less."""
-    r = rng()
-    op = ops.Gemm(cancelling(r, 8, 32), None)
-    net = chain((32,), op)
-    box = around(1 + r.normal(size=32) * 2.0**-40, 0.0)
-    bounds = interval_pass(net, box)
-    charge = linear_charge(op, bounds[1], [bounds[0]], F64, start=True)
-    true = Truth(net)(box.lower[0])[1]
-    made = walk(net, box, Options("crown-ibp", "real", F64))
-    low, high = made.neuron_bounds(1, np.zeros(8, np.int64), np.arange(8))
-    assert violations(low, high, true) == 0
-    assert (charge.weight > 0).all()
