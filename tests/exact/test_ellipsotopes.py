@@ -27,13 +27,7 @@ from gamma.propagate.ellipsotopes import least, merged
 
 Array = Any
 HOW = Precision("real", np.dtype(np.float64))
-
-
-@pytest.fixture(autouse=True)
-def many_bits() -> Any:
-    before, flint.ctx.prec = flint.ctx.prec, 400
-    yield
-    flint.ctx.prec = before
+pytestmark = pytest.mark.usefixtures("precise")
 
 
 def exact(values: Array) -> Array:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
-import flint
 import numpy as np
 import pytest
 
@@ -20,17 +18,11 @@ from gamma.ops.evaluate import gradient
 from gamma.ops.tables import Precision
 from gamma.propagate.interval import interval_step
 from gamma.tensor.box import Box
-from tests.exact.oracle import BITS, Truth, exact, q, violations
+from tests.exact.oracle import Truth, exact, q, violations
 
 Array = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
-
-
-@pytest.fixture(autouse=True)
-def precise() -> Iterator[None]:
-    previous, flint.ctx.prec = flint.ctx.prec, BITS
-    yield
-    flint.ctx.prec = previous
+pytestmark = pytest.mark.usefixtures("precise")
 
 
 def network(shape: tuple[int, ...], axis: int = -1) -> Network:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,11 @@ from gamma.propagate.interval import interval_step
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.exact.checking import Config, Count, check, exact_values
-from tests.exact.oracle import BITS, Truth, exact, q, violations
+from tests.exact.oracle import Truth, exact, q, violations
 
 Array = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
-
-
-@pytest.fixture(autouse=True)
-def precise() -> Iterator[None]:
-    previous, flint.ctx.prec = flint.ctx.prec, BITS
-    yield
-    flint.ctx.prec = previous
+pytestmark = pytest.mark.usefixtures("precise")
 
 
 def network(shape: tuple[int, ...], axis: int = -1) -> Network:
