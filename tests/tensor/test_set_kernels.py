@@ -1,6 +1,6 @@
 """Reaches of symbols, and ellipsoids around them, on every instruction set.
 
-What they claim is held against exact sets in tests/exact/test_ellipsotopes.py.
+What they claim is held against exact sets in tests/exact/test_ellipsoids.py.
 """
 
 from __future__ import annotations
