@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,7 @@ from gamma.tensor.codes import CODES, LARGEST, decode, difference_up, encode, ti
 from gamma.tensor.stored import MAGIC
 
 Array = npt.NDArray[Any]
-
-
-@pytest.fixture(params=kernels.available(), autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    with kernels.pinned(request.param):
-        yield request.param
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 def all_values(code: str) -> Array:

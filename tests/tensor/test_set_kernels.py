@@ -5,7 +5,6 @@ What they claim is held against exact sets in tests/exact/test_ellipsoids.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -16,11 +15,7 @@ from gamma.ops.ellipsoid import outer
 from gamma.ops.ellipsotope import Symbols
 from gamma.tensor import kernels
 
-
-@pytest.fixture(params=kernels.available(), autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    with kernels.pinned(request.param):
-        yield request.param
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 @pytest.mark.parametrize("n", (0, 1, 7, 16, 33, 97))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -22,12 +21,7 @@ from gamma.tensor.weights import Weight
 
 Array = npt.NDArray[Any]
 RARE = ("iq2_xxs", "q2_k", "q3_k", "tq1_0", "tq2_0", "iq4_nl", "iq3_s", "mxfp4")
-
-
-@pytest.fixture(params=kernels.available(), autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    with kernels.pinned(request.param):
-        yield request.param
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 def blocks(kind: str, rows: int, count: int, seed: int = 0) -> npt.NDArray[np.uint8]:
