@@ -69,6 +69,9 @@ TESTS = (
     "tests/propagate/test_ascents.py",
     "tests/propagate/test_ascents_of_boxes.py",
     "tests/propagate/test_single_pass.py",
+    "tests/propagate/test_single_sums.py",
+    "tests/propagate/test_single_boxes.py",
+    "tests/propagate/test_single_charges.py",
     "tests/tensor/test_smooth_kernels.py",
     "tests/tensor/test_set_kernels.py",
 )
@@ -145,7 +148,10 @@ NEAR = {
     "simd/passes": "tests/propagate/test_passes.py",
     "simd/smooth": "tests/tensor/test_smooth_kernels.py",
     "simd/single": "tests/propagate/test_single_pass.py",
+    "simd/single.inc": "tests/propagate/test_single_sums.py",
     "propagate/single": "tests/propagate/test_single_pass.py",
+    "propagate/single.": "tests/propagate/test_single_charges.py",
+    "propagate/single.py": "tests/propagate/test_single_boxes.py",
 }
 
 

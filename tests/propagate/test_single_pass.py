@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,64 +12,20 @@ from msgspec.structs import replace
 import gamma
 from gamma import tuning
 from gamma.errors import UsageError
-from gamma.network.graph import Builder, Network
-from gamma.ops import Add, Conv, Gemm, Input, Relu, Sigmoid, Silu, Tanh
-from gamma.propagate import dense_form, passes
+from gamma.network.graph import Builder
+from gamma.ops import Gemm, Input, Relu, Sigmoid, Silu, Tanh
+from gamma.propagate import passes
 from gamma.propagate import single as charges
-from gamma.propagate.options import options_of
-from gamma.runtime import workers
 from gamma.tensor import kernels, probe
 from gamma.tensor.box import Box
-from gamma.tensor.kernels.passes import BLOCK, GROUP, PassNode, network_pass
-from tests.propagate.test_passes import MADE, exact, scattered
+from gamma.tensor.kernels.passes import PassNode, network_pass
+from tests.propagate.single_pass import ISAS, about, carried, check, ends, layers, single
+from tests.propagate.test_passes import MADE, scattered
 
-ISAS = [name for name in kernels.available() if name != "numpy"]
-pytestmark = pytest.mark.skipif(not ISAS, reason="no compiled library")
-
-
-@pytest.fixture(autouse=True)
-def none_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Boxes of narrow networks go abreast: these take the way of wide ones."""
-    monkeypatch.setattr(dense_form, "_NARROW", 0)
-
-
-def ends(network: Network, box: Box, dtype: str = "float32") -> tuple[Any, Any]:
-    found = passes.output_ends(network, box, options_of(network, "ibp", "real", dtype, None))
-    assert found is not None
-    return found
-
-
-def layers(*weights: Any, biases: Sequence[Any] | None = None) -> Network:
-    """Dense layers of float32 weights."""
-    made, x = Builder(Input(), (len(weights[0][0]),)), 0
-    for weight, bias in zip(weights, biases or [None] * len(weights), strict=True):
-        x = made.add(Gemm(np.asarray(weight, np.float32), bias), x)
-    return made.build(x)
-
-
-def about(centre: Any, radius: Any) -> Box:
-    """Boxes whose ends are these numbers, in float64."""
-    centre, radius = np.atleast_2d(np.float64(centre)), np.atleast_2d(np.float64(radius))
-    return Box(centre - radius, centre + radius)
-
-
-def check(network: Network, box: Box) -> None:
-    """Every box's ends enclose the exact ones, on every instruction set, and are finite."""
-    truth = [exact(network, *ends) for ends in zip(box.lower, box.upper, strict=True)]
-    for isa in ISAS:
-        with kernels.pinned(isa):
-            found = ends(network, box)
-        for below, above, (low, high) in zip(*found, truth, strict=True):
-            assert np.isfinite(below).all() and np.isfinite(above).all()
-            assert all(Fraction(f) <= a for f, a in zip(below.ravel(), low, strict=True))
-            assert all(a <= Fraction(f) for f, a in zip(above.ravel(), high, strict=True))
-
-
-def single(network: Network, box: Box) -> bool:
-    """Whether any product was taken in float32: bounds then differ from those without it."""
-    with tuning.disabled("single_pass"):
-        plain = ends(network, box)
-    return any((a != b).any() for a, b in zip(plain, ends(network, box), strict=True))
+pytestmark = [
+    pytest.mark.skipif(not ISAS, reason="no compiled library"),
+    pytest.mark.usefixtures("none_is_narrow"),
+]
 
 
 @pytest.mark.parametrize("make", MADE)
@@ -131,115 +86,6 @@ def test_lines_that_do_not_fit() -> None:
         wrong = np.array(lines), np.array(found).reshape(1, 2, 3)
         with pytest.raises(UsageError, match="kernel argument lines"):
             network_pass([first, replace(second, lines=wrong[0], ends=wrong[1])], (1, 1))
-
-
-def added(
-    first: Any, second: Any, offset: Any, signs: tuple[int, int] = (1, -1), op: Any = None
-) -> Network:
-    """A sum of two dense layers, the second with an offset, and a layer that adds all of it."""
-    made = Builder(Input(), (len(first[0]),))
-    one = made.add(Gemm(np.asarray(first, np.float32), None), 0)
-    two = made.add(Gemm(np.asarray(second, np.float32), np.asarray(offset, np.float32)), 0)
-    total = made.add(op or Relu(), made.add(Add(signs), one, two))
-    return made.build(made.add(Gemm(np.ones((2, len(first)), np.float32), None), total))
-
-
-@pytest.mark.parametrize("offset", [0.0, 300.0, 1e9])
-def test_sums_of_two_values(offset: float) -> None:
-    """Both in float32; or one in float64, and then the other too, which was left in float32."""
-    rng = np.random.default_rng(12)
-    first, second = rng.standard_normal((2, 19, 30))
-    network = added(first, second, offset * rng.choice([-1, 1], 19))
-    centre = rng.standard_normal((9, 30))
-    box = about(centre, np.full((9, 30), 0.5))
-    check(network, box)
-    assert single(network, box)
-    found = ends(network, box)
-    with tuning.disabled("single_pass"):
-        plain = ends(network, box)
-    assert (found[1] - found[0] <= (plain[1] - plain[0]) * (1 + 2.0**-14)).all()
-    for b in range(9):
-        alone = ends(network, box.slice(b, b + 1))
-        assert (alone[0][0] == found[0][b]).all() and (alone[1][0] == found[1][b]).all()
-
-
-def test_a_function_behind_a_sum() -> None:
-    """Where it bends: no interval of sums holds the values."""
-    rng = np.random.default_rng(14)
-    first, second = rng.uniform(0, 0.1, (2, 19, 30))
-    network = added(first, second, np.zeros(19), (1, 1), Tanh())
-    box = about(rng.uniform(0.9, 1, (5, 30)), np.full((5, 30), 0.1))
-    check(network, box)
-    assert single(network, box)
-
-
-def test_values_that_a_sum_reads_are_charged_for_its_rounding() -> None:
-    network = added(np.eye(3), np.eye(3), np.zeros(3))
-    maker = passes._Maker(network, True)
-    for node in network.nodes[1:]:
-        maker.visit(node)
-    for node in charges.charged(maker.made)[1:3]:
-        assert node.charge is not None
-        assert (node.charge >= charges.charge_of(1)).all()
-
-
-def test_sums_of_centres_that_lose_every_term() -> None:
-    """1, then less than half a unit in its last place: a block's sum stays 1."""
-    blocks = 5
-    centre = np.tile([1.0] + [2.0**-25 * 0.99] * (BLOCK - 1), blocks).astype(np.float32)
-    radius = np.zeros(centre.size)
-    radius[0] = 0.125 * blocks
-    network = layers(np.ones((1, centre.size)), np.ones((1, 1)))
-    box = about(np.stack([centre, -centre]), radius)
-    check(network, box)
-    assert single(network, box)
-
-
-def test_sums_of_radii_that_lose_every_term() -> None:
-    radius = np.tile([1.0] + [2.0**-25 * 0.99] * (BLOCK - 1), 3)
-    network, box = layers(np.ones((1, radius.size))), about(np.zeros(radius.size), radius)
-    check(network, box)
-    assert single(network, box)
-
-
-def test_a_sum_of_entries_behind_whole_vectors() -> None:
-    """1 + 2^-25 - 1 is nothing; the entries are the last of seven."""
-    centre = np.array([0, 0, 0, 0, 1, 2.0**-25 * 0.99, 1])
-    network = layers([[1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, -1]])
-    box = about(np.stack([centre, -centre]), [1, 0, 0, 0, 0, 0, 0])
-    check(network, box)
-    assert single(network, box)
-
-
-def test_a_sum_of_hidden_values() -> None:
-    """1 and what is lost beside it, one by one and in blocks of eight, and -1 in the next group:
-    more than what values of an inner layer have for roundings of their own."""
-    lost = 0.99 * 2.0**-24
-    weight = np.zeros((GROUP + 2, 2))
-    weight[:, 1] = [1, *[lost] * 7, *[lost / 8] * (GROUP - 8), 0, -1]
-    weight[GROUP, 0] = 1
-    rows = np.ones((2, GROUP + 2))
-    rows[0] = weight[:, 0]
-    rows[1, GROUP] = 0
-    network = layers(weight, rows)
-    box = about([[0, 1], [0, -1]], [[1, 0], [1, 0]])
-    check(network, box)
-    assert single(network, box)
-
-
-def test_a_sum_of_the_last_hidden_values() -> None:
-    """The same of offsets, which are exact: 1 and what is lost beside it behind whole panels."""
-    count = GROUP + 7
-    offset = np.zeros(count)
-    offset[GROUP:] = [1, *[0.99 * 2.0**-24] * 6]
-    rows = np.ones((3, count))
-    rows[0] = np.arange(count) == 0
-    rows[1:, 0] = 0
-    rows[2] *= -1
-    network = layers(rows[:1].T, rows, biases=[offset, None])
-    box = about([[0]], [[1]])
-    check(network, box)
-    assert single(network, box)
 
 
 def test_centres_that_float32_does_not_hold() -> None:
@@ -358,14 +204,6 @@ def test_weights_that_float32_does_not_hold() -> None:
     assert not single(network, about(np.zeros((1, 3)), np.ones((1, 3))))
 
 
-def carried(rows: Any, bias: Any) -> Network:
-    """The rows, and one that makes an entry of the input that no other row reads be wide."""
-    weight = np.zeros((len(rows) + 1, len(rows[0]) + 1), np.float32)
-    weight[:-1, :-1], weight[-1, -1] = rows, 1
-    made = Builder(Input(), (weight.shape[1],))
-    return made.build(made.add(Gemm(weight, np.append(bias, 0.0)), 0))
-
-
 def test_offsets_of_float64_and_roundings_of_ends() -> None:
     """Behind 1 + some 2^-24 an offset, its sum and an end each lose up to half a unit."""
     rng = np.random.default_rng(4)
@@ -454,184 +292,3 @@ def test_centres_of_float64_that_are_nothing_in_float32() -> None:
     box = about([1.0, 0.0], [0.0, 1.0])
     check(network, box)
     assert single(network, box)
-
-
-@pytest.mark.parametrize("count", [8, 9, 37])
-@pytest.mark.parametrize("make", MADE)
-def test_threads_share_few_boxes(make: Any, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From 8 boxes on, with the bits that one thread finds."""
-    monkeypatch.setattr(passes, "_SHARED_OPERATIONS", 0.0)
-    rng = np.random.default_rng(9)
-    network = make(rng)
-    centre = rng.standard_normal((count, *network.input_shape))
-    box = Box(centre - 1, centre + 1)
-    with workers.limited(1):
-        found = ends(network, box)
-    for threads in (2, 3):
-        with workers.limited(threads):
-            shared = ends(network, box)
-        assert all((a == b).all() for a, b in zip(found, shared, strict=True))
-
-
-def alike(rng: Any, count: int, n: int) -> tuple[Any, Any]:
-    """Boxes of one radius, so near to each other that charges for their centres hardly differ."""
-    centre = rng.standard_normal(n) + 0.05 * rng.standard_normal((count, n))
-    return centre, np.broadcast_to(rng.uniform(0.5, 1.5, n), centre.shape)
-
-
-def test_boxes_of_one_radius_share_their_reaches() -> None:
-    """As many as 128 do, by groups of 16: bounds enclose the exact ones, hardly wider, and do not
-    depend on the threads; other boxes keep the bits that they have alone."""
-    rng, count = np.random.default_rng(10), 150
-    network = layers(rng.standard_normal((21, 90)), rng.standard_normal((3, 21)))
-    centre, radius = alike(rng, count, 90)
-    radius = radius.copy()
-    radius[40:44] *= 1 + 2.0**-19  # of another radius
-    radius[50] = 0.0  # in float64
-    centre[100] += 1e3  # its charges are others
-    box = about(centre, radius)
-    some = [0, 7, 31, 41, 50, 65, 90, 100, 127, 144, 149]
-    for isa in ISAS:
-        with kernels.pinned(isa):
-            found, few = ends(network, box), ends(network, box.slice(0, 127))
-            with tuning.disabled("shared_reach"):
-                plain = ends(network, box)
-            for threads in (1, 3, 5, 16):
-                with workers.limited(threads):
-                    again = ends(network, box)
-                assert all((a == b).all() for a, b in zip(found, again, strict=True))
-        differ = (found[0] != plain[0]).any(axis=1)
-        groups = differ[:144].reshape(-1, 16).any(axis=1)
-        assert groups.tolist() == [True, True, False, False, True, True, False, True, True]
-        assert not differ[144:].any()
-        assert (found[1] - found[0] <= (plain[1] - plain[0]) * (1 + 2.0**-22)).all()
-        for b in some:
-            low, high = exact(network, box.lower[b], box.upper[b])
-            assert all(Fraction(f) <= a for f, a in zip(found[0][b], low, strict=True))
-            assert all(a <= Fraction(f) for f, a in zip(found[1][b], high, strict=True))
-        assert all((a[:127] == b).all() for a, b in zip(plain, few, strict=True))
-
-
-def test_a_box_that_needs_more_than_others_of_its_radius() -> None:
-    """One whose sums lose every term, among those that are charged for nothing: in each place of a
-    group, and at each end of the entries."""
-    blocks, count = 8, 128
-    terms = np.tile([1.0] + [2.0**-25 * 0.99] * (BLOCK - 1), blocks).astype(np.float32)
-    for before in (0, 3):
-        n = before + terms.size
-        centre, radius = np.zeros((count, n)), np.zeros((count, n))
-        for place in range(0, count, 17):
-            centre[place, before:] = terms * (-1) ** place
-        network = carried(
-            np.concatenate([np.zeros((1, before)), np.ones((1, terms.size))], 1), [0.0]
-        )
-        wide = np.full((count, 1), 64.0)
-        box = about(np.append(centre, 0 * wide, axis=1), np.append(radius, wide, axis=1))
-        with tuning.disabled("shared_reach"):
-            plain = ends(network, box)
-        for isa in ISAS:
-            with kernels.pinned(isa):
-                found = ends(network, box)
-            assert (found[1] - found[0]).min() > (plain[1] - plain[0]).min()  # of all boxes
-            for b in range(0, count, 17):
-                low, high = exact(network, box.lower[b], box.upper[b])
-                assert Fraction(found[0][b, 0]) <= low[0]
-                assert high[0] <= Fraction(found[1][b, 0])
-
-
-# What follows holds the charges' own arithmetic against definitions; kernels are not asked.
-
-
-def summed_by(terms: int) -> list[int]:
-    """Roundings of each term in a sum as the kernels write it: a dictionary per partial sum."""
-
-    def add(one: dict[int, int], two: dict[int, int]) -> dict[int, int]:
-        return {k: n + 1 for k, n in (one | two).items()}
-
-    def group(first: int, end: int) -> dict[int, int]:
-        total: dict[int, int] = {}
-        for start in range(first, end, BLOCK):
-            block: dict[int, int] = {}
-            for k in range(start, min(start + BLOCK, end)):
-                block = add(block, {k: 1})  # the product's own, unless they are fused
-            total = add(total, block) if total else block
-        return total
-
-    def halves(first: int, end: int) -> dict[int, int]:
-        groups = -(-(end - first) // GROUP)
-        if groups == 1:
-            return group(first, end)
-        middle = first + (groups + 1) // 2 * GROUP
-        return add(halves(first, middle), halves(middle, end))
-
-    found = halves(0, terms)
-    return [found[k] for k in range(terms)]
-
-
-@pytest.mark.parametrize("terms", [1, 2, 7, 8, 9, 27, 48, 64, 65, 128, 129, 200, 784, 1025])
-def test_roundings_are_those_of_the_sum(terms: int) -> None:
-    assert charges.roundings_of(terms).tolist() == summed_by(terms)
-
-
-def test_a_charge_covers_what_it_is_for() -> None:
-    """In exact arithmetic, for any centre and reach: every rounding loses all it may."""
-    kept = 1 - Fraction(1, 2**24)
-    for roundings in range(1, 40):
-        per_centre, per_reach = map(Fraction, charges.charge_of(roundings))
-        error = Fraction(roundings, 2**24) / (1 - Fraction(roundings, 2**24))
-        for c, r in ((0, 1), (1, 0)):
-            away = (1 - kept) * (1 + Fraction(1, 2**28))
-            needed = (r / kept + away * c + error * c) / (1 - error)
-            reach = (r + (c * per_centre + r * per_reach) * kept**2) * kept
-            assert reach * kept**3 >= needed  # the sum, with offsets, on the way to an end
-
-
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("dilation", [1, 2])
-def test_every_reading_of_an_entry_is_charged(stride: int, dilation: int) -> None:
-    """Groups, pads, strides and dilations: the kernel's terms, window by window."""
-    shape, (kh, kw), pad = (4, 6, 9), (3, 4), 2
-    made = Builder(Input(), shape)
-    weight = np.ones((6, 2, kh, kw), np.float32)
-    op = Conv(weight, None, (stride,) * 2, (pad,) * 4, (dilation,) * 2, 2)
-    network = made.build(made.add(op, 0))
-    maker = passes._Maker(network, True)
-    maker.visit(network.nodes[1])
-    roundings = summed_by(kh * kw * 2)
-    most = np.zeros((9, 4), np.int64)
-    _, height, width = network.nodes[1].shape
-    for y, x, i, j, c in np.ndindex(height, width, kh, kw, 2):
-        row, column = y * stride + i * dilation - pad, x * stride + j * dilation - pad
-        if 0 <= row < shape[1] and 0 <= column < shape[2]:
-            term = (i * kw + j) * 2 + c
-            for group in range(2):
-                at = column, 2 * group + c
-                most[at] = max(most[at], roundings[term])
-    charge = charges.charged(maker.made)[0].charge
-    assert charge is not None
-    for n, found in zip(most.ravel(), charge.reshape(-1, 2), strict=True):
-        assert n == 0 or (found == np.float32(charges.charge_of(int(n)))).all()
-    assert (most > 0).any()
-
-
-@pytest.mark.parametrize("make", MADE)
-def test_entries_that_are_0_in_some_boxes(make: Any) -> None:
-    """Negative boxes leave other neurons dead than positive ones: no box loses a term for another,
-    and each has the bits that it has alone, in turns of any length and on any number of threads."""
-    rng = np.random.default_rng(8)
-    network = make(rng)
-    centre = 4 * rng.standard_normal((1, *network.input_shape))
-    centre = centre * np.where(np.arange(70) % 7 < 5, 1, -1).reshape(-1, *[1] * centre[0].ndim)
-    box = Box(centre - 1, centre + 1)
-    assert single(network, box)
-    check(network, box.slice(0, 7))
-    for isa in ISAS:
-        with kernels.pinned(isa):
-            with workers.limited(1):
-                found = ends(network, box)
-            with workers.limited(3):
-                shared = ends(network, box)
-            for b in (0, 5, 66):
-                alone = ends(network, box.slice(b, b + 1))
-                assert (alone[0][0] == found[0][b]).all() and (alone[1][0] == found[1][b]).all()
-        assert (shared[0] == found[0]).all() and (shared[1] == found[1]).all()
