@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.demo-installed
 SOURCES := pyproject.toml csrc/builder.py $(wildcard csrc/simd/*)
-C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.c benches/*.c)
+C_FILES = $(wildcard csrc/simd/*.[ch] csrc/simd/*.inc tests/tensor/*.[ch] benches/*.c)
 # Worker processes of the test run; raise it on a larger machine.
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
