@@ -11,6 +11,7 @@ from gamma import ops
 from gamma.network.graph import Builder, Network
 from gamma.ops.bounds import NodeBounds
 from gamma.propagate.interval import interval_step
+from tests.exact.boxes import between
 from tests.exact.oracle import Truth, exact
 
 Array = Any
@@ -27,27 +28,10 @@ def truth(op: ops.Normalize, x: Array) -> Array:
     return Truth.__new__(Truth)._normalize(op, exact(x))
 
 
-def between(lower: Array, upper: Array, centre: Array | None = None) -> NodeBounds:
-    """Bounds of one box."""
-    low, high = np.float64(lower)[None], np.float64(upper)[None]
-    middle = np.clip(0.5 * low + 0.5 * high, low, high)
-    return NodeBounds(low, high, middle if centre is None else np.float64(centre)[None])
-
-
 def step(op: ops.Normalize, x: NodeBounds, guarantee: str = "real") -> NodeBounds:
     net = network(op, x.lower.shape[1:])
     with np.errstate(all="ignore"):
         return interval_step(net.nodes[-1], [x], guarantee)
-
-
-def inside(x: NodeBounds, r: np.random.Generator, count: int) -> list[Array]:
-    """Corners, points on faces and within."""
-    low, high = x.lower[0], x.upper[0]
-    found = [low, high]
-    for _ in range(count):
-        where = r.choice([0.0, 1.0, r.uniform()], size=low.shape)
-        found.append(np.clip(low + where * (high - low), low, high))
-    return found
 
 
 def a_box(r: np.random.Generator, d: int, wide: float, scale: float, far: float) -> NodeBounds:

@@ -18,6 +18,7 @@ from gamma.ops.evaluate import gradient
 from gamma.ops.tables import Precision
 from gamma.propagate.interval import interval_step
 from gamma.tensor.box import Box
+from tests.exact.boxes import inside
 from tests.exact.oracle import Truth, exact, q, violations
 
 Array = Any
@@ -43,12 +44,6 @@ def box_of(r: np.random.Generator, n: int, scale: float, wide: float = 1.0) -> N
 def step(x: NodeBounds, guarantee: str = "real") -> NodeBounds:
     with np.errstate(all="ignore"):
         return interval_step(network(x.lower.shape[1:]).nodes[-1], [x], guarantee)
-
-
-def inside(x: NodeBounds, r: np.random.Generator, count: int) -> list[Array]:
-    low, high = x.lower[0], x.upper[0]
-    parts = [r.choice([0.0, 1.0, r.uniform()], size=low.shape) for _ in range(count)]
-    return [low, high, *(np.clip(low + p * (high - low), low, high) for p in parts)]
 
 
 def test_images() -> None:

@@ -18,18 +18,9 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.evaluate import gradient
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
+from tests.exact.boxes import between, inside
 from tests.exact.checking import Config, Count, check, exact_values
-from tests.exact.normalizing import (
-    KINDS,
-    a_box,
-    between,
-    each_kind,
-    inside,
-    network,
-    onnxruntime,
-    step,
-    truth,
-)
+from tests.exact.normalizing import KINDS, a_box, each_kind, network, onnxruntime, step, truth
 from tests.exact.oracle import exact, q, violations
 
 Array = Any

@@ -21,18 +21,13 @@ from gamma.propagate.interval import interval_pass, interval_step
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from gamma.verification.exact import exact_output
+from tests.exact.boxes import between
 from tests.exact.checking import Config, Count, check, exact_values
 from tests.exact.oracle import Truth, exact, q, violations
 
 Array = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 pytestmark = pytest.mark.usefixtures("arithmetic")
-
-
-def between(lower: Array, upper: Array) -> NodeBounds:
-    """Bounds of one box."""
-    low, high = np.float64(lower)[None], np.float64(upper)[None]
-    return NodeBounds(low, high, np.clip(0.5 * low + 0.5 * high, low, high))
 
 
 def around(r: np.random.Generator, shape: tuple[int, ...], radius: float) -> NodeBounds:

@@ -22,7 +22,8 @@ from gamma.propagate.forms import about_zero
 from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from gamma.tensor.rounding import fraction_down, fraction_up
-from tests.exact.normalizing import a_box, between, each_kind, inside, onnxruntime, step, truth
+from tests.exact.boxes import between, inside
+from tests.exact.normalizing import a_box, each_kind, onnxruntime, step, truth
 from tests.exact.oracle import exact, q, violations
 
 Array = Any
