@@ -20,9 +20,12 @@ Array = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def network(shape: tuple[int, ...], axis: int = -1) -> Network:
+BOTH = [ops.Softmax, ops.LogSoftmax]
+
+
+def network(shape: tuple[int, ...], axis: int = -1, op: Any = ops.Softmax) -> Network:
     b = Builder(ops.Input(), shape)
-    return b.build(b.add(ops.Softmax(axis), 0))
+    return b.build(b.add(op(axis), 0))
 
 
 def truth(x: Array, axis: int = -1) -> Array:

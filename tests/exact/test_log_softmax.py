@@ -8,27 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-import gamma
 from gamma import ops
-from gamma.errors import UsageError
-from gamma.network.graph import Builder, Network
 from gamma.ops import log_softmax
 from gamma.ops.bounds import NodeBounds
-from gamma.ops.evaluate import gradient
 from gamma.ops.tables import Precision
 from gamma.propagate.interval import interval_step
-from gamma.tensor.box import Box
 from tests.exact.boxes import inside
 from tests.exact.oracle import Truth, exact, q, violations
+from tests.exact.probabilities import network
 
 Array = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 pytestmark = pytest.mark.usefixtures("precise")
-
-
-def network(shape: tuple[int, ...], axis: int = -1) -> Network:
-    b = Builder(ops.Input(), shape)
-    return b.build(b.add(ops.LogSoftmax(axis), 0))
 
 
 def truth(x: Array, axis: int = -1) -> Array:
@@ -43,7 +34,9 @@ def box_of(r: np.random.Generator, n: int, scale: float, wide: float = 1.0) -> N
 
 def step(x: NodeBounds, guarantee: str = "real") -> NodeBounds:
     with np.errstate(all="ignore"):
-        return interval_step(network(x.lower.shape[1:]).nodes[-1], [x], guarantee)
+        return interval_step(
+            network(x.lower.shape[1:], -1, ops.LogSoftmax).nodes[-1], [x], guarantee
+        )
 
 
 def test_images() -> None:
@@ -134,30 +127,3 @@ def test_executions_of_points(scale: float) -> None:
     for run in runs:
         assert (found.lower[0] <= run).all() and (run <= found.upper[0]).all()
         assert scale > 1e4 or ((run < real.lower[0]) | (run > real.upper[0])).any()
-
-
-def test_planes_beat_the_interval() -> None:
-    """x + t for all entries changes nothing."""
-    b = Builder(ops.Input(), (1,))
-    weight = np.ones((4, 1)) * (1 + 2.0**-8 * np.arange(4)[:, None])
-    net = b.build(b.add(ops.LogSoftmax(), b.add(ops.Gemm(weight, None), 0)))
-    box = Box(np.full((1, 1), -0.5), np.full((1, 1), 0.5))
-    widths = {}
-    for method in ("ibp", "crown"):
-        found = gamma.bounds(net, box, method=method)
-        widths[method] = float((found.upper - found.lower).max())
-    assert widths["crown"] < widths["ibp"] / 3
-
-
-def test_gradient() -> None:
-    r = np.random.default_rng(12)
-    net, x = network((3, 4), 0), r.normal(size=(1, 3, 4))
-    seed, away = r.normal(size=(1, 3, 4)), r.normal(size=(1, 3, 4)) * 1e-6
-    _, slope = gradient(net, x, seed)
-    change = (seed * (net.forward(x + away, F64) - net.forward(x - away, F64))).sum() / 2
-    assert abs((slope * away).sum() - change) <= 1e-6 * abs(change)
-
-
-def test_an_axis_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match="no axis 2"):
-        ops.LogSoftmax(2).shape((3, 4))

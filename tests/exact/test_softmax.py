@@ -22,7 +22,7 @@ from gamma.tensor.box import Box
 from tests.exact.boxes import between, inside
 from tests.exact.checking import Config, Count, check, exact_values
 from tests.exact.oracle import exact, q, violations
-from tests.exact.probabilities import network, rows_hold, spread, step, table, truth
+from tests.exact.probabilities import BOTH, network, rows_hold, spread, step, table, truth
 
 Array = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -166,18 +166,20 @@ def test_networks() -> None:
     assert not count.wrong, count.wrong[:3]
 
 
-def test_gradient() -> None:
+@pytest.mark.parametrize("op", BOTH)
+def test_gradient(op: Any) -> None:
     r = np.random.default_rng(12)
-    net, x = network((3, 4), 0), r.normal(size=(1, 3, 4))
+    net, x = network((3, 4), 0, op), r.normal(size=(1, 3, 4))
     seed, away = r.normal(size=(1, 3, 4)), r.normal(size=(1, 3, 4)) * 1e-6
     _, slope = gradient(net, x, seed)
     change = (seed * (net.forward(x + away, F64) - net.forward(x - away, F64))).sum() / 2
     assert abs((slope * away).sum() - change) <= 1e-6 * abs(change)
 
 
-def test_an_axis_that_is_not_there() -> None:
+@pytest.mark.parametrize("op", BOTH)
+def test_an_axis_that_is_not_there(op: Any) -> None:
     with pytest.raises(UsageError, match="no axis 2"):
-        ops.Softmax(2).shape((3, 4))
+        op(2).shape((3, 4))
 
 
 @pytest.mark.parametrize("name", ["pgd_2_3_16", "ibp_3_3_8"])

@@ -22,7 +22,7 @@ from gamma.propagate.interval import interval_step
 from gamma.tensor.box import Box
 from tests.exact.boxes import between, inside
 from tests.exact.oracle import exact, q, violations
-from tests.exact.probabilities import network, powers, rows_hold, spread, step, table, truth
+from tests.exact.probabilities import BOTH, network, powers, rows_hold, spread, step, table, truth
 
 Array = Any
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -179,11 +179,12 @@ def test_rows_that_underflow() -> None:
     )
 
 
-def test_planes_beat_the_interval() -> None:
+@pytest.mark.parametrize("op", BOTH)
+def test_planes_beat_the_interval(op: Any) -> None:
     """Planes keep that the entries move together: x + t for all of them changes nothing."""
     b = Builder(ops.Input(), (1,))
     weight = np.ones((4, 1)) * (1 + 2.0**-8 * np.arange(4)[:, None])
-    net = b.build(b.add(ops.Softmax(), b.add(ops.Gemm(weight, None), 0)))
+    net = b.build(b.add(op(), b.add(ops.Gemm(weight, None), 0)))
     box = Box(np.full((1, 1), -0.5), np.full((1, 1), 0.5))
     widths = {}
     for method in ("ibp", "crown"):
