@@ -239,6 +239,22 @@ def test_what_leaves_the_range_is_left_to_the_walk(isa: str) -> None:
         assert ends_abreast(net, wide, lambda: None) is None
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_radii_that_leave_the_range_are_left_to_the_walk(isa: str) -> None:
+    """A radius that overflows about a centre of 0, then meets a weight of 0: 0·∞, cut at 0."""
+    first, last = [[2.0, 0.0], [1.0, 1.0], [0.0, 1.0]], [[0.0, 0.0, 0.0, 1.0]]
+    for relu in (False, True):
+        builder = Builder(Input(), (2,))
+        node = builder.add(Gemm(np.array(first)), 0)
+        node = builder.add(Gemm(np.array([[1.0, 1.0, 1.0]] * 3 + [[0.0, 1.0, 1.0]])), node)
+        node = builder.add(Relu(), node) if relu else node
+        net, reach = builder.build(builder.add(Gemm(np.array(last)), node)), [[1.7e308, 1.0]] * 8
+        with kernels.pinned(isa):
+            found = bounds(net, Box(-np.array(reach), np.array(reach)), method="ibp")
+        # At (1e308, 1) it is 1e308 + 2.
+        assert (found.lower <= (0.0 if relu else -1e308)).all() and (found.upper > 1e308).all()
+
+
 def test_slots_are_read_before_they_are_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for together, zeros in product((1, 3, 1 << 20), (0.7, 0.0)):
         monkeypatch.setattr(passes, "_TOGETHER", together)
