@@ -18,7 +18,7 @@ from gamma.ops.affine_interval import finish_bytes
 from gamma.ops.base import Array, Float64, Shape
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.exact import along_axis, exact_sum
-from gamma.ops.spread import SUM_LENGTH, Taps, last_bytes, last_weight, spread
+from gamma.ops.spread import Taps, last_bytes, last_weight, spread, summed
 from gamma.ops.tables import Precision
 from gamma.ops.window import Window, channels_first, channels_last, unfold
 from gamma.runtime import workers
@@ -81,16 +81,17 @@ class Conv(Weighted):
 
     @property
     def adjoint_terms(self) -> int:
-        # `spread` sums up to SUM_LENGTH channels in a product, then those parts, then the kernel
+        # `spread` sums up to `summed` channels in a product, then those parts, then the kernel
         # positions that reach a pixel. Errors of nested sums add (γ_a + γ_b <= γ_(a+b)); one long
         # sum would cost γ_(a·b).
         channels = int(self.weight.shape[0]) // self.group
+        part = summed(channels)
         reach = 1
         for size, stride, step in zip(
             self.weight.shape[2:], self.strides, self.dilations, strict=True
         ):
             reach *= -(-int(size) // (stride // math.gcd(stride, step)))
-        return min(channels, SUM_LENGTH) + -(-channels // SUM_LENGTH) - 1 + reach
+        return min(channels, part) + -(-channels // part) - 1 + reach
 
     @property
     def adjoint_products(self) -> int:

@@ -19,7 +19,7 @@ from gamma.tensor import kernels
 # Rows of one block of the adjoint: the unfolded columns stay in the second-level cache.
 _BLOCK_BYTES = 1 << 20
 SUM_LENGTH = 32
-"""Channels summed inside one product of the adjoint: short sums have small error bounds."""
+"""Most channels summed inside one product of the adjoint: short sums have small error bounds."""
 # With fewer channels most of a vector of them would be empty.
 GATHER_FROM = 4
 # What a visit to a cell takes, in products with one entry of a row.
@@ -27,6 +27,11 @@ _VISIT = 200
 # With as many groups, of few channels or pixels, a call for each takes longer than its sums.
 MANY_GROUPS = 16
 FEW_PIXELS = 64
+
+
+def summed(out: int) -> int:
+    """Channels, of ``out``, summed inside one product: where that must be cut, into short sums."""
+    return SUM_LENGTH if out <= SUM_LENGTH else SUM_LENGTH // 2
 
 
 def last_bytes(weight: Array, dtype: np.dtype[Any]) -> int:
@@ -114,14 +119,14 @@ class Taps(NamedTuple):
 
     def scatter(self, window: Window, channels: int) -> tuple[kernels.Scatter, kernels.Cells]:
         """How rows reach the cells of ``window``'s image."""
-        top, left = window.pads[:2]
+        (top, left), part = window.pads[:2], summed(int(self.weight.shape[3]))
         if self.size == (1, 1):
             spans = (*window.kernel, *window.strides, *window.dilations)
-            return kernels.Scatter(spans, top, left, channels, SUM_LENGTH), kernels.Cells()
+            return kernels.Scatter(spans, top, left, channels, part), kernels.Cells()
         # A cell begins where windows do: before the image by what is left of the pads.
         (by, bx), before = self.size, (top % self.size[0], left % self.size[1])
         spans = (*self.kernel, 1, 1, 1, 1)
-        scatter = kernels.Scatter(spans, top // by, left // bx, channels, SUM_LENGTH)
+        scatter = kernels.Scatter(spans, top // by, left // bx, channels, part)
         return scatter, kernels.Cells(self.size, before, window.kernel)
 
 
@@ -168,7 +173,7 @@ def spread(
             if gather(rows, known, images, window, channels):
                 return images
     spans = (*window.kernel, *window.strides, *window.dilations)
-    scatter = kernels.Scatter(spans, window.pads[0], window.pads[1], channels, SUM_LENGTH)
+    scatter = kernels.Scatter(spans, window.pads[0], window.pads[1], channels, summed(out))
     images = pool.zeros(shape, rows.dtype)
     for group in range(groups):
         offsets = (group * out, group * channels)
@@ -207,14 +212,14 @@ def _spread(rows: Array, weight: Array, window: Window, channels: int) -> Array:
     n, h, w, out = rows.shape
     (kh, kw), depth = window.kernel, weight.shape[1]
     image = np.zeros((n, *window.image, channels), rows.dtype)
-    block = min(n, max(1, _BLOCK_BYTES // (depth * h * w * rows.itemsize)))
+    block, length = min(n, max(1, _BLOCK_BYTES // (depth * h * w * rows.itemsize))), summed(out)
     columns = np.empty((2, block * h * w, depth), rows.dtype)
     for start in range(0, n, block):
         part = np.ascontiguousarray(rows[start : start + block]).reshape(-1, out)
         target, more = columns[:, : len(part)]
-        np.matmul(part[:, :SUM_LENGTH], weight[:SUM_LENGTH], out=target)
-        for first in range(SUM_LENGTH, out, SUM_LENGTH):
-            some = slice(first, first + SUM_LENGTH)
+        np.matmul(part[:, :length], weight[:length], out=target)
+        for first in range(length, out, length):
+            some = slice(first, first + length)
             np.matmul(part[:, some], weight[some], out=more)
             target += more
         kernels.fold_last(

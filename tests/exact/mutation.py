@@ -120,6 +120,7 @@ NEAR = {
     "verification/branching": "tests/verify/branching",
     "propagate/questions": "tests/verify/branching",
     "architectures": "tests/architectures/test_layers.py",
+    "ops/convolution": "tests/tensor/test_window_kernels.py",
     "ops/relaxation": "tests/ops/test_relaxation.py",
     "ops/stored": "tests/ops/test_stored.py",
     "ops/margins": "tests/ops/test_margins.py",

@@ -20,7 +20,7 @@ from gamma import tuning
 from gamma.network.graph import Network, Node
 from gamma.ops.affine import cast_weight
 from gamma.ops.charges import inflated
-from gamma.ops.spread import GATHER_FROM, SUM_LENGTH, Taps, last_weight
+from gamma.ops.spread import GATHER_FROM, Taps, last_weight, summed
 from gamma.ops.tables import Diagonal
 from gamma.propagate.blocks import evenly
 from gamma.propagate.domain import Slopes
@@ -378,7 +378,7 @@ def _image(tables: Tables, index: int, assumes: bool) -> kernels.ImageStage:
     if gathered and (channels >= GATHER_FROM or taps.size != (1, 1)):
         weight, (scatter, cells) = taps.weight[0], taps.scatter(window, channels)
     else:
-        weight, scatter = last[0], kernels.Scatter(spans, *window.pads[:2], channels, SUM_LENGTH)
+        weight, scatter = last[0], kernels.Scatter(spans, *window.pads[:2], channels, summed(out))
     flat = cast_weight(conv, conv.weight, "weight", dtype, False).reshape(out, -1)
     return kernels.ImageStage(
         weight,

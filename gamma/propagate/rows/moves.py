@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from gamma.frozen import Frozen
 from gamma.network.graph import Network
 from gamma.ops import Conv, Gemm
-from gamma.ops.spread import GATHER_FROM, MANY_GROUPS, SUM_LENGTH, Taps, last_weight
+from gamma.ops.spread import GATHER_FROM, MANY_GROUPS, Taps, last_weight, summed
 from gamma.propagate.facts import facts_of
 from gamma.propagate.rows.windows import DENSE_FROM
 from gamma.tensor import kernels
@@ -260,7 +260,7 @@ class Plan(Struct):
         size = shape[1], shape[2]
         made = Spot(0, size, shape[0], size, True)
         to = replace(made, slot=self._slot(made.room, source == self.last - 1))
-        scatter = kernels.Scatter((1, 1, 1, 1, 1, 1), 0, 0, made.room, SUM_LENGTH)
+        scatter = kernels.Scatter((1, 1, 1, 1, 1, 1), 0, 0, made.room, summed(spot.room))
         weight = op.panels((made.room, 1, 1) if last else shape, self.dtype)
         if weight is None:
             raise UnplannedError
