@@ -134,7 +134,8 @@ def alpha_walk(
     known = replace(domain, facts={**domain.facts, **facts})
     made = (kind or AlphaWalk)(network, known, options, [])
     made.plain, made.given = plain, slopes or {}
-    made.how = how or Ascent(options.steps, 2 * options.steps)
+    # The rows that were asked for are few, and what is printed.
+    made.how = how or Ascent(options.steps, 2 * options.steps + options.steps // 10)
     made.run()
     return made
 
