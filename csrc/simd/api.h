@@ -688,10 +688,57 @@ struct gamma_blocks {
     const double *rest;
     double g;
 };
+/* How far a vector of such a set lies from middle (d), and the box around it: out (3, d): reach,
+ * lower, upper; the reaches of parts times factors plus extras, as in gamma_reach. work: 2·d.
+ * Returns how many entries are not finite. */
+size_t gamma_swing(const struct gamma_blocks *x, const double *middle, const double *factors,
+                   const double *extras, double *out, double *work);
 /* Ellipsoids around them: matrix (vectors, d, d), error (vectors), scale (vectors, d), of
  * gamma/ops/ellipsoid.py. work: d + symbols·(d + 1). */
 void gamma_outer(const struct gamma_blocks *x, double *matrix, double *error, double *scale,
                  double *work);
+/* Groups of n entries of one box that are normalised together (normal.inc): centred or as they are.
+ * lower, upper, centre, radius (groups, n); gammas: of float64 sums, by the names below, but for
+ * that of rows; single: rows are of float32. */
+enum {
+    GAMMA_N4,
+    GAMMA_N8,
+    GAMMA_N16,
+    GAMMA_2N16,
+    GAMMA_2N32,
+    GAMMA_4N16,
+    GAMMA_NN8,
+    GAMMA_ROWS,
+    GAMMA_DOT
+};
+struct gamma_normal {
+    size_t groups, n;
+    int centred, single;
+    double epsilon;
+    const double *lower, *upper, *centre, *radius, *gammas;
+};
+/* Their images. work: 10·n. */
+void gamma_normal_image(const struct gamma_normal *x, double *lower, double *upper, double *work);
+/* Their planes between floor and ceiling about `after` (groups, n); weights (groups, K, n) of
+ * linear forms, K = 2 where centred, else 1, and their ends (groups, K, 2), NULL: of the box. out:
+ * steep, tilt, below, above, lower and upper constants (6, groups, n); root, both ends of the gap and
+ * what rows lose for each smallest number (4, groups). work: 12·n. */
+void gamma_quotients(const struct gamma_normal *x, const float *weights, const double *forms,
+                     const double *floor, const double *ceiling, const double *after, double *out,
+                     double *work);
+/* Sets behind them, of gamma/ops/normalized.py. x: about the middle of a set of x's, a vector of it
+ * each group; swing (groups, n): how far it reaches; sums (parts, 2): factor and extra of the parts'
+ * reaches. out ((symbols + n + 3), groups, n): columns of the symbols, of an ellipsoid around the
+ * last product in each group and of the line of w; an interval; the middle. */
+struct gamma_normal_set {
+    const struct gamma_normal *x;
+    const struct gamma_blocks *set;
+    const double *swing, *sums;
+    double *out;
+};
+/* work: for each thread gamma_normal_set_room doubles. */
+size_t gamma_normal_set_room(const struct gamma_blocks *set);
+void gamma_normal_sets(const struct gamma_normal_set *job, double *work, size_t threads);
 /* out (4, n): lower, upper, centre, radius. */
 void gamma_relu(const double *lower, const double *upper, double *out, size_t n);
 

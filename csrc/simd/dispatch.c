@@ -261,11 +261,70 @@ void gamma_reach(const double *columns, size_t blocks, size_t each, size_t n, do
     GUARDED(table->reach(columns, blocks, each, n, factor, extra, out, work));
 }
 
+size_t gamma_swing(const struct gamma_blocks *x, const double *middle, const double *factors,
+                   const double *extras, double *out, double *work) {
+    const size_t n = x->d;
+    double *const swing = out;
+    size_t lost = 0;
+    const uint64_t mode = mode_enter();
+    memcpy(swing, x->rest, n * sizeof *swing);
+    for (size_t p = 0; p < x->parts; p++) {
+        const size_t each = x->lengths[p];
+        table->reach(x->columns[p], x->counts[p] / each, each, n, factors[p], extras[p], work,
+                     work + n);
+        for (size_t j = 0; j < n; j++) {
+            swing[j] += work[j];
+        }
+    }
+    const double slack = 1.0 + (double)(x->parts + 2) * 0x1p-52;
+    for (size_t j = 0; j < n; j++) {
+        swing[j] *= slack;
+        work[j] = middle[j] - swing[j];
+        work[n + j] = middle[j] + swing[j];
+        lost += !isfinite(swing[j]) || !isfinite(middle[j]);
+    }
+    table->step_f64(work, out + n, n, 0);
+    table->step_f64(work + n, out + 2 * n, n, 1);
+    mode_leave(mode);
+    return lost;
+}
+
 void gamma_outer(const struct gamma_blocks *x, double *matrix, double *error, double *scale,
                  double *work) {
     const size_t d = x->d;
     GUARDED(for (size_t v = 0; v < x->vectors;
                  v++) { table->outer(x, v, matrix + v * d * d, error + v, scale + v * d, work); });
+}
+
+void gamma_normal_image(const struct gamma_normal *x, double *lower, double *upper, double *work) {
+    GUARDED(table->normal_image(x, lower, upper, work));
+}
+
+void gamma_quotients(const struct gamma_normal *x, const float *weights, const double *forms,
+                     const double *floor, const double *ceiling, const double *after, double *out,
+                     double *work) {
+    GUARDED(table->quotients(x, weights, forms, floor, ceiling, after, out, work));
+}
+
+size_t gamma_normal_set_room(const struct gamma_blocks *set) {
+    const size_t n = set->d, symbols = set->symbols;
+    return n * (n + 20 + symbols) + 8 + set->parts + (symbols + 2 * n + 4) * (n + 3);
+}
+
+struct set_shares {
+    const struct gamma_normal_set *job;
+    double *work;
+    size_t room;
+};
+
+static void set_part(void *what, size_t part, size_t worker) {
+    const struct set_shares *const all = what;
+    GUARDED(table->normal_set(all->job, part, all->work + worker * all->room));
+}
+
+void gamma_normal_sets(const struct gamma_normal_set *job, double *work, size_t threads) {
+    struct set_shares all = {job, work, gamma_normal_set_room(job->set)};
+    gamma_share(threads, set_part, &all, job->x->groups);
 }
 
 enum { NEAR = 512 };

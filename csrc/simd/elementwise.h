@@ -37,6 +37,9 @@
 
 #include "ellipsoid.inc"
 
+#include "normal.inc"
+#include "normal_set.inc"
+
 /* x rounded to float16 towards +inf (up) or -inf; NaN gives that infinity. */
 static inline uint16_t half_directed(float x, int up) {
     uint32_t bits, half, rest;

@@ -19,6 +19,7 @@
  *   step, narrow      next number; double->float  directed            4, 8; 8
  *   midpoint, radius  centre and reach about it   in range; up        16; 24
  *   reach, outer      sets with symbols            see ellipsoid.inc   8
+ *   normal_image, ... normalisations              see normal.inc      16
  *   finish, largest   ends of a linear node; |x|  up; up              32; 8
  *   relu              ends and centre             exact; in range     16
  *   image             f([lower, upper])           outward             16
@@ -128,6 +129,10 @@ struct gamma_table {
                   double *, double *);
     void (*outer)(const struct gamma_blocks *, size_t vector, double *, double *, double *,
                   double *);
+    void (*normal_image)(const struct gamma_normal *, double *, double *, double *);
+    void (*quotients)(const struct gamma_normal *, const float *, const double *, const double *,
+                      const double *, const double *, double *, double *);
+    void (*normal_set)(const struct gamma_normal_set *, size_t part, double *);
     void (*convolve)(const double *, const double *, const double *, double *, int64_t *, double *,
                      double *, const struct gamma_frame *);
     size_t (*pass)(const struct gamma_node *, size_t, const double *, const double *, double *,
@@ -174,6 +179,9 @@ extern const struct gamma_table gamma_neon;
         .largest = largest,                                                                        \
         .reach = reach,                                                                            \
         .outer = outer,                                                                            \
+        .normal_image = normal_image,                                                              \
+        .quotients = quotients,                                                                    \
+        .normal_set = normal_set,                                                                  \
         .convolve = convolve,                                                                      \
         .pass = pass,                                                                              \
         .abreast = abreast,                                                                        \

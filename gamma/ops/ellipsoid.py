@@ -29,7 +29,7 @@ Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 _SLACK = 1 + 2.0**-40
 _LEAST_WEIGHT = 2.0**-30
-_LARGE = 1 << 12
+LARGE = 1 << 12
 """Entries of a matrix from which on a call for each costs little beside what it does."""
 
 
@@ -86,7 +86,7 @@ class Ellipsoids(Frozen):
 
 def _together(run: Callable[[Any], Any], stack: Float64, operations: float) -> Float64:
     """``run`` on a stack of matrices, small ones in one call, others by threads."""
-    if stack[:1].size >= _LARGE:
+    if stack[:1].size >= LARGE:
         tasks = [partial(run, stack[v : v + 1]) for v in range(len(stack))]
         return np.concatenate(workers.run(tasks, operations=operations))
     found: Float64 = run(stack)
@@ -101,7 +101,7 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
     """
     count, d = rest.shape
     g = rounding.gamma_factor(sum(len(c) for c, _ in parts) + d + len(parts) + 16, np.float64)
-    if d * d < _LARGE:
+    if d * d < LARGE:
         given = [(np.ascontiguousarray(c, np.float64), n) for c, n in parts]
         made = kernels.outer(given, np.ascontiguousarray(rest), g)
         if made is not None:
@@ -117,7 +117,7 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
     weight = np.where(largest > 0, weight, 1.0)
     total = np.where(largest > 0, weight, 0.0).sum(axis=0)
     columns *= np.repeat(1 / np.sqrt(weight), lengths, axis=0)[:, :, None]
-    if d * d >= _LARGE:
+    if d * d >= LARGE:
         squares = [partial(_square, columns[:, v]) for v in range(count)]
         matrix = np.stack(workers.run(squares, operations=columns.size * d))
     else:

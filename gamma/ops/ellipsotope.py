@@ -81,11 +81,15 @@ class Symbols(Frozen):
     @cached_property
     def reach(self) -> Float64:
         """Largest |G·ξ| entry by entry (n,), at least."""
+        return kernels.reach(*self.summed)
+
+    @property
+    def summed(self) -> tuple[Float64, int, float, float]:
+        """As `kernels.reach` takes them: the last two cover sums of so many squares and their
+        roots, and squares that underflow, all of them perhaps: up to 2^-500 of each block."""
         k = len(self.columns)
         factor = (1 + rounding.gamma_factor(2 * k + 8, np.float64)) * _SLACK
-        # Squares that underflow, all of them perhaps, hide up to 2^-500 of each block.
-        columns = np.ascontiguousarray(self.columns)
-        return kernels.reach(columns, self.each, factor, k * 2.0**-500)
+        return np.ascontiguousarray(self.columns), self.each, factor, k * 2.0**-500
 
 
 Parts = dict[int, Symbols]
@@ -101,23 +105,27 @@ class Ellipsotope(Frozen):
     curved: Curved | None = None
 
     @cached_property
+    def _far(self) -> tuple[Float64, int]:
+        """Reach about the middle, both ends (3, n), and how many numbers are not finite."""
+        parts = [part.summed for part in self.parts.values()]
+        rest, middle = np.ascontiguousarray(self.rest), np.ascontiguousarray(self.middle)
+        return kernels.swing(parts, rest, middle)
+
+    @property
     def swing(self) -> Float64:
         """Largest |value - middle|, at least."""
-        total = self.rest.copy()
-        for part in self.parts.values():
-            total += part.reach
-        result: Float64 = total * (1 + (len(self.parts) + 2) * 2.0**-52)
-        return result
+        found: Float64 = self._far[0][0]
+        return found
 
     @property
     def known(self) -> bool:
         """Whether every number is finite."""
-        return bool(np.isfinite(self.swing).all() and np.isfinite(self.middle).all())
+        return not self._far[1]
 
     @property
     def ends(self) -> tuple[Float64, Float64]:
         """The least box around the set, rounded outward."""
-        return rounding.down(self.middle - self.swing), rounding.up(self.middle + self.swing)
+        return self._far[0][1], self._far[0][2]
 
     def radius(self, inside: NodeBounds) -> Float64:
         """At least |value - middle|, where the node's own bounds say more as well."""

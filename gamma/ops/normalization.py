@@ -23,9 +23,9 @@ from gamma.ops.charges import TINY, LinearCharge
 from gamma.ops.ellipsotope import Ellipsotope
 from gamma.ops.execution import FLOAT32_MAX, UNIT
 from gamma.ops.normalized import normalized
-from gamma.ops.quotient import Quotients, forms, group, met, quotients
+from gamma.ops.quotient import Quotients, forms, group, met, quotients, quotients_at_once
 from gamma.ops.tables import NodeSlopes, Precision
-from gamma.tensor import rounding
+from gamma.tensor import kernels, rounding
 
 LARGEST = 2.0**480
 """Entries up to here have squares, and sums of squares, in the range of float64."""
@@ -113,6 +113,10 @@ class Normalize(Operator):
         slopes: NodeSlopes | None = None,
     ) -> Quotients:
         x, inside = self._groups(inputs[0]), self._groups(after)
+        if how.guarantee == "real":
+            made = quotients_at_once(x, inside, self.epsilon, self.centred, after.forms, how.dtype)
+            if made is not None:
+                return made
         with np.errstate(all="ignore"):
             least = (least_square(x.lower, x.upper, self.centred) + self.epsilon) * (1 - 2.0**-52)
             known = group(x, self.epsilon, self.centred, least, after.forms)
@@ -155,6 +159,10 @@ class Normalize(Operator):
     def image(self, lower: Float64, upper: Float64) -> tuple[Float64, Float64]:
         """Bounds of y (batch, *outer, d), infinite where x may lie outside the domain (0/0)."""
         d = lower.shape[-1]
+        low, high = (np.ascontiguousarray(end.reshape(-1, d)) for end in (lower, upper))
+        image = kernels.normal_image(kernels.Groups(low, high, self.centred, self.epsilon))
+        if image is not None:
+            return image[0].reshape(lower.shape), image[1].reshape(lower.shape)
         share = d / (d - 1) if self.centred and d > 1 else 1.0
         with np.errstate(all="ignore"):
             if self.centred:

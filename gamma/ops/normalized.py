@@ -10,6 +10,7 @@ second is linear. The last is the set of c - c₀ times a number: an ellipsoid f
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,17 +19,20 @@ import numpy.typing as npt
 from gamma.frozen import Frozen
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import TINY
-from gamma.ops.ellipsoid import Ellipsoids, outer, placed
+from gamma.ops.ellipsoid import LARGE, Ellipsoids, outer, placed
 from gamma.ops.ellipsotope import Ellipsotope, Parts, Symbols, new_key
 from gamma.ops.enclose import lengths_of
 from gamma.ops.quotient import Group, Reciprocal, forms, group, reciprocal
-from gamma.tensor import rounding
+from gamma.runtime import workers
+from gamma.tensor import kernels, rounding
 
 if TYPE_CHECKING:
     from gamma.ops.normalization import Normalize
 
 Float64 = npt.NDArray[np.float64]
 _SLACK = 1 + 2.0**-40
+_SHARED = 1e5
+"""Operations from which on threads share the groups of a call."""
 
 
 class _Centred(Frozen, eq=True):
@@ -49,6 +53,8 @@ def normalized(
     ``noise`` (1, G, d): how far an execution may be from the function.
     """
     shape, n = inside.lower.shape[1:], len(x.middle)
+    if shape[1] ** 2 < LARGE and (made := _at_once(op, x, inside, noise)) is not None:
+        return made
     moved = _centred(op, x, shape)
     near = outer([(columns, part.each) for _, part, columns in moved.parts], moved.rest)
     square = (near.largest() / shape[1] * _SLACK).reshape(1, -1, 1)
@@ -63,6 +69,42 @@ def normalized(
     rest = (rest if noise is None else rest + noise[0]) * _SLACK + TINY
     middle = steep * (root + (0.5 * w.gap[1][0] + 0.5 * w.gap[0][0]))
     return Ellipsotope(x.shape, middle.reshape(-1), rest.reshape(-1), parts | more)
+
+
+def _at_once(
+    op: Normalize, x: Ellipsotope, inside: NodeBounds, noise: Float64 | None
+) -> Ellipsotope | None:
+    """`normalized` in one call of the C library; None without it."""
+    groups, d = inside.lower.shape[1:]
+    symbols = x.at(groups)
+    parts = [part.summed for part in symbols]
+    count = sum(len(columns) for columns, *_ in parts)
+    low, high, centre, radius = (
+        part.reshape(groups, d)
+        for part in (inside.lower, inside.upper, inside.centre, inside.radius)
+    )
+    made = kernels.normal_sets(
+        kernels.Groups(low, high, op.centred, op.epsilon, centre, radius),
+        parts,
+        np.ascontiguousarray(x.rest),
+        x.swing,
+        rounding.gamma_factor(count + d + len(parts) + 16, np.float64),
+        workers.sharing() if groups * count * d * d > _SHARED else 1,
+    )
+    if made is None:
+        return None
+    *columns, balls, line, last = np.split(made, _ends(parts, d))
+    rest, middle = last
+    if noise is not None:
+        rest = (rest + noise.reshape(-1)) * _SLACK
+    moved = {key: part.moved(own) for key, part, own in zip(x.parts, symbols, columns, strict=True)}
+    more = {new_key(): Symbols(balls, d, groups), new_key(): Symbols(line, 1, groups)}
+    return Ellipsotope(x.shape, middle, rest, moved | more)
+
+
+def _ends(parts: list[tuple[Float64, int, float, float]], d: int) -> list[int]:
+    """Where the columns of parts end, those of an ellipsoid and the one behind it."""
+    return list(accumulate([*(len(columns) for columns, *_ in parts), d, 1]))
 
 
 def _errors(

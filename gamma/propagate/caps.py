@@ -95,10 +95,14 @@ def useful(network: Network, found: Mapping[int, Known]) -> Facts:
     made = {}
     for index, known in found.items():
         node = network.nodes[index]
-        fits = _fits(known.lower, node.shape) and _fits(known.upper, node.shape)
-        if fits and known.finite and _capped(node):
-            ends = (np.broadcast_to(end, node.shape)[None] for end in (known.lower, known.upper))
-            made[index] = next(ends), next(ends)
+        if not (_capped(node) and known.finite):
+            continue
+        low, high = known.lower, known.upper
+        if not low.shape == high.shape == node.shape:
+            if not (_fits(low, node.shape) and _fits(high, node.shape)):
+                continue
+            low, high = (np.broadcast_to(end, node.shape) for end in (low, high))
+        made[index] = low[None], high[None]
     return made
 
 

@@ -7,7 +7,7 @@ arrays are bounded: rows are taken in chunks of about CHUNK float64 entries.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -306,6 +306,22 @@ def reach(columns: Float64, each: int, factor: float, extra: float, out: Float64
         found = np.sqrt(np.einsum("ben,ben->bn", blocks, blocks)).sum(axis=0)
         moved = (found != 0) | columns.any(axis=0)
         out[...] = found * factor + np.where(moved, extra, 0.0)
+
+
+def swing(
+    parts: Sequence[tuple[Float64, int, float, float]], rest: Float64, middle: Float64
+) -> tuple[Float64, int]:
+    out, one = np.empty((3, len(rest))), np.empty_like(rest)
+    far, lower, upper = out
+    far[...] = rest
+    with np.errstate(all="ignore"):
+        for columns, each, factor, extra in parts:
+            reach(columns, each, factor, extra, one)
+            far += one
+        far *= 1 + (len(parts) + 2) * 2.0**-52
+        step(middle - far, lower, False)
+        step(middle + far, upper, True)
+    return out, len(far) - int(np.count_nonzero(np.isfinite(far) & np.isfinite(middle)))
 
 
 def relu(lower: Float64, upper: Float64, out: Float64) -> None:

@@ -26,7 +26,15 @@ ELSEWHERE |= {
     "image",
 }
 ELSEWHERE |= {"convolution", "course", "sum_interval", "ascent", "met_tables", "starts"}
-ELSEWHERE |= {"image_network", "reach", "outer"}
+ELSEWHERE |= {
+    "image_network",
+    "reach",
+    "outer",
+    "swing",
+    "normal_image",
+    "normal_sets",
+    "quotients",
+}
 ELSEWHERE |= {"decode_rows", "decode_rare", "stored_affine"}
 
 

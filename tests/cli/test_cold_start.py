@@ -40,9 +40,9 @@ NEEDED = {
     "native probe products rounding",
     "tensor._simd": "lib",
     "tensor.kernels": "arguments ascent backend course elementwise images interval met network "
-    "planes rows sets starts stored",
-    "tensor.native": "ascent course elementwise images interval memory network planes rows sets "
-    "starts stored",
+    "normal planes rows sets starts stored",
+    "tensor.native": "ascent course elementwise images interval memory network normal planes rows "
+    "sets starts stored",
     "verification": "advice attack auto branching choices contradiction describe effort "
     "environment fitting moves objective regions replay result run targets "
     "tree_run verdict",

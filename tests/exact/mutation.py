@@ -75,6 +75,7 @@ TESTS = (
     "tests/propagate/test_single_charges.py",
     "tests/tensor/test_smooth_kernels.py",
     "tests/tensor/test_set_kernels.py",
+    "tests/tensor/test_normal_kernels.py",
 )
 
 # Part of a mutant's file -> the tests most likely to notice it, which run before all others.
@@ -142,6 +143,8 @@ NEAR = {
     "propagate/images": "tests/propagate/test_image_walk.py",
     "simd/image_rows": "tests/propagate/test_image_walk.py",
     "simd/ellipsoid": "tests/tensor/test_set_kernels.py",
+    "simd/normal": "tests/exact/test_normalization.py",
+    "simd/normal_set": "tests/exact/test_ellipsotopes.py",
     "simd/planes": "tests/tensor/test_kernels.py",
     "simd/chain": "tests/propagate/test_sparse_rows.py",
     "simd/convolve": "tests/propagate/test_fused_images.py",

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 import gamma
 from gamma import ops
 from gamma.network.graph import Builder
-from gamma.ops import normalization, quotient
+from gamma.ops import quotient
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.quotient import Quotients
 from gamma.ops.tables import Precision
@@ -48,12 +48,10 @@ def bare(
     op: ops.Normalize, x: NodeBounds, dtype: Any = F64, forms: Forms | None = None
 ) -> Quotients:
     """Planes for every entry, where a constant would be better too."""
-    x, after = op._groups(x), op._groups(step(op, x))
     anything = np.full(x.lower.shape, np.inf)
+    after = NodeBounds(-anything, anything, step(op, x).centre, forms=forms)
     with np.errstate(all="ignore"):
-        least = normalization.least_square(x.lower, x.upper, op.centred) + op.epsilon
-        known = quotient.group(x, op.epsilon, op.centred, least * (1 - 2.0**-52), forms)
-        made = quotient.quotients(x, after, known, -anything, anything, 0.0, np.dtype(dtype))
+        made = op.relax([x], after, Precision("real", np.dtype(dtype)))
     assert made.planes.below.all() and made.planes.above.all()
     return made
 

@@ -34,6 +34,29 @@ def test_reach(isa: str, n: int, k: int, each: int) -> None:
             assert kernels.reach(columns, each, 1.5, 0.25).tobytes() == found.tobytes()
 
 
+@pytest.mark.parametrize("n", (0, 1, 7, 33))
+def test_swing(isa: str, n: int) -> None:
+    """A step outward of what the parts reach together; what is not finite is counted."""
+    r = np.random.default_rng(n)
+    parts = [(r.normal(size=(k, n)), each, 1.5, 0.25) for k, each in ((3, 1), (6, 3), (0, 1))]
+    rest, middle = abs(r.normal(size=n)), r.normal(size=n)
+    out, lost = kernels.swing(parts, rest, middle)
+    total = rest + sum(kernels.reach(*part) for part in parts)
+    assert (out[0] >= total).all() and (out[0] <= total * (1 + 1e-14)).all()
+    assert (out[1] == np.nextafter(middle - out[0], -np.inf)).all()
+    assert (out[2] == np.nextafter(middle + out[0], np.inf)).all()
+    assert lost == 0
+    if n:
+        rest[0] = np.inf
+        middle[-1] = np.nan
+        assert kernels.swing(parts, rest, middle)[1] == min(n, 2)
+    if isa != "numpy":
+        with kernels.pinned("scalar"):
+            again = kernels.swing(parts, abs(rest), np.nan_to_num(middle))
+        same = kernels.swing(parts, abs(rest), np.nan_to_num(middle))
+        assert again[0].tobytes() == same[0].tobytes()
+
+
 @pytest.mark.parametrize("d", (1, 5, 8, 32, 63))
 def test_ellipsoids(isa: str, d: int) -> None:
     """As NumPy makes them, but for the order of sums; the same bits on every set."""
@@ -86,6 +109,8 @@ def test_no_number_stays_none(bad: float) -> None:
 
 
 def test_blocks_are_whole() -> None:
+    with pytest.raises(UsageError, match="columns"):
+        kernels.swing([(np.zeros((3, 2)), 2, 1.0, 0.0)], np.zeros(2), np.zeros(2))
     with pytest.raises(UsageError, match="columns"):
         kernels.reach(np.zeros((3, 2)), 2, 1.0, 0.0)
     if kernels.isa != "numpy":

@@ -8,7 +8,7 @@ does not depend on how long a prompt is.
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -172,7 +172,7 @@ class Known(Frozen):
         """The largest size of all entries."""
         return float(self.reach.max())
 
-    @property
+    @cached_property
     def finite(self) -> bool:
         """Whether every end is."""
         return bool(np.isfinite(self.lower).all() and np.isfinite(self.upper).all())

@@ -90,6 +90,10 @@ from gamma.tensor.kernels.network import ImageNetwork as ImageNetwork
 from gamma.tensor.kernels.network import ImageNode as ImageNode
 from gamma.tensor.kernels.network import Signs as Signs
 from gamma.tensor.kernels.network import image_network as image_network
+from gamma.tensor.kernels.normal import Groups as Groups
+from gamma.tensor.kernels.normal import normal_image as normal_image
+from gamma.tensor.kernels.normal import normal_sets as normal_sets
+from gamma.tensor.kernels.normal import quotients as quotients
 from gamma.tensor.kernels.planes import Planes as Planes
 from gamma.tensor.kernels.planes import pass_planes as pass_planes
 from gamma.tensor.kernels.planes import plane_lines as plane_lines
@@ -111,6 +115,7 @@ from gamma.tensor.kernels.rows import relax_own_rows as relax_own_rows
 from gamma.tensor.kernels.rows import relax_rows as relax_rows
 from gamma.tensor.kernels.sets import outer as outer
 from gamma.tensor.kernels.sets import reach as reach
+from gamma.tensor.kernels.sets import swing as swing
 from gamma.tensor.kernels.starts import Neurons as Neurons
 from gamma.tensor.kernels.starts import Rows as Rows
 from gamma.tensor.kernels.starts import Starts as Starts

@@ -28,6 +28,21 @@ def reach(columns: Float64, each: int, factor: float, extra: float) -> Float64:
     return out
 
 
+def swing(
+    parts: Sequence[tuple[Float64, int, float, float]], rest: Float64, middle: Float64
+) -> tuple[Float64, int]:
+    """How far values lie from ``middle`` (n,), and the box around them: (3, n): at least
+    ``rest`` + Σ `reach` of each part, lower and upper ends; and how many are not finite."""
+    for what, array in (("rest", rest), ("middle", middle)):
+        check(what, array, F64, middle.shape)
+    for columns, each, *_ in parts:
+        check("columns", columns, F64, (len(columns), len(middle)))
+        if each < 1 or len(columns) % each:
+            raise refuse("columns", f"{columns.shape}", f"(a multiple of {each}, n)")
+    found: tuple[Float64, int] = backend.current.swing(parts, rest, middle)
+    return found
+
+
 def outer(
     parts: Sequence[tuple[Float64, int]], rest: Float64, g: float
 ) -> tuple[Float64, Float64, Float64] | None:

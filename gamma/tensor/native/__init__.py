@@ -50,6 +50,7 @@ from gamma.tensor.native.interval import (
     sum_interval,
 )
 from gamma.tensor.native.network import ImageNetwork
+from gamma.tensor.native.normal import normal_image, normal_sets, quotients
 from gamma.tensor.native.planes import pass_planes, plane_lines
 from gamma.tensor.native.rows import (
     Chain,
@@ -64,7 +65,7 @@ from gamma.tensor.native.rows import (
     relax_own_rows,
     relax_rows,
 )
-from gamma.tensor.native.sets import outer, reach
+from gamma.tensor.native.sets import outer, reach, swing
 from gamma.tensor.native.starts import Starts
 from gamma.tensor.native.stored import decode_rows, stored_affine
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.runtime import pool
 from gamma.tensor._simd import ffi, lib
-from gamma.tensor.native.memory import pointer
+from gamma.tensor.native.memory import pointer, scratch
 
 Float64 = npt.NDArray[np.float64]
 
@@ -28,20 +29,39 @@ def reach(columns: Float64, each: int, factor: float, extra: float, out: Float64
     )
 
 
-def outer(
-    parts: Sequence[tuple[Float64, int]], rest: Float64, g: float
-) -> tuple[Float64, Float64, Float64]:
-    V, d = rest.shape
+def blocks_of(
+    parts: Sequence[tuple[Float64, int]], rest: Float64, shape: tuple[int, int], g: float
+) -> tuple[Any, Any]:
+    """The struct of some parts of (V, d) vectors, and what has to live as long as it does."""
     counts = [len(columns) for columns, _ in parts]
-    symbols = sum(counts)
     held = [pointer(columns, columns.size) for columns, _ in parts]
     given = (
         ffi.new("double *[]", held),
         ffi.new("size_t[]", counts),
         ffi.new("size_t[]", [each for _, each in parts]),
-        pointer(rest, V * d),
+        pointer(rest, rest.size),
     )
-    blocks = ffi.new("struct gamma_blocks *", (len(parts), symbols, V, d, *given, g))
+    made = ffi.new("struct gamma_blocks *", (len(parts), sum(counts), *shape, *given, g))
+    return made, (held, given)
+
+
+def swing(
+    parts: Sequence[tuple[Float64, int, float, float]], rest: Float64, middle: Float64
+) -> tuple[Float64, int]:
+    n = len(rest)
+    blocks, _held = blocks_of([part[:2] for part in parts], rest, (1, n), 0.0)
+    out, room = np.empty((3, n)), scratch(2 * n)
+    given = [ffi.new("double[]", [part[i] for part in parts]) for i in (2, 3)]
+    lost = lib.gamma_swing(blocks, pointer(middle, n), *given, pointer(out, 3 * n, True), room)
+    return out, lost
+
+
+def outer(
+    parts: Sequence[tuple[Float64, int]], rest: Float64, g: float
+) -> tuple[Float64, Float64, Float64]:
+    V, d = rest.shape
+    blocks, _held = blocks_of(parts, rest, (V, d), g)
+    symbols = sum(len(columns) for columns, _ in parts)
     matrix, error, scale = np.empty((V, d, d)), np.empty(V), np.empty((V, d))
     work = pool.empty(d + symbols * (d + 1), np.float64)
     lib.gamma_outer(
