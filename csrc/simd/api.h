@@ -739,6 +739,11 @@ struct gamma_normal_set {
 /* work: for each thread gamma_normal_set_room doubles. */
 size_t gamma_normal_set_room(const struct gamma_blocks *set);
 void gamma_normal_sets(const struct gamma_normal_set *job, double *work, size_t threads);
+/* Columns (d, vectors, d) that span ellipsoids around the vectors of a set, infinite where there is
+ * none. g: of their factorisations. work: for each thread gamma_balls_room doubles. */
+size_t gamma_balls_room(const struct gamma_blocks *set);
+void gamma_balls(const struct gamma_blocks *set, double g, double *out, double *work,
+                 size_t threads);
 /* out (4, n): lower, upper, centre, radius. */
 void gamma_relu(const double *lower, const double *upper, double *out, size_t n);
 

@@ -327,6 +327,27 @@ void gamma_normal_sets(const struct gamma_normal_set *job, double *work, size_t 
     gamma_share(threads, set_part, &all, job->x->groups);
 }
 
+size_t gamma_balls_room(const struct gamma_blocks *set) {
+    return 1 + set->d * (2 + set->d) + set->symbols * (set->d + 1);
+}
+
+struct ball_shares {
+    const struct gamma_blocks *set;
+    double g, *out, *work;
+};
+
+static void ball_part(void *what, size_t part, size_t worker) {
+    const struct ball_shares *const all = what;
+    double *const work = all->work + worker * gamma_balls_room(all->set);
+    GUARDED(table->ball(all->set, part, all->g, all->out, work));
+}
+
+void gamma_balls(const struct gamma_blocks *set, double g, double *out, double *work,
+                 size_t threads) {
+    struct ball_shares all = {set, g, out, work};
+    gamma_share(threads, ball_part, &all, set->vectors);
+}
+
 enum { NEAR = 512 };
 
 void gamma_relu(const double *lower, const double *upper, double *out, size_t n) {

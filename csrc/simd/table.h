@@ -133,6 +133,7 @@ struct gamma_table {
     void (*quotients)(const struct gamma_normal *, const float *, const double *, const double *,
                       const double *, const double *, double *, double *);
     void (*normal_set)(const struct gamma_normal_set *, size_t part, double *);
+    void (*ball)(const struct gamma_blocks *, size_t vector, double, double *, double *);
     void (*convolve)(const double *, const double *, const double *, double *, int64_t *, double *,
                      double *, const struct gamma_frame *);
     size_t (*pass)(const struct gamma_node *, size_t, const double *, const double *, double *,
@@ -182,6 +183,7 @@ extern const struct gamma_table gamma_neon;
         .normal_image = normal_image,                                                              \
         .quotients = quotients,                                                                    \
         .normal_set = normal_set,                                                                  \
+        .ball = ball,                                                                              \
         .convolve = convolve,                                                                      \
         .pass = pass,                                                                              \
         .abreast = abreast,                                                                        \

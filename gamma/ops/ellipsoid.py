@@ -31,6 +31,8 @@ _SLACK = 1 + 2.0**-40
 _LEAST_WEIGHT = 2.0**-30
 LARGE = 1 << 12
 """Entries of a matrix from which on a call for each costs little beside what it does."""
+_SHARED = 4e5
+"""Operations from which on threads share the vectors of a call."""
 
 
 class Ellipsoids(Frozen):
@@ -93,6 +95,25 @@ def _together(run: Callable[[Any], Any], stack: Float64, operations: float) -> F
     return found
 
 
+def around(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Symbols:
+    """`outer` of a node's vectors in their order as symbols: a place and a block each."""
+    count, d = rest.shape
+    if d * d < LARGE:
+        given = [(np.ascontiguousarray(c, np.float64), n) for c, n in parts]
+        work = (sum(len(c) for c, _ in given) + d) * count * d * d
+        threads = workers.sharing() if count > 1 and work > _SHARED else 1
+        g, backward = _sums(parts, d), rounding.gamma_factor(4 * d + 16, np.float64)
+        made = kernels.balls(given, np.ascontiguousarray(rest), g, backward, threads)
+        if made is not None:
+            return Symbols(made, d, count)
+    return placed(outer(parts, rest).factors())
+
+
+def _sums(parts: Sequence[tuple[Float64, int]], d: int) -> float:
+    """γ of the sums over all symbols and the entries of ``rest``."""
+    return rounding.gamma_factor(sum(len(c) for c, _ in parts) + d + len(parts) + 16, np.float64)
+
+
 def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
     """Around Σ columns·ξ + [-rest, rest] in each of V vectors of d entries.
 
@@ -100,7 +121,7 @@ def outer(parts: Sequence[tuple[Float64, int]], rest: Float64) -> Ellipsoids:
         parts: columns (k, V, d) and the length of their blocks. rest: (V, d).
     """
     count, d = rest.shape
-    g = rounding.gamma_factor(sum(len(c) for c, _ in parts) + d + len(parts) + 16, np.float64)
+    g = _sums(parts, d)
     if d * d < LARGE:
         given = [(np.ascontiguousarray(c, np.float64), n) for c, n in parts]
         made = kernels.outer(given, np.ascontiguousarray(rest), g)

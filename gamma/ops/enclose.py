@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY
-from gamma.ops.ellipsoid import Ellipsoids, outer, placed
+from gamma.ops.ellipsoid import Ellipsoids, around, outer, placed
 from gamma.ops.ellipsotope import Ellipsotope, Parts, Symbols, new_key, shared
 from gamma.runtime import workers
 from gamma.tensor import rounding
@@ -139,17 +139,17 @@ def _narrowed(op: Linear, x: Ellipsotope, after: NodeBounds) -> tuple[list[Ellip
         return weight * factor.T[:, :, None]
 
     made, kept = times(x.rest.reshape(-1, n)), x
-    balls = outer([(made, 1)], np.zeros(made.shape[1:]))
+    parts = [(made, 1)]
     if x.curved is not None:
         from gamma.ops.squares import read
 
         left, squares = times(x.curved.base.rest.reshape(-1, n)), read(times, x.curved).factors()
-        bent = (np.ascontiguousarray(np.swapaxes(squares, 0, 1)), squares.shape[-1])
-        other = outer([(left, 1), bent], np.zeros(made.shape[1:]))
-        if other.size.sum() < balls.size.sum():
-            balls, kept = other, x.curved.base
+        other = [(left, 1), (np.swapaxes(squares, 0, 1), squares.shape[-1])]
+        sizes = [outer(some, np.zeros(made.shape[1:])).size.sum() for some in (other, parts)]
+        if sizes[0] < sizes[1]:
+            parts, kept = other, x.curved.base
     exact = Ellipsotope(kept.shape, kept.middle, np.zeros_like(kept.rest), kept.parts)
-    return [exact], {new_key(): placed(balls.factors())}
+    return [exact], {new_key(): around(parts, np.zeros(made.shape[1:]))}
 
 
 def _columns_of(op: Linear, n: int, rank: int) -> Float64:

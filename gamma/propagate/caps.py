@@ -92,18 +92,9 @@ def _capped(node: Node) -> bool:
 
 def useful(network: Network, found: Mapping[int, Known]) -> Facts:
     """Finite ends of nodes that compute something, where they fit the nodes' shapes."""
-    made = {}
-    for index, known in found.items():
-        node = network.nodes[index]
-        if not (_capped(node) and known.finite):
-            continue
-        low, high = known.lower, known.upper
-        if not low.shape == high.shape == node.shape:
-            if not (_fits(low, node.shape) and _fits(high, node.shape)):
-                continue
-            low, high = (np.broadcast_to(end, node.shape) for end in (low, high))
-        made[index] = low[None], high[None]
-    return made
+    nodes = network.nodes
+    capped = [i for i in found if _capped(nodes[i]) and found[i].shape == nodes[i].shape]
+    return {i: ends for i in capped if (ends := found[i].ends) is not None}
 
 
 class Ceilings:
@@ -141,11 +132,6 @@ class Ceilings:
             full = False
         if full:
             self._full.add(index)
-
-
-def _fits(end: Float64, shape: tuple[int, ...]) -> bool:
-    pairs = zip(end.shape, shape, strict=False)
-    return end.ndim == len(shape) and all(n in (1, size) for n, size in pairs)
 
 
 def block_ends(network: Network) -> dict[int, int]:

@@ -19,7 +19,7 @@ from gamma import tuning
 from gamma.network.graph import Network
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY
-from gamma.ops.ellipsoid import outer, placed
+from gamma.ops.ellipsoid import around
 from gamma.ops.ellipsotope import INPUT, Ellipsotope, Symbols, alone, new_key
 from gamma.ops.tables import Precision
 from gamma.propagate.facts import facts_of
@@ -174,7 +174,7 @@ def merged(x: Ellipsotope) -> Ellipsotope:
     n, errors = len(x.middle), [part for key, part in x.parts.items() if key != INPUT]
     places = math.gcd(*(part.places for part in errors))
     spelled = [(p.at(places).columns.reshape(-1, places, n // places), p.each) for p in errors]
-    parts = {new_key(): placed(outer(spelled, x.rest.reshape(places, -1)).factors())}
+    parts = {new_key(): around(spelled, x.rest.reshape(places, -1))}
     if INPUT in x.parts:
         parts[INPUT] = x.parts[INPUT]
     return Ellipsotope(x.shape, x.middle, np.zeros(n), parts)

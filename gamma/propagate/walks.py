@@ -233,7 +233,7 @@ class Walk(Known):
                 np.where(crossed, known.upper, upper),
             )
         known.intersect(lower, upper, self.network.nodes[index].name)
-        self._changed(index)
+        self.imaged = None  # nothing else was computed from the bounds of a node just visited
         self._enclosed.add(index)
 
     def _suffices(self, index: int) -> bool:

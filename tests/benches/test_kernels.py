@@ -29,6 +29,7 @@ ELSEWHERE |= {"convolution", "course", "sum_interval", "ascent", "met_tables", "
 ELSEWHERE |= {
     "image_network",
     "reach",
+    "balls",
     "outer",
     "swing",
     "normal_image",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gamma.errors import UsageError
-from gamma.ops.ellipsoid import outer
+from gamma.ops.ellipsoid import around, outer
 from gamma.ops.ellipsotope import Symbols
 from gamma.tensor import kernels
 
@@ -80,6 +80,33 @@ def test_ellipsoids(isa: str, d: int) -> None:
             again = outer(parts, rest)
         assert again.matrix.tobytes() == found.matrix.tobytes()
         assert again.error.tobytes() == found.error.tobytes()
+
+
+@pytest.mark.parametrize("d", (1, 5, 8, 33, 63))
+def test_symbols_of_ellipsoids(isa: str, d: int) -> None:
+    """As LAPACK factors them, but for rounding; the same bits on every set, and for any threads."""
+    r = np.random.default_rng(d)
+    parts = [(r.normal(size=(k, 3, d)), each) for k, each in ((d + 3, 1), (8, 4))]
+    rest = abs(r.normal(size=(3, d)))
+    for columns, _ in parts:
+        columns[:, 1] = 0.0
+    rest[1] = 0.0
+    found = around(parts, rest)
+    with kernels.pinned("numpy"):
+        expected = around(parts, rest)
+    assert (found.each, found.places) == (expected.each, expected.places) == (d, 3)
+    assert np.allclose(found.columns, expected.columns, rtol=1e-7, atol=1e-9)
+    assert not found.columns.reshape(d, 3, d)[:, 1].any()
+    if isa != "numpy":
+        assert (
+            kernels.balls(parts, rest, 1e-10, 1e-10, 2).tobytes()
+            == kernels.balls(parts, rest, 1e-10, 1e-10, 1).tobytes()
+        )
+        with kernels.pinned("scalar"):
+            assert around(parts, rest).columns.tobytes() == found.columns.tobytes()
+    with np.errstate(all="ignore"):
+        parts[0][0][0, 2, 0] = np.inf
+        assert not np.isfinite(around(parts, rest).columns.reshape(d, 3, d)[0, 2]).all()
 
 
 def test_the_error_is_enough_where_a_set_hardly_reaches() -> None:

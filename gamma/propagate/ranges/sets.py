@@ -172,7 +172,7 @@ class Known(Frozen):
         """The largest size of all entries."""
         return float(self.reach.max())
 
-    @cached_property
+    @property
     def finite(self) -> bool:
         """Whether every end is."""
         return bool(np.isfinite(self.lower).all() and np.isfinite(self.upper).all())
@@ -192,6 +192,17 @@ class Known(Frozen):
         """Bytes of its arrays."""
         held = [self.lower, self.upper, *(astuple(self.form) if self.form else ())]
         return sum(array.nbytes for array in held if isinstance(array, np.ndarray))
+
+    @cached_property
+    def ends(self) -> tuple[Float64, Float64] | None:
+        """Both ends (1, *shape), as of one box; None where they do not fit it or are not finite."""
+        pairs = [*zip(self.lower.shape, self.shape, strict=False)]
+        pairs += zip(self.upper.shape, self.shape, strict=False)
+        fits = self.lower.ndim == self.upper.ndim == len(self.shape)
+        if not (fits and all(n in (1, size) for n, size in pairs) and self.finite):
+            return None
+        lower, upper = self.bounds
+        return lower[None], upper[None]
 
     def _full(self, array: Float64, axis: int) -> Shape:
         lengths = list(array.shape)

@@ -113,6 +113,7 @@ from gamma.tensor.kernels.rows import own_lines as own_lines
 from gamma.tensor.kernels.rows import product as product
 from gamma.tensor.kernels.rows import relax_own_rows as relax_own_rows
 from gamma.tensor.kernels.rows import relax_rows as relax_rows
+from gamma.tensor.kernels.sets import balls as balls
 from gamma.tensor.kernels.sets import outer as outer
 from gamma.tensor.kernels.sets import reach as reach
 from gamma.tensor.kernels.sets import swing as swing

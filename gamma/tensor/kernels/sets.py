@@ -43,6 +43,30 @@ def swing(
     return found
 
 
+def balls(
+    parts: Sequence[tuple[Float64, int]], rest: Float64, g: float, backward: float, threads: int
+) -> Float64 | None:
+    """Columns (d, V·d) of `gamma.ops.ellipsoid.Ellipsoids.factors`, infinite where there are none,
+    around what `outer` takes; None without the compiled library.
+
+    ``backward``: of the factorisation's error.
+    """
+    if not backend.compiled:
+        return None
+    _fitting(parts, rest)
+    made: Float64 = backend.current.balls(parts, rest, g, backward, threads)
+    return made
+
+
+def _fitting(parts: Sequence[tuple[Float64, int]], rest: Float64) -> None:
+    """Refuse columns that are none of the vectors ``rest`` (V, d)."""
+    check("rest", rest, F64, rest.shape)
+    for columns, each in parts:
+        check("columns", columns, F64, (len(columns), *rest.shape))
+        if each < 1 or len(columns) % each:
+            raise refuse("columns", f"{columns.shape}", f"(a multiple of {each}, V, d)")
+
+
 def outer(
     parts: Sequence[tuple[Float64, int]], rest: Float64, g: float
 ) -> tuple[Float64, Float64, Float64] | None:
@@ -54,10 +78,6 @@ def outer(
     """
     if not backend.compiled:
         return None
-    check("rest", rest, F64, rest.shape)
-    for columns, each in parts:
-        check("columns", columns, F64, (len(columns), *rest.shape))
-        if each < 1 or len(columns) % each:
-            raise refuse("columns", f"{columns.shape}", f"(a multiple of {each}, V, d)")
+    _fitting(parts, rest)
     made: Any = backend.current.outer(parts, rest, g)
     return made  # type: ignore[no-any-return]

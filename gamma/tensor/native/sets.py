@@ -56,6 +56,18 @@ def swing(
     return out, lost
 
 
+def balls(
+    parts: Sequence[tuple[Float64, int]], rest: Float64, g: float, backward: float, threads: int
+) -> Float64:
+    V, d = rest.shape
+    blocks, _held = blocks_of(parts, rest, (V, d), g)
+    out = np.empty((d, V * d))
+    room = pool.empty(threads * lib.gamma_balls_room(blocks), np.float64)
+    place = pointer(room, room.size, True)
+    lib.gamma_balls(blocks, backward, pointer(out, out.size, True), place, threads)
+    return out
+
+
 def outer(
     parts: Sequence[tuple[Float64, int]], rest: Float64, g: float
 ) -> tuple[Float64, Float64, Float64]:
