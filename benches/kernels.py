@@ -368,6 +368,11 @@ def _fold_last(size: int) -> tuple[Call, Call]:
     return lambda: kernels.fold_last(cols, out, (2, 2)), lambda: _same_bits(folded)
 
 
+def _turned(size: int) -> tuple[Call, Call]:
+    x = numbers(size).reshape(1, 4, size // 4)
+    return lambda: kernels.turned(x), lambda: _same_bits(lambda: kernels.turned(x))
+
+
 CASES: dict[str, Case] = {
     "interval_mul f32": Case(_elementwise("interval_mul", (0, 0), (0, 1), (1, 0), (1, 2)), 24),
     "interval_mul f64": Case(
@@ -401,6 +406,7 @@ CASES: dict[str, Case] = {
     "dense_boxes f32": Case(_dense_boxes, 12, numpy=False),
     "line_tables f32": Case(_line_tables, 56, numpy=False),
     "fold_last f32": Case(_fold_last, 6),
+    "turned f32": Case(_turned, 8),
     "relax_windows f32": Case(_window_rows("relax_windows"), 8, numpy=False),
     "abs_dot_windows f32": Case(_window_rows("abs_dot_windows"), 4, numpy=False),
     "product f32": Case(_product, 4, numpy=False),

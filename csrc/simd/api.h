@@ -604,6 +604,9 @@ int gamma_images_ask_f64(const struct gamma_image *nodes, struct gamma_met *met,
 /* geometry = kh kw sh sw top left dh dw Ho Wo H W C. */
 void gamma_fold_last_f32(const float *cols, float *out, size_t frames, const int64_t *geometry);
 void gamma_fold_last_f64(const double *cols, double *out, size_t frames, const int64_t *geometry);
+/* The columns of each x (a, b) as lines: out (N, b, a). */
+void gamma_turned_f32(const float *x, float *out, size_t N, size_t a, size_t b);
+void gamma_turned_f64(const double *x, double *out, size_t N, size_t a, size_t b);
 
 void gamma_interval_mul_f32(const float *al, const float *au, const float *bl, const float *bu,
                             float *lower, float *upper, size_t n);

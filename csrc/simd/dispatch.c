@@ -195,6 +195,11 @@ static size_t same_box(const int64_t *box, size_t most) {
     void gamma_fold_last_##S(const F *cols, F *out, size_t frames, const int64_t *geometry) {      \
         GUARDED(table->fold_last_##S(cols, out, frames, geometry));                                \
     }                                                                                              \
+    void gamma_turned_##S(const F *x, F *out, size_t N, size_t a, size_t b) {                      \
+        for (size_t i = 0; i < N; i++) {                                                           \
+            table->turned_##S(x + i * a * b, out + i * a * b, a, b);                               \
+        }                                                                                          \
+    }                                                                                              \
     void gamma_interval_mul_##S(const F *al, const F *au, const F *bl, const F *bu, F *lower,      \
                                 F *upper, size_t n) {                                              \
         GUARDED(table->mul_##S(al, au, bl, bu, lower, upper, n));                                  \

@@ -23,6 +23,7 @@
  *   finish, largest   ends of a linear node; |x|  up; up              32; 8
  *   relu              ends and centre             exact; in range     16
  *   image             f([lower, upper])           outward             16
+ *   turned            columns as lines            exact               8, 16
  *   split             max(x, 0), min(x, 0)        exact               4, 8
  *   fold_last         scatter-add of windows      one per term        8, 16
  *   half_*            float -> float16            directed            4
@@ -88,6 +89,7 @@ enum { TILE = 4096 };
     void (*plane_lines_##S)(const F *, const F *, const F *, const F *, const F *, F, const F *,   \
                             const F *, const double *, const double *, const double *,             \
                             const double *, F *, size_t groups, size_t n);                         \
+    void (*turned_##S)(const F *, F *, size_t, size_t);                                            \
     void (*fold_last_##S)(const F *, F *, size_t, const int64_t *);
 
 /* Rows and columns of the tile that stored weights are decoded into; positions that meet it. */
@@ -165,7 +167,7 @@ extern const struct gamma_table gamma_neon;
     .spread_##S = spread_##S, .gather_##S = gather_##S, .correlate_##S = correlate_##S,            \
     .dot_##S = dot_##S, .sum_##S = sum_##S, .mul_##S = mul_##S, .mul_add_##S = mul_add_##S,        \
     .planes_##S = planes_##S, .plane_lines_##S = plane_lines_##S, .split_##S = split_##S,          \
-    .fold_last_##S = fold_last_##S, .step_##S = step_##S
+    .fold_last_##S = fold_last_##S, .step_##S = step_##S, .turned_##S = turned_##S
 
 /* Ends every instruction set's file, after the kernels it defines or includes. */
 #define GAMMA_TABLE(ISA)                                                                           \

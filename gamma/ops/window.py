@@ -8,6 +8,10 @@ import numpy as np
 
 from gamma.frozen import Frozen
 from gamma.ops.base import Array
+from gamma.tensor import kernels
+
+_TURNED = 1 << 13
+"""Entries from which on a call of the C library is sooner than NumPy's copy."""
 
 
 class Window(Frozen, eq=True):
@@ -54,9 +58,18 @@ def unfold(x: Array, window: Window) -> Array:
 
 def channels_last(x: Array, image: tuple[int, int]) -> Array:
     """(N, C, ...) -> (N, H, W, C)."""
-    return np.ascontiguousarray(x.reshape(*x.shape[:2], *image).transpose(0, 2, 3, 1))
+    flat = x.reshape(*x.shape[:2], image[0] * image[1])
+    return _turned(flat).reshape(len(x), *image, x.shape[1])
 
 
 def channels_first(x: Array) -> Array:
     """(N, H, W, C) -> (N, C, H, W)."""
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    n, height, width, channels = x.shape
+    return _turned(x.reshape(n, height * width, channels)).reshape(n, channels, height, width)
+
+
+def _turned(x: Array) -> Array:
+    """The columns of matrices (N, a, b) as lines."""
+    if x.size < _TURNED or not x.flags.c_contiguous:
+        return np.ascontiguousarray(x.swapaxes(1, 2))
+    return kernels.turned(x)

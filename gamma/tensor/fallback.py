@@ -188,6 +188,10 @@ def interval_affine(
             spread[:, part] = radius @ np.abs(rows).T
 
 
+def turned(x: Array, out: Array) -> None:
+    out[...] = x.swapaxes(1, 2)
+
+
 def fold_last(
     cols: Array,
     out: Array,

@@ -260,6 +260,16 @@ def test_sums_keep_nan_and_infinity() -> None:
     assert math.isnan(d[0]) and math.isnan(A[0, 3]) and math.isinf(d[1])
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("a", (0, 1, 7, 8, 16, 33))
+@pytest.mark.parametrize("b", (0, 1, 5, 8, 16, 40))
+def test_turned(a: int, b: int, dtype: type) -> None:
+    x = np.random.default_rng(0).standard_normal((3, a, b)).astype(dtype)
+    found = kernels.turned(x)
+    assert found.flags.c_contiguous and found.shape == (3, b, a)
+    assert found.tobytes() == np.ascontiguousarray(x.swapaxes(1, 2)).tobytes()
+
+
 def test_bad_arrays_are_refused() -> None:
     A, d, box = np.ones((2, 3), np.float32), np.zeros(2), np.zeros(2, np.int64)
     table = np.ones((1, 3))

@@ -75,6 +75,7 @@ from gamma.tensor.kernels.images import fold_last as fold_last
 from gamma.tensor.kernels.images import gather as gather
 from gamma.tensor.kernels.images import relax_windows as relax_windows
 from gamma.tensor.kernels.images import spread as spread
+from gamma.tensor.kernels.images import turned as turned
 from gamma.tensor.kernels.interval import dense_boxes as dense_boxes
 from gamma.tensor.kernels.interval import dense_interval as dense_interval
 from gamma.tensor.kernels.interval import interval_affine as interval_affine

@@ -16,6 +16,16 @@ Int64 = npt.NDArray[np.int64]
 Pair = tuple[int, int]
 
 
+def turned(x: Array) -> Array:
+    """The columns of each matrix of x (N, a, b) as lines: (N, b, a)."""
+    if x.ndim != 3 or x.dtype not in FLOATS:
+        raise refuse("x", f"{x.dtype} {x.shape}", "floats (N, a, b)")
+    check("x", x, x.dtype, x.shape)
+    out = np.empty((len(x), x.shape[2], x.shape[1]), x.dtype)
+    backend.current.turned(x, out)
+    return out
+
+
 def fold_last(
     cols: Array,
     out: Array,

@@ -39,6 +39,7 @@ from gamma.tensor.native.images import (
     gather,
     relax_windows,
     spread,
+    turned,
 )
 from gamma.tensor.native.interval import (
     dense_boxes,

@@ -36,6 +36,10 @@ def fold_last(
     )
 
 
+def turned(x: Array, out: Array) -> None:
+    pick("turned", x)(pointer(x, x.size), pointer(out, x.size, True), *x.shape)
+
+
 def geometry(
     shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
     window: Any,
