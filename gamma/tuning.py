@@ -38,6 +38,7 @@ GATES: dict[str, str] = {
     "fused_starts": "rows over images from the matrix of their node, as they start, in one C call",
     "fused_images": "CROWN of the images a network begins with, where few rows are, in one C call",
     "row_threads": "share the blocks of rows of a walk among threads",
+    "walks_apart": "CROWN of many boxes of images: walks of some boxes, each thread its own ones",
     "shared_calls": "share the inside of calls of the C library among threads of its own",
     "kept_memory": "freed memory stays with the process (decided at its first walk)",
     "fused_forward": "a convolution's windows and their product in one C call, in cache",

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from gamma import telemetry
 from gamma.network.graph import Network
 from gamma.propagate.asked import BoundsOptions, deadline_of, memory_bytes
-from gamma.propagate.blocks import boxes_at_once, boxes_per_share
+from gamma.propagate.blocks import boxes_at_once
 from gamma.propagate.caps import block_table, joined
-from gamma.propagate.choosing import batched, few_in_float64, kept, own_threads, walks_of
+from gamma.propagate.choosing import batched, few_in_float64, in_shares, kept, own_threads, walks_of
 from gamma.propagate.domain import Facts
 from gamma.propagate.interval import interval_pass
 from gamma.propagate.memory.streaming import StreamingConfig
@@ -119,8 +119,9 @@ def bounds(
     keep = None if intermediate else kept(net, options.method)
     start_walk, step, _ = walks_of(net, options, many, rows, streaming, limit, caps, keep, few)
     count = len(many.lower)
-    if streaming is None and not limit and not options.refines:
-        step = min(step, boxes_per_share(net, count))
+    apart = False
+    if streaming is None and not limit:
+        step, apart = in_shares(net, options, many, step)
     nodes = [net.output]
     if intermediate:
         nodes = [k for k in range(net.output + 1) if k == net.output or not net.nodes[k].inner]
@@ -137,9 +138,8 @@ def bounds(
         return [to_output(k.lower, k.upper, options.dtype) for k in known]
 
     shares = [partial(ends, start) for start in range(0, count, step)]
-    parallel = not options.refines and streaming is None and not limit
     with own_threads(net, options.method):
-        parts = workers.run(shares) if parallel else [share() for share in shares]
+        parts = workers.run(shares) if apart else [share() for share in shares]
     for table in tables:
         assert blocks is not None
         blocks[:] = joined(blocks, table)

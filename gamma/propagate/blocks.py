@@ -5,6 +5,7 @@ The cut depends on sizes alone, never on the number of threads: bounds are the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -38,6 +39,9 @@ _NODE = 6e4
 # larger pieces than rows do, so less of it is worth a thread.
 _LEAST_BOXES = 64
 _INTERVAL_SHARE = 3.0
+# Boxes of a walk that is a share, at least: rows with slopes of their own rise faster together. And
+# nanoseconds of its rows.
+_WALK_BOXES, _WALK = {"crown": 4, "alpha": 16}, 1e7
 # Nanoseconds of an interval pass: a product of centre and radius, one of two variables; all passes
 # over a neuron behind a layer in C, over one that is moved or scaled, over a function's, over one
 # of a group (of softmax, of a normalisation).
@@ -142,6 +146,14 @@ def boxes_per_share(network: Network, count: int) -> int:
     shares = min(count // _LEAST_BOXES, int(count * _box_cost(network) / least), _MOST_BLOCKS)
     shares -= shares % 2
     return -(-count // shares) if shares >= 2 else count
+
+
+def boxes_with_rows(network: Network, method: str, count: int) -> int:
+    """Boxes of one walk of ``count`` whose neurons get rows, where these are most of the time:
+    threads with walks of their own wait for each other at the end alone."""
+    box = 1e9 * expected_seconds(network, method, 1, network.nodes[network.output].size)
+    shares = count // max(_WALK_BOXES[method], math.ceil(_WALK / box)) // 2 * 2
+    return -(-count // shares) if shares else count
 
 
 def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
+from gamma import tuning
 from gamma.errors import UsageError
 from gamma.methods import REFINING
 from gamma.network.graph import Network
-from gamma.propagate.blocks import boxes_at_once, row_cost
+from gamma.propagate.blocks import boxes_at_once, boxes_per_share, boxes_with_rows, row_cost
 from gamma.propagate.caps import block_ends, norm_caps
 from gamma.propagate.dense import takes_one_call
 from gamma.propagate.dense_form import made_for_one_call
@@ -122,6 +123,25 @@ def _capped(
         thrifty = streamed or options.method == "ibp"
         caps = norm_caps(net, box, options.guarantee, thrifty, options.deadline, streamed)
     return (lambda part: start(Domain(part, caps, capped=True))) if caps else start
+
+
+def in_shares(net: Network, options: Options, box: Box, most: int) -> tuple[int, bool]:
+    """Boxes of a share, ``most`` at most, and whether threads take a share each.
+
+    The cut does not depend on the number of threads; of few shares, threads share the inside.
+    """
+    count = len(box.lower)
+    if not options.refines:
+        return min(most, boxes_per_share(net, count)), True
+    step = min(most, boxes_with_rows(net, options.method, count))
+    if step == count or not facts_of(net).convolves or not tuning.enabled("walks_apart"):
+        return most, False
+    from gamma.propagate.images import images_of
+
+    if images_of(net, Domain(box.slice(0, step)), options) is None:
+        return most, False
+    threads, shares = workers.workers(), -(-count // step)
+    return step, shares >= 2 * threads or shares % threads == 0
 
 
 def own_threads(net: Network, method: str) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Interval bounds of many boxes are shared among threads; the cut depends on sizes alone."""
+"""Many boxes are shared among threads; the cut depends on sizes alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 import gamma
-from gamma.propagate.blocks import boxes_per_share
+from gamma import tuning
+from gamma.propagate import blocks
+from gamma.propagate.blocks import boxes_per_share, boxes_with_rows
+from gamma.propagate.choosing import in_shares
+from gamma.propagate.options import options_of
 from gamma.runtime import choices, workers
+from gamma.tensor import kernels
 from gamma.tensor.box import Box
 from tests.propagate.test_dense_walk import network as dense
 from tests.propagate.test_pooled_walks import residual
@@ -48,3 +53,44 @@ def test_the_number_of_threads_changes_no_bit(method: str, intermediate: bool) -
     for name, bounds in found[0].items():
         slack = 1e-5 * (1 + abs(bounds.lower) + abs(bounds.upper))
         assert (abs(bounds.lower - whole[name].lower) <= slack).all()
+
+
+def test_boxes_whose_neurons_get_rows_are_cut_into_an_even_number_of_walks() -> None:
+    network = residual(64, 16)
+    shares = {7: 7, 8: 4, 9: 5, 15: 8, 16: 4, 24: 4, 128: 4}
+    assert {count: boxes_with_rows(network, "crown", count) for count in shares} == shares
+    assert [boxes_with_rows(network, "alpha", count) for count in (16, 32, 128)] == [16, 16, 16]
+    small = residual(1, 3)  # whose rows take no longer than what is around them
+    assert boxes_with_rows(small, "crown", 128) == 128
+
+
+@pytest.mark.skipif(kernels.isa == "numpy", reason="needs the compiled kernels")
+@pytest.mark.parametrize("method", ("crown", "alpha"))
+def test_a_walk_of_few_boxes_finds_what_it_does_alone(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits for any number of threads, whether these share the walks or their inside."""
+    monkeypatch.setattr(blocks, "_WALK", 1.0)
+    monkeypatch.setitem(blocks._WALK_BOXES, "alpha", 4)
+    network = residual(image=6)
+    x = np.random.default_rng(0).random((18, *network.input_shape))
+    region = Box(x - 0.02, x + 0.02)
+    options = options_of(network, method, "real", "auto", None, 1 << 24)
+    alone = [
+        gamma.bounds(network, region.slice(b, min(b + 5, 18)), method=method, steps=2)
+        for b in range(0, 18, 5)
+    ]
+    for threads in (1, 2, 3, 4, 5):
+        with workers.limited(threads):
+            assert in_shares(network, options, region, 100) == (5, threads in (1, 2, 4))
+            found = gamma.bounds(network, region, method=method, steps=2)
+        for end in ("lower", "upper"):
+            parts = np.concatenate([getattr(part, end) for part in alone])
+            assert (getattr(found, end) == parts).all()
+    ball = Box.l2(x, 0.1)
+    with workers.limited(2):
+        assert in_shares(network, options, region, 3) == (3, True)
+        assert in_shares(network, options, region.slice(0, 7), 100) == (100, False)
+        assert in_shares(network, options, ball, 100) == (100, False)
+        with tuning.disabled("walks_apart"):
+            assert in_shares(network, options, region, 100) == (100, False)
