@@ -1,7 +1,7 @@
 /* product.inc, correlate.inc and gather.inc for float and for double, convolve.inc and those of
- * interval passes for double, single.inc for float. The including file has defined V_* for both:
- * FV, FV_LOAD, ... for floats, DV, DV_LOAD, ... for doubles, VECTOR_BYTES (or SCALAR_PRODUCT) and
- * TALL. */
+ * interval passes for double, single.inc and pairs.inc for float. The including file has defined
+ * V_* for both: FV, FV_LOAD, ... for floats, DV, DV_LOAD, ... for doubles, VECTOR_BYTES (or
+ * SCALAR_PRODUCT) and TALL. */
 #ifndef GAMMA_PRODUCT_H
 #define GAMMA_PRODUCT_H
 
@@ -151,6 +151,8 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #include "abreast.inc"
 
 #include "single.inc"
+
+#include "pairs.inc"
 
 #include "smooth.inc"
 
