@@ -720,15 +720,16 @@ struct gamma_normal {
     double epsilon;
     const double *lower, *upper, *centre, *radius, *gammas;
 };
-/* Their images. work: 10·n. */
-void gamma_normal_image(const struct gamma_normal *x, double *lower, double *upper, double *work);
+/* Their images. work: 10·n for each thread. */
+void gamma_normal_image(const struct gamma_normal *x, double *lower, double *upper, double *work,
+                        size_t threads);
 /* Their planes between floor and ceiling about `after` (groups, n); weights (groups, K, n) of
  * linear forms, K = 2 where centred, else 1, and their ends (groups, K, 2), NULL: of the box. out:
  * steep, tilt, below, above, lower and upper constants (6, groups, n); root, both ends of the gap and
- * what rows lose for each smallest number (4, groups). work: 12·n. */
+ * what rows lose for each smallest number (4, groups). work: 12·n for each thread. */
 void gamma_quotients(const struct gamma_normal *x, const float *weights, const double *forms,
                      const double *floor, const double *ceiling, const double *after, double *out,
-                     double *work);
+                     double *work, size_t threads);
 /* Sets behind them, of gamma/ops/normalized.py. x: about the middle of a set of x's, a vector of it
  * each group; swing (groups, n): how far it reaches; sums (parts, 2): factor and extra of the parts'
  * reaches. out ((symbols + n + 3), groups, n): columns of the symbols, of an ellipsoid around the

@@ -301,14 +301,56 @@ void gamma_outer(const struct gamma_blocks *x, double *matrix, double *error, do
                  v++) { table->outer(x, v, matrix + v * d * d, error + v, scale + v * d, work); });
 }
 
-void gamma_normal_image(const struct gamma_normal *x, double *lower, double *upper, double *work) {
-    GUARDED(table->normal_image(x, lower, upper, work));
+/* Entries of groups that a thread takes at once, some 30 µs of work. */
+enum { NORMAL_PART = 1024 };
+
+struct normal_shares {
+    const struct gamma_normal *x;
+    const float *weights;
+    const double *forms, *floor, *ceiling, *after;
+    double *lower, *upper, *out, *work;
+    size_t some; /* groups of a part */
+};
+
+static void normal_part(void *what, size_t part, size_t worker) {
+    const struct normal_shares *const all = what;
+    const struct gamma_normal *const x = all->x;
+    const size_t first = part * all->some, left = x->groups - first;
+    const size_t end = left < all->some ? x->groups : first + all->some;
+    const uint64_t mode = mode_enter();
+    if (all->out == NULL) {
+        table->normal_image(x, first, end, all->lower, all->upper, all->work + worker * 10 * x->n);
+    } else {
+        table->quotients(x, first, end, all->weights, all->forms, all->floor, all->ceiling,
+                         all->after, all->out, all->work + worker * 12 * x->n);
+    }
+    mode_leave(mode);
+}
+
+static void all_groups(struct normal_shares *all, size_t threads) {
+    const size_t n = all->x->n;
+    all->some = n < NORMAL_PART ? NORMAL_PART / (n ? n : 1) : 1;
+    gamma_share(threads, normal_part, all, (all->x->groups + all->some - 1) / all->some);
+}
+
+void gamma_normal_image(const struct gamma_normal *x, double *lower, double *upper, double *work,
+                        size_t threads) {
+    struct normal_shares all = {.x = x, .lower = lower, .upper = upper, .work = work};
+    all_groups(&all, threads);
 }
 
 void gamma_quotients(const struct gamma_normal *x, const float *weights, const double *forms,
                      const double *floor, const double *ceiling, const double *after, double *out,
-                     double *work) {
-    GUARDED(table->quotients(x, weights, forms, floor, ceiling, after, out, work));
+                     double *work, size_t threads) {
+    struct normal_shares all = {.x = x,
+                                .weights = weights,
+                                .forms = forms,
+                                .floor = floor,
+                                .ceiling = ceiling,
+                                .after = after,
+                                .out = out,
+                                .work = work};
+    all_groups(&all, threads);
 }
 
 size_t gamma_normal_set_room(const struct gamma_blocks *set) {

@@ -131,9 +131,11 @@ struct gamma_table {
                   double *, double *);
     void (*outer)(const struct gamma_blocks *, size_t vector, double *, double *, double *,
                   double *);
-    void (*normal_image)(const struct gamma_normal *, double *, double *, double *);
-    void (*quotients)(const struct gamma_normal *, const float *, const double *, const double *,
-                      const double *, const double *, double *, double *);
+    void (*normal_image)(const struct gamma_normal *, size_t first, size_t end, double *, double *,
+                         double *);
+    void (*quotients)(const struct gamma_normal *, size_t first, size_t end, const float *,
+                      const double *, const double *, const double *, const double *, double *,
+                      double *);
     void (*normal_set)(const struct gamma_normal_set *, size_t part, double *);
     void (*ball)(const struct gamma_blocks *, size_t vector, double, double *, double *);
     void (*convolve)(const double *, const double *, const double *, double *, int64_t *, double *,

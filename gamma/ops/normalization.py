@@ -23,7 +23,7 @@ from gamma.ops.charges import TINY, LinearCharge
 from gamma.ops.ellipsotope import Ellipsotope
 from gamma.ops.execution import FLOAT32_MAX, UNIT
 from gamma.ops.normalized import normalized
-from gamma.ops.quotient import Quotients, forms, group, met, quotients, quotients_at_once
+from gamma.ops.quotient import Quotients, forms, group, met, quotients, quotients_at_once, sharing
 from gamma.ops.tables import NodeSlopes, Precision
 from gamma.tensor import kernels, rounding
 
@@ -160,7 +160,8 @@ class Normalize(Operator):
         """Bounds of y (batch, *outer, d), infinite where x may lie outside the domain (0/0)."""
         d = lower.shape[-1]
         low, high = (np.ascontiguousarray(end.reshape(-1, d)) for end in (lower, upper))
-        image = kernels.normal_image(kernels.Groups(low, high, self.centred, self.epsilon))
+        groups = kernels.Groups(low, high, self.centred, self.epsilon)
+        image = kernels.normal_image(groups, sharing(low.size))
         if image is not None:
             return image[0].reshape(lower.shape), image[1].reshape(lower.shape)
         share = d / (d - 1) if self.centred and d > 1 else 1.0

@@ -24,11 +24,14 @@ from gamma.frozen import Frozen
 from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.charges import TINY, UNDERFLOW, outward_constant, sum_up
 from gamma.ops.rank_one import times
+from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
 
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+_SHARED = 1 << 12
+"""Entries from which on threads share the groups of a call: some 100 µs."""
 
 
 class Quotients(Frozen, eq=True):
@@ -215,6 +218,11 @@ def quotients(
     return Quotients(planes, loss)
 
 
+def sharing(entries: int) -> int:
+    """Threads of a call over the groups of a node of so many entries."""
+    return workers.sharing() if entries > _SHARED else 1
+
+
 def quotients_at_once(
     x: NodeBounds,
     after: NodeBounds,
@@ -250,6 +258,7 @@ def quotients_at_once(
         None if known is None else (known.lower, known.upper),
         (floor, ceiling),
         middle,
+        sharing(low.size),
     )
     if made is None:
         return None

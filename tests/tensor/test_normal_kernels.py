@@ -16,6 +16,7 @@ from gamma.ops.bounds import Forms, NodeBounds
 from gamma.ops.ellipsotope import INPUT, Ellipsotope, Symbols, new_key
 from gamma.ops.quotient import Quotients, forms
 from gamma.ops.tables import Precision
+from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
 
 Array = np.ndarray[Any, Any]
@@ -131,6 +132,21 @@ def test_sets(groups: int, centred: bool, d: int) -> None:
         near(part.columns, other.columns, 0.05)
     held = [[made.middle, made.rest, *(p.columns for p in made.parts.values())] for made in found]
     assert len({b"".join(part.tobytes() for part in parts) for parts in held[1:]}) == 1
+
+
+@pytest.mark.parametrize("n", (3, 700))
+def test_threads_take_whole_groups(n: int) -> None:
+    """The same bits for any number of threads, which share the groups of a large node."""
+    op, how = ops.Normalize(-1, 1e-3, True), Precision("real", np.dtype(np.float64))
+    centre = np.random.default_rng(0).normal(size=(1, 8192 // n, n))
+    x = NodeBounds(centre - 1e-2, centre + 1e-2, centre)
+    found = []
+    for count in (1, 2, 3):
+        with workers.limited(count):
+            low, high = op.image(x.lower, x.upper)
+            made = parts_of(op.relax([x], NodeBounds(low, high, centre), how))
+            found.append(b"".join(part.tobytes() for part in (low, high, *made)))
+    assert len(set(found)) == 1
 
 
 def test_a_set_of_what_is_no_number_is_none() -> None:

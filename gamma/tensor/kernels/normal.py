@@ -42,12 +42,12 @@ class Groups(Frozen):
                 check(name, part, F64, self.lower.shape)
 
 
-def normal_image(x: Groups) -> tuple[Float64, Float64] | None:
+def normal_image(x: Groups, threads: int = 1) -> tuple[Float64, Float64] | None:
     """Bounds (G, n) of every entry, of `gamma.ops.normalization.Normalize.image`, but for the order
     of sums; None without the compiled library."""
     if not backend.compiled:
         return None
-    found: tuple[Float64, Float64] = backend.current.normal_image(x)
+    found: tuple[Float64, Float64] = backend.current.normal_image(x, threads)
     return found
 
 
@@ -86,6 +86,7 @@ def quotients(
     ends: tuple[Float64, Float64] | None,
     image: tuple[Float64, Float64],
     after: Float64,
+    threads: int = 1,
 ) -> tuple[Float64, Float64] | None:
     """The tables of `gamma.ops.quotient.quotients`, float64, but for the order of sums; None
     without the compiled library.
@@ -102,5 +103,7 @@ def quotients(
     check("weights", weights, np.dtype(np.float32), (len(after), 1 + x.centred, after.shape[1]))
     for what, part in (("floor", image[0]), ("ceiling", image[1]), ("after", after)):
         check(what, part, F64, x.lower.shape)
-    found: tuple[Float64, Float64] = backend.current.quotients(x, weights, ends, image, after)
+    found: tuple[Float64, Float64] = backend.current.quotients(
+        x, weights, ends, image, after, threads
+    )
     return found

@@ -36,12 +36,12 @@ def _described(x: Any) -> tuple[Any, list[Any]]:
     return ffi.new("struct gamma_normal *", (G, n, x.centred, x.single, x.epsilon, *held)), held
 
 
-def normal_image(x: Any) -> tuple[Float64, Float64]:
+def normal_image(x: Any, threads: int) -> tuple[Float64, Float64]:
     G, n = x.lower.shape
     made, _held = _described(x)
     out = np.empty((2, G, n))
     lower = pointer(out, out.size, True)
-    lib.gamma_normal_image(made, lower, lower + G * n, scratch(10 * n))
+    lib.gamma_normal_image(made, lower, lower + G * n, scratch(10 * n * threads), threads)
     return out[0], out[1]
 
 
@@ -51,6 +51,7 @@ def quotients(
     ends: tuple[Float64, Float64] | None,
     image: tuple[Float64, Float64],
     after: Float64,
+    threads: int,
 ) -> tuple[Float64, Float64]:
     G, n = x.lower.shape
     made, _held = _described(x)
@@ -64,7 +65,8 @@ def quotients(
         ffi.NULL if forms is None else pointer(forms, forms.size),
         *(pointer(part, G * n) for part in (*image, after)),
         pointer(out, out.size, True),
-        scratch(12 * n),
+        scratch(12 * n * threads),
+        threads,
     )
     return out[: 6 * G * n].reshape(6, G, n), out[6 * G * n :].reshape(4, G)
 
