@@ -5,7 +5,6 @@ The cut depends on sizes alone, never on the number of threads: bounds are the s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -39,9 +38,9 @@ _NODE = 6e4
 # larger pieces than rows do, so less of it is worth a thread.
 _LEAST_BOXES = 64
 _INTERVAL_SHARE = 3.0
-# Boxes of a walk that is a share, at least: rows with slopes of their own rise faster together. And
-# nanoseconds of its rows.
-_WALK_BOXES, _WALK = {"crown": 4, "alpha": 16}, 1e7
+# Boxes of a walk that is a share, at least, and nanoseconds of its rows: what is around its calls
+# takes as long as a third of a box of a small network.
+_WALK_BOXES, _WALK = 4, 1e7
 # Nanoseconds of an interval pass: a product of centre and radius, one of two variables; all passes
 # over a neuron behind a layer in C, over one that is moved or scaled, over a function's, over one
 # of a group (of softmax, of a normalisation).
@@ -150,10 +149,12 @@ def boxes_per_share(network: Network, count: int) -> int:
 
 def boxes_with_rows(network: Network, method: str, count: int) -> int:
     """Boxes of one walk of ``count`` whose neurons get rows, where these are most of the time:
-    threads with walks of their own wait for each other at the end alone."""
+    threads with walks of their own wait for each other at the end alone. Up to four times as many
+    as a walk has at least."""
     box = 1e9 * expected_seconds(network, method, 1, network.nodes[network.output].size)
-    shares = count // max(_WALK_BOXES[method], math.ceil(_WALK / box)) // 2 * 2
-    return -(-count // shares) if shares else count
+    least = max(_WALK_BOXES, int(_WALK / box))
+    shares = 2 * -(-count // (8 * least)) if count >= 2 * least else 1
+    return -(-count // shares)
 
 
 def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:

@@ -126,22 +126,22 @@ def _capped(
 
 
 def in_shares(net: Network, options: Options, box: Box, most: int) -> tuple[int, bool]:
-    """Boxes of a share, ``most`` at most, and whether threads take a share each.
+    """Boxes of a share, and whether threads take a share each; ``most``: boxes that memory holds.
 
     The cut does not depend on the number of threads; of few shares, threads share the inside.
     """
     count = len(box.lower)
     if not options.refines:
         return min(most, boxes_per_share(net, count)), True
-    step = min(most, boxes_with_rows(net, options.method, count))
-    if step == count or not facts_of(net).convolves or not tuning.enabled("walks_apart"):
+    step = boxes_with_rows(net, options.method, count)
+    if step >= min(most, count) or not facts_of(net).convolves or not tuning.enabled("walks_apart"):
         return most, False
     from gamma.propagate.images import images_of
 
     if images_of(net, Domain(box.slice(0, step)), options) is None:
         return most, False
     threads, shares = workers.workers(), -(-count // step)
-    return step, shares >= 2 * threads or shares % threads == 0
+    return step, step * threads <= most and (shares >= 2 * threads or shares % threads == 0)
 
 
 def own_threads(net: Network, method: str) -> AbstractContextManager[None]:

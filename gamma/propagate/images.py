@@ -1,10 +1,10 @@
 """CROWN over the nodes of images that a network begins with: one call of the C library, or as many
 as rows of a while each.
 
-Convolutions, sums of two images, ReLUs, channels that become the first axis or the last; over few
-boxes also the dense layers behind them. The rules
-are those of `gamma.propagate.walks`; a node whose rows are better made there is left to it, and the
-next call goes on behind that. Tests hold the two against each other.
+Convolutions, sums of two images, ReLUs, channels that become the first axis or the last, and the
+dense layers behind them. The rules are those of `gamma.propagate.walks`, but that a dense layer's
+step over many boxes adds in another order; a node whose rows are better made there is left to it,
+and the next call goes on behind that. Tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from gamma.propagate.rows.course import UNCHECKED, Way, planned_way
 from gamma.propagate.rows.met import factors_of, inflation
 from gamma.propagate.rows.moves import Spot, turned
 from gamma.propagate.rows.pixels import Pixels, planned_pixels
-from gamma.runtime import choices
 from gamma.tensor import kernels
 
 if TYPE_CHECKING:
@@ -81,10 +80,8 @@ def images_of(network: Network, domain: Domain, options: Options) -> Images | No
         return None
     gates = tuning.enabled("live_channels"), tuning.enabled("pixel_cells")
     sided = tuning.enabled("one_sided")
-    # A dense layer's step over more boxes adds in another order.
-    dense = choices.choose("interval.dense", "f", domain.batch) == "fused"
-    key = "images", options.dtype.char, gates, sided, dense
-    make = partial(_make, dtype=options.dtype, every=not gates[0], sided=sided, dense=dense)
+    key = "images", options.dtype.char, gates, sided
+    make = partial(_make, dtype=options.dtype, every=not gates[0], sided=sided)
     made: Images | None = network.cached(key, make)
     return made if made is not None and domain.batch <= made.boxes else None
 
@@ -214,7 +211,6 @@ class _Maker(Struct):
     network: Network
     dtype: np.dtype[Any]
     sided: bool
-    dense: bool
     nodes: list[kernels.ImageNode] = field(default_factory=list)
     tight: dict[int, bool] = field(default_factory=lambda: {0: True})
     ways: dict[int, Way] = field(default_factory=dict)
@@ -282,7 +278,7 @@ class _Maker(Struct):
 
     def _flat(self, node: Node) -> kernels.ImageNode | None:
         """An image as a vector, a dense layer that reads one, its activation."""
-        if not (self.dense and node.inputs) or len(node.shape) != 1:
+        if not node.inputs or len(node.shape) != 1:
             return None
         before = self.network.nodes[node.inputs[0]].shape
         if node.op.keeps_order:
@@ -352,10 +348,8 @@ class _Maker(Struct):
         return tuple(map(frozenset, found))
 
 
-def _make(
-    network: Network, dtype: np.dtype[Any], every: bool, sided: bool, dense: bool
-) -> Images | None:
-    maker, last = _Maker(network, dtype, sided, dense), 0
+def _make(network: Network, dtype: np.dtype[Any], every: bool, sided: bool) -> Images | None:
+    maker, last = _Maker(network, dtype, sided), 0
     while last <= network.output and maker.visit(last):
         last += 1
     if not any(index < min(last, network.output) for index in maker.ways):

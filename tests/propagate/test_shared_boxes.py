@@ -55,11 +55,10 @@ def test_the_number_of_threads_changes_no_bit(method: str, intermediate: bool) -
         assert (abs(bounds.lower - whole[name].lower) <= slack).all()
 
 
-def test_boxes_whose_neurons_get_rows_are_cut_into_an_even_number_of_walks() -> None:
+def test_boxes_whose_neurons_get_rows_are_cut_into_walks_of_a_few() -> None:
     network = residual(64, 16)
-    shares = {7: 7, 8: 4, 9: 5, 15: 8, 16: 4, 24: 4, 128: 4}
+    shares = {1: 1, 7: 7, 8: 4, 9: 5, 16: 8, 31: 16, 32: 16, 33: 9, 48: 12, 128: 16, 1024: 16}
     assert {count: boxes_with_rows(network, "crown", count) for count in shares} == shares
-    assert [boxes_with_rows(network, "alpha", count) for count in (16, 32, 128)] == [16, 16, 16]
     small = residual(1, 3)  # whose rows take no longer than what is around them
     assert boxes_with_rows(small, "crown", 128) == 128
 
@@ -71,26 +70,27 @@ def test_a_walk_of_few_boxes_finds_what_it_does_alone(
 ) -> None:
     """The same bits for any number of threads, whether these share the walks or their inside."""
     monkeypatch.setattr(blocks, "_WALK", 1.0)
-    monkeypatch.setitem(blocks._WALK_BOXES, "alpha", 4)
+    monkeypatch.setattr(blocks, "_WALK_BOXES", 1)
     network = residual(image=6)
     x = np.random.default_rng(0).random((18, *network.input_shape))
     region = Box(x - 0.02, x + 0.02)
     options = options_of(network, method, "real", "auto", None, 1 << 24)
     alone = [
-        gamma.bounds(network, region.slice(b, min(b + 5, 18)), method=method, steps=2)
-        for b in range(0, 18, 5)
+        gamma.bounds(network, region.slice(b, b + 3), method=method, steps=2)
+        for b in range(0, 18, 3)
     ]
     for threads in (1, 2, 3, 4, 5):
         with workers.limited(threads):
-            assert in_shares(network, options, region, 100) == (5, threads in (1, 2, 4))
+            assert in_shares(network, options, region, 100) == (3, threads in (1, 2, 3))
             found = gamma.bounds(network, region, method=method, steps=2)
         for end in ("lower", "upper"):
             parts = np.concatenate([getattr(part, end) for part in alone])
             assert (getattr(found, end) == parts).all()
     ball = Box.l2(x, 0.1)
     with workers.limited(2):
-        assert in_shares(network, options, region, 3) == (3, True)
-        assert in_shares(network, options, region.slice(0, 7), 100) == (100, False)
+        assert in_shares(network, options, region, 5) == (3, False)  # of memory for both
+        assert in_shares(network, options, region, 3) == (3, False)
+        assert in_shares(network, options, region.slice(0, 1), 100) == (100, False)
         assert in_shares(network, options, ball, 100) == (100, False)
         with tuning.disabled("walks_apart"):
             assert in_shares(network, options, region, 100) == (100, False)
