@@ -263,24 +263,24 @@ def quotients_at_once(
     if made is None:
         return None
     lines, each = made
-    steep, tilt, below, above, low, high = lines.reshape(6, count, groups, n)
-    root, *gap, loss = each.reshape(4, count, groups, 1)
-    shared = float(np.float32(1 / n)) if centred else 0.0
+    steep, tilt, below, above, low, high = lines.reshape(6, count, groups * n)
+    root, *gap, loss = each.reshape(4, count, groups)
     root, steep, tilt, below, above = (
         part.astype(dtype, copy=False) for part in (root, steep, tilt, below, above)
     )
-    return Quotients(
-        root,
-        steep,
-        tilt,
-        shared,
-        below,
-        above,
-        (gap[0], gap[1]),
-        low.reshape(count, -1),
-        high.reshape(count, -1),
-        2 * UNDERFLOW[dtype] * sum_up(loss) + TINY,
+    planes = kernels.Planes(
+        root=root,
+        steep=steep.reshape(count, groups, n),
+        tilt=tilt.reshape(count, groups, n),
+        shared=float(np.float32(1 / n)) if centred else 0.0,
+        below=below,
+        above=above,
+        gap=(gap[0], gap[1]),
+        lower_const=low,
+        upper_const=high,
+        sums=_sums(groups),
     )
+    return Quotients(planes, 2 * UNDERFLOW[dtype] * sum_up(loss) + TINY)
 
 
 class Reciprocal(Frozen, eq=True):

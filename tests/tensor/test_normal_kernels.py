@@ -36,8 +36,9 @@ def case(seed: int, n: int) -> tuple[NodeBounds, np.random.Generator]:
 
 
 def parts_of(q: Quotients) -> list[Array]:
-    sides = [q.below, q.above, q.lower_const, q.upper_const]
-    return [q.root, q.steep, q.tilt, *q.gap, *sides, q.loss]
+    made = q.planes
+    sides = [made.below, made.above, made.lower_const, made.upper_const]
+    return [made.root, made.steep, made.tilt, *made.gap, *sides, q.loss]
 
 
 def near(found: Array, expected: Array, share: float, least: float = 0.0) -> None:
