@@ -113,8 +113,9 @@ def counted(program: Path) -> dict[str, float]:
 
 
 def kernel_entries() -> set[str]:
-    """The functions of api.h that do work."""
-    declared = set(re.findall(r"\b(gamma_\w+)\(", (SIMD / "api.h").read_text()))
+    """The functions of api.h, and of what it includes, that do work."""
+    text = "".join(path.read_text() for path in sorted(SIMD.glob("api*.h")))
+    declared = set(re.findall(r"\b(gamma_\w+)\(", text))
     return {
         name
         for name in declared

@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 SOURCES = Path("csrc") / "simd"
@@ -38,9 +39,13 @@ def sources(machine: str) -> dict[str, list[str]]:
 
 
 def declarations() -> str:
-    """What cffi has to know: api.h without its preprocessor lines."""
-    text = (SOURCES / "api.h").read_text()
-    return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    """What cffi has to know: api.h and what it includes, without preprocessor lines."""
+    return "\n".join(line for line in _lines("api.h") if not line.startswith("#"))
+
+
+def _lines(name: str) -> Iterator[str]:
+    for line in (SOURCES / name).read_text().splitlines():
+        yield from _lines(line.split('"')[1]) if line.startswith('#include "') else (line,)
 
 
 def write_glue(path: Path) -> None:

@@ -38,7 +38,7 @@ class Product(Frozen):
 
 
 class Move(Frozen):
-    """What happens to the rows in a slot: struct gamma_move of csrc/simd/api.h has the kinds.
+    """What happens to the rows in a slot: gamma_move of csrc/simd/api_images.h has the kinds.
 
     Attributes:
         node: whose tables are met. source, to: slots.

@@ -48,7 +48,7 @@ def geometry(
     room: int = 0,
     cells: tuple[int, ...] = (0,) * 9,
 ) -> tuple[int, ...]:
-    """The entries of a gamma_window; see api.h."""
+    """The entries of a gamma_window; see api_images.h."""
     (h, w, lda), _, (H, W, pixel) = shapes
     place = (window.top, window.left, h, w, H, W, window.channels, pixel)
     return (*window.spans, *place, out, lda, columns, window.part, room, *cells)
