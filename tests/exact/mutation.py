@@ -152,6 +152,7 @@ NEAR = {
     "simd/lanes": "tests/tensor/test_window_kernels.py",
     "simd/shortcut": "tests/tensor/test_window_kernels.py",
     "simd/passes": "tests/propagate/test_passes.py",
+    "simd/passes.inc": "tests/propagate/test_single_pass.py",
     "simd/smooth": "tests/tensor/test_smooth_kernels.py",
     "simd/single": "tests/propagate/test_single_pass.py",
     "simd/single.inc": "tests/propagate/test_single_sums.py",
