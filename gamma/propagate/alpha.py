@@ -50,6 +50,8 @@ T = TypeVar("T")
 
 # Rows are dropped when no more than this share of them is worth more steps.
 _KEEP_FROM = 0.9
+# Steps of hidden rows beside which one more walk takes little time.
+_MANY = 8
 # Operations of one call for all layers, if no row is done early: a few tenths of a second.
 _AT_ONCE = 2e10
 
@@ -125,7 +127,12 @@ def alpha_walk(
     does more.
     """
     domain = Domain(domain) if isinstance(domain, Box) else domain
-    plain = walk(network, domain, replace(options, method="crown"), slopes=slopes)
+    how = how or Ascent(options.steps, 2 * options.steps + options.steps // 10)
+    crown = partial(walk, network, domain, replace(options, method="crown"), slopes=slopes)
+    plain = lines = crown()
+    if how.steps >= _MANY and any(n.op.activation and not n.op.hinge for n in network.nodes):
+        with tuning.disabled("parallel_lines"):  # rows for each end leave most neurons narrower
+            lines = crown()
     facts = {
         index: (known.lower, known.upper)
         for index, known in enumerate(plain.bounds)
@@ -133,9 +140,7 @@ def alpha_walk(
     }
     known = replace(domain, facts={**domain.facts, **facts})
     made = (kind or AlphaWalk)(network, known, options, [])
-    made.plain, made.given = plain, slopes or {}
-    # The rows that were asked for are few, and what is printed.
-    made.how = how or Ascent(options.steps, 2 * options.steps + options.steps // 10)
+    made.plain, made.lines, made.given, made.how = plain, lines, slopes or {}, how
     made.run()
     return made
 
@@ -170,6 +175,7 @@ class AlphaWalk(Walk):
     Attributes:
         plain: the walk of method "crown". What is asked for meets its bounds: where bounds are
             tighter, a relaxation may choose other lines, and these be worse for some row.
+        lines: the walk whose lines rows start from, which is `plain` or as a rule narrower.
         given: node -> slopes that rows start from, of the nodes whose own they are not.
         how: of the ascent.
         at_once: whether one call of the C library may bound all neurons.
@@ -183,13 +189,14 @@ class AlphaWalk(Walk):
     at_once = True
 
     plain: Walk
+    lines: Walk
     given: Slopes
     how: Ascent
 
     @cached_property
     def initial(self) -> Slopes:
         """Node -> the slopes that rows start from."""
-        return own_slopes(self.plain, self.given)
+        return own_slopes(self.lines, self.given)
 
     def _one_call(self) -> DenseNetwork | None:
         return self.plain._dense if self._boxes_at_once else None
@@ -306,7 +313,8 @@ class AlphaWalk(Walk):
     def _with(self, options: Options) -> Walk:
         other = super()._with(options)
         assert isinstance(other, AlphaWalk)
-        other.plain, other.given, other.how = self.plain.in_float64(), self.given, self.how
+        other.plain = other.lines = self.plain.in_float64()
+        other.given, other.how = self.given, self.how
         if self._walked is None:  # the same in both, also where lines lean
             other.initial = self.initial
         return other

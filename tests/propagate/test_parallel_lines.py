@@ -15,6 +15,7 @@ from gamma.ops.bounds import NodeBounds
 from gamma.ops.parallel import lines_of
 from gamma.ops.tables import Diagonal
 from gamma.propagate import dense
+from gamma.propagate.alpha import alpha_walk, own_slopes
 from gamma.propagate.options import Options
 from gamma.propagate.rows.opposite import strips
 from gamma.propagate.walks import walk
@@ -137,6 +138,22 @@ def corners(op: Any, net: Network, box: Box) -> list[tuple[str, Array]]:
             jacobian = op.derivative(values)[:, None] * jacobian
             values = op.function(values)
     return found
+
+
+@needs_library
+def test_slopes_start_from_lines_of_narrower_bounds() -> None:
+    """Where steps are many: from those of a walk with a row for each end."""
+    net, box = smooth(ops.Tanh(), 4), around(0.1)
+    plain = walk(net, box, Options())
+    with tuning.disabled("parallel_lines"):
+        narrower = walk(net, box, Options())
+    first, second = (own_slopes(made, {}) for made in (plain, narrower))
+    for steps, expected, other in ((8, second, first), (1, first, second)):
+        made = alpha_walk(net, box, Options(method="alpha", steps=steps))
+        same = {i: (one.lower == expected[i].lower) for i, one in made.initial.items()}
+        apart = {i: (one.lower != other[i].lower) for i, one in made.initial.items()}
+        assert len(same) == 4 and all(np.all(one) for one in same.values())
+        assert any(np.any(one) for one in apart.values())
 
 
 @needs_library
