@@ -90,7 +90,7 @@ def one_side(
     def bound(block: slice) -> tuple[Float64, Float64]:
         count = int(np.count_nonzero(side[block]))
         rows = one_sign(walk.descent, index, boxes[block], neurons[block], count)
-        return ends(walk.descent, *rows, boxes[block], walk.options.check)
+        return ends(walk.descent, *rows, boxes[block], count, walk.options.check)
 
     near, far = (
         np.concatenate(both)

@@ -142,6 +142,23 @@ def test_the_same_neurons_cross_zero_with_fewer_rows(side: bool) -> None:
 
 
 @pytest.mark.usefixtures("always")
+def test_rows_of_active_neurons_go_on_to_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first ReLU's interval proves the sign, both ends are better than that says."""
+    made, _ = walked(False, 0.02)
+    signs = sides.signs
+    monkeypatch.setattr(sides, "signs", lambda *given: signs(*given[:5], 0, *given[6:]))
+    early, _ = walked(False, 0.02)
+    narrower = 0
+    for ours, theirs in zip(made.bounds, early.bounds, strict=True):
+        active = (theirs.lower >= 0) & (theirs.lower < theirs.upper)
+        narrower += int(
+            np.count_nonzero((ours.upper < theirs.upper - 1e-3 * abs(theirs.upper))[active])
+        )
+        assert (ours.upper - ours.lower).sum() <= (theirs.upper - theirs.lower).sum() * (1 + 1e-9)
+    assert narrower > 0
+
+
+@pytest.mark.usefixtures("always")
 def test_whoever_asks_for_a_node_gets_both_ends() -> None:
     made, _ = walked(True, 0.05)
     with tuning.disabled("one_sided"):

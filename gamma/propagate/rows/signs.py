@@ -24,12 +24,14 @@ def signs(
     d: Float64,
     opposite: Float64,
     box: Indices,
+    above: int,
     check: Callable[[], None] | None = None,
 ) -> tuple[Float64, Float64]:
     """Sound lower bounds (rows,) of rows and of their negatives; arguments are overwritten.
 
     Rows that the intervals at the first nonlinear node prove to be above 0 end there: what is
-    behind it is the widest part of many networks, and changes few signs.
+    behind it is the widest part of many networks, and changes few signs. The first ``above`` go on:
+    ends of neurons that are active are read behind these.
     """
     first = descent.tables.first
     descent.down(frontier, d, box, check, Own(opposite=opposite), first + 1)
@@ -40,12 +42,12 @@ def signs(
     with np.errstate(all="ignore"):
         descent.concretise(first, rows, near, box)
         follow(far, near, d)
-    left = np.flatnonzero(~(near >= 0))
+    left = np.flatnonzero(~(near >= 0) | (np.arange(len(d)) < above))
     if len(left):
         rows = rows if len(left) == len(d) else rows.take(left)
         d, opposite = d[left], opposite[left]
         descent.down({first: rows}, d, box[left], check, Own(opposite=opposite))
-        near[left], far[left] = d, opposite
+        near[left], far[left] = np.fmax(near[left], d), np.fmax(far[left], opposite)
     return known(near), known(far)
 
 
@@ -55,6 +57,7 @@ def one_end(
     d: Float64,
     opposite: Float64,
     box: Indices,
+    above: int,
     check: Callable[[], None] | None = None,
 ) -> tuple[Float64, Float64]:
     """Like `signs` of rows whose negatives are bounded already: nothing is known of these."""
