@@ -118,8 +118,7 @@ class Normalize(Operator):
             if made is not None:
                 return made
         with np.errstate(all="ignore"):
-            least = (least_square(x.lower, x.upper, self.centred) + self.epsilon) * (1 - 2.0**-52)
-            known = group(x, self.epsilon, self.centred, least, after.forms)
+            known = group(x, self.epsilon, self.centred, self.least(x), after.forms)
             noise: Float64 | float = 0.0
             if how.guarantee == "float32":
                 floor, ceiling = met(self.image(x.lower, x.upper), known)
@@ -139,14 +138,15 @@ class Normalize(Operator):
         (x,), (known,) = inputs, before
         about = NodeBounds(known.lower, known.upper, x.middle.reshape(known.lower.shape))
         inside, noise = self._groups(about), None
-        least = (least_square(inside.lower, inside.upper, self.centred) + self.epsilon) * (
-            1 - 2.0**-52
-        )
         if how.guarantee == "float32":
             out = self._groups(after)
             reach = np.maximum(-out.lower, out.upper)
-            noise = self.float32_noise(inside.lower, inside.upper, reach, least)
-        return normalized(self, x, inside, noise, least)
+            noise = self.float32_noise(inside.lower, inside.upper, reach, self.least(inside))
+        return normalized(self, x, inside, noise)
+
+    def least(self, x: NodeBounds) -> Float64:
+        """At most mean(c²) + epsilon in groups (batch, G, d): (batch, G, 1)."""
+        return (least_square(x.lower, x.upper, self.centred) + self.epsilon) * (1 - 2.0**-52)
 
     def _groups(self, x: NodeBounds) -> NodeBounds:
         """Bounds as (batch, groups, d)."""

@@ -45,11 +45,11 @@ class _Centred(Frozen, eq=True):
 
 
 def normalized(
-    op: Normalize, x: Ellipsotope, inside: NodeBounds, noise: Float64 | None, least: Float64
+    op: Normalize, x: Ellipsotope, inside: NodeBounds, noise: Float64 | None
 ) -> Ellipsotope:
     """The set of a normalised node.
 
-    ``inside``: bounds about the set's middle, in groups (1, G, d). ``least``: of v, at least.
+    ``inside``: bounds about the set's middle, in groups (1, G, d).
     ``noise`` (1, G, d): how far an execution may be from the function.
     """
     shape, n = inside.lower.shape[1:], len(x.middle)
@@ -58,7 +58,7 @@ def normalized(
     moved = _centred(op, x, shape)
     near = outer([(columns, part.each) for _, part, columns in moved.parts], moved.rest)
     square = (near.largest() / shape[1] * _SLACK).reshape(1, -1, 1)
-    known = group(inside, op.epsilon, op.centred, least, _forms(op, x, inside), square)
+    known = group(inside, op.epsilon, op.centred, op.least(inside), _forms(op, x, inside), square)
     w = reciprocal(known, inside.radius, np.dtype(np.float64))
     root, steep, tilt = w.root[0], w.steep[0], w.tilt[0]
     parts = {}
