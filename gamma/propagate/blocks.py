@@ -39,8 +39,8 @@ _NODE = 6e4
 _LEAST_BOXES = 64
 _INTERVAL_SHARE = 3.0
 # Boxes of a walk that is a share, at least, and nanoseconds of its rows: what is around its calls
-# takes as long as a third of a box of a small network.
-_WALK_BOXES, _WALK = 4, 1e7
+# takes as long as a third of a box of a small network. And so many times as many at most.
+_WALK_BOXES, _WALK, _WALKS = 4, 1e7, 8
 # Nanoseconds of an interval pass: a product of centre and radius, one of two variables; all passes
 # over a neuron behind a layer in C, over one that is moved or scaled, over a function's, over one
 # of a group (of softmax, of a normalisation).
@@ -147,14 +147,19 @@ def boxes_per_share(network: Network, count: int) -> int:
     return -(-count // shares) if shares >= 2 else count
 
 
-def boxes_with_rows(network: Network, method: str, count: int) -> int:
-    """Boxes of one walk of ``count`` whose neurons get rows, where these are most of the time:
-    threads with walks of their own wait for each other at the end alone. Up to four times as many
-    as a walk has at least."""
-    box = 1e9 * expected_seconds(network, method, 1, network.nodes[network.output].size)
-    least = max(_WALK_BOXES, int(_WALK / box))
-    shares = 2 * -(-count // (8 * least)) if count >= 2 * least else 1
+def boxes_with_rows(network: Network, method: str, count: int, most: int) -> int:
+    """Boxes of one walk of ``count`` whose neurons get rows; ``most``: that one call takes. Threads
+    with walks of their own wait for each other at the end alone."""
+    least = network.cached(("blocks.walk", method), partial(_least_walk, method=method))
+    if min(count, most) < 2 * least:
+        return count
+    shares = 2 * -(-count // (2 * min(_WALKS * least, most)))
     return -(-count // shares)
+
+
+def _least_walk(network: Network, method: str) -> int:
+    box = 1e9 * expected_seconds(network, method, 1, network.nodes[network.output].size)
+    return max(_WALK_BOXES, int(_WALK / box))
 
 
 def boxes_at_once(network: Network, limit_bytes: int = 256 << 20) -> int:

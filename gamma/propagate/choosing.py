@@ -133,12 +133,13 @@ def in_shares(net: Network, options: Options, box: Box, most: int) -> tuple[int,
     count = len(box.lower)
     if not options.refines:
         return min(most, boxes_per_share(net, count)), True
-    step = boxes_with_rows(net, options.method, count)
-    if step >= min(most, count) or not facts_of(net).convolves or not tuning.enabled("walks_apart"):
+    if not facts_of(net).convolves or not tuning.enabled("walks_apart"):
         return most, False
     from gamma.propagate.images import images_of
 
-    if images_of(net, Domain(box.slice(0, step)), options) is None:
+    images = images_of(net, Domain(box.slice(0, 1)), options)
+    step = count if images is None else boxes_with_rows(net, options.method, count, images.boxes)
+    if step >= min(most, count):
         return most, False
     threads, shares = workers.workers(), -(-count // step)
     return step, step * threads <= most and (shares >= 2 * threads or shares % threads == 0)

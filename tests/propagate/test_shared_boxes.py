@@ -57,10 +57,12 @@ def test_the_number_of_threads_changes_no_bit(method: str, intermediate: bool) -
 
 def test_boxes_whose_neurons_get_rows_are_cut_into_walks_of_a_few() -> None:
     network = residual(64, 16)
-    shares = {1: 1, 7: 7, 8: 4, 9: 5, 16: 8, 31: 16, 32: 16, 33: 9, 48: 12, 128: 16, 1024: 16}
-    assert {count: boxes_with_rows(network, "crown", count) for count in shares} == shares
+    shares = {1: 1, 7: 7, 8: 4, 9: 5, 16: 8, 63: 32, 64: 32, 65: 17, 96: 24, 128: 32, 1024: 32}
+    assert {count: boxes_with_rows(network, "crown", count, 64) for count in shares} == shares
+    assert [boxes_with_rows(network, "crown", count, 9) for count in (7, 12, 26)] == [7, 6, 7]
+    assert boxes_with_rows(network, "crown", 26, 7) == 26
     small = residual(1, 3)  # whose rows take no longer than what is around them
-    assert boxes_with_rows(small, "crown", 128) == 128
+    assert boxes_with_rows(small, "crown", 128, 256) == 128
 
 
 @pytest.mark.skipif(kernels.isa == "numpy", reason="needs the compiled kernels")
@@ -71,6 +73,7 @@ def test_a_walk_of_few_boxes_finds_what_it_does_alone(
     """The same bits for any number of threads, whether these share the walks or their inside."""
     monkeypatch.setattr(blocks, "_WALK", 1.0)
     monkeypatch.setattr(blocks, "_WALK_BOXES", 1)
+    monkeypatch.setattr(blocks, "_WALKS", 4)
     network = residual(image=6)
     x = np.random.default_rng(0).random((18, *network.input_shape))
     region = Box(x - 0.02, x + 0.02)
