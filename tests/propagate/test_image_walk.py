@@ -126,3 +126,21 @@ def test_bounds_that_contradict_each_other_are_an_error(monkeypatch: pytest.Monk
     monkeypatch.setattr(images, "factors_of", lambda *at: (-1e6, *factors(*at)[1:]))
     with pytest.raises(InternalError, match="contradict each other"):
         walked("plain", np.float32, 1e9)
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("name", TURNED)
+def test_many_boxes_find_what_a_few_do(name: str, dtype: Any) -> None:
+    """Dense layers are part of the call for any number of boxes, whose sums are their own."""
+    net, how = NETWORKS[name](), Options("crown", "real", np.dtype(dtype))
+    middle = np.random.default_rng(6).random((13, *net.nodes[0].shape))
+    box = Box.linf(middle, np.linspace(0.0, 0.1, 13).reshape(13, *(1,) * (middle.ndim - 1)))
+    many = walk(net, box, how)
+    assert many.imaged is not None
+    many.output()
+    for first in (0, 2, 5, 9):
+        few = walk(net, box.slice(first, first + 4), how)
+        few.output()
+        for one, other in zip(few.bounds, many.bounds, strict=True):
+            np.testing.assert_array_equal(one.lower, other.lower[first : first + 4])
+            np.testing.assert_array_equal(one.upper, other.upper[first : first + 4])
