@@ -146,6 +146,11 @@ void gamma_normal_image(const struct gamma_normal *x, double *lower, double *upp
 void gamma_quotients(const struct gamma_normal *x, const float *weights, const double *forms,
                      const double *floor, const double *ceiling, const double *after, double *out,
                      double *work, size_t threads);
+/* What is known of c and v in them, where mean(δ²) is at most square (groups), NULL: of the box. out:
+ * c0, its ends, astray, slopes of v (5, groups, n); least, most, base, below, above (5, groups).
+ * work: 11·n for each thread. */
+void gamma_groups(const struct gamma_normal *x, const float *weights, const double *forms,
+                  const double *square, double *out, double *work, size_t threads);
 /* Sets behind them, of gamma/ops/normalized.py. x: about the middle of a set of x's, a vector of it
  * each group; swing (groups, n): how far it reaches; sums (parts, 2): factor and extra of the parts'
  * reaches. out ((symbols + n + 3), groups, n): columns of the symbols, of an ellipsoid around the

@@ -307,7 +307,7 @@ enum { NORMAL_PART = 1024 };
 struct normal_shares {
     const struct gamma_normal *x;
     const float *weights;
-    const double *forms, *floor, *ceiling, *after;
+    const double *forms, *floor, *ceiling, *after, *square;
     double *lower, *upper, *out, *work;
     size_t some; /* groups of a part */
 };
@@ -320,6 +320,9 @@ static void normal_part(void *what, size_t part, size_t worker) {
     const uint64_t mode = mode_enter();
     if (all->out == NULL) {
         table->normal_image(x, first, end, all->lower, all->upper, all->work + worker * 10 * x->n);
+    } else if (all->after == NULL) {
+        table->groups(x, first, end, all->weights, all->forms, all->square, all->out,
+                      all->work + worker * 11 * x->n);
     } else {
         table->quotients(x, first, end, all->weights, all->forms, all->floor, all->ceiling,
                          all->after, all->out, all->work + worker * 12 * x->n);
@@ -350,6 +353,13 @@ void gamma_quotients(const struct gamma_normal *x, const float *weights, const d
                                 .after = after,
                                 .out = out,
                                 .work = work};
+    all_groups(&all, threads);
+}
+
+void gamma_groups(const struct gamma_normal *x, const float *weights, const double *forms,
+                  const double *square, double *out, double *work, size_t threads) {
+    struct normal_shares all = {
+        .x = x, .weights = weights, .forms = forms, .square = square, .out = out, .work = work};
     all_groups(&all, threads);
 }
 

@@ -136,6 +136,8 @@ struct gamma_table {
     void (*quotients)(const struct gamma_normal *, size_t first, size_t end, const float *,
                       const double *, const double *, const double *, const double *, double *,
                       double *);
+    void (*groups)(const struct gamma_normal *, size_t first, size_t end, const float *,
+                   const double *, const double *, double *, double *);
     void (*normal_set)(const struct gamma_normal_set *, size_t part, double *);
     void (*ball)(const struct gamma_blocks *, size_t vector, double, double *, double *);
     void (*convolve)(const double *, const double *, const double *, double *, int64_t *, double *,
@@ -186,6 +188,7 @@ extern const struct gamma_table gamma_neon;
         .outer = outer,                                                                            \
         .normal_image = normal_image,                                                              \
         .quotients = quotients,                                                                    \
+        .groups = groups,                                                                          \
         .normal_set = normal_set,                                                                  \
         .ball = ball,                                                                              \
         .convolve = convolve,                                                                      \

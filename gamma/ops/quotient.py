@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from gamma.frozen import Frozen
 from gamma.ops.bounds import Forms, NodeBounds
@@ -99,7 +100,11 @@ def group(
     ``square``: at least mean(δ²), δ less its mean where c is, if more is known than the box.
     """
     n, radius, c = x.lower.shape[-1], x.radius, x.centre
-    weights = (forms(x, centred) if known is None else known.weights).astype(np.float64)
+    weights = forms(x, centred) if known is None else known.weights
+    made = _at_once(x, epsilon, centred, weights, known, square)
+    if made is not None:
+        return replace(made, least=np.fmax(least, made.least))
+    weights = weights.astype(np.float64)
     low, high = _moves(weights, x, known)
     sums, shared = _sums(2 * n), 0.0
     lost = astray = np.zeros_like(radius)
@@ -135,6 +140,46 @@ def group(
         tilt=tilt,
         below=error,
         above=curve,
+    )
+
+
+def _at_once(
+    x: NodeBounds,
+    epsilon: float,
+    centred: bool,
+    weights: Array,
+    known: Forms | None,
+    square: Float64 | float,
+) -> Group | None:
+    """`group` in one call of the C library; None without it."""
+    if kernels.isa == "numpy":
+        return None
+    count, groups, n = x.lower.shape
+    parts = (x.lower, x.upper, x.centre, x.radius)
+    low, high, centre, radius = (np.ascontiguousarray(part.reshape(-1, n)) for part in parts)
+    made = kernels.groups(
+        kernels.Groups(low, high, centred, epsilon, centre, radius),
+        np.ascontiguousarray(weights.reshape(count * groups, -1, n)),
+        None if known is None else (known.lower, known.upper),
+        np.ascontiguousarray(square).reshape(-1) if isinstance(square, np.ndarray) else None,
+        sharing(low.size),
+    )
+    if made is None:
+        return None
+    middle, lower, upper, astray, tilt = made[0].reshape(5, count, groups, n)
+    least, most, base, below, above = made[1].reshape(5, count, groups, 1)
+    return Group(
+        centre=middle,
+        lower=lower,
+        upper=upper,
+        astray=astray,
+        least=least,
+        most=most,
+        base=base,
+        shared=float(np.float32(1 / n)) if centred else 0.0,
+        tilt=tilt,
+        below=below,
+        above=above,
     )
 
 

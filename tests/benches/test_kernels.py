@@ -32,6 +32,7 @@ ELSEWHERE |= {
     "balls",
     "outer",
     "swing",
+    "groups",
     "normal_image",
     "normal_sets",
     "quotients",

@@ -92,6 +92,7 @@ from gamma.tensor.kernels.network import ImageNode as ImageNode
 from gamma.tensor.kernels.network import Signs as Signs
 from gamma.tensor.kernels.network import image_network as image_network
 from gamma.tensor.kernels.normal import Groups as Groups
+from gamma.tensor.kernels.normal import groups as groups
 from gamma.tensor.kernels.normal import normal_image as normal_image
 from gamma.tensor.kernels.normal import normal_sets as normal_sets
 from gamma.tensor.kernels.normal import quotients as quotients

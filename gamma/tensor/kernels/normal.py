@@ -51,6 +51,29 @@ def normal_image(x: Groups, threads: int = 1) -> tuple[Float64, Float64] | None:
     return found
 
 
+def groups(
+    x: Groups,
+    weights: npt.NDArray[np.float32],
+    ends: tuple[Float64, Float64] | None,
+    square: Float64 | None,
+    threads: int = 1,
+) -> tuple[Float64, Float64] | None:
+    """What `gamma.ops.quotient.group` finds, but for the order of sums; None without the compiled
+    library.
+
+    ``weights`` and ``ends`` as of `quotients`. ``square`` (G,): at least mean(δ²), where known.
+
+    Returns:
+        centre, both ends, astray and slopes (5, G, n); least, most, base, below, above (5, G).
+    """
+    if not backend.compiled:
+        return None
+    shape = (len(x.lower), 1 + x.centred, x.lower.shape[1])
+    check("weights", weights, np.dtype(np.float32), shape)
+    found: tuple[Float64, Float64] = backend.current.groups(x, weights, ends, square, threads)
+    return found
+
+
 def normal_sets(
     x: Groups,
     parts: Sequence[tuple[Float64, int, float, float]],

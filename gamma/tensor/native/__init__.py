@@ -51,7 +51,7 @@ from gamma.tensor.native.interval import (
     sum_interval,
 )
 from gamma.tensor.native.network import ImageNetwork
-from gamma.tensor.native.normal import normal_image, normal_sets, quotients
+from gamma.tensor.native.normal import groups, normal_image, normal_sets, quotients
 from gamma.tensor.native.planes import pass_planes, plane_lines
 from gamma.tensor.native.rows import (
     Chain,

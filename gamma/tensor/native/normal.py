@@ -45,6 +45,36 @@ def normal_image(x: Any, threads: int) -> tuple[Float64, Float64]:
     return out[0], out[1]
 
 
+def _ends(ends: tuple[Float64, Float64] | None, G: int) -> Any:
+    """Ends (G, K) of linear forms side by side, in memory for C."""
+    if ends is None:
+        return ffi.NULL
+    both = np.stack([end.reshape(G, -1) for end in ends], axis=-1)
+    return pointer(both, both.size)
+
+
+def groups(
+    x: Any,
+    weights: Array,
+    ends: tuple[Float64, Float64] | None,
+    square: Float64 | None,
+    threads: int,
+) -> tuple[Float64, Float64]:
+    G, n = x.lower.shape
+    made, _held = _described(x)
+    out = np.empty(5 * G * (n + 1))
+    lib.gamma_groups(
+        made,
+        pointer(weights, weights.size),
+        _ends(ends, G),
+        ffi.NULL if square is None else pointer(square, G),
+        pointer(out, out.size, True),
+        scratch(11 * n * threads),
+        threads,
+    )
+    return out[: 5 * G * n].reshape(5, G, n), out[5 * G * n :].reshape(5, G)
+
+
 def quotients(
     x: Any,
     weights: Array,
@@ -55,14 +85,11 @@ def quotients(
 ) -> tuple[Float64, Float64]:
     G, n = x.lower.shape
     made, _held = _described(x)
-    forms = None
-    if ends is not None:
-        forms = np.stack([end.reshape(G, -1) for end in ends], axis=-1)
     out = np.empty(6 * G * n + 4 * G)
     lib.gamma_quotients(
         made,
         pointer(weights, weights.size),
-        ffi.NULL if forms is None else pointer(forms, forms.size),
+        _ends(ends, G),
         *(pointer(part, G * n) for part in (*image, after)),
         pointer(out, out.size, True),
         scratch(12 * n * threads),
