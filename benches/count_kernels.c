@@ -53,6 +53,8 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         steps[1].width = steps[1].columns = WIDTH;                                                 \
         gamma_chain_##S(steps, 1, A, d, NULL, BOX, scratch, 8, WIDTH, 1, ROWS);                    \
         gamma_product_##S(A, weight, scratch, 8, WIDTH, WIDTH);                                    \
+        gamma_turned_##S(weight, numbers_##S(WIDTH * WIDTH, 0), 1, WIDTH, WIDTH);                  \
+        gamma_turned_##S(weight, numbers_##S(WIDTH * WIDTH, 0), 1, WIDTH, WIDTH);                  \
         F *own = numbers_##S(COUNT, 64), *first = numbers_##S(COUNT, 0);                           \
         F *second = numbers_##S(COUNT, 64), *lines = make(COUNT * sizeof(F));                      \
         gamma_own_lines_##S(A, first, BOX, own, low, high, slope, high, lines, 1, ROWS, WIDTH);    \
@@ -330,6 +332,31 @@ static void abreast(double *out) {
                        out + LAST * GAMMA_ABREAST, 0, GAMMA_ABREAST, 1);
 }
 
+/* Normalisations of 4 vectors, and sets behind them. */
+static void normals(const double *low, const double *high, const double *centre, double *out) {
+    enum { VECTORS = 4, SYMBOLS = 16, ENTRIES = 32, ALL = VECTORS * ENTRIES };
+    static const double gammas[9] = {0x1p-48, 0x1p-48, 0x1p-48, 0x1p-47, 0x1p-47,
+                                     0x1p-46, 0x1p-43, 0x1p-18, 0x1p-45};
+    static const double sums[2] = {1.001, 0x1p-500};
+    const double *const columns[1] = {low};
+    const size_t blocks[1] = {SYMBOLS}, lengths[1] = {2};
+    const struct gamma_blocks set = {1,      SYMBOLS, VECTORS, ENTRIES, columns,
+                                     blocks, lengths, high,    0x1p-50};
+    const struct gamma_normal x = {VECTORS, ENTRIES, 1, 0, 1e-3, low, high, centre, centre, gammas};
+    double *const work = numbers_f64(12 * ENTRIES, 0);
+    const float *const weights = numbers_f32(2 * ALL, 0);
+    gamma_swing(&set, centre, sums, sums + 1, out, work);
+    gamma_normal_image(&x, out, out + ALL, work, 1);
+    gamma_groups(&x, weights, NULL, NULL, make(5 * (ALL + VECTORS) * sizeof(double)), work, 1);
+    gamma_quotients(&x, weights, NULL, low, high, centre,
+                    make((6 * ALL + 4 * VECTORS) * sizeof(double)), work, 1);
+    const struct gamma_normal_set job = {&x, &set, high, sums,
+                                         make((SYMBOLS + ENTRIES + 3) * ALL * sizeof(double))};
+    gamma_normal_sets(&job, make(gamma_normal_set_room(&set) * sizeof(double)), 1);
+    gamma_balls(&set, 0x1p-40, make(ENTRIES * ALL * sizeof(double)),
+                make(gamma_balls_room(&set) * sizeof(double)), 1);
+}
+
 int main(void) {
     const double *low = numbers_f64(COUNT, 0), *high = numbers_f64(COUNT, 64);
     const double *centre = numbers_f64(COUNT, 32);
@@ -365,6 +392,7 @@ int main(void) {
                                       blocks, lengths, high,    0x1p-50};
     gamma_outer(&sets, numbers_f64(VECTORS * ENTRIES * ENTRIES, 0), numbers_f64(VECTORS, 0),
                 numbers_f64(WIDTH, 0), numbers_f64(ENTRIES + SYMBOLS * (ENTRIES + 1), 0));
+    normals(low, high, centre, out);
     gamma_finish(NULL, high, out, z, numbers_f64(COUNT, 64), parts, parts + COUNT,
                  parts + 2 * COUNT, FACTORS, 1, COUNT);
     const struct gamma_frame frame = {3, 3, 1, 1, 1, 1, 1, 1, 16, 16, 16, 16, 8, 8, 1, 18, 18};
