@@ -92,9 +92,14 @@ def _capped(node: Node) -> bool:
 
 def useful(network: Network, found: Mapping[int, Known]) -> Facts:
     """Finite ends of nodes that compute something, where they fit the nodes' shapes."""
-    nodes = network.nodes
-    capped = [i for i in found if _capped(nodes[i]) and found[i].shape == nodes[i].shape]
-    return {i: ends for i in capped if (ends := found[i].ends) is not None}
+    made = {}
+    for index, known in found.items():
+        node = network.nodes[index]
+        if _capped(node):
+            ends = known.ends if known.shape == node.shape else known.ends_over(node.shape)
+            if ends is not None:
+                made[index] = ends
+    return made
 
 
 class Ceilings:

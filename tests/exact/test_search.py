@@ -89,7 +89,7 @@ def test_small_networks_take_the_ways_of_large_ones(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(passes.NetworkPass, "run", asked)
     monkeypatch.setattr("tests.exact.search.run._Round.fails", fails)
     space = SPACES["layers"].in_one_call
-    for number in (1, 2, 3):
+    for number in (1, 2, 4):
         assert round_of(number, space, Tally(), size=60, shrinking=0.0) is None
     least = {"ibp": 50, "boxes abreast": 3, "shared reaches": 3, "products in float32": 10}
     least |= {"rows as lists": 3, "threads": 2}

@@ -195,14 +195,17 @@ class Known(Frozen):
 
     @cached_property
     def ends(self) -> tuple[Float64, Float64] | None:
+        """`ends_over` its own shape."""
+        return self.ends_over(self.shape)
+
+    def ends_over(self, shape: Shape) -> tuple[Float64, Float64] | None:
         """Both ends (1, *shape), as of one box; None where they do not fit it or are not finite."""
-        pairs = [*zip(self.lower.shape, self.shape, strict=False)]
-        pairs += zip(self.upper.shape, self.shape, strict=False)
-        fits = self.lower.ndim == self.upper.ndim == len(self.shape)
+        pairs = [*zip(self.lower.shape, shape, strict=False)]
+        pairs += zip(self.upper.shape, shape, strict=False)
+        fits = self.lower.ndim == self.upper.ndim == len(shape)
         if not (fits and all(n in (1, size) for n, size in pairs) and self.finite):
             return None
-        lower, upper = self.bounds
-        return lower[None], upper[None]
+        return np.broadcast_to(self.lower, shape)[None], np.broadcast_to(self.upper, shape)[None]
 
     def _full(self, array: Float64, axis: int) -> Shape:
         lengths = list(array.shape)
