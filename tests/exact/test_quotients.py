@@ -230,6 +230,26 @@ def test_gaps(op: ops.Normalize) -> None:
             assert not gap < q(low.item()) and not gap > q(high.item())
 
 
+@each_kind
+def test_lines_whose_slopes_rows_round(op: ops.Normalize) -> None:
+    """NORMALIZE.SLOPE: 1/√v against its lower line at the corner nearest to it, in float32."""
+    r, n = np.random.default_rng(20), 10
+    signs = np.array([*itertools.product((-1.0, 1.0), repeat=n)])
+    for _ in range(120):
+        x = a_box(r, n, 1e-4, 1.0, 0.0)
+        made, about = bare(op, x, F32).planes, x.centre[0]
+        root, low, tilt = made.root[0, 0], made.gap[0].item(), made.tilt[0, 0]
+        away = signs * x.radius[0] * (1 - 1e-9)
+        c = about + away
+        c = c - c.mean(axis=1, keepdims=True) if op.centred else c
+        left = 1 / np.sqrt((c * c).mean(axis=1) + op.epsilon) + away @ np.float64(tilt)
+        corner = exact(away[left.argmin()])
+        point = exact(about) + corner
+        point = point - sum(point) / n if op.centred else point
+        w = 1 / flint.arb(sum(point * point) / n + q(op.epsilon)).sqrt()
+        assert not w - q(root) + (exact(tilt) * corner).sum() < q(low)
+
+
 def test_sums_over_groups() -> None:
     """NORMALIZE.ENDS: what 4096 gaps add up to."""
     r, one = np.random.default_rng(18), np.ones((1, 4096))
