@@ -262,6 +262,20 @@ def test_normalisation(size: float, centred: bool) -> None:
         assert (found.swing < 20 * size).all()
 
 
+@pytest.mark.parametrize("centred", (True, False))
+def test_a_variance_that_an_interval_moves(centred: bool) -> None:
+    """Corners of the interval at which v is largest and smallest; an entry stays where it is."""
+    middle, sign = np.arange(1.0, 9.0) - 4.5 * centred, np.ones(8)
+    rest = 0.4 * abs(middle) * (np.arange(8) > 0)
+    x = Ellipsotope((8,), middle, rest, {new_key(): Symbols(np.full((1, 8), 1e-6))})
+    found = image(ops.Normalize(-1, 1e-5, centred), x)
+    r, (key,) = np.random.default_rng(0), x.parts
+    for side in (sign, -sign, np.sign(middle), -np.sign(middle)):
+        known, value = {key: exact(np.ones(1))}, exact(middle) + exact(side) * exact(rest)
+        value = value + known[key] @ exact(x.parts[key].columns)
+        inside(r, found, known, normal(value, 1e-5, centred))
+
+
 def test_a_variance_that_grows_without_moving_the_large_entries() -> None:
     """Only the line of 1/√v knows that they shrink: their own set is a point."""
     column = Symbols(np.array([[0.0, 0.0, 0.3, -0.3]]))
