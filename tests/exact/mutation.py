@@ -192,6 +192,7 @@ class Mutant:
 
 # Beside the C library's own files those of which it alone does what the term charges.
 CALLED = ("csrc/", "tensor/native/", "propagate/single", "propagate/images", "propagate/abreast")
+CALLED += ("ops/convolution",)
 
 
 def load() -> list[Mutant]:
