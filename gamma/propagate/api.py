@@ -89,8 +89,8 @@ def bounds(
         memory: a limit for this call, in bytes or like "300MB"; streams as it needs to, or raises
             ResourceError with the least that would do. ``max_memory_bytes`` is the same in bytes.
         streaming: keep bounds in a store, read weights when they are used (`StreamingConfig`).
-        steps: descents by which method "alpha" raises each row; 2.1 times as many for the
-            outputs.
+        steps: descents by which method "alpha" raises each row; 2.1 times as many, rounded
+            down, for the outputs.
         blocks: filled with the table of a language model's blocks, `caps.block_table`.
         caps: proved ends of nodes, (1, *node shape) each, in place of those that norms leave.
 
