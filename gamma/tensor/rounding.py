@@ -48,6 +48,14 @@ def fraction_down(value: Fraction) -> float:
     return -fraction_up(-value)
 
 
+def fraction_near(value: Fraction) -> float:
+    """The nearest float64, infinite beyond the largest; no bound."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 @lru_cache(maxsize=4096)
 def gamma_factor(n: int, dtype: npt.DTypeLike = np.float32) -> float:
     """γ_n = n·u/(1 − n·u) of ``dtype``, rounded up to float64; inf when n·u >= 1."""

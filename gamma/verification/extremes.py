@@ -193,7 +193,8 @@ class _Search:
             for end in (0, 1):
                 for output, value in enumerate(self._proved(end)[region].ravel()):
                     # Out of reach: the search comes as near to it as it can.
-                    far = max(2.0 * abs(float(value)), 1.0) if np.isfinite(value) else 1e30
+                    far = max(2.0 * abs(float(value)), 1.0)
+                    far = far if math.isfinite(far) else 1e30
                     unsafe.append(_beyond(output, end, Fraction(far if end else -far)))
                     ends.append((output, end))
             prop = self._asked(region, tuple(unsafe))
@@ -213,6 +214,8 @@ class _Search:
         return self._note(region, output, end, value, x)
 
     def _note(self, region: int, output: int, end: int, value: float, x: Array) -> bool:
+        if not math.isfinite(value):  # enclosed by nothing, or an execution that overflows
+            return False
         reached = self._reached(end)[region].reshape(-1)
         known = float(reached[output])
         if not math.isnan(known) and (value <= known if end else value >= known):
@@ -264,7 +267,8 @@ class _Search:
         """What the witness, and a descent from it, reach; whether that answers the question."""
         region, output, end = at
         improved = self._reach(prop, region, output, end, found.x.ravel())
-        if self.guarantee == "float32":  # one execution of it is one of those that are asked about
+        # One execution is one of those that are asked about.
+        if self.guarantee == "float32" and found.replayed_by == "onnxruntime":
             y = float(found.y.ravel()[output])
             improved |= self._note(region, output, end, y, found.x)
         known = float(self._reached(end)[region].ravel()[output])

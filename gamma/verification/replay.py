@@ -26,7 +26,7 @@ from gamma.frozen import Frozen
 from gamma.network.graph import Network, Source
 from gamma.network.property import LinearConstraint, Property, Region
 from gamma.telemetry import spanned
-from gamma.tensor.rounding import fraction_down, fraction_up
+from gamma.tensor.rounding import fraction_down, fraction_near, fraction_up
 from gamma.verification.result import Counterexample
 
 Array = npt.NDArray[Any]
@@ -190,12 +190,12 @@ class Replay:
             low, high = enclosure
             disjunct = certainly_unsafe(asked, x, low, high)
             if disjunct is not None:
-                return "float64 enclosure", (low + high) / 2, disjunct
+                return "float64 enclosure", low / 2 + high / 2, disjunct
         exact = self._exact(shaped)
         disjunct = None if exact is None else certainly_unsafe(asked, x, exact, exact)
         if exact is None or disjunct is None:
             return None
-        return "exact arithmetic", np.array([float(v) for v in exact]), disjunct
+        return "exact arithmetic", np.array([*map(fraction_near, exact)]), disjunct
 
     def _disproved(self, asked: Region, shaped: Array) -> bool:
         """The real network certainly does not reach the unsafe set at this point."""

@@ -33,8 +33,8 @@ class Counterexample(Frozen):
 
     Attributes:
         x: float32 or float64 (*input shape), the exact values that were replayed.
-        y: (*output shape), the outputs of the replay.
-        replayed_by: "onnxruntime" or "float64 enclosure".
+        y: (*output shape), the outputs of the replay; infinite where float64 holds no such number.
+        replayed_by: "onnxruntime", "float64 enclosure" or "exact arithmetic".
         region, disjunct: which unsafe conjunction holds.
         outside: number of coordinates where the exact interval holds no float32 number, so that
             x has the nearest one.
@@ -55,7 +55,7 @@ class Counterexample(Frozen):
         """The JSON form; floats keep full precision."""
         record: dict[str, Any] = {
             "x": [float(v) for v in self.x.ravel()],
-            "y": [float(v) for v in self.y.ravel()],
+            "y": [number(v) for v in self.y.ravel()],
             "replayed_by": self.replayed_by,
             "region": self.region,
             "disjunct": self.disjunct,

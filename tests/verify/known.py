@@ -45,6 +45,11 @@ def ramp() -> Network:
     return dense(([[1.0]], [0.0]), ([[1.0]], [0.0]))
 
 
+def vast(layers: int = 11) -> Network:
+    """y = 10^30 relu(10^30 relu(... x)): beyond float64 from 11 layers on."""
+    return dense(*[([[1e30]], [0.0])] * layers)
+
+
 def region(
     lower: list[Fraction | int], upper: list[Fraction | int], *unsafe: tuple[LinearConstraint, ...]
 ) -> Region:

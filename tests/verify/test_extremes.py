@@ -22,7 +22,7 @@ from gamma.verification.bounding import bound_outputs
 from gamma.verification.extremes import Extremes, extremes
 from tests.exact.cells import Cell, cells, least
 from tests.verify.branching.drawn import network, region
-from tests.verify.known import dense, hat
+from tests.verify.known import dense, hat, vast
 
 F = Fraction
 
@@ -52,6 +52,22 @@ def test_proved_and_reached_ends_enclose_the_exact_ones(guarantee: str) -> None:
         ends += 1
         met += made.met
     assert met >= 2, (met, ends)
+
+
+@pytest.mark.parametrize(("layers", "most"), [(10, 1.0), (10, 1.5e8), (11, 1.0)])
+@pytest.mark.parametrize("guarantee", ["real", "float32"])
+def test_outputs_near_and_beyond_the_largest_number(
+    layers: int, most: float, guarantee: str
+) -> None:
+    net = vast(layers)
+    made = extremes(
+        net, Box(np.zeros((1, 1)), np.full((1, 1), most)), timeout=1, guarantee=guarantee
+    )
+    scale = F(float(np.float32(1e30))) ** layers
+    assert made.lower[0, 0] <= 0 and not made.reached_lower[0, 0] < 0
+    assert made.upper[0, 0] == np.inf or F(float(made.upper[0, 0])) >= F(most) * scale
+    for reached in (made.reached_lower, made.reached_upper):
+        assert np.isnan(reached).all() or 0 <= F(float(reached[0, 0])) <= F(most) * scale
 
 
 def test_a_batch_of_boxes_and_arguments() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,18 @@ from gamma.network.property import LinearConstraint, Property
 from gamma.ops import Gemm, Input
 from gamma.verification.exact import exact_output, fractions
 from gamma.verification.replay import Replay, certainly_safe, certainly_unsafe
-from tests.verify.known import ONE, at_least, at_most, dense, hat, ramp, reaches, region, verify
+from tests.verify.known import (
+    ONE,
+    at_least,
+    at_most,
+    dense,
+    hat,
+    ramp,
+    reaches,
+    region,
+    vast,
+    verify,
+)
 
 
 def save_onnx(path: Path, weight: np.ndarray, bias: np.ndarray) -> None:
@@ -48,6 +60,19 @@ def test_touching_is_confirmed_and_missing_by_an_ulp_is_not() -> None:
     strict = Replay(net, reaches(net, Fraction(1, 2), strict=True))
     assert strict(0, np.array([0.5], np.float32)) is None
     assert strict(0, np.nextafter(np.array([0.5], np.float32), np.float32(1))) is not None
+
+
+def test_outputs_beyond_float64() -> None:
+    """The witness is one all the same; its outputs are shown as infinite, in JSON as well."""
+    net = vast()
+    result = verify(net, reaches(net, Fraction(10) ** 320))
+    assert result.verdict == "violated" and result.counterexample is not None
+    assert result.counterexample.replayed_by == "exact arithmetic"
+    assert result.counterexample.y.tolist() == [np.inf]
+    assert json.loads(result.to_json())["counterexample"]["y"] == ["inf"]
+    near = vast(10)  # its outputs are numbers of float64, but not their sum
+    below = verify(near, reaches(near, Fraction(10) ** 299)).counterexample
+    assert below is not None and np.isfinite(below.y).all()
 
 
 def test_a_point_outside_the_region_is_no_witness() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from gamma.frozen import Frozen
 from gamma.propagate import Specification
+from gamma.tensor.rounding import fraction_near
 from gamma.verification.targets import Int64, Rows, Targets, distinct
 
 Array = npt.NDArray[Any]
@@ -51,7 +51,7 @@ class Clauses(Frozen):
         slots = np.full((regions, int(order.max(initial=-1)) + 1), -1)
         slots[region, order] = np.arange(len(which))
         rows = targets.rows(questions)
-        unit = np.array([1.0 if s == 1 else _float(s) for s in rows.scale])
+        unit = np.array([1.0 if s == 1 else fraction_near(s) for s in rows.scale])
         return cls(which, region, start, rows, unit, slots)
 
     def __len__(self) -> int:
@@ -88,11 +88,3 @@ class Clauses(Frozen):
         down = np.where(np.isfinite(unit) & (unit > 0) & ~np.isnan(down), down, -np.inf)
         same: Float64 = np.where(unit == 1, lower, down)
         return same
-
-
-def _float(value: Fraction) -> float:
-    """The nearest float64, infinity beyond its range."""
-    try:
-        return float(value)
-    except OverflowError:
-        return np.inf

@@ -99,7 +99,8 @@ def _cut(cuts: Cuts, value: Float64, lower: Float64, upper: Float64) -> tuple[Fl
     """Each row's box, cut by that row; ``value`` is its least value there."""
     # `least` takes γ(n + 8) of the terms where n + 4 roundings happen: the quotient's is covered.
     room = np.maximum(-value, 0.0)[:, None] / abs(cuts.a)
+    room = np.where(np.isnan(room), np.inf, room)  # rows that overflow cut nothing
     high = np.minimum(upper, np.nextafter(lower + room, np.inf))
     low = np.maximum(lower, np.nextafter(upper - room, -np.inf))
-    # A coefficient of 0 cuts nothing; NaN comes from 0/0 alone.
+    # A coefficient of 0 cuts nothing.
     return np.where(cuts.a < 0, low, lower), np.where(cuts.a > 0, high, upper)

@@ -85,6 +85,7 @@ def _weights(
         weight = weight * np.exp(rate * (met - met.max(axis=1, keepdims=True)))
         weight = weight / weight.sum(axis=1, keepdims=True)
     best = np.where(np.isfinite(best), best, 0.0) / size
+    mean = np.where(np.isfinite(mean), mean, 0.0)
     points = np.clip(middle + half * (mean / steps), low, high)
     return best, points
 

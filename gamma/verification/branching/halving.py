@@ -111,7 +111,8 @@ def _axis(items: Items, score: Float64, widths: Float64) -> Int64:
         return np.full(len(width), -1)
     long = _long(items, widths)
     relative = width / np.where(widths > 0, widths, 1.0)
-    whole = score * widths
+    with np.errstate(over="ignore", invalid="ignore"):  # rows may overflow
+        whole = score * widths
     floor = LEAST * np.where(long, whole, 0.0).max(axis=1, keepdims=True)
     by_rows = np.maximum(whole, floor) * relative * np.sqrt(relative)
     flat = ~(by_rows.max(axis=1, initial=0.0) > 0)

@@ -149,6 +149,15 @@ def easy(seed: int = 3) -> tuple[Network, Property]:
     return net, Property((Region(low, high, unsafe),), 2, 1)
 
 
+@pytest.mark.parametrize("huge", [np.inf, -np.inf, np.nan])
+def test_rows_that_overflow_cut_nothing(huge: float) -> None:
+    lower, upper = np.zeros((1, 2)), np.full((1, 2), 8.0)
+    rows = np.array([[huge, 1.0], [1.0, huge]])
+    cuts = Cuts(rows, np.zeros((2, 2)), np.array([-1.0, 0.0]), np.zeros(2, bool), np.array([0]))
+    low, high, empty = clip(cuts, lower, upper)
+    assert not empty[0] and (low == lower).all() and (high == upper).all()
+
+
 def test_leaves_cover_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without cuts all edges are dyadic: volumes of what was closed add up to the whole."""
     from gamma.verification.branching import halving
