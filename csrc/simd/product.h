@@ -23,6 +23,10 @@
 #define DS_FMA DV_FMA
 #endif
 
+/* Rows of a matrix that are asked for before their turn: they lie too far apart for a processor to
+ * foresee which come next. */
+enum { ROWS_AHEAD = 12 };
+
 /* Accumulators of LANES doubles in the sum of a row, see rows.inc. */
 #define CHAINS_F32 2
 #define CHAINS_F64 4
