@@ -186,6 +186,34 @@ def test_one_row_serves_both_ends_in_one_call(op: Any, radius: float, dtype: str
 
 
 @needs_library
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("op", "radius"), [(ops.Tanh(), 0.1), (ops.Gelu(), 0.15), (ops.Softplus(), 0.2)], ids=str
+)
+def test_neurons_that_bend_most_have_two_rows(op: Any, radius: float, dtype: str) -> None:
+    """Of one layer some have one row and others two, whose bounds are those of two rows for all;
+    all of them hold where neurons are least and greatest."""
+    net, box = smooth(op, 2), around(radius)
+    found = gamma.bounds(net, box, dtype=dtype, intermediate=True)
+    with tuning.disabled("parallel_lines"):
+        both = gamma.bounds(net, box, dtype=dtype, intermediate=True)
+    name, points = corners(op, net, box)[1]
+    lower, upper = found[name].lower[0], found[name].upper[0]
+    low, high = both[name].lower[0], both[name].upper[0]
+    two = (lower == low) & (upper == high)
+    assert 4 <= two.sum() <= 36
+    ends = np.linspace(low.astype(float), high.astype(float), 9)
+    bends = np.ptp(op.derivative(ends), axis=0)
+    assert bends[two].mean() > 1.2 * bends[~two].mean()
+    flat = points.reshape(-1, points.shape[-1])
+    values = gamma.bounds(net, Box(flat, flat), method="ibp", intermediate=True)[name]
+    each = np.arange(points.shape[1])
+    shape = 2, points.shape[1], points.shape[1]
+    least, most = (end.reshape(shape)[:, each, each] for end in (values.lower, values.upper))
+    assert (lower <= most).all() and (least <= upper).all()
+
+
+@needs_library
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_constants_of_both_signs_exactly(dtype: Any) -> None:
     """CHAIN.STRIP, CHAIN.FOLLOW, CHAIN.TURN: whole numbers, so that products are exact.
