@@ -353,6 +353,16 @@ static void normals(const double *low, const double *high, const double *centre,
     const struct gamma_normal_set job = {&x, &set, high, sums,
                                          make((SYMBOLS + ENTRIES + 3) * ALL * sizeof(double))};
     gamma_normal_sets(&job, make(gamma_normal_set_room(&set) * sizeof(double)), 1);
+    const struct gamma_matrix layer = {ENTRIES, ENTRIES, low,  high, centre, low,
+                                       high,    low,     high, 1e-9, sums,   sums + 1};
+    double *const columns_out = make((SYMBOLS + 5) * ALL * sizeof(double));
+    const struct gamma_blocks none = {0};
+    gamma_layer_set(&layer, &set, &none, columns_out,
+                    make(gamma_layer_room(&layer, &set, 1) * sizeof(double)), 1);
+    const struct gamma_blocks flat = {1, SYMBOLS, 1, ALL, columns, blocks, lengths, high, 0x1p-50};
+    const struct gamma_strips lines = {low,  high, low,  high, centre, low,
+                                       high, low,  high, low,  sums,   sums + 1};
+    gamma_strips_set(&lines, &flat, columns_out, make(3 * ALL * sizeof(double)));
     gamma_balls(&set, 0x1p-40, make(ENTRIES * ALL * sizeof(double)),
                 make(gamma_balls_room(&set) * sizeof(double)), 1);
 }

@@ -112,6 +112,34 @@ struct gamma_blocks {
  * Returns how many entries are not finite. */
 size_t gamma_swing(const struct gamma_blocks *x, const double *middle, const double *factors,
                    const double *extras, double *out, double *work);
+/* A dense layer (m outputs of d entries) behind each vector of such a set: turned (d, columns),
+ * lines padded with zeros to whole 64 bytes, as it is and absolute. middle, before: of the set and
+ * of the node before (vectors, d); drift: how far values lie from that middle; after, noise (NULL:
+ * none): of the node (vectors, m). g: of its sums. factors, extras: of the reaches of the set's
+ * parts, then of those of `more`. */
+struct gamma_matrix {
+    size_t m, columns;
+    const double *weight, *absolute, *middle, *before, *drift, *after, *noise;
+    double g;
+    const double *factors, *extras;
+};
+/* The set behind it: out (5 + symbols, vectors, m): its middle, its rest, and reach and ends as
+ * gamma_swing has them with the parts of `more`, which are over the outputs; then the columns.
+ * work: gamma_layer_room doubles. Returns how many entries are not finite. */
+size_t gamma_layer_room(const struct gamma_matrix *layer, const struct gamma_blocks *set,
+                        size_t threads);
+size_t gamma_layer_set(const struct gamma_matrix *layer, const struct gamma_blocks *set,
+                       const struct gamma_blocks *more, double *out, double *work, size_t threads);
+/* Lines below and above (d): slopes, constants; of a function of each entry of such a set. middle,
+ * before: of the set and of its node; swing, lower, upper: what is known of its values; after: of
+ * the node behind. factors, extras: of the reaches of the set's parts. */
+struct gamma_strips {
+    const double *below, *above, *low, *high;
+    const double *middle, *before, *swing, *lower, *upper, *after, *factors, *extras;
+};
+/* The set behind them: out (5 + symbols, d) as of gamma_layer_set. work: 3·d. */
+size_t gamma_strips_set(const struct gamma_strips *lines, const struct gamma_blocks *set,
+                        double *out, double *work);
 /* Ellipsoids around them: matrix (vectors, d, d), error (vectors), scale (vectors, d), of
  * gamma/ops/ellipsoid.py. work: d + symbols·(d + 1). */
 void gamma_outer(const struct gamma_blocks *x, double *matrix, double *error, double *scale,

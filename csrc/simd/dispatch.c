@@ -266,34 +266,6 @@ void gamma_reach(const double *columns, size_t blocks, size_t each, size_t n, do
     GUARDED(table->reach(columns, blocks, each, n, factor, extra, out, work));
 }
 
-size_t gamma_swing(const struct gamma_blocks *x, const double *middle, const double *factors,
-                   const double *extras, double *out, double *work) {
-    const size_t n = x->d;
-    double *const swing = out;
-    size_t lost = 0;
-    const uint64_t mode = mode_enter();
-    memcpy(swing, x->rest, n * sizeof *swing);
-    for (size_t p = 0; p < x->parts; p++) {
-        const size_t each = x->lengths[p];
-        table->reach(x->columns[p], x->counts[p] / each, each, n, factors[p], extras[p], work,
-                     work + n);
-        for (size_t j = 0; j < n; j++) {
-            swing[j] += work[j];
-        }
-    }
-    const double slack = 1.0 + (double)(x->parts + 2) * 0x1p-52;
-    for (size_t j = 0; j < n; j++) {
-        swing[j] *= slack;
-        work[j] = middle[j] - swing[j];
-        work[n + j] = middle[j] + swing[j];
-        lost += !isfinite(swing[j]) || !isfinite(middle[j]);
-    }
-    table->step_f64(work, out + n, n, 0);
-    table->step_f64(work + n, out + 2 * n, n, 1);
-    mode_leave(mode);
-    return lost;
-}
-
 void gamma_outer(const struct gamma_blocks *x, double *matrix, double *error, double *scale,
                  double *work) {
     const size_t d = x->d;
@@ -486,6 +458,7 @@ void gamma_erfc(const double *x, double *out, size_t n) {
     mode_leave(mode);
 }
 
+#include "linear_set.inc"
 #include "curves.inc"
 #include "parallel.inc"
 #include "layers.inc"

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,11 @@ class Ellipsotope(Frozen):
         rest, middle = np.ascontiguousarray(self.rest), np.ascontiguousarray(self.middle)
         return kernels.swing(parts, rest, middle)
 
+    def reaching(self, far: Float64, lost: int) -> Self:
+        """Itself, of which is known what `kernels.swing` finds."""
+        self.__dict__["_far"] = far, lost
+        return self
+
     @property
     def swing(self) -> Float64:
         """Largest |value - middle|, at least."""
@@ -153,7 +158,8 @@ class Ellipsotope(Frozen):
         rest = self.rest.copy()
         rest[some] = 0.0
         more = {new_key(): alone(self.shape, some, self.rest[some], MOST_PADDED)}
-        return Ellipsotope(self.shape, self.middle, rest, {**self.parts, **more})
+        made = Ellipsotope(self.shape, self.middle, rest, {**self.parts, **more})
+        return made.reaching(*self._far)
 
 
 class LinearForms(Ellipsotope):

@@ -22,10 +22,11 @@ from gamma.ops.charges import TINY
 from gamma.ops.ellipsoid import Ellipsoids, around, outer, placed
 from gamma.ops.ellipsotope import Ellipsotope, Parts, Symbols, new_key, shared
 from gamma.runtime import workers
-from gamma.tensor import rounding
+from gamma.tensor import kernels, rounding
 
 if TYPE_CHECKING:
     from gamma.ops.affine import Linear
+    from gamma.ops.linear import Gemm
     from gamma.ops.products import Product
     from gamma.ops.rank_one import RankOne
     from gamma.ops.tables import Diagonal
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Float64 = npt.NDArray[np.float64]
 _SLACK = 1 + 2.0**-40
+SMALL = 1 << 15
+"""Entries of a matrix up to which a product of the library's own is no slower than the BLAS'."""
+_SHARED = 1e6
+"""Products from which on threads share the columns of a call."""
 SHARE, SHARES, SHARE_OPERATIONS = 64, 8, 4e6
 """Columns, and operations, that a thread takes at least, and in how many parts at most."""
 
@@ -47,6 +52,11 @@ def linear(
             inputs, balls = _narrowed(op, inputs[0], after)
         else:
             exact = inputs = [x.spelled for x in inputs]
+
+    if len(inputs) == 1:
+        made = _in_one_call(op, inputs[0], exact[0], balls, before[0], after)
+        if made is not None:
+            return made
 
     terms = op.terms_for(before[0].lower.shape[1:])
     shift = [x.middle - p.centre.reshape(-1) for x, p in zip(inputs, before, strict=True)]
@@ -75,6 +85,59 @@ def linear(
     noise = 0.0 if after.noise is None else after.noise.reshape(-1)
     rest = (rest * (1 + g) + charge + noise) * _SLACK + TINY
     return Ellipsotope(after.lower.shape[1:], middle, rest, parts | balls)
+
+
+def _in_one_call(
+    op: Linear,
+    x: Ellipsotope,
+    exact: Ellipsotope,
+    balls: Parts,
+    before: NodeBounds,
+    after: NodeBounds,
+) -> Ellipsotope | None:
+    """`linear` through a small dense layer in one call of the C library, where every place has
+    symbols of its own. ``x`` is the set ``exact`` but for what ``balls`` has of it."""
+    layer, places = op.dense, math.prod(x.shape[:-1])
+    if (
+        layer is None
+        or layer.weight.size > SMALL
+        or op.uncertainty
+        or after.lower.ndim != len(x.shape) + 1
+    ):
+        return None
+    parts = {key: part for key, part in x.parts.items() if part.places == places}
+    if len(parts) < len(x.parts):
+        return None
+    weight, absolute, g = op.cached("set", partial(_turned, op, layer))
+    drift = exact.swing if x.middle is exact.middle else abs(x.middle - exact.middle) + exact.swing
+    rows, outputs = ((places, shape[-1]) for shape in (x.shape, after.lower.shape))
+    given = kernels.Layer(
+        weight,
+        absolute,
+        outputs[1],
+        np.ascontiguousarray(before.centre).reshape(rows),
+        drift.reshape(rows),
+        np.ascontiguousarray(after.centre).reshape(outputs),
+        None if after.noise is None else np.ascontiguousarray(after.noise).reshape(outputs),
+        g,
+    )
+    own, more = ([part.summed for part in some.values()] for some in (parts, balls))
+    count = sum(len(part[0]) for part in own)
+    threads = workers.sharing() if count * places * layer.weight.size > _SHARED else 1
+    found = kernels.layer_set(given, own, more, x.rest, x.middle, threads)
+    if found is None:
+        return None
+    return _behind(after.lower.shape[1:], *found, parts, balls)
+
+
+def _turned(op: Linear, layer: Gemm) -> tuple[Float64, Float64, float]:
+    """The matrix as `kernels.Layer` takes it, of numbers and of sizes, and γ of its sums."""
+    from gamma.ops.affine import cast_weight
+
+    known = cast_weight(op, layer.weight, "weight", np.float64, False)
+    weight = np.zeros((known.shape[1], kernels.padded(len(known), known.dtype)))
+    weight[:, : len(known)] = known.T
+    return weight, abs(weight), rounding.gamma_factor(layer.terms + 8, np.float64)
 
 
 def _image(
@@ -166,21 +229,25 @@ def through_lines(
     table: Diagonal, x: Ellipsotope, inside: NodeBounds, after: NodeBounds
 ) -> Ellipsotope:
     """Entry by entry: the mean of both lines, and half of what lies between them."""
-    below, above, low, high = (part[0].astype(np.float64) for part in table.parts)
-    shift = x.middle - inside.centre.reshape(-1)
-    slope, gap = 0.5 * below + 0.5 * above, 0.5 * abs(above - below)
-    ends = below * shift + low, above * shift + high
-    centre = after.centre.reshape(-1)
-    middle = centre + (0.5 * ends[0] + 0.5 * ends[1])
-    steep = abs(below) + abs(above)
-    size = steep * (x.swing + abs(shift)) + abs(low) + abs(high) + abs(centre)
-    far = x.radius(inside)
-    rest = 0.5 * (ends[1] - ends[0]) + gap * far + abs(slope) * x.rest
-    # Half a slope below the normal range is not half of it.
-    rest += 2.0**-1073 * (far + x.swing + abs(shift))
-    rest = (rest + 2.0**-49 * size) * _SLACK + TINY
-    parts = {key: part.moved(part.columns * slope) for key, part in x.parts.items()}
-    return Ellipsotope(x.shape, middle, rest, parts)
+    lines = (np.ascontiguousarray(part[0], np.float64) for part in table.parts)
+    about = inside.centre, x.swing, inside.lower, inside.upper, after.centre
+    known = (np.ascontiguousarray(part).reshape(-1) for part in about)
+    own = [part.summed for part in x.parts.values()]
+    out, lost = kernels.strips_set(kernels.Strips(*lines, *known), own, x.rest, x.middle)
+    return _behind(x.shape, out, lost, x.parts)
+
+
+def _behind(
+    shape: tuple[int, ...], out: Float64, lost: int, parts: Parts, more: Parts | None = None
+) -> Ellipsotope:
+    """The set that a kernel wrote line by line: its parts' columns are others now."""
+    start, moved = 5, dict[int, Symbols]()
+    for key, part in parts.items():
+        end = start + len(part.columns)
+        moved[key] = part.moved(out[start:end])
+        start = end
+    made = Ellipsotope(shape, out[0], out[1], moved | more if more else moved)
+    return made.reaching(out[2:5], lost)
 
 
 def through_groups(

@@ -328,6 +328,32 @@ def swing(
     return out, len(far) - int(np.count_nonzero(np.isfinite(far) & np.isfinite(middle)))
 
 
+def strips_set(
+    lines: Any,
+    parts: Sequence[tuple[Float64, int, float, float]],
+    rest: Float64,
+    middle: Float64,
+) -> tuple[Float64, int]:
+    reach = np.empty_like(middle)
+    radius_about(lines.lower, lines.upper, middle, reach)
+    with np.errstate(all="ignore"):
+        shift = middle - lines.before
+        slope = 0.5 * lines.below + 0.5 * lines.above
+        ends = lines.below * shift + lines.low, lines.above * shift + lines.high
+        known, far = np.minimum(reach, lines.swing), lines.swing + abs(shift)
+        left = 0.5 * (ends[1] - ends[0]) + 0.5 * abs(lines.above - lines.below) * known
+        # Half a slope below the normal range is not half of it.
+        left += abs(slope) * rest + 2.0**-1073 * (known + far)
+        size = (abs(lines.below) + abs(lines.above)) * far
+        size += abs(lines.low) + abs(lines.high) + abs(lines.after)
+        left = (left + 2.0**-49 * size) * (1 + 2.0**-40) + 2.0**-1000
+        middle = lines.after + (0.5 * ends[0] + 0.5 * ends[1])
+        moved = [(columns * slope, *how) for columns, *how in parts]
+        found, lost = swing(moved, left, middle)
+    columns = [columns for columns, *_ in moved]
+    return np.concatenate((middle[None], left[None], found, *columns)), lost
+
+
 def relu(lower: Float64, upper: Float64, out: Float64) -> None:
     np.maximum(lower, 0.0, out=out[0])
     np.maximum(upper, 0.0, out=out[1])

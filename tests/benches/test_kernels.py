@@ -29,6 +29,8 @@ ELSEWHERE |= {"convolution", "course", "sum_interval", "ascent", "met_tables", "
 ELSEWHERE |= {
     "image_network",
     "reach",
+    "layer_set",
+    "strips_set",
     "balls",
     "outer",
     "swing",

@@ -143,6 +143,7 @@ NEAR = {
     "propagate/images": "tests/propagate/test_image_walk.py",
     "simd/image_rows": "tests/propagate/test_image_walk.py",
     "simd/ellipsoid": "tests/tensor/test_set_kernels.py",
+    "simd/linear_set": "tests/exact/test_ellipsotopes.py",
     "simd/normal": "tests/exact/test_normalization.py",
     "simd/normal_set": "tests/exact/test_ellipsotopes.py",
     "simd/planes": "tests/tensor/test_kernels.py",

@@ -21,6 +21,7 @@ from gamma import ops
 from gamma.ops.ellipsoid import Ellipsoids
 from gamma.ops.ellipsotope import Ellipsotope, Symbols, alone, new_key
 from gamma.ops.squares import Curved, read
+from gamma.tensor import kernels
 from tests.exact.symbols import check, exact, image, inside, point, spread, spread_like
 
 Array = Any
@@ -60,6 +61,27 @@ def test_dense_layers(size: float) -> None:
     check(layer, lambda x: x @ exact(w).T + exact(b), x)
     more = r.normal(size=(9, 7))
     check(ops.Gemm(more), lambda x: x @ exact(more).T, spread(r, (3, 7), size, 1e-3))
+
+
+@pytest.mark.parametrize("isa", kernels.available())
+@pytest.mark.parametrize("size", (1e6, 1e-6))
+def test_dense_layers_of_places(isa: str, size: float) -> None:
+    """Places with symbols of their own: one call, through wide and narrow layers."""
+    r = np.random.default_rng(4)
+    x = spread(r, (3, 7), size, 1e-3)
+    x = replace(x, parts={key: part for key, part in x.parts.items() if part.places == 3})
+    with kernels.pinned(isa):
+        for m in (5, 8, 9):
+            w, b = r.normal(size=(m, 7)), r.normal(size=m)
+            layer = ops.Gemm(w, b, weight_error=np.full_like(w, 1e-7))
+            real = exact(w) + exact(1e-7)
+            for rest in (x.rest, 0 * x.rest):  # rounding has nowhere to hide, and has
+                found = check(
+                    layer,
+                    lambda v, real=real, b=b: v @ real.T + exact(b),
+                    Ellipsotope(x.shape, x.middle, rest, x.parts),
+                )
+                ends_as_anew(found)
 
 
 def test_intervals_alone_through_narrow_and_wide_layers() -> None:
@@ -151,12 +173,21 @@ def test_shared_symbols_cancel() -> None:
     assert (found.swing <= 2.001 * x.rest).all()
 
 
+@pytest.mark.parametrize("isa", kernels.available())
 @pytest.mark.parametrize("size", (1e-3, 1.0))
-def test_functions(size: float) -> None:
+def test_functions(isa: str, size: float) -> None:
     r = np.random.default_rng(5)
-    check(ops.Gelu(), gelu, spread(r, (9,), size))
-    relu = spread(r, (9,), size, 0.1 * size)
-    check(ops.Relu(), lambda x: np.where(x > 0, x, Fraction(0)), relu, times=12)
+    with kernels.pinned(isa):
+        ends_as_anew(check(ops.Gelu(), gelu, spread(r, (9,), size)))
+        relu = spread(r, (9,), size, 0.1 * size)
+        ends_as_anew(check(ops.Relu(), lambda x: np.where(x > 0, x, Fraction(0)), relu, times=12))
+
+
+def ends_as_anew(found: Ellipsotope) -> None:
+    """What the call that made a set found of its reach is what the set says, but for rounding."""
+    again = replace(found)
+    for one, other in zip((found.swing, *found.ends), (again.swing, *again.ends), strict=True):
+        assert (abs(one - other) <= 1e-13 * (abs(again.middle) + again.swing).max()).all()
 
 
 def gelu(x: Array) -> Array:

@@ -115,9 +115,13 @@ from gamma.tensor.kernels.rows import own_lines as own_lines
 from gamma.tensor.kernels.rows import product as product
 from gamma.tensor.kernels.rows import relax_own_rows as relax_own_rows
 from gamma.tensor.kernels.rows import relax_rows as relax_rows
+from gamma.tensor.kernels.sets import Layer as Layer
+from gamma.tensor.kernels.sets import Strips as Strips
 from gamma.tensor.kernels.sets import balls as balls
+from gamma.tensor.kernels.sets import layer_set as layer_set
 from gamma.tensor.kernels.sets import outer as outer
 from gamma.tensor.kernels.sets import reach as reach
+from gamma.tensor.kernels.sets import strips_set as strips_set
 from gamma.tensor.kernels.sets import swing as swing
 from gamma.tensor.kernels.starts import Neurons as Neurons
 from gamma.tensor.kernels.starts import Rows as Rows

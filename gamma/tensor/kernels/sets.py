@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.tensor.kernels import backend
-from gamma.tensor.kernels.arguments import F64, check, refuse
+from gamma.tensor.kernels.arguments import F64, check, padded, refuse
 
 Float64 = npt.NDArray[np.float64]
 
@@ -40,6 +40,105 @@ def swing(
         if each < 1 or len(columns) % each:
             raise refuse("columns", f"{columns.shape}", f"(a multiple of {each}, n)")
     found: tuple[Float64, int] = backend.current.swing(parts, rest, middle)
+    return found
+
+
+class Layer(NamedTuple):
+    """A dense layer with m outputs, as a set meets it at each of V vectors of d entries.
+
+    Attributes:
+        weight, absolute: (d, padded m), turned, zeros behind the outputs. outputs: m.
+        before, drift: (V, d): what the node's value is about before it, and how far values of the
+            set lie from its middle, at least. after: (V, m), what it is about behind it. noise:
+            (V, m), None for none. g: of sums over d entries.
+    """
+
+    weight: Float64
+    absolute: Float64
+    outputs: int
+    before: Float64
+    drift: Float64
+    after: Float64
+    noise: Float64 | None
+    g: float
+
+
+def layer_set(
+    layer: Layer,
+    parts: Sequence[tuple[Float64, int, float, float]],
+    more: Sequence[tuple[Float64, int, float, float]],
+    rest: Float64,
+    middle: Float64,
+    threads: int,
+) -> tuple[Float64, int] | None:
+    """The set behind a layer, term by term as `gamma.ops.enclose.linear` makes it but for the order
+    of sums: (5 + symbols, V·m), its middle, its rest, what `swing` finds of it with the parts
+    ``more``, which are behind the layer already, and the columns of the parts, in order; and how
+    many entries are not finite. None without the compiled library.
+    """
+    if not backend.compiled:
+        return None
+    (V, d), m = layer.before.shape, layer.outputs
+    for what, array, shape in (
+        ("weight", layer.weight, (d, padded(m, F64))),
+        ("absolute", layer.absolute, layer.weight.shape),
+        ("drift", layer.drift, (V, d)),
+        ("before", layer.before, (V, d)),
+        ("after", layer.after, (V, m)),
+        ("rest", rest, (V * d,)),
+        ("middle", middle, (V * d,)),
+    ):
+        check(what, array, F64, shape)
+    if layer.noise is not None:
+        check("noise", layer.noise, F64, (V, m))
+    for some, size in ((parts, V * d), (more, V * m)):
+        for columns, each, *_ in some:
+            check("columns", columns, F64, (len(columns), size))
+            if each < 1 or len(columns) % each:
+                raise refuse("columns", f"{columns.shape}", f"(a multiple of {each}, {size})")
+    found: tuple[Float64, int] = backend.current.layer_set(
+        layer, parts, more, rest, middle, threads
+    )
+    return found
+
+
+class Strips(NamedTuple):
+    """Lines below and above a function of each entry of a set, and what is known of these, (n,).
+
+    Attributes:
+        below, above, low, high: slopes and constants, about the centre ``before`` of the entries.
+        swing, lower, upper: how far values lie from the middle, and between what. after: what
+            values behind are about.
+    """
+
+    below: Float64
+    above: Float64
+    low: Float64
+    high: Float64
+    before: Float64
+    swing: Float64
+    lower: Float64
+    upper: Float64
+    after: Float64
+
+
+def strips_set(
+    lines: Strips,
+    parts: Sequence[tuple[Float64, int, float, float]],
+    rest: Float64,
+    middle: Float64,
+) -> tuple[Float64, int]:
+    """The set behind lines, as `gamma.ops.enclose.through_lines` says: (5 + symbols, n), its
+    middle, its rest, what `swing` finds of it, and columns; and how many entries are not finite.
+    """
+    for what, array in zip(lines._fields, lines, strict=True):
+        check(what, array, F64, middle.shape)
+    check("rest", rest, F64, middle.shape)
+    for columns, each, *_ in parts:
+        check("columns", columns, F64, (len(columns), len(middle)))
+        if each < 1 or len(columns) % each:
+            raise refuse("columns", f"{columns.shape}", f"(a multiple of {each}, n)")
+    found: tuple[Float64, int] = backend.current.strips_set(lines, parts, rest, middle)
     return found
 
 

@@ -66,7 +66,7 @@ from gamma.tensor.native.rows import (
     relax_own_rows,
     relax_rows,
 )
-from gamma.tensor.native.sets import balls, outer, reach, swing
+from gamma.tensor.native.sets import balls, layer_set, outer, reach, strips_set, swing
 from gamma.tensor.native.starts import Starts
 from gamma.tensor.native.stored import decode_rows, stored_affine
 

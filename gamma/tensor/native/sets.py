@@ -56,6 +56,49 @@ def swing(
     return out, lost
 
 
+def layer_set(
+    layer: Any,
+    parts: Sequence[tuple[Float64, int, float, float]],
+    more: Sequence[tuple[Float64, int, float, float]],
+    rest: Float64,
+    middle: Float64,
+    threads: int,
+) -> tuple[Float64, int]:
+    (V, d), m = layer.before.shape, layer.outputs
+    weights = [pointer(part, part.size) for part in (layer.weight, layer.absolute)]
+    inputs = [pointer(part, V * d) for part in (middle, layer.before, layer.drift)]
+    noise = ffi.NULL if layer.noise is None else pointer(layer.noise, V * m)
+    every = [*parts, *more]
+    given = [ffi.new("double[]", [part[i] for part in every]) for i in (2, 3)]
+    columns, after = layer.weight.shape[1], pointer(layer.after, V * m)
+    fields = m, columns, *weights, *inputs, after, noise, layer.g, *given
+    made = ffi.new("struct gamma_matrix *", fields)
+    blocks, _held = blocks_of([part[:2] for part in parts], rest, (V, d), 0.0)
+    # Their rest is none that is looked at.
+    others, _too = blocks_of([part[:2] for part in more], rest, (1, V * m), 0.0)
+    out = np.empty((5 + int(blocks.symbols), V * m))
+    room = scratch(lib.gamma_layer_room(made, blocks, threads))
+    place = pointer(out, out.size, True)
+    return out, lib.gamma_layer_set(made, blocks, others, place, room, threads)
+
+
+def strips_set(
+    lines: Any,
+    parts: Sequence[tuple[Float64, int, float, float]],
+    rest: Float64,
+    middle: Float64,
+) -> tuple[Float64, int]:
+    n = len(middle)
+    below, above, low, high, before, swing, lower, upper, after = (pointer(x, n) for x in lines)
+    given = [ffi.new("double[]", [part[i] for part in parts]) for i in (2, 3)]
+    ends = swing, lower, upper, after
+    fields = below, above, low, high, pointer(middle, n), before, *ends, *given
+    made = ffi.new("struct gamma_strips *", fields)
+    blocks, _held = blocks_of([part[:2] for part in parts], rest, (1, n), 0.0)
+    out, room = np.empty((5 + int(blocks.symbols), n)), scratch(3 * n)
+    return out, lib.gamma_strips_set(made, blocks, pointer(out, out.size, True), room)
+
+
 def balls(
     parts: Sequence[tuple[Float64, int]], rest: Float64, g: float, backward: float, threads: int
 ) -> Float64:
