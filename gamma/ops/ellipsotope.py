@@ -226,3 +226,22 @@ def shared(inputs: Sequence[Ellipsotope], apart: int) -> list[tuple[int, Symbols
         ]
         found.append((key, first, columns))
     return found
+
+
+def added(signs: Sequence[int], inputs: Sequence[Ellipsotope]) -> Parts:
+    """All symbols of a sum of sets, plus or minus; those that one set has alone stay as they are."""
+    places: dict[int, int] = {}
+    found: Parts = {}
+    for x in inputs:
+        for key, part in x.parts.items():
+            places[key] = math.gcd(part.places, places.get(key, 0))
+    for sign, x in zip(signs, inputs, strict=True):
+        for key, part in x.parts.items():
+            own, known = part.at(places[key]), found.get(key)
+            if known is not None:
+                columns = known.columns
+                own = own.moved(columns + own.columns if sign > 0 else columns - own.columns)
+            elif sign < 0:
+                own = own.moved(-own.columns)
+            found[key] = own
+    return found

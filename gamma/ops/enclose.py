@@ -20,7 +20,7 @@ import numpy.typing as npt
 from gamma.ops.bounds import NodeBounds
 from gamma.ops.charges import TINY
 from gamma.ops.ellipsoid import Ellipsoids, around, outer, placed
-from gamma.ops.ellipsotope import Ellipsotope, Parts, Symbols, new_key, shared
+from gamma.ops.ellipsotope import Ellipsotope, Parts, Symbols, added, new_key, shared
 from gamma.runtime import workers
 from gamma.tensor import kernels, rounding
 
@@ -65,7 +65,8 @@ def linear(
         for s, x, y in zip(shift, inputs, exact, strict=True)
     ]
     sizes = [np.stack((x.rest, reach)) for x, reach in zip(inputs, far, strict=True)]
-    keys = shared(inputs, _apart(op, inputs, after.lower.shape[1:]))
+    summed = None if op.signs is None else added(op.signs, inputs)
+    keys = shared(inputs, _apart(op, inputs, after.lower.shape[1:])) if summed is None else []
     stacks = [
         np.concatenate([s[None], *(columns[i] for _, _, columns in keys)])
         for i, s in enumerate(shift)
@@ -84,7 +85,8 @@ def linear(
     charge = (g + 2 * op.uncertainty) * size + 2.0**-51 * (abs(centre) + abs(middle))
     noise = 0.0 if after.noise is None else after.noise.reshape(-1)
     rest = (rest * (1 + g) + charge + noise) * _SLACK + TINY
-    return Ellipsotope(after.lower.shape[1:], middle, rest, parts | balls)
+    parts = parts | balls if summed is None else summed
+    return Ellipsotope(after.lower.shape[1:], middle, rest, parts)
 
 
 def _in_one_call(

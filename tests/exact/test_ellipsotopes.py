@@ -173,6 +173,18 @@ def test_shared_symbols_cancel() -> None:
     assert (found.swing <= 2.001 * x.rest).all()
 
 
+def test_sums_of_sets_with_symbols_of_places_and_of_fewer() -> None:
+    """The same symbols in both, and some in one alone."""
+    r = np.random.default_rng(24)
+    x = spread(r, (2, 3), 1.0)
+    parts = {key: part.at(1) for key, part in list(x.parts.items())[1:]}
+    y = spread(r, (2, 3), 1.0)
+    y = Ellipsotope(y.shape, y.middle, y.rest, {**parts, **y.parts})
+    for signs in ((1, -1), (-1, 1), (1, 1)):
+        for first, second in ((x, y), (y, x)):
+            check(ops.Add(signs), lambda a, b, s=signs: s[0] * a + s[1] * b, first, second)
+
+
 @pytest.mark.parametrize("isa", kernels.available())
 @pytest.mark.parametrize("size", (1e-3, 1.0))
 def test_functions(isa: str, size: float) -> None:
