@@ -229,7 +229,7 @@ def shared(inputs: Sequence[Ellipsotope], apart: int) -> list[tuple[int, Symbols
 
 
 def added(signs: Sequence[int], inputs: Sequence[Ellipsotope]) -> Parts:
-    """All symbols of a sum of sets, plus or minus; those that one set has alone stay as they are."""
+    """All symbols of a sum of sets, plus or minus; those of one set alone stay as they are."""
     places: dict[int, int] = {}
     found: Parts = {}
     for x in inputs:

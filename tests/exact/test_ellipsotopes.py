@@ -73,9 +73,10 @@ def test_dense_layers_of_places(isa: str, size: float) -> None:
     with kernels.pinned(isa):
         for m in (5, 8, 9):
             w, b = r.normal(size=(m, 7)), r.normal(size=m)
-            layer = ops.Gemm(w, b, weight_error=np.full_like(w, 1e-7))
-            real = exact(w) + exact(1e-7)
-            for rest in (x.rest, 0 * x.rest):  # rounding has nowhere to hide, and has
+            # Rounding has nowhere to hide in the last ones.
+            for error, rest in ((1e-7, x.rest), (1e-7, 0 * x.rest), (0.0, 0 * x.rest)):
+                layer = ops.Gemm(w, b, weight_error=np.full_like(w, error) if error else None)
+                real = exact(w) + exact(error)
                 found = check(
                     layer,
                     lambda v, real=real, b=b: v @ real.T + exact(b),
