@@ -138,11 +138,13 @@ class Apart:
         ``bound`` finds those of rows over one position, with their constants and boxes.
         """
         n, count = self._count, len(d)
-        rows: Frontier = {
-            i: Dense(block.dense().reshape(count * n, -1)) for i, block in frontier.items()
-        }
+        rows = {i: block.dense().reshape(count * n, -1) for i, block in frontier.items()}
         each = (box[:, None] * n + np.arange(n)).reshape(-1)
-        found = bound(rows, np.zeros(count * n), each).reshape(count, n)
+        # A row that begins at one position is 0 at the others, and so is what it says of them.
+        some = np.flatnonzero(np.logical_or.reduce([part.any(axis=1) for part in rows.values()]))
+        own: Frontier = {i: Dense(part[some]) for i, part in rows.items()}
+        found = np.zeros((count, n))
+        found.reshape(-1)[some] = bound(own, np.zeros(len(some)), each[some])
         size = abs(d) + abs(found).sum(axis=1)
         d += found.sum(axis=1)
         d -= rounding.gamma_factor(n + 4, np.float64) * size + TINY
