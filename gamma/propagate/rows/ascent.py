@@ -308,11 +308,13 @@ def _stage(tables: Tables, index: int, own: Indices, assumes: bool) -> kernels.S
     if _convolves(tables.network, index):
         return _image(tables, index, assumes)
     if node.op.correlation is not None:
-        return _dense(tables, index, assumes, _matrix(tables, index), _longer_sums(tables, index))
+        matrix = kernels.Laid.of(_matrix(tables, index))
+        return _dense(tables, index, assumes, matrix, _longer_sums(tables, index))
     if node.op.dense is not None:
         some = sparse(node.op.dense, tables.how.dtype)
-        some = some if some is None else part_of(some, *tables.kept(index))
-        return _dense(tables, index, assumes, tables.weight(index) if some is None else some)
+        kept = tables.kept(index)
+        weight = part_of(some, *kept) if some is not None else _laid(tables, index, kept)
+        return _dense(tables, index, assumes, weight)
     if node.op.signs is not None:
         first, second = node.op.signs
         assumable = _assumable(tables, index) if assumes else None
@@ -342,6 +344,18 @@ def _charge(tables: Tables, index: int) -> tuple[Float64, Float64] | None:
         return None
     charge = tables.charge(index)
     return _flat(charge.weight), charge.loss
+
+
+def _laid(tables: Tables, index: int, kept: tuple[Array | None, Array | None]) -> kernels.Laid:
+    """The weight of a dense layer, its live entries; made once where these are all."""
+
+    def lay(network: Network) -> kernels.Laid:
+        return kernels.Laid.of(tables.weight(index))
+
+    if kept[0] is not None or kept[1] is not None:
+        return lay(tables.network)
+    found: kernels.Laid = tables.network.cached(("ascent.laid", index, tables.how.dtype.char), lay)
+    return found
 
 
 def _matrix(tables: Tables, index: int) -> Array:
@@ -398,7 +412,7 @@ def _dense(
     tables: Tables,
     index: int,
     assumes: bool,
-    weight: Array | kernels.Sparse,
+    weight: kernels.Laid | kernels.Sparse,
     more: Float64 | None = None,
 ) -> kernels.DenseStage:
     """A linear node as its matrix; ``more`` is paid beside its charge."""

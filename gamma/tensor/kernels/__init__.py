@@ -25,6 +25,7 @@ from gamma.tensor.kernels.ascent import Climbers as Climbers
 from gamma.tensor.kernels.ascent import DenseStage as DenseStage
 from gamma.tensor.kernels.ascent import ImageStage as ImageStage
 from gamma.tensor.kernels.ascent import InputStage as InputStage
+from gamma.tensor.kernels.ascent import Laid as Laid
 from gamma.tensor.kernels.ascent import OrderStage as OrderStage
 from gamma.tensor.kernels.ascent import Place as Place
 from gamma.tensor.kernels.ascent import PlaneStage as PlaneStage

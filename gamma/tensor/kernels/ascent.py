@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from gamma.frozen import Frozen
 from gamma.tensor.kernels import backend
+from gamma.tensor.kernels.arguments import padded
 from gamma.tensor.kernels.images import Cells, Frame, Scatter
 from gamma.tensor.kernels.planes import Planes
 from gamma.tensor.kernels.rows import Sparse
@@ -47,6 +48,24 @@ class Assumable(Frozen):
     share: float
 
 
+class Laid(NamedTuple):
+    """A weight of ``shape`` (n, m) as products read it: f (n, m) and (m, n), lines filled up with
+    zeros to whole 64 bytes."""
+
+    shape: tuple[int, int]
+    rows: Array
+    turned: Array
+
+    @classmethod
+    def of(cls, weight: Array) -> Laid:
+        """Copies of a weight."""
+        (n, m), dtype = weight.shape, weight.dtype
+        rows = np.zeros((n, padded(m, dtype)), dtype)
+        turned = np.zeros((m, padded(n, dtype)), dtype)
+        rows[:, :m], turned[:, :n] = weight, weight.T
+        return cls((n, m), rows, turned)
+
+
 class DenseStage(Frozen):
     """A dense layer.
 
@@ -56,7 +75,7 @@ class DenseStage(Frozen):
             of one box; None where no ReLU reads the layer.
     """
 
-    weight: Array | Sparse
+    weight: Laid | Sparse
     charge: tuple[Float64, Float64] | None
     assumable: Assumable | None
 

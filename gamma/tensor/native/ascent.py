@@ -35,7 +35,7 @@ def _size(kind: str, stage: Any, before: Any) -> int:
         return math.prod(stage.result)
     if kind == "DenseStage":
         sparse = isinstance(stage.weight, Sparse)
-        return len(stage.weight.starts) - 1 if sparse else len(stage.weight)
+        return len(stage.weight.starts) - 1 if sparse else int(stage.weight.shape[0])
     return int((stage.radius if kind == "InputStage" else stage.base).shape[1])
 
 
@@ -116,11 +116,8 @@ class Ascent:
             entry.starts, entry.columns, entry.weight = found
             self._held[-1] += [weight, found]
         else:
-            whole = np.zeros((n, before.back), self._dtype)
-            turned = np.zeros((before.n, entry.back), self._dtype)
-            whole[:, : before.n], turned[:, :n] = weight, weight.T
-            entry.weight = self._rows(whole, whole.size)
-            entry.turned = self._rows(turned, turned.size)
+            entry.weight = self._rows(weight.rows, n * before.back)
+            entry.turned = self._rows(weight.turned, before.n * entry.back)
         self._charges(entry, stage)
 
     def _image(self, entry: Any, before: Any, stage: Any) -> None:
