@@ -166,6 +166,7 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 
 #include "layout.inc"
 #include "beside.inc"
+#include "live.inc"
 
 #include "passes.inc"
 

@@ -113,6 +113,11 @@ static inline size_t gamma_pass_entries(const struct gamma_node *node) {
     return ((size_t)(node->rows * node->span * node->C + 7) / 8 | 1) * 8;
 }
 
+/* Pixels of such an image and the ends of its lines. */
+static inline size_t gamma_pass_starts(const struct gamma_node *node) {
+    return (size_t)(node->rows * (node->span + 1));
+}
+
 /* An enclosure of a function by those of the C library; see gamma_image. */
 void gamma_library_image(const struct gamma_curve *curve, const double *lower, const double *upper,
                          double *floor, double *ceiling, size_t n);
