@@ -171,7 +171,7 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
         taps.segment = 8;                                                                          \
         const size_t broad = GAMMA_BROAD * (16 * 16 * 8 + 16 * 64 / sizeof(F) + 24);               \
         const F *panels = numbers_##S(9 * 8 * 16, 0), *slope = numbers_##S(16 * 16 * 8, 64);       \
-        int32_t *lists = make((16 * 16 * 9 + 1) * sizeof(int32_t));                                \
+        int32_t *lists = make((16 * 16 * 9 + 93) * sizeof(int32_t));                               \
         F *memory = make(broad * sizeof(F));                                                       \
         gamma_gather_##S(rows, panels, image, near, lists, memory, 1, &taps, 1, 0);                \
                                                                                                    \
@@ -188,7 +188,7 @@ static const double MADE_UP[5] = {0x1p-40, 0.0, 1.001, 0x1p-140, 0.9};
              .window = taps}};                                                                     \
         const int64_t rooms[2] = {16 * 16 * 8, 16 * 16 * 8}, first[3] = {0};                       \
         const struct gamma_walk walk = {                                                           \
-            moves, &met, rooms, 3, 2, 2, 4, broad, 16 * 16 * 9 + 1, 0};                            \
+            moves, &met, rooms, 3, 2, 2, 4, broad, 16 * 16 * 9 + 93, 0};                           \
         F *blocks[2] = {numbers_##S(8 * 16 * 16 * 8, 0), make(8 * 16 * 16 * 8 * sizeof(F))};       \
         double d[8] = {0}, before[4];                                                              \
         int64_t spots[9];                                                                          \

@@ -32,9 +32,9 @@ void gamma_spread_f64(const double *rows, const double *weight, double *images, 
  * `columns` entries. The weight is panel by panel (columns of a panel, kh·kw, out, panel). near:
  * for each line, then each column of cells: how many places of the kernel reach it, and which from
  * which row or column of the rows (room for kh or kw pairs). Overwritten: lists, h·w·(parts of the
- * channels + out) + 1 entries; scratch, GAMMA_BROAD·(h·w·out + nx·columns + 24·by). Offsets into
- * either and into a panel fit in an int32_t. Channels that are 0 in all frames of a register block
- * are passed over unless `every`. */
+ * channels + out) + 1 + by·⌈bx·C/4⌉·(5·kh·kw + 1) entries; scratch,
+ * GAMMA_BROAD·(h·w·out + nx·columns + 24·by). Offsets into either and into a panel fit in an
+ * int32_t. Channels that are 0 in all frames of a register block are passed over unless `every`. */
 enum { GAMMA_BROAD = 16 };
 void gamma_gather_f32(const float *rows, const float *weight, float *images, const int64_t *near,
                       int32_t *lists, float *scratch, size_t frames,

@@ -69,7 +69,6 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #define V_STORE FV_STORE
 #define V_ONE FV_ONE
 #define V_FMA FV_FMA
-#define V_ABS F_ABS
 #define SHORT_V FS
 #define SHORT_LOAD FS_LOAD
 #define SHORT_STORE FS_STORE
@@ -97,7 +96,6 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #undef V_STORE
 #undef V_ONE
 #undef V_FMA
-#undef V_ABS
 #undef SHORT_V
 #undef SHORT_LOAD
 #undef SHORT_STORE
@@ -118,7 +116,6 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #define V_STORE DV_STORE
 #define V_ONE DV_ONE
 #define V_FMA DV_FMA
-#define V_ABS DV_ABS
 #define SHORT_V DS
 #define SHORT_LOAD DS_LOAD
 #define SHORT_STORE DS_STORE
@@ -146,7 +143,6 @@ static inline __attribute__((always_inline)) void turn_small_f64(PAIR *x) {
 #undef V_STORE
 #undef V_ONE
 #undef V_FMA
-#undef V_ABS
 #undef SHORT_V
 #undef SHORT_LOAD
 #undef SHORT_STORE

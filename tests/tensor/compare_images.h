@@ -118,7 +118,7 @@ enum {
                                     int C, size_t frames, int add) {                               \
         static F rows[FRAMES * CELLS * CELLS * DEEP], weight[4 * DEEP * 64], scratch[MUCH];        \
         static F images[2][FRAMES * LINES * LINES * 8];                                            \
-        static int32_t lists[CELLS * CELLS * (DEEP + 2) + 1];                                      \
+        static int32_t lists[CELLS * CELLS * (DEEP + 2) + 1 + 2 * 4 * 21];                         \
         const int panel = 64 / sizeof(F), segment = C == 3 ? 8 : 16;                               \
         const int columns = (2 * segment + panel - 1) / panel * panel;                             \
         struct gamma_window g = {                                                                  \

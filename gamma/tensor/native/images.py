@@ -89,6 +89,7 @@ def gathering(
     reach = kernel or (kh * by, kw * bx)
     own = (by, bx, oy, ox, ny, nx, cells.segment(window.channels), *reach)
     lists = h * w * (out - (-out // window.part)) + 1
+    lists += by * -(-bx * window.channels // 4) * (5 * kh * kw + 1)
     room = h * w * out + nx * columns + 24 * by
     return near, lists, room, geometry(shapes, window, out, columns, 0, own)
 
