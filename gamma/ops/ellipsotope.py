@@ -83,7 +83,7 @@ class Symbols(Frozen):
         """Largest |G·ξ| entry by entry (n,), at least."""
         return kernels.reach(*self.summed)
 
-    @property
+    @cached_property
     def summed(self) -> tuple[Float64, int, float, float]:
         """As `kernels.reach` takes them: the last two cover sums of so many squares and their
         roots, and squares that underflow, all of them perhaps: up to 2^-500 of each block."""

@@ -97,6 +97,8 @@ class Ellipsotopes:
             if self._last[i] <= index and i not in (0, self.network.output):
                 self.sets.pop(i, None)
         lower, upper = zip(*(s.ends for s in made), strict=True)
+        if len(made) == 1:
+            return lower[0][None], upper[0][None]
         return np.stack(lower), np.stack(upper)
 
     def _set(

@@ -179,7 +179,7 @@ class _Views:
         )
         made = NodeBounds(lower, upper, centre)
         made.spread, made.noise, made._radius = (
-            view(part) for part in (known.spread, known.noise, known.radius)
+            view(part) for part in (known.spread, known.noise, known._radius)
         )
         return made
 

@@ -88,7 +88,8 @@ class Tables:
         self._compress = tuning.enabled("compress") and not linear_only
         # Rows start over images in one call: see `gamma.propagate.rows.pixels`.
         starts = tuning.enabled("fused_starts") and tuning.enabled("windows")
-        self.windowed = self.fuses_starts and starts and kernels.isa != "numpy"
+        starts = starts and self.fuses_starts and any(self._facts.image)
+        self.windowed = starts and kernels.isa != "numpy"
         self._carry = tuning.enabled("fused_charge") and not linear_only
 
     def carried(self, index: int) -> bool:
