@@ -109,8 +109,10 @@ def output_ends(network: Network, box: Box, options: Options) -> Float64 | None:
         ends = ends_abreast(network, box, options.check)
     if ends is None:
         single = options.single and "single_pass" not in off
+        alone = single and len(box.lower) == 1
         made: Pass | None = network.cached(
-            ("pass", backend.isa == "numpy", single, off), _MAKE[single]
+            ("pass", backend.isa == "numpy", single, alone, off),
+            partial(_make, single=single, alone=alone),
         )
         ends = None if made is None else _passed(made, box, options.check)
     shape = network.nodes[network.output].shape
@@ -150,8 +152,8 @@ class _Value(Struct):
 class _Maker:
     """The nodes of a pass, as the network's nodes come."""
 
-    def __init__(self, network: Network, single: bool) -> None:
-        self.network, self.single = network, single
+    def __init__(self, network: Network, single: bool, alone: bool = False) -> None:
+        self.network, self.single, self.alone = network, single, alone
         self.made: list[PassNode] = []
         self.values: list[_Value] = [_Value(-1)]
         self.steps: tuple[int, int] | None = None
@@ -297,7 +299,9 @@ class _Maker:
         made = in_panels(weight, groups, kernel)
         self.left -= made.nbytes
         bias = _bias_panels(op, groups, len(weight) // groups)
-        narrow = in_float32(made, bias) if self.single and not op.uncertainty else {}
+        # A weight that one box meets once takes as long to come as both its products in float64.
+        single = self.single and not op.uncertainty and not (self.alone and isinstance(op, Gemm))
+        narrow = in_float32(made, bias) if single else {}
         return {"weight": made, "bias": bias, **narrow}
 
     def _count(self, node: PassNode, op: Conv | Gemm) -> _Value:
@@ -321,9 +325,14 @@ def _abreast_from(network: Network) -> float:
     return 1 if form.sparse else _FEW_BOXES + 1 if form.narrow else math.inf
 
 
-def _make(network: Network, single: bool) -> Pass | None:
-    """The network as a pass; None when it is not of the kind or its weights are too large."""
-    maker = _Maker(network, single)
+def _make(network: Network, single: bool, alone: bool = False) -> Pass | None:
+    """The network as a pass; None when it is not of the kind or its weights are too large.
+
+    Args:
+        single: whether products may be in float32. alone: those of one box only, not of dense
+            layers.
+    """
+    maker = _Maker(network, single, alone)
     try:
         with np.errstate(over="ignore"):  # sums of rows that overflow make bounds infinite
             for node in network.nodes[1 : network.output + 1]:
@@ -357,9 +366,6 @@ def _make(network: Network, single: bool) -> Pass | None:
     long = nodes[0].shape[1:] == (1, 1) and nodes[0].shape[0] >= _ALIKE_ENTRIES
     alike = long and turn >= ALIKE and tuning.enabled("shared_reach")
     return Pass(kernel, math.prod(nodes[-1].shape), value.order, boxes, call, shared, alike)
-
-
-_MAKE = partial(_make, single=False), partial(_make, single=True)
 
 
 def _factors(op: Linear) -> tuple[float, float]:

@@ -82,9 +82,11 @@ def charged(nodes: Sequence[PassNode]) -> list[PassNode]:
         charge = np.zeros((width, channels, 2), np.float32)
         known = np.array([charge_of(n) for n in range(int(most.max()) + 1)], np.float32)
         charge[...] = known[most]
+        rate = float(charge[..., 0].mean())
         if node.planar:
             charge = np.ascontiguousarray(charge.transpose(1, 0, 2))
-        made[index] = replace(node, charge=charge, rate=float(charge[..., 0].mean()))
+        taken = index == 0 or readers or summed
+        made[index] = replace(node, charge=charge if taken else None, rate=rate)
         if node.pairs is not None:
             size = math.prod(nodes[node.sources[0]].shape)
             made[index] = replace(made[index], tilt=node.tilt * size)

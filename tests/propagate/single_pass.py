@@ -21,9 +21,13 @@ ISAS = [name for name in kernels.available() if name != "numpy"]
 
 
 def ends(network: Network, box: Box, dtype: str = "float32") -> tuple[Any, Any]:
+    """Of one box as of two, since dense layers take one in float64."""
+    count = len(box.lower)
+    if count == 1:
+        box = Box(*(np.repeat(end, 2, axis=0) for end in (box.lower, box.upper)))
     found = passes.output_ends(network, box, options_of(network, "ibp", "real", dtype, None))
     assert found is not None
-    return found
+    return found[0][:count], found[1][:count]
 
 
 def layers(*weights: Any, biases: Sequence[Any] | None = None) -> Network:

@@ -52,8 +52,8 @@ class PassNode(Frozen):
             (groups, panels, blocks + 1), how many of them come before the first block of a panel
             and up to the end of each.
         charge: float32 (width, channels, 2), or (channels, width, 2) where planar: what such sums
-            of the node's readers charge per |centre| and per radius; rate: per |centre| on average,
-            0 where no node of the network has pairs.
+            of the node's readers charge per |centre| and per radius, or None where none has pairs;
+            rate: per |centre| on average, 0 where no node of the network has pairs.
         row_sum: at least |L|·1, float64 (groups, panels, height, width, PANEL); of a sum (height,
             width, channels). factors: γ of float64 sums, relative uncertainty of L.
     """
@@ -126,12 +126,15 @@ def network_pass(nodes: Sequence[PassNode], steps: Pair) -> NetworkPass | None:
             raise refuse("sources", node.sources, f"one or two nodes before node {index}")
         _check(node, [nodes[s].shape for s in node.sources])
     if any(node.pairs is not None for node in nodes):
-        for node in nodes:
+        for index, node in enumerate(nodes):
             channels, _, width = node.shape
-            if node.charge is None or (node.pairs is not None and node.shift is None):
-                raise refuse("pairs", None, "charges of every node, and offsets beside weights")
+            readers = [n for n in nodes if index in n.sources]
+            taken = index == 0 or any(n.pairs is not None or len(n.sources) == 2 for n in readers)
+            if (node.charge is None and taken) or (node.pairs is not None and node.shift is None):
+                raise refuse("pairs", None, "charges of their sources, and offsets beside weights")
             line = (channels, width) if node.planar else (width, channels)
-            check("charge", node.charge, np.dtype(np.float32), (*line, 2))
+            if node.charge is not None:
+                check("charge", node.charge, np.dtype(np.float32), (*line, 2))
     from gamma.tensor.native import passes  # few questions need it
 
     made: NetworkPass = passes.NetworkPass(nodes, steps)
