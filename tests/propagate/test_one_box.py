@@ -107,9 +107,9 @@ def test_images_of_which_most_entries_are_0() -> None:
     """Windows pass over them and over the pads: the bits that all terms have, box by box."""
     rng = np.random.default_rng(8)
     made = Builder(Input(), (2, 6, 7))
-    first = rng.standard_normal((9, 2, 3, 3)).astype(np.float32)
-    x = made.add(Conv(first, np.full(9, -6.0), (1, 1), (1, 1, 1, 1)), 0)
-    second = rng.standard_normal((19, 9, 3, 2)).astype(np.float32)
+    first = rng.standard_normal((16, 2, 3, 3)).astype(np.float32)
+    x = made.add(Conv(first, np.full(16, -6.0), (1, 1), (1, 1, 1, 1)), 0)
+    second = rng.standard_normal((19, 16, 3, 2)).astype(np.float32)
     y = made.add(Conv(second, None, (2, 1), (1, 0, 2, 1), dilations=(2, 1)), made.add(Relu(), x))
     network = made.build(y)
     check(network, _box(network, 0.1))
