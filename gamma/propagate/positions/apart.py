@@ -144,7 +144,8 @@ class Apart:
         some = np.flatnonzero(np.logical_or.reduce([part.any(axis=1) for part in rows.values()]))
         own: Frontier = {i: Dense(part[some]) for i, part in rows.items()}
         found = np.zeros((count, n))
-        found.reshape(-1)[some] = bound(own, np.zeros(len(some)), each[some])
+        if len(some):
+            found.reshape(-1)[some] = bound(own, np.zeros(len(some)), each[some])
         size = abs(d) + abs(found).sum(axis=1)
         d += found.sum(axis=1)
         d -= rounding.gamma_factor(n + 4, np.float64) * size + TINY

@@ -151,6 +151,18 @@ def test_rows_that_begin_inside_stay_where_their_charges_are_paid() -> None:
     assert apart.takes({net.output: Dense(np.ones((1, 6), np.float32))})
 
 
+@pytest.mark.parametrize("method", ["crown", "forward+crown"])
+def test_rows_that_are_zero_at_every_position(method: str) -> None:
+    """Softmax of one entry is 1, whatever goes in: no row goes on."""
+    b = Builder(ops.Input(), (2, 1))
+    after = ops.Reshape((1, 2, 1)), ops.Softmax(0), ops.Reshape((2, 1))
+    for index, op in enumerate((*[ops.Softmax(1)] * 3, *after)):
+        b.add(op, index)
+    found = bounds(b.build(6), Box(np.zeros((1, 2, 1)), np.zeros((1, 2, 1))), method=method)
+    assert (found.lower <= 1).all() and (found.upper >= 1).all()
+    assert (found.upper - found.lower < 1e-6).all()
+
+
 def test_where_positions_meet_they_end() -> None:
     for kind, last in (("flat", 11), ("apart", 12), ("forked", 10)):
         position = position_of(encoder(kind))
